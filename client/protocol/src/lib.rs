@@ -21,6 +21,8 @@
 extern crate alloc;
 
 pub mod error;
+pub mod frame;
+pub mod head;
 pub mod id;
 pub mod schema;
 pub mod topic;
