@@ -20,6 +20,7 @@
 // The generated schema names its collections through `alloc`.
 extern crate alloc;
 
+pub mod batch;
 pub mod error;
 pub mod frame;
 pub mod head;
