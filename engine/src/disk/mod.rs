@@ -27,7 +27,7 @@ pub struct DirEntry {
 }
 
 /// Whole-file operations and names. Every operation that changes something is durable when it has returned `Ok`.
-pub trait Directory: Clone + 'static {
+pub trait Directory: Clone + std::fmt::Debug + 'static {
     /// Creates a directory and its missing parents, durably. No error if it is there already.
     fn create_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
 
@@ -66,7 +66,7 @@ pub trait Disk: Directory {
 /// Positions and lengths of writes are multiples of [`BLOCK_SIZE`]. A block is never written by two writes at once: the
 /// log waits for the first. Futures own what they need, so they may be dropped at any time; the operation then still
 /// runs to its end.
-pub trait SegmentFile: Clone + 'static {
+pub trait SegmentFile: Clone + std::fmt::Debug + 'static {
     /// Writes the whole slice at `position`. Stable only after a later [`sync`](Self::sync).
     fn write(&self, data: BlockSlice, position: u64) -> impl Future<Output = io::Result<()>> + 'static;
 
