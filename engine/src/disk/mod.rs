@@ -1,13 +1,17 @@
 //! The one seam between the log and the machine: what a `Log` asks of a disk.
 //!
 //! [`Directory`] is for small whole files (checkpoints, indexes, topic metadata) and for names; [`Disk`] adds segment
-//! files, which are written in aligned blocks and flushed explicitly. Production runs on `DirectDisk` (io_uring, direct
+//! files, which are written in aligned blocks and flushed explicitly. Production runs on [`DirectDisk`] (io_uring, direct
 //! I/O); tests run on `SimDisk`, which tears writes, loses what was not flushed, fails, and fills up, all by seed.
 //! Implementations need not be `Send`: a disk belongs to one core.
 
 mod block;
+mod direct;
+mod ring;
 
 pub use block::{BLOCK_SIZE, BlockBuffer, BlockSlice};
+pub use direct::{DirectDisk, DirectFile};
+pub use ring::Ring;
 
 use std::{
     future::Future,

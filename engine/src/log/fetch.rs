@@ -268,14 +268,13 @@ impl<D: Disk> Log<D> {
         let in_memory = segment
             .tail_slice(position, segment.end())
             .filter(|slice| slice.len() >= HEADER_LEN);
-        let read = match &in_memory {
-            Some(_) => Vec::new(),
-            None => {
-                let file = segment.open(&self.disk).await?;
-                file.read(position, LOOK_BYTES)
-                    .await
-                    .map_err(LogError::io("read", &segment.path))?
-            }
+        let read = if in_memory.is_some() {
+            Vec::new()
+        } else {
+            let file = segment.open(&self.disk).await?;
+            file.read(position, LOOK_BYTES)
+                .await
+                .map_err(LogError::io("read", &segment.path))?
         };
         let bytes = in_memory.as_deref().unwrap_or(&read);
         match BatchHeader::read(bytes) {

@@ -123,7 +123,7 @@ impl<D: Disk> Opening<'_, D> {
             .map_err(LogError::io("list", self.directory))?;
         let mut segments = BTreeMap::new();
         for entry in entries.iter().filter(|entry| !entry.is_dir) {
-            if entry.name.ends_with(".tmp") {
+            if entry.name.strip_suffix(".tmp").is_some() {
                 let path = self.directory.join(&entry.name);
                 self.disk
                     .remove_file(&path)
@@ -299,8 +299,7 @@ impl<D: Disk> Opening<'_, D> {
                 return Err(self.corrupt(base_offset, found.position, &reason));
             }
             match found.end {
-                ScanEnd::EndOfFile => segment.prepared.set(size),
-                ScanEnd::Reserved => segment.prepared.set(size),
+                ScanEnd::EndOfFile | ScanEnd::Reserved => segment.prepared.set(size),
                 ScanEnd::Bad(reason) if is_last => self.cut(&segment, &file, scanned, size, reason).await?,
                 ScanEnd::Bad(reason) => return Err(self.corrupt(base_offset, found.position, &reason)),
             }
