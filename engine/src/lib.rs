@@ -1,1 +1,3 @@
-//! Under construction.
+//! Headwater's storage engine: a durable log on direct I/O, embeddable without any network.
+
+pub mod disk;
