@@ -65,10 +65,10 @@ sections! {
 
     /// Segments on disk: where they are, when they roll, how long they stay.
     log: LogConfig {
-        /// Data directory. It is made if it is missing; its file system must support O_DIRECT.
+        /// Data directory. It is made if it is missing; its file system must support direct I/O.
         directory: PathBuf = PathBuf::from("headwater-data");
         /// A segment rolls when it would grow beyond this.
-        segment_size_bytes: ByteSize = ByteSize::new(GIB), 64 * KIB..=64 * GIB;
+        segment_size_bytes: ByteSize = ByteSize::new(GIB), 64 * KIB..=2 * GIB;
         /// A segment rolls when its first record is this old.
         segment_age_ms: Millis = Millis::new(7 * DAY_MS), 100..=3650 * DAY_MS;
         /// Records older than this are deleted, a whole segment at a time.
@@ -137,7 +137,7 @@ sections! {
     logging: LoggingConfig {
         /// "text" for people, "json" for machines: one object a line.
         format: LogFormat = LogFormat::Text;
-        /// What is logged, such as "info" or "headwater_server=debug,info".
+        /// What is logged, such as "info" or `headwater_server=debug,info`.
         filter: LogFilter = LogFilter::default();
     }
 }

@@ -219,11 +219,10 @@ fn read_duration(text: &str, unit: Duration, unit_name: &str) -> Result<u64, Str
 
 /// The largest unit that divides the duration, so that nothing is rounded.
 fn show_duration(count: u64, units: &[(u64, &str)]) -> String {
-    let (length, unit) = units
+    let largest = units
         .iter()
-        .find(|(length, _)| count.is_multiple_of(*length))
-        .copied()
-        .unwrap_or((1, ""));
+        .find(|(length, _)| count > 0 && count.is_multiple_of(*length));
+    let (length, unit) = largest.or(units.last()).copied().unwrap_or((1, ""));
     format!("{}{unit}", count / length)
 }
 
