@@ -102,7 +102,7 @@ sections! {
     /// Limits on what clients may ask for.
     limits: LimitsConfig {
         /// Connections to this broker; further ones are closed at once.
-        connections_max: u32 = 10_000, 1..=1_000_000;
+        connections_max: u32 = 4_096, 1..=1_000_000;
         /// A connection without a request for this long is closed.
         connection_idle_ms: Millis = Millis::new(10 * 60 * 1000), 10..=365 * DAY_MS;
         /// Largest frame that is read from a client.
@@ -112,11 +112,11 @@ sections! {
         /// Bytes of those requests; beyond it the socket is not read.
         requests_in_flight_bytes_max: ByteSize = ByteSize::new(16 * MIB), 8 * KIB..=64 * GIB;
         /// Topics on this broker.
-        topics_max: u32 = 10_000, 1..=1_000_000;
+        topics_max: u32 = 4_096, 1..=1_000_000;
         /// Partitions of one topic.
         partitions_per_topic_max: u32 = 1_000, 1..=100_000;
         /// Partitions of all topics on this broker. Each holds a few files open.
-        partitions_max: u32 = 10_000, 1..=1_000_000;
+        partitions_max: u32 = 4_096, 1..=1_000_000;
         /// Longest that a fetch may wait for records; a longer wish is cut to this.
         fetch_wait_ms_max: Millis = Millis::new(60_000), 0..=3_600_000;
         /// Most bytes of records in one fetch response; a larger wish is cut to this.
