@@ -219,7 +219,7 @@ fn the_soft_limit_on_open_files_is_raised_to_the_hard_limit() {
     let temporary = tempfile::tempdir().unwrap();
     let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     limit.current = limit.maximum.map(|maximum| maximum - 1).or(Some(10_000));
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit.clone()).unwrap();
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
     let _checks = Checks::run(&small(temporary.path()));
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     assert_eq!(limit.current, limit.maximum);
