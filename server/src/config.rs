@@ -15,6 +15,8 @@ mod value;
 
 use std::path::PathBuf;
 
+use headwater_protocol::id::BrokerId;
+
 pub use error::{ConfigError, Problem};
 pub use knob::Knob;
 use knob::sections;
@@ -34,7 +36,7 @@ sections! {
     /// Who this broker is and where it listens.
     broker: BrokerConfig {
         /// Number of this broker in its cluster. It is written into the data directory at the first start and must stay.
-        id: u32 = 0, 0..=i32::MAX as u64;
+        id: BrokerId = BrokerId::new(0), 0..=i32::MAX as u64;
         /// Identity of the cluster; "auto" generates one at the first start and keeps it in the data directory.
         cluster_id: Option<ClusterId> = None;
         /// Address and port that every core shares. Port 0 takes any free port.

@@ -104,7 +104,7 @@ fn flags_beat_the_environment_which_beats_the_file_which_beats_defaults() {
     let Effective { config, sources } = layers.load().unwrap();
     assert_eq!(
         (
-            config.broker.id,
+            config.broker.id.get(),
             config.limits.topics_max,
             config.limits.connections_max
         ),
