@@ -12,14 +12,14 @@ use std::{
     future::Future,
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, FromRawFd, IntoRawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
     pin::Pin,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
 };
 
 use glommio::io::BufferedFile;
-use io_uring::{IoUring, squeue};
+use io_uring::{IoUring, opcode, squeue, types::Fd};
 use rustix::event::{EventfdFlags, eventfd};
 use slab::Slab;
 
@@ -123,12 +123,35 @@ impl Ring {
         }
     }
 
+    /// Resolves when the descriptor can be written to, or has failed; the next write tells which.
+    pub async fn writable(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(Fd(fd.as_raw_fd()), POLLOUT);
+        // SAFETY: there is no memory, and the kernel takes a reference to the file when it is submitted, which is now.
+        unsafe { self.submit(poll.build(), Rc::new(())) }.await.0.map(drop)
+    }
+
+    /// Moves up to `length` bytes of a file, from `position` on, into a pipe without copying them, waiting for the disk on a
+    /// kernel thread if they are not in the page cache. Returns how many it moved.
+    pub async fn splice_to_pipe(
+        &self,
+        file: BorrowedFd<'_>,
+        position: u64,
+        pipe: BorrowedFd<'_>,
+        length: u32,
+    ) -> io::Result<u32> {
+        let position = position.cast_signed();
+        let splice = opcode::Splice::new(Fd(file.as_raw_fd()), position, Fd(pipe.as_raw_fd()), -1, length);
+        // SAFETY: there is no memory of ours, and the kernel takes references to both files when it is submitted.
+        unsafe { self.submit(splice.build(), Rc::new(())) }.await.0
+    }
+
     /// Takes all completions that are there and wakes who waits for them. Costs no system call.
     pub fn reap(&self) {
         self.inner.reap();
     }
 }
 
+const POLLOUT: u32 = rustix::event::PollFlags::OUT.bits() as u32;
 const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
 const EBUSY: i32 = rustix::io::Errno::BUSY.raw_os_error();
 
