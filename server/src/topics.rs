@@ -7,7 +7,7 @@
 //! Each arrow is durable before the next begins, so that [`TopicStore::open`] can finish whatever a crash cut short. The
 //! control thread owns the store; cores see its [`ClusterImage`]. It opens no log and serves no request.
 
-pub(crate) mod identity;
+mod identity;
 mod names;
 mod recovery;
 mod sealed;
@@ -25,6 +25,7 @@ use headwater_protocol::id::TopicId;
 use headwater_protocol::topic::TopicName;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use identity::IDENTITY_FILE;
 use identity::ProducerIds;
 pub use identity::{Identity, ProducerIdBlock};
 use names::Listing;

@@ -1,12 +1,13 @@
 mod crash;
 mod disk;
 
+use std::path::Path;
+
 use futures::FutureExt as _;
 use headwater_engine::disk::StdDirectory;
 use headwater_protocol::id::{BrokerId, PartitionIndex};
 
 use self::disk::MemoryDisk;
-use super::identity::IDENTITY_FILE;
 use super::*;
 use crate::config::ByteSize;
 
@@ -260,6 +261,35 @@ fn a_changed_bit_in_any_metadata_file_is_an_error_that_names_the_file() {
         disk.write(&path, &content);
     }
     open(&disk);
+}
+
+#[test]
+fn a_topic_that_is_listed_twice_is_refused() {
+    let disk = MemoryDisk::default();
+    open(&disk);
+    let topic = |name: &str, id| StoredTopic {
+        name: name.to_owned(),
+        id: uuid::Uuid::from_u128(id),
+        partitions: 1,
+        configs: BTreeMap::new(),
+        state: StoredState::Creating,
+    };
+    for (topics, is_valid) in [
+        (vec![topic("a", 1), topic("b", 2)], true),
+        (vec![topic("a", 1), topic("b", 1)], false),
+        (vec![topic("a", 1), topic("a", 2)], false),
+    ] {
+        let disk = disk.copy();
+        now(sealed::write(
+            &disk,
+            Path::new("/data/topics.json"),
+            &StoredTopics { topics },
+        ))
+        .unwrap();
+        let error = try_open(&disk, config()).err().map(|error| error.to_string());
+        assert_eq!(error.is_none(), is_valid);
+        assert!(error.is_none_or(|error| error.contains("is there twice")));
+    }
 }
 
 #[test]

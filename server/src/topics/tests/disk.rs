@@ -21,24 +21,29 @@ impl Outcome {
     pub const ALL: [Self; 3] = [Self::Undone, Self::Partial, Self::Done];
 }
 
-/// Operations `at..at + count` fail. A `count` of [`Fault::CRASH`] is a machine that stops in the middle of one operation:
-/// no later one has any effect.
+/// Operations `at..at + count` fail, the first with `outcome` and the others with `then`.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     pub at: usize,
     pub count: usize,
     pub outcome: Outcome,
+    pub then: Outcome,
 }
 
 impl Fault {
-    pub const CRASH: usize = usize::MAX;
+    /// The machine stops in the middle of operation `at`: no later one has any effect.
+    pub fn crash(at: usize, outcome: Outcome) -> Self {
+        Self {
+            at,
+            count: usize::MAX,
+            outcome,
+            then: Outcome::Undone,
+        }
+    }
 
     fn outcome(self, operation: usize) -> Option<Outcome> {
-        if !(self.at..self.at.saturating_add(self.count)).contains(&operation) {
-            return None;
-        }
-        let is_late = self.count == Self::CRASH && operation > self.at;
-        Some(if is_late { Outcome::Undone } else { self.outcome })
+        let fails = (self.at..self.at.saturating_add(self.count)).contains(&operation);
+        fails.then_some(if operation == self.at { self.outcome } else { self.then })
     }
 }
 
