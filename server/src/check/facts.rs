@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::DirectoryLock;
 use crate::config::Config;
+use crate::topics::IDENTITY_FILE;
 
 /// The outcome of an attempt.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ pub(super) struct DirectoryFacts {
     pub path: PathBuf,
     /// It was made, and its lock taken. The rest is only known if this passed.
     pub lock: Probe,
-    /// It held nothing before.
+    /// No broker has used it before.
     pub is_new: bool,
     pub direct_io: Probe,
     /// tmpfs or ramfs.
@@ -124,7 +125,7 @@ fn read_number<T: std::str::FromStr>(path: &str) -> Option<T> {
 }
 
 fn directory(path: &Path) -> (DirectoryFacts, Option<DirectoryLock>) {
-    let is_new = std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
+    let is_new = !path.join(IDENTITY_FILE).exists();
     let mut facts = DirectoryFacts {
         path: path.to_owned(),
         lock: Probe::Passed,
@@ -164,21 +165,35 @@ fn try_direct_io(directory: &Path) -> io::Result<()> {
     struct Block([u8; 4096]);
 
     let path = directory.join("direct-io-check.tmp");
-    let direct = OFlags::DIRECT.bits().cast_signed();
-    let write = |file: File| {
+    let result = open_direct(&path).and_then(|file| {
         file.write_all_at(&Box::new(Block([0x5a; 4096])).0, 0)?;
         file.sync_data()
-    };
-    let open = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .custom_flags(direct)
-        .open(&path);
-    let result = open.and_then(write);
+    });
     // The file may be there although the open failed: file systems without O_DIRECT make it first.
     match std::fs::remove_file(&path) {
         Err(error) if result.is_ok() => Err(error),
         _ => result,
+    }
+}
+
+fn open_direct(path: &Path) -> io::Result<File> {
+    let direct = OFlags::DIRECT.bits().cast_signed();
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(direct)
+        .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_of_direct_io_is_direct() {
+        let temporary = tempfile::tempdir().unwrap();
+        let file = open_direct(&temporary.path().join("file")).unwrap();
+        assert!(rustix::fs::fcntl_getfl(file).unwrap().contains(OFlags::DIRECT));
     }
 }

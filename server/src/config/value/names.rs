@@ -58,6 +58,13 @@ text!(
     "1 to 64 letters, digits, _ and -"
 );
 
+impl ClusterId {
+    /// A new identity, which no other cluster has: a random UUID.
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().to_string())
+    }
+}
+
 text!(
     /// Name or IP address of a host, as clients resolve it (RFC 1123 limits it to 253 characters).
     HostName,
