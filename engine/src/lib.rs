@@ -24,5 +24,5 @@ pub use log::{
     TimestampType,
 };
 pub use producers::{SequenceError, WINDOW as PRODUCER_WINDOW};
-pub use signal::Signal;
+pub use signal::{Signal, Wait};
 pub use tail::{TailMemory, TailSlice};

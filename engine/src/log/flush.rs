@@ -291,6 +291,8 @@ impl<D: Disk> Log<D> {
         }
         state.step_over_segment_end();
         state.check();
+        drop(state);
+        self.advanced.notify();
     }
 
     /// Settles the outcome of a failure: drops what is not durable if the disk is full, else fences the log.
@@ -323,6 +325,8 @@ impl<D: Disk> Log<D> {
         let durable = state.durable.offset;
         state.pending.fail_after(durable, &error);
         state.fence = Some(error);
+        drop(state);
+        self.advanced.notify();
     }
 
     /// Drops everything at and after `end` from memory and disk. `block` is the partial block below `end` when it is no

@@ -33,7 +33,7 @@ use crate::{
     error::LogError,
     producers::Producers,
     segment::{Segment, Stage},
-    signal::Signal,
+    signal::{Signal, Wait},
     tail::TailMemory,
 };
 
@@ -143,6 +143,8 @@ pub struct Log<D: Disk> {
     state: RefCell<State<D>>,
     /// There is something to flush.
     appended: Signal,
+    /// The durable offset has moved, or will never move again.
+    advanced: Signal,
     /// One flush at a time.
     flush_gate: Gate,
     /// One change of the structure (seal, retention, truncation, checkpoint) at a time.
@@ -158,6 +160,11 @@ impl<D: Disk> Log<D> {
             durable: state.durable.offset,
             end: state.end(),
         }
+    }
+
+    /// Resolves when the durable offset moves next, or the log is fenced: for fetches that wait for records.
+    pub fn advanced(&self) -> Wait<'_> {
+        self.advanced.wait()
     }
 
     /// Whether something was appended that is not durable.

@@ -106,6 +106,7 @@ impl<D: Disk> Log<D> {
             memory,
             state: RefCell::new(state),
             appended: Signal::default(),
+            advanced: Signal::default(),
             flush_gate: Gate::default(),
             upkeep_gate: Gate::default(),
         };
