@@ -8,10 +8,12 @@
 mod block;
 mod direct;
 mod ring;
+mod sim;
 
 pub use block::{BLOCK_SIZE, BlockBuffer, BlockSlice};
 pub use direct::{DirectDisk, DirectFile};
 pub use ring::Ring;
+pub use sim::{Fault, Halt, OpKind, SimDisk, SimExecutor, SimFile};
 
 use std::{
     future::Future,
