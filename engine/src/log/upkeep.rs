@@ -100,12 +100,18 @@ impl<D: Disk> Log<D> {
                 .await
                 .map_err(LogError::io("remove", &path))?;
         }
-        // The checkpoint must never promise more than the files hold.
         let end = DurablePoint {
             segment: segment.base_offset,
             position,
             offset,
         };
+        // The checkpoint must never promise more than the files hold, and the last one may: it is written in any case.
+        // The batch may begin below the log start offset, which then moves back with the end, as in Kafka.
+        {
+            let mut state = self.state.borrow_mut();
+            state.start = state.start.min(offset);
+            state.dirty = true;
+        }
         self.write_checkpoint_at(end).await?;
         self.cut_back(end, Some(block), &LogError::Truncated).await
     }
