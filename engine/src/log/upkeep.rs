@@ -118,17 +118,18 @@ impl<D: Disk> Log<D> {
 
     fn roll_by_age(&self, now: Timestamp) {
         let mut state = self.state.borrow_mut();
-        let active = state.active();
-        let age_ms_max = self
-            .config
-            .segment_age_ms
-            .min(self.config.retention_ms.unwrap_or(u64::MAX))
-            .cast_signed();
-        let is_old = active
-            .began
-            .get()
-            .is_some_and(|began| now.get().saturating_sub(began.get()) >= age_ms_max);
-        if active.end() > 0 && is_old && state.fence.is_none() {
+        let active = Rc::clone(state.active());
+        if active.end() == 0 || state.fence.is_some() {
+            return;
+        }
+        let retention_ms = self.config.retention_ms.unwrap_or(u64::MAX);
+        let age_ms_max = self.config.segment_age_ms.min(retention_ms).cast_signed();
+        // How old a segment was is forgotten over a restart; its age counts from the first look at it.
+        let began = active.began.get().unwrap_or(now);
+        active.began.set(Some(began));
+        let is_old = now.get().saturating_sub(began.get()) >= age_ms_max;
+        let is_expired = active.extent.get().max_timestamp.get() < now.get().saturating_sub_unsigned(retention_ms);
+        if is_old || is_expired {
             state.roll(&self.directory, &self.memory, self.config.index_interval_bytes);
         }
     }
