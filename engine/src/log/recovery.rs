@@ -305,6 +305,10 @@ impl<D: Disk> Opening<'_, D> {
                 ScanEnd::Bad(reason) if is_last => self.cut(&segment, &file, scanned, size, reason).await?,
                 ScanEnd::Bad(reason) => return Err(self.corrupt(base_offset, found.position, &reason)),
             }
+            if is_last && found.position > extent.end {
+                // If only the process died, what it had not flushed reads back and could yet be lost with the power.
+                file.sync().await.map_err(LogError::io("flush", &path))?;
+            }
         }
         segment.extent.set(scanned);
         segment.durable.set(scanned.end);
