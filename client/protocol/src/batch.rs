@@ -1,0 +1,40 @@
+//! Record batches: Kafka's `RecordBatch` v2, verbatim, on the wire and on the disk.
+//!
+//! ```text
+//!  0 base offset i64        21 attributes i16           43 producer id i64
+//!  8 length i32 (from 12)   23 last offset delta i32    51 producer epoch i16
+//! 12 leader epoch i32       27 base timestamp i64       53 base sequence i32
+//! 16 magic i8 = 2           35 max timestamp i64        57 record count i32
+//! 17 CRC-32C u32 of 21..                                61 records, perhaps compressed
+//! ```
+//!
+//! All big endian. [`BatchBuilder`] makes batches and [`RecordBatch::parse`] checks them; from then on the bytes stay as
+//! they are but for what [`stamp`] and [`set_append_time`] write. [`RecordSet`] opens a batch for its records.
+//! Format: the Kafka documentation, "Message Format", and `org.apache.kafka.common.record.DefaultRecordBatch`.
+
+mod builder;
+mod compression;
+mod error;
+mod header;
+mod records;
+mod varint;
+mod view;
+
+pub use builder::{BatchBuilder, EncodedBatch};
+pub use compression::{Compression, UnknownCompressionName};
+pub use error::{BatchError, RecordFault};
+pub use header::{BatchHeader, TimestampType, set_append_time, stamp};
+pub use records::{HeaderIter, HeaderRef, RecordIter, RecordSet, RecordView};
+pub use view::{BatchLimits, Batches, RecordBatch};
+
+/// Bytes in a batch before its records.
+pub const HEADER_LEN: usize = 61;
+
+/// Bytes in a batch that its length field does not count: the base offset and the length itself.
+pub const LENGTH_PREFIX: usize = 12;
+
+/// The only form of batch there is here.
+pub const MAGIC: i8 = 2;
+
+#[cfg(test)]
+mod tests;

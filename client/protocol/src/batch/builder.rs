@@ -1,0 +1,245 @@
+//! Making batches: one buffer that grows by a record at a time and becomes the batch, without a copy.
+//!
+//! Used by producers. An append computes the exact size first, so that it either fits or leaves the batch as it was; it
+//! allocates only when the buffer must grow. The CRC is computed once, over the finished batch.
+
+use bytes::Bytes;
+
+use super::compression::compress;
+use super::header::{self, put};
+use super::{BatchError, BatchHeader, Compression, HEADER_LEN, HeaderRef, varint};
+use crate::id::{ProducerEpoch, ProducerId, Sequence, Timestamp};
+
+/// Largest batch that can be built, in bytes before compression. Half of what the length field can say, so that no codec
+/// can take an incompressible batch beyond that.
+pub(super) const SIZE_MAX: usize = 1 << 30;
+
+/// A batch in the making.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    /// The header, filled in at the end, and the records, not compressed.
+    buffer: Vec<u8>,
+    compression: Compression,
+    count: u32,
+    base_timestamp: Timestamp,
+    max_timestamp: Timestamp,
+}
+
+impl BatchBuilder {
+    /// An empty batch with room for `size_hint` bytes, header included.
+    pub fn new(compression: Compression, size_hint: usize) -> Self {
+        let mut buffer = Vec::with_capacity(size_hint.max(HEADER_LEN));
+        buffer.resize(HEADER_LEN, 0);
+        let mut builder = Self {
+            buffer,
+            compression,
+            count: 0,
+            base_timestamp: Timestamp::NONE,
+            max_timestamp: Timestamp::NONE,
+        };
+        builder.set_producer(ProducerId::NONE, ProducerEpoch::NONE, Sequence::NONE);
+        builder
+    }
+
+    /// Adds a record and returns its number in the batch, from 0.
+    ///
+    /// Fails with [`BatchError::TooLarge`] beyond 1 GiB, and with [`BatchError::BadTimestamp`] for a timestamp that is
+    /// negative and not [`Timestamp::NONE`]; the batch is then as it was.
+    pub fn append(
+        &mut self,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[HeaderRef<'_>],
+    ) -> Result<u32, BatchError> {
+        if timestamp < Timestamp::NONE {
+            return Err(BatchError::BadTimestamp {
+                base: self.base_timestamp,
+                max: timestamp,
+            });
+        }
+        let base = if self.count == 0 {
+            timestamp
+        } else {
+            self.base_timestamp
+        };
+        let timestamp_delta = timestamp.get() - base.get();
+        let index = self.count;
+        let body_len = body_len(timestamp_delta, index, key, value, headers);
+        let size = self
+            .buffer
+            .len()
+            .saturating_add(body_len)
+            .saturating_add(varint::LEN_MAX);
+        if size > SIZE_MAX {
+            return Err(BatchError::TooLarge { size, max: SIZE_MAX });
+        }
+        let out = &mut self.buffer;
+        out.reserve(varint::LEN_MAX + body_len);
+        varint::put(out, body_len as i64);
+        // The attributes of a record: none are defined.
+        out.push(0);
+        varint::put(out, timestamp_delta);
+        varint::put(out, i64::from(index));
+        put_nullable(out, key);
+        put_nullable(out, value);
+        varint::put(out, headers.len() as i64);
+        for header in headers {
+            put_nullable(out, Some(header.key.as_bytes()));
+            put_nullable(out, header.value);
+        }
+        self.base_timestamp = base;
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.count += 1;
+        Ok(index)
+    }
+
+    /// The most bytes that a record can add to a batch, whatever its place in it; for a producer's own limits.
+    pub fn record_size_max(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[HeaderRef<'_>]) -> usize {
+        // The longest timestamp delta and the largest index there can be.
+        body_len(i64::MAX, u32::MAX / 2, key, value, headers).saturating_add(varint::len(i64::from(i32::MAX)))
+    }
+
+    /// Bytes in the batch so far, header included and before compression.
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Records in the batch so far.
+    pub fn record_count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether there is no record yet.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Names the idempotent producer before the batch is built, which saves [`EncodedBatch::set_producer`] its second
+    /// pass over the bytes.
+    pub fn set_producer(&mut self, id: ProducerId, epoch: ProducerEpoch, sequence: Sequence) {
+        put_producer(&mut self.buffer, id, epoch, sequence);
+    }
+
+    /// Finishes the batch: base offset 0, no leader epoch, compressed, with its CRC.
+    ///
+    /// # Panics
+    /// When there is no record: a batch has at least one.
+    pub fn build(self) -> EncodedBatch {
+        assert!(self.count > 0, "a batch has at least one record");
+        let mut bytes = self.buffer;
+        if self.compression != Compression::None {
+            let mut compressed = Vec::with_capacity(bytes.len() / 2 + HEADER_LEN);
+            compressed.extend_from_slice(&bytes[..HEADER_LEN]);
+            compress(self.compression, &bytes[HEADER_LEN..], &mut compressed);
+            bytes = compressed;
+        }
+        let count = self.count.cast_signed();
+        header::set_length_and_magic(&mut bytes);
+        header::stamp(&mut bytes, crate::id::Offset::ZERO, crate::id::LeaderEpoch::NONE);
+        put(
+            &mut bytes,
+            header::ATTRIBUTES,
+            i16::from(self.compression.number()).to_be_bytes(),
+        );
+        put(&mut bytes, header::LAST_OFFSET_DELTA, (count - 1).to_be_bytes());
+        put(
+            &mut bytes,
+            header::BASE_TIMESTAMP,
+            self.base_timestamp.get().to_be_bytes(),
+        );
+        put(
+            &mut bytes,
+            header::MAX_TIMESTAMP,
+            self.max_timestamp.get().to_be_bytes(),
+        );
+        put(&mut bytes, header::RECORD_COUNT, count.to_be_bytes());
+        header::set_crc(&mut bytes);
+        EncodedBatch { bytes }
+    }
+}
+
+/// A batch that is ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedBatch {
+    bytes: Vec<u8>,
+}
+
+impl EncodedBatch {
+    /// Names the idempotent producer, and computes the CRC anew.
+    pub fn set_producer(&mut self, id: ProducerId, epoch: ProducerEpoch, sequence: Sequence) {
+        put_producer(&mut self.bytes, id, epoch, sequence);
+        header::set_crc(&mut self.bytes);
+    }
+
+    /// The batch.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The batch, to be shared; not copied.
+    pub fn freeze(self) -> Bytes {
+        self.bytes.into()
+    }
+
+    /// The header.
+    pub fn header(&self) -> BatchHeader<'_> {
+        BatchHeader::trusted(self.bytes.first_chunk().expect("a batch begins with its header"))
+    }
+
+    /// Records in the batch.
+    pub fn record_count(&self) -> u32 {
+        self.header().record_count()
+    }
+
+    /// The timestamp of the first record.
+    pub fn first_timestamp(&self) -> Timestamp {
+        self.header().base_timestamp()
+    }
+
+    /// The largest timestamp of the records.
+    pub fn max_timestamp(&self) -> Timestamp {
+        self.header().max_timestamp()
+    }
+}
+
+fn put_producer(batch: &mut [u8], id: ProducerId, epoch: ProducerEpoch, sequence: Sequence) {
+    put(batch, header::PRODUCER_ID, id.get().to_be_bytes());
+    put(batch, header::PRODUCER_EPOCH, epoch.get().to_be_bytes());
+    put(batch, header::BASE_SEQUENCE, sequence.get().to_be_bytes());
+}
+
+/// Bytes in a record after its length.
+#[inline]
+fn body_len(
+    timestamp_delta: i64,
+    index: u32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &[HeaderRef<'_>],
+) -> usize {
+    let fixed = 1 + varint::len(timestamp_delta) + varint::len(i64::from(index)) + varint::len(headers.len() as i64);
+    let fields = fixed
+        .saturating_add(nullable_len(key))
+        .saturating_add(nullable_len(value));
+    headers.iter().fold(fields, |len, header| {
+        len.saturating_add(nullable_len(Some(header.key.as_bytes())))
+            .saturating_add(nullable_len(header.value))
+    })
+}
+
+#[inline]
+fn nullable_len(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(1, |bytes| varint::len(bytes.len() as i64) + bytes.len())
+}
+
+#[inline]
+fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    match bytes {
+        None => varint::put(out, -1),
+        Some(bytes) => {
+            varint::put(out, bytes.len() as i64);
+            out.extend_from_slice(bytes);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Whole, checked batches over borrowed bytes.
+//!
+//! [`RecordBatch::parse`] is the only way to get a [`RecordBatch`]; whoever has one need not check again. It does not
+//! look at the records: that is [`RecordSet`]'s work, and a broker's only where a topic asks for it.
+
+use std::ops::Deref;
+
+use super::compression::decompress;
+use super::header::crc_of;
+use super::records::{RECORD_LEN_MIN, RecordIter};
+use super::{BatchError, BatchHeader, Compression, HEADER_LEN, RecordFault, TimestampType};
+
+#[cfg(doc)]
+use super::RecordSet;
+
+/// What a batch may be at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Largest batch in bytes, header included.
+    pub batch_size_max: usize,
+}
+
+/// One whole record batch, checked.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordBatch<'a> {
+    header: BatchHeader<'a>,
+    bytes: &'a [u8],
+}
+
+impl<'a> RecordBatch<'a> {
+    /// Checks and takes the batch at the start of `bytes`, which may go on after it.
+    ///
+    /// Checked are what [`BatchHeader::read`] checks, the limits, that the batch is whole, its CRC, and that the records
+    /// it counts could fit. [`BatchError::Truncated`] says how many bytes it takes to go on.
+    pub fn parse(bytes: &'a [u8], limits: &BatchLimits) -> Result<Self, BatchError> {
+        let header = BatchHeader::read(bytes)?;
+        let size = header.size();
+        if size > limits.batch_size_max {
+            return Err(BatchError::TooLarge {
+                size,
+                max: limits.batch_size_max,
+            });
+        }
+        let Some(bytes) = bytes.get(..size) else {
+            return Err(BatchError::Truncated {
+                need: size,
+                have: bytes.len(),
+            });
+        };
+        let computed = crc_of(bytes);
+        if computed != header.crc() {
+            return Err(BatchError::BadCrc {
+                stored: header.crc(),
+                computed,
+            });
+        }
+        // A batch of few bytes must not use up billions of offsets. Under compression only opening it could tell.
+        let records_len_min = header.record_count() as usize * RECORD_LEN_MIN;
+        if header.compression() == Compression::None && records_len_min > size - HEADER_LEN {
+            let count = header.record_count().cast_signed();
+            return Err(BatchError::BadCount {
+                count,
+                last_offset_delta: count - 1,
+            });
+        }
+        Ok(Self { header, bytes })
+    }
+
+    /// The bytes of this batch and no more.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The header.
+    pub const fn header(&self) -> BatchHeader<'a> {
+        self.header
+    }
+
+    /// The bytes after the header: the records, perhaps compressed.
+    pub(super) fn records(&self) -> &'a [u8] {
+        &self.bytes[HEADER_LEN..]
+    }
+
+    /// Checks what holds for batches from clients only: no control batch, timestamps their own, and a sequence and an
+    /// epoch with every producer id.
+    pub fn check_from_client(&self) -> Result<(), BatchError> {
+        if self.is_control() {
+            return Err(BatchError::ControlBatch);
+        }
+        if self.timestamp_type() == TimestampType::LogAppendTime {
+            return Err(BatchError::AppendTimeFromClient);
+        }
+        let (id, epoch, sequence) = (self.producer_id(), self.producer_epoch(), self.base_sequence());
+        if id.is_some() && (epoch.get() < 0 || sequence.get() < 0) {
+            return Err(BatchError::BadProducer {
+                id: id.get(),
+                epoch: epoch.get(),
+                sequence: sequence.get(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Walks every record: each well-formed, offsets dense, and with a key if `keys_required` (compacted topics).
+    ///
+    /// Compressed records are decompressed for this, to at most `decompressed_size_max` bytes.
+    pub fn validate_records(&self, decompressed_size_max: usize, keys_required: bool) -> Result<(), BatchError> {
+        let opened;
+        let records = match self.compression() {
+            Compression::None => self.records(),
+            compression => {
+                opened = decompress(compression, self.records(), decompressed_size_max)?;
+                &opened
+            }
+        };
+        for (index, record) in (0_u32..).zip(RecordIter::new(self.header, records)) {
+            let record = record?;
+            let bad = |fault| BatchError::BadRecord {
+                base_offset: self.base_offset(),
+                index,
+                fault,
+            };
+            if record.offset != self.base_offset() + u64::from(index) {
+                return Err(bad(RecordFault::OffsetDelta));
+            }
+            if keys_required && record.key.is_none() {
+                return Err(bad(RecordFault::NoKey));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Deref for RecordBatch<'a> {
+    type Target = BatchHeader<'a>;
+
+    fn deref(&self) -> &BatchHeader<'a> {
+        &self.header
+    }
+}
+
+/// Iterates over batches that follow one another; ends after the first that is not whole and right.
+#[derive(Debug, Clone)]
+pub struct Batches<'a> {
+    rest: &'a [u8],
+    limits: BatchLimits,
+}
+
+impl<'a> Batches<'a> {
+    /// Starts at the first byte of the first batch.
+    pub const fn new(bytes: &'a [u8], limits: &BatchLimits) -> Self {
+        Self {
+            rest: bytes,
+            limits: *limits,
+        }
+    }
+}
+
+impl<'a> Iterator for Batches<'a> {
+    type Item = Result<RecordBatch<'a>, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let batch = RecordBatch::parse(self.rest, &self.limits);
+        self.rest = batch.as_ref().map_or(&[], |batch| &self.rest[batch.size()..]);
+        Some(batch)
+    }
+}

@@ -1,0 +1,329 @@
+//! The native protocol's frame: a fixed header, a FlatBuffers head, then a raw payload.
+//!
+//! ```text
+//! 0          4       6          8                  12           16            16 + head_size
+//! | size u32 | api u16 | version u16 | correlation_id u32 | head_size u32 | head … | payload … |
+//! ```
+//!
+//! All little endian; `size` counts what follows it. Requests and responses have the same form, and a response repeats
+//! the api, version and correlation id of its request. Responses may come in any order.
+
+use crate::head::{self, Head};
+use crate::id::CorrelationId;
+
+/// Bytes in a frame's header, the size field included.
+pub const HEADER_LEN: usize = 16;
+
+/// Bytes in the size field, which does not count itself.
+const SIZE_LEN: usize = 4;
+
+/// What a request asks for, and its response answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u16)]
+pub enum Api {
+    /// Only a response: to a request of which the broker understood no more than the frame's header.
+    Error = 0,
+    /// The first exchange on a connection: which apis and versions the broker speaks, and its limits.
+    ApiVersions = 1,
+    /// Brokers, topics, partitions, and the core that owns each partition.
+    Metadata = 2,
+    /// Creates a topic.
+    CreateTopic = 3,
+    /// Deletes a topic with its records.
+    DeleteTopic = 4,
+    /// Configuration and partitions of one topic.
+    DescribeTopic = 5,
+    /// An identity for an idempotent producer.
+    InitProducerId = 6,
+    /// Appends record batches to one partition.
+    Produce = 7,
+    /// Reads record batches from partitions.
+    Fetch = 8,
+    /// Looks up offsets by timestamp.
+    ListOffsets = 9,
+    /// Deletes the oldest records of a partition.
+    DeleteRecords = 10,
+}
+
+impl Api {
+    /// Every api that can be requested.
+    pub const REQUESTS: &[Self] = &[
+        Self::ApiVersions,
+        Self::Metadata,
+        Self::CreateTopic,
+        Self::DeleteTopic,
+        Self::DescribeTopic,
+        Self::InitProducerId,
+        Self::Produce,
+        Self::Fetch,
+        Self::ListOffsets,
+        Self::DeleteRecords,
+    ];
+
+    /// The api with this number.
+    pub fn from_u16(number: u16) -> Option<Self> {
+        if number == Self::Error as u16 {
+            return Some(Self::Error);
+        }
+        Self::REQUESTS.iter().copied().find(|&api| api as u16 == number)
+    }
+
+    /// The number on the wire.
+    pub const fn as_u16(self) -> u16 {
+        self as u16
+    }
+
+    /// The lowest and the highest version that this crate's schema describes.
+    pub const fn versions(self) -> (u16, u16) {
+        (0, 0)
+    }
+}
+
+/// A frame's header. From [`FrameHeader::parse`] its sizes are consistent and within the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// The api's number, as it came; [`Api::from_u16`] tells whether it is known.
+    pub api: u16,
+    /// The version of the api.
+    pub version: u16,
+    /// Ties the response to the request.
+    pub correlation_id: CorrelationId,
+    /// Bytes in the head.
+    pub head_size: u32,
+    /// Bytes in the payload.
+    payload_size: u32,
+}
+
+impl FrameHeader {
+    /// The header of a frame with a head and a payload of these sizes in bytes; `None` if no frame can be that large.
+    pub fn new(api: u16, version: u16, correlation_id: CorrelationId, head: usize, payload: usize) -> Option<Self> {
+        let head_size = u32::try_from(head).ok()?;
+        let payload_size = u32::try_from(payload).ok()?;
+        let rest = (HEADER_LEN - SIZE_LEN) as u32;
+        rest.checked_add(head_size)?.checked_add(payload_size)?;
+        Some(Self {
+            api,
+            version,
+            correlation_id,
+            head_size,
+            payload_size,
+        })
+    }
+
+    /// Reads the header at the start of `bytes`; `None` while there are fewer than [`HEADER_LEN`] of them.
+    ///
+    /// `frame_size_max` limits the size field. After an error the stream cannot be read any further, as it is not known
+    /// where the next frame begins; the error has the correlation id, so that it can be answered before closing.
+    pub fn parse(bytes: &[u8], frame_size_max: u32) -> Result<Option<Self>, FrameError> {
+        let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
+            return Ok(None);
+        };
+        let size = u32_at(header, 0);
+        let correlation_id = CorrelationId::new(u32_at(header, 8));
+        let head_size = u32_at(header, 12);
+        if size > frame_size_max {
+            return Err(FrameError::TooLarge {
+                correlation_id,
+                size,
+                max: frame_size_max,
+            });
+        }
+        let rest = (HEADER_LEN - SIZE_LEN) as u32;
+        let Some(payload_size) = size.checked_sub(rest).and_then(|body| body.checked_sub(head_size)) else {
+            return Err(FrameError::HeadBeyondFrame {
+                correlation_id,
+                size,
+                head_size,
+            });
+        };
+        let api = u16::from_le_bytes([header[4], header[5]]);
+        let version = u16::from_le_bytes([header[6], header[7]]);
+        Ok(Some(Self {
+            api,
+            version,
+            correlation_id,
+            head_size,
+            payload_size,
+        }))
+    }
+
+    /// Bytes in the whole frame, the size field included.
+    pub const fn frame_len(&self) -> usize {
+        HEADER_LEN + self.head_size as usize + self.payload_size as usize
+    }
+
+    /// Bytes in the head.
+    pub const fn head_len(&self) -> usize {
+        self.head_size as usize
+    }
+
+    /// Bytes in the payload.
+    pub const fn payload_len(&self) -> usize {
+        self.payload_size as usize
+    }
+
+    /// The header's bytes.
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let size = (HEADER_LEN - SIZE_LEN) as u32 + self.head_size + self.payload_size;
+        let mut bytes = [0; HEADER_LEN];
+        bytes[0..4].copy_from_slice(&size.to_le_bytes());
+        bytes[4..6].copy_from_slice(&self.api.to_le_bytes());
+        bytes[6..8].copy_from_slice(&self.version.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.correlation_id.get().to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.head_size.to_le_bytes());
+        bytes
+    }
+}
+
+fn u32_at(bytes: &[u8; HEADER_LEN], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Why a stream cannot be read as frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The frame is larger than the reader allows.
+    #[error("a frame of {size} bytes; at most {max} are allowed")]
+    TooLarge {
+        /// From the frame's header.
+        correlation_id: CorrelationId,
+        /// Bytes that follow the size field.
+        size: u32,
+        /// The reader's limit.
+        max: u32,
+    },
+    /// The frame ends before its header or its head does.
+    #[error("a frame of {size} bytes cannot hold its header and a head of {head_size} bytes")]
+    HeadBeyondFrame {
+        /// From the frame's header.
+        correlation_id: CorrelationId,
+        /// Bytes that follow the size field.
+        size: u32,
+        /// Bytes in the head.
+        head_size: u32,
+    },
+}
+
+impl FrameError {
+    /// The correlation id in the header that was refused, for a reply.
+    pub const fn correlation_id(&self) -> CorrelationId {
+        match *self {
+            Self::TooLarge { correlation_id, .. } | Self::HeadBeyondFrame { correlation_id, .. } => correlation_id,
+        }
+    }
+}
+
+/// The header and the head of a frame, padding included; `payload_len` bytes of payload are to be written after it.
+///
+/// `head` is a finished `FlatBuffer`. The payload is not taken here, so that it is never copied into a frame.
+///
+/// # Panics
+/// When the frame would be larger than `u32::MAX` bytes; both sides keep to limits far below.
+pub fn encode(api: Api, version: u16, correlation_id: CorrelationId, head: &[u8], payload_len: usize) -> Vec<u8> {
+    let head_len = head.len().next_multiple_of(head::ALIGNMENT);
+    let header = FrameHeader::new(api.as_u16(), version, correlation_id, head_len, payload_len)
+        .expect("a frame never passes 4 GiB: heads are small and payloads within the peer's frame limit");
+    let mut bytes = Vec::with_capacity(HEADER_LEN + head_len);
+    bytes.extend_from_slice(&header.encode());
+    bytes.extend_from_slice(head);
+    bytes.resize(HEADER_LEN + head_len, 0);
+    bytes
+}
+
+/// [`encode`] for a head in its owned form, with the api that it belongs to.
+///
+/// # Panics
+/// As [`encode`] does.
+pub fn encode_head<H: Head>(head: &H, version: u16, correlation_id: CorrelationId, payload_len: usize) -> Vec<u8> {
+    let mut builder = flatbuffers::FlatBufferBuilder::new();
+    head.finish(&mut builder);
+    encode(H::API, version, correlation_id, builder.finished_data(), payload_len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: u32 = 1 << 20;
+
+    fn header(size: u32, head_size: u32) -> Vec<u8> {
+        let mut bytes = size.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&[7, 0, 2, 0, 9, 0, 0, 0]);
+        bytes.extend_from_slice(&head_size.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_header_is_little_endian_and_reads_back() {
+        let header = FrameHeader::new(0x0102, 0x0304, CorrelationId::new(0x0506_0708), 24, 1000).unwrap();
+        let bytes = header.encode();
+        assert_eq!(bytes, [0x0c, 4, 0, 0, 2, 1, 4, 3, 8, 7, 6, 5, 24, 0, 0, 0]);
+        assert_eq!(FrameHeader::parse(&bytes, MAX), Ok(Some(header)));
+        assert_eq!(header.frame_len(), 16 + 24 + 1000);
+        assert_eq!(header.payload_len(), 1000);
+    }
+
+    #[test]
+    fn a_header_that_is_not_all_there_is_waited_for() {
+        let bytes = header(12, 0);
+        for len in 0..HEADER_LEN {
+            assert_eq!(FrameHeader::parse(&bytes[..len], MAX), Ok(None));
+        }
+        let parsed = FrameHeader::parse(&bytes, MAX).unwrap().unwrap();
+        assert_eq!(
+            (parsed.api, parsed.version, parsed.frame_len(), parsed.payload_len()),
+            (7, 2, 16, 0)
+        );
+    }
+
+    #[test]
+    fn sizes_that_contradict_each_other_or_the_limit_are_refused_with_the_correlation_id() {
+        let correlation_id = CorrelationId::new(9);
+        let too_large = FrameHeader::parse(&header(MAX + 1, 0), MAX);
+        assert_eq!(
+            too_large,
+            Err(FrameError::TooLarge {
+                correlation_id,
+                size: MAX + 1,
+                max: MAX
+            })
+        );
+        assert!(FrameHeader::parse(&header(MAX, MAX - 12), MAX).unwrap().is_some());
+        for (size, head_size) in [(0, 0), (11, 0), (12, 1), (100, 89), (100, u32::MAX)] {
+            let error = FrameHeader::parse(&header(size, head_size), MAX).unwrap_err();
+            assert_eq!(
+                error,
+                FrameError::HeadBeyondFrame {
+                    correlation_id,
+                    size,
+                    head_size
+                }
+            );
+            assert_eq!(error.correlation_id(), correlation_id);
+        }
+        assert!(FrameHeader::parse(&header(u32::MAX, 0), u32::MAX).unwrap().is_some());
+    }
+
+    #[test]
+    fn encoded_heads_are_padded_and_counted() {
+        let bytes = encode(Api::Produce, 0, CorrelationId::new(3), &[1, 2, 3], 100);
+        let header = FrameHeader::parse(&bytes, MAX).unwrap().unwrap();
+        assert_eq!(bytes[HEADER_LEN..], [1, 2, 3, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            (header.head_len(), header.payload_len(), header.frame_len()),
+            (8, 100, 16 + 8 + 100)
+        );
+        assert_eq!(Api::from_u16(header.api), Some(Api::Produce));
+    }
+
+    #[test]
+    fn api_numbers_read_back_and_others_are_unknown() {
+        let known: Vec<u16> = (0..=u16::MAX)
+            .filter(|&number| Api::from_u16(number).is_some())
+            .collect();
+        assert_eq!(known, (0..=10).collect::<Vec<_>>());
+        for &api in Api::REQUESTS {
+            assert_eq!(Api::from_u16(api.as_u16()), Some(api));
+        }
+    }
+}
