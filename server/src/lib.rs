@@ -1,1 +1,6 @@
 //! Under construction.
+
+pub mod check;
+pub mod config;
+pub mod image;
+pub mod topics;

@@ -1,13 +1,19 @@
 //! The one seam between the log and the machine: what a `Log` asks of a disk.
 //!
 //! [`Directory`] is for small whole files (checkpoints, indexes, topic metadata) and for names; [`Disk`] adds segment
-//! files, which are written in aligned blocks and flushed explicitly. Production runs on `DirectDisk` (io_uring, direct
+//! files, which are written in aligned blocks and flushed explicitly. Production runs on [`DirectDisk`] (io_uring, direct
 //! I/O); tests run on `SimDisk`, which tears writes, loses what was not flushed, fails, and fills up, all by seed.
 //! Implementations need not be `Send`: a disk belongs to one core.
 
 mod block;
+mod direct;
+mod ring;
+mod sim;
 
 pub use block::{BLOCK_SIZE, BlockBuffer, BlockSlice};
+pub use direct::{DirectDisk, DirectFile};
+pub use ring::Ring;
+pub use sim::{Fault, Halt, OpKind, SimDisk, SimExecutor, SimFile};
 
 use std::{
     future::Future,
@@ -27,7 +33,7 @@ pub struct DirEntry {
 }
 
 /// Whole-file operations and names. Every operation that changes something is durable when it has returned `Ok`.
-pub trait Directory: Clone + 'static {
+pub trait Directory: Clone + std::fmt::Debug + 'static {
     /// Creates a directory and its missing parents, durably. No error if it is there already.
     fn create_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
 
@@ -66,7 +72,7 @@ pub trait Disk: Directory {
 /// Positions and lengths of writes are multiples of [`BLOCK_SIZE`]. A block is never written by two writes at once: the
 /// log waits for the first. Futures own what they need, so they may be dropped at any time; the operation then still
 /// runs to its end.
-pub trait SegmentFile: Clone + 'static {
+pub trait SegmentFile: Clone + std::fmt::Debug + 'static {
     /// Writes the whole slice at `position`. Stable only after a later [`sync`](Self::sync).
     fn write(&self, data: BlockSlice, position: u64) -> impl Future<Output = io::Result<()>> + 'static;
 
