@@ -17,7 +17,11 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Rc<Budget> {
-        Rc::new(Budget { limit, used: Cell::new(0), freed: Signal::default() })
+        Rc::new(Budget {
+            limit,
+            used: Cell::new(0),
+            freed: Signal::default(),
+        })
     }
 
     /// Waits until the bytes fit.
@@ -27,7 +31,10 @@ impl Budget {
             let used = self.used.get();
             if used == 0 || used + bytes <= self.limit {
                 self.used.set(used + bytes);
-                return Lease { budget: Rc::clone(self), bytes };
+                return Lease {
+                    budget: Rc::clone(self),
+                    bytes,
+                };
             }
             freed.await;
         }
@@ -70,6 +77,9 @@ mod tests {
         assert_eq!(budget.used(), 50);
         drop(second);
         let oversized = budget.lease(1_000).now_or_never();
-        assert!(oversized.is_some(), "a request larger than the limit must still pass, alone");
+        assert!(
+            oversized.is_some(),
+            "a request larger than the limit must still pass, alone"
+        );
     }
 }

@@ -1,40 +1,42 @@
-//! Under construction.
+//! The Headwater broker: partitions pinned to cores, a thin protocol, durable by default.
+//!
+//! The path of a request, on one core from end to end:
+//!
+//! ```text
+//! listener -> connection -> frames -> dispatch -+-> produce -> partition -> headwater_engine::Log -> disk
+//!                  ^                            +-> fetch ---> partition -> LogRange --+
+//!                  |                            +-> offsets, admin                     |
+//!                  +--- transfer <--- outbox <-----------------------------------------+
+//! ```
+//!
+//! - [`broker`]: starts and stops everything; [`config`], [`check`]: what it is told, and what the machine must offer.
+//! - `core`, `runtime`, `watchdog`: one pinned executor per core and what keeps it awake; `mesh`: what crosses cores.
+//! - `control`, [`topics`], [`image`]: the control thread, the topics on disk, and the picture of them that cores share.
+//! - `budget`: back-pressure. When memory is spent, sockets are not read.
 
-use std::net::SocketAddr;
-
+mod admin;
+pub mod broker;
+mod budget;
 pub mod check;
 pub mod config;
+mod connection;
+mod control;
+mod core;
+mod dispatch;
+mod fetch;
+mod frames;
 pub mod image;
+mod listener;
+mod mesh;
+mod offsets;
+mod outbox;
+mod partition;
+mod produce;
+mod reply;
+mod runtime;
 pub mod topics;
+mod transfer;
+mod watchdog;
 
-/// Stands in for the broker until the data path is merged: it never starts.
-pub struct Broker {
-    never: std::convert::Infallible,
-}
-
-/// Why a broker did not start.
-#[derive(Debug, thiserror::Error)]
-#[error("the data path is not part of this build")]
-pub struct StartError;
-
-impl Broker {
-    /// Starts a broker.
-    pub fn start(_config: config::Config) -> Result<Self, StartError> {
-        Err(StartError)
-    }
-
-    /// The shared address.
-    pub fn addr(&self) -> SocketAddr {
-        match self.never {}
-    }
-
-    /// Stops in order.
-    pub fn shutdown(self) -> Result<(), StartError> {
-        match self.never {}
-    }
-
-    /// Waits for SIGTERM or SIGINT, then stops in order.
-    pub fn run_until_signal(self) -> Result<(), StartError> {
-        match self.never {}
-    }
-}
+pub use broker::{Broker, StartError, StopError};
+pub use config::Config;

@@ -184,6 +184,7 @@ impl<D: Disk> Log<D> {
                     .segments
                     .iter()
                     .rev()
+                    .skip_while(|segment| segment.end() == 0) // Just rolled: the one before may have more to write.
                     .take_while(|segment| !segment.is_durable())
                     .last()
                     .cloned();

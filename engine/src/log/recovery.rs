@@ -181,12 +181,14 @@ impl<D: Disk> Opening<'_, D> {
         let last = files.keys().next_back().copied();
         for (&base_offset, &size) in files {
             let known = facts.get(&base_offset.get()).copied();
-            if known.is_some_and(|known| known.next_offset <= start) && Some(base_offset) != last {
+            let is_settled = recovery.is_some_and(|recovery| base_offset.get() < recovery.segment);
+            // Of a segment that goes on behind the recovery point, the checkpoint does not know the end.
+            if is_settled && known.is_some_and(|known| known.next_offset <= start) && Some(base_offset) != last {
                 // Retention was interrupted between the checkpoint and the removal.
                 self.remove(base_offset).await?;
                 continue;
             }
-            if known.is_none() && recovery.is_some_and(|recovery| base_offset.get() < recovery.segment) {
+            if is_settled && known.is_none() {
                 self.remove(base_offset).await?;
                 continue;
             }
@@ -199,7 +201,6 @@ impl<D: Disk> Opening<'_, D> {
                 );
                 return Err(self.corrupt(base_offset, 0, &reason));
             }
-            let is_settled = recovery.is_some_and(|recovery| base_offset.get() < recovery.segment);
             let segment = match known {
                 Some(known) if is_settled => self.trust(known, size)?,
                 _ => {
@@ -303,6 +304,10 @@ impl<D: Disk> Opening<'_, D> {
                 ScanEnd::EndOfFile | ScanEnd::Reserved => segment.prepared.set(size),
                 ScanEnd::Bad(reason) if is_last => self.cut(&segment, &file, scanned, size, reason).await?,
                 ScanEnd::Bad(reason) => return Err(self.corrupt(base_offset, found.position, &reason)),
+            }
+            if is_last && found.position > extent.end {
+                // If only the process died, what it had not flushed reads back and could yet be lost with the power.
+                file.sync().await.map_err(LogError::io("flush", &path))?;
             }
         }
         segment.extent.set(scanned);
