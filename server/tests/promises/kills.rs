@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use headwater_client::Client;
 use rand::{RngExt as _, rngs::SmallRng};
 use rustix::process::Signal;
 
@@ -14,18 +13,23 @@ const KIND: Kind = Kind {
     value_lens: &[20, 300, 90, 2_000],
 };
 
+/// So many at most, since all that was written is read again after each kill.
+const RECORDS_BETWEEN_KILLS: usize = 3_000;
+
 #[test]
 fn acknowledged_records_survive_sigkill() {
     let mut seed = Seed::of("acknowledged_records_survive_sigkill");
     let kills = seed.number("HEADWATER_KILLS", 20);
     // Small segments roll and are sealed now and then, so that the kills hit that as well.
-    let site = Site::new().set("log.segment_size_bytes", "1MiB").set("log.checkpoint_interval_ms", "20ms");
+    let site = Site::new()
+        .set("log.segment_size_bytes", "1MiB")
+        .set("log.checkpoint_interval_ms", "20ms");
     run(async {
         let mut random = seed.random();
         let mut broker = site.start();
         let checker = site.client_with_topic(KIND.topic, KIND.partitions.into()).await;
         let producers = [site.client().await, site.client().await, site.client().await];
-        let load = Load::start(producers, KIND).await;
+        let load = Load::start(producers, KIND, 0).await;
         for _ in 0..kills {
             broker = kill_and_restart(&site, broker, &load, &mut random).await;
             let acknowledged = load.ledger.acknowledged();
@@ -39,7 +43,9 @@ fn acknowledged_records_survive_sigkill() {
 
 /// Kills the broker once some more has been acknowledged, and again while it starts or stops, if chance will have it.
 async fn kill_and_restart(site: &Site, broker: Broker, load: &Load, random: &mut SmallRng) -> Broker {
-    load.ledger.await_more(random.random_range(1..2_000)).await;
+    let goal = load.ledger.count() + random.random_range(1..RECORDS_BETWEEN_KILLS as u64);
+    load.allow(RECORDS_BETWEEN_KILLS);
+    load.ledger.await_count(goal).await;
     // The moment, not a pause: an acknowledgement is only ever at the end of a write.
     tokio::time::sleep(Duration::from_micros(random.random_range(0..5_000))).await;
     if random.random_ratio(1, 4) {

@@ -5,5 +5,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod connections;
+mod cores;
+mod forwarding;
 mod kills;
+mod long_poll;
+mod lookup;
+mod retries;
+mod shutdown;
 mod support;
+mod topics;

@@ -2,16 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use headwater_client::{Client, Delivery, PartitionIndex, Producer, Record};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 
@@ -47,7 +44,12 @@ impl Ledger {
     }
 
     fn note_acknowledged(&self, source: Source, offset: Option<u64>) {
-        self.acknowledged.lock().unwrap().entry(source).or_default().push(offset);
+        self.acknowledged
+            .lock()
+            .unwrap()
+            .entry(source)
+            .or_default()
+            .push(offset);
         self.count.send_modify(|count| *count += 1);
     }
 
@@ -60,10 +62,9 @@ impl Ledger {
         *self.count.borrow()
     }
 
-    /// Waits until so many more records have been acknowledged.
-    pub async fn await_more(&self, more: u64) {
+    /// Waits until so many records have been acknowledged.
+    pub async fn await_count(&self, goal: u64) {
         let mut count = self.count.subscribe();
-        let goal = *count.borrow() + more;
         count.wait_for(|count| *count >= goal).await.unwrap();
     }
 
@@ -71,7 +72,11 @@ impl Ledger {
     pub fn check_complete(&self, log: &[Vec<Stored>]) {
         check(&self.acknowledged(), log);
         let sent = self.sent.lock().unwrap();
-        assert_eq!(sent.values().sum::<u64>(), self.count(), "something that was sent was not acknowledged");
+        assert_eq!(
+            sent.values().sum::<u64>(),
+            self.count(),
+            "something that was sent was not acknowledged"
+        );
         let stored: usize = log.iter().map(Vec::len).sum();
         assert_eq!(stored as u64, self.count(), "the log holds something that was not sent");
     }
@@ -83,22 +88,38 @@ pub fn check(acknowledged: &Acknowledged, log: &[Vec<Stored>]) {
     let mut found: BTreeMap<Source, Vec<u64>> = BTreeMap::new();
     for (partition, records) in log.iter().enumerate() {
         for (place, record) in records.iter().enumerate() {
-            assert_eq!(record.offset, place as u64, "the offsets of partition {partition} are not dense");
+            assert_eq!(
+                record.offset, place as u64,
+                "the offsets of partition {partition} are not dense"
+            );
             let (source, number) = Source::read(&record.value);
-            assert_eq!(usize::from(source.partition), partition, "a record is in another's partition");
+            assert_eq!(
+                usize::from(source.partition),
+                partition,
+                "a record is in another's partition"
+            );
             let offsets = found.entry(source).or_default();
             let expected = offsets.len() as u64;
-            assert_eq!(number, expected, "{source:?} at offset {place}: lost, repeated or out of order");
+            assert_eq!(
+                number, expected,
+                "{source:?} at offset {place}: lost, repeated or out of order"
+            );
             offsets.push(record.offset);
         }
     }
     for (source, acknowledged) in acknowledged {
         let stored = found.get(source).map_or(&[][..], Vec::as_slice);
         let (have, need) = (stored.len(), acknowledged.len());
-        assert!(have >= need, "{source:?}: {need} records were acknowledged, {have} are there");
+        assert!(
+            have >= need,
+            "{source:?}: {need} records were acknowledged, {have} are there"
+        );
         for (number, (stored, acknowledged)) in stored.iter().zip(acknowledged).enumerate() {
             if let Some(acknowledged) = acknowledged {
-                assert_eq!(stored, acknowledged, "record {number} of {source:?} is not where it was acknowledged");
+                assert_eq!(
+                    stored, acknowledged,
+                    "record {number} of {source:?} is not where it was acknowledged"
+                );
             }
         }
     }
@@ -107,7 +128,8 @@ pub fn check(acknowledged: &Acknowledged, log: &[Vec<Stored>]) {
 /// Producers at work.
 pub struct Load {
     pub ledger: Arc<Ledger>,
-    stop: Arc<AtomicBool>,
+    /// One for each record that may be sent; closed at the end.
+    permits: Arc<Semaphore>,
     tasks: JoinSet<()>,
 }
 
@@ -121,11 +143,12 @@ pub struct Kind {
 }
 
 impl Load {
-    /// One idempotent producer for each client; each sends to all partitions in turn until the load is finished.
-    pub async fn start(clients: impl IntoIterator<Item = Client>, kind: Kind) -> Load {
+    /// One idempotent producer for each client; each sends to all partitions in turn, until the load is finished or
+    /// together they have sent all the records that they may.
+    pub async fn start(clients: impl IntoIterator<Item = Client>, kind: Kind, records: usize) -> Load {
         let mut load = Load {
             ledger: Ledger::new(),
-            stop: Arc::default(),
+            permits: Arc::new(Semaphore::new(records)),
             tasks: JoinSet::new(),
         };
         for (number, client) in clients.into_iter().enumerate() {
@@ -135,20 +158,29 @@ impl Load {
         load
     }
 
+    /// Lets the producers send so many more records.
+    pub fn allow(&self, records: usize) {
+        self.permits.add_permits(records);
+    }
+
     fn add(&mut self, producer: Producer, number: u16, kind: Kind) {
         let mut queues = Vec::new();
         for partition in 0..kind.partitions {
-            let source = Source { producer: number, partition };
+            let source = Source {
+                producer: number,
+                partition,
+            };
             let (queue, deliveries) = mpsc::channel(OUTSTANDING_MAX);
             self.tasks.spawn(collect(Arc::clone(&self.ledger), source, deliveries));
             queues.push((source, queue));
         }
-        let (stop, ledger) = (Arc::clone(&self.stop), Arc::clone(&self.ledger));
+        let (permits, ledger) = (Arc::clone(&self.permits), Arc::clone(&self.ledger));
         self.tasks.spawn(async move {
             for number in 0.. {
-                if stop.load(Ordering::Relaxed) {
+                let Ok(permit) = permits.acquire_many(kind.partitions.into()).await else {
                     break;
-                }
+                };
+                permit.forget();
                 let len = kind.value_lens[number as usize % kind.value_lens.len()];
                 for (source, queue) in &queues {
                     let value = source.value(number, len);
@@ -156,7 +188,9 @@ impl Load {
                     let record = Record::to(kind.topic).partition(partition).value(&value);
                     ledger.note_sent(*source, number);
                     let delivery = producer.send(record).await.unwrap();
-                    queue.send(delivery).await.unwrap();
+                    if queue.send(delivery).await.is_err() {
+                        return; // The load is being dropped.
+                    }
                 }
             }
             producer.close().await.unwrap();
@@ -165,7 +199,7 @@ impl Load {
 
     /// Ends the load once everything that was sent is acknowledged.
     pub async fn finish(mut self) -> Arc<Ledger> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.permits.close();
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }

@@ -2,29 +2,40 @@
 
 mod broker;
 mod load;
+mod proxy;
 mod raw;
 mod records;
 mod site;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::pin, time::Duration};
 
 use rand::{SeedableRng as _, rngs::SmallRng};
 
 pub use broker::Broker;
 pub use load::{Kind, Ledger, Load, check};
-pub use raw::{Raw, Reply, batch, fetch, list_offsets, numbered_batch, produce};
+pub use proxy::Proxy;
+pub use raw::{Raw, Reply, batch, fetch, list_offsets, numbered_batch, produce, values};
 pub use records::{Source, Stored, read_topic};
-pub use site::{Site, own_ip};
+pub use site::{Site, client_of, own_ip};
 
 /// After so long a test counts as hung. It is no measure of speed: several of them share a slow machine.
 const LIMIT: Duration = Duration::from_secs(100);
 
 /// Runs a test on tokio, and fails it if it hangs.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let result = runtime.block_on(async { tokio::time::timeout(LIMIT, test).await });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let result = runtime.block_on(async {
+        let mut test = pin!(test);
+        // The panic comes before the test is dropped, so that its brokers say what they know.
+        let result = tokio::time::timeout(LIMIT, test.as_mut()).await;
+        result.unwrap_or_else(|_elapsed| panic!("the test hangs"))
+    });
     runtime.shutdown_background();
-    result.unwrap_or_else(|_elapsed| panic!("the test hangs"))
+    result
 }
 
 /// A test's seed: `HEADWATER_SEED`, or another one each time. It is printed if the test fails.
@@ -58,7 +69,11 @@ impl Seed {
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let Seed { test, seed, environment } = self;
+            let Seed {
+                test,
+                seed,
+                environment,
+            } = self;
             eprintln!(
                 "failed with seed {seed}; again: {environment}HEADWATER_SEED={seed} cargo test -p headwater-server --test promises {test}"
             );
@@ -67,5 +82,7 @@ impl Drop for Seed {
 }
 
 fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|error| panic!("{variable}: {error}")))
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|error| panic!("{variable}: {error}")))
 }

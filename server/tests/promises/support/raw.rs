@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use headwater_protocol::{
+    batch::{BatchBuilder, BatchLimits, Batches, Compression, RecordSet},
     error::ErrorCode,
     frame::{self, Api, FrameHeader},
     head::{self, Head},
     id::{CorrelationId, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId},
-    batch::{BatchBuilder, Compression},
     schema,
 };
 use tokio::{
@@ -65,12 +66,34 @@ impl Raw {
         Some(Reply { header, head, payload })
     }
 
+    /// As [`Raw::call`], on a connection that the broker may close instead.
+    pub async fn try_call<H: Head>(&mut self, head: &H) -> Option<Reply> {
+        let id = self.next_id();
+        self.stream.write_all(&frame::encode_head(head, 0, id, 0)).await.ok()?;
+        self.receive().await
+    }
+
     /// Sends a request and waits for its response, the only one under way.
     pub async fn call<H: Head>(&mut self, head: &H, payload: &[u8]) -> Reply {
         let id = self.send(head, payload).await;
         let reply = self.receive().await.expect("the broker answers");
         assert_eq!(reply.header.correlation_id, id);
         reply
+    }
+}
+
+impl Raw {
+    /// Sends a request while others wait, and waits for its response. Returns the responses that came before it.
+    pub async fn call_behind<H: Head>(&mut self, head: &H) -> Vec<Reply> {
+        let id = self.send(head, &[]).await;
+        let mut earlier = Vec::new();
+        loop {
+            let reply = self.receive().await.expect("the broker answers");
+            if reply.header.correlation_id == id {
+                return earlier;
+            }
+            earlier.push(reply);
+        }
     }
 }
 
@@ -103,7 +126,10 @@ impl Reply {
     /// The code of the frame that answers what could not be understood.
     pub fn refusal(&self) -> ErrorCode {
         let response = self.error_response();
-        assert!(response.message.is_some_and(|message| !message.is_empty()), "an error says what is wrong");
+        assert!(
+            response.message.is_some_and(|message| !message.is_empty()),
+            "an error says what is wrong"
+        );
         ErrorCode::from_i16(response.error)
     }
 }
@@ -159,4 +185,18 @@ pub fn numbered_batch(values: &[&[u8]], id: i64, epoch: i16, sequence: i32) -> V
     let (id, epoch, sequence) = (ProducerId::new(id), ProducerEpoch::new(epoch), Sequence::new(sequence));
     headwater_protocol::batch::set_producer(&mut batch, id, epoch, sequence);
     batch
+}
+
+/// The values of all records in whole batches.
+pub fn values(batches: &[u8]) -> Vec<Vec<u8>> {
+    let limits = BatchLimits {
+        batch_size_max: batches.len(),
+    };
+    let mut values = Vec::new();
+    for batch in Batches::new(batches, &limits) {
+        let batch = Bytes::copy_from_slice(batch.unwrap().bytes());
+        let records = RecordSet::decode(&batch, batches.len()).unwrap();
+        values.extend(records.iter().map(|record| record.unwrap().value.unwrap().to_vec()));
+    }
+    values
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use headwater_client::{Client, ClientBuilder, NewTopic};
+use headwater_client::{Client, NewTopic};
 use tempfile::TempDir;
 
 use super::broker::Broker;
@@ -85,7 +85,12 @@ impl Site {
     /// Starts a broker without waiting for it.
     pub fn launch(&self) -> Broker {
         let listen = SocketAddr::new(self.ip.into(), SHARED_PORT).to_string();
-        let mut arguments = vec!["--log-format".to_owned(), "json".to_owned(), "--listen".to_owned(), listen];
+        let mut arguments = vec![
+            "--log-format".to_owned(),
+            "json".to_owned(),
+            "--listen".to_owned(),
+            listen,
+        ];
         arguments.extend(["--data-dir".to_owned(), self.directory.display().to_string()]);
         let core_ports = ("broker.core_port_base".to_owned(), CORE_PORT_BASE.to_string());
         for (key, value) in std::iter::once(&core_ports).chain(&self.settings) {
@@ -104,17 +109,8 @@ impl Site {
         SocketAddr::new(IpAddr::V4(self.ip), CORE_PORT_BASE + core)
     }
 
-    /// A client that gives up late and tries again soon.
-    pub fn client_builder(&self) -> ClientBuilder {
-        Client::builder()
-            .bootstrap([self.address().to_string()])
-            .request_timeout(Duration::from_secs(15))
-            .call_timeout(Duration::from_secs(30))
-            .backoff(Duration::from_millis(5), Duration::from_millis(50))
-    }
-
     pub async fn client(&self) -> Client {
-        self.client_builder().build().await.unwrap()
+        client_of(self.address()).await
     }
 
     /// A client for which the topic has just been created.
@@ -124,6 +120,16 @@ impl Site {
         client.admin().create_topic(new).await.unwrap();
         client
     }
+}
+
+/// A client that gives up late and tries again soon.
+pub async fn client_of(address: SocketAddr) -> Client {
+    let client = Client::builder()
+        .bootstrap([address.to_string()])
+        .request_timeout(Duration::from_secs(15))
+        .call_timeout(Duration::from_secs(30))
+        .backoff(Duration::from_millis(5), Duration::from_millis(50));
+    client.build().await.unwrap()
 }
 
 /// A loopback address that no other site of this or any other process has.

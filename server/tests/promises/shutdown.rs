@@ -1,0 +1,92 @@
+//! The broker stops in order when it is told to, and everybody can see afterwards whether it did.
+
+use headwater_client::{Client, TopicId};
+use headwater_protocol::{error::ErrorCode, schema::ProduceResponseT};
+use rustix::process::Signal;
+
+use crate::support::{Raw, Reply, Site, Source, batch, fetch, produce, read_topic, run};
+
+const SOURCE: Source = Source {
+    producer: 0,
+    partition: 0,
+};
+
+#[test]
+fn a_signal_lets_the_broker_answer_what_it_took_in_and_leave_everything_durable_and_nothing_to_scan() {
+    run(async {
+        for signal in [Signal::TERM, Signal::INT] {
+            let site = Site::new();
+            let mut broker = site.start();
+            let client = site.client_with_topic("t", 2).await;
+            let (id, owner) = whereabouts(&client, "t").await;
+            // A fetch waits for records that will not come.
+            let mut waiting = Raw::connect(site.core_address(owner)).await;
+            let waiting_id = waiting.send(&fetch(id, &[(1, 0)], 60_000, 1), &[]).await;
+            let mut raw = Raw::connect(site.core_address(owner)).await;
+            // The signal falls into the middle of requests, some of them taken in and some not.
+            for number in 0..200 {
+                raw.send(&produce(id, 0), &batch(&[&SOURCE.value(number, 5_000)])).await;
+            }
+            let mut offsets = vec![acknowledged(raw.receive().await.unwrap())];
+            broker.signal(signal);
+            while let Some(reply) = raw.receive().await {
+                offsets.push(acknowledged(reply));
+            }
+            let reply = waiting.receive().await.expect("a fetch that waits is answered");
+            assert_eq!((reply.header.correlation_id, reply.payload.len()), (waiting_id, 0));
+            assert!(broker.wait().success());
+            assert!(site.directory().join("clean-shutdown").exists());
+            let broker = site.start();
+            assert!(
+                broker
+                    .await_line("the data directory is open")
+                    .contains(r#""was_clean":true"#)
+            );
+            assert!(
+                !broker.lines().iter().any(|line| line.contains("recovered")),
+                "something was scanned"
+            );
+            // Nothing was stored that was not acknowledged, nor the other way round.
+            let stored = read_topic(&client, "t").await.swap_remove(0);
+            assert_eq!(offsets, (0..stored.len() as i64).collect::<Vec<_>>());
+            for (number, record) in stored.iter().enumerate() {
+                assert_eq!(Source::read(&record.value), (SOURCE, number as u64));
+            }
+            broker.stop();
+        }
+    });
+}
+
+#[test]
+fn a_broker_that_is_killed_leaves_no_clean_marker() {
+    run(async {
+        let site = Site::new();
+        let broker = site.start();
+        let marker = site.directory().join("clean-shutdown");
+        broker.stop();
+        assert!(marker.exists());
+        let broker = site.start();
+        assert!(!marker.exists(), "a running broker has not stopped in order");
+        broker.kill();
+        assert!(!marker.exists());
+        let broker = site.start();
+        assert!(
+            broker
+                .await_line("the data directory is open")
+                .contains(r#""was_clean":false"#)
+        );
+        broker.stop();
+    });
+}
+
+/// A topic's id, and the core that owns its first partition.
+async fn whereabouts(client: &Client, topic: &str) -> (TopicId, u16) {
+    let topic = client.admin().describe_topic(topic).await.unwrap();
+    (topic.id, topic.partitions[0].core.get())
+}
+
+fn acknowledged(reply: Reply) -> i64 {
+    let ProduceResponseT { error, base_offset, .. } = reply.produce();
+    assert_eq!(ErrorCode::from_i16(error), ErrorCode::None);
+    base_offset
+}

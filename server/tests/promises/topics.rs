@@ -1,0 +1,307 @@
+//! Topics over the wire: made, described, deleted, made anew, through crashes and while they are in use.
+
+use std::{collections::BTreeMap, fs};
+
+use headwater_client::{Client, Error, ErrorCode, NewTopic, Offset, OffsetSpec, PartitionIndex, Record, TopicId};
+use headwater_protocol::schema::DeleteRecordsRequestT;
+use rand::RngExt as _;
+
+use crate::support::{Raw, Seed, Site, batch, fetch, list_offsets, produce, read_topic, run};
+
+const ONLY: PartitionIndex = PartitionIndex::new(0);
+
+#[test]
+fn a_topic_is_what_its_creator_asked_for_or_is_refused_with_the_reason() {
+    run(async {
+        let site = Site::new().set("topics.partitions", "3");
+        let broker = site.start();
+        let client = site.client().await;
+        let admin = client.admin();
+        let plain = admin.create_topic(NewTopic::new("plain")).await.unwrap();
+        assert_eq!(plain.partitions, 3);
+        let new = NewTopic::new("own")
+            .partitions(2)
+            .config("retention.ms", 5_000)
+            .config("segment.bytes", 65_536);
+        let own = admin.create_topic(new.clone()).await.unwrap();
+        let described = admin.describe_topic("own").await.unwrap();
+        assert_eq!((described.id, described.partitions.len()), (own.id, 2));
+        let configs: BTreeMap<_, _> = described
+            .configs
+            .iter()
+            .map(|config| (&*config.name, &*config.value))
+            .collect();
+        assert_eq!((configs["retention.ms"], configs["segment.bytes"]), ("5000", "65536"));
+        assert_eq!(configs["cleanup.policy"], "delete");
+        let refused = [
+            (new, ErrorCode::TopicAlreadyExists),
+            (NewTopic::new("t").partitions(0), ErrorCode::InvalidPartitions),
+            (NewTopic::new("t").partitions(i32::MIN), ErrorCode::InvalidPartitions),
+            (NewTopic::new("t").partitions(257), ErrorCode::InvalidPartitions),
+            (
+                NewTopic::new("t").replication_factor(2),
+                ErrorCode::InvalidReplicationFactor,
+            ),
+            (NewTopic::new("t").config("no.such.key", 1), ErrorCode::InvalidConfig),
+            (
+                NewTopic::new("t").config("segment.bytes", "many"),
+                ErrorCode::InvalidConfig,
+            ),
+        ];
+        for (new, code) in refused {
+            let error = admin.create_topic(new).await.unwrap_err();
+            assert!(
+                matches!(&error, Error::Broker { code: found, message } if *found == code && !message.is_empty()),
+                "{error}"
+            );
+        }
+        admin
+            .create_topic(NewTopic::new("t").validate_only(true))
+            .await
+            .unwrap();
+        let names: Vec<String> = admin
+            .topics()
+            .await
+            .unwrap()
+            .iter()
+            .map(|topic| topic.name.to_string())
+            .collect();
+        assert_eq!(names, ["own", "plain"]);
+        broker.stop();
+    });
+}
+
+#[test]
+fn the_id_of_a_deleted_topic_is_unknown_although_its_name_is_in_use_again() {
+    run(async {
+        let site = Site::new();
+        let broker = site.start();
+        let client = site.client_with_topic("t", 2).await;
+        let admin = client.admin();
+        let stale = admin.describe_topic("t").await.unwrap().id;
+        let mut raws = [
+            Raw::connect(site.core_address(0)).await,
+            Raw::connect(site.core_address(1)).await,
+        ];
+        for raw in &mut raws {
+            assert_eq!(raw.call(&produce(stale, 0), &batch(&[b"old"])).await.produce().error, 0);
+        }
+        // A fetch that waits for records of the old topic learns that they will never come.
+        let waiting = raws[0].send(&fetch(stale, &[(0, 2)], 3_600_000, 1), &[]).await;
+        admin.delete_topic("t").await.unwrap();
+        let reply = raws[0].receive().await.unwrap();
+        assert_eq!(reply.header.correlation_id, waiting);
+        assert_eq!(
+            reply.fetch().partitions.unwrap()[0].error,
+            ErrorCode::UnknownTopicId as i16
+        );
+        for made_anew in [false, true] {
+            if made_anew {
+                admin.create_topic(NewTopic::new("t").partitions(2)).await.unwrap();
+            }
+            for raw in &mut raws {
+                for partition in [0, 1] {
+                    assert_eq!(errors_of(raw, stale, partition).await, [ErrorCode::UnknownTopicId; 4]);
+                }
+            }
+        }
+        assert!(
+            read_topic(&client, "t").await.iter().all(Vec::is_empty),
+            "a new topic is empty"
+        );
+        broker.stop();
+    });
+}
+
+/// What a core answers to everything that can be asked about a partition.
+async fn errors_of(raw: &mut Raw, topic: TopicId, partition: i32) -> [ErrorCode; 4] {
+    let deletion = DeleteRecordsRequestT {
+        topic_id: Some(topic.into()),
+        partition,
+        offset: 0,
+    };
+    let produced = raw
+        .call(&produce(topic, partition), &batch(&[b"x"]))
+        .await
+        .produce()
+        .error;
+    let fetched = raw.call(&fetch(topic, &[(partition, 0)], 0, 1), &[]).await.fetch();
+    let listed = raw
+        .call(&list_offsets(topic, &[(partition, -1)]), &[])
+        .await
+        .list_offsets();
+    let deleted = raw.call(&deletion, &[]).await.delete_records().error;
+    let (fetched, listed) = (
+        fetched.partitions.unwrap()[0].error,
+        listed.partitions.unwrap()[0].error,
+    );
+    [produced, fetched, listed, deleted].map(ErrorCode::from_i16)
+}
+
+#[test]
+fn topics_survive_sigkill() {
+    run(async {
+        let site = Site::new();
+        let broker = site.start();
+        let client = site.client().await;
+        for name in ["a", "b", "c"] {
+            let new = NewTopic::new(name).partitions(2).config("retention.ms", 60_000);
+            client.admin().create_topic(new).await.unwrap();
+        }
+        client.admin().delete_topic("b").await.unwrap();
+        let before = client.admin().topics().await.unwrap();
+        broker.kill();
+        let broker = site.start();
+        assert_eq!(client.admin().topics().await.unwrap(), before);
+        let configs = client.admin().describe_topic("c").await.unwrap().configs;
+        assert!(
+            configs
+                .iter()
+                .any(|config| config.name == "retention.ms" && config.value == "60000")
+        );
+        assert_eq!(partition_directories(&site), ["a-0", "a-1", "c-0", "c-1"]);
+        broker.stop();
+    });
+}
+
+fn partition_directories(site: &Site) -> Vec<String> {
+    let entries = fs::read_dir(site.directory()).unwrap().map(Result::unwrap);
+    let directories = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+    let mut names: Vec<_> = directories
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn retention_deletes_the_oldest_segments_of_the_topic_that_asks_for_it() {
+    run(async {
+        let site = Site::new().set("log.retention_check_interval_ms", "10ms");
+        let mut broker = site.start();
+        let client = site.client().await;
+        for (name, retention) in [("short", "200000"), ("long", "-1")] {
+            let new = NewTopic::new(name)
+                .config("segment.bytes", 65_536)
+                .config("retention.bytes", retention);
+            client.admin().create_topic(new).await.unwrap();
+        }
+        let producer = client.producer().batch_bytes(8 << 10).build().await.unwrap();
+        for number in 0..1_000_u32 {
+            for topic in ["short", "long"] {
+                let value = [number.to_le_bytes(); 250].concat();
+                drop(producer.send(Record::to(topic).value(&value)).await.unwrap());
+            }
+        }
+        producer.flush().await.unwrap();
+        // Retention is at work in the background; what it leaves is what is promised.
+        let shortened = loop {
+            let partition = client
+                .admin()
+                .describe_topic("short")
+                .await
+                .unwrap()
+                .partitions
+                .swap_remove(0);
+            if partition.size_bytes <= 200_000 {
+                break partition;
+            }
+        };
+        assert!(
+            shortened.size_bytes > 200_000 - 2 * 65_536,
+            "more was deleted than had to be"
+        );
+        assert_eq!(shortened.log_end_offset, Offset::new(1_000));
+        let start = shortened.log_start_offset;
+        for restarted in [false, true] {
+            if restarted {
+                broker.kill();
+                broker = site.start();
+            }
+            let stored = read_topic(&client, "short").await.swap_remove(0);
+            let numbers = stored
+                .iter()
+                .map(|record| u32::from_le_bytes(record.value[..4].try_into().unwrap()));
+            assert!(numbers.eq(start.get() as u32..1_000));
+            assert_eq!(
+                client
+                    .admin()
+                    .list_offset("long", ONLY, OffsetSpec::Earliest)
+                    .await
+                    .unwrap(),
+                Some(Offset::ZERO)
+            );
+            assert_eq!(read_topic(&client, "long").await[0].len(), 1_000);
+        }
+        broker.stop();
+    });
+}
+
+#[test]
+fn a_topic_that_is_deleted_and_made_anew_under_load_keeps_what_is_acknowledged_to_its_last_self() {
+    let seed = Seed::of("a_topic_that_is_deleted_and_made_anew_under_load_keeps_what_is_acknowledged_to_its_last_self");
+    run(async {
+        let site = Site::new()
+            .set("log.checkpoint_interval_ms", "10ms")
+            .set("log.retention_check_interval_ms", "10ms");
+        let mut broker = site.start();
+        let mut random = seed.random();
+        let client = site.client().await;
+        // Others are kept busy, so that whatever walks over all partitions takes its time.
+        for number in 0..8 {
+            client
+                .admin()
+                .create_topic(NewTopic::new(format!("other-{number}")).partitions(4))
+                .await
+                .unwrap();
+        }
+        for _ in 0..5 {
+            let mut topic = remake(&client).await;
+            for _ in 0..random.random_range(1..6) {
+                let others = async {
+                    for number in 0..8 {
+                        write(&client, &format!("other-{number}"), 4, 1).await;
+                    }
+                };
+                tokio::join!(others, write(&client, "t", 2, random.random_range(1..40)));
+                topic = remake(&client).await;
+            }
+            let written = random.random_range(1..40);
+            write(&client, "t", 2, written).await;
+            broker.kill();
+            broker = site.start();
+            assert_eq!(client.admin().describe_topic("t").await.unwrap().id, topic);
+            for partition in read_topic(&client, "t").await {
+                assert_eq!(
+                    partition.len(),
+                    written,
+                    "of the topic's last self all is there, and nothing of the others"
+                );
+            }
+        }
+        broker.stop();
+    });
+}
+
+async fn remake(client: &Client) -> TopicId {
+    match client.admin().delete_topic("t").await {
+        Ok(()) | Err(Error::UnknownTopic(_)) => {}
+        Err(error) => panic!("{error}"),
+    }
+    let new = NewTopic::new("t").partitions(2).config("segment.bytes", 65_536);
+    client.admin().create_topic(new).await.unwrap().id
+}
+
+/// Appends so many records to each partition, each acknowledged.
+async fn write(client: &Client, topic: &str, partitions: i32, records: usize) {
+    let producer = client.producer().batch_bytes(16 << 10).build().await.unwrap();
+    for _ in 0..records {
+        for partition in 0..partitions {
+            let record = Record::to(topic)
+                .partition(PartitionIndex::new(partition))
+                .value(&[7; 5_000]);
+            drop(producer.send(record).await.unwrap());
+        }
+    }
+    producer.close().await.unwrap();
+}
