@@ -3,13 +3,12 @@
 //! Everything that it does is in the library; here are the command line, the logs and the exit codes.
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use headwater_server::Broker;
-use headwater_server::check::Checks;
 use headwater_server::config::{Config, Effective, Layers, LogFormat};
 
 /// Exit code for a configuration that is not valid, as clap has it for a command line that is not.
@@ -165,6 +164,7 @@ fn print(effective: &Effective) -> ExitCode {
 fn start_logging(config: &Config) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(config.logging.filter.env_filter())
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     match config.logging.format {
         LogFormat::Text => builder.init(),
@@ -173,12 +173,6 @@ fn start_logging(config: &Config) {
 }
 
 fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let checks = Checks::run(&config);
-    for warning in &checks.warnings {
-        tracing::warn!("{warning}");
-    }
-    // Held until the broker has stopped: only then may another have the data directory.
-    let _lock = checks.into_lock()?;
     Broker::start(config)?.run_until_signal()?;
     Ok(())
 }
