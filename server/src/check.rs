@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use facts::{Facts, Probe};
 pub use lock::DirectoryLock;
 
-use crate::config::{Config, CoresConfig};
+use crate::config::{Config, CoresSection};
 
 /// 5.15 is the oldest long-term kernel whose io_uring workers are threads of the process (since 5.12), bound by its
 /// limits and ended with it, and whose rings are not charged to memlock.
@@ -79,7 +79,7 @@ pub struct CheckError {
 
 /// The CPUs to run on, one executor each: as configured, else the first `count` (or all) that this process may use.
 /// Never empty.
-pub fn cpus(config: &CoresConfig) -> Vec<u16> {
+pub fn cpus(config: &CoresSection) -> Vec<u16> {
     if !config.set.is_empty() {
         return config.set.iter().collect();
     }
@@ -277,7 +277,7 @@ impl Judge<'_> {
     }
 }
 
-fn cpus_of(cores: &CoresConfig, allowed: &[u16]) -> u64 {
+fn cpus_of(cores: &CoresSection, allowed: &[u16]) -> u64 {
     match (cores.set.len(), usize::from(cores.count)) {
         (0, 0) => allowed.len() as u64,
         (0, count) | (count, _) => count as u64,

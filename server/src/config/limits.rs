@@ -3,7 +3,9 @@
 //! A rule states which key must change, and names the other key with its value and source, so that the message is
 //! enough to mend the configuration.
 
-use super::{BLOCK_SIZE_BYTES, ByteSize, Config, Knob, Problem, Sources, Value};
+use headwater_engine::disk::BLOCK_SIZE;
+
+use super::{ByteSize, Config, Knob, Problem, Sources, Value};
 
 /// A produce or fetch frame carries a header and a head besides its records; heads are far smaller than this.
 const FRAME_OVERHEAD_BYTES: u64 = 4096;
@@ -11,7 +13,7 @@ const FRAME_OVERHEAD_BYTES: u64 = 4096;
 /// A core's budgets hold at least this many of the largest frames, or one client could take all of it.
 const FRAMES_PER_CORE_MIN: u64 = 4;
 
-/// A tail buffer that holds fewer of the largest batches or writes than this would stall on every write.
+/// A tail buffer that holds fewer of the largest batches or uncovered writes than this would stall on every flush.
 const WRITES_PER_TAIL_MIN: u64 = 4;
 
 impl Config {
@@ -96,7 +98,6 @@ impl Rules<'_> {
         } = self.config;
         let batch = log.batch_size_bytes_max.bytes();
         let frame = limits.frame_size_bytes_max.bytes();
-        let write = flush.write_size_bytes.bytes();
         self.at_least(
             "limits.frame_size_bytes_max",
             frame,
@@ -130,7 +131,6 @@ impl Rules<'_> {
         let tail = cores.tail_buffer_bytes_max.bytes();
         for (name, size) in [
             ("log.batch_size_bytes_max", batch),
-            ("flush.write_size_bytes", write),
             ("flush.uncovered_bytes_max", flush.uncovered_bytes_max.bytes()),
         ] {
             self.at_least("cores.tail_buffer_bytes_max", tail, size * WRITES_PER_TAIL_MIN, name);
@@ -138,7 +138,7 @@ impl Rules<'_> {
     }
 
     fn disk(&mut self) {
-        let Config { log, flush, .. } = self.config;
+        let log = &self.config.log;
         let batch = log.batch_size_bytes_max.bytes();
         self.at_least(
             "log.segment_size_bytes",
@@ -146,16 +146,13 @@ impl Rules<'_> {
             batch,
             "log.batch_size_bytes_max",
         );
-        for (name, size) in [
-            ("flush.write_size_bytes", flush.write_size_bytes),
-            ("log.prepare_step_bytes_max", log.prepare_step_bytes_max),
-        ] {
-            if !size.bytes().is_multiple_of(BLOCK_SIZE_BYTES) {
-                self.conflict(
-                    name,
-                    format!("allowed are multiples of {}", ByteSize::new(BLOCK_SIZE_BYTES)),
-                );
-            }
+        // Space is reserved in whole blocks of the disk.
+        let block = BLOCK_SIZE as u64;
+        if !log.prepare_step_bytes_max.bytes().is_multiple_of(block) {
+            self.conflict(
+                "log.prepare_step_bytes_max",
+                format!("allowed are multiples of {}", ByteSize::new(block)),
+            );
         }
     }
 
