@@ -2015,7 +2015,6 @@ impl ::core::fmt::Debug for ErrorResponse<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct ErrorResponseT {
   pub error: i16,
@@ -2169,7 +2168,6 @@ impl ::core::fmt::Debug for ApiVersionsRequest<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiVersionsRequestT {
   pub client_name: Option<alloc::string::String>,
@@ -2424,7 +2422,6 @@ impl ::core::fmt::Debug for ApiVersionsResponse<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiVersionsResponseT {
   pub error: i16,
@@ -2582,7 +2579,6 @@ impl ::core::fmt::Debug for MetadataRequest<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetadataRequestT {
   pub topics: Option<alloc::vec::Vec<alloc::string::String>>,
@@ -2770,7 +2766,6 @@ impl ::core::fmt::Debug for Broker<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct BrokerT {
   pub id: i32,
@@ -2974,7 +2969,6 @@ impl ::core::fmt::Debug for TopicMetadata<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicMetadataT {
   pub error: i16,
@@ -3179,7 +3173,6 @@ impl ::core::fmt::Debug for MetadataResponse<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetadataResponseT {
   pub error: i16,
@@ -3345,7 +3338,6 @@ impl ::core::fmt::Debug for Config<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConfigT {
   pub name: Option<alloc::string::String>,
@@ -3559,7 +3551,6 @@ impl ::core::fmt::Debug for CreateTopicRequest<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateTopicRequestT {
   pub name: Option<alloc::string::String>,
@@ -3765,7 +3756,6 @@ impl ::core::fmt::Debug for CreateTopicResponse<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateTopicResponseT {
   pub error: i16,
@@ -3907,7 +3897,6 @@ impl ::core::fmt::Debug for DeleteTopicRequest<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeleteTopicRequestT {
   pub name: Option<alloc::string::String>,
@@ -4055,7 +4044,6 @@ impl ::core::fmt::Debug for DeleteTopicResponse<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeleteTopicResponseT {
   pub error: i16,
@@ -4188,7 +4176,6 @@ impl ::core::fmt::Debug for DescribeTopicRequest<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeTopicRequestT {
   pub name: Option<alloc::string::String>,
@@ -4421,7 +4408,6 @@ impl ::core::fmt::Debug for DescribeTopicResponse<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeTopicResponseT {
   pub error: i16,
@@ -4595,7 +4581,6 @@ impl ::core::fmt::Debug for InitProducerIdRequest<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct InitProducerIdRequestT {
   pub producer_id: i64,
@@ -4783,7 +4768,6 @@ impl ::core::fmt::Debug for InitProducerIdResponse<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct InitProducerIdResponseT {
   pub error: i16,
@@ -4982,7 +4966,6 @@ impl ::core::fmt::Debug for ProduceRequest<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProduceRequestT {
   pub topic_id: Option<UuidT>,
@@ -5199,7 +5182,6 @@ impl ::core::fmt::Debug for ProduceResponse<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProduceResponseT {
   pub error: i16,
@@ -5401,7 +5383,6 @@ impl ::core::fmt::Debug for FetchRequest<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchRequestT {
   pub max_wait_ms: u32,
@@ -5582,7 +5563,6 @@ impl ::core::fmt::Debug for FetchResponse<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchResponseT {
   pub error: i16,
@@ -5721,7 +5701,6 @@ impl ::core::fmt::Debug for ListOffsetsRequest<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListOffsetsRequestT {
   pub partitions: Option<alloc::vec::Vec<ListOffsetsPartitionT>>,
@@ -5890,7 +5869,6 @@ impl ::core::fmt::Debug for ListOffsetsResponse<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListOffsetsResponseT {
   pub error: i16,
@@ -6068,7 +6046,6 @@ impl ::core::fmt::Debug for DeleteRecordsRequest<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeleteRecordsRequestT {
   pub topic_id: Option<UuidT>,
@@ -6242,7 +6219,6 @@ impl ::core::fmt::Debug for DeleteRecordsResponse<'_> {
       ds.finish()
   }
 }
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeleteRecordsResponseT {
   pub error: i16,
