@@ -1,1 +1,68 @@
-//! Under construction.
+//! Client of the Headwater log: producers, consumers and administration on tokio.
+//!
+//! The path through the crate:
+//!
+//! ```text
+//! Client --+-- Admin ---------------------------------------------+
+//!          +-- Producer: Record -> batch of its partition --------+--> Cluster -> Pool -> Connection -> broker's core
+//!          |             Delivery <- acknowledgement <------------+    (leader, core)     (pipelined)
+//!          +-- Consumer: ConsumerRecord, Records <- prefetch <----+
+//! ```
+//!
+//! A client learns from the brokers' metadata which core of which broker owns a partition, and talks straight to that
+//! core's port. All waiting has a deadline, and every [`Error`] says whether trying again can help.
+//!
+//! ```no_run
+//! use headwater_client::{Client, NewTopic, Record, Start};
+//!
+//! # async fn example() -> Result<(), headwater_client::Error> {
+//! let client = Client::connect("localhost:9092").await?;
+//! client.admin().create_topic(NewTopic::new("greetings").partitions(1)).await?;
+//!
+//! let producer = client.producer().build().await?;
+//! let metadata = producer.send(Record::to("greetings").value("hello")).await?.await?;
+//! println!("stored at offset {:?}", metadata.offset);
+//!
+//! let mut consumer = client.consumer().topics(["greetings"]).start(Start::Earliest).build().await?;
+//! let record = consumer.recv().await?;
+//! assert_eq!(record.value.as_deref(), Some(&b"hello"[..]));
+//! # Ok(())
+//! # }
+//! ```
+
+mod address;
+mod admin;
+mod client;
+mod cluster;
+mod connection;
+mod consumer;
+mod deadline;
+mod error;
+mod metadata;
+mod pool;
+mod producer;
+mod record;
+mod requests;
+mod sync;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+pub use address::Address;
+pub use admin::{
+    Admin, ConfigEntry, CreatedTopic, NewTopic, OffsetSpec, PartitionDescription, TopicDescription, TopicListing,
+};
+pub use client::{Client, ClientBuilder};
+pub use consumer::{Consumer, ConsumerBuilder, ConsumerRecord, Header, OffsetReset, Records, RecordsIter, Start};
+pub use error::{Error, ProtocolViolation};
+pub use producer::{
+    Acks, DefaultPartitioner, Delivery, Partitioner, Producer, ProducerBuilder, RecordMetadata, RoundRobinPartitioner,
+    StickyPartitioner, TopicPartitions, murmur2,
+};
+pub use record::Record;
+
+pub use headwater_protocol::batch::{Compression, HeaderIter, HeaderRef, RecordView};
+pub use headwater_protocol::error::ErrorCode;
+pub use headwater_protocol::id::{BrokerId, CoreId, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId};
+pub use headwater_protocol::topic::{TopicName, TopicNameError};

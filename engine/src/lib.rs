@@ -1,1 +1,27 @@
-//! Under construction.
+//! Headwater's storage engine: a durable log on direct I/O, embeddable without any network.
+//!
+//! ```text
+//! append --> [Log] --copy once--> [tail buffer] --flush--> [SegmentFile] --fdatasync--> durable offset --> ticket
+//! fetch  --> [Log] --index------> [LogRange]: tail buffer while it is there, else the segment file
+//! ```
+//!
+//! A [`Log`] is one partition, owned by one core and passive: its owner polls [`Log::flush`] and calls [`Log::maintain`].
+//! The machine is behind one trait, [`disk::Disk`]; `examples/embedded.rs` shows the whole in forty lines.
+
+mod checkpoint;
+pub mod disk;
+mod error;
+mod index;
+mod log;
+mod producers;
+mod segment;
+mod signal;
+mod tail;
+
+pub use error::{AppendError, FetchError, LogError};
+pub use log::{
+    Appended, Cut, Fetched, FlushConfig, Log, LogConfig, LogOffsets, LogRange, ProducerConfig, Recovery, Ticket,
+};
+pub use producers::{SequenceError, WINDOW as PRODUCER_WINDOW};
+pub use signal::{Signal, Wait};
+pub use tail::{TailMemory, TailSlice};

@@ -40,8 +40,8 @@ mod view;
 pub use builder::{BatchBuilder, EncodedBatch};
 pub use compression::{Compression, UnknownCompressionName};
 pub use error::{BatchError, RecordFault};
-pub use header::{BatchHeader, TimestampType, set_append_time, stamp};
-pub use records::{HeaderIter, HeaderRef, RecordIter, RecordSet, RecordView};
+pub use header::{BatchHeader, TimestampType, set_append_time, set_producer, stamp};
+pub use records::{HeaderIter, HeaderRef, RecordCursor, RecordIter, RecordSet, RecordView};
 pub use view::{BatchLimits, Batches, RecordBatch};
 
 /// Bytes in a batch before its records.

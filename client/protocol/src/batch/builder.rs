@@ -118,7 +118,7 @@ impl BatchBuilder {
     /// Names the idempotent producer before the batch is built, which saves [`EncodedBatch::set_producer`] its second
     /// pass over the bytes.
     pub fn set_producer(&mut self, id: ProducerId, epoch: ProducerEpoch, sequence: Sequence) {
-        put_producer(&mut self.buffer, id, epoch, sequence);
+        header::put_producer(&mut self.buffer, id, epoch, sequence);
     }
 
     /// Finishes the batch: base offset 0, no leader epoch, compressed, with its CRC.
@@ -168,8 +168,7 @@ pub struct EncodedBatch {
 impl EncodedBatch {
     /// Names the idempotent producer, and computes the CRC anew.
     pub fn set_producer(&mut self, id: ProducerId, epoch: ProducerEpoch, sequence: Sequence) {
-        put_producer(&mut self.bytes, id, epoch, sequence);
-        header::set_crc(&mut self.bytes);
+        header::set_producer(&mut self.bytes, id, epoch, sequence);
     }
 
     /// The batch.
@@ -201,12 +200,6 @@ impl EncodedBatch {
     pub fn max_timestamp(&self) -> Timestamp {
         self.header().max_timestamp()
     }
-}
-
-fn put_producer(batch: &mut [u8], id: ProducerId, epoch: ProducerEpoch, sequence: Sequence) {
-    put(batch, header::PRODUCER_ID, id.get().to_be_bytes());
-    put(batch, header::PRODUCER_EPOCH, epoch.get().to_be_bytes());
-    put(batch, header::BASE_SEQUENCE, sequence.get().to_be_bytes());
 }
 
 /// Bytes in a record after its length.

@@ -256,6 +256,24 @@ pub fn set_append_time(batch: &mut [u8], now: Timestamp) {
     set_crc(batch);
 }
 
+/// Names the idempotent producer of a batch that was built before, and computes the CRC anew.
+///
+/// `batch` is exactly one batch.
+///
+/// # Panics
+/// When `batch` is shorter than a header: only built batches are numbered.
+pub fn set_producer(batch: &mut [u8], id: ProducerId, epoch: ProducerEpoch, sequence: Sequence) {
+    put_producer(batch, id, epoch, sequence);
+    set_crc(batch);
+}
+
+/// [`set_producer`] for a batch whose CRC is yet to be computed.
+pub(super) fn put_producer(batch: &mut [u8], id: ProducerId, epoch: ProducerEpoch, sequence: Sequence) {
+    put(batch, PRODUCER_ID, id.get().to_be_bytes());
+    put(batch, PRODUCER_EPOCH, epoch.get().to_be_bytes());
+    put(batch, BASE_SEQUENCE, sequence.get().to_be_bytes());
+}
+
 /// Computes the CRC of the one batch that `batch` is.
 pub(super) fn crc_of(batch: &[u8]) -> u32 {
     crc32c::crc32c(&batch[ATTRIBUTES..])

@@ -63,6 +63,36 @@ impl RecordSet {
         RecordIter::new(self.header(), &self.records)
     }
 
+    /// The record at the cursor, which moves on past it: what [`RecordSet::iter`] does, for a walk that is interrupted.
+    ///
+    /// `cursor` starts at its default and belongs to this set alone.
+    #[inline]
+    pub fn next_record(&self, cursor: &mut RecordCursor) -> Option<Result<RecordView<'_>, BatchError>> {
+        let rest = self.records.get(cursor.position..).unwrap_or_default();
+        let RecordCursor {
+            index,
+            offset_delta_min,
+            done,
+            ..
+        } = *cursor;
+        let mut iter = RecordIter {
+            rest,
+            index,
+            offset_delta_min,
+            done,
+            ..self.iter()
+        };
+        let record = iter.next();
+        let position = self.records.len() - iter.rest.len();
+        *cursor = RecordCursor {
+            position,
+            index: iter.index,
+            offset_delta_min: iter.offset_delta_min,
+            done: iter.done,
+        };
+        record
+    }
+
     /// A key or value of one of these records that keeps the bytes alive, without a copy.
     ///
     /// # Panics
@@ -79,6 +109,16 @@ impl<'a> IntoIterator for &'a RecordSet {
     fn into_iter(self) -> RecordIter<'a> {
         self.iter()
     }
+}
+
+/// How far a walk over the records of a [`RecordSet`] has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecordCursor {
+    /// In bytes of records.
+    position: usize,
+    index: u32,
+    offset_delta_min: u32,
+    done: bool,
 }
 
 /// One record, borrowed from its batch.

@@ -1,0 +1,241 @@
+//! The client: configuration and the way to producers, consumers and administration.
+//!
+//! A client owns nothing but a share of the cluster state; connections are made when they are first needed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::admin::Admin;
+use crate::cluster::{Cluster, Settings};
+use crate::connection::ConnectionLimits;
+use crate::consumer::ConsumerBuilder;
+use crate::deadline::BackoffLimits;
+use crate::error::Error;
+use crate::producer::ProducerBuilder;
+#[cfg(test)]
+use crate::transport::Connector;
+use crate::transport::Tcp;
+
+/// A connection to a Headwater cluster. Cheap to clone; all clones share connections and metadata.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), headwater_client::Error> {
+/// use headwater_client::Client;
+///
+/// let client = Client::connect("localhost:9092").await?;
+/// for topic in client.admin().topics().await? {
+///     println!("{} has {} partitions", topic.name, topic.partitions);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    cluster: Arc<Cluster>,
+}
+
+impl Client {
+    /// Connects with the defaults of [`ClientBuilder`]. `bootstrap` lists one or more `host:port`, separated by commas.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a malformed list; [`Error::Timeout`] if none of them can be reached.
+    pub async fn connect(bootstrap: &str) -> Result<Self, Error> {
+        Self::builder().bootstrap([bootstrap]).build().await
+    }
+
+    /// Starts the configuration of a client.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Creation, deletion and description of topics.
+    pub fn admin(&self) -> Admin {
+        Admin::new(Arc::clone(&self.cluster))
+    }
+
+    /// Starts the configuration of a producer.
+    pub fn producer(&self) -> ProducerBuilder {
+        ProducerBuilder::new(Arc::clone(&self.cluster))
+    }
+
+    /// Starts the configuration of a consumer.
+    pub fn consumer(&self) -> ConsumerBuilder {
+        ConsumerBuilder::new(Arc::clone(&self.cluster))
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("bootstrap", &self.cluster.settings.bootstrap)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Configures a [`Client`].
+///
+/// ```no_run
+/// # async fn example() -> Result<(), headwater_client::Error> {
+/// use std::time::Duration;
+/// use headwater_client::Client;
+///
+/// let client = Client::builder()
+///     .bootstrap(["broker-1:9092", "broker-2:9092"])
+///     .request_timeout(Duration::from_secs(10))
+///     .build()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct ClientBuilder {
+    bootstrap: Vec<String>,
+    settings: Settings,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        let connection = ConnectionLimits {
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            frame_size_max: 64 << 20,
+        };
+        let backoff = BackoffLimits {
+            min: Duration::from_millis(20),
+            max: Duration::from_secs(1),
+            seed: None,
+        };
+        let settings = Settings {
+            bootstrap: Vec::new(),
+            connection,
+            call_timeout: Duration::from_mins(1),
+            metadata_timeout: Duration::from_secs(5),
+            metadata_age_max: Duration::from_mins(5),
+            backoff,
+            connector: Arc::new(Tcp),
+        };
+        Self {
+            bootstrap: Vec::new(),
+            settings,
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// Where to find the cluster: `host:port` each, or several of them separated by commas. One that answers is enough.
+    pub fn bootstrap<S: Into<String>>(mut self, addresses: impl IntoIterator<Item = S>) -> Self {
+        self.bootstrap.extend(addresses.into_iter().map(Into::into));
+        self
+    }
+
+    /// Time limit for resolving a name, connecting, and the first exchange. Default 5 s.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.settings.connection.connect_timeout = limit;
+        self
+    }
+
+    /// How long to wait for any one response before the connection counts as dead. Default 30 s.
+    pub fn request_timeout(mut self, limit: Duration) -> Self {
+        self.settings.connection.request_timeout = limit;
+        self
+    }
+
+    /// How long a call of [`Admin`], a seek, or the making of a client, producer or consumer may take, with all its
+    /// attempts. Default 60 s.
+    pub fn call_timeout(mut self, limit: Duration) -> Self {
+        self.settings.call_timeout = limit;
+        self
+    }
+
+    /// How long to look for a topic that no broker knows before [`Error::UnknownTopic`]. Default 5 s.
+    pub fn metadata_timeout(mut self, limit: Duration) -> Self {
+        self.settings.metadata_timeout = limit;
+        self
+    }
+
+    /// How old the knowledge of topics may become before it is refreshed without need. Default 5 min.
+    pub fn metadata_age_max(mut self, age: Duration) -> Self {
+        self.settings.metadata_age_max = age;
+        self
+    }
+
+    /// The shortest and the longest pause between attempts; pauses double in between. Default 20 ms and 1 s.
+    pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
+        (self.settings.backoff.min, self.settings.backoff.max) = (min, max);
+        self
+    }
+
+    /// The largest response to take, in bytes; a broker that sends a larger one breaks the protocol. Default 64 MiB.
+    pub fn frame_size_max(mut self, bytes: u32) -> Self {
+        self.settings.connection.frame_size_max = bytes;
+        self
+    }
+
+    /// Connects to a network of its own and makes the pauses between attempts the same in every run.
+    #[cfg(test)]
+    pub(crate) fn simulated(mut self, connector: Arc<dyn Connector>, seed: u64) -> Self {
+        self.settings.connector = connector;
+        self.settings.backoff.seed = Some(seed);
+        self
+    }
+
+    /// Connects to the first broker of the list that answers.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a setting out of range; [`Error::Timeout`] if no broker answers within the call timeout.
+    pub async fn build(mut self) -> Result<Client, Error> {
+        for list in &self.bootstrap {
+            self.settings.bootstrap.extend(Address::parse_list(list)?);
+        }
+        if self.settings.bootstrap.is_empty() {
+            return Err(Error::config("bootstrap", "there is no address"));
+        }
+        check(&self.settings)?;
+        let cluster = Cluster::new(self.settings);
+        let deadline = cluster.deadline("connect");
+        deadline.retry(cluster.backoff(), || cluster.any()).await?;
+        Ok(Client { cluster })
+    }
+}
+
+fn check(settings: &Settings) -> Result<(), Error> {
+    for (setting, value) in [
+        ("connect_timeout", settings.connection.connect_timeout),
+        ("request_timeout", settings.connection.request_timeout),
+        ("call_timeout", settings.call_timeout),
+        ("metadata_timeout", settings.metadata_timeout),
+        ("metadata_age_max", settings.metadata_age_max),
+        ("backoff", settings.backoff.min),
+    ] {
+        if value.is_zero() {
+            return Err(Error::config(setting, "must be longer than zero"));
+        }
+    }
+    if settings.backoff.max < settings.backoff.min {
+        return Err(Error::config(
+            "backoff",
+            "the longest pause must not be shorter than the shortest",
+        ));
+    }
+    if settings.connection.frame_size_max < FRAME_SIZE_MIN {
+        return Err(Error::config(
+            "frame_size_max",
+            format!("must be at least {FRAME_SIZE_MIN} bytes"),
+        ));
+    }
+    Ok(())
+}
+
+/// Metadata and a small fetch fit into this.
+const FRAME_SIZE_MIN: u32 = 1 << 20;
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("bootstrap", &self.bootstrap)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,254 @@
+//! The client's shared core: which broker to ask, through which connection, with what is known of the topics.
+//!
+//! Shared by all clones of a client and by its producers and consumers. Decides where a request goes; what is asked, and
+//! how often, is decided by the callers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use headwater_protocol::error::ErrorCode;
+use headwater_protocol::head::Head;
+use headwater_protocol::id::{PartitionIndex, ProducerEpoch, ProducerId, TopicId};
+use headwater_protocol::topic::TopicName;
+
+use crate::address::Address;
+use crate::connection::{Connection, ConnectionLimits};
+use crate::deadline::{Backoff, BackoffLimits, Deadline};
+use crate::error::Error;
+use crate::metadata::Metadata;
+use crate::pool::Pool;
+use crate::requests::{self, Leader, ResponseError, TopicImage};
+use crate::transport::Connector;
+
+/// Everything that a client was configured with.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) bootstrap: Vec<Address>,
+    pub(crate) connection: ConnectionLimits,
+    /// For a whole call with all its attempts.
+    pub(crate) call_timeout: Duration,
+    /// How long an unknown topic may take to appear.
+    pub(crate) metadata_timeout: Duration,
+    /// How old metadata may become.
+    pub(crate) metadata_age_max: Duration,
+    pub(crate) backoff: BackoffLimits,
+    pub(crate) connector: Arc<dyn Connector>,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) settings: Settings,
+    pub(crate) metadata: Metadata,
+    pool: Pool,
+    /// Where the search for a reachable broker begins.
+    next_broker: AtomicUsize,
+}
+
+/// Where to send what concerns one partition.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    pub(crate) topic_id: TopicId,
+    pub(crate) connection: Connection,
+}
+
+impl Cluster {
+    pub(crate) fn new(settings: Settings) -> Arc<Self> {
+        let pool = Pool::new(Arc::clone(&settings.connector), settings.connection, settings.backoff);
+        let cluster = Arc::new(Self {
+            settings,
+            metadata: Metadata::default(),
+            pool,
+            next_broker: AtomicUsize::new(0),
+        });
+        tokio::spawn(keep_fresh(Arc::downgrade(&cluster), cluster.settings.metadata_age_max));
+        cluster
+    }
+
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.settings.backoff)
+    }
+
+    /// A deadline for one call of the user.
+    pub(crate) fn deadline(&self, operation: &'static str) -> Deadline {
+        Deadline::after(self.settings.call_timeout, operation)
+    }
+
+    /// A connection to any broker: an open one if there is one, else the first that can be made.
+    pub(crate) async fn any(&self) -> Result<Connection, Error> {
+        let mut candidates = self.metadata.brokers();
+        for address in &self.settings.bootstrap {
+            if !candidates.contains(address) {
+                candidates.push(address.clone());
+            }
+        }
+        if let Some(connection) = candidates.iter().find_map(|address| self.pool.open(address)) {
+            return Ok(connection);
+        }
+        let start = self.next_broker.fetch_add(1, Ordering::Relaxed) % candidates.len().max(1);
+        candidates.rotate_left(start);
+        let mut last = Error::config("bootstrap", "there is no address");
+        for address in &candidates {
+            match self.pool.get(address).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Asks any broker, again and again until the deadline.
+    pub(crate) async fn ask_any<H: Head, T>(
+        &self,
+        deadline: Deadline,
+        request: &H,
+        read: impl Fn(&[u8]) -> Result<T, ResponseError>,
+    ) -> Result<T, Error> {
+        let read = &read;
+        let attempt = || async move {
+            let connection = self.any().await?;
+            let frame = connection.call(request).await?;
+            connection.read(&frame, read)
+        };
+        deadline.retry(self.backoff(), attempt).await
+    }
+
+    /// Asks the partition's leader, again and again until the deadline, with fresh metadata after each failure.
+    pub(crate) async fn ask_leader<H: Head, T>(
+        &self,
+        deadline: Deadline,
+        (topic, partition): (&TopicName, PartitionIndex),
+        request: impl Fn(TopicId) -> H,
+        read: impl Fn(&[u8]) -> Result<T, ResponseError>,
+    ) -> Result<T, Error> {
+        let stale = &AtomicBool::new(false);
+        let (request, read) = (&request, &read);
+        let attempt = || async move {
+            if stale.swap(false, Ordering::Relaxed) {
+                self.refresh(std::slice::from_ref(topic)).await?;
+            }
+            let result = async {
+                let Route { topic_id, connection } = self.route(topic, partition).await?;
+                let frame = connection.call(&request(topic_id)).await?;
+                connection.read(&frame, read)
+            };
+            let result = result.await;
+            if let Err(error) = &result {
+                stale.store(error.calls_for_metadata(), Ordering::Relaxed);
+            }
+            result
+        };
+        deadline.retry(self.backoff(), attempt).await
+    }
+
+    /// The connection to the core that owns the partition.
+    pub(crate) async fn route(&self, topic: &TopicName, partition: PartitionIndex) -> Result<Route, Error> {
+        let image = self.topic(topic).await?;
+        let leader = leader(&image, topic, partition)?;
+        let connection = self.pool.get(&leader.address).await?;
+        Ok(Route {
+            topic_id: image.id,
+            connection,
+        })
+    }
+
+    /// The connection to a listener.
+    pub(crate) async fn connect(&self, address: &Address) -> Result<Connection, Error> {
+        self.pool.get(address).await
+    }
+
+    /// What is known of the topic; asks once if that is nothing.
+    pub(crate) async fn topic(&self, name: &TopicName) -> Result<Arc<TopicImage>, Error> {
+        if let Some(Ok(image)) = self.metadata.topic(name) {
+            return Ok(image);
+        }
+        self.refresh(std::slice::from_ref(name)).await?;
+        self.known_topic(name)
+    }
+
+    /// What is known of the topic, without asking.
+    pub(crate) fn known_topic(&self, name: &TopicName) -> Result<Arc<TopicImage>, Error> {
+        match self.metadata.topic(name) {
+            Some(Ok(image)) => Ok(image),
+            Some(Err(ErrorCode::UnknownTopicOrPartition)) | None => Err(Error::UnknownTopic(name.clone())),
+            Some(Err(code)) => Err(Error::Broker {
+                code,
+                message: Arc::from(""),
+            }),
+        }
+    }
+
+    /// The topic, waiting up to the metadata timeout for it to appear.
+    pub(crate) async fn await_topic(&self, name: &TopicName) -> Result<Arc<TopicImage>, Error> {
+        let deadline = Deadline::after(self.settings.metadata_timeout, "find topic");
+        let unknown = &AtomicBool::new(false);
+        let attempt = || async move {
+            let result = self.topic(name).await;
+            unknown.store(matches!(result, Err(Error::UnknownTopic(_))), Ordering::Relaxed);
+            match result {
+                // Final anywhere else; here it may appear yet.
+                Err(Error::UnknownTopic(_)) => Err(Error::Broker {
+                    code: ErrorCode::UnknownTopicOrPartition,
+                    message: Arc::from(""),
+                }),
+                result => result,
+            }
+        };
+        match deadline.retry(self.backoff(), attempt).await {
+            Err(Error::Timeout { .. }) if unknown.load(Ordering::Relaxed) => Err(Error::UnknownTopic(name.clone())),
+            result => result,
+        }
+    }
+
+    /// Asks again about these topics.
+    pub(crate) async fn refresh(&self, topics: &[TopicName]) -> Result<(), Error> {
+        let ask = |topics: Vec<TopicName>| async move {
+            let connection = self.any().await?;
+            let frame = connection.call(&requests::metadata(Some(topics.iter()))).await?;
+            connection.read(&frame, requests::read_metadata)
+        };
+        self.metadata.refresh(topics, ask).await
+    }
+
+    /// The identity of a new idempotent producer.
+    pub(crate) async fn new_producer_id(&self, deadline: Deadline) -> Result<(ProducerId, ProducerEpoch), Error> {
+        self.ask_any(deadline, &requests::init_producer_id(), requests::read_init_producer_id)
+            .await
+    }
+}
+
+/// The leader of a partition in this image.
+pub(crate) fn leader<'a>(
+    image: &'a TopicImage,
+    topic: &TopicName,
+    partition: PartitionIndex,
+) -> Result<&'a Leader, Error> {
+    match image.partitions.get(partition.as_usize()) {
+        Some(Ok(leader)) => Ok(leader),
+        Some(Err(_code)) => Err(Error::NoLeader {
+            topic: topic.clone(),
+            partition,
+        }),
+        None => {
+            let partitions = image.partitions.len();
+            Err(Error::UnknownPartition {
+                topic: topic.clone(),
+                partition,
+                partitions,
+            })
+        }
+    }
+}
+
+/// Asks about all topics in use whenever what is known has reached its age limit.
+async fn keep_fresh(cluster: std::sync::Weak<Cluster>, age_max: Duration) {
+    loop {
+        tokio::time::sleep(age_max).await;
+        let Some(cluster) = cluster.upgrade() else { return };
+        let topics = cluster.metadata.topics();
+        if !topics.is_empty()
+            && let Err(error) = cluster.refresh(&topics).await
+        {
+            tracing::debug!(%error, "cannot refresh the metadata");
+        }
+    }
+}

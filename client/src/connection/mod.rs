@@ -1,0 +1,337 @@
+//! One connection to one listener: pipelined requests, responses in any order, matched by correlation id.
+//!
+//! Two tasks own the socket's halves: the reader splits frames off and hands each to the reply that waits for it, the
+//! writer sends what was submitted, in that order, many frames in one vectored write. A connection that fails in any way
+//! is closed for good, and every open request ends with the same error. Reconnecting is the pool's business.
+
+mod frames;
+mod reply;
+mod tasks;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use headwater_protocol::frame::{self, Api};
+use headwater_protocol::head::{self, Head};
+use headwater_protocol::id::CorrelationId;
+use headwater_protocol::schema;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use crate::address::Address;
+use crate::error::{Error, ProtocolViolation};
+use crate::requests::BrokerLimits;
+use crate::sync::Mutex;
+use crate::transport::{Connector, Halves};
+
+pub(crate) use frames::Frame;
+pub(crate) use reply::{Outcome, Reply};
+
+/// The version of every api that this client speaks.
+const VERSION: u16 = 0;
+
+/// Limits of one connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionLimits {
+    /// For resolving, connecting, and the first exchange.
+    pub(crate) connect_timeout: Duration,
+    /// For any one response; when it passes the connection counts as dead.
+    pub(crate) request_timeout: Duration,
+    /// Largest frame to read, in bytes.
+    pub(crate) frame_size_max: u32,
+}
+
+/// A handle to a connection. Cheap to clone; the connection closes when the last one is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    broker: BrokerLimits,
+    request_timeout: Duration,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.fail(&Error::Closed);
+    }
+}
+
+/// What the handles and the two tasks share.
+#[derive(Debug)]
+struct Shared {
+    address: Address,
+    correlation: AtomicU32,
+    queue: Mutex<Queue>,
+    /// Wakes the writer.
+    submitted: Notify,
+    /// Turns true when the connection has failed; ends both tasks.
+    failed: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Requests that wait for a response, whether written or not.
+    waiting: HashMap<CorrelationId, Waiting>,
+    outgoing: VecDeque<Outgoing>,
+    failure: Option<Error>,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (waiting, outgoing) = (self.waiting.len(), self.outgoing.len());
+        write!(
+            f,
+            "Queue {{ waiting: {waiting}, outgoing: {outgoing}, failure: {:?} }}",
+            self.failure
+        )
+    }
+}
+
+struct Waiting {
+    api: Api,
+    reply: Reply,
+}
+
+struct Outgoing {
+    head: Bytes,
+    payload: Bytes,
+    /// For a request without response.
+    written: Option<Reply>,
+}
+
+/// Whether the broker answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Expected,
+    None,
+}
+
+impl Connection {
+    /// Connects and exchanges versions.
+    pub(crate) async fn open(
+        connector: &dyn Connector,
+        address: &Address,
+        limits: ConnectionLimits,
+    ) -> Result<Self, Error> {
+        let fail = |source| Error::Connect {
+            address: address.clone(),
+            source: Arc::new(source),
+        };
+        let halves = match timeout(limits.connect_timeout, connector.connect(address)).await {
+            Ok(connected) => connected.map_err(fail)?,
+            Err(elapsed) => return Err(fail(std::io::Error::new(std::io::ErrorKind::TimedOut, elapsed))),
+        };
+        let shared = Shared::start(address.clone(), halves, limits.frame_size_max);
+        // Closes the connection if the exchange fails or is given up.
+        let mut handle = Handle {
+            shared,
+            broker: BrokerLimits::default(),
+            request_timeout: limits.connect_timeout,
+        };
+        let request = crate::requests::api_versions();
+        let response = handle.call(&request, Bytes::new()).await?;
+        handle.broker = crate::requests::read_api_versions(&response.head).map_err(|error| error.at(address))?;
+        handle.request_timeout = limits.request_timeout;
+        tracing::debug!(%address, broker = %handle.broker.broker_id, "connected");
+        Ok(Self {
+            handle: Arc::new(handle),
+        })
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.handle.shared.address
+    }
+
+    /// What the broker said about itself.
+    pub(crate) fn broker(&self) -> &BrokerLimits {
+        &self.handle.broker
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.handle.shared.failed.borrow()
+    }
+
+    /// Ends the connection and every open request on it with this error.
+    pub(crate) fn close(&self, error: &Error) {
+        self.handle.shared.fail(error);
+    }
+
+    /// Queues a request and returns at once; `reply` is called when it has ended, perhaps before this returns.
+    pub(crate) fn submit<H: Head>(&self, head: &H, payload: Bytes, answer: Answer, reply: Reply) {
+        match self.handle.check_support(H::API) {
+            Ok(()) => self.handle.shared.submit(head, payload, answer, reply),
+            Err(error) => reply.done(Err(error)),
+        }
+    }
+
+    /// Sends a request and waits for its response. May be cancelled: a late response is dropped.
+    pub(crate) async fn call<H: Head>(&self, head: &H) -> Result<Frame, Error> {
+        self.call_within(head, Duration::ZERO).await
+    }
+
+    /// As [`Connection::call`], for a request that the broker may hold back for `hold`.
+    pub(crate) async fn call_within<H: Head>(&self, head: &H, hold: Duration) -> Result<Frame, Error> {
+        self.handle.check_support(H::API)?;
+        self.handle.call_within(head, Bytes::new(), hold).await
+    }
+
+    /// Reads a response's head with `read`; one that breaks the protocol closes the connection.
+    pub(crate) fn read<T>(
+        &self,
+        frame: &Frame,
+        read: impl FnOnce(&[u8]) -> Result<T, crate::requests::ResponseError>,
+    ) -> Result<T, Error> {
+        read(&frame.head).map_err(|error| {
+            let error = error.at(self.address());
+            if matches!(error, Error::Protocol { .. }) {
+                self.close(&error);
+            }
+            error
+        })
+    }
+}
+
+impl Handle {
+    fn check_support(&self, api: Api) -> Result<(), Error> {
+        if self.broker.supports(api, VERSION) {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            address: self.shared.address.clone(),
+            request: api_name(api),
+        })
+    }
+
+    async fn call<H: Head>(&self, head: &H, payload: Bytes) -> Result<Frame, Error> {
+        self.call_within(head, payload, Duration::ZERO).await
+    }
+
+    async fn call_within<H: Head>(&self, head: &H, payload: Bytes, hold: Duration) -> Result<Frame, Error> {
+        let (reply, receiver) = Reply::channel(&self.shared.address);
+        self.shared.submit(head, payload, Answer::Expected, reply);
+        let limit = self.request_timeout + hold;
+        match timeout(limit, receiver).await {
+            Ok(Ok(Ok(Outcome::Response(frame)))) => Ok(frame),
+            Ok(Ok(Err(error))) => Err(error),
+            // A reply ends with a result even if it is dropped, and a request with an answer is never just "written".
+            Ok(Ok(Ok(Outcome::Written)) | Err(_)) => Err(Error::Closed),
+            Err(_elapsed) => {
+                let error = Error::Timeout {
+                    operation: api_name(H::API),
+                    limit,
+                    last: None,
+                };
+                self.shared.fail(&error);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Makes the shared state and starts the two tasks.
+    fn start(address: Address, halves: Halves, frame_size_max: u32) -> Arc<Self> {
+        let shared = Arc::new(Self {
+            address,
+            correlation: AtomicU32::new(0),
+            queue: Mutex::default(),
+            submitted: Notify::new(),
+            failed: watch::Sender::new(false),
+        });
+        tokio::spawn(tasks::read(Arc::clone(&shared), halves.read, frame_size_max));
+        tokio::spawn(tasks::write(Arc::clone(&shared), halves.write));
+        shared
+    }
+
+    fn submit<H: Head>(&self, head: &H, payload: Bytes, answer: Answer, reply: Reply) {
+        let id = CorrelationId::new(self.correlation.fetch_add(1, Ordering::Relaxed));
+        let head = Bytes::from(frame::encode_head(head, VERSION, id, payload.len()));
+        let mut queue = self.queue.lock();
+        if let Some(failure) = queue.failure.clone() {
+            drop(queue);
+            return reply.done(Err(failure));
+        }
+        let written = match answer {
+            Answer::None => Some(reply),
+            Answer::Expected => {
+                queue.waiting.insert(id, Waiting { api: H::API, reply });
+                None
+            }
+        };
+        queue.outgoing.push_back(Outgoing { head, payload, written });
+        drop(queue);
+        self.submitted.notify_one();
+    }
+
+    /// Hands a frame to the reply that waits for it.
+    fn dispatch(&self, frame: Frame) -> Result<(), ProtocolViolation> {
+        let header = frame.header;
+        let waiting = self.queue.lock().waiting.remove(&header.correlation_id);
+        let is_error = header.api == Api::Error.as_u16();
+        let result = if is_error {
+            let response = head::decode_response::<schema::ErrorResponse<'_>>(&frame.head);
+            let response = response.map_err(|error| ProtocolViolation::Head(Arc::new(error)))?;
+            Error::check(response.error(), response.message()).and(Ok(Outcome::Response(frame)))
+        } else {
+            Ok(Outcome::Response(frame))
+        };
+        let Some(Waiting { api, reply }) = waiting else {
+            if let Err(error) = &result {
+                tracing::warn!(address = %self.address, %error, "the broker refuses the connection");
+            }
+            return Err(ProtocolViolation::UnknownCorrelation(header.correlation_id.get()));
+        };
+        // An error frame without an error is as wrong as a response to something else.
+        if result.is_ok() && header.api != api.as_u16() {
+            return Err(ProtocolViolation::WrongApi {
+                want: api.as_u16(),
+                got: header.api,
+            });
+        }
+        reply.done(result);
+        Ok(())
+    }
+
+    /// Ends the connection; only the first error counts.
+    fn fail(&self, error: &Error) {
+        let (waiting, outgoing) = {
+            let mut queue = self.queue.lock();
+            if queue.failure.is_some() {
+                return;
+            }
+            queue.failure = Some(error.clone());
+            (std::mem::take(&mut queue.waiting), std::mem::take(&mut queue.outgoing))
+        };
+        self.failed.send_replace(true);
+        tracing::debug!(address = %self.address, %error, open_requests = waiting.len(), "connection ended");
+        for Waiting { reply, .. } in waiting.into_values() {
+            reply.done(Err(error.clone()));
+        }
+        for reply in outgoing.into_iter().filter_map(|frame| frame.written) {
+            reply.done(Err(error.clone()));
+        }
+    }
+}
+
+fn api_name(api: Api) -> &'static str {
+    match api {
+        Api::Error => "error",
+        Api::ApiVersions => "api versions",
+        Api::Metadata => "metadata",
+        Api::CreateTopic => "create topic",
+        Api::DeleteTopic => "delete topic",
+        Api::DescribeTopic => "describe topic",
+        Api::InitProducerId => "init producer id",
+        Api::Produce => "produce",
+        Api::Fetch => "fetch",
+        Api::ListOffsets => "list offsets",
+        Api::DeleteRecords => "delete records",
+    }
+}

@@ -1,0 +1,300 @@
+//! The task that keeps a consumer's partitions filled: it sends what the state plans and feeds back what comes.
+//!
+//! One for each consumer; ends with it. Fetches to different cores run at the same time, and each partition is in one at
+//! most. The broker holds a fetch back until there are records (long poll), so that an idle consumer costs next to nothing.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use headwater_protocol::id::{Offset, PartitionIndex};
+use headwater_protocol::topic::TopicName;
+use tokio::time::{Instant, sleep_until};
+
+use super::builder::{OffsetReset, Start};
+use super::start_offset;
+use super::state::{Assignment, Plan, PlannedFetch, PlannedLookup, Shared, Ticket};
+use crate::address::Address;
+use crate::admin::OffsetSpec;
+use crate::cluster::{Cluster, leader};
+use crate::connection::Frame;
+use crate::error::{Error, ProtocolViolation};
+use crate::requests::{self, Fetched};
+
+/// How a consumer fetches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FetchSettings {
+    pub(super) fetch_bytes_max: u32,
+    pub(super) partition_bytes_max: u32,
+    pub(super) fetch_bytes_min: u32,
+    pub(super) wait_max: Duration,
+    pub(super) prefetch_bytes: usize,
+    pub(super) reset: OffsetReset,
+    pub(super) check_crcs: bool,
+    pub(super) decompressed_bytes_max: usize,
+    /// How long a topic may be unknown before that is reported.
+    pub(super) unknown_patience: Duration,
+    /// How long nothing but failures may come before that is reported.
+    pub(super) failing_patience: Duration,
+}
+
+/// Something that was asked for has come.
+enum Done {
+    Fetched {
+        address: Address,
+        tickets: Vec<Ticket>,
+        result: Result<(Vec<Fetched>, Frame), Error>,
+    },
+    LookedUp {
+        ticket: Ticket,
+        result: Result<Offset, Error>,
+    },
+    Refreshed {
+        topics: Vec<TopicName>,
+        result: Result<(), Error>,
+    },
+    Found {
+        assignments: Vec<Assignment>,
+    },
+}
+
+type Work = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
+
+pub(super) struct Fetcher {
+    cluster: Arc<Cluster>,
+    shared: Arc<Shared>,
+    settings: FetchSettings,
+    work: Work,
+    in_flight: HashMap<Address, usize>,
+    refreshing: bool,
+    /// The metadata in which new partitions were last looked for.
+    generation: u64,
+}
+
+impl Fetcher {
+    pub(super) fn new(cluster: Arc<Cluster>, shared: Arc<Shared>, settings: FetchSettings) -> Self {
+        let (work, in_flight, generation) = (Work::new(), HashMap::new(), cluster.metadata.generation());
+        Self {
+            cluster,
+            shared,
+            settings,
+            work,
+            in_flight,
+            refreshing: false,
+            generation,
+        }
+    }
+
+    /// Runs until it is aborted.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.look_for_partitions();
+            let plan = self.shared.state.lock().plan(Instant::now(), &self.in_flight);
+            let wake_at = plan.wake_at;
+            self.start(plan);
+            let pause = async {
+                match wake_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(done) = self.work.next() => {
+                    self.on_done(done);
+                    self.shared.arrived.notify_one();
+                }
+                () = self.shared.wanted.notified() => {}
+                () = pause => {}
+            }
+        }
+    }
+
+    fn start(&mut self, plan: Plan) {
+        for fetch in plan.fetches {
+            *self.in_flight.entry(fetch.address.clone()).or_default() += 1;
+            self.work
+                .push(Box::pin(run_fetch(Arc::clone(&self.cluster), fetch, self.settings)));
+        }
+        for lookup in plan.lookups {
+            self.work.push(Box::pin(run_lookup(Arc::clone(&self.cluster), lookup)));
+        }
+        if !plan.leaderless.is_empty() && !self.refreshing {
+            self.refreshing = true;
+            self.work
+                .push(Box::pin(run_refresh(Arc::clone(&self.cluster), plan.leaderless)));
+        }
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Fetched {
+                address,
+                tickets,
+                result,
+            } => {
+                if let Some(count) = self.in_flight.get_mut(&address) {
+                    *count -= 1;
+                }
+                self.on_fetched(&tickets, result);
+            }
+            Done::LookedUp { ticket, result } => self.shared.state.lock().on_lookup(ticket, result, Instant::now()),
+            Done::Refreshed { topics, result } => {
+                self.refreshing = false;
+                self.on_refreshed(&topics, &result);
+            }
+            Done::Found { assignments } => {
+                let mut state = self.shared.state.lock();
+                for assignment in assignments {
+                    if state.find(assignment.topic.as_str(), assignment.partition).is_none() {
+                        state.add(assignment);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_fetched(&self, tickets: &[Ticket], result: Result<(Vec<Fetched>, Frame), Error>) {
+        let now = Instant::now();
+        let mut state = self.shared.state.lock();
+        match result {
+            Ok((fetched, frame)) => {
+                let mut payload = frame.payload;
+                for (&ticket, fetched) in tickets.iter().zip(&fetched) {
+                    let records = payload.split_to(fetched.records_size);
+                    state.on_fetched(ticket, fetched, records, now);
+                }
+            }
+            Err(error) => {
+                for &ticket in tickets {
+                    state.on_failure(ticket, &error, now);
+                }
+            }
+        }
+    }
+
+    fn on_refreshed(&self, topics: &[TopicName], result: &Result<(), Error>) {
+        let now = Instant::now();
+        let mut state = self.shared.state.lock();
+        for topic in topics {
+            let image = result.clone().and_then(|()| self.cluster.known_topic(topic));
+            for (ticket, partition) in state.leaderless(topic) {
+                let found = image
+                    .as_ref()
+                    .map_err(Clone::clone)
+                    .and_then(|image| leader(image, topic, partition).map(|leader| (image.id, leader.address.clone())));
+                match found {
+                    Ok((id, address)) => state.on_leader(ticket, id, address),
+                    Err(error) => state.on_failure(ticket, &error, now),
+                }
+            }
+        }
+    }
+
+    /// Takes in partitions that a subscribed topic has got since; they are read from their first record.
+    fn look_for_partitions(&mut self) {
+        let generation = self.cluster.metadata.generation();
+        if std::mem::replace(&mut self.generation, generation) == generation {
+            return;
+        }
+        let state = self.shared.state.lock();
+        for topic in &state.subscribed {
+            let Ok(image) = self.cluster.known_topic(topic) else {
+                continue;
+            };
+            let all = (0..image.partitions.len() as i32).map(PartitionIndex::new);
+            let new: Vec<_> = all
+                .filter(|&index| state.find(topic.as_str(), index).is_none())
+                .collect();
+            let topic = topic.clone();
+            if !new.is_empty() {
+                let cluster = Arc::clone(&self.cluster);
+                self.work.push(Box::pin(find_starts(cluster, topic, image.id, new)));
+            }
+        }
+    }
+}
+
+async fn run_fetch(cluster: Arc<Cluster>, fetch: PlannedFetch, settings: FetchSettings) -> Done {
+    let PlannedFetch {
+        address,
+        tickets,
+        slots,
+        bytes_max,
+    } = fetch;
+    let wait_ms = settings.wait_max.as_millis() as u32;
+    let result = async {
+        let connection = cluster.connect(&address).await?;
+        let request = requests::fetch(&slots, wait_ms, settings.fetch_bytes_min, bytes_max);
+        let frame = connection.call_within(&request, settings.wait_max).await?;
+        let fetched = connection.read(&frame, requests::read_fetch)?;
+        let same = |(slot, fetched): (&requests::FetchSlot, &Fetched)| {
+            slot.topic == fetched.topic && slot.partition == fetched.partition
+        };
+        let size: usize = fetched.iter().map(|fetched| fetched.records_size).sum();
+        if fetched.len() != slots.len() || !slots.iter().zip(&fetched).all(same) || size != frame.payload.len() {
+            let source = ProtocolViolation::Field("a fetch response that does not answer its request");
+            let error = Error::Protocol {
+                address: address.clone(),
+                source,
+            };
+            connection.close(&error);
+            return Err(error);
+        }
+        Ok((fetched, frame))
+    };
+    let result = result.await;
+    Done::Fetched {
+        address,
+        tickets,
+        result,
+    }
+}
+
+async fn run_lookup(cluster: Arc<Cluster>, lookup: PlannedLookup) -> Done {
+    let PlannedLookup {
+        ticket,
+        topic,
+        partition,
+        spec,
+    } = lookup;
+    let deadline = cluster.deadline("look up an offset");
+    let start = if spec == OffsetSpec::Earliest {
+        Start::Earliest
+    } else {
+        Start::Latest
+    };
+    let result = start_offset(&cluster, deadline, &topic, partition, start).await;
+    Done::LookedUp { ticket, result }
+}
+
+async fn run_refresh(cluster: Arc<Cluster>, topics: Vec<TopicName>) -> Done {
+    let deadline = cluster.deadline("refresh the metadata");
+    let result = deadline.run(cluster.refresh(&topics)).await;
+    Done::Refreshed { topics, result }
+}
+
+async fn find_starts(
+    cluster: Arc<Cluster>,
+    topic: TopicName,
+    topic_id: headwater_protocol::id::TopicId,
+    partitions: Vec<PartitionIndex>,
+) -> Done {
+    let deadline = cluster.deadline("look up an offset");
+    let mut assignments = Vec::new();
+    for partition in partitions {
+        match start_offset(&cluster, deadline, &topic, partition, Start::Earliest).await {
+            Ok(offset) => assignments.push(Assignment {
+                topic: topic.clone(),
+                partition,
+                topic_id,
+                offset,
+            }),
+            Err(error) => tracing::warn!(%topic, %partition, %error, "cannot start to read a new partition"),
+        }
+    }
+    Done::Found { assignments }
+}

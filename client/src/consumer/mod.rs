@@ -1,0 +1,255 @@
+//! Consumers: records out, of one or many partitions.
+//!
+//! ```text
+//! Connection -> Fetcher (one task) -> State (prefetched batches by partition) -> recv_batch -> Records
+//!                                                                            '-> recv -> ConsumerRecord
+//! ```
+//!
+//! Checksums and decompression are the business of whoever receives: their result is then warm in that core's cache.
+
+mod builder;
+mod fetcher;
+mod records;
+mod state;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, StreamExt};
+use headwater_protocol::batch::RecordSet;
+use headwater_protocol::id::{Offset, PartitionIndex};
+use headwater_protocol::topic::TopicName;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::admin::{self, OffsetSpec};
+use crate::cluster::Cluster;
+use crate::deadline::Deadline;
+use crate::error::{Error, topic_name};
+
+use fetcher::{FetchSettings, Fetcher};
+use state::{Shared, Taken};
+
+pub use builder::{ConsumerBuilder, OffsetReset, Start};
+pub use records::{ConsumerRecord, Header, Records, RecordsIter};
+
+/// Receives records; from [`Client::consumer`](crate::Client::consumer).
+///
+/// ```no_run
+/// # async fn example(client: headwater_client::Client) -> Result<(), headwater_client::Error> {
+/// use headwater_client::Start;
+///
+/// let mut consumer = client.consumer().topics(["orders"]).start(Start::Earliest).build().await?;
+/// loop {
+///     let record = consumer.recv().await?;
+///     println!("{} @ {}: {:?}", record.partition, record.offset, record.value);
+/// }
+/// # }
+/// ```
+///
+/// Records of one partition come in their order; partitions take turns, a batch each. Receiving waits without limit
+/// while the brokers answer and there is nothing new. While they do not answer it fails: each time that the client's
+/// call timeout has passed with failures only, or its metadata timeout for a topic that does not exist. The consumer
+/// keeps trying and may be used on.
+pub struct Consumer {
+    cluster: Arc<Cluster>,
+    shared: Arc<Shared>,
+    settings: FetchSettings,
+    /// The batch that `recv` takes records from, and its partition.
+    current: Option<(usize, Records)>,
+    fetcher: JoinHandle<()>,
+}
+
+impl Consumer {
+    fn start(cluster: Arc<Cluster>, shared: Arc<Shared>, settings: FetchSettings) -> Self {
+        let fetcher = Fetcher::new(Arc::clone(&cluster), Arc::clone(&shared), settings);
+        Self {
+            cluster,
+            shared,
+            settings,
+            current: None,
+            fetcher: tokio::spawn(fetcher.run()),
+        }
+    }
+
+    /// The next record. May be cancelled without loss.
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`], [`Error::CorruptBatch`]: that partition is read no further until a seek.
+    /// [`Error::UnknownTopic`], [`Error::Timeout`]: see [`Consumer`].
+    pub async fn recv(&mut self) -> Result<ConsumerRecord, Error> {
+        loop {
+            if let Some((index, records)) = &mut self.current {
+                match records.next_owned() {
+                    Some(Ok(record)) => return Ok(record),
+                    Some(Err(error)) => {
+                        let (index, position) = (*index, records.position());
+                        self.current = None;
+                        self.shared.state.lock().halt(index, position, error.clone());
+                        return Err(error);
+                    }
+                    None => self.current = None,
+                }
+            }
+            self.current = Some(self.next_batch().await?);
+        }
+    }
+
+    /// The next record, or `None` if there is none within `limit`.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`].
+    pub async fn recv_timeout(&mut self, limit: Duration) -> Result<Option<ConsumerRecord>, Error> {
+        timeout(limit, self.recv())
+            .await
+            .map_or(Ok(None), |record| record.map(Some))
+    }
+
+    /// The records of the next batch, to be walked over without a copy or an allocation for each: the fast way.
+    /// May be cancelled without loss, and mixed with [`Consumer::recv`].
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`]; besides, each record of the batch may turn out malformed.
+    pub async fn recv_batch(&mut self) -> Result<Records, Error> {
+        if let Some((_, records)) = self.current.take()
+            && records.first_offset() < records.next_offset()
+        {
+            return Ok(records);
+        }
+        Ok(self.next_batch().await?.1)
+    }
+
+    /// The records as a stream that never ends. Dropping it loses nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(consumer: &mut headwater_client::Consumer) -> Result<(), headwater_client::Error> {
+    /// use futures::StreamExt;
+    ///
+    /// let mut records = consumer.stream().take(10);
+    /// while let Some(record) = records.next().await {
+    ///     println!("{:?}", record?.value);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stream(&mut self) -> BoxStream<'_, Result<ConsumerRecord, Error>> {
+        stream::unfold(self, async |consumer| Some((consumer.recv().await, consumer))).boxed()
+    }
+
+    /// As [`Consumer::stream`], for a stream that owns the consumer.
+    pub fn into_stream(self) -> BoxStream<'static, Result<ConsumerRecord, Error>> {
+        stream::unfold(self, async |mut consumer: Self| Some((consumer.recv().await, consumer))).boxed()
+    }
+
+    /// Goes on elsewhere in one partition. What was fetched ahead of it is dropped.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPartition`] for a partition that is not read; [`Error::Timeout`]. The position is then unchanged.
+    pub async fn seek(&mut self, topic: &str, partition: PartitionIndex, to: impl Into<Start>) -> Result<(), Error> {
+        let name = topic_name(topic)?;
+        let index = self.find(&name, partition)?;
+        let deadline = self.cluster.deadline("seek");
+        let offset = start_offset(&self.cluster, deadline, &name, partition, to.into()).await?;
+        if self.current.as_ref().is_some_and(|(current, _)| *current == index) {
+            self.current = None;
+        }
+        self.shared.state.lock().seek(index, offset);
+        self.shared.wanted.notify_one();
+        Ok(())
+    }
+
+    /// The offset of the next record of a partition; `None` for a partition that is not read.
+    pub fn position(&self, topic: &str, partition: PartitionIndex) -> Option<Offset> {
+        let state = self.shared.state.lock();
+        let index = state.find(topic, partition)?;
+        match &self.current {
+            Some((current, records)) if *current == index => Some(records.position()),
+            _ => Some(state.position(index)),
+        }
+    }
+
+    /// Every partition that is read.
+    pub fn assignment(&self) -> Vec<(TopicName, PartitionIndex)> {
+        self.shared.state.lock().assigned()
+    }
+
+    fn find(&self, topic: &TopicName, partition: PartitionIndex) -> Result<usize, Error> {
+        let state = self.shared.state.lock();
+        state.find(topic.as_str(), partition).ok_or_else(|| {
+            let partitions = state.assigned().iter().filter(|(other, _)| other == topic).count();
+            Error::UnknownPartition {
+                topic: topic.clone(),
+                partition,
+                partitions,
+            }
+        })
+    }
+
+    /// Waits for a batch and opens it.
+    async fn next_batch(&mut self) -> Result<(usize, Records), Error> {
+        loop {
+            let taken = self.shared.state.lock().take();
+            match taken {
+                Taken::Batch {
+                    index,
+                    topic,
+                    partition,
+                    position,
+                    batch,
+                } => {
+                    // There may be room again.
+                    self.shared.wanted.notify_one();
+                    let set = match RecordSet::decode(&batch, self.settings.decompressed_bytes_max) {
+                        Ok(set) => set,
+                        Err(source) => {
+                            let error = records::corrupt(&topic, partition, position, source);
+                            self.shared.state.lock().halt(index, position, error.clone());
+                            return Err(error);
+                        }
+                    };
+                    return Ok((index, Records::new(topic, partition, position, set)));
+                }
+                Taken::Failure(error) => return Err(error),
+                Taken::Nothing if self.fetcher.is_finished() => return Err(Error::Closed),
+                Taken::Nothing => self.shared.arrived.notified().await,
+            }
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.fetcher.abort();
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("assignment", &self.assignment())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The offset that a start means.
+async fn start_offset(
+    cluster: &Cluster,
+    deadline: Deadline,
+    topic: &TopicName,
+    partition: PartitionIndex,
+    start: Start,
+) -> Result<Offset, Error> {
+    let spec = match start {
+        Start::Offset(offset) => return Ok(offset),
+        Start::Earliest => OffsetSpec::Earliest,
+        Start::Latest => OffsetSpec::Latest,
+        Start::Timestamp(timestamp) => OffsetSpec::Timestamp(timestamp),
+    };
+    if let Some(offset) = admin::list_offset(cluster, deadline, topic, partition, spec).await? {
+        return Ok(offset);
+    }
+    // No record is as late.
+    let latest = admin::list_offset(cluster, deadline, topic, partition, OffsetSpec::Latest).await?;
+    Ok(latest.unwrap_or_default())
+}

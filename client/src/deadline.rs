@@ -1,0 +1,188 @@
+//! Deadlines, and the one place that waits between attempts: exponential backoff with jitter.
+//!
+//! Every wait of this crate runs under a [`Deadline`]. Time is tokio's, so that tests may hold it still.
+
+use std::future::Future;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::error::Error;
+
+/// The end of the time that a call may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    operation: &'static str,
+    limit: Duration,
+    at: Instant,
+}
+
+impl Deadline {
+    /// `limit` from now, for what `operation` says ("create topic").
+    pub(crate) fn after(limit: Duration, operation: &'static str) -> Self {
+        Self {
+            operation,
+            limit,
+            at: Instant::now() + limit,
+        }
+    }
+
+    /// The error for a call whose time is over.
+    pub(crate) fn error(&self, last: Option<Error>) -> Error {
+        Error::Timeout {
+            operation: self.operation,
+            limit: self.limit,
+            last: last.map(Box::new),
+        }
+    }
+
+    /// The result of `future`, or the timeout error when the deadline comes first.
+    pub(crate) async fn run<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        match timeout_at(self.at, future).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(self.error(None)),
+        }
+    }
+
+    /// Repeats `attempt` while it fails with an error that another attempt may cure and there is time.
+    pub(crate) async fn retry<T, F>(&self, mut backoff: Backoff, mut attempt: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut last = None;
+        loop {
+            match timeout_at(self.at, attempt()).await {
+                Ok(Err(error)) if error.is_worth_another_attempt() => {
+                    tracing::debug!(operation = self.operation, %error, "attempt failed");
+                    last = Some(error);
+                }
+                Ok(result) => return result,
+                Err(_elapsed) => return Err(self.error(last)),
+            }
+            let pause = backoff.next_pause();
+            if Instant::now() + pause >= self.at {
+                return Err(self.error(last));
+            }
+            sleep(pause).await;
+        }
+    }
+}
+
+/// The shortest and the longest pause between attempts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BackoffLimits {
+    pub(crate) min: Duration,
+    pub(crate) max: Duration,
+    /// Fixed in tests, so that a schedule can be replayed.
+    pub(crate) seed: Option<u64>,
+}
+
+/// Pauses that double from `min` to `max`, each cut by a random share of up to one half: clients that failed together
+/// do not come back together.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    limits: BackoffLimits,
+    failures: u32,
+    rng: SmallRng,
+}
+
+impl Backoff {
+    pub(crate) fn new(limits: BackoffLimits) -> Self {
+        let rng = limits
+            .seed
+            .map_or_else(|| SmallRng::seed_from_u64(rand::random()), SmallRng::seed_from_u64);
+        Self {
+            limits,
+            failures: 0,
+            rng,
+        }
+    }
+
+    /// The pause before the next attempt.
+    pub(crate) fn next_pause(&mut self) -> Duration {
+        let doublings = self.failures.min(16);
+        self.failures += 1;
+        let full = self.limits.min.saturating_mul(1 << doublings).min(self.limits.max);
+        full.mul_f64(self.rng.random_range(0.5..=1.0))
+    }
+
+    /// After a success: the next pause is the shortest again.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    const LIMITS: BackoffLimits = BackoffLimits {
+        min: Duration::from_millis(10),
+        max: Duration::from_millis(100),
+        seed: Some(1),
+    };
+
+    #[test]
+    fn pauses_double_up_to_the_limit_and_start_over_after_a_success() {
+        let mut backoff = Backoff::new(LIMITS);
+        for full in [10, 20, 40, 80, 100, 100] {
+            let full = Duration::from_millis(full);
+            let pause = backoff.next_pause();
+            assert!(full / 2 <= pause && pause <= full, "{pause:?} of {full:?}");
+        }
+        backoff.reset();
+        assert!(backoff.next_pause() <= LIMITS.min);
+        for _ in 0..100 {
+            assert!(backoff.next_pause() <= LIMITS.max);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retriable_failures_are_tried_again_until_the_deadline_and_then_named() {
+        let deadline = Deadline::after(Duration::from_secs(1), "the test");
+        let mut attempts = 0;
+        let result: Result<(), Error> = deadline
+            .retry(Backoff::new(LIMITS), || {
+                attempts += 1;
+                ready(Err(Error::WouldBlock("always")))
+            })
+            .await;
+        assert!(attempts > 5, "{attempts}");
+        let Err(Error::Timeout {
+            operation: "the test",
+            last: Some(last),
+            ..
+        }) = result
+        else {
+            panic!("{result:?}");
+        };
+        assert!(matches!(*last, Error::WouldBlock("always")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_final_failure_is_returned_at_once() {
+        let deadline = Deadline::after(Duration::from_secs(1), "the test");
+        let mut attempts = 0;
+        let result: Result<(), Error> = deadline
+            .retry(Backoff::new(LIMITS), || {
+                attempts += 1;
+                ready(Err(Error::Closed))
+            })
+            .await;
+        assert!(matches!(result, Err(Error::Closed)));
+        assert_eq!(attempts, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_never_ends_is_cut_at_the_deadline() {
+        let deadline = Deadline::after(Duration::from_secs(1), "the test");
+        let start = Instant::now();
+        let result: Result<(), Error> = deadline.retry(Backoff::new(LIMITS), std::future::pending).await;
+        assert!(matches!(result, Err(Error::Timeout { last: None, .. })));
+        assert_eq!(start.elapsed(), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,327 @@
+//! Everything that can go wrong in a client, as one closed, cheaply cloned type.
+//!
+//! Grouped by who is at fault: the caller, the broker's answer, a broker that breaks the protocol, or what lies between.
+//! One failure can concern many records (a whole batch), hence `Clone`: sources are shared, never copied.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_protocol::batch::BatchError;
+use headwater_protocol::error::ErrorCode;
+use headwater_protocol::frame::FrameError;
+use headwater_protocol::head::HeadError;
+use headwater_protocol::id::{Offset, PartitionIndex};
+use headwater_protocol::topic::{TopicName, TopicNameError};
+
+use crate::address::Address;
+
+/// What went wrong. [`Error::is_retriable`] says whether trying again can help.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // --- The caller ---------------------------------------------------------------------------------------------
+    /// A setting is out of its range or contradicts another.
+    #[error("{setting}: {reason}")]
+    Config {
+        /// Name of the builder's method.
+        setting: &'static str,
+        /// What is wrong with the value, and what would be right.
+        reason: String,
+    },
+    /// The topic name breaks the rule for topic names.
+    #[error("illegal topic name {name:?}")]
+    IllegalTopicName {
+        /// The name as given.
+        name: String,
+        /// The rule it breaks.
+        source: TopicNameError,
+    },
+    /// One record alone is larger than a batch may be.
+    #[error("the record takes {size} bytes; at most {size_max} are allowed in a batch")]
+    RecordTooLarge {
+        /// Encoded size in bytes, batch header included.
+        size: usize,
+        /// The broker's or the producer's limit in bytes, whichever is lower.
+        size_max: usize,
+    },
+    /// The record cannot be encoded, such as one with a timestamp before 1970.
+    #[error("the record cannot be encoded")]
+    IllegalRecord {
+        /// What is wrong with it.
+        source: Arc<BatchError>,
+    },
+    /// `try_send` found the producer's memory spent (`memory_max`), or the topic's partitions not known yet.
+    #[error("the record cannot be taken at once: {0}")]
+    WouldBlock(&'static str),
+    /// The producer, consumer or client was closed, or the runtime that drives it was shut down.
+    #[error("closed")]
+    Closed,
+
+    // --- The broker's answer ------------------------------------------------------------------------------------
+    /// The topic does not exist, as far as the brokers that could be asked know.
+    #[error("unknown topic {0}")]
+    UnknownTopic(TopicName),
+    /// The topic has no such partition.
+    #[error("topic {topic} has no partition {partition}; it has {partitions}")]
+    UnknownPartition {
+        /// The topic.
+        topic: TopicName,
+        /// The partition asked for.
+        partition: PartitionIndex,
+        /// How many partitions the topic has.
+        partitions: usize,
+    },
+    /// The partition has no leader at the moment.
+    #[error("partition {partition} of topic {topic} has no leader")]
+    NoLeader {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+    },
+    /// The consumer's position is outside the log, and its reset policy is to fail.
+    #[error("offset {offset} of partition {partition} of topic {topic} is out of range; the log starts at {log_start}")]
+    OffsetOutOfRange {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The offset asked for.
+        offset: Offset,
+        /// First offset that the broker still has.
+        log_start: Offset,
+    },
+    /// The broker refused the request.
+    #[error("{code}{}{message}", if .message.is_empty() { "" } else { ": " })]
+    Broker {
+        /// Kafka's error code.
+        code: ErrorCode,
+        /// The broker's own words; may be empty.
+        message: Arc<str>,
+    },
+
+    // --- A broker that breaks the protocol ----------------------------------------------------------------------
+    /// The broker sent something that the protocol does not allow. The connection is closed.
+    #[error("{address} breaks the protocol")]
+    Protocol {
+        /// The broker's address.
+        address: Address,
+        /// What it sent.
+        source: ProtocolViolation,
+    },
+    /// The broker does not speak a version of a request that this client can.
+    #[error("{address} does not support {request} in a version known to this client")]
+    Unsupported {
+        /// The broker's address.
+        address: Address,
+        /// The request.
+        request: &'static str,
+    },
+    /// A fetched batch is damaged. The consumer stays in front of it: seek past it to go on.
+    #[error("the batch at offset {offset} of partition {partition} of topic {topic} is damaged")]
+    CorruptBatch {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The offset that was to be read.
+        offset: Offset,
+        /// The damage.
+        source: Arc<BatchError>,
+    },
+
+    // --- What lies between --------------------------------------------------------------------------------------
+    /// No connection could be made.
+    #[error("cannot connect to {address}")]
+    Connect {
+        /// The address tried.
+        address: Address,
+        /// The operating system's reason.
+        source: Arc<io::Error>,
+    },
+    /// The connection ended before the answer came: whether the request took effect is not known.
+    #[error("the connection to {address} ended before the answer came")]
+    Disconnected {
+        /// The broker's address.
+        address: Address,
+        /// The operating system's reason; none when the broker closed the connection.
+        source: Option<Arc<io::Error>>,
+    },
+    /// The time for the call is over: whether it took effect is not known.
+    #[error("{operation} did not succeed within {limit:?}")]
+    Timeout {
+        /// What was waited for.
+        operation: &'static str,
+        /// The limit that ran out.
+        limit: Duration,
+        /// Why the last attempt failed, if one did.
+        #[source]
+        last: Option<Box<Error>>,
+    },
+}
+
+/// How a broker broke the protocol.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolViolation {
+    /// A frame with impossible sizes, or larger than this client allows.
+    #[error("bad frame")]
+    Frame(#[source] Arc<FrameError>),
+    /// A head that is not a valid `FlatBuffer` of the expected type.
+    #[error("bad head")]
+    Head(#[source] Arc<HeadError>),
+    /// A response to no request.
+    #[error("response to unknown correlation id {0}")]
+    UnknownCorrelation(u32),
+    /// A response of another kind than the request.
+    #[error("response of api {got} to a request of api {want}")]
+    WrongApi {
+        /// The request's api number.
+        want: u16,
+        /// The response's api number.
+        got: u16,
+    },
+    /// A field with a value that makes no sense.
+    #[error("{0}")]
+    Field(&'static str),
+}
+
+impl Error {
+    /// Whether the same call can succeed later without any change by the caller.
+    ///
+    /// A call that failed with an unknown outcome ([`Error::Timeout`], [`Error::Disconnected`]) counts as retriable;
+    /// it may have taken effect all the same, so that trying again may do it twice.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Broker { code, .. } => code.is_retriable(),
+            Self::WouldBlock(_)
+            | Self::NoLeader { .. }
+            | Self::Connect { .. }
+            | Self::Disconnected { .. }
+            | Self::Timeout { .. } => true,
+            // A damaged frame may have been damaged on the way.
+            Self::Protocol { .. } => true,
+            Self::Config { .. }
+            | Self::IllegalTopicName { .. }
+            | Self::RecordTooLarge { .. }
+            | Self::IllegalRecord { .. }
+            | Self::Closed
+            | Self::UnknownTopic(_)
+            | Self::UnknownPartition { .. }
+            | Self::OffsetOutOfRange { .. }
+            | Self::Unsupported { .. }
+            | Self::CorruptBatch { .. } => false,
+        }
+    }
+
+    /// The broker's error code, where a broker gave one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Broker { code, .. } => Some(*code),
+            Self::UnknownTopic(_) | Self::UnknownPartition { .. } => Some(ErrorCode::UnknownTopicOrPartition),
+            Self::OffsetOutOfRange { .. } => Some(ErrorCode::OffsetOutOfRange),
+            Self::Timeout { last: Some(last), .. } => last.code(),
+            _ => None,
+        }
+    }
+
+    /// Whether the broker's leader, core or topic id may have changed: ask for metadata before the next attempt.
+    pub(crate) fn calls_for_metadata(&self) -> bool {
+        match self {
+            Self::Broker { code, .. } => matches!(
+                code,
+                ErrorCode::NotLeaderOrFollower
+                    | ErrorCode::LeaderNotAvailable
+                    | ErrorCode::UnknownTopicId
+                    | ErrorCode::UnknownTopicOrPartition
+                    | ErrorCode::FencedLeaderEpoch
+                    | ErrorCode::UnknownLeaderEpoch
+            ),
+            Self::Connect { .. } | Self::Disconnected { .. } | Self::NoLeader { .. } | Self::Timeout { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether another attempt is worthwhile inside the client: as [`Error::is_retriable`], and also after errors
+    /// that fresh metadata can cure.
+    pub(crate) fn is_worth_another_attempt(&self) -> bool {
+        self.is_retriable() || self.calls_for_metadata()
+    }
+
+    pub(crate) fn config(setting: &'static str, reason: impl Into<String>) -> Self {
+        Self::Config {
+            setting,
+            reason: reason.into(),
+        }
+    }
+
+    /// Turns the error fields of a response into a result.
+    pub(crate) fn check(code: i16, message: Option<&str>) -> Result<(), Self> {
+        match ErrorCode::from_i16(code) {
+            ErrorCode::None => Ok(()),
+            code => Err(Self::Broker {
+                code,
+                message: Arc::from(message.unwrap_or_default()),
+            }),
+        }
+    }
+}
+
+/// Checks a topic name given by the caller.
+pub(crate) fn topic_name(name: &str) -> Result<TopicName, Error> {
+    TopicName::new(name).map_err(|source| Error::IllegalTopicName {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broker(code: ErrorCode) -> Error {
+        Error::Broker {
+            code,
+            message: Arc::from(""),
+        }
+    }
+
+    #[test]
+    fn what_the_caller_did_wrong_is_not_retriable_and_what_the_network_did_is() {
+        let address: Address = "localhost:1".parse().unwrap();
+        assert!(!Error::Closed.is_retriable());
+        assert!(!Error::RecordTooLarge { size: 2, size_max: 1 }.is_retriable());
+        assert!(!Error::UnknownTopic(TopicName::new("t").unwrap()).is_retriable());
+        assert!(Error::Disconnected { address, source: None }.is_retriable());
+        assert!(Error::WouldBlock("memory").is_retriable());
+        assert!(broker(ErrorCode::KafkaStorageError).is_retriable());
+        assert!(!broker(ErrorCode::MessageTooLarge).is_retriable());
+    }
+
+    #[test]
+    fn stale_metadata_is_worth_another_attempt_even_where_the_code_is_final() {
+        for code in [
+            ErrorCode::UnknownTopicId,
+            ErrorCode::NotLeaderOrFollower,
+            ErrorCode::UnknownTopicOrPartition,
+        ] {
+            assert!(broker(code).calls_for_metadata(), "{code}");
+            assert!(broker(code).is_worth_another_attempt(), "{code}");
+        }
+        assert!(!broker(ErrorCode::InvalidRecord).is_worth_another_attempt());
+    }
+
+    #[test]
+    fn the_message_shows_the_code_and_the_brokers_own_words() {
+        let error = Error::check(ErrorCode::KafkaStorageError as i16, Some("disk full")).unwrap_err();
+        assert_eq!(error.to_string(), "KAFKA_STORAGE_ERROR: disk full");
+        assert_eq!(broker(ErrorCode::KafkaStorageError).to_string(), "KAFKA_STORAGE_ERROR");
+        assert!(Error::check(0, None).is_ok());
+    }
+
+    #[test]
+    fn an_error_stays_small_enough_to_return_for_each_record() {
+        assert!(size_of::<Error>() <= 80, "{}", size_of::<Error>());
+    }
+}

@@ -1,0 +1,245 @@
+//! What is known of topics and their leaders, and the coalescing of questions about them.
+//!
+//! Everyone who waits for metadata shares one request: a caller adds its topic to `wanted` and queues at the gate; the
+//! first one through asks for all that are wanted, and the others find their topic answered. Asks only for topics that
+//! this client uses. Where the request goes is the cluster's business.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use headwater_protocol::error::ErrorCode;
+use headwater_protocol::topic::TopicName;
+
+use crate::address::Address;
+use crate::error::Error;
+use crate::requests::{ClusterImage, TopicImage};
+use crate::sync::Mutex;
+
+#[derive(Default)]
+pub(crate) struct Metadata {
+    state: Mutex<State>,
+    /// Grows whenever any topic's image changes.
+    generation: AtomicU64,
+    /// Held by the one caller that asks.
+    gate: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    brokers: Vec<Address>,
+    topics: HashMap<TopicName, Result<Arc<TopicImage>, ErrorCode>>,
+    wanted: HashSet<TopicName>,
+}
+
+impl Metadata {
+    /// What was last heard of the topic; `None` if nothing.
+    pub(crate) fn topic(&self, name: &TopicName) -> Option<Result<Arc<TopicImage>, ErrorCode>> {
+        self.state.lock().topics.get(name).cloned()
+    }
+
+    /// The shared ports of all brokers that are known.
+    pub(crate) fn brokers(&self) -> Vec<Address> {
+        self.state.lock().brokers.clone()
+    }
+
+    /// Every topic that is known to exist.
+    pub(crate) fn topics(&self) -> Vec<TopicName> {
+        let state = self.state.lock();
+        state
+            .topics
+            .iter()
+            .filter(|(_, image)| image.is_ok())
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Changes whenever an answer to [`Metadata::topic`] does.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Asks again about these topics, with `ask`, unless someone else does so after this call began.
+    pub(crate) async fn refresh<F>(
+        &self,
+        topics: &[TopicName],
+        ask: impl FnOnce(Vec<TopicName>) -> F,
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<ClusterImage, Error>>,
+    {
+        self.state.lock().wanted.extend(topics.iter().cloned());
+        let _gate = self.gate.lock().await;
+        let asked = {
+            let mut state = self.state.lock();
+            if !topics.iter().any(|topic| state.wanted.contains(topic)) {
+                return Ok(());
+            }
+            // Whoever wants a topic from here on wants a younger answer than the one asked for now.
+            state.wanted.drain().collect()
+        };
+        let mut asked = Asked {
+            metadata: self,
+            topics: asked,
+            answered: false,
+        };
+        let image = ask(asked.topics.clone()).await?;
+        asked.answered = true;
+        self.learn(&asked.topics, image);
+        Ok(())
+    }
+
+    fn learn(&self, asked: &[TopicName], mut image: ClusterImage) {
+        let mut changed = false;
+        let mut state = self.state.lock();
+        for topic in asked {
+            // A topic that is not in the answer does not exist.
+            let now = image
+                .topics
+                .remove(topic)
+                .unwrap_or(Err(ErrorCode::UnknownTopicOrPartition));
+            if state.topics.get(topic) != Some(&now) {
+                changed = true;
+                state.topics.insert(topic.clone(), now);
+            }
+        }
+        if !image.brokers.is_empty() {
+            state.brokers = image.brokers;
+        }
+        if changed {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+/// Topics that are being asked about; those who wait for them ask themselves if this attempt fails or is cancelled.
+struct Asked<'a> {
+    metadata: &'a Metadata,
+    topics: Vec<TopicName>,
+    answered: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.metadata.state.lock().wanted.extend(self.topics.drain(..));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::pending;
+
+    use futures::FutureExt;
+    use headwater_protocol::id::{LeaderEpoch, TopicId};
+
+    use super::*;
+    use crate::requests::Leader;
+
+    fn name(name: &str) -> TopicName {
+        TopicName::new(name).unwrap()
+    }
+
+    fn image(topics: &[TopicName], port: u16) -> ClusterImage {
+        let address = Address::new("h", port);
+        let leader = Leader {
+            address: address.clone(),
+            epoch: LeaderEpoch::new(0),
+        };
+        let topic = Arc::new(TopicImage {
+            id: TopicId::NIL,
+            partitions: vec![Ok(leader)],
+        });
+        let topics = topics
+            .iter()
+            .map(|name| (name.clone(), Ok(Arc::clone(&topic))))
+            .collect();
+        ClusterImage {
+            brokers: vec![address],
+            topics,
+        }
+    }
+
+    #[tokio::test]
+    async fn callers_that_wait_together_share_one_request_for_all_their_topics() {
+        let metadata = Metadata::default();
+        let asked = Cell::new(0);
+        let ask = |topics: Vec<TopicName>| {
+            asked.set(asked.get() + 1);
+            async move {
+                tokio::task::yield_now().await;
+                Ok(image(&topics, 1))
+            }
+        };
+        let (a, b, c) = ([name("a")], [name("b")], [name("b")]);
+        // The first asks for "a" alone; the others arrive while it waits and share a second request.
+        let all = futures::future::join3(
+            metadata.refresh(&a, ask),
+            metadata.refresh(&b, ask),
+            metadata.refresh(&c, ask),
+        );
+        assert!(matches!(all.await, (Ok(()), Ok(()), Ok(()))));
+        assert_eq!(asked.get(), 2);
+        assert!(metadata.topic(&name("a")).is_some() && metadata.topic(&name("b")).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_request_leaves_its_topics_wanted_by_those_who_wait() {
+        let metadata = Metadata::default();
+        let (other, topics) = ([name("z")], [name("a")]);
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        let mut gate = Box::pin(metadata.refresh(&other, async |topics| {
+            released.await.unwrap();
+            Ok(image(&topics, 1))
+        }));
+        // Both want the topic before either gets to ask; the first takes it along and is cancelled.
+        let mut first = Box::pin(metadata.refresh(&topics, async |_| pending().await));
+        let mut second = Box::pin(metadata.refresh(&topics, async |topics| Ok(image(&topics, 1))));
+        assert!((&mut gate).now_or_never().is_none());
+        assert!((&mut first).now_or_never().is_none());
+        assert!((&mut second).now_or_never().is_none());
+        release.send(()).unwrap();
+        gate.await.unwrap();
+        assert!((&mut first).now_or_never().is_none());
+        drop(first);
+        second.await.unwrap();
+        assert!(metadata.topic(&topics[0]).unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_generation_changes_with_the_image_and_only_then() {
+        let metadata = Metadata::default();
+        let topics = [name("a")];
+        metadata
+            .refresh(&topics, async |topics| Ok(image(&topics, 1)))
+            .await
+            .unwrap();
+        let generation = metadata.generation();
+        metadata
+            .refresh(&topics, async |topics| Ok(image(&topics, 1)))
+            .await
+            .unwrap();
+        assert_eq!(metadata.generation(), generation);
+        metadata
+            .refresh(&topics, async |topics| Ok(image(&topics, 2)))
+            .await
+            .unwrap();
+        assert_ne!(metadata.generation(), generation);
+    }
+
+    #[tokio::test]
+    async fn a_topic_missing_from_the_answer_does_not_exist() {
+        let metadata = Metadata::default();
+        metadata
+            .refresh(&[name("a")], async |_| Ok(image(&[], 1)))
+            .await
+            .unwrap();
+        assert_eq!(
+            metadata.topic(&name("a")),
+            Some(Err(ErrorCode::UnknownTopicOrPartition))
+        );
+        assert!(metadata.topics().is_empty());
+    }
+}

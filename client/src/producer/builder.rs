@@ -1,0 +1,266 @@
+//! Configuration of producers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_protocol::batch::Compression;
+use tokio::runtime::Handle;
+
+use super::accumulator::BatchSettings;
+use super::memory::Memory;
+use super::partitioner::{DefaultPartitioner, Partitioner};
+use super::window::{Identity, WindowLimits};
+use super::{Inner, Producer, SenderSettings, Shared};
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::sync::RwLock;
+
+/// How many of the last batches of a producer the broker tells from new ones. More in flight could be stored twice.
+const BROKER_BATCHES: usize = 128;
+
+/// A batch is never smaller than this.
+const BATCH_BYTES_MIN: usize = 1 << 10;
+
+/// When a record counts as delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Acks {
+    /// When its bytes have been handed to the socket: it may still be lost, and its offset stays unknown. Not retried
+    /// after that, hence never stored twice.
+    None,
+    /// When the leader has it on stable storage.
+    Leader,
+    /// When every in-sync replica has it on stable storage.
+    #[default]
+    All,
+}
+
+impl Acks {
+    /// The number on the wire, which is Kafka's.
+    pub(crate) const fn wire(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Leader => 1,
+            Self::All => -1,
+        }
+    }
+}
+
+/// Configures a [`Producer`]; from [`Client::producer`](crate::Client::producer).
+///
+/// ```no_run
+/// # async fn example(client: headwater_client::Client) -> Result<(), headwater_client::Error> {
+/// use std::time::Duration;
+/// use headwater_client::{Acks, Compression};
+///
+/// let producer = client
+///     .producer()
+///     .acks(Acks::All)
+///     .linger(Duration::from_millis(5))
+///     .compression(Compression::Lz4)
+///     .build()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until it builds"]
+pub struct ProducerBuilder {
+    cluster: Arc<Cluster>,
+    acks: Acks,
+    linger: Duration,
+    batch_bytes: usize,
+    memory_max: usize,
+    in_flight_bytes_max: usize,
+    in_flight_batches_max: usize,
+    compression: Compression,
+    partitioner: Box<dyn Partitioner>,
+    /// `None`: unless `acks` forbids it.
+    idempotent: Option<bool>,
+    delivery_timeout: Duration,
+}
+
+impl ProducerBuilder {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self {
+            cluster,
+            acks: Acks::All,
+            linger: Duration::ZERO,
+            batch_bytes: 256 << 10,
+            memory_max: 64 << 20,
+            in_flight_bytes_max: 8 << 20,
+            in_flight_batches_max: 64,
+            compression: Compression::None,
+            partitioner: Box::new(DefaultPartitioner),
+            idempotent: None,
+            delivery_timeout: Duration::from_mins(2),
+        }
+    }
+
+    /// When a record counts as delivered. Default [`Acks::All`].
+    pub fn acks(mut self, acks: Acks) -> Self {
+        self.acks = acks;
+        self
+    }
+
+    /// How long a batch that is not full may wait for more records, from its first one on. Default zero.
+    ///
+    /// With zero a batch leaves at once while few others of its partition are in flight, and else as soon as one of
+    /// those is acknowledged: single records are fast, and under load batches fill all the same.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// Size in bytes, before compression, beyond which a batch does not grow. A larger record goes alone. Default
+    /// 256 KiB, which the broker takes in most quickly.
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.batch_bytes = bytes;
+        self
+    }
+
+    /// Bytes that all records together may hold, from `send` to their acknowledgement; then `send` waits. Default 64 MiB.
+    pub fn memory_max(mut self, bytes: usize) -> Self {
+        self.memory_max = bytes;
+        self
+    }
+
+    /// Bytes of one partition that may wait for acknowledgement by the broker. Default 8 MiB.
+    pub fn in_flight_bytes_max(mut self, bytes: usize) -> Self {
+        self.in_flight_bytes_max = bytes;
+        self
+    }
+
+    /// Batches of one partition that may wait for acknowledgement by the broker; at most 128, the number of batches
+    /// for which the broker recognises a repetition. Default 64. Without idempotence, [`Acks::Leader`] and
+    /// [`Acks::All`] allow only one, as a retry would otherwise change the order.
+    pub fn in_flight_batches_max(mut self, batches: usize) -> Self {
+        self.in_flight_batches_max = batches;
+        self
+    }
+
+    /// How batches are compressed. Default not at all.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// How the partition of a record is chosen that names none itself. Default
+    /// [`DefaultPartitioner`](crate::DefaultPartitioner).
+    pub fn partitioner(mut self, partitioner: impl Partitioner) -> Self {
+        self.partitioner = Box::new(partitioner);
+        self
+    }
+
+    /// Whether batches are numbered, so that the broker drops repetitions. Default yes, except with [`Acks::None`],
+    /// which does not allow it. Without it a retry can store a batch twice.
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = Some(idempotent);
+        self
+    }
+
+    /// How long a record may take from `send` to its acknowledgement, all retries included; then its delivery fails
+    /// with [`Error::Timeout`] and an unknown outcome. Default 2 min.
+    pub fn delivery_timeout(mut self, limit: Duration) -> Self {
+        self.delivery_timeout = limit;
+        self
+    }
+
+    /// Gets the producer its identity from the broker.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a setting out of range; [`Error::Timeout`] if no broker answers within the call timeout.
+    pub async fn build(self) -> Result<Producer, Error> {
+        let idempotent = self.check()?;
+        let deadline = self.cluster.deadline("start a producer");
+        let cluster = &self.cluster;
+        let connection = deadline.retry(cluster.backoff(), || cluster.any()).await?;
+        let batch_size_max = match connection.broker().batch_size_max {
+            0 => usize::MAX,
+            limit => limit,
+        };
+        let identity = match idempotent {
+            true => Some(Identity::new(cluster.new_producer_id(deadline).await?)),
+            false => None,
+        };
+        // A retry beside another batch in flight could overtake it; only numbers prevent that.
+        let ordered = idempotent || self.acks == Acks::None;
+        let window = WindowLimits {
+            batches_max: if ordered { self.in_flight_batches_max } else { 1 },
+            bytes_max: self.in_flight_bytes_max,
+            delivery_timeout: self.delivery_timeout,
+        };
+        let batches = BatchSettings {
+            compression: self.compression,
+            batch_size: self.batch_bytes.min(batch_size_max),
+            batch_size_max,
+        };
+        let shared = Shared {
+            runtime: Handle::current(),
+            batches,
+            sender: SenderSettings {
+                acks: self.acks,
+                linger: self.linger,
+                window,
+            },
+            identity,
+            partitioner: self.partitioner,
+            memory: Memory::new(self.memory_max),
+            topics: RwLock::default(),
+            shut: false.into(),
+            failure: Arc::default(),
+            cluster: self.cluster,
+        };
+        Ok(Producer {
+            inner: Arc::new(Inner {
+                shared: Arc::new(shared),
+            }),
+        })
+    }
+
+    /// Checks the settings, each alone and against each other. Returns whether the producer is to be idempotent.
+    fn check(&self) -> Result<bool, Error> {
+        let idempotent = self.idempotent.unwrap_or(self.acks != Acks::None);
+        if idempotent && self.acks == Acks::None {
+            return Err(Error::config(
+                "idempotent",
+                "cannot be had with Acks::None, under which nothing is repeated",
+            ));
+        }
+        if self.batch_bytes < BATCH_BYTES_MIN {
+            return Err(Error::config(
+                "batch_bytes",
+                format!("must be at least {BATCH_BYTES_MIN}"),
+            ));
+        }
+        if self.memory_max < self.batch_bytes || self.memory_max > u32::MAX as usize {
+            return Err(Error::config(
+                "memory_max",
+                "must be at least batch_bytes and below 4 GiB",
+            ));
+        }
+        if self.in_flight_bytes_max < self.batch_bytes {
+            return Err(Error::config("in_flight_bytes_max", "must be at least batch_bytes"));
+        }
+        if !(1..=BROKER_BATCHES).contains(&self.in_flight_batches_max) {
+            return Err(Error::config(
+                "in_flight_batches_max",
+                format!("must be from 1 to {BROKER_BATCHES}"),
+            ));
+        }
+        if self.delivery_timeout.is_zero() || self.delivery_timeout <= self.linger {
+            return Err(Error::config(
+                "delivery_timeout",
+                "must be longer than linger, and than zero",
+            ));
+        }
+        Ok(idempotent)
+    }
+}
+
+impl fmt::Debug for ProducerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProducerBuilder")
+            .field("acks", &self.acks)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,230 @@
+//! The fate of records: one completion for each batch, and a light handle on it for each record.
+//!
+//! A [`Delivery`] is a counted reference and an index. It allocates nothing unless it is awaited before the end.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+
+use headwater_protocol::id::{Offset, PartitionIndex, Timestamp};
+use headwater_protocol::topic::TopicName;
+
+use crate::error::Error;
+use crate::sync::Mutex;
+
+/// Where a record ended up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordMetadata {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The record's number in the partition. `None` with [`Acks::None`](crate::Acks::None), and in the rare case that
+    /// the broker only remembers that it had the record before.
+    pub offset: Option<Offset>,
+    /// The record's own timestamp, or the broker's if the topic stamps records.
+    pub timestamp: Timestamp,
+}
+
+/// How a batch ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Delivered {
+    pub(super) base_offset: Option<Offset>,
+    pub(super) append_time: Option<Timestamp>,
+}
+
+/// The end of one batch, shared by its sender and all deliveries.
+#[derive(Debug)]
+pub(super) struct Completion {
+    topic: TopicName,
+    partition: PartitionIndex,
+    result: OnceLock<Result<Delivered, Error>>,
+    /// One for each delivery that was polled before the end.
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Completion {
+    pub(super) fn is_done(&self) -> bool {
+        self.result.get().is_some()
+    }
+}
+
+/// The duty to complete a batch. Dropped without that, the batch ends as [`Error::Closed`].
+#[derive(Debug)]
+pub(super) struct Completer(Arc<Completion>);
+
+impl Completer {
+    pub(super) fn new(topic: &TopicName, partition: PartitionIndex) -> Self {
+        Self(Arc::new(Completion {
+            topic: topic.clone(),
+            partition,
+            result: OnceLock::new(),
+            waiting: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn completion(&self) -> &Arc<Completion> {
+        &self.0
+    }
+
+    /// A handle for the record with this index.
+    pub(super) fn delivery(&self, index: u32, timestamp: Timestamp) -> Delivery {
+        Delivery::of(Arc::clone(&self.0), index, timestamp)
+    }
+
+    /// Ends the batch; only the first end counts.
+    pub(super) fn complete(&self, result: Result<Delivered, Error>) {
+        if self.0.result.set(result).is_ok() {
+            let waiting = std::mem::take(&mut *self.0.waiting.lock());
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Drop for Completer {
+    fn drop(&mut self) {
+        self.complete(Err(Error::Closed));
+    }
+}
+
+/// The future end of one record: await it for its [`RecordMetadata`], or drop it; the record is sent either way.
+///
+/// It always ends: at the latest with [`Error::Timeout`] when the producer's delivery timeout is over.
+#[derive(Debug)]
+#[must_use = "dropping a delivery means not to know whether the record was stored; say so with `drop` or `let _ =`"]
+pub struct Delivery {
+    batch: Arc<Completion>,
+    index: u32,
+    /// Place of this delivery's waker in the batch's list, once it is there.
+    place: Option<u32>,
+    timestamp: Timestamp,
+}
+
+impl Delivery {
+    pub(super) fn of(batch: Arc<Completion>, index: u32, timestamp: Timestamp) -> Self {
+        Self {
+            batch,
+            index,
+            place: None,
+            timestamp,
+        }
+    }
+
+    /// The partition that the record was put into.
+    pub fn partition(&self) -> PartitionIndex {
+        self.batch.partition
+    }
+
+    /// The result, if it is known already.
+    pub fn result(&self) -> Option<Result<RecordMetadata, Error>> {
+        self.batch.result.get().map(|result| match result {
+            Ok(delivered) => Ok(RecordMetadata {
+                topic: self.batch.topic.clone(),
+                partition: self.batch.partition,
+                offset: delivered.base_offset.map(|base| base + u64::from(self.index)),
+                timestamp: delivered.append_time.unwrap_or(self.timestamp),
+            }),
+            Err(error) => Err(error.clone()),
+        })
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<RecordMetadata, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(result) = self.result() {
+            return Poll::Ready(result);
+        }
+        let batch = Arc::clone(&self.batch);
+        let mut waiting = batch.waiting.lock();
+        // Looked at again under the lock, as completing takes the list just after it has set the result.
+        if let Some(result) = self.result() {
+            return Poll::Ready(result);
+        }
+        match self.place {
+            Some(place) => waiting[place as usize].clone_from(context.waker()),
+            None => {
+                self.place = Some(waiting.len() as u32);
+                waiting.push(context.waker().clone());
+            }
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::future::join_all;
+
+    use super::*;
+
+    fn completer() -> Completer {
+        Completer::new(&TopicName::new("t").unwrap(), PartitionIndex::new(2))
+    }
+
+    fn delivered(base: u64) -> Delivered {
+        Delivered {
+            base_offset: Some(Offset::new(base)),
+            append_time: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn every_record_of_a_batch_learns_its_own_offset() {
+        let completer = completer();
+        let deliveries: Vec<_> = (0..5)
+            .map(|i| completer.delivery(i, Timestamp::new(i64::from(i))))
+            .collect();
+        let all = tokio::spawn(join_all(deliveries));
+        tokio::task::yield_now().await;
+        completer.complete(Ok(delivered(100)));
+        for (i, metadata) in all.await.unwrap().into_iter().enumerate() {
+            let metadata = metadata.unwrap();
+            assert_eq!(metadata.offset, Some(Offset::new(100 + i as u64)));
+            assert_eq!(metadata.timestamp, Timestamp::new(i as i64));
+            assert_eq!(metadata.partition, PartitionIndex::new(2));
+        }
+    }
+
+    #[test]
+    fn polling_again_keeps_one_waker_for_each_delivery() {
+        let completer = completer();
+        let mut delivery = completer.delivery(0, Timestamp::NONE);
+        for _ in 0..10 {
+            assert!((&mut delivery).now_or_never().is_none());
+        }
+        assert_eq!(delivery.batch.waiting.lock().len(), 1);
+    }
+
+    #[test]
+    fn the_brokers_time_replaces_the_records_own() {
+        let completer = completer();
+        let time = Timestamp::new(77);
+        completer.complete(Ok(Delivered {
+            base_offset: None,
+            append_time: Some(time),
+        }));
+        let metadata = completer
+            .delivery(0, Timestamp::new(1))
+            .now_or_never()
+            .unwrap()
+            .unwrap();
+        assert_eq!((metadata.offset, metadata.timestamp), (None, time));
+    }
+
+    #[test]
+    fn a_batch_that_nobody_completes_ends_as_closed_and_only_the_first_end_counts() {
+        let first = completer();
+        let delivery = first.delivery(0, Timestamp::NONE);
+        drop(first);
+        assert!(matches!(delivery.now_or_never(), Some(Err(Error::Closed))));
+        let second = completer();
+        second.complete(Ok(delivered(1)));
+        second.complete(Err(Error::Closed));
+        assert!(second.delivery(0, Timestamp::NONE).now_or_never().unwrap().is_ok());
+    }
+}

@@ -1,0 +1,361 @@
+//! Producers: records in, acknowledgements out.
+//!
+//! ```text
+//! send -> Partitioner -> PartitionQueue (open batch) -> Sender (one task for each partition) -> Window -> Connection
+//!   Delivery <- Completion <--------------------------------------------------------------------'
+//! ```
+//!
+//! The handle is shared by all clones; dropping the last one lets the senders finish what they have.
+
+mod accumulator;
+mod builder;
+mod delivery;
+mod memory;
+mod partitioner;
+mod sender;
+mod window;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use headwater_protocol::id::PartitionIndex;
+use headwater_protocol::topic::TopicName;
+use tokio::runtime::Handle;
+
+use crate::cluster::Cluster;
+use crate::deadline::Deadline;
+use crate::error::{Error, topic_name};
+use crate::record::Record;
+use crate::requests::TopicImage;
+use crate::sync::RwLock;
+
+use accumulator::{Append, BatchSettings, PartitionQueue, TopicSpread};
+use memory::{Memory, Reservation};
+use partitioner::Spread;
+use sender::Sender;
+use window::{Failure, Identity, WindowLimits};
+
+pub use builder::{Acks, ProducerBuilder};
+pub use delivery::{Delivery, RecordMetadata};
+pub use partitioner::{
+    DefaultPartitioner, Partitioner, RoundRobinPartitioner, StickyPartitioner, TopicPartitions, murmur2,
+};
+
+/// What every sender of a producer goes by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SenderSettings {
+    acks: Acks,
+    linger: Duration,
+    window: WindowLimits,
+}
+
+/// Sends records. Cheap to clone; from [`Client::producer`](crate::Client::producer).
+///
+/// ```no_run
+/// # async fn example(client: headwater_client::Client) -> Result<(), headwater_client::Error> {
+/// use headwater_client::Record;
+///
+/// let producer = client.producer().build().await?;
+/// let delivery = producer.send(Record::to("orders").key("customer-3").value("a book")).await?;
+/// let metadata = delivery.await?;
+/// println!("{}-{} @ {:?}", metadata.topic, metadata.partition, metadata.offset);
+/// producer.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Records of one partition are stored in the order in which `send` took them, over all failures and retries. With
+/// idempotence (the default) none is stored twice, unless its delivery had already failed with an unknown outcome and
+/// the caller sends it again.
+///
+/// Dropping the last clone sends what is left in the background; [`Producer::close`] waits for it.
+#[derive(Clone)]
+pub struct Producer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.shut();
+    }
+}
+
+struct Shared {
+    cluster: Arc<Cluster>,
+    runtime: Handle,
+    batches: BatchSettings,
+    sender: SenderSettings,
+    identity: Option<Identity>,
+    partitioner: Box<dyn Partitioner>,
+    memory: Arc<Memory>,
+    topics: RwLock<HashMap<TopicName, Arc<TopicQueues>>>,
+    shut: AtomicBool,
+    /// The first failure since the last flush.
+    failure: Arc<Failure>,
+}
+
+/// The queues of one topic.
+struct TopicQueues {
+    name: TopicName,
+    /// By partition, made when first written to.
+    queues: RwLock<Vec<Option<Arc<PartitionQueue>>>>,
+    spread: Arc<TopicSpread>,
+    /// The metadata that `spread.count` comes from.
+    generation: AtomicU64,
+}
+
+impl Producer {
+    /// Takes a record for sending; waits only while the producer's memory is spent, or to learn of a new topic.
+    ///
+    /// The result is a [`Delivery`] to await or to drop. May be cancelled: then the record was not taken.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`] after the client's metadata timeout, [`Error::UnknownPartition`],
+    /// [`Error::RecordTooLarge`], [`Error::IllegalRecord`], [`Error::Closed`]; [`Error::Timeout`] if no memory came free
+    /// within the delivery timeout.
+    pub async fn send(&self, record: Record<'_>) -> Result<Delivery, Error> {
+        let shared = &self.inner.shared;
+        let queue = match shared.queue_for(&record)? {
+            Some(queue) => queue,
+            None => shared.find_queue(&record).await?,
+        };
+        let mut grant = None;
+        loop {
+            match queue.append(&record, &mut grant)? {
+                Append::Done(delivery) => return Ok(delivery),
+                Append::NeedsMemory(bytes) => grant = Some(shared.await_memory(bytes).await?),
+            }
+        }
+    }
+
+    /// As [`Producer::send`], but never waits.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], and [`Error::WouldBlock`] if it would have to wait. For a topic that is new to this
+    /// producer that is so until [`Producer::partition_count`] has been called for it.
+    pub fn try_send(&self, record: &Record<'_>) -> Result<Delivery, Error> {
+        let Some(queue) = self.inner.shared.queue_for(record)? else {
+            return Err(Error::WouldBlock("the topic's partitions are not known yet"));
+        };
+        match queue.append(record, &mut None)? {
+            Append::Done(delivery) => Ok(delivery),
+            Append::NeedsMemory(_) => Err(Error::WouldBlock("the producer's memory is spent")),
+        }
+    }
+
+    /// How many partitions the topic has. Learns of the topic if it is new to this producer.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`] after the client's metadata timeout.
+    pub async fn partition_count(&self, topic: &str) -> Result<usize, Error> {
+        let topic = self.inner.shared.find_topic(topic).await?;
+        Ok(topic.spread.count.load(Ordering::Relaxed) as usize)
+    }
+
+    /// Bytes of the producer's memory that hold records now.
+    pub fn memory_used(&self) -> usize {
+        self.inner.shared.memory.used()
+    }
+
+    /// Sends everything at once, and waits until every record that was sent before this call has ended.
+    ///
+    /// # Errors
+    /// The first failure of any record since the last flush, whether its [`Delivery`] was awaited or not.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.inner.shared.flush().await
+    }
+
+    /// Takes no more records from any clone, and waits until all that were taken have ended.
+    ///
+    /// # Errors
+    /// As [`Producer::flush`].
+    pub async fn close(&self) -> Result<(), Error> {
+        self.inner.shared.shut();
+        self.inner.shared.flush().await
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("memory_used", &self.memory_used())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The queue for a record; `None` if the topic is not known yet, or a partition is named that was not there when
+    /// the metadata was last asked for.
+    fn queue_for(&self, record: &Record<'_>) -> Result<Option<Arc<PartitionQueue>>, Error> {
+        let topics = self.topics.read();
+        let Some(topic) = topics.get(record.topic) else {
+            return Ok(None);
+        };
+        self.follow_metadata(topic);
+        let count = topic.spread.count.load(Ordering::Relaxed);
+        let partition = match record.partition {
+            Some(partition) if partition.as_usize() >= count as usize => return Ok(None),
+            Some(partition) => partition,
+            None => self
+                .partitioner
+                .partition(record, &TopicPartitions::new(count, &topic.spread.spread)),
+        };
+        if partition.as_usize() >= count as usize {
+            let (topic, partitions) = (topic.name.clone(), count as usize);
+            return Err(Error::UnknownPartition {
+                topic,
+                partition,
+                partitions,
+            });
+        }
+        if let Some(Some(queue)) = topic.queues.read().get(partition.as_usize()) {
+            return Ok(Some(Arc::clone(queue)));
+        }
+        self.open_queue(topic, partition).map(Some)
+    }
+
+    /// Takes over a changed number of partitions.
+    fn follow_metadata(&self, topic: &TopicQueues) {
+        let generation = self.cluster.metadata.generation();
+        if topic.generation.swap(generation, Ordering::Relaxed) != generation
+            && let Ok(image) = self.cluster.known_topic(&topic.name)
+        {
+            topic
+                .spread
+                .count
+                .store(image.partitions.len() as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes a partition's queue and starts its sender.
+    fn open_queue(&self, topic: &TopicQueues, partition: PartitionIndex) -> Result<Arc<PartitionQueue>, Error> {
+        let mut queues = topic.queues.write();
+        if queues.len() <= partition.as_usize() {
+            queues.resize(partition.as_usize() + 1, None);
+        }
+        if let Some(queue) = &queues[partition.as_usize()] {
+            return Ok(Arc::clone(queue));
+        }
+        // Checked under the lock under which `shut` finds the queues.
+        if self.shut.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let spread = Arc::clone(&topic.spread);
+        let memory = Arc::clone(&self.memory);
+        let queue = Arc::new(PartitionQueue::new(
+            &topic.name,
+            partition,
+            self.batches,
+            memory,
+            spread,
+        ));
+        queues[partition.as_usize()] = Some(Arc::clone(&queue));
+        let (cluster, failure) = (Arc::clone(&self.cluster), Arc::clone(&self.failure));
+        let sender = Sender::new(cluster, Arc::clone(&queue), self.sender, self.identity, failure);
+        self.runtime.spawn(sender.run());
+        Ok(queue)
+    }
+
+    /// As [`Shared::queue_for`], asking for metadata where that may help.
+    async fn find_queue(&self, record: &Record<'_>) -> Result<Arc<PartitionQueue>, Error> {
+        let topic = self.find_topic(record.topic).await?;
+        if let Some(queue) = self.queue_for(record)? {
+            return Ok(queue);
+        }
+        // A partition beyond those known may be new.
+        let deadline = Deadline::after(self.cluster.settings.metadata_timeout, "find partition");
+        deadline
+            .run(self.cluster.refresh(std::slice::from_ref(&topic.name)))
+            .await?;
+        match (self.queue_for(record)?, record.partition) {
+            (Some(queue), _) => Ok(queue),
+            (None, Some(partition)) => {
+                let partitions = topic.spread.count.load(Ordering::Relaxed) as usize;
+                Err(Error::UnknownPartition {
+                    topic: topic.name.clone(),
+                    partition,
+                    partitions,
+                })
+            }
+            (None, None) => Err(Error::UnknownTopic(topic.name.clone())),
+        }
+    }
+
+    async fn find_topic(&self, name: &str) -> Result<Arc<TopicQueues>, Error> {
+        if let Some(topic) = self.topics.read().get(name) {
+            return Ok(Arc::clone(topic));
+        }
+        let name = topic_name(name)?;
+        let generation = self.cluster.metadata.generation();
+        let image = self.cluster.await_topic(&name).await?;
+        let mut topics = self.topics.write();
+        let topic = topics
+            .entry(name)
+            .or_insert_with_key(|name| Arc::new(TopicQueues::new(name, &image, generation)));
+        Ok(Arc::clone(topic))
+    }
+
+    /// Waits for memory, after asking every sender for what it holds: an open batch that lingers must not starve others.
+    async fn await_memory(&self, bytes: usize) -> Result<Reservation, Error> {
+        let deadline = Deadline::after(self.sender.window.delivery_timeout, "get memory in the producer");
+        let reservation = async {
+            let mut reservation = std::pin::pin!(self.memory.reserve(bytes));
+            if let std::task::Poll::Ready(reservation) = futures::poll!(reservation.as_mut()) {
+                return Ok(reservation);
+            }
+            // From now on this caller is first in line for what the senders set free.
+            self.queues().iter().for_each(|queue| queue.close_batch());
+            Ok(reservation.await)
+        };
+        deadline.run(reservation).await
+    }
+
+    fn queues(&self) -> Vec<Arc<PartitionQueue>> {
+        let topics: Vec<_> = self.topics.read().values().cloned().collect();
+        topics
+            .iter()
+            .flat_map(|topic| topic.queues.read().iter().flatten().cloned().collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// Every batch ends at the latest at its delivery timeout, hence this does.
+    async fn flush(&self) -> Result<(), Error> {
+        let mut unfinished = Vec::new();
+        for queue in self.queues() {
+            queue.close_batch();
+            unfinished.extend(queue.unfinished());
+        }
+        for batch in unfinished {
+            // A failure is reported below, once.
+            let _ = Delivery::of(batch, 0, headwater_protocol::id::Timestamp::NONE).await;
+        }
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    fn shut(&self) {
+        self.shut.store(true, Ordering::Release);
+        self.queues().iter().for_each(|queue| queue.shut());
+    }
+}
+
+impl TopicQueues {
+    fn new(name: &TopicName, image: &TopicImage, generation: u64) -> Self {
+        let count = AtomicU32::new(image.partitions.len() as u32);
+        Self {
+            name: name.clone(),
+            queues: RwLock::new(Vec::new()),
+            spread: Arc::new(TopicSpread {
+                spread: Spread::new(),
+                count,
+            }),
+            generation: AtomicU64::new(generation),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The task that sends one partition's batches: it does what the window decides.
+//!
+//! One for each partition that was ever written to; it owns the partition's window and its route to the leader. Batches
+//! of all partitions on one core share that core's connection, whose writer puts many of them into one system call.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::accumulator::PartitionQueue;
+use super::delivery::Delivered;
+use super::window::{Action, Attempt, Failure, Identity, Window};
+use super::{Acks, SenderSettings};
+use crate::cluster::{Cluster, Route};
+use crate::connection::{Answer, Outcome, Reply};
+use crate::deadline::{Backoff, Deadline};
+use crate::error::{Error, ProtocolViolation};
+use crate::requests;
+
+/// With no linger, a batch that is not full leaves at once while fewer than this many are in flight. It keeps the latency
+/// of single records low; under load batches fill up all the same.
+const EAGER_BATCHES_MAX: usize = 4;
+
+type End = (Attempt, Result<Outcome, Error>);
+
+pub(super) struct Sender {
+    cluster: Arc<Cluster>,
+    queue: Arc<PartitionQueue>,
+    settings: SenderSettings,
+    window: Window,
+    route: Option<Route>,
+    /// The metadata led to a failure: ask again before the next attempt.
+    stale: bool,
+    /// Since when the topic, or the partition, does not exist.
+    unknown_since: Option<Instant>,
+    backoff: Backoff,
+    ends: (mpsc::UnboundedSender<End>, mpsc::UnboundedReceiver<End>),
+    /// When the batch that is still open came into being.
+    open_since: Option<Instant>,
+}
+
+impl Sender {
+    pub(super) fn new(
+        cluster: Arc<Cluster>,
+        queue: Arc<PartitionQueue>,
+        settings: SenderSettings,
+        identity: Option<Identity>,
+        failure: Arc<Failure>,
+    ) -> Self {
+        let backoff = cluster.backoff();
+        Self {
+            cluster,
+            queue,
+            window: Window::new(settings.window, identity, failure),
+            settings,
+            route: None,
+            stale: false,
+            unknown_since: None,
+            backoff,
+            ends: mpsc::unbounded_channel(),
+            open_since: None,
+        }
+    }
+
+    /// Runs until the queue is shut and everything in it has ended.
+    pub(super) async fn run(mut self) {
+        loop {
+            let finished = self.collect();
+            self.window.expire(Instant::now());
+            if finished && self.window.is_empty() {
+                return;
+            }
+            match self.window.action() {
+                Action::Send => self.send().await,
+                Action::Recover => self.recover().await,
+                Action::Wait => self.wait().await,
+            }
+        }
+    }
+
+    /// Moves batches from the queue into the window. Returns whether no more will come.
+    fn collect(&mut self) -> bool {
+        let (room, eager) = (self.window.has_room(), self.window.len() < EAGER_BATCHES_MAX);
+        let linger = self.settings.linger;
+        let due = |opened_at| {
+            if linger.is_zero() {
+                eager
+            } else {
+                opened_at + linger <= Instant::now()
+            }
+        };
+        let collected = self.queue.collect(|opened_at| room && due(opened_at));
+        for batch in collected.batches {
+            self.window.push(batch);
+        }
+        self.open_since = collected.open_since;
+        collected.finished
+    }
+
+    async fn send(&mut self) {
+        let Some(Route { topic_id, connection }) = self.route.as_ref().filter(|route| !route.connection.is_closed())
+        else {
+            return self.connect().await;
+        };
+        let (attempt, bytes) = self.window.take_next(Instant::now());
+        let timeout_ms = self.cluster.settings.connection.request_timeout.as_millis() as u32;
+        let head = requests::produce(*topic_id, self.queue.partition, self.settings.acks, timeout_ms);
+        let answer = if self.settings.acks == Acks::None {
+            Answer::None
+        } else {
+            Answer::Expected
+        };
+        let ends = self.ends.0.clone();
+        // The receiver only goes away with this task.
+        let reply = Reply::new(connection.address(), move |end| drop(ends.send((attempt, end))));
+        connection.submit(&head, bytes, answer, reply);
+        self.take_ends();
+    }
+
+    /// Takes what has ended, without waiting.
+    fn take_ends(&mut self) {
+        while let Ok(end) = self.ends.1.try_recv() {
+            self.on_end(end);
+        }
+    }
+
+    /// Waits until there is something new to decide.
+    async fn wait(&mut self) {
+        let request_timeout = self.cluster.settings.connection.request_timeout;
+        let overdue = self.window.oldest_attempt().map(|sent_at| sent_at + request_timeout);
+        let linger = self
+            .open_since
+            .filter(|_| self.window.has_room())
+            .map(|since| since + self.settings.linger);
+        let linger = linger.filter(|_| !self.settings.linger.is_zero());
+        let next = [self.window.next_deadline(), overdue, linger]
+            .into_iter()
+            .flatten()
+            .min();
+        let event = async {
+            tokio::select! {
+                end = self.ends.1.recv() => end,
+                () = self.queue.changed() => None,
+            }
+        };
+        let end = match next {
+            Some(next) => timeout_at(next, event).await.unwrap_or_default(),
+            None => event.await,
+        };
+        if let Some(end) = end {
+            self.on_end(end);
+            self.take_ends();
+        }
+        if overdue.is_some_and(|overdue| overdue <= Instant::now())
+            && self
+                .window
+                .oldest_attempt()
+                .is_some_and(|sent_at| sent_at + request_timeout <= Instant::now())
+            && let Some(route) = &self.route
+        {
+            route.connection.close(&Error::Timeout {
+                operation: "produce",
+                limit: request_timeout,
+                last: None,
+            });
+        }
+    }
+
+    fn on_end(&mut self, (attempt, end): End) {
+        let result = end.and_then(|outcome| self.read(&outcome));
+        if let Err(error) = &result {
+            self.stale |= error.calls_for_metadata();
+        }
+        if self.window.on_result(attempt, result, Instant::now()) {
+            return;
+        }
+        self.backoff.reset();
+        self.unknown_since = None;
+    }
+
+    fn read(&self, outcome: &Outcome) -> Result<Delivered, Error> {
+        let frame = match outcome {
+            Outcome::Written => {
+                return Ok(Delivered {
+                    base_offset: None,
+                    append_time: None,
+                });
+            }
+            Outcome::Response(frame) => frame,
+        };
+        let Some(Route { connection, .. }) = &self.route else {
+            return Err(Error::Closed);
+        };
+        let produced = connection.read(frame, requests::read_produce)?;
+        // Every record's offset is computed from the first one's.
+        if produced.base_offset.checked_add(u64::from(u32::MAX)).is_none() {
+            let source = ProtocolViolation::Field("a base offset beyond what can be counted");
+            let error = Error::Protocol {
+                address: connection.address().clone(),
+                source,
+            };
+            connection.close(&error);
+            return Err(error);
+        }
+        Ok(Delivered {
+            base_offset: Some(produced.base_offset),
+            append_time: produced.append_time,
+        })
+    }
+
+    /// The deadline of the oldest batch, for whatever is done on the way to sending it.
+    fn deadline(&self) -> Instant {
+        self.window.next_deadline().unwrap_or_else(Instant::now)
+    }
+
+    /// Finds the leader and connects to it.
+    async fn connect(&mut self) {
+        self.route = None;
+        let route = self.cluster.route(&self.queue.topic, self.queue.partition);
+        match timeout_at(self.deadline(), route).await {
+            Ok(Ok(route)) => self.route = Some(route),
+            Ok(Err(error)) => self.on_failure(error),
+            // The batch ends by its deadline.
+            Err(_elapsed) => {}
+        }
+    }
+
+    /// Nothing could be sent.
+    fn on_failure(&mut self, error: Error) {
+        self.stale |= error.calls_for_metadata();
+        let unknown = matches!(error, Error::UnknownTopic(_) | Error::UnknownPartition { .. });
+        if unknown {
+            self.stale = true;
+            let since = *self.unknown_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= self.cluster.settings.metadata_timeout {
+                return self.window.fail_waiting(&error);
+            }
+        } else if !error.is_worth_another_attempt() {
+            return self.window.fail_waiting(&error);
+        }
+        self.window.on_failure(error);
+    }
+
+    /// After a failure, with nothing in flight: pauses, and brings up to date what the next attempt relies on.
+    async fn recover(&mut self) {
+        let deadline = self.deadline();
+        let pause = self.backoff.next_pause();
+        sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+        // The failed connection, or the leader that was wrong.
+        self.route = None;
+        match timeout_at(deadline, self.renew()).await {
+            Ok(Ok(identity)) => self.window.resume(identity),
+            Ok(Err(error)) => self.on_failure(error),
+            Err(_elapsed) => {}
+        }
+    }
+
+    async fn renew(&mut self) -> Result<Option<Identity>, Error> {
+        if self.stale {
+            self.cluster.refresh(std::slice::from_ref(&self.queue.topic)).await?;
+            self.stale = false;
+        }
+        if !self.window.needs_identity() {
+            return Ok(None);
+        }
+        let deadline = Deadline::after(self.cluster.settings.call_timeout, "get a producer id");
+        let identity = Identity::new(self.cluster.new_producer_id(deadline).await?);
+        tracing::info!(topic = %self.queue.topic, partition = %self.queue.partition, "numbering anew after a failure");
+        Ok(Some(identity))
+    }
+}

@@ -1,0 +1,457 @@
+//! What one partition's sender may send next, and in which order: decisions only, no I/O and no clock of its own.
+//!
+//! Batches are numbered (producer id, epoch, sequence) when they are first sent and keep their numbers over retries.
+//! After any failure nothing more is sent until nothing is in flight; then the oldest batch goes alone, and the others
+//! follow once it has been acknowledged. So a partition's batches are appended in order, whatever fails.
+//!
+//! A batch that the broker finds out of order, with none before it unsettled, was certainly not appended, nor was any
+//! after it: a batch before it is missing for good. Only then may what remains be numbered anew, under a new producer id.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use headwater_protocol::batch::{self, BatchBuilder};
+use headwater_protocol::error::ErrorCode;
+use headwater_protocol::id::{ProducerEpoch, ProducerId, Sequence};
+use tokio::time::Instant;
+
+use super::accumulator::Batch;
+use super::delivery::{Completer, Delivered};
+use super::memory::Reservation;
+use crate::error::Error;
+use crate::sync::Mutex;
+
+/// Limits of a window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WindowLimits {
+    /// Batches in flight at once.
+    pub(super) batches_max: usize,
+    /// Bytes in flight at once; one batch may always be.
+    pub(super) bytes_max: usize,
+    /// From a batch's first record to its end.
+    pub(super) delivery_timeout: Duration,
+}
+
+/// How batches are numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    id: ProducerId,
+    epoch: ProducerEpoch,
+    next: Sequence,
+}
+
+impl Identity {
+    pub(super) fn new((id, epoch): (ProducerId, ProducerEpoch)) -> Self {
+        Self {
+            id,
+            epoch,
+            next: Sequence::ZERO,
+        }
+    }
+}
+
+/// Names one attempt to send one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Attempt {
+    batch: u64,
+    number: u32,
+}
+
+/// What the sender is to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Nothing until something happens.
+    Wait,
+    /// [`Window::take_next`] has a batch to send.
+    Send,
+    /// A failure is to be got over, and nothing is in flight: pause, then [`Window::resume`].
+    Recover,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Good,
+    /// After a failure, while others are in flight.
+    Draining,
+    /// The oldest batch goes alone.
+    Probing,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    attempts: u32,
+    records: u32,
+    content: Content,
+    /// Assigned when first sent; `None` also without idempotence.
+    sequence: Option<Sequence>,
+    /// `None` once the batch has ended for its caller while it is in flight.
+    completer: Option<Completer>,
+    reserved: Reservation,
+    deadline: Instant,
+    sent_at: Instant,
+}
+
+#[derive(Debug)]
+enum Content {
+    Open(BatchBuilder),
+    Built(Bytes),
+    /// Only between the two.
+    Empty,
+}
+
+/// The batches of one partition from the queue to their end.
+#[derive(Debug)]
+pub(super) struct Window {
+    limits: WindowLimits,
+    /// `None` without idempotence.
+    identity: Option<Identity>,
+    /// A new identity is needed before anything is sent.
+    lost_identity: bool,
+    /// In the order of their numbers; all before those in `waiting`, except while draining.
+    in_flight: VecDeque<Entry>,
+    waiting: VecDeque<Entry>,
+    bytes_in_flight: usize,
+    next_number: u64,
+    health: Health,
+    last_error: Option<Error>,
+    failure: Arc<Failure>,
+}
+
+/// The first failure of a producer since its last flush.
+#[derive(Debug, Default)]
+pub(super) struct Failure(Mutex<Option<Error>>);
+
+impl Failure {
+    pub(super) fn take(&self) -> Option<Error> {
+        self.0.lock().take()
+    }
+
+    fn note(&self, error: &Error) {
+        self.0.lock().get_or_insert_with(|| error.clone());
+    }
+}
+
+impl Window {
+    pub(super) fn new(limits: WindowLimits, identity: Option<Identity>, failure: Arc<Failure>) -> Self {
+        Self {
+            limits,
+            identity,
+            lost_identity: false,
+            in_flight: VecDeque::new(),
+            waiting: VecDeque::new(),
+            bytes_in_flight: 0,
+            next_number: 0,
+            health: Health::Good,
+            last_error: None,
+            failure,
+        }
+    }
+
+    /// Adds a batch behind all others.
+    pub(super) fn push(&mut self, batch: Batch) {
+        let Batch {
+            builder,
+            completer,
+            reserved,
+            opened_at,
+        } = batch;
+        self.waiting.push_back(Entry {
+            number: self.next_number,
+            attempts: 0,
+            records: builder.record_count(),
+            content: Content::Open(builder),
+            sequence: None,
+            completer: Some(completer),
+            reserved,
+            deadline: opened_at + self.limits.delivery_timeout,
+            sent_at: opened_at,
+        });
+        self.next_number += 1;
+    }
+
+    /// Whether nothing is waiting or in flight.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Batches in flight or waiting.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.in_flight.len()
+    }
+
+    /// Whether a small batch that came now would be the next to go.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.is_empty() && (self.in_flight.is_empty() || self.may_send(0))
+    }
+
+    fn may_send(&self, size: usize) -> bool {
+        let alone = self.in_flight.is_empty();
+        match self.health {
+            Health::Draining => false,
+            Health::Probing => alone,
+            Health::Good => {
+                let fits = self.bytes_in_flight + size <= self.limits.bytes_max;
+                self.in_flight.len() < self.limits.batches_max && (alone || fits)
+            }
+        }
+    }
+
+    pub(super) fn action(&self) -> Action {
+        match self.waiting.front() {
+            Some(_) if self.health == Health::Draining && self.in_flight.is_empty() => Action::Recover,
+            Some(entry) if self.may_send(entry.size()) => Action::Send,
+            _ => Action::Wait,
+        }
+    }
+
+    /// The next batch to send, numbered and built.
+    ///
+    /// # Panics
+    /// Unless [`Window::action`] says [`Action::Send`].
+    pub(super) fn take_next(&mut self, now: Instant) -> (Attempt, Bytes) {
+        assert_eq!(self.action(), Action::Send, "asked for a batch out of turn");
+        let mut entry = self.waiting.pop_front().expect("there is a batch to send");
+        debug_assert!(
+            self.in_flight.back().is_none_or(|last| last.number < entry.number),
+            "batches leave in order"
+        );
+        let bytes = entry.build(self.identity.as_mut());
+        entry.attempts += 1;
+        entry.sent_at = now;
+        let attempt = Attempt {
+            batch: entry.number,
+            number: entry.attempts,
+        };
+        self.bytes_in_flight += bytes.len();
+        self.in_flight.push_back(entry);
+        (attempt, bytes)
+    }
+
+    /// Takes the end of one attempt. Returns whether it was a failure.
+    pub(super) fn on_result(&mut self, attempt: Attempt, result: Result<Delivered, Error>, now: Instant) -> bool {
+        let Ok(index) = self
+            .in_flight
+            .binary_search_by_key(&attempt.batch, |entry| entry.number)
+        else {
+            return false;
+        };
+        if self.in_flight[index].attempts != attempt.number {
+            return false;
+        }
+        let mut entry = self.in_flight.remove(index).expect("the index was just found");
+        self.bytes_in_flight -= entry.size();
+        let error = match result {
+            Err(Error::Broker {
+                code: ErrorCode::DuplicateSequenceNumber,
+                ..
+            }) if entry.sequence.is_some() => {
+                self.succeed(
+                    &entry,
+                    Delivered {
+                        base_offset: None,
+                        append_time: None,
+                    },
+                );
+                return false;
+            }
+            Ok(delivered) => {
+                self.succeed(&entry, delivered);
+                return false;
+            }
+            Err(error) => error,
+        };
+        tracing::debug!(%error, batch = attempt.batch, attempt = attempt.number, "a batch failed");
+        // Without numbers a batch that failed for good leaves no gap.
+        if entry.sequence.is_some() || error.is_worth_another_attempt() {
+            self.health = Health::Draining;
+        }
+        if refuses_number(&error) && entry.sequence.is_some() {
+            let first = |entries: &VecDeque<Entry>| entries.front().is_none_or(|front| front.number > entry.number);
+            self.lost_identity |= first(&self.in_flight) && first(&self.waiting);
+            self.put_back(entry, error, now);
+        } else if error.is_worth_another_attempt() {
+            self.put_back(entry, error, now);
+        } else {
+            entry.fail(error, &self.failure);
+        }
+        true
+    }
+
+    fn succeed(&mut self, entry: &Entry, delivered: Delivered) {
+        if let Some(completer) = &entry.completer {
+            completer.complete(Ok(delivered));
+        }
+        if self.health == Health::Probing {
+            self.health = Health::Good;
+        }
+    }
+
+    /// To be sent again, in its old place.
+    fn put_back(&mut self, entry: Entry, error: Error, now: Instant) {
+        self.last_error = Some(error);
+        if entry.completer.is_none() {
+            return;
+        }
+        if entry.deadline <= now {
+            return self.time_out(entry);
+        }
+        let place = self.waiting.partition_point(|other| other.number < entry.number);
+        self.waiting.insert(place, entry);
+    }
+
+    /// Sending failed before anything was sent: no connection, no leader.
+    pub(super) fn on_failure(&mut self, error: Error) {
+        self.last_error = Some(error);
+        self.health = Health::Draining;
+    }
+
+    /// Ends what has reached its deadline.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while self.waiting.front().is_some_and(|entry| entry.deadline <= now) {
+            let entry = self.waiting.pop_front().expect("there is a front");
+            if entry.sequence.is_some() && self.health == Health::Good {
+                // Whether it was appended is not known: the next one finds out.
+                self.health = if self.in_flight.is_empty() {
+                    Health::Probing
+                } else {
+                    Health::Draining
+                };
+            }
+            self.time_out(entry);
+        }
+        for index in 0..self.in_flight.len() {
+            if self.in_flight[index].deadline > now {
+                break;
+            }
+            // The batch stays in the window, as its number does in the sequence.
+            if self.in_flight[index].completer.is_some() {
+                let error = self.timeout();
+                self.in_flight[index].fail(error, &self.failure);
+            }
+        }
+    }
+
+    fn time_out(&self, mut entry: Entry) {
+        entry.fail(self.timeout(), &self.failure);
+    }
+
+    fn timeout(&self) -> Error {
+        let last = self.last_error.clone().map(Box::new);
+        Error::Timeout {
+            operation: "deliver",
+            limit: self.limits.delivery_timeout,
+            last,
+        }
+    }
+
+    /// Ends everything that waits.
+    pub(super) fn fail_waiting(&mut self, error: &Error) {
+        for mut entry in self.waiting.drain(..) {
+            entry.fail(error.clone(), &self.failure);
+        }
+    }
+
+    /// The next time at which [`Window::expire`] has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let in_flight = self.in_flight.iter().find(|entry| entry.completer.is_some());
+        in_flight
+            .into_iter()
+            .chain(self.waiting.front())
+            .map(|entry| entry.deadline)
+            .min()
+    }
+
+    /// Since when the oldest attempt is in flight.
+    pub(super) fn oldest_attempt(&self) -> Option<Instant> {
+        self.in_flight.front().map(|entry| entry.sent_at)
+    }
+
+    /// Whether [`Window::resume`] wants a new identity.
+    pub(super) fn needs_identity(&self) -> bool {
+        self.lost_identity
+    }
+
+    /// Goes on after a failure, with the oldest batch alone.
+    pub(super) fn resume(&mut self, identity: Option<Identity>) {
+        debug_assert!(self.in_flight.is_empty(), "resumed while batches are in flight");
+        if self.lost_identity {
+            assert!(identity.is_some(), "a lost identity is replaced before going on");
+            self.identity = identity;
+            self.lost_identity = false;
+            for entry in &mut self.waiting {
+                entry.sequence = None;
+            }
+        }
+        self.health = Health::Probing;
+    }
+}
+
+impl Entry {
+    /// Bytes that the batch takes on the wire; before it is built, at most.
+    fn size(&self) -> usize {
+        match &self.content {
+            Content::Open(builder) => builder.len(),
+            Content::Built(bytes) => bytes.len(),
+            Content::Empty => 0,
+        }
+    }
+
+    /// The bytes to send, numbered if there is an identity.
+    fn build(&mut self, identity: Option<&mut Identity>) -> Bytes {
+        let producer = match (identity, self.sequence) {
+            (Some(identity), None) => {
+                let sequence = identity.next;
+                identity.next = sequence.plus(self.records);
+                self.sequence = Some(sequence);
+                Some((identity.id, identity.epoch, sequence))
+            }
+            _ => None,
+        };
+        let bytes = match std::mem::replace(&mut self.content, Content::Empty) {
+            Content::Open(mut builder) => {
+                if let Some((id, epoch, sequence)) = producer {
+                    builder.set_producer(id, epoch, sequence);
+                }
+                let bytes = builder.build().freeze();
+                self.reserved.shrink_to(bytes.len());
+                bytes
+            }
+            Content::Built(bytes) => match producer {
+                None => bytes,
+                Some((id, epoch, sequence)) => {
+                    // Numbered anew. A copy only if the connection that failed still holds the old bytes.
+                    let mut bytes = Vec::from(bytes);
+                    batch::set_producer(&mut bytes, id, epoch, sequence);
+                    Bytes::from(bytes)
+                }
+            },
+            Content::Empty => unreachable!("a batch has content except while it is built"),
+        };
+        self.content = Content::Built(bytes.clone());
+        bytes
+    }
+
+    /// Ends the batch for its callers.
+    fn fail(&mut self, error: Error, failure: &Failure) {
+        if let Some(completer) = self.completer.take() {
+            tracing::warn!(%error, records = self.records, "records were not delivered");
+            // First, so that a flush that waits for the batch finds it.
+            failure.note(&error);
+            completer.complete(Err(error));
+        }
+    }
+}
+
+/// Whether the broker refuses the batch for its number or its producer: it was not appended.
+fn refuses_number(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Broker {
+            code: ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId | ErrorCode::InvalidProducerEpoch,
+            ..
+        }
+    )
+}

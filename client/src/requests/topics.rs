@@ -1,0 +1,207 @@
+//! Metadata and topics.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use headwater_protocol::error::ErrorCode;
+use headwater_protocol::head;
+use headwater_protocol::id::{BrokerId, CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
+use headwater_protocol::schema;
+use headwater_protocol::topic::TopicName;
+
+use super::{ResponseError, field, partition_error};
+use crate::address::Address;
+use crate::admin::{ConfigEntry, CreatedTopic, NewTopic, PartitionDescription, TopicDescription};
+use crate::error::Error;
+
+/// What one metadata response says about the cluster.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ClusterImage {
+    /// The brokers' shared ports.
+    pub(crate) brokers: Vec<Address>,
+    pub(crate) topics: HashMap<TopicName, Result<Arc<TopicImage>, ErrorCode>>,
+}
+
+/// One topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicImage {
+    pub(crate) id: TopicId,
+    /// In the order of their numbers; never empty.
+    pub(crate) partitions: Vec<Result<Leader, ErrorCode>>,
+}
+
+/// Where a partition is led.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leader {
+    /// The listener of the core that owns the partition.
+    pub(crate) address: Address,
+    pub(crate) epoch: LeaderEpoch,
+}
+
+/// `None`: every topic.
+pub(crate) fn metadata<'a>(topics: Option<impl Iterator<Item = &'a TopicName>>) -> schema::MetadataRequestT {
+    schema::MetadataRequestT {
+        topics: topics.map(|topics| topics.map(ToString::to_string).collect()),
+    }
+}
+
+struct Node {
+    address: Address,
+    core_ports: Vec<u16>,
+}
+
+impl Node {
+    fn core_address(&self, core: CoreId) -> Option<Address> {
+        self.core_ports
+            .get(usize::from(core.get()))
+            .map(|&port| self.address.with_port(port))
+    }
+}
+
+pub(crate) fn read_metadata(bytes: &[u8]) -> Result<ClusterImage, ResponseError> {
+    let response = head::decode_response::<schema::MetadataResponse<'_>>(bytes)?;
+    Error::check(response.error(), response.message())?;
+    let mut nodes = HashMap::new();
+    for broker in response.brokers().unwrap_or_default() {
+        let host = broker.host().ok_or_else(|| field("a broker without a host"))?;
+        let core_ports = broker.core_ports().unwrap_or_default().iter().collect();
+        nodes.insert(
+            BrokerId::new(broker.id()),
+            Node {
+                address: Address::new(host, broker.port()),
+                core_ports,
+            },
+        );
+    }
+    let mut topics = HashMap::new();
+    for topic in response.topics().unwrap_or_default() {
+        let name = topic.name().and_then(|name| TopicName::new(name).ok());
+        let name = name.ok_or_else(|| field("a topic with an illegal name"))?;
+        let image = match ErrorCode::from_i16(topic.error()) {
+            ErrorCode::None => Ok(Arc::new(read_topic(&topic, &nodes)?)),
+            code => Err(code),
+        };
+        topics.insert(name, image);
+    }
+    Ok(ClusterImage {
+        brokers: nodes.into_values().map(|node| node.address).collect(),
+        topics,
+    })
+}
+
+fn read_topic(topic: &schema::TopicMetadata<'_>, nodes: &HashMap<BrokerId, Node>) -> Result<TopicImage, ResponseError> {
+    let id = topic
+        .id()
+        .map(TopicId::from)
+        .ok_or_else(|| field("a topic without an id"))?;
+    let wire = topic.partitions().unwrap_or_default();
+    let mut partitions = vec![None; wire.len()];
+    for partition in &wire {
+        let index = PartitionIndex::try_from(partition.partition())?.as_usize();
+        let slot = partitions
+            .get_mut(index)
+            .ok_or_else(|| field("the partitions of a topic are not dense"))?;
+        *slot = Some(match ErrorCode::from_i16(partition.error()) {
+            ErrorCode::None => {
+                let node = nodes.get(&BrokerId::new(partition.leader()));
+                let address = node.and_then(|node| node.core_address(CoreId::new(partition.core())));
+                let epoch = LeaderEpoch::new(partition.leader_epoch());
+                address
+                    .map(|address| Leader { address, epoch })
+                    .ok_or(ErrorCode::LeaderNotAvailable)
+            }
+            code => Err(code),
+        });
+    }
+    let partitions: Option<Vec<_>> = partitions.into_iter().collect();
+    match partitions {
+        Some(partitions) if !partitions.is_empty() => Ok(TopicImage { id, partitions }),
+        _ => Err(field("the partitions of a topic are not dense")),
+    }
+}
+
+pub(crate) fn create_topic(topic: &NewTopic) -> schema::CreateTopicRequestT {
+    let configs = topic.configs.iter().map(|(name, value)| schema::ConfigT {
+        name: Some(name.clone()),
+        value: Some(value.clone()),
+    });
+    schema::CreateTopicRequestT {
+        name: Some(topic.name.clone()),
+        partitions: topic.partitions.unwrap_or(-1),
+        replication_factor: topic.replication_factor.unwrap_or(-1),
+        configs: Some(configs.collect()),
+        validate_only: topic.validate_only,
+    }
+}
+
+pub(crate) fn read_create_topic(bytes: &[u8]) -> Result<CreatedTopic, ResponseError> {
+    let response = head::decode_response::<schema::CreateTopicResponse<'_>>(bytes)?;
+    Error::check(response.error(), response.message())?;
+    Ok(CreatedTopic {
+        id: response.id().map_or(TopicId::NIL, TopicId::from),
+        partitions: usize::try_from(response.partitions())
+            .map_err(|_negative| field("a number of partitions below zero"))?,
+    })
+}
+
+pub(crate) fn delete_topic(topic: &TopicName) -> schema::DeleteTopicRequestT {
+    schema::DeleteTopicRequestT {
+        name: Some(topic.to_string()),
+    }
+}
+
+pub(crate) fn read_delete_topic(bytes: &[u8]) -> Result<(), ResponseError> {
+    let response = head::decode_response::<schema::DeleteTopicResponse<'_>>(bytes)?;
+    Ok(Error::check(response.error(), response.message())?)
+}
+
+pub(crate) fn describe_topic(topic: &TopicName) -> schema::DescribeTopicRequestT {
+    schema::DescribeTopicRequestT {
+        name: Some(topic.to_string()),
+    }
+}
+
+pub(crate) fn read_describe_topic(bytes: &[u8]) -> Result<TopicDescription, ResponseError> {
+    let response = head::decode_response::<schema::DescribeTopicResponse<'_>>(bytes)?;
+    Error::check(response.error(), response.message())?;
+    let name = response.name().and_then(|name| TopicName::new(name).ok());
+    let configs = response.configs().unwrap_or_default().iter().map(|config| ConfigEntry {
+        name: config.name().unwrap_or_default().to_owned(),
+        value: config.value().unwrap_or_default().to_owned(),
+    });
+    let partitions = response.partitions().unwrap_or_default();
+    Ok(TopicDescription {
+        name: name.ok_or_else(|| field("a topic with an illegal name"))?,
+        id: response.id().map_or(TopicId::NIL, TopicId::from),
+        configs: configs.collect(),
+        partitions: partitions
+            .iter()
+            .map(read_partition_description)
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn read_partition_description(wire: &schema::PartitionDescription) -> Result<PartitionDescription, ResponseError> {
+    let partition = PartitionIndex::try_from(wire.partition())?;
+    let error = partition_error(wire.error()).err();
+    // A partition in error has no offsets to speak of.
+    let offset = |value: i64| {
+        if error.is_some() {
+            Ok(Offset::ZERO)
+        } else {
+            Offset::try_from(value)
+        }
+    };
+    Ok(PartitionDescription {
+        partition,
+        leader: BrokerId::new(wire.leader()),
+        leader_epoch: LeaderEpoch::new(wire.leader_epoch()),
+        core: CoreId::new(wire.core()),
+        segments: wire.segments(),
+        log_start_offset: offset(wire.log_start_offset())?,
+        high_watermark: offset(wire.high_watermark())?,
+        log_end_offset: offset(wire.log_end_offset())?,
+        size_bytes: wire.size_bytes(),
+        error,
+    })
+}

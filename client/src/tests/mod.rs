@@ -1,0 +1,1 @@
+//! Whole clients against simulated brokers.

@@ -1,0 +1,136 @@
+//! The checkpoint of a log: what recovery need not find out again. One small file a partition, replaced atomically.
+//!
+//! First line: format name, version and the CRC-32C of what follows, in hexadecimal; then one JSON object. It is a promise
+//! about the past only: everything before `recovery` was durable and whole when it was written. A missing or damaged
+//! checkpoint costs a full scan and nothing else, except that deleted records may reappear up to the next segment's start.
+
+use headwater_protocol::id::Offset;
+use serde::{Deserialize, Serialize};
+
+use crate::producers::Producer;
+
+const FORMAT: &str = "headwater-checkpoint 1";
+
+/// Name of the file in the partition's directory.
+pub(crate) const FILE_NAME: &str = "checkpoint";
+
+/// A point in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Point {
+    /// Base offset of the segment.
+    pub(crate) segment: u64,
+    /// Byte in the segment's file.
+    pub(crate) position: u64,
+    /// Offset of the record that begins there.
+    pub(crate) offset: u64,
+}
+
+/// What is known of a segment that lies before the recovery point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SegmentFacts {
+    pub(crate) base_offset: u64,
+    pub(crate) size: u64,
+    pub(crate) next_offset: u64,
+    /// Milliseconds since the epoch.
+    pub(crate) max_timestamp: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Checkpoint {
+    pub(crate) log_start_offset: u64,
+    pub(crate) recovery: Point,
+    /// Every segment up to the recovery point; the last one's facts are as of that point.
+    pub(crate) segments: Vec<SegmentFacts>,
+    pub(crate) producers: Vec<Producer>,
+}
+
+impl Checkpoint {
+    pub(crate) fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        let body = serde_json::to_vec(self)?;
+        let mut out = format!("{FORMAT} {:08x}\n", crc32c::crc32c(&body)).into_bytes();
+        out.extend_from_slice(&body);
+        Ok(out)
+    }
+
+    /// Reads a checkpoint; the error says what is wrong with it.
+    pub(crate) fn decode(file: &[u8]) -> Result<Checkpoint, String> {
+        let end_of_line = file
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .ok_or("it has no first line")?;
+        let (head, body) = (&file[..end_of_line], &file[end_of_line + 1..]);
+        let head = std::str::from_utf8(head).map_err(|error| error.to_string())?;
+        let stored = head
+            .strip_prefix(FORMAT)
+            .ok_or_else(|| format!("it does not begin with '{FORMAT}'"))?;
+        if stored.trim() != format!("{:08x}", crc32c::crc32c(body)) {
+            return Err("its checksum is wrong".to_owned());
+        }
+        let checkpoint: Checkpoint = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        checkpoint.check()?;
+        Ok(checkpoint)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let in_order = self
+            .segments
+            .windows(2)
+            .all(|pair| pair[0].next_offset <= pair[1].base_offset);
+        let last_is_recovery = self.segments.last().is_some_and(|last| {
+            (last.base_offset, last.size, last.next_offset)
+                == (self.recovery.segment, self.recovery.position, self.recovery.offset)
+        });
+        let in_range = self
+            .segments
+            .iter()
+            .all(|s| s.base_offset <= s.next_offset && s.next_offset <= Offset::MAX.get());
+        if in_order && last_is_recovery && in_range && self.log_start_offset <= self.recovery.offset {
+            Ok(())
+        } else {
+            Err("its parts contradict each other".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Checkpoint {
+        let facts = |base_offset, next_offset| SegmentFacts {
+            base_offset,
+            size: 500,
+            next_offset,
+            max_timestamp: 9,
+        };
+        Checkpoint {
+            log_start_offset: 3,
+            recovery: Point {
+                segment: 10,
+                position: 500,
+                offset: 15,
+            },
+            segments: vec![facts(0, 10), facts(10, 15)],
+            producers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_reads_back_and_every_flipped_bit_is_noticed() {
+        let file = example().encode().unwrap();
+        assert_eq!(Checkpoint::decode(&file), Ok(example()));
+        for at in 0..file.len() * 8 {
+            let mut damaged = file.clone();
+            damaged[at / 8] ^= 1 << (at % 8);
+            // A changed case of a hexadecimal digit is the same number, written otherwise, and is refused as well.
+            assert!(Checkpoint::decode(&damaged).is_err(), "bit {at}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_that_contradicts_itself_is_refused() {
+        let mut checkpoint = example();
+        checkpoint.log_start_offset = 16;
+        assert!(Checkpoint::decode(&checkpoint.encode().unwrap()).is_err());
+    }
+}

@@ -1,0 +1,275 @@
+//! The production disk: glommio opens, reserves, cuts and measures files; the auxiliary ring writes and flushes them with
+//! direct I/O, and reads them through the page cache. Operations on names run on glommio's blocking pool.
+//!
+//! Owned by one core; only usable on a glommio executor.
+
+use std::{
+    cell::OnceCell,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use futures::FutureExt;
+use glommio::io::{DmaFile, OpenOptions};
+use io_uring::{opcode, types::Fd, types::FsyncFlags};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::ReadWriteFlags,
+};
+
+use super::{BLOCK_SIZE, BlockSlice, DirEntry, Directory, Disk, Ring, SegmentFile, StdDirectory};
+
+/// Direct I/O on this core's files.
+#[derive(Debug, Clone)]
+pub struct DirectDisk {
+    ring: Ring,
+}
+
+impl DirectDisk {
+    /// A disk for the executor that runs this call.
+    pub fn new() -> io::Result<DirectDisk> {
+        Ok(DirectDisk { ring: Ring::new()? })
+    }
+
+    /// The core's auxiliary ring.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+}
+
+/// Runs an operation of [`StdDirectory`] where it may block.
+macro_rules! blocking {
+    ($operation:ident, $($path:ident),+ $(; $content:ident)?) => {{
+        $(let $path = $path.to_path_buf();)+
+        let operation = move || {
+            let ready = StdDirectory.$operation($(&$path),+ $(, $content)?).now_or_never();
+            ready.expect("a StdDirectory's futures are ready at once")
+        };
+        glommio::executor().spawn_blocking(operation).await
+    }};
+}
+
+impl Directory for DirectDisk {
+    async fn create_dir(&self, path: &Path) -> io::Result<()> {
+        blocking!(create_dir, path)
+    }
+
+    async fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        blocking!(list, path)
+    }
+
+    async fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
+        blocking!(read_file, path)
+    }
+
+    async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
+        blocking!(replace_file, path; content)
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        blocking!(rename, from, to)
+    }
+
+    async fn remove_file(&self, path: &Path) -> io::Result<()> {
+        blocking!(remove_file, path)
+    }
+
+    async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        blocking!(remove_dir_all, path)
+    }
+}
+
+impl Disk for DirectDisk {
+    type File = DirectFile;
+
+    async fn open(&self, path: &Path, create: bool) -> io::Result<DirectFile> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        let direct = match options.dma_open(path).await {
+            Ok(file) => file,
+            Err(error) => {
+                let error = io::Error::from(error);
+                if !create || error.kind() != io::ErrorKind::NotFound {
+                    return Err(error);
+                }
+                let file = options.create(true).mode(0o644).dma_open(path).await?;
+                let path = path.to_path_buf();
+                glommio::executor()
+                    .spawn_blocking(move || StdDirectory::sync_parent(&path))
+                    .await?;
+                file
+            }
+        };
+        let ring = self.ring.clone();
+        Ok(DirectFile {
+            inner: Rc::new(Inner {
+                path: path.to_path_buf(),
+                direct,
+                cached: OnceCell::new(),
+                ring,
+            }),
+        })
+    }
+}
+
+/// A segment file with two descriptors: one for direct I/O, one that reads through the page cache.
+#[derive(Debug, Clone)]
+pub struct DirectFile {
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    direct: DmaFile,
+    cached: OnceCell<OwnedFd>,
+    ring: Ring,
+}
+
+impl Inner {
+    fn cached(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.cached.get().is_none() {
+            // By name, because a duplicated descriptor would share O_DIRECT. The name may be gone after retention: then
+            // the file is still there behind the other descriptor.
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let by_name = rustix::fs::open(&self.path, flags, Mode::empty());
+            let behind = || {
+                rustix::fs::open(
+                    format!("/proc/self/fd/{}", self.direct.as_raw_fd()),
+                    flags,
+                    Mode::empty(),
+                )
+            };
+            let opened = by_name.or_else(|_| behind())?;
+            // Consumers read segments from front to back: let the kernel read further ahead.
+            rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::Sequential)?;
+            self.cached.get_or_init(|| opened);
+        }
+        Ok(self.cached.get().expect("set above").as_fd())
+    }
+}
+
+impl DirectFile {
+    /// The descriptor that reads through the page cache, for sendfile and splice.
+    pub fn cached(&self) -> io::Result<BorrowedFd<'_>> {
+        self.inner.cached()
+    }
+
+    async fn write_all(self, data: BlockSlice, mut position: u64, flags: ReadWriteFlags) -> io::Result<()> {
+        let mut done = 0;
+        while done < data.len() {
+            let fd = Fd(self.inner.direct.as_raw_fd());
+            let left = data.len() - done;
+            // SAFETY: inside the slice.
+            let memory = unsafe { data.as_ptr().add(done) };
+            let write = opcode::Write::new(fd, memory, left as u32)
+                .offset(position)
+                .rw_flags(flags.bits().cast_signed());
+            let resources = Rc::new((self.clone(), data.clone()));
+            // SAFETY: the resources own the descriptor and the memory; filled bytes never change, and bytes beyond them
+            // are of no consequence to this write (see `BlockSlice::as_ptr`).
+            let (result, _) = unsafe { self.inner.ring.submit(write.build(), resources) }.await;
+            match result {
+                // Direct I/O goes on at a block.
+                Ok(written) if written as usize >= BLOCK_SIZE => {
+                    let written = written as usize / BLOCK_SIZE * BLOCK_SIZE;
+                    done += written;
+                    position += written as u64;
+                }
+                Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
+                Err(error) if is_transient(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn sync_data(self) -> io::Result<()> {
+        loop {
+            let sync = opcode::Fsync::new(Fd(self.inner.direct.as_raw_fd())).flags(FsyncFlags::DATASYNC);
+            // SAFETY: the resources own the descriptor; there is no memory.
+            let (result, _) = unsafe { self.inner.ring.submit(sync.build(), Rc::new(self.clone())) }.await;
+            match result {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn read_some(self, mut position: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(length);
+        while out.len() < length {
+            let fd = Fd(self.inner.cached()?.as_raw_fd());
+            let left = length - out.len();
+            let filled = out.len();
+            let read =
+                opcode::Read::new(fd, out.spare_capacity_mut().as_mut_ptr().cast(), left as u32).offset(position);
+            let resources = Rc::new((self.clone(), out));
+            // SAFETY: the resources own the descriptor and the vector, whose memory stays where it is and is not touched
+            // until the operation gives it back.
+            let (result, resources) = unsafe { self.inner.ring.submit(read.build(), resources) }.await;
+            let (_, buffer) = Rc::into_inner(resources).expect("the ring has let go of what it completed");
+            out = buffer;
+            match result {
+                Ok(0) => break,
+                Ok(count) => {
+                    // SAFETY: the kernel has filled that many bytes of the spare capacity.
+                    unsafe { out.set_len(filled + count as usize) };
+                    position += u64::from(count);
+                }
+                Err(error) if is_transient(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
+}
+
+impl SegmentFile for DirectFile {
+    fn write(&self, data: BlockSlice, position: u64) -> impl Future<Output = io::Result<()>> + 'static {
+        self.clone().write_all(data, position, ReadWriteFlags::empty())
+    }
+
+    fn write_durable(&self, data: BlockSlice, position: u64) -> impl Future<Output = io::Result<()>> + 'static {
+        self.clone().write_all(data, position, ReadWriteFlags::DSYNC)
+    }
+
+    fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static {
+        self.clone().sync_data()
+    }
+
+    fn read(&self, position: u64, length: usize) -> impl Future<Output = io::Result<Vec<u8>>> + 'static {
+        self.clone().read_some(position, length)
+    }
+
+    fn allocate(&self, position: u64, length: u64) -> impl Future<Output = io::Result<()>> + 'static {
+        let file = self.clone();
+        async move {
+            let fd = Fd(file.inner.direct.as_raw_fd());
+            let allocate = opcode::Fallocate::new(fd, length).offset(position);
+            // SAFETY: the resources own the descriptor; there is no memory.
+            let (result, _) = unsafe { file.inner.ring.submit(allocate.build(), Rc::new(file.clone())) }.await;
+            result.map(drop)
+        }
+    }
+
+    fn truncate(&self, size: u64) -> impl Future<Output = io::Result<()>> + 'static {
+        let file = self.clone();
+        async move {
+            file.inner.direct.truncate(size).await?;
+            file.sync_data().await
+        }
+    }
+
+    fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static {
+        let file = self.clone();
+        async move { Ok(file.inner.direct.file_size().await?) }
+    }
+}

@@ -1,0 +1,158 @@
+//! What can go wrong in a log, grouped by who is at fault: the caller's bytes ([`AppendError`]), the caller's question
+//! ([`FetchError`]), or the environment ([`LogError`], always with path and cause).
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use headwater_protocol::{batch::BatchError, error::ErrorCode, id::Offset};
+
+use crate::producers::SequenceError;
+
+/// The environment failed: a disk, a file system, a damaged file. Cheap to clone, because one failure answers many waiters.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The disk is full. What was not yet durable has been dropped; appends work again when there is room.
+    #[error("no space left on the device that holds {path}")]
+    DiskFull {
+        /// The segment file.
+        path: PathBuf,
+    },
+    /// A write or flush failed earlier. Nothing can be appended until the log has been opened again; what is durable
+    /// can be read.
+    #[error("the log is fenced after a failed {operation} of {path}: {source}")]
+    Fenced {
+        /// What failed.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: Arc<io::Error>,
+    },
+    /// An operation off the append path failed; the log goes on.
+    #[error("cannot {operation} {path}: {source}")]
+    Io {
+        /// What failed.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The cause.
+        source: Arc<io::Error>,
+    },
+    /// Bytes that were durable do not read back as what was written.
+    #[error("{path} is corrupt at byte {position}: {reason}")]
+    Corrupt {
+        /// The segment file.
+        path: PathBuf,
+        /// Where in the file.
+        position: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The records were dropped by a truncation before they became durable.
+    #[error("the records were dropped before they became durable: the log was truncated")]
+    Truncated,
+}
+
+impl LogError {
+    pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> LogError {
+        let path = path.into();
+        move |source| LogError::Io {
+            operation,
+            path,
+            source: Arc::new(source),
+        }
+    }
+
+    /// The error's number on the wire.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            LogError::Corrupt { .. } => ErrorCode::CorruptMessage,
+            LogError::DiskFull { .. } | LogError::Fenced { .. } | LogError::Io { .. } | LogError::Truncated => {
+                ErrorCode::KafkaStorageError
+            }
+        }
+    }
+}
+
+/// Why bytes were not appended. Nothing of them is in the log.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The bytes are not whole, valid record batches.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// There is no batch at all.
+    #[error("there is no record batch in the request")]
+    Empty,
+    /// Valid batches that a client may not append, or not in this form.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// A record's timestamp lies too far from the broker's clock.
+    #[error("timestamp {timestamp} is more than {ahead_ms_max} ms ahead of the broker's clock")]
+    Timestamp {
+        /// Largest timestamp of the batch, in milliseconds since the epoch.
+        timestamp: i64,
+        /// The limit.
+        ahead_ms_max: u64,
+    },
+    /// More bytes than a segment holds.
+    #[error("{size} bytes do not fit into a segment of {segment_size_bytes}")]
+    TooLarge {
+        /// Size of the payload in bytes.
+        size: u64,
+        /// The limit.
+        segment_size_bytes: u64,
+    },
+    /// The idempotence rules refuse it.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// The log takes no appends.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl AppendError {
+    /// The error's number on the wire.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            AppendError::Batch(error) => error.code(),
+            AppendError::Empty | AppendError::Invalid(_) => ErrorCode::InvalidRecord,
+            AppendError::Timestamp { .. } => ErrorCode::InvalidTimestamp,
+            AppendError::TooLarge { .. } => ErrorCode::RecordListTooLarge,
+            AppendError::Sequence(SequenceError::StaleEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
+            AppendError::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
+            AppendError::Sequence(SequenceError::Unknown { .. }) => ErrorCode::UnknownProducerId,
+            AppendError::Sequence(SequenceError::Duplicate { .. }) => ErrorCode::DuplicateSequenceNumber,
+            AppendError::Log(error) => error.code(),
+        }
+    }
+}
+
+/// Why nothing can be fetched at an offset.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The offset is not between the log start offset and the log end offset.
+    #[error("offset {offset} is out of range: the log holds {start} to {end}")]
+    OutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// Log start offset.
+        start: Offset,
+        /// Log end offset.
+        end: Offset,
+    },
+    /// The log cannot be read there.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl FetchError {
+    /// The error's number on the wire.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            FetchError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            FetchError::Log(error) => error.code(),
+        }
+    }
+}

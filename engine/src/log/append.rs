@@ -1,0 +1,183 @@
+//! Append: check, number, copy once into the tail buffer. Synchronous, so the order is fixed when it returns.
+
+use std::rc::Rc;
+
+use headwater_protocol::{
+    batch::{self, Batches, HEADER_LEN, RecordBatch, TimestampType},
+    id::{Offset, Timestamp},
+};
+
+use super::{DurablePoint, Log, State, Ticket};
+use crate::{
+    disk::Disk,
+    error::AppendError,
+    producers::Verdict,
+    segment::{Extent, Segment},
+};
+
+/// What became of an append.
+#[derive(Debug)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// Offset after the last record.
+    pub next_offset: Offset,
+    /// The batch was in the log already (an idempotent producer sent it again); nothing was appended.
+    pub duplicate: bool,
+    /// The timestamp that the broker gave to the records, with [`TimestampType::LogAppendTime`].
+    pub append_time: Option<Timestamp>,
+    /// Resolves when the records are durable.
+    pub durable: Ticket,
+}
+
+impl<D: Disk> Log<D> {
+    /// Appends one or more whole record batches: all of them or none.
+    ///
+    /// Their base offsets and leader epochs are stamped here; everything else stays as the producer made it. Something must
+    /// poll [`flush`](Self::flush) for the ticket to resolve. `now` is the broker's clock.
+    pub fn append(&self, payload: &[u8], now: Timestamp) -> Result<Appended, AppendError> {
+        let batches = self.admit(payload, now)?;
+        if self.config.timestamp_type == TimestampType::CreateTime {
+            return self.append_checked(&batches, payload.len(), now);
+        }
+        let stamped = stamp_append_time(payload, &batches, now);
+        let batches = Batches::new(&stamped, &self.config.batch).collect::<Result<Vec<_>, _>>()?;
+        self.append_checked(&batches, stamped.len(), now)
+    }
+
+    /// Parses the payload and applies every rule that does not depend on what is in the log.
+    fn admit<'a>(&self, payload: &'a [u8], now: Timestamp) -> Result<Vec<RecordBatch<'a>>, AppendError> {
+        let size = payload.len() as u64;
+        if size > self.config.segment_size_bytes {
+            return Err(AppendError::TooLarge {
+                size,
+                segment_size_bytes: self.config.segment_size_bytes,
+            });
+        }
+        let batches = Batches::new(payload, &self.config.batch).collect::<Result<Vec<_>, _>>()?;
+        if batches.is_empty() {
+            return Err(AppendError::Empty);
+        }
+        let latest = now.get().saturating_add_unsigned(self.config.timestamp_ahead_ms_max);
+        for batch in &batches {
+            batch.check_from_client()?;
+            if batch.is_transactional() {
+                return Err(AppendError::Invalid("transactions are not supported"));
+            }
+            if batch.producer_id().is_some() && batches.len() > 1 {
+                return Err(AppendError::Invalid("an idempotent producer sends one batch a request"));
+            }
+            let timestamp = batch.max_timestamp().get();
+            if timestamp > latest && self.config.timestamp_type == TimestampType::CreateTime {
+                return Err(AppendError::Timestamp {
+                    timestamp,
+                    ahead_ms_max: self.config.timestamp_ahead_ms_max,
+                });
+            }
+        }
+        Ok(batches)
+    }
+
+    fn append_checked(
+        &self,
+        batches: &[RecordBatch<'_>],
+        size: usize,
+        now: Timestamp,
+    ) -> Result<Appended, AppendError> {
+        let mut state = self.state.borrow_mut();
+        if let Some(fence) = &state.fence {
+            return Err(fence.clone().into());
+        }
+        for batch in batches {
+            if let Verdict::Duplicate {
+                base_offset,
+                next_offset,
+            } = state.producers.check(batch)?
+            {
+                let durable = state.pending.share(next_offset);
+                return Ok(Appended {
+                    base_offset,
+                    next_offset,
+                    duplicate: true,
+                    append_time: None,
+                    durable,
+                });
+            }
+        }
+        let segment = self.segment_for(&mut state, size, now);
+        let base_offset = segment.extent.get().next_offset;
+        for batch in batches {
+            copy_batch(&mut state, &segment, batch, now);
+        }
+        let Extent { end, next_offset, .. } = segment.extent.get();
+        let durable = state.pending.push(DurablePoint {
+            segment: segment.base_offset,
+            position: end,
+            offset: next_offset,
+        });
+        state.last_append = now;
+        state.dirty = true;
+        state.check();
+        drop(state);
+        self.appended.notify();
+        let append_time = (self.config.timestamp_type == TimestampType::LogAppendTime).then_some(now);
+        Ok(Appended {
+            base_offset,
+            next_offset,
+            duplicate: false,
+            append_time,
+            durable,
+        })
+    }
+
+    /// The segment that takes `size` more bytes. A payload is never split over two.
+    fn segment_for(&self, state: &mut State<D>, size: usize, now: Timestamp) -> Rc<Segment<D>> {
+        let is_full = state.active().end() > 0 && state.active().end() + size as u64 > self.config.segment_size_bytes;
+        // An index entry has four bytes for the distance from the base offset.
+        let is_long = state.end().get() - state.active().base_offset.get() > u64::from(i32::MAX.cast_unsigned());
+        if is_full || is_long {
+            state.roll(&self.directory, &self.memory, self.config.index_interval_bytes);
+        }
+        let segment = Rc::clone(state.active());
+        if segment.began.get().is_none() {
+            segment.began.set(Some(now));
+        }
+        segment
+    }
+}
+
+/// The one copy: from the connection's buffer into the tail buffer, with the offset and epoch stamped on the way.
+fn copy_batch<D: Disk>(state: &mut State<D>, segment: &Segment<D>, batch: &RecordBatch<'_>, now: Timestamp) {
+    let Extent {
+        end,
+        next_offset,
+        max_timestamp,
+    } = segment.extent.get();
+    let (header, records) = batch.bytes().split_at(HEADER_LEN);
+    let mut stamped = [0; HEADER_LEN];
+    stamped.copy_from_slice(header);
+    batch::stamp(&mut stamped, next_offset, state.leader_epoch);
+    segment.tail.borrow_mut().append(end, &stamped, records);
+    let max_timestamp = max_timestamp.max(batch.max_timestamp());
+    if let Some(index) = segment.index.borrow_mut().as_mut() {
+        index.add(next_offset, end, max_timestamp);
+    }
+    state.producers.note(batch, next_offset, now);
+    segment.extent.set(Extent {
+        end: end + batch.bytes().len() as u64,
+        next_offset: next_offset + u64::from(batch.record_count()),
+        max_timestamp,
+    });
+}
+
+/// A copy of the payload with the broker's time in it. This alone changes bytes that the checksum covers.
+fn stamp_append_time(payload: &[u8], batches: &[RecordBatch<'_>], now: Timestamp) -> Vec<u8> {
+    let mut stamped = payload.to_vec();
+    let mut rest = stamped.as_mut_slice();
+    for batch in batches {
+        let (this, after) = rest.split_at_mut(batch.size());
+        batch::set_append_time(this, now);
+        rest = after;
+    }
+    stamped
+}

@@ -1,0 +1,95 @@
+//! What a log can be told. Plain values: the server reads them from its configuration and a topic's.
+
+use headwater_protocol::batch::{BatchLimits, TimestampType};
+
+/// How appended bytes get to disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlushConfig {
+    /// Writes under way at once.
+    pub writes_in_flight_max: usize,
+    /// Written bytes that may wait for a flush while more writes are under way.
+    pub uncovered_bytes_max: u64,
+    /// A lone write of at most this many bytes is made durable by itself (`RWF_DSYNC`) instead of by a flush.
+    pub single_write_bytes_max: u64,
+    /// Most bytes of space that are reserved ahead of the end of a segment.
+    pub prepare_bytes_max: u64,
+}
+
+impl Default for FlushConfig {
+    fn default() -> Self {
+        FlushConfig {
+            writes_in_flight_max: 8,
+            uncovered_bytes_max: 1 << 20,
+            single_write_bytes_max: 64 << 10,
+            prepare_bytes_max: 128 << 20,
+        }
+    }
+}
+
+/// Which idempotent producers are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerConfig {
+    /// Silence in milliseconds after which a producer is forgotten (Kafka's `producer.id.expiration.ms`).
+    pub expiry_ms: u64,
+    /// Most producers that are remembered for one partition; beyond it the longest silent are forgotten.
+    pub count_max: usize,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        ProducerConfig {
+            expiry_ms: 24 * 60 * 60 * 1000,
+            count_max: 10_000,
+        }
+    }
+}
+
+/// Configuration of one log.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// Size in bytes at which a segment is rolled; at most [`LogConfig::SEGMENT_SIZE_MAX`].
+    pub segment_size_bytes: u64,
+    /// Age in milliseconds at which a segment is rolled.
+    pub segment_age_ms: u64,
+    /// Age in milliseconds of a segment's newest record at which the segment is deleted; `None` keeps it for ever.
+    pub retention_ms: Option<u64>,
+    /// Size in bytes of the whole log beyond which its oldest segments are deleted; `None` for no limit.
+    pub retention_bytes: Option<u64>,
+    /// Bytes of batches for each entry of the offset index.
+    pub index_interval_bytes: u32,
+    /// Limits of a record batch.
+    pub batch: BatchLimits,
+    /// Who sets the timestamps (Kafka's `message.timestamp.type`). The broker's costs a copy and a second checksum.
+    pub timestamp_type: TimestampType,
+    /// How far ahead of the broker's clock, in milliseconds, a producer's timestamp may be
+    /// (`message.timestamp.after.max.ms`).
+    pub timestamp_ahead_ms_max: u64,
+    /// How bytes get to disk.
+    pub flush: FlushConfig,
+    /// Which producers are remembered.
+    pub producers: ProducerConfig,
+}
+
+impl LogConfig {
+    /// Largest segment, so that a position fits the four bytes of an index entry.
+    pub const SEGMENT_SIZE_MAX: u64 = 2 << 30;
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig {
+            segment_size_bytes: 1 << 30,
+            segment_age_ms: 7 * 24 * 60 * 60 * 1000,
+            retention_ms: Some(7 * 24 * 60 * 60 * 1000),
+            retention_bytes: None,
+            index_interval_bytes: 4096,
+            batch: BatchLimits {
+                batch_size_max: 1 << 20,
+            },
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_ahead_ms_max: 60 * 60 * 1000,
+            flush: FlushConfig::default(),
+            producers: ProducerConfig::default(),
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Fetch: from an offset to a range of whole batches in one segment, in memory or on disk.
+//!
+//! A fetch does not read records: it names a contiguous [`LogRange`], and whoever sends it takes the bytes from the tail
+//! buffer while they are there, else from the file. Only what is durable is ever named.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use headwater_protocol::{
+    batch::{BatchHeader, HEADER_LEN, RecordSet},
+    id::{Offset, Timestamp},
+};
+
+use super::{
+    Log,
+    recovery::read_index,
+    scan::{ScanEnd, scan},
+};
+use crate::{
+    disk::{Disk, SegmentFile},
+    error::{FetchError, LogError},
+    index::Index,
+    segment::{Segment, Stage},
+    tail::TailSlice,
+};
+
+/// Bytes read at a time while looking for a batch on disk.
+const LOOK_BYTES: usize = 4096;
+
+/// A batch in a log is at most this large when its records are looked at for a timestamp.
+const DECOMPRESSED_SIZE_MAX: usize = 64 << 20;
+
+/// A contiguous range of whole batches in one segment.
+#[derive(Debug)]
+pub struct LogRange<D: Disk> {
+    segment: Rc<Segment<D>>,
+    position: u64,
+    length: u64,
+}
+
+impl<D: Disk> Clone for LogRange<D> {
+    fn clone(&self) -> Self {
+        LogRange {
+            segment: Rc::clone(&self.segment),
+            position: self.position,
+            length: self.length,
+        }
+    }
+}
+
+impl<D: Disk> LogRange<D> {
+    /// Where the range begins, in bytes of the segment file.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Moves the start forward over what has been sent.
+    pub fn advance(&mut self, bytes: u64) {
+        assert!(bytes <= self.length, "advanced {bytes} bytes of {}", self.length);
+        self.position += bytes;
+        self.length -= bytes;
+    }
+
+    /// The first bytes of the range as far as one piece of memory holds them, or `None` if they are only on disk (any
+    /// more). Hold the slice only while it is being sent: it keeps the memory from being used again.
+    pub fn in_memory(&self) -> Option<TailSlice> {
+        self.segment.tail_slice(self.position, self.position + self.length)
+    }
+
+    /// The segment file, opened if need be.
+    pub async fn file(&self, disk: &D) -> Result<D::File, LogError> {
+        self.segment.open(disk).await
+    }
+}
+
+/// What a fetch found.
+#[derive(Debug)]
+pub struct Fetched<D: Disk> {
+    /// The batches, or `None` at the end of what is durable.
+    pub range: Option<LogRange<D>>,
+    /// Offset after the last record that can be fetched now.
+    pub high_watermark: Offset,
+    /// First offset that can be fetched.
+    pub log_start_offset: Offset,
+}
+
+impl<D: Disk> Log<D> {
+    /// Finds whole batches from the one that holds `offset` on: at least one, and more while they fit `max_bytes`.
+    pub async fn fetch(&self, offset: Offset, max_bytes: u64) -> Result<Fetched<D>, FetchError> {
+        let offsets = self.offsets();
+        if offset < offsets.start || offset > offsets.end {
+            return Err(FetchError::OutOfRange {
+                offset,
+                start: offsets.start,
+                end: offsets.end,
+            });
+        }
+        let mut fetched = Fetched {
+            range: None,
+            high_watermark: offsets.durable,
+            log_start_offset: offsets.start,
+        };
+        if offset >= offsets.durable {
+            return Ok(fetched);
+        }
+        let (segment, limit) = self.durable_part_of(offset);
+        let (position, first_len) = self.find(&segment, offset, limit).await?;
+        let end = self
+            .cut(&segment, position, position + first_len, max_bytes, limit)
+            .await?;
+        fetched.range = Some(LogRange {
+            segment,
+            position,
+            length: end - position,
+        });
+        Ok(fetched)
+    }
+
+    /// The bytes of a range in memory of their own: for requests that came through another core, and for tests.
+    pub async fn read(&self, range: &LogRange<D>) -> Result<Vec<u8>, LogError> {
+        let mut range = range.clone();
+        let mut out = Vec::with_capacity(usize::try_from(range.len()).unwrap_or(0));
+        while !range.is_empty() {
+            let before = out.len();
+            if let Some(slice) = range.in_memory() {
+                out.extend_from_slice(&slice);
+            } else {
+                let file = range.file(&self.disk).await?;
+                let read = file.read(range.position, range.length as usize).await;
+                out.extend_from_slice(&read.map_err(LogError::io("read", &range.segment.path))?);
+            }
+            if out.len() == before {
+                return Err(self.corrupt(&range.segment, range.position, "the file ends before its last batch"));
+            }
+            range.advance((out.len() - before) as u64);
+        }
+        Ok(out)
+    }
+
+    /// Offset and timestamp of the first durable record whose timestamp is `timestamp` or later.
+    pub async fn offset_for_timestamp(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, LogError> {
+        let (start, durable, segments) = {
+            let state = self.state.borrow();
+            let segments: Vec<_> = state.segments.iter().cloned().collect();
+            (state.start, state.durable.offset, segments)
+        };
+        for segment in segments {
+            let extent = segment.extent.get();
+            if extent.max_timestamp < timestamp || extent.next_offset <= start {
+                continue;
+            }
+            self.load_index(&segment).await?;
+            let from = with_index(&segment, |index| index.before_timestamp(timestamp));
+            let mut offset = from.max(start);
+            while offset < extent.next_offset.min(durable) {
+                let (_, limit) = self.durable_part_of(offset);
+                let (position, length) = self.find(&segment, offset, limit).await?;
+                let range = LogRange {
+                    segment: Rc::clone(&segment),
+                    position,
+                    length,
+                };
+                let header = self.header_at(&segment, position).await?;
+                offset = header.next_offset;
+                if header.max_timestamp < timestamp {
+                    continue;
+                }
+                if let Some(found) = self.first_as_late(&range, timestamp, start).await? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn first_as_late(
+        &self,
+        range: &LogRange<D>,
+        timestamp: Timestamp,
+        start: Offset,
+    ) -> Result<Option<(Offset, Timestamp)>, LogError> {
+        let batch = Bytes::from(self.read(range).await?);
+        let corrupt = |reason: String| self.corrupt(&range.segment, range.position, &reason);
+        let records = RecordSet::decode(&batch, DECOMPRESSED_SIZE_MAX).map_err(|error| corrupt(error.to_string()))?;
+        for record in &records {
+            let record = record.map_err(|error| corrupt(error.to_string()))?;
+            if record.timestamp >= timestamp && record.offset >= start {
+                return Ok(Some((record.offset, record.timestamp)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The segment that holds `offset`, which is durable, and where its durable part ends.
+    fn durable_part_of(&self, offset: Offset) -> (Rc<Segment<D>>, u64) {
+        let state = self.state.borrow();
+        let segment = Rc::clone(state.segment_of(offset));
+        let is_last_durable = segment.base_offset == state.durable.segment;
+        let limit = if is_last_durable {
+            state.durable.position
+        } else {
+            segment.end()
+        };
+        (segment, limit)
+    }
+
+    /// Position and size of the batch that holds `offset`.
+    async fn find(&self, segment: &Rc<Segment<D>>, offset: Offset, limit: u64) -> Result<(u64, u64), LogError> {
+        self.load_index(segment).await?;
+        let mut position = with_index(segment, |index| index.floor(offset));
+        while position < limit {
+            let header = self.header_at(segment, position).await?;
+            if header.next_offset > offset {
+                return Ok((position, header.size));
+            }
+            position += header.size;
+        }
+        Err(self.corrupt(segment, position, &format!("the batch of offset {offset} is not there")))
+    }
+
+    /// Position and first offset of the batch that holds `offset`.
+    pub(super) async fn batch_start(
+        &self,
+        segment: &Rc<Segment<D>>,
+        offset: Offset,
+    ) -> Result<(u64, Offset), LogError> {
+        let (position, _) = self.find(segment, offset, segment.end()).await?;
+        Ok((position, self.header_at(segment, position).await?.base_offset))
+    }
+
+    /// End of the last whole batch that fits: as far as the index knows, and then batch by batch.
+    async fn cut(
+        &self,
+        segment: &Rc<Segment<D>>,
+        position: u64,
+        first_end: u64,
+        max_bytes: u64,
+        limit: u64,
+    ) -> Result<u64, LogError> {
+        let wanted = position.saturating_add(max_bytes);
+        if wanted >= limit {
+            return Ok(limit);
+        }
+        self.load_index(segment).await?;
+        let mut end = with_index(segment, |index| index.boundary(wanted)).max(first_end);
+        // Between two entries of the index lie small batches only, so this is short.
+        while end < wanted && end + u64::from(self.config.index_interval_bytes) > wanted {
+            let next = end + self.header_at(segment, end).await?.size;
+            if next > wanted {
+                break;
+            }
+            end = next;
+        }
+        Ok(end.min(limit))
+    }
+
+    async fn header_at(&self, segment: &Rc<Segment<D>>, position: u64) -> Result<Header, LogError> {
+        let in_memory = segment
+            .tail_slice(position, segment.end())
+            .filter(|slice| slice.len() >= HEADER_LEN);
+        let read = if in_memory.is_some() {
+            Vec::new()
+        } else {
+            let file = segment.open(&self.disk).await?;
+            file.read(position, LOOK_BYTES)
+                .await
+                .map_err(LogError::io("read", &segment.path))?
+        };
+        let bytes = in_memory.as_deref().unwrap_or(&read);
+        match BatchHeader::read(bytes) {
+            Ok(header) => Ok(Header {
+                size: header.size() as u64,
+                base_offset: header.base_offset(),
+                next_offset: header.next_offset(),
+                max_timestamp: header.max_timestamp(),
+            }),
+            Err(error) => Err(self.corrupt(segment, position, &error.to_string())),
+        }
+    }
+
+    /// Makes sure that the segment's index is in memory.
+    async fn load_index(&self, segment: &Rc<Segment<D>>) -> Result<(), LogError> {
+        if segment.index.borrow().is_some() {
+            return Ok(());
+        }
+        let (base_offset, size) = (segment.base_offset, segment.end());
+        let interval = self.config.index_interval_bytes;
+        let stored = read_index(&self.disk, &self.directory, base_offset, size, interval).await?;
+        let index = match stored {
+            Some(index) => index,
+            None => self.rebuild_index(segment).await?,
+        };
+        *segment.index.borrow_mut() = Some(index);
+        Ok(())
+    }
+
+    async fn rebuild_index(&self, segment: &Rc<Segment<D>>) -> Result<Index, LogError> {
+        let mut index = Index::new(segment.base_offset, self.config.index_interval_bytes);
+        let mut max_timestamp = Timestamp::NONE;
+        let file = segment.open(&self.disk).await?;
+        let scanned = scan(&file, 0, segment.end(), segment.base_offset, |batch, position| {
+            max_timestamp = max_timestamp.max(batch.max_timestamp());
+            index.add(batch.base_offset(), position, max_timestamp);
+        });
+        let scanned = scanned.await.map_err(LogError::io("read", &segment.path))?;
+        match scanned.end {
+            ScanEnd::Bad(reason) => Err(self.corrupt(segment, scanned.position, &reason)),
+            ScanEnd::EndOfFile | ScanEnd::Reserved => Ok(index),
+        }
+    }
+
+    /// Drops the indexes of sealed segments: they are read again when a consumer needs them.
+    pub(super) fn forget_sealed_indexes(&self) {
+        for segment in &self.state.borrow().segments {
+            if segment.stage.get() == Stage::Sealed {
+                segment.index.borrow_mut().take();
+            }
+        }
+    }
+
+    fn corrupt(&self, segment: &Segment<D>, position: u64, reason: &str) -> LogError {
+        let error = LogError::Corrupt {
+            path: segment.path.clone(),
+            position,
+            reason: reason.to_owned(),
+        };
+        tracing::error!(directory = %self.directory.display(), %error, "durable bytes do not read back");
+        error
+    }
+}
+
+/// What a walk over batches needs of a header.
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    size: u64,
+    base_offset: Offset,
+    next_offset: Offset,
+    max_timestamp: Timestamp,
+}
+
+fn with_index<D: Disk, T>(segment: &Segment<D>, look: impl FnOnce(&Index) -> T) -> T {
+    let index = segment.index.borrow();
+    look(
+        index
+            .as_ref()
+            .expect("loaded by load_index, and only dropped by maintenance between awaits"),
+    )
+}

@@ -1,0 +1,419 @@
+//! Flush: from the tail buffer to stable storage, in groups.
+//!
+//! [`Plan`] decides (no I/O, no await), [`Log::flush`] acts. Chunks are written as they fill, several at a time; one fdatasync
+//! at a time covers all writes that had completed when it began; what arrives meanwhile rides on the next. A lone small
+//! write makes itself durable (`RWF_DSYNC`). Two writes never cover the same block: a partial last block is waited for.
+//!
+//! A failed write or flush is final. If the disk is full, what is not durable is dropped and the file cut back, so that
+//! stale bytes can never be taken for records later; any other failure fences the log.
+
+use std::{cell::Cell, collections::VecDeque, io, pin::pin, rc::Rc, sync::Arc};
+
+use futures::{
+    FutureExt,
+    future::{Either, LocalBoxFuture, select},
+    stream::{FuturesUnordered, StreamExt},
+};
+
+use super::{DurablePoint, FlushConfig, Log};
+use crate::{
+    disk::{BLOCK_SIZE, Disk, SegmentFile},
+    error::LogError,
+    segment::{Segment, Stage},
+};
+
+/// Least space that is reserved ahead, so that an idle partition costs little.
+const PREPARE_BYTES_MIN: u64 = 64 << 10;
+
+/// One operation on the segment file. Positions are bytes in the segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Reserve space.
+    Prepare {
+        from: u64,
+        to: u64,
+    },
+    Write {
+        from: u64,
+        to: u64,
+    },
+    /// A write that needs no flush after it.
+    WriteDurable {
+        from: u64,
+        to: u64,
+    },
+    /// Flush; covers everything below.
+    Sync {
+        covers: u64,
+    },
+}
+
+/// Which operations to start next for one segment.
+#[derive(Debug)]
+struct Plan {
+    config: FlushConfig,
+    /// Writes have been started for all below.
+    issued: u64,
+    /// Writes have been completed for all below.
+    written: u64,
+    durable: u64,
+    /// Ends of the writes under way, in order, and whether they have completed.
+    writes: VecDeque<(u64, bool)>,
+    syncing: bool,
+    preparing: bool,
+}
+
+impl Plan {
+    fn new(config: FlushConfig, durable: u64) -> Plan {
+        let writes = VecDeque::new();
+        Plan {
+            config,
+            issued: durable,
+            written: durable,
+            durable,
+            writes,
+            syncing: false,
+            preparing: false,
+        }
+    }
+
+    /// `end`: what is appended. `chunk_end`: end of the chunk in memory that holds the first byte not yet issued.
+    fn next_write(&mut self, end: u64, chunk_end: u64) -> Option<Step> {
+        if self.issued >= end || self.writes.len() >= self.config.writes_in_flight_max {
+            return None;
+        }
+        if !self.issued.is_multiple_of(BLOCK_SIZE as u64) && self.writes.back().is_some() {
+            return None; // The write of this block's first part has to complete first.
+        }
+        let is_whole_chunk = end >= chunk_end;
+        if !is_whole_chunk && !self.writes.is_empty() {
+            return None; // Let the chunk fill while others are being written.
+        }
+        let to = end.min(chunk_end);
+        let alone = self.writes.is_empty() && !self.syncing && self.written == self.durable && to == end;
+        let is_small = to - self.issued <= self.config.single_write_bytes_max;
+        let from = std::mem::replace(&mut self.issued, to);
+        self.writes.push_back((to, false));
+        Some(if alone && is_small {
+            Step::WriteDurable { from, to }
+        } else {
+            Step::Write { from, to }
+        })
+    }
+
+    fn next_sync(&mut self) -> Option<Step> {
+        let uncovered = self.written - self.durable;
+        if self.syncing || uncovered == 0 {
+            return None;
+        }
+        if uncovered < self.config.uncovered_bytes_max && !self.writes.is_empty() {
+            return None;
+        }
+        self.syncing = true;
+        Some(Step::Sync { covers: self.written })
+    }
+
+    /// Space is reserved in steps that grow with the segment, so that only busy partitions reserve much.
+    fn next_prepare(&mut self, end: u64, prepared: u64, segment_size: u64) -> Option<Step> {
+        let step = end
+            .next_power_of_two()
+            .clamp(PREPARE_BYTES_MIN, self.config.prepare_bytes_max.max(PREPARE_BYTES_MIN));
+        if self.preparing || prepared >= segment_size || end + step / 2 <= prepared {
+            return None;
+        }
+        self.preparing = true;
+        let from = prepared.max(end.next_multiple_of(BLOCK_SIZE as u64));
+        let to = (from + step).min(segment_size.next_multiple_of(BLOCK_SIZE as u64));
+        (from < to).then_some(Step::Prepare { from, to })
+    }
+
+    /// An operation has succeeded. Returns whether more is durable now.
+    fn done(&mut self, step: Step) -> bool {
+        let before = self.durable;
+        match step {
+            Step::Prepare { .. } => self.preparing = false,
+            Step::Sync { covers } => {
+                self.syncing = false;
+                self.durable = self.durable.max(covers);
+            }
+            Step::Write { to, .. } | Step::WriteDurable { to, .. } => {
+                if let Some(write) = self.writes.iter_mut().find(|(end, _)| *end == to) {
+                    write.1 = true;
+                }
+                while let Some((end, _)) = self.writes.pop_front_if(|(_, done)| *done) {
+                    self.written = end;
+                }
+                if matches!(step, Step::WriteDurable { .. }) {
+                    self.durable = self.durable.max(to);
+                }
+            }
+        }
+        self.durable > before
+    }
+}
+
+/// A failed operation on a segment.
+#[derive(Debug)]
+struct Failure {
+    operation: &'static str,
+    source: io::Error,
+}
+
+impl Failure {
+    fn of(operation: &'static str) -> impl FnOnce(io::Error) -> Failure {
+        move |source| Failure { operation, source }
+    }
+}
+
+type Running = LocalBoxFuture<'static, (Step, io::Result<()>)>;
+
+impl<D: Disk> Log<D> {
+    /// Drives writes and flushes until everything that was appended, also meanwhile, is durable.
+    ///
+    /// One call works at a time; another waits for it. Poll it to its end: if it is dropped while operations are under way,
+    /// nobody knows what they have done, and the log is fenced.
+    pub async fn flush(&self) -> Result<(), LogError> {
+        let _entered = self.flush_gate.enter().await;
+        loop {
+            let segment = {
+                let state = self.state.borrow();
+                if let Some(fence) = &state.fence {
+                    return Err(fence.clone());
+                }
+                let segment = state
+                    .segments
+                    .iter()
+                    .rev()
+                    .skip_while(|segment| segment.end() == 0) // Just rolled: the one before may have more to write.
+                    .take_while(|segment| !segment.is_durable())
+                    .last()
+                    .cloned();
+                match segment {
+                    Some(segment) => segment,
+                    None => return Ok(()),
+                }
+            };
+            let abandoned = FenceIfDropped {
+                log: self,
+                finished: Cell::new(false),
+            };
+            let outcome = self.flush_segment(&segment).await;
+            let outcome = match outcome {
+                Ok(()) => Ok(()),
+                Err(failure) => Err(self.fail(&segment, failure).await),
+            };
+            abandoned.finished.set(true);
+            outcome?;
+        }
+    }
+
+    async fn flush_segment(&self, segment: &Rc<Segment<D>>) -> Result<(), Failure> {
+        let file = self.file_for_writing(segment).await?;
+        let mut plan = Plan::new(self.config.flush, segment.durable.get());
+        let mut running: FuturesUnordered<Running> = FuturesUnordered::new();
+        loop {
+            let appended = self.appended.wait();
+            while let Some(step) = self.next_step(&mut plan, segment) {
+                running.push(start(step, segment, &file));
+            }
+            if running.is_empty() {
+                return Ok(());
+            }
+            let Either::Left((completed, _)) = select(running.next(), pin!(appended)).await else {
+                continue;
+            };
+            let Some((step, result)) = completed else { continue };
+            match (step, result) {
+                // Space that could not be reserved is found missing by the write that needs it.
+                (Step::Prepare { .. }, Err(error)) => {
+                    tracing::debug!(path = %segment.path.display(), %error, "cannot reserve space ahead");
+                }
+                (Step::Prepare { to, .. }, Ok(())) => {
+                    segment.prepared.set(to);
+                    plan.done(step);
+                }
+                (_, Ok(())) => {
+                    if plan.done(step) {
+                        self.made_durable(segment, plan.durable);
+                    }
+                }
+                (_, Err(source)) => {
+                    // Nothing else may be under way when the outcome is settled.
+                    while running.next().await.is_some() {}
+                    let operation = if matches!(step, Step::Sync { .. }) {
+                        "flush"
+                    } else {
+                        "write"
+                    };
+                    return Err(Failure { operation, source });
+                }
+            }
+        }
+    }
+
+    fn next_step(&self, plan: &mut Plan, segment: &Segment<D>) -> Option<Step> {
+        let end = segment.end();
+        let is_active = segment.stage.get() == Stage::Active;
+        if is_active && let Some(step) = plan.next_prepare(end, segment.prepared.get(), self.config.segment_size_bytes)
+        {
+            return Some(step);
+        }
+        if plan.issued < end {
+            let chunk_end = segment.tail.borrow().chunk_end(plan.issued).unwrap_or(end);
+            if let Some(step) = plan.next_write(end, chunk_end) {
+                return Some(step);
+            }
+        }
+        plan.next_sync()
+    }
+
+    async fn file_for_writing(&self, segment: &Segment<D>) -> Result<D::File, Failure> {
+        if let Some(file) = segment.file.borrow().as_ref() {
+            return Ok(file.clone());
+        }
+        let file = self.disk.open(&segment.path, true).await.map_err(Failure::of("open"))?;
+        *segment.file.borrow_mut() = Some(file.clone());
+        Ok(file)
+    }
+
+    /// Everything of the segment below `position` is on stable storage: acknowledge it.
+    fn made_durable(&self, segment: &Segment<D>, position: u64) {
+        assert!(
+            position > segment.durable.get() && position <= segment.end(),
+            "durable position moves back or too far"
+        );
+        segment.durable.set(position);
+        let is_complete = segment.stage.get() != Stage::Active && segment.is_durable();
+        segment.tail.borrow_mut().made_durable(position, is_complete);
+        let mut state = self.state.borrow_mut();
+        if let Some(reached) = state.pending.settle(segment.base_offset, position) {
+            assert!(reached.offset >= state.durable.offset, "the durable offset moves back");
+            state.durable = reached;
+        }
+        state.step_over_segment_end();
+        state.check();
+        drop(state);
+        self.advanced.notify();
+    }
+
+    /// Settles the outcome of a failure: drops what is not durable if the disk is full, else fences the log.
+    async fn fail(&self, segment: &Rc<Segment<D>>, failure: Failure) -> LogError {
+        let path = segment.path.clone();
+        if failure.source.kind() == io::ErrorKind::StorageFull || failure.source.kind() == io::ErrorKind::QuotaExceeded
+        {
+            let error = LogError::DiskFull { path };
+            let durable = self.state.borrow().durable;
+            match self.cut_back(durable, None, &error).await {
+                Ok(()) => return error,
+                Err(cause) => {
+                    self.fence_with(cause.clone());
+                    return cause;
+                }
+            }
+        }
+        let error = LogError::Fenced {
+            operation: failure.operation,
+            path,
+            source: Arc::new(failure.source),
+        };
+        self.fence_with(error.clone());
+        error
+    }
+
+    pub(super) fn fence_with(&self, error: LogError) {
+        tracing::error!(directory = %self.directory.display(), %error, "the log is fenced");
+        let mut state = self.state.borrow_mut();
+        let durable = state.durable.offset;
+        state.pending.fail_after(durable, &error);
+        state.fence = Some(error);
+        drop(state);
+        self.advanced.notify();
+    }
+
+    /// Drops everything at and after `end` from memory and disk. `block` is the partial block below `end` when it is no
+    /// longer in memory.
+    pub(super) async fn cut_back(
+        &self,
+        end: DurablePoint,
+        block: Option<Vec<u8>>,
+        error: &LogError,
+    ) -> Result<(), LogError> {
+        let (kept, removed) = {
+            let mut state = self.state.borrow_mut();
+            let first_removed = state
+                .segments
+                .partition_point(|segment| segment.base_offset <= end.segment);
+            let removed: Vec<_> = state.segments.drain(first_removed..).collect();
+            let kept = Rc::clone(state.active());
+            let start = end.position / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
+            let in_memory = || kept.tail_slice(start, end.position).map(|slice| slice.to_vec());
+            let block = block.or_else(in_memory).unwrap_or_default();
+            assert_eq!(
+                start + block.len() as u64,
+                end.position,
+                "the partial block is in memory"
+            );
+            kept.tail.borrow_mut().restart(start, &block);
+            if let Some(index) = kept.index.borrow_mut().as_mut() {
+                index.truncate(end.position);
+            }
+            let mut extent = kept.extent.get();
+            extent.end = end.position;
+            extent.next_offset = end.offset;
+            kept.extent.set(extent);
+            kept.durable.set(kept.durable.get().min(end.position));
+            kept.prepared.set(0);
+            kept.stage.set(Stage::Active);
+            state.durable = end;
+            state.producers.truncate(end.offset);
+            state.pending.fail_after(end.offset, error);
+            state.dirty = true;
+            state.check();
+            (kept, removed)
+        };
+        // The newest first, so that a crash in between never leaves a hole.
+        for segment in removed.iter().rev() {
+            self.remove_files(segment).await?;
+        }
+        let file = match self.file_for_writing(&kept).await {
+            Ok(file) => file,
+            // Not even the file could be made: there is nothing in it to cut.
+            Err(_) if end.position == 0 => return Ok(()),
+            Err(failure) => return Err(LogError::io(failure.operation, &kept.path)(failure.source)),
+        };
+        file.truncate(end.position)
+            .await
+            .map_err(LogError::io("truncate", &kept.path))
+    }
+}
+
+fn start<D: Disk>(step: Step, segment: &Segment<D>, file: &D::File) -> Running {
+    let blocks = |from, to| segment.tail.borrow().blocks(from, to);
+    let block_start = |from| from / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
+    let operation = match step {
+        Step::Prepare { from, to } => file.allocate(from, to - from).boxed_local(),
+        Step::Write { from, to } => file.write(blocks(from, to), block_start(from)).boxed_local(),
+        Step::WriteDurable { from, to } => file.write_durable(blocks(from, to), block_start(from)).boxed_local(),
+        Step::Sync { .. } => file.sync().boxed_local(),
+    };
+    operation.map(move |result| (step, result)).boxed_local()
+}
+
+struct FenceIfDropped<'a, D: Disk> {
+    log: &'a Log<D>,
+    finished: Cell<bool>,
+}
+
+impl<D: Disk> Drop for FenceIfDropped<'_, D> {
+    fn drop(&mut self) {
+        if !self.finished.get() {
+            let source = Arc::new(io::Error::new(io::ErrorKind::Interrupted, "the flush was dropped"));
+            let path = self.log.directory.clone();
+            self.log.fence_with(LogError::Fenced {
+                operation: "flush",
+                path,
+                source,
+            });
+        }
+    }
+}

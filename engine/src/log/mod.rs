@@ -1,0 +1,249 @@
+//! The log of one partition: `append` fixes the order, `flush` makes it durable, `fetch` reads it.
+//!
+//! A log belongs to one core (not `Send`) and is passive: it makes no task, timer or channel, and asks no clock. Its futures
+//! are polled by whoever owns it, so the same code runs on io_uring and on a simulated disk. State is only borrowed between
+//! awaits. Invariant: log start offset <= durable offset <= log end offset.
+
+mod append;
+mod config;
+mod fetch;
+mod flush;
+mod recovery;
+mod scan;
+mod ticket;
+mod upkeep;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use headwater_protocol::id::{LeaderEpoch, Offset, Timestamp};
+
+pub use append::Appended;
+pub use config::{FlushConfig, LogConfig, ProducerConfig};
+pub use fetch::{Fetched, LogRange};
+pub use recovery::{Cut, Recovery};
+pub use ticket::Ticket;
+
+use crate::{
+    disk::Disk,
+    error::LogError,
+    producers::Producers,
+    segment::{Segment, Stage},
+    signal::{Signal, Wait},
+    tail::TailMemory,
+};
+
+/// The offsets of a log, in Kafka's terms; with one replica the high watermark is the durable offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOffsets {
+    /// Log start offset: the first record that can be fetched.
+    pub start: Offset,
+    /// Durable offset: the first record that is not yet on stable storage.
+    pub durable: Offset,
+    /// Log end offset: what the next record gets.
+    pub end: Offset,
+}
+
+/// Where the durable part of the log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct DurablePoint {
+    /// Base offset of the segment.
+    segment: Offset,
+    /// Byte in the segment.
+    position: u64,
+    offset: Offset,
+}
+
+#[derive(Debug)]
+struct State<D: Disk> {
+    /// Oldest first, never empty; the last takes the appends.
+    segments: VecDeque<Rc<Segment<D>>>,
+    start: Offset,
+    durable: DurablePoint,
+    leader_epoch: LeaderEpoch,
+    producers: Producers,
+    pending: ticket::Pending,
+    fence: Option<LogError>,
+    /// Something has changed since the checkpoint was written.
+    dirty: bool,
+    last_append: Timestamp,
+}
+
+impl<D: Disk> State<D> {
+    fn active(&self) -> &Rc<Segment<D>> {
+        self.segments.back().expect("a log has at least one segment")
+    }
+
+    fn end(&self) -> Offset {
+        self.active().extent.get().next_offset
+    }
+
+    /// The segment that holds `offset`, or the active one at the end of the log.
+    fn segment_of(&self, offset: Offset) -> &Rc<Segment<D>> {
+        let after = self.segments.partition_point(|segment| segment.base_offset <= offset);
+        &self.segments[after.saturating_sub(1)]
+    }
+
+    /// The active segment is full or old: the next append begins a new one.
+    fn roll(&mut self, directory: &Path, memory: &Rc<TailMemory>, interval_bytes: u32) {
+        let next = {
+            let active = self.active();
+            active.stage.set(Stage::Rolled);
+            Segment::new(directory, active.extent.get().next_offset, memory, interval_bytes)
+        };
+        self.segments.push_back(Rc::new(next));
+        self.step_over_segment_end();
+        self.dirty = true;
+    }
+
+    /// A durable point at the end of a rolled segment is the same as one at the start of the next.
+    fn step_over_segment_end(&mut self) {
+        let index = self
+            .segments
+            .partition_point(|segment| segment.base_offset < self.durable.segment);
+        let Some(next) = self.segments.get(index + 1) else {
+            return;
+        };
+        if self.segments[index].is_durable() {
+            self.durable = DurablePoint {
+                segment: next.base_offset,
+                position: 0,
+                offset: next.base_offset,
+            };
+        }
+    }
+
+    fn check(&self) {
+        assert!(
+            self.start <= self.end(),
+            "log start offset {} beyond the end {}",
+            self.start,
+            self.end()
+        );
+        assert!(
+            self.durable.offset <= self.end(),
+            "durable offset {} beyond {}",
+            self.durable.offset,
+            self.end()
+        );
+    }
+}
+
+/// A partitioned log's one partition, on one disk.
+#[derive(Debug)]
+pub struct Log<D: Disk> {
+    disk: D,
+    directory: PathBuf,
+    config: LogConfig,
+    memory: Rc<TailMemory>,
+    state: RefCell<State<D>>,
+    /// There is something to flush.
+    appended: Signal,
+    /// The durable offset has moved, or will never move again.
+    advanced: Signal,
+    /// One flush at a time.
+    flush_gate: Gate,
+    /// One change of the structure (seal, retention, truncation, checkpoint) at a time.
+    upkeep_gate: Gate,
+}
+
+impl<D: Disk> Log<D> {
+    /// The offsets as they are now.
+    pub fn offsets(&self) -> LogOffsets {
+        let state = self.state.borrow();
+        LogOffsets {
+            start: state.start,
+            durable: state.durable.offset,
+            end: state.end(),
+        }
+    }
+
+    /// Resolves when the durable offset moves next, or the log is fenced: for fetches that wait for records.
+    pub fn advanced(&self) -> Wait<'_> {
+        self.advanced.wait()
+    }
+
+    /// Whether something was appended that is not durable.
+    pub fn needs_flush(&self) -> bool {
+        let state = self.state.borrow();
+        state.fence.is_none() && state.durable.offset < state.end()
+    }
+
+    /// The failure that fenced the log, if there was one.
+    pub fn fence(&self) -> Option<LogError> {
+        self.state.borrow().fence.clone()
+    }
+
+    /// Number of segments and their bytes.
+    pub fn size(&self) -> (usize, u64) {
+        let state = self.state.borrow();
+        (
+            state.segments.len(),
+            state.segments.iter().map(|segment| segment.end()).sum(),
+        )
+    }
+
+    /// Bytes of memory held: tail buffers (counted in [`TailMemory`] too) and indexes.
+    pub fn memory_used(&self) -> usize {
+        let state = self.state.borrow();
+        let of_segment = |segment: &Rc<Segment<D>>| {
+            size_of::<Segment<D>>()
+                + segment.tail.borrow().size()
+                + segment.index.borrow().as_ref().map_or(0, crate::index::Index::size)
+        };
+        size_of::<Self>() + state.segments.iter().map(of_segment).sum::<usize>()
+    }
+
+    /// Producers that are remembered.
+    pub fn producer_count(&self) -> usize {
+        self.state.borrow().producers.len()
+    }
+
+    /// Where the log lives.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &LogConfig {
+        &self.config
+    }
+
+    /// The epoch that is stamped into batches from now on.
+    pub fn set_leader_epoch(&self, epoch: LeaderEpoch) {
+        self.state.borrow_mut().leader_epoch = epoch;
+    }
+}
+
+/// An asynchronous mutex without data.
+#[derive(Debug, Default)]
+struct Gate {
+    closed: Cell<bool>,
+    opened: Signal,
+}
+
+impl Gate {
+    async fn enter(&self) -> Entered<'_> {
+        while self.closed.get() {
+            self.opened.wait().await;
+        }
+        self.closed.set(true);
+        Entered { gate: self }
+    }
+}
+
+#[derive(Debug)]
+struct Entered<'a> {
+    gate: &'a Gate,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.gate.closed.set(false);
+        self.gate.opened.notify();
+    }
+}

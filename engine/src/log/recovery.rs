@@ -1,0 +1,454 @@
+//! Opening a log: trust what the checkpoint vouches for, scan what was written since, cut what a crash has torn.
+//!
+//! A segment is only begun when the one before it is wholly durable, so a crash can tear nothing but the last segment, and
+//! only that is ever cut. Damage anywhere else is not a crash but a bad disk or a lost file: the log then refuses to open and
+//! says where, instead of deleting what follows.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use headwater_protocol::id::{LeaderEpoch, Offset, Timestamp};
+
+use super::{
+    DurablePoint, Gate, Log, LogConfig, State,
+    scan::{ScanEnd, scan},
+    ticket::Pending,
+};
+use crate::{
+    checkpoint::{self, Checkpoint, SegmentFacts},
+    disk::{BLOCK_SIZE, Disk, SegmentFile},
+    error::LogError,
+    index::Index,
+    producers::Producers,
+    segment::{Extent, Segment, Stage, base_offset_of, segment_path},
+    signal::Signal,
+    tail::TailMemory,
+};
+
+/// What was found when a log was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Bytes that had to be read and checked, because they were written after the checkpoint.
+    pub scanned_bytes: u64,
+    /// What was cut from the end of the log.
+    pub cut: Option<Cut>,
+    /// Why the checkpoint could not be used, if there was one.
+    pub checkpoint_damage: Option<String>,
+}
+
+/// Bytes at the end of the last segment that were not a record batch. They had never been acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment file.
+    pub path: PathBuf,
+    /// Where it was cut.
+    pub position: u64,
+    /// Offset of the next record.
+    pub offset: Offset,
+    /// How many bytes were cut, reserved space included.
+    pub bytes: u64,
+    /// What was wrong with them.
+    pub reason: String,
+}
+
+/// Everything that opening finds out on its way.
+struct Opening<'a, D: Disk> {
+    disk: &'a D,
+    directory: &'a Path,
+    config: &'a LogConfig,
+    memory: &'a Rc<TailMemory>,
+    producers: Producers,
+    report: Recovery,
+}
+
+impl<D: Disk> Log<D> {
+    /// Opens the log in `directory`, which is made if it is not there. Returns what recovery had to do.
+    pub async fn open(
+        disk: D,
+        directory: PathBuf,
+        config: LogConfig,
+        memory: Rc<TailMemory>,
+    ) -> Result<(Log<D>, Recovery), LogError> {
+        assert!(
+            config.segment_size_bytes <= LogConfig::SEGMENT_SIZE_MAX,
+            "segments are too large for their index"
+        );
+        disk.create_dir(&directory)
+            .await
+            .map_err(LogError::io("create", &directory))?;
+        let mut opening = Opening {
+            disk: &disk,
+            directory: &directory,
+            config: &config,
+            memory: &memory,
+            producers: Producers::default(),
+            report: Recovery::default(),
+        };
+        let files = opening.list_segments().await?;
+        let checkpoint = opening.read_checkpoint().await?;
+        let start = checkpoint
+            .as_ref()
+            .map_or(Offset::ZERO, |checkpoint| Offset::new(checkpoint.log_start_offset));
+        let end = checkpoint
+            .as_ref()
+            .map_or(Offset::ZERO, |checkpoint| Offset::new(checkpoint.recovery.offset));
+        let segments = opening.open_segments(&files, checkpoint).await?;
+        let state = opening.finish(segments, start, end).await?;
+        let report = opening.report;
+        let log = Log {
+            disk,
+            directory,
+            config,
+            memory,
+            state: RefCell::new(state),
+            appended: Signal::default(),
+            advanced: Signal::default(),
+            flush_gate: Gate::default(),
+            upkeep_gate: Gate::default(),
+        };
+        Ok((log, report))
+    }
+}
+
+impl<D: Disk> Opening<'_, D> {
+    /// Base offset and file size of every segment file.
+    async fn list_segments(&self) -> Result<BTreeMap<Offset, u64>, LogError> {
+        let entries = self
+            .disk
+            .list(self.directory)
+            .await
+            .map_err(LogError::io("list", self.directory))?;
+        let mut segments = BTreeMap::new();
+        for entry in entries.iter().filter(|entry| !entry.is_dir) {
+            if entry.name.strip_suffix(".tmp").is_some() {
+                let path = self.directory.join(&entry.name);
+                self.disk
+                    .remove_file(&path)
+                    .await
+                    .map_err(LogError::io("remove", &path))?;
+            } else if let Some(base_offset) = base_offset_of(&entry.name, "log") {
+                segments.insert(base_offset, entry.size);
+            }
+        }
+        Ok(segments)
+    }
+
+    async fn read_checkpoint(&mut self) -> Result<Option<Checkpoint>, LogError> {
+        let path = self.directory.join(checkpoint::FILE_NAME);
+        let file = match self.disk.read_file(&path).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LogError::io("read", &path)(error)),
+        };
+        match Checkpoint::decode(&file) {
+            Ok(mut checkpoint) => {
+                self.producers = Producers::from_snapshot(std::mem::take(&mut checkpoint.producers));
+                Ok(Some(checkpoint))
+            }
+            Err(damage) => {
+                tracing::warn!(path = %path.display(), damage, "the checkpoint is damaged; every segment is scanned");
+                self.report.checkpoint_damage = Some(damage);
+                Ok(None)
+            }
+        }
+    }
+
+    async fn open_segments(
+        &mut self,
+        files: &BTreeMap<Offset, u64>,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<VecDeque<Rc<Segment<D>>>, LogError> {
+        let mut segments: VecDeque<Rc<Segment<D>>> = VecDeque::new();
+        let (start, recovery, facts) = match checkpoint {
+            Some(checkpoint) => (
+                checkpoint.log_start_offset,
+                Some(checkpoint.recovery),
+                checkpoint.segments,
+            ),
+            None => (0, None, Vec::new()),
+        };
+        let facts: BTreeMap<u64, SegmentFacts> = facts.into_iter().map(|facts| (facts.base_offset, facts)).collect();
+        if let Some(lost) = facts
+            .keys()
+            .find(|base| !files.contains_key(&Offset::new(**base)) && facts[base].size > 0)
+        {
+            return Err(self.corrupt(Offset::new(*lost), 0, "the file is missing"));
+        }
+        let last = files.keys().next_back().copied();
+        for (&base_offset, &size) in files {
+            let known = facts.get(&base_offset.get()).copied();
+            let is_settled = recovery.is_some_and(|recovery| base_offset.get() < recovery.segment);
+            // Of a segment that goes on behind the recovery point, the checkpoint does not know the end.
+            if is_settled && known.is_some_and(|known| known.next_offset <= start) && Some(base_offset) != last {
+                // Retention was interrupted between the checkpoint and the removal.
+                self.remove(base_offset).await?;
+                continue;
+            }
+            if is_settled && known.is_none() {
+                self.remove(base_offset).await?;
+                continue;
+            }
+            if let Some(before) = segments.back()
+                && before.extent.get().next_offset != base_offset
+            {
+                let reason = format!(
+                    "it begins at offset {base_offset}, but the one before it ends at {}",
+                    before.extent.get().next_offset
+                );
+                return Err(self.corrupt(base_offset, 0, &reason));
+            }
+            let segment = match known {
+                Some(known) if is_settled => self.trust(known, size)?,
+                _ => {
+                    self.scan_segment(base_offset, size, known, Some(base_offset) == last)
+                        .await?
+                }
+            };
+            segments.push_back(Rc::new(segment));
+        }
+        Ok(segments)
+    }
+
+    /// A segment that the checkpoint vouches for.
+    fn trust(&self, known: SegmentFacts, size: u64) -> Result<Segment<D>, LogError> {
+        let base_offset = Offset::new(known.base_offset);
+        if size < known.size {
+            let reason = format!("the file has {size} bytes of {} that were durable", known.size);
+            return Err(self.corrupt(base_offset, size, &reason));
+        }
+        let segment = Segment::new(
+            self.directory,
+            base_offset,
+            self.memory,
+            self.config.index_interval_bytes,
+        );
+        segment.extent.set(Extent {
+            end: known.size,
+            next_offset: Offset::new(known.next_offset),
+            max_timestamp: Timestamp::new(known.max_timestamp),
+        });
+        segment.durable.set(known.size);
+        // Not cut to size yet if the crash came first; maintenance will see to it.
+        segment.stage.set(if size == known.size {
+            Stage::Sealed
+        } else {
+            Stage::Rolled
+        });
+        *segment.index.borrow_mut() = None;
+        Ok(segment)
+    }
+
+    /// Scans a segment from where the checkpoint's knowledge of it ends, and cuts it if it is the last.
+    async fn scan_segment(
+        &mut self,
+        base_offset: Offset,
+        size: u64,
+        known: Option<SegmentFacts>,
+        is_last: bool,
+    ) -> Result<Segment<D>, LogError> {
+        let segment = Segment::new(
+            self.directory,
+            base_offset,
+            self.memory,
+            self.config.index_interval_bytes,
+        );
+        let path = segment.path.clone();
+        let mut extent = segment.extent.get();
+        let mut index = Index::new(base_offset, self.config.index_interval_bytes);
+        if let Some(known) = known.filter(|known| known.size <= size)
+            && let Some(stored) = self.read_index(base_offset, known.size).await?
+        {
+            index = stored;
+            extent = Extent {
+                end: known.size,
+                next_offset: Offset::new(known.next_offset),
+                max_timestamp: Timestamp::new(known.max_timestamp),
+            };
+        } else if known.is_some_and(|known| known.size > size) {
+            let reason = format!(
+                "the file has {size} bytes of {} that were durable",
+                known.map_or(0, |known| known.size)
+            );
+            return Err(self.corrupt(base_offset, size, &reason));
+        }
+        let producers = &mut self.producers;
+        // Batches that the checkpoint knows of are in its producer state already.
+        let noted = known.map_or(base_offset, |known| Offset::new(known.next_offset));
+        let mut max_timestamp = extent.max_timestamp;
+        let mut scanned = extent;
+        if extent.end < size {
+            let file = segment.open(self.disk).await?;
+            let found = scan(&file, extent.end, size, extent.next_offset, |batch, position| {
+                max_timestamp = max_timestamp.max(batch.max_timestamp());
+                index.add(batch.base_offset(), position, max_timestamp);
+                if batch.base_offset() >= noted {
+                    producers.note(batch, batch.base_offset(), batch.max_timestamp());
+                }
+            });
+            let found = found.await.map_err(LogError::io("read", &path))?;
+            self.report.scanned_bytes += found.position - extent.end;
+            scanned = Extent {
+                end: found.position,
+                next_offset: found.next_offset,
+                max_timestamp,
+            };
+            if known.is_some_and(|known| found.position < known.size) {
+                let reason = format!("a batch that was durable does not read back: {:?}", found.end);
+                return Err(self.corrupt(base_offset, found.position, &reason));
+            }
+            match found.end {
+                ScanEnd::EndOfFile | ScanEnd::Reserved => segment.prepared.set(size),
+                ScanEnd::Bad(reason) if is_last => self.cut(&segment, &file, scanned, size, reason).await?,
+                ScanEnd::Bad(reason) => return Err(self.corrupt(base_offset, found.position, &reason)),
+            }
+            if is_last && found.position > extent.end {
+                // If only the process died, what it had not flushed reads back and could yet be lost with the power.
+                file.sync().await.map_err(LogError::io("flush", &path))?;
+            }
+        }
+        segment.extent.set(scanned);
+        segment.durable.set(scanned.end);
+        *segment.index.borrow_mut() = Some(index);
+        segment.stage.set(if is_last { Stage::Active } else { Stage::Rolled });
+        Ok(segment)
+    }
+
+    async fn cut(
+        &mut self,
+        segment: &Segment<D>,
+        file: &D::File,
+        end: Extent,
+        size: u64,
+        reason: String,
+    ) -> Result<(), LogError> {
+        let path = segment.path.clone();
+        // What is cut must not come back as records behind new ones, so this is durable before anything is appended.
+        file.truncate(end.end).await.map_err(LogError::io("truncate", &path))?;
+        let cut = Cut {
+            path,
+            position: end.end,
+            offset: end.next_offset,
+            bytes: size - end.end,
+            reason,
+        };
+        tracing::warn!(path = %cut.path.display(), position = cut.position, offset = %cut.offset, bytes = cut.bytes, reason = cut.reason,
+            "the end of the log was not whole and has been cut; it had never been acknowledged");
+        self.report.cut = Some(cut);
+        Ok(())
+    }
+
+    async fn read_index(&self, base_offset: Offset, size: u64) -> Result<Option<Index>, LogError> {
+        read_index(
+            self.disk,
+            self.directory,
+            base_offset,
+            size,
+            self.config.index_interval_bytes,
+        )
+        .await
+    }
+
+    async fn remove(&self, base_offset: Offset) -> Result<(), LogError> {
+        remove_segment_files(self.disk, self.directory, base_offset).await
+    }
+
+    /// Puts the state together: an active segment at the end, its last partial block in memory. `end` is the end of the
+    /// log if it holds no segment at all.
+    async fn finish(
+        &mut self,
+        mut segments: VecDeque<Rc<Segment<D>>>,
+        start: Offset,
+        end: Offset,
+    ) -> Result<State<D>, LogError> {
+        let interval = self.config.index_interval_bytes;
+        if segments.back().is_none_or(|last| last.stage.get() != Stage::Active) {
+            let next_offset = segments.back().map_or(end, |last| last.extent.get().next_offset);
+            segments.push_back(Rc::new(Segment::new(
+                self.directory,
+                next_offset,
+                self.memory,
+                interval,
+            )));
+        }
+        let active = segments.back().expect("pushed above if there was none");
+        let Extent { end, next_offset, .. } = active.extent.get();
+        if !end.is_multiple_of(BLOCK_SIZE as u64) {
+            let file = active.open(self.disk).await?;
+            let block_start = end / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
+            let read = file.read(block_start, (end - block_start) as usize).await;
+            let block = read.map_err(LogError::io("read", &active.path))?;
+            active.tail.borrow_mut().restart(block_start, &block);
+        }
+        let first = segments.front().map_or(start, |first| first.base_offset);
+        let state = State {
+            start: start.max(first).min(next_offset),
+            durable: DurablePoint {
+                segment: active.base_offset,
+                position: end,
+                offset: next_offset,
+            },
+            segments,
+            leader_epoch: LeaderEpoch::new(0),
+            producers: std::mem::take(&mut self.producers),
+            pending: Pending::default(),
+            fence: None,
+            dirty: true,
+            last_append: Timestamp::NONE,
+        };
+        state.check();
+        Ok(state)
+    }
+
+    fn corrupt(&self, base_offset: Offset, position: u64, reason: &str) -> LogError {
+        let path = segment_path(self.directory, base_offset, "log");
+        LogError::Corrupt {
+            path,
+            position,
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// Removes a segment's files, the log itself last, so that an interrupted removal is begun again.
+pub(super) async fn remove_segment_files<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    base_offset: Offset,
+) -> Result<(), LogError> {
+    for extension in ["index", "timeindex", "log"] {
+        let path = segment_path(directory, base_offset, extension);
+        disk.remove_file(&path).await.map_err(LogError::io("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// The index in a segment's side files as of `size`, or `None` if they are missing or damaged.
+pub(super) async fn read_index<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    base_offset: Offset,
+    size: u64,
+    interval_bytes: u32,
+) -> Result<Option<Index>, LogError> {
+    let mut files = Vec::with_capacity(2);
+    for extension in ["index", "timeindex"] {
+        let path = segment_path(directory, base_offset, extension);
+        match disk.read_file(&path).await {
+            Ok(file) => files.push(file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LogError::io("read", &path)(error)),
+        }
+    }
+    match Index::decode(base_offset, size, interval_bytes, &files[0], &files[1]) {
+        Ok(index) => Ok(Some(index)),
+        Err(damage) => {
+            let path = segment_path(directory, base_offset, "index");
+            tracing::warn!(path = %path.display(), %damage, "the index is rebuilt from the segment");
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Everything off the path of records: rolling by age, sealing, retention, checkpoints, truncation, closing.
+//!
+//! The owner calls [`Log::maintain`] now and then from a background queue. One change of the structure runs at a time; each
+//! is ordered so that a crash between any two steps loses nothing: first what a checkpoint promises is made true, then the
+//! checkpoint is written, then what it no longer needs is removed.
+
+use std::rc::Rc;
+
+use headwater_protocol::id::{Offset, Timestamp};
+
+use super::{DurablePoint, Log, recovery::remove_segment_files};
+use crate::{
+    checkpoint::{self, Checkpoint, Point, SegmentFacts},
+    disk::{BLOCK_SIZE, Disk, SegmentFile},
+    error::LogError,
+    segment::{Segment, Stage, segment_path},
+};
+
+/// Milliseconds without an append after which a partition's tail buffer shrinks to its last block.
+const IDLE_MS: i64 = 10_000;
+
+impl<D: Disk> Log<D> {
+    /// Rolls the active segment if it is old, seals what was rolled, deletes what retention lets go, writes the checkpoint
+    /// if something changed, and frees memory that an idle partition does not need. `now` is the broker's clock.
+    pub async fn maintain(&self, now: Timestamp) -> Result<(), LogError> {
+        let _entered = self.upkeep_gate.enter().await;
+        self.roll_by_age(now);
+        self.seal().await?;
+        let start = self.retained_start(now);
+        self.advance_start(start).await?;
+        self.write_checkpoint().await?;
+        self.free_idle_memory(now);
+        let producers = self.config.producers;
+        self.state
+            .borrow_mut()
+            .producers
+            .expire(now, producers.expiry_ms, producers.count_max);
+        Ok(())
+    }
+
+    /// Makes everything durable and leaves nothing to recover. Nothing may be appended any more.
+    pub async fn close(&self) -> Result<(), LogError> {
+        self.flush().await?;
+        let _entered = self.upkeep_gate.enter().await;
+        self.seal().await?;
+        let active = Rc::clone(self.state.borrow().active());
+        if active.prepared.get() > active.end() {
+            let file = active.open(&self.disk).await?;
+            file.truncate(active.end())
+                .await
+                .map_err(LogError::io("truncate", &active.path))?;
+            active.prepared.set(0);
+        }
+        self.write_checkpoint().await
+    }
+
+    /// Moves the log start offset up to `before`, which is at most the durable offset, and deletes the segments wholly below
+    /// it. Durable when it returns the log start offset in force.
+    pub async fn delete_records(&self, before: Offset) -> Result<Offset, LogError> {
+        let _entered = self.upkeep_gate.enter().await;
+        self.seal().await?;
+        let durable = self.offsets().durable;
+        self.advance_start(before.min(durable)).await?;
+        self.write_checkpoint().await?;
+        Ok(self.offsets().start)
+    }
+
+    /// Drops every batch that ends after `to` (KIP-101: a follower that diverged from its leader). Tickets of dropped appends
+    /// resolve with [`LogError::Truncated`].
+    pub async fn truncate(&self, to: Offset) -> Result<(), LogError> {
+        let _flush = self.flush_gate.enter().await;
+        let _entered = self.upkeep_gate.enter().await;
+        let offsets = self.offsets();
+        if let Some(fence) = self.fence() {
+            return Err(fence);
+        }
+        let to = to.max(offsets.start);
+        if to >= offsets.end {
+            return Ok(());
+        }
+        if to >= offsets.durable {
+            let durable = self.state.borrow().durable;
+            // Between the durable and the log end offset nothing is on disk for certain: all of it goes.
+            return self.cut_back(durable, None, &LogError::Truncated).await;
+        }
+        let segment = Rc::clone(self.state.borrow().segment_of(to));
+        let (position, offset) = self.batch_start(&segment, to).await?;
+        let block_start = position / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
+        let block = if position == block_start {
+            Vec::new()
+        } else {
+            let file = segment.open(&self.disk).await?;
+            let read = file.read(block_start, (position - block_start) as usize).await;
+            read.map_err(LogError::io("read", &segment.path))?
+        };
+        for extension in ["index", "timeindex"] {
+            let path = segment_path(&self.directory, segment.base_offset, extension);
+            self.disk
+                .remove_file(&path)
+                .await
+                .map_err(LogError::io("remove", &path))?;
+        }
+        let end = DurablePoint {
+            segment: segment.base_offset,
+            position,
+            offset,
+        };
+        // The checkpoint must never promise more than the files hold, and the last one may: it is written in any case.
+        // The batch may begin below the log start offset, which then moves back with the end, as in Kafka.
+        {
+            let mut state = self.state.borrow_mut();
+            state.start = state.start.min(offset);
+            state.dirty = true;
+        }
+        self.write_checkpoint_at(end).await?;
+        self.cut_back(end, Some(block), &LogError::Truncated).await
+    }
+
+    fn roll_by_age(&self, now: Timestamp) {
+        let mut state = self.state.borrow_mut();
+        let active = Rc::clone(state.active());
+        if active.end() == 0 || state.fence.is_some() {
+            return;
+        }
+        let retention_ms = self.config.retention_ms.unwrap_or(u64::MAX);
+        let age_ms_max = self.config.segment_age_ms.min(retention_ms).cast_signed();
+        // How old a segment was is forgotten over a restart; its age counts from the first look at it.
+        let began = active.began.get().unwrap_or(now);
+        active.began.set(Some(began));
+        let is_old = now.get().saturating_sub(began.get()) >= age_ms_max;
+        let is_expired = active.extent.get().max_timestamp.get() < now.get().saturating_sub_unsigned(retention_ms);
+        if is_old || is_expired {
+            state.roll(&self.directory, &self.memory, self.config.index_interval_bytes);
+        }
+    }
+
+    /// Cuts rolled segments to their size and writes their indexes.
+    async fn seal(&self) -> Result<(), LogError> {
+        let rolled: Vec<_> = {
+            let state = self.state.borrow();
+            let is_due = |segment: &&Rc<Segment<D>>| segment.stage.get() == Stage::Rolled && segment.is_durable();
+            state.segments.iter().filter(is_due).cloned().collect()
+        };
+        for segment in rolled {
+            let file = segment.open(&self.disk).await?;
+            file.truncate(segment.end())
+                .await
+                .map_err(LogError::io("truncate", &segment.path))?;
+            self.write_index(&segment, segment.end()).await?;
+            segment.stage.set(Stage::Sealed);
+            // Consumers open it again when they need it: ten thousand partitions must not hold ten thousand files.
+            segment.file.borrow_mut().take();
+            self.state.borrow_mut().dirty = true;
+        }
+        Ok(())
+    }
+
+    async fn write_index(&self, segment: &Segment<D>, size: u64) -> Result<(), LogError> {
+        let files = {
+            let index = segment.index.borrow();
+            index.as_ref().map(|index| {
+                [
+                    ("index", index.encode_offsets(size)),
+                    ("timeindex", index.encode_times(size)),
+                ]
+            })
+        };
+        for (extension, content) in files.into_iter().flatten() {
+            let path = segment_path(&self.directory, segment.base_offset, extension);
+            self.disk
+                .replace_file(&path, content)
+                .await
+                .map_err(LogError::io("write", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Where the log should begin by the rules of retention. Whole sealed segments only.
+    fn retained_start(&self, now: Timestamp) -> Offset {
+        let state = self.state.borrow();
+        let mut start = state.start;
+        let mut total: u64 = state.segments.iter().map(|segment| segment.end()).sum();
+        for segment in state
+            .segments
+            .iter()
+            .take_while(|segment| segment.stage.get() == Stage::Sealed)
+        {
+            let extent = segment.extent.get();
+            let oldest = self.config.retention_ms.map(|ms| now.get().saturating_sub_unsigned(ms));
+            let is_expired = oldest.is_some_and(|oldest| extent.max_timestamp.get() < oldest);
+            let is_excess = self
+                .config
+                .retention_bytes
+                .is_some_and(|bytes| total - extent.end >= bytes);
+            if !is_expired && !is_excess {
+                break;
+            }
+            total -= extent.end;
+            start = start.max(extent.next_offset);
+        }
+        start
+    }
+
+    /// Moves the start, makes that durable, then removes the segments wholly below it.
+    async fn advance_start(&self, start: Offset) -> Result<(), LogError> {
+        let removed: Vec<_> = {
+            let mut state = self.state.borrow_mut();
+            if start <= state.start {
+                return Ok(());
+            }
+            state.start = start;
+            state.dirty = true;
+            let is_below = |segment: &Rc<Segment<D>>| {
+                segment.stage.get() == Stage::Sealed && segment.extent.get().next_offset <= start
+            };
+            let count = state.segments.iter().take_while(|segment| is_below(segment)).count();
+            state.check();
+            state.segments.drain(..count).collect()
+        };
+        self.write_checkpoint().await?;
+        for segment in &removed {
+            self.remove_files(segment).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn remove_files(&self, segment: &Segment<D>) -> Result<(), LogError> {
+        remove_segment_files(&self.disk, &self.directory, segment.base_offset).await
+    }
+
+    async fn write_checkpoint(&self) -> Result<(), LogError> {
+        let durable = self.state.borrow().durable;
+        self.write_checkpoint_at(durable).await
+    }
+
+    async fn write_checkpoint_at(&self, end: DurablePoint) -> Result<(), LogError> {
+        if !self.state.borrow().dirty {
+            return Ok(());
+        }
+        let segment = Rc::clone(self.state.borrow().segment_of(end.offset));
+        if segment.base_offset == end.segment && segment.end() > 0 && segment.stage.get() != Stage::Sealed {
+            self.write_index(&segment, end.position).await?;
+        }
+        let (content, path) = {
+            let mut state = self.state.borrow_mut();
+            state.dirty = state.durable.offset < state.end();
+            let content = checkpoint_of(&state, end).encode();
+            (content, self.directory.join(checkpoint::FILE_NAME))
+        };
+        let written = match content {
+            Ok(content) => self.disk.replace_file(&path, content).await,
+            Err(error) => Err(error.into()),
+        };
+        if written.is_err() {
+            self.state.borrow_mut().dirty = true;
+        }
+        written.map_err(LogError::io("write", &path))
+    }
+
+    fn free_idle_memory(&self, now: Timestamp) {
+        self.forget_sealed_indexes();
+        let state = self.state.borrow();
+        let is_idle = now.get().saturating_sub(state.last_append.get()) >= IDLE_MS;
+        let active = state.active();
+        if is_idle && active.is_durable() && !self.flush_gate.closed.get() {
+            let mut tail = active.tail.borrow_mut();
+            if tail.size() > BLOCK_SIZE {
+                tail.shrink(active.end());
+            }
+            active.file.borrow_mut().take();
+        }
+    }
+}
+
+fn checkpoint_of<D: Disk>(state: &super::State<D>, end: DurablePoint) -> Checkpoint {
+    let up_to_end = state
+        .segments
+        .iter()
+        .take_while(|segment| segment.base_offset <= end.segment);
+    let facts = up_to_end.map(|segment| {
+        let extent = segment.extent.get();
+        let (size, next_offset) = if segment.base_offset == end.segment {
+            (end.position, end.offset)
+        } else {
+            (extent.end, extent.next_offset)
+        };
+        SegmentFacts {
+            base_offset: segment.base_offset.get(),
+            size,
+            next_offset: next_offset.get(),
+            max_timestamp: extent.max_timestamp.get(),
+        }
+    });
+    Checkpoint {
+        log_start_offset: state.start.get(),
+        recovery: Point {
+            segment: end.segment.get(),
+            position: end.position,
+            offset: end.offset.get(),
+        },
+        segments: facts.collect(),
+        producers: state.producers.snapshot(end.offset),
+    }
+}

@@ -1,0 +1,128 @@
+//! One segment of a log: a file of whole record batches, its indexes, and the part of it that is in memory.
+//!
+//! Owned by its log and shared (`Rc`) with fetches under way, which keep the file open after retention has removed it.
+//! Positions: `durable <= end <= prepared`, where `prepared` is how far space was reserved. Only the last segment grows.
+
+use std::{
+    cell::{Cell, RefCell},
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use headwater_protocol::id::{Offset, Timestamp};
+
+use crate::{
+    disk::Disk,
+    error::LogError,
+    index::Index,
+    tail::{Tail, TailMemory, TailSlice},
+};
+
+/// Path of a segment's file of one kind: 20 digits of base offset, then the extension.
+pub(crate) fn segment_path(directory: &Path, base_offset: Offset, extension: &str) -> PathBuf {
+    directory.join(format!("{:020}.{extension}", base_offset.get()))
+}
+
+/// The base offset in a segment file's name.
+pub(crate) fn base_offset_of(name: &str, extension: &str) -> Option<Offset> {
+    let digits = name.strip_suffix(extension)?.strip_suffix('.')?;
+    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let offset = digits.parse::<i64>().ok()?;
+    Offset::try_from(offset).ok()
+}
+
+/// How far a segment reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Size in bytes.
+    pub(crate) end: u64,
+    /// Offset after the last record.
+    pub(crate) next_offset: Offset,
+    /// Largest timestamp of its records, -1 if it has none.
+    pub(crate) max_timestamp: Timestamp,
+}
+
+/// Where a segment is on its way from memory to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// The last segment: takes appends.
+    Active,
+    /// Rolled: no more appends, perhaps not yet durable.
+    Rolled,
+    /// Durable, cut to size, its indexes on disk.
+    Sealed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Segment<D: Disk> {
+    pub(crate) base_offset: Offset,
+    pub(crate) path: PathBuf,
+    pub(crate) file: RefCell<Option<D::File>>,
+    pub(crate) extent: Cell<Extent>,
+    pub(crate) durable: Cell<u64>,
+    pub(crate) prepared: Cell<u64>,
+    pub(crate) stage: Cell<Stage>,
+    /// Broker time of the first append, for rolling by age.
+    pub(crate) began: Cell<Option<Timestamp>>,
+    /// `None`: in the side files.
+    pub(crate) index: RefCell<Option<Index>>,
+    pub(crate) tail: RefCell<Tail>,
+}
+
+impl<D: Disk> Segment<D> {
+    /// A new, empty segment; its file is made by the first flush.
+    pub(crate) fn new(
+        directory: &Path,
+        base_offset: Offset,
+        memory: &Rc<TailMemory>,
+        interval_bytes: u32,
+    ) -> Segment<D> {
+        let extent = Extent {
+            end: 0,
+            next_offset: base_offset,
+            max_timestamp: Timestamp::NONE,
+        };
+        let index = Some(Index::new(base_offset, interval_bytes));
+        Segment {
+            base_offset,
+            path: segment_path(directory, base_offset, "log"),
+            file: RefCell::new(None),
+            extent: Cell::new(extent),
+            durable: Cell::new(0),
+            prepared: Cell::new(0),
+            stage: Cell::new(Stage::Active),
+            began: Cell::new(None),
+            index: RefCell::new(index),
+            tail: RefCell::new(Tail::new(Rc::clone(memory))),
+        }
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.extent.get().end
+    }
+
+    /// Whether nothing is left to write or flush.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable.get() == self.end()
+    }
+
+    /// The open file, opened now if need be.
+    pub(crate) async fn open(&self, disk: &D) -> Result<D::File, LogError> {
+        if let Some(file) = self.file.borrow().as_ref() {
+            return Ok(file.clone());
+        }
+        let file = disk
+            .open(&self.path, false)
+            .await
+            .map_err(LogError::io("open", &self.path))?;
+        self.file.borrow_mut().get_or_insert(file.clone());
+        Ok(file)
+    }
+
+    /// Bytes at `position` from memory, up to `end`.
+    pub(crate) fn tail_slice(&self, position: u64, end: u64) -> Option<TailSlice> {
+        self.tail.borrow().slice(position, end)
+    }
+}

@@ -1,0 +1,297 @@
+//! The tail buffer: the newest bytes of a segment, in aligned chunks that serve the disk and the consumers alike.
+//!
+//! A [`Tail`] belongs to one segment; the chunks of all segments of a core share one [`TailMemory`], which is the core's
+//! budget. A chunk that is full and durable is only a cache: the oldest of those give way when the budget is spent. What is
+//! not yet durable is never given up, so the budget may be overshot by what is on its way to disk; [`TailMemory::room`]
+//! is how the server stops reading sockets until it is not.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    ops::{Deref, Range},
+    rc::{Rc, Weak},
+};
+
+use crate::{
+    disk::{BLOCK_SIZE, BlockBuffer, BlockSlice},
+    signal::Signal,
+};
+
+/// Size in bytes of a chunk of a busy partition. Idle partitions hold one block; in between, chunks double.
+pub(crate) const CHUNK_SIZE_MAX: usize = 512 * 1024;
+
+/// Buffers of [`CHUNK_SIZE_MAX`] kept for reuse: their pages are mapped already, which is worth a tenth of the CPU of
+/// the write path.
+const FREE_BUFFERS_MAX: usize = 32;
+
+/// A core's budget for tail buffers, in bytes.
+#[derive(Debug)]
+pub struct TailMemory {
+    limit: usize,
+    used: Cell<usize>,
+    free: RefCell<Vec<BlockBuffer>>,
+    evictable: RefCell<VecDeque<Weak<Chunk>>>,
+    freed: Signal,
+}
+
+impl TailMemory {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Rc<TailMemory> {
+        Rc::new(TailMemory {
+            limit,
+            used: Cell::new(0),
+            free: RefCell::default(),
+            evictable: RefCell::default(),
+            freed: Signal::default(),
+        })
+    }
+
+    /// The budget in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Bytes that chunks hold now.
+    pub fn used(&self) -> usize {
+        self.used.get()
+    }
+
+    /// Whether what is not yet durable has spent the budget.
+    pub fn is_spent(&self) -> bool {
+        self.used.get() > self.limit && self.evict(0)
+    }
+
+    /// Resolves once the budget is not spent.
+    pub async fn room(&self) {
+        loop {
+            let freed = self.freed.wait();
+            if !self.is_spent() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Gives up the oldest durable chunks until `wanted` more bytes fit; returns whether they still do not.
+    fn evict(&self, wanted: usize) -> bool {
+        while self.used.get() + wanted > self.limit {
+            let Some(oldest) = self.evictable.borrow_mut().pop_front() else {
+                return true;
+            };
+            if let Some(chunk) = oldest.upgrade() {
+                chunk.release();
+            }
+        }
+        false
+    }
+
+    fn allocate(&self, capacity: usize) -> BlockBuffer {
+        self.evict(capacity);
+        self.used.set(self.used.get() + capacity);
+        let recycled = if capacity == CHUNK_SIZE_MAX {
+            self.free.borrow_mut().pop()
+        } else {
+            None
+        };
+        recycled.unwrap_or_else(|| BlockBuffer::new(capacity))
+    }
+
+    fn give_back(&self, buffer: Rc<BlockBuffer>) {
+        let capacity = buffer.capacity();
+        self.used.set(self.used.get() - capacity);
+        let mut free = self.free.borrow_mut();
+        if capacity == CHUNK_SIZE_MAX && free.len() < FREE_BUFFERS_MAX {
+            // A consumer or a write that still holds the buffer frees it when it is done.
+            if let Ok(mut buffer) = Rc::try_unwrap(buffer) {
+                buffer.reset();
+                free.push(buffer);
+            }
+        }
+        self.freed.notify();
+    }
+
+    /// What became durable may now be evicted, so those who wait for room should look again.
+    fn became_evictable(&self, chunk: &Rc<Chunk>) {
+        self.evictable.borrow_mut().push_back(Rc::downgrade(chunk));
+        if self.used.get() > self.limit {
+            self.freed.notify();
+        }
+    }
+}
+
+/// A stretch of a segment in memory. Its buffer is gone once it was evicted.
+#[derive(Debug)]
+struct Chunk {
+    memory: Rc<TailMemory>,
+    position: u64,
+    capacity: usize,
+    buffer: RefCell<Option<Rc<BlockBuffer>>>,
+    evictable: Cell<bool>,
+}
+
+impl Chunk {
+    fn end(&self) -> u64 {
+        self.position + self.capacity as u64
+    }
+
+    fn buffer(&self) -> Option<Rc<BlockBuffer>> {
+        self.buffer.borrow().clone()
+    }
+
+    fn release(&self) {
+        if let Some(buffer) = self.buffer.borrow_mut().take() {
+            self.memory.give_back(buffer);
+        }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Bytes of a tail buffer, held for as long as they are being sent.
+#[derive(Debug, Clone)]
+pub struct TailSlice {
+    buffer: Rc<BlockBuffer>,
+    range: Range<usize>,
+}
+
+impl Deref for TailSlice {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer.bytes()[self.range.clone()]
+    }
+}
+
+/// The newest bytes of one segment.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    memory: Rc<TailMemory>,
+    chunks: VecDeque<Rc<Chunk>>,
+}
+
+impl Tail {
+    pub(crate) fn new(memory: Rc<TailMemory>) -> Tail {
+        Tail {
+            memory,
+            chunks: VecDeque::new(),
+        }
+    }
+
+    /// Appends a batch's header and records at file position `end`, the end of what was appended before.
+    pub(crate) fn append(&mut self, mut end: u64, header: &[u8], records: &[u8]) {
+        let mut wanted = header.len() + records.len();
+        for mut bytes in [header, records] {
+            while !bytes.is_empty() {
+                let last = self.chunks.back().filter(|chunk| chunk.end() > end);
+                let buffer = last
+                    .and_then(|chunk| chunk.buffer())
+                    .unwrap_or_else(|| self.add_chunk(end, wanted));
+                let count = buffer.append(bytes);
+                end += count as u64;
+                wanted -= count;
+                bytes = &bytes[count..];
+            }
+        }
+    }
+
+    fn add_chunk(&mut self, position: u64, wanted: usize) -> Rc<BlockBuffer> {
+        assert!(
+            position.is_multiple_of(BLOCK_SIZE as u64),
+            "a chunk begins at a block, not at {position}"
+        );
+        while self.chunks.front().is_some_and(|chunk| chunk.buffer.borrow().is_none()) {
+            self.chunks.pop_front();
+        }
+        let grown = self.chunks.back().map_or(BLOCK_SIZE, |last| last.capacity * 2);
+        let capacity = grown.max(wanted.next_multiple_of(BLOCK_SIZE)).min(CHUNK_SIZE_MAX);
+        self.push_chunk(position, capacity)
+    }
+
+    fn push_chunk(&mut self, position: u64, capacity: usize) -> Rc<BlockBuffer> {
+        let buffer = Rc::new(self.memory.allocate(capacity));
+        self.chunks.push_back(Rc::new(Chunk {
+            memory: Rc::clone(&self.memory),
+            position,
+            capacity,
+            buffer: RefCell::new(Some(Rc::clone(&buffer))),
+            evictable: Cell::new(false),
+        }));
+        buffer
+    }
+
+    /// Starts over with the last partial block of the file, which later appends go on filling. `block` begins at the
+    /// block boundary below the end of the file, and is empty when the file ends at one.
+    pub(crate) fn restart(&mut self, position: u64, block: &[u8]) {
+        self.chunks.clear();
+        if !block.is_empty() {
+            self.push_chunk(position, BLOCK_SIZE).append(block);
+        }
+    }
+
+    /// Frees all but the last partial block; for a partition that has fallen idle with everything durable.
+    pub(crate) fn shrink(&mut self, end: u64) {
+        let start = end / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
+        let block = self.slice(start, end).map(|slice| slice.to_vec());
+        if start == end {
+            self.chunks.clear();
+        } else if let Some(block) = block {
+            self.restart(start, &block);
+        }
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn size(&self) -> usize {
+        self.chunks
+            .iter()
+            .filter(|chunk| chunk.buffer.borrow().is_some())
+            .map(|chunk| chunk.capacity)
+            .sum()
+    }
+
+    /// End of the chunk that holds `position`, which is not yet durable.
+    pub(crate) fn chunk_end(&self, position: u64) -> Option<u64> {
+        self.find(position).map(|chunk| chunk.end())
+    }
+
+    /// The blocks to write for `[from, to)`, within one chunk.
+    pub(crate) fn blocks(&self, from: u64, to: u64) -> BlockSlice {
+        let chunk = self.find(from).expect("what is not durable stays in memory");
+        let buffer = chunk.buffer().expect("what is not durable is never evicted");
+        buffer.blocks((from - chunk.position) as usize, (to - chunk.position) as usize)
+    }
+
+    /// The bytes from `position` on, up to `end` or the end of the chunk; `None` if they are not in memory.
+    pub(crate) fn slice(&self, position: u64, end: u64) -> Option<TailSlice> {
+        let chunk = self.find(position)?;
+        let buffer = chunk.buffer()?;
+        let start = (position - chunk.position) as usize;
+        let end = buffer.filled().min((end.saturating_sub(chunk.position)) as usize);
+        (start < end).then_some(TailSlice {
+            buffer,
+            range: start..end,
+        })
+    }
+
+    /// Everything below `position` is durable: chunks wholly below are a cache from now on. `sealed`: the segment is
+    /// wholly durable, so that its last chunk counts although it is not full.
+    pub(crate) fn made_durable(&self, position: u64, sealed: bool) {
+        let listed = self.chunks.partition_point(|chunk| chunk.evictable.get());
+        for chunk in self.chunks.iter().skip(listed) {
+            if chunk.end() > position && !sealed {
+                break;
+            }
+            chunk.evictable.set(true);
+            self.memory.became_evictable(chunk);
+        }
+    }
+
+    fn find(&self, position: u64) -> Option<&Rc<Chunk>> {
+        let after = self.chunks.partition_point(|chunk| chunk.position <= position);
+        let chunk = self.chunks.get(after.checked_sub(1)?)?;
+        (position < chunk.end()).then_some(chunk)
+    }
+}

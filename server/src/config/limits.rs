@@ -1,0 +1,207 @@
+//! The checks of values: each against its range, then the limits against each other.
+//!
+//! A rule states which key must change, and names the other key with its value and source, so that the message is
+//! enough to mend the configuration.
+
+use headwater_engine::disk::BLOCK_SIZE;
+
+use super::{ByteSize, Config, Knob, Problem, Sources, Value};
+
+/// A produce or fetch frame carries a header and a head besides its records; heads are far smaller than this.
+const FRAME_OVERHEAD_BYTES: u64 = 4096;
+
+/// A core's budgets hold at least this many of the largest frames, or one client could take all of it.
+const FRAMES_PER_CORE_MIN: u64 = 4;
+
+/// A tail buffer that holds fewer of the largest batches or uncovered writes than this would stall on every flush.
+const WRITES_PER_TAIL_MIN: u64 = 4;
+
+impl Config {
+    /// Everything that is wrong with the values.
+    pub(super) fn problems(&self, sources: &Sources) -> Vec<Problem> {
+        let mut rules = Rules {
+            config: self,
+            sources,
+            problems: Vec::new(),
+        };
+        rules.ranges();
+        // Rules on values out of range would only repeat what was said.
+        if rules.problems.is_empty() {
+            rules.addresses_and_cores();
+            rules.frames_and_memory();
+            rules.disk();
+            rules.topics();
+        }
+        rules.problems
+    }
+}
+
+struct Rules<'a> {
+    config: &'a Config,
+    sources: &'a Sources,
+    problems: Vec<Problem>,
+}
+
+impl Rules<'_> {
+    fn ranges(&mut self) {
+        for knob in Config::KNOBS {
+            if let Some(value) = knob.out_of_range(self.config) {
+                let name = knob.name();
+                let place = self.sources.of(&name);
+                self.problems.push(Problem::OutOfRange {
+                    name,
+                    value,
+                    place,
+                    allowed: knob.allowed(self.config),
+                });
+            }
+        }
+    }
+
+    fn addresses_and_cores(&mut self) {
+        let Config { broker, cores, .. } = self.config;
+        if !cores.set.is_empty() && cores.count > 0 && usize::from(cores.count) != cores.set.len() {
+            let rule = format!(
+                "{} lists {} CPUs; give only one of the two",
+                self.named("cores.set"),
+                cores.set.len()
+            );
+            self.conflict("cores.count", rule);
+        }
+        // With `count` 0 the number of cores is not known here; the listener finds out.
+        let count = cores.set.len().max(usize::from(cores.count)).max(1) as u64;
+        let first = u64::from(broker.core_port_base);
+        let ports = first..=first + count - 1;
+        if first > 0 && *ports.end() > u64::from(u16::MAX) {
+            let rule = format!(
+                "{count} cores need as many ports; allowed is up to {}",
+                u64::from(u16::MAX) - count + 1
+            );
+            self.conflict("broker.core_port_base", rule);
+        } else if first > 0 && ports.contains(&u64::from(broker.listen.port())) {
+            let rule = format!(
+                "the cores' ports {first} to {} must not hold the shared port of {}",
+                ports.end(),
+                self.named("broker.listen")
+            );
+            self.conflict("broker.core_port_base", rule);
+        }
+    }
+
+    fn frames_and_memory(&mut self) {
+        let Config {
+            cores,
+            log,
+            flush,
+            limits,
+            ..
+        } = self.config;
+        let batch = log.batch_size_bytes_max.bytes();
+        let frame = limits.frame_size_bytes_max.bytes();
+        self.at_least(
+            "limits.frame_size_bytes_max",
+            frame,
+            batch + FRAME_OVERHEAD_BYTES,
+            "log.batch_size_bytes_max",
+        );
+        let in_flight = limits.requests_in_flight_bytes_max.bytes();
+        self.at_least(
+            "limits.requests_in_flight_bytes_max",
+            in_flight,
+            frame,
+            "limits.frame_size_bytes_max",
+        );
+        self.at_least(
+            "limits.fetch_size_bytes_max",
+            limits.fetch_size_bytes_max.bytes(),
+            batch,
+            "log.batch_size_bytes_max",
+        );
+        for (name, budget) in [
+            ("cores.connection_bytes_max", cores.connection_bytes_max),
+            ("cores.in_flight_bytes_max", cores.in_flight_bytes_max),
+        ] {
+            self.at_least(
+                name,
+                budget.bytes(),
+                frame * FRAMES_PER_CORE_MIN,
+                "limits.frame_size_bytes_max",
+            );
+        }
+        let tail = cores.tail_buffer_bytes_max.bytes();
+        for (name, size) in [
+            ("log.batch_size_bytes_max", batch),
+            ("flush.uncovered_bytes_max", flush.uncovered_bytes_max.bytes()),
+        ] {
+            self.at_least("cores.tail_buffer_bytes_max", tail, size * WRITES_PER_TAIL_MIN, name);
+        }
+    }
+
+    fn disk(&mut self) {
+        let log = &self.config.log;
+        let batch = log.batch_size_bytes_max.bytes();
+        self.at_least(
+            "log.segment_size_bytes",
+            log.segment_size_bytes.bytes(),
+            batch,
+            "log.batch_size_bytes_max",
+        );
+        // Space is reserved in whole blocks of the disk.
+        let block = BLOCK_SIZE as u64;
+        if !log.prepare_step_bytes_max.bytes().is_multiple_of(block) {
+            self.conflict(
+                "log.prepare_step_bytes_max",
+                format!("allowed are multiples of {}", ByteSize::new(block)),
+            );
+        }
+    }
+
+    fn topics(&mut self) {
+        let Config { limits, topics, .. } = self.config;
+        let per_topic = u64::from(limits.partitions_per_topic_max);
+        self.at_least(
+            "limits.partitions_per_topic_max",
+            per_topic,
+            u64::from(topics.partitions),
+            "topics.partitions",
+        );
+        self.at_least(
+            "limits.partitions_max",
+            u64::from(limits.partitions_max),
+            per_topic,
+            "limits.partitions_per_topic_max",
+        );
+    }
+
+    /// `name` must be at least `min`, which follows from the value of `other`.
+    fn at_least(&mut self, name: &str, value: u64, min: u64, other: &str) {
+        if value < min {
+            let min = self.value(name).show_magnitude(min);
+            let rule = format!("{} needs at least {min}", self.named(other));
+            self.conflict(name, rule);
+        }
+    }
+
+    fn conflict(&mut self, name: &str, rule: String) {
+        let value = self.value(name).show();
+        self.problems.push(Problem::Conflict {
+            name: name.to_owned(),
+            value,
+            place: self.sources.of(name),
+            rule,
+        });
+    }
+
+    /// `name = value (from source)`, for the other key of a rule.
+    fn named(&self, name: &str) -> String {
+        format!("{name} = {} (from {})", self.value(name).show(), self.sources.of(name))
+    }
+
+    fn value(&self, name: &str) -> &dyn Value {
+        Config::KNOBS
+            .iter()
+            .find(|knob| knob.name() == name)
+            .map(|knob: &Knob| knob.value(self.config))
+            .expect("rules name keys that exist: a test breaks each rule")
+    }
+}

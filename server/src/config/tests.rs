@@ -1,0 +1,420 @@
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+use tempfile::NamedTempFile;
+
+use super::*;
+
+const TUNING: &str = include_str!("../../../tuning.md");
+
+/// For each key a value that is not its default; together they are valid.
+const OTHER_VALUES: &[(&str, &str)] = &[
+    ("broker.id", "7"),
+    ("broker.cluster_id", "test-cluster"),
+    ("broker.listen", "[::1]:0"),
+    ("broker.advertised_host", "log.example.com"),
+    ("broker.core_port_base", "9300"),
+    ("cores.count", "3"),
+    ("cores.set", "0,2-3"),
+    ("cores.pin", "false"),
+    ("cores.spin_before_park_us", "1ms"),
+    ("cores.tail_buffer_bytes_max", "1GiB"),
+    ("cores.connection_bytes_max", "67108865"),
+    ("cores.in_flight_bytes_max", "1.5GiB"),
+    ("log.directory", "/srv/\"quoted\" \\ data"),
+    ("log.segment_size_bytes", "512MiB"),
+    ("log.segment_age_ms", "1h 30m"),
+    ("log.retention_ms", "unlimited"),
+    ("log.retention_bytes", "1TiB"),
+    ("log.retention_check_interval_ms", "1500ms"),
+    ("log.index_interval_bytes", "64KiB"),
+    ("log.batch_size_bytes_max", "1MiB"),
+    ("log.checkpoint_interval_ms", "1m"),
+    ("log.prepare_step_bytes_max", "1MiB"),
+    ("log.timestamp_ahead_ms_max", "0"),
+    ("flush.delay_us", "250"),
+    ("flush.writes_in_flight_max", "16"),
+    ("flush.uncovered_bytes_max", "2MiB"),
+    ("flush.single_write_bytes_max", "0"),
+    ("producers.expiry_ms", "2d"),
+    ("producers.count_max", "7"),
+    ("limits.connections_max", "100"),
+    ("limits.connection_idle_ms", "5s"),
+    ("limits.frame_size_bytes_max", "2MiB"),
+    ("limits.requests_in_flight_max", "64"),
+    ("limits.requests_in_flight_bytes_max", "4MiB"),
+    ("limits.topics_max", "10"),
+    ("limits.partitions_per_topic_max", "20"),
+    ("limits.partitions_max", "200"),
+    ("limits.fetch_wait_ms_max", "0"),
+    ("limits.fetch_size_bytes_max", "8MiB"),
+    ("limits.shutdown_grace_ms", "10m"),
+    ("topics.partitions", "12"),
+    ("logging.format", "json"),
+    ("logging.filter", "headwater_server=debug,info"),
+];
+
+/// Keys with only one valid value.
+const FIXED: &[&str] = &["topics.replication_factor"];
+
+fn flags(values: &[(&str, &str)]) -> Layers {
+    let flags = values
+        .iter()
+        .map(|(name, value)| ("--set".to_owned(), (*name).to_owned(), (*value).to_owned()));
+    Layers {
+        flags: flags.collect(),
+        ..Layers::default()
+    }
+}
+
+fn variables(values: &[(&str, &str)]) -> Layers {
+    let environment = values
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Layers {
+        environment: environment.collect(),
+        ..Layers::default()
+    }
+}
+
+fn file(text: &str) -> (Layers, NamedTempFile) {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    (
+        Layers {
+            file: Some(file.path().to_owned()),
+            ..Layers::default()
+        },
+        file,
+    )
+}
+
+fn error(layers: &Layers) -> String {
+    layers.load().expect_err("the configuration is wrong").to_string()
+}
+
+#[test]
+fn defaults_are_valid() {
+    Config::default().validate().unwrap();
+    assert_eq!(Layers::default().load().unwrap().config, Config::default());
+}
+
+#[test]
+fn flags_beat_the_environment_which_beats_the_file_which_beats_defaults() {
+    let (mut layers, _file) = file("[broker]\nid = 1\n[limits]\ntopics_max = 2\nconnections_max = 3\n");
+    layers.environment = variables(&[("HEADWATER_BROKER_ID", "4"), ("HEADWATER_LIMITS_TOPICS_MAX", "5")]).environment;
+    layers.flags = flags(&[("broker.id", "6")]).flags;
+    let Effective { config, sources } = layers.load().unwrap();
+    assert_eq!(
+        (
+            config.broker.id.get(),
+            config.limits.topics_max,
+            config.limits.connections_max
+        ),
+        (6, 5, 3)
+    );
+    assert_eq!(sources.of("broker.id"), Source::Flag("--set".to_owned()));
+    assert_eq!(
+        sources.of("limits.topics_max"),
+        Source::Environment("HEADWATER_LIMITS_TOPICS_MAX".to_owned())
+    );
+    assert!(matches!(
+        sources.of("limits.connections_max"),
+        Source::File { line: 5, .. }
+    ));
+    assert_eq!(sources.of("limits.partitions_max"), Source::Default);
+}
+
+#[test]
+fn every_key_is_set_alike_by_file_environment_and_flag() {
+    let named: BTreeSet<String> = OTHER_VALUES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let keys: BTreeSet<String> = Config::KNOBS.iter().map(Knob::name).collect();
+    let fixed: BTreeSet<String> = FIXED.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(
+        &keys - &fixed,
+        named,
+        "the table of other values lists every key that can change"
+    );
+
+    let by_flag = flags(OTHER_VALUES).load().unwrap().config;
+    let text = OTHER_VALUES
+        .iter()
+        .map(|(name, value)| format!("{name} = {}\n", toml::Value::from(*value)));
+    let by_file = file(&text.collect::<String>()).0;
+    // The temporary file is gone, which must be an error and not the defaults.
+    assert!(error(&by_file).contains("cannot read the configuration file"));
+    let text = OTHER_VALUES
+        .iter()
+        .map(|(name, value)| format!("{name} = {}\n", toml::Value::from(*value)));
+    let (by_file, _file) = file(&text.collect::<String>());
+    assert_eq!(by_file.load().unwrap().config, by_flag);
+    let environment = OTHER_VALUES
+        .iter()
+        .map(|(name, value)| (format!("HEADWATER_{}", name.replace('.', "_")).to_uppercase(), *value));
+    let environment: Vec<_> = environment.collect();
+    let environment: Vec<_> = environment
+        .iter()
+        .map(|(name, value)| (name.as_str(), *value))
+        .collect();
+    assert_eq!(variables(&environment).load().unwrap().config, by_flag);
+
+    for knob in Config::KNOBS.iter().filter(|knob| named.contains(&knob.name())) {
+        assert_ne!(
+            knob.value(&by_flag).show(),
+            knob.value(&Config::default()).show(),
+            "{knob:?}"
+        );
+    }
+}
+
+#[test]
+fn the_printed_configuration_reads_back_to_the_same() {
+    for layers in [Layers::default(), flags(OTHER_VALUES)] {
+        let effective = layers.load().unwrap();
+        let text = effective.to_toml();
+        let (layers, _file) = file(&text);
+        let again = layers.load().unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(again.config, effective.config);
+        for knob in Config::KNOBS {
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(&format!("{} = ", knob.key)))
+                .unwrap();
+            let is_default = effective.sources.of(&knob.name()) == Source::Default;
+            assert_eq!(line.ends_with("# from --set"), !is_default, "{line}");
+            assert!(knob.doc.split(' ').all(|word| text.contains(word)), "{knob:?}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place_and_the_nearest_valid_one() {
+    let (layers, file) = file("\n[log]\nsegment_size = 1\n[brokr]\nid = 1\n");
+    let message = error(&layers);
+    let path = file.path().display();
+    assert!(
+        message.contains(&format!("log.segment_size (from {path}:3): there is no such key")),
+        "{message}"
+    );
+    assert!(message.contains("did you mean log.segment_size_bytes?"), "{message}");
+    assert!(
+        message.contains(&format!("brokr (from {path}:4)")) && message.contains("[broker]?"),
+        "{message}"
+    );
+
+    let message = error(&flags(&[("limit.topics_max", "1"), ("topics_max", "1")]));
+    assert_eq!(
+        message.matches("did you mean limits.topics_max?").count(),
+        2,
+        "{message}"
+    );
+    let message = error(&variables(&[("HEADWATER_LOG_RETENTION", "1")]));
+    assert!(
+        message.contains("did you mean HEADWATER_LOG_RETENTION_MS?"),
+        "{message}"
+    );
+}
+
+#[test]
+fn variables_of_others_are_left_alone() {
+    let others = variables(&[
+        ("HEADWATER_BROKER_SERVICE_HOST", "10.0.0.1"),
+        ("HEADWATER_BROKER_PORT", "tcp://10.0.0.1:9292"),
+        ("HEADWATER_BROKER_PORT_9292_TCP_ADDR", "10.0.0.1"),
+        ("HEADWATER_TEST_KILLS", "100"),
+        ("PATH", "/bin"),
+    ]);
+    assert_eq!(others.load().unwrap().config, Config::default());
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_named_with_the_line() {
+    let (layers, file) = file("[log]\ndirectory = \n");
+    let message = error(&layers);
+    assert!(
+        message.starts_with(&format!("{}:2: not valid TOML", file.path().display())),
+        "{message}"
+    );
+}
+
+#[test]
+fn values_outside_their_range_are_refused_with_the_range() {
+    for knob in Config::KNOBS {
+        let Some(range) = &knob.range else { continue };
+        let value = knob.value(&Config::default()).show_magnitude(0);
+        assert!(!value.is_empty());
+        for outside in [range.start().checked_sub(1), range.end().checked_add(1)]
+            .into_iter()
+            .flatten()
+        {
+            let text = knob.value(&Config::default()).show_magnitude(outside);
+            let message = error(&flags(&[(&knob.name(), &text)]));
+            // A number may be beyond its type already.
+            let allowed = knob.allowed(&Config::default());
+            let refused = message.contains(&format!("{} = {text} (from --set): allowed is {allowed}", knob.name()))
+                || message.contains(&format!(
+                    "{} = {text:?} (from --set): expected a whole number",
+                    knob.name()
+                ));
+            assert!(refused, "{knob:?} takes {text}: {message}");
+        }
+    }
+}
+
+#[test]
+fn text_that_is_no_value_is_refused_with_what_was_expected() {
+    for (name, value, expected) in [
+        ("broker.id", "-1", "a whole number"),
+        ("broker.cluster_id", "a b", "\"auto\" or 1 to 64 letters"),
+        ("broker.listen", "localhost", "an IP address and a port"),
+        (
+            "broker.advertised_host",
+            "host:9292",
+            "a host name or an IP address, without a port",
+        ),
+        ("broker.advertised_host", "0.0.0.0", "a host name or an IP address"),
+        ("cores.set", "3-1", "CPU numbers"),
+        ("cores.set", "0-999999", "CPU numbers"),
+        ("cores.pin", "yes", "true or false"),
+        ("log.directory", "", "the path of a directory"),
+        ("log.segment_size_bytes", "64Mib/s", "a size, such as 64MiB"),
+        ("log.segment_size_bytes", "-5", "a size, such as 64MiB"),
+        (
+            "log.segment_size_bytes",
+            "99999999999999999999",
+            "a size, such as 64MiB",
+        ),
+        ("log.retention_ms", "soon", "\"unlimited\" or a time, such as 10ms"),
+        ("log.retention_ms", "10us", "not a whole number"),
+        ("logging.format", "xml", "\"text\" or \"json\""),
+        ("logging.filter", "a=b=c", "directives"),
+    ] {
+        let message = error(&flags(&[(name, value)]));
+        let start = format!("{name} = {value:?} (from --set): expected ");
+        assert!(message.starts_with(&start) && message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn sizes_and_times_take_units_and_plain_numbers() {
+    let (layers, _file) = file(
+        "[log]\nsegment_size_bytes = 8_388_608\nretention_ms = -1\nretention_bytes = 0x10_0000\nsegment_age_ms = 60000\n\
+         [cores]\nset = [1, 0]\ntail_buffer_bytes_max = \"100MB\"\n",
+    );
+    let config = layers.load().unwrap().config;
+    assert_eq!(config.log.segment_size_bytes.bytes(), 8 << 20);
+    assert_eq!(config.log.retention_ms, None);
+    assert_eq!(config.log.retention_bytes, Some(ByteSize::new(1 << 20)));
+    assert_eq!(config.log.segment_age_ms.duration(), std::time::Duration::from_mins(1));
+    assert_eq!(config.cores.set.iter().collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(config.cores.tail_buffer_bytes_max.bytes(), 100_000_000);
+}
+
+#[test]
+fn limits_are_checked_against_each_other() {
+    let broken: &[(&[(&str, &str)], &str)] = &[
+        (
+            &[("cores.count", "1"), ("cores.set", "0,1")],
+            "cores.count = 1 (from --set): cores.set = 0,1 (from --set)",
+        ),
+        (
+            &[("broker.core_port_base", "65535"), ("cores.count", "2")],
+            "allowed is up to 65534",
+        ),
+        (
+            &[("broker.core_port_base", "9291"), ("cores.count", "2")],
+            "must not hold the shared port",
+        ),
+        (
+            &[("limits.frame_size_bytes_max", "4MiB")],
+            "log.batch_size_bytes_max = 4MiB (from default) needs at least",
+        ),
+        (
+            &[("limits.requests_in_flight_bytes_max", "4MiB")],
+            "limits.frame_size_bytes_max = 8MiB (from default)",
+        ),
+        (
+            &[("limits.fetch_size_bytes_max", "3MiB")],
+            "log.batch_size_bytes_max = 4MiB (from default)",
+        ),
+        (&[("cores.connection_bytes_max", "31MiB")], "needs at least 32MiB"),
+        (&[("cores.in_flight_bytes_max", "31MiB")], "needs at least 32MiB"),
+        (
+            &[("cores.tail_buffer_bytes_max", "15MiB")],
+            "log.batch_size_bytes_max = 4MiB (from default) needs at least 16MiB",
+        ),
+        (
+            &[("flush.uncovered_bytes_max", "32MiB")],
+            "(from default): flush.uncovered_bytes_max = 32MiB (from --set)",
+        ),
+        (
+            &[("log.segment_size_bytes", "1MiB")],
+            "log.batch_size_bytes_max = 4MiB (from default) needs at least 4MiB",
+        ),
+        (&[("log.prepare_step_bytes_max", "100001")], "allowed are multiples of 4KiB"),
+        (
+            &[("topics.partitions", "1001")],
+            "topics.partitions = 1001 (from --set) needs at least 1001",
+        ),
+        (
+            &[("limits.partitions_max", "999")],
+            "limits.partitions_per_topic_max = 1000 (from default)",
+        ),
+    ];
+    for (values, expected) in broken {
+        let message = error(&flags(values));
+        assert!(
+            message.contains(expected) && message.lines().count() == 1,
+            "{expected}: {message}"
+        );
+    }
+}
+
+#[test]
+fn a_configuration_made_in_code_is_checked_too() {
+    let mut config = Config::default();
+    config.limits.frame_size_bytes_max = ByteSize::new(1 << 20);
+    let message = config.validate().unwrap_err().to_string();
+    assert!(
+        message.contains("limits.frame_size_bytes_max = 1MiB (from program)"),
+        "{message}"
+    );
+}
+
+#[test]
+fn all_problems_are_reported_together() {
+    let error = flags(&[("broker.idd", "1"), ("cores.pin", "2"), ("topics.partitions", "0")])
+        .load()
+        .unwrap_err();
+    assert_eq!(error.problems.len(), 3, "{error}");
+}
+
+#[test]
+fn clients_are_told_a_host_they_can_reach() {
+    let advertised = |listen: &str, host: &str| {
+        flags(&[("broker.listen", listen), ("broker.advertised_host", host)])
+            .load()
+            .unwrap()
+            .config
+            .advertised_host()
+    };
+    assert_eq!(advertised("127.0.0.1:1", "auto"), "127.0.0.1");
+    assert_eq!(advertised("0.0.0.0:1", "log.example.com"), "log.example.com");
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    assert_eq!(advertised("[::]:1", "auto"), own);
+}
+
+#[test]
+fn tuning_md_lists_every_key_with_its_default_and_no_other() {
+    let listed: BTreeSet<(String, String)> = TUNING
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | `"))
+        .filter_map(|(name, rest)| Some((name.to_owned(), rest.split_once('`')?.0.to_owned())))
+        .collect();
+    let default = Config::default();
+    let text = |knob: &Knob| Some(knob.value(&default).show()).filter(|text| !text.is_empty());
+    let keys = Config::KNOBS
+        .iter()
+        .map(|knob| (knob.name(), text(knob).unwrap_or_else(|| "\"\"".to_owned())));
+    assert_eq!(keys.collect::<BTreeSet<_>>(), listed);
+}

@@ -1,0 +1,181 @@
+//! One connection: a loop that takes requests in and a loop that sends responses, on the core that accepted it.
+//!
+//! Requests are taken in one after the other, so produce requests are appended in the order of their arrival; everything that
+//! waits is a task of its own, and responses leave in the order in which they are ready. Before a request is taken in there
+//! must be room for it: in the connection's share, in the core's, and in the tail buffers. Otherwise the socket is not read.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    pin::pin,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use futures::future::{Either, select};
+use glommio::net::TcpStream;
+use headwater_protocol::{
+    error::ErrorCode,
+    frame::{FrameError, FrameHeader},
+};
+
+use crate::{
+    budget::Budget,
+    core::Core,
+    dispatch::{self, Taken},
+    frames::{FrameReader, ReadError},
+    outbox::{InFlight, Outbox, RequestLease, Response},
+    reply, runtime,
+    transfer::Sender,
+};
+
+/// Small responses that leave in one system call, in bytes.
+const COALESCE_BYTES: usize = 64 * 1024;
+
+/// A request's share of the budgets beyond its bytes: its task and its response.
+const REQUEST_OVERHEAD_BYTES: u64 = 512;
+
+/// What belongs to one connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) outbox: Outbox,
+    in_flight: Rc<InFlight>,
+    budget: Rc<Budget>,
+}
+
+/// Serves a connection until either side ends it.
+pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream) {
+    let limits = &core.config.limits;
+    let connection = Rc::new(Connection {
+        outbox: Outbox::default(),
+        in_flight: Rc::default(),
+        budget: Budget::new(limits.requests_in_flight_bytes_max.bytes()),
+    });
+    let frame_size_max = limits.frame_size_bytes_max.bytes() as u32;
+    let grace = Duration::from_millis(limits.shutdown_grace_ms.get());
+    let reader = FrameReader::new(stream, Rc::clone(&core.read_buffers), frame_size_max);
+    if let Err(error) = run(&core, &connection, reader, grace).await {
+        tracing::debug!(%error, "a connection has ended");
+    }
+    connection.outbox.close();
+}
+
+async fn run(
+    core: &Rc<Core>,
+    connection: &Rc<Connection>,
+    mut reader: FrameReader,
+    grace: Duration,
+) -> Result<(), ReadError> {
+    let socket = Hangup(rustix::io::dup(reader.fd()).map_err(io::Error::from)?);
+    rustix::net::sockopt::set_tcp_nodelay(&socket.0, true).map_err(io::Error::from)?;
+    let sender = Sender::new(socket.0.as_fd(), &core.disk)?;
+    let requests = pin!(take_in(core, connection, &mut reader));
+    let responses = pin!(send_out(core, &connection.outbox, &sender));
+    match select(requests, responses).await {
+        Either::Left((result, responses)) => {
+            // What has been taken in is still answered, unless the client cannot be reached or the grace is over.
+            let answered = pin!(connection.in_flight.below(1));
+            let _ = runtime::until(Instant::now() + grace, select(answered, responses)).await;
+            result
+        }
+        Either::Right((error, _)) => Err(error.into()),
+    }
+}
+
+/// Shuts the socket down when it is dropped, which also ends the polls that the kernel still has on it.
+struct Hangup(std::os::fd::OwnedFd);
+
+impl Drop for Hangup {
+    fn drop(&mut self) {
+        if let Err(error) = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both) {
+            tracing::trace!(%error, "the peer was gone already");
+        }
+    }
+}
+
+/// Takes requests in until the client leaves, the broker stops, or what comes is not the protocol.
+async fn take_in(core: &Rc<Core>, connection: &Rc<Connection>, reader: &mut FrameReader) -> Result<(), ReadError> {
+    let requests_max = core.config.limits.requests_in_flight_max as usize;
+    loop {
+        let room = async {
+            connection.in_flight.below(requests_max).await;
+            core.memory.room().await;
+        };
+        if let Either::Right(_) = select(pin!(room), pin!(core.stopping())).await {
+            return Ok(());
+        }
+        let header = match next_header(core, connection, reader).await {
+            Ok(Some(header)) => header,
+            Ok(None) => return Ok(()),
+            Err(ReadError::Frame(error)) => {
+                refuse(core, connection, &error).await;
+                return Err(error.into());
+            }
+            Err(error) => return Err(error),
+        };
+        let lease = lease(core, connection, Some(header)).await;
+        let taken = dispatch::take(core, connection, &reader.frame(header), lease);
+        reader.consume(header);
+        if let Taken::Close(reason) = taken {
+            tracing::info!(reason, "a connection is closed: its request cannot be answered");
+            return Ok(());
+        }
+        // The flush that this request may have started must reach the disk while the socket still has more.
+        core.disk.ring().reap();
+        runtime::yield_now().await;
+    }
+}
+
+/// The next frame, or `None` when the client has left, has been idle for too long, or the broker stops.
+async fn next_header(
+    core: &Core,
+    connection: &Connection,
+    reader: &mut FrameReader,
+) -> Result<Option<FrameHeader>, ReadError> {
+    let idle = Duration::from_millis(core.config.limits.connection_idle_ms.get());
+    let mut next = pin!(reader.next());
+    loop {
+        let (idle_end, stopping) = (pin!(runtime::sleep(idle)), pin!(core.stopping()));
+        let interrupted = select(idle_end, stopping);
+        match select(next.as_mut(), interrupted).await {
+            Either::Left((header, _)) => return header,
+            // A client that waits for an answer is not idle.
+            Either::Right((Either::Left(_), _)) if connection.in_flight.count() > 0 => {}
+            Either::Right(_) => return Ok(None),
+        }
+    }
+}
+
+async fn lease(core: &Core, connection: &Connection, header: Option<FrameHeader>) -> RequestLease {
+    let bytes = header.map_or(0, |header| header.frame_len() as u64) + REQUEST_OVERHEAD_BYTES;
+    let own = connection.budget.lease(bytes).await;
+    connection.in_flight.begin([core.in_flight.lease(bytes).await, own])
+}
+
+/// Says why the connection will be closed.
+async fn refuse(core: &Core, connection: &Connection, error: &FrameError) {
+    let head = reply::error(error.correlation_id(), ErrorCode::InvalidRequest, &error.to_string());
+    let lease = lease(core, connection, None).await;
+    connection.outbox.push(Response::of(head), lease);
+}
+
+/// Sends responses until the socket fails.
+async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> io::Error {
+    loop {
+        let (mut response, lease) = outbox.next().await;
+        let mut leases = vec![lease];
+        while response.payload.is_empty()
+            && response.head.len() < COALESCE_BYTES
+            && let Some((small, lease)) = outbox.next_small()
+        {
+            response.head.extend_from_slice(&small.head);
+            leases.push(lease);
+        }
+        let sent = sender.send(response).await;
+        drop(leases);
+        if let Err(error) = sent {
+            return error;
+        }
+        core.disk.ring().reap();
+    }
+}

@@ -1,0 +1,358 @@
+//! One core: a pinned executor that owns partitions, connections and memory. No other thread touches any of it.
+//!
+//! What comes from outside arrives in the inbox. A core opens the partitions that the cluster image gives to it, serves
+//! connections until it is told to stop, then answers what it has taken in and makes everything durable.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, channel::mpsc};
+use headwater_engine::{
+    Log, Signal, TailMemory,
+    disk::{DirectDisk, Directory},
+};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{CoreId, Timestamp},
+};
+
+use crate::{
+    admin,
+    budget::Budget,
+    config::Config,
+    control::ControlHandle,
+    fetch,
+    frames::ReadBuffers,
+    image::{ClusterImage, Topic, TopicState},
+    listener,
+    mesh::{CoreMessage, Mesh, PartitionId, Refusal},
+    offsets,
+    partition::{Partition, log_config},
+    produce,
+    runtime::{self, Queues},
+    watchdog::Activity,
+};
+
+/// What all cores are told when they start.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) config: Arc<Config>,
+    pub(crate) mesh: Mesh,
+    pub(crate) control: ControlHandle,
+    /// Where clients find the broker and each core.
+    pub(crate) addresses: Arc<Addresses>,
+}
+
+/// The broker as clients see it.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    pub(crate) cluster_id: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) core_ports: Vec<u16>,
+}
+
+/// A partition that this core owns.
+#[derive(Debug, Clone)]
+enum Owned {
+    Online(Rc<Partition>),
+    /// It could not be opened; why.
+    Offline(Refusal),
+}
+
+/// The state of one core.
+pub(crate) struct Core {
+    pub(crate) id: CoreId,
+    pub(crate) config: Arc<Config>,
+    pub(crate) mesh: Mesh,
+    pub(crate) control: ControlHandle,
+    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) disk: DirectDisk,
+    pub(crate) memory: Rc<TailMemory>,
+    pub(crate) read_buffers: Rc<ReadBuffers>,
+    /// Requests that are not answered yet, in bytes.
+    pub(crate) in_flight: Rc<Budget>,
+    image: RefCell<Arc<ClusterImage>>,
+    partitions: RefCell<HashMap<PartitionId, Owned>>,
+    lifecycle: Lifecycle,
+}
+
+/// What tells a core's tasks how far it is in its life.
+struct Lifecycle {
+    stopping: Cell<bool>,
+    connections: Cell<usize>,
+    changed: Signal,
+    activity: Arc<Activity>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// Makes the core's state. Call it on the core's executor.
+    pub(crate) fn new(id: CoreId, setup: Setup, activity: Arc<Activity>) -> std::io::Result<Rc<Core>> {
+        let Setup {
+            config,
+            mesh,
+            control,
+            addresses,
+        } = setup;
+        let lifecycle = Lifecycle {
+            stopping: Cell::new(false),
+            connections: Cell::new(0),
+            changed: Signal::default(),
+            activity,
+        };
+        Ok(Rc::new(Core {
+            id,
+            mesh,
+            control,
+            addresses,
+            disk: DirectDisk::new()?,
+            memory: TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize),
+            read_buffers: ReadBuffers::new(config.cores.connection_bytes_max.bytes()),
+            in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
+            image: RefCell::default(),
+            partitions: RefCell::default(),
+            lifecycle,
+            config,
+        }))
+    }
+
+    /// Serves until the core is told to stop and everything is durable.
+    pub(crate) async fn run(self: Rc<Self>, mut inbox: mpsc::UnboundedReceiver<CoreMessage>) {
+        let queues = Queues::new();
+        runtime::spawn(pulse(Rc::clone(&self)));
+        queues.spawn_background(maintain(Rc::clone(&self)));
+        while let Some(message) = inbox.next().await {
+            if matches!(message, CoreMessage::Stop) {
+                break;
+            }
+            self.take(message);
+        }
+        self.lifecycle.stopping.set(true);
+        self.lifecycle.changed.notify();
+        // Other cores may still need answers while their connections are being drained.
+        let inbox_open = async {
+            while let Some(message) = inbox.next().await {
+                self.take(message);
+            }
+        };
+        futures::future::select(std::pin::pin!(self.drained()), std::pin::pin!(inbox_open)).await;
+        self.close_partitions().await;
+    }
+
+    fn take(self: &Rc<Self>, message: CoreMessage) {
+        let core = Rc::clone(self);
+        match message {
+            // The order of appends is the order in the inbox.
+            CoreMessage::Produce { id, payload, reply } => produce::answer_other_core(&core, id, &payload, reply),
+            CoreMessage::Fetch { call, reply } => runtime::spawn(fetch::answer_other_core(core, call, reply)),
+            CoreMessage::ListOffsets { items, reply } => runtime::spawn(async move {
+                let _ = reply.send(offsets::list_here(&core, items).await);
+            }),
+            CoreMessage::DeleteRecords { id, before, reply } => runtime::spawn(async move {
+                let _ = reply.send(offsets::delete_here(&core, id, before).await);
+            }),
+            CoreMessage::Describe { ids, reply } => {
+                let _ = reply.send(admin::describe_here(&core, &ids));
+            }
+            CoreMessage::Apply { image, reply } => runtime::spawn(async move {
+                core.apply(image).await;
+                let _ = reply.send(());
+            }),
+            CoreMessage::Serve { listeners } => {
+                for listener in listeners {
+                    runtime::spawn(listener::accept(Rc::clone(&core), listener));
+                }
+            }
+            CoreMessage::Stop => {}
+        }
+    }
+
+    /// The cluster as it is known now.
+    pub(crate) fn image(&self) -> Arc<ClusterImage> {
+        Arc::clone(&self.image.borrow())
+    }
+
+    /// The partition, if this core has it open.
+    pub(crate) fn partition(&self, id: PartitionId) -> Result<Rc<Partition>, Refusal> {
+        match self.partitions.borrow().get(&id) {
+            Some(Owned::Online(partition)) => Ok(Rc::clone(partition)),
+            Some(Owned::Offline(why)) => Err(why.clone()),
+            None => Err(self.why_not_here(id)),
+        }
+    }
+
+    fn why_not_here(&self, id: PartitionId) -> Refusal {
+        match self.image.borrow().topic_by_id(id.topic) {
+            None => Refusal::new(ErrorCode::UnknownTopicId, "no topic has this id (any more)"),
+            Some(topic) if !topic.has(id.index) => {
+                let message = format!("topic {} has no partition {}", topic.name, id.index);
+                Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
+            }
+            Some(_) => Refusal::new(
+                ErrorCode::NotLeaderOrFollower,
+                "the partition is not open here at the moment",
+            ),
+        }
+    }
+
+    /// Brings the open partitions in line with the image.
+    async fn apply(&self, image: Arc<ClusterImage>) {
+        if image.version() < self.image.borrow().version() {
+            return;
+        }
+        *self.image.borrow_mut() = Arc::clone(&image);
+        self.partitions.borrow_mut().retain(|id, _| {
+            image
+                .topic_by_id(id.topic)
+                .is_some_and(|topic| topic.state == TopicState::Ready)
+        });
+        for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
+            for index in topic.partitions() {
+                let id = PartitionId { topic: topic.id, index };
+                if id.owner(self.mesh.len()) == self.id && !self.partitions.borrow().contains_key(&id) {
+                    let owned = self.open(topic, id).await;
+                    self.partitions.borrow_mut().insert(id, owned);
+                }
+            }
+        }
+    }
+
+    async fn open(&self, topic: &Topic, id: PartitionId) -> Owned {
+        let directory = self.config.log.directory.join(topic.partition_directory(id.index));
+        // Opening would make it, empty, as if nothing had ever been acknowledged.
+        if let Err(error) = self.disk.list(&directory).await {
+            let message = format!("cannot read the partition's directory {}: {error}", directory.display());
+            tracing::error!(topic = %topic.name, partition = %id.index, message, "a partition is offline");
+            return Owned::Offline(Refusal::new(ErrorCode::KafkaStorageError, message));
+        }
+        let config = log_config(&topic.settings, &self.config);
+        match Log::open(self.disk.clone(), directory.clone(), config, Rc::clone(&self.memory)).await {
+            Ok((log, recovery)) => {
+                if recovery.scanned_bytes > 0 || recovery.cut.is_some() {
+                    tracing::info!(topic = %topic.name, partition = %id.index, scanned_bytes = recovery.scanned_bytes,
+                        cut = ?recovery.cut, end = %log.offsets().end, "a partition was recovered");
+                }
+                Owned::Online(Partition::new(log))
+            }
+            Err(error) => {
+                tracing::error!(topic = %topic.name, partition = %id.index, %error, "a partition is offline");
+                Owned::Offline(Refusal::new(error.code(), error))
+            }
+        }
+    }
+
+    fn online(&self) -> Vec<Rc<Partition>> {
+        let online = |owned: &Owned| match owned {
+            Owned::Online(partition) => Some(Rc::clone(partition)),
+            Owned::Offline(_) => None,
+        };
+        self.partitions.borrow().values().filter_map(online).collect()
+    }
+
+    async fn close_partitions(&self) {
+        for partition in self.online() {
+            if let Err(error) = partition.log.close().await {
+                tracing::error!(directory = %partition.log.directory().display(), %error, "a partition was not closed");
+            }
+        }
+    }
+
+    /// Resolves once the core has been told to stop.
+    pub(crate) async fn stopping(&self) {
+        loop {
+            let changed = self.lifecycle.changed.wait();
+            if self.lifecycle.stopping.get() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Resolves when no connection is left, or the grace is over.
+    async fn drained(&self) {
+        let grace = Duration::from_millis(self.config.limits.shutdown_grace_ms.get());
+        let gone = async {
+            loop {
+                let changed = self.lifecycle.changed.wait();
+                if self.lifecycle.connections.get() == 0 {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        if runtime::until(Instant::now() + grace, gone).await.is_none() {
+            let left = self.lifecycle.connections.get();
+            tracing::warn!(left, "connections are closed before their requests were answered");
+        }
+    }
+
+    /// Counts a connection for as long as the guard lives; `None` if there are as many as allowed.
+    pub(crate) fn admit(self: &Rc<Self>) -> Option<Admitted> {
+        let connections = self.lifecycle.connections.get();
+        let share = (self.config.limits.connections_max as usize).div_ceil(self.mesh.len());
+        if connections >= share || self.lifecycle.stopping.get() {
+            return None;
+        }
+        self.lifecycle.connections.set(connections + 1);
+        Some(Admitted { core: Rc::clone(self) })
+    }
+
+    /// Says for as long as the guard lives that the core has work to do.
+    pub(crate) fn working(&self) -> crate::watchdog::Working {
+        self.lifecycle.activity.begin()
+    }
+}
+
+/// A connection that counts.
+pub(crate) struct Admitted {
+    core: Rc<Core>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let connections = &self.core.lifecycle.connections;
+        connections.set(connections.get() - 1);
+        self.core.lifecycle.changed.notify();
+    }
+}
+
+/// Wakes up whenever the watchdog says so; see there.
+async fn pulse(core: Rc<Core>) {
+    loop {
+        core.lifecycle.activity.beat().await;
+        core.disk.ring().reap();
+    }
+}
+
+/// Retention, sealing and checkpoints, one partition after the other.
+async fn maintain(core: Rc<Core>) {
+    let log = &core.config.log;
+    let interval = Duration::from_millis(
+        log.checkpoint_interval_ms
+            .get()
+            .min(log.retention_check_interval_ms.get()),
+    );
+    loop {
+        runtime::sleep(interval).await;
+        for partition in core.online() {
+            if core.lifecycle.stopping.get() {
+                return;
+            }
+            if let Err(error) = partition.log.maintain(Timestamp::now()).await {
+                tracing::warn!(directory = %partition.log.directory().display(), %error, "maintenance failed; it is tried again");
+            }
+            runtime::yield_now().await;
+        }
+    }
+}

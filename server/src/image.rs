@@ -1,0 +1,109 @@
+//! What the cluster looks like at one moment: an immutable picture that the control thread makes and all cores share.
+//!
+//! A change makes a new [`ClusterImage`]; whoever holds the old one keeps a consistent view. Nothing here is persisted
+//! or changed in place: that is [`TopicStore`](crate::topics::TopicStore)'s.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use headwater_protocol::id::{PartitionIndex, TopicId};
+use headwater_protocol::topic::TopicName;
+
+use crate::topics::TopicSettings;
+
+/// How far a topic is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicState {
+    /// Being created: its directories may not be there yet. It is not served.
+    Creating,
+    /// It is served.
+    Ready,
+    /// Being deleted: it is no longer served, and its name is not free yet.
+    Deleting,
+}
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: TopicName,
+    /// Its identity: a topic that is deleted and made anew has another.
+    pub id: TopicId,
+    /// Number of partitions, at least 1.
+    pub partition_count: u32,
+    /// What its creator set, in Kafka's names and as checked text.
+    pub overrides: BTreeMap<String, String>,
+    /// What is in force: the overrides over the broker's configuration.
+    pub settings: TopicSettings,
+    /// How far it is in its life.
+    pub state: TopicState,
+}
+
+impl Topic {
+    /// All partitions in order.
+    pub fn partitions(&self) -> impl ExactSizeIterator<Item = PartitionIndex> + use<> {
+        // The count was checked against a limit far below i32::MAX.
+        (0..self.partition_count.cast_signed()).map(PartitionIndex::new)
+    }
+
+    /// Whether the topic has this partition.
+    pub fn has(&self, partition: PartitionIndex) -> bool {
+        partition.get().cast_unsigned() < self.partition_count
+    }
+
+    /// Name of a partition's directory in the data directory: `<topic>-<partition>`.
+    pub fn partition_directory(&self, partition: PartitionIndex) -> String {
+        format!("{}-{partition}", self.name)
+    }
+}
+
+/// All topics at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterImage {
+    version: u64,
+    by_name: BTreeMap<TopicName, Arc<Topic>>,
+    by_id: HashMap<TopicId, Arc<Topic>>,
+}
+
+impl ClusterImage {
+    /// The image with these topics. Of two images with different versions, the higher is the later.
+    pub fn new(version: u64, topics: impl IntoIterator<Item = Arc<Topic>>) -> Self {
+        let by_name: BTreeMap<_, _> = topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
+        let by_id = by_name.values().map(|topic| (topic.id, Arc::clone(topic))).collect();
+        Self {
+            version,
+            by_name,
+            by_id,
+        }
+    }
+
+    /// Number of changes since the broker started.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The topic of this name, in whatever state.
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.by_name.get(name)
+    }
+
+    /// The topic with this id, in whatever state.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.by_id.get(&id)
+    }
+
+    /// All topics in the order of their names, in whatever state.
+    pub fn topics(&self) -> impl ExactSizeIterator<Item = &Arc<Topic>> {
+        self.by_name.values()
+    }
+
+    /// Number of topics that are served.
+    pub fn ready_count(&self) -> usize {
+        self.topics().filter(|topic| topic.state == TopicState::Ready).count()
+    }
+
+    /// Partitions of all topics.
+    pub fn partition_count(&self) -> u64 {
+        self.topics().map(|topic| u64::from(topic.partition_count)).sum()
+    }
+}

@@ -1,0 +1,212 @@
+//! What crosses cores: typed messages into each core's inbox, each with the way back.
+//!
+//! Senders are held by every core and by the control thread. A message owns what it carries; records in it are copies, made
+//! because the request came to a core that does not own the partition. The leases of the request stay with the connection's
+//! core, so the inboxes need no bound of their own.
+
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Instant};
+
+use futures::channel::{mpsc, oneshot};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{CoreId, Offset, PartitionIndex, Timestamp, TopicId},
+    schema::PartitionDescriptionT,
+};
+
+use crate::image::ClusterImage;
+
+/// A partition, for ever: a topic of the same name made later has another id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PartitionId {
+    pub(crate) topic: TopicId,
+    pub(crate) index: PartitionIndex,
+}
+
+impl PartitionId {
+    /// The core that owns the partition. Depends only on the ids and the number of cores, so that every core and every
+    /// restart agrees; a topic's partitions are spread evenly.
+    pub(crate) fn owner(self, cores: usize) -> CoreId {
+        let (high, low) = self.topic.as_uuid().as_u64_pair();
+        let start = high ^ low;
+        let core = start.wrapping_add(self.index.as_usize() as u64) % cores as u64;
+        CoreId::new(u16::try_from(core).expect("the number of cores fits a core id"))
+    }
+}
+
+/// An error for a client: a code and a sentence.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: ErrorCode, message: impl ToString) -> Refusal {
+        Refusal {
+            code,
+            message: message.to_string(),
+        }
+    }
+
+    /// The other core has ended, which it only does when the broker stops.
+    pub(crate) fn stopping() -> Refusal {
+        Refusal::new(ErrorCode::NotLeaderOrFollower, "the broker is stopping")
+    }
+}
+
+/// What became of a produce request, once it is durable.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Produced {
+    pub(crate) base_offset: Offset,
+    pub(crate) append_time: Timestamp,
+    pub(crate) log_start_offset: Offset,
+}
+
+/// One partition of a fetch request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FetchItem {
+    pub(crate) id: PartitionId,
+    pub(crate) offset: i64,
+    pub(crate) max_bytes: u64,
+}
+
+/// A fetch request, or the part of it that one core answers.
+#[derive(Debug, Clone)]
+pub(crate) struct FetchCall {
+    pub(crate) items: Vec<FetchItem>,
+    pub(crate) min_bytes: u64,
+    pub(crate) max_bytes: u64,
+    pub(crate) deadline: Instant,
+}
+
+/// One partition's answer to a fetch, `records` being whatever names or holds them.
+#[derive(Debug)]
+pub(crate) struct FetchedItem<R> {
+    pub(crate) id: PartitionId,
+    pub(crate) error: ErrorCode,
+    pub(crate) high_watermark: i64,
+    pub(crate) log_start_offset: i64,
+    pub(crate) records: Option<R>,
+}
+
+/// One partition of a list-offsets request: what is asked for, in the wire's terms.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListItem {
+    pub(crate) id: PartitionId,
+    pub(crate) timestamp: i64,
+}
+
+/// The answer to a [`ListItem`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListedItem {
+    pub(crate) id: PartitionId,
+    pub(crate) error: ErrorCode,
+    pub(crate) timestamp: i64,
+    pub(crate) offset: i64,
+}
+
+pub(crate) type Reply<T> = oneshot::Sender<T>;
+
+/// What a core can be asked by another thread.
+pub(crate) enum CoreMessage {
+    Produce {
+        id: PartitionId,
+        payload: Vec<u8>,
+        reply: Reply<Result<Produced, Refusal>>,
+    },
+    Fetch {
+        call: FetchCall,
+        reply: Reply<Vec<FetchedItem<Vec<u8>>>>,
+    },
+    ListOffsets {
+        items: Vec<ListItem>,
+        reply: Reply<Vec<ListedItem>>,
+    },
+    DeleteRecords {
+        id: PartitionId,
+        before: i64,
+        reply: Reply<Result<Offset, Refusal>>,
+    },
+    Describe {
+        ids: Vec<PartitionId>,
+        reply: Reply<Vec<PartitionDescriptionT>>,
+    },
+    /// The cluster looks like this now: open what is new, let go of what is gone.
+    Apply { image: Arc<ClusterImage>, reply: Reply<()> },
+    /// Accept connections on the shared port and on the core's own.
+    Serve { listeners: [std::net::TcpListener; 2] },
+    /// Answer what has been taken in, make everything durable, and end.
+    Stop,
+}
+
+/// Ways to every core's inbox, in the order of their ids.
+#[derive(Clone)]
+pub(crate) struct Mesh {
+    cores: Arc<[mpsc::UnboundedSender<CoreMessage>]>,
+}
+
+impl Mesh {
+    /// The mesh and each core's inbox.
+    pub(crate) fn new(cores: usize) -> (Mesh, Vec<mpsc::UnboundedReceiver<CoreMessage>>) {
+        let (senders, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::unbounded()).unzip();
+        (Mesh { cores: senders.into() }, inboxes)
+    }
+
+    /// Number of cores.
+    pub(crate) fn len(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// Puts a message into a core's inbox. If the core has ended, the message's reply is dropped with it.
+    pub(crate) fn send(&self, core: CoreId, message: CoreMessage) {
+        if self.cores[usize::from(core.get())].unbounded_send(message).is_err() {
+            tracing::debug!(core = core.get(), "a message for a core that has ended");
+        }
+    }
+
+    /// Asks a core and waits for its answer; `None` if it has ended.
+    pub(crate) async fn ask<T>(&self, core: CoreId, message: impl FnOnce(Reply<T>) -> CoreMessage) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(core, message(reply));
+        answer.await.ok()
+    }
+
+    /// Every core.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = CoreId> + use<> {
+        (0..self.cores.len() as u16).map(CoreId::new)
+    }
+
+    /// Splits a list by the core that owns each item.
+    pub(crate) fn by_owner<T>(&self, items: Vec<T>, id: impl Fn(&T) -> PartitionId) -> HashMap<CoreId, Vec<T>> {
+        let mut groups: HashMap<CoreId, Vec<T>> = HashMap::new();
+        for item in items {
+            groups.entry(id(&item).owner(self.len())).or_default().push(item);
+        }
+        groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_of_a_topic_are_spread_evenly_and_stably() {
+        let topic = TopicId::random();
+        for cores in 1..=9_usize {
+            let owner = |index| {
+                PartitionId {
+                    topic,
+                    index: PartitionIndex::new(index),
+                }
+                .owner(cores)
+            };
+            let mut counts = vec![0; cores];
+            for index in 0..(cores as i32 * 3) {
+                counts[usize::from(owner(index).get())] += 1;
+                assert_eq!(owner(index), owner(index));
+            }
+            assert!(counts.iter().all(|count| *count == 3), "{counts:?}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Responses on their way to one connection: a queue between the tasks that make them and the one loop that sends them.
+//!
+//! A response holds no records, only the names of ranges in the log, so a consumer that does not read costs the broker its
+//! socket and a few words. Every response carries the lease of its request, which is given back when it has been sent.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+};
+
+use headwater_engine::{LogRange, Signal, disk::DirectDisk};
+
+use crate::budget::Lease;
+
+/// A part of a response's payload.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    /// Whole batches in a log of this core.
+    Range(LogRange<DirectDisk>),
+    /// Whole batches that came from another core.
+    Bytes(Vec<u8>),
+}
+
+impl Payload {
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Payload::Range(range) => range.len(),
+            Payload::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+/// A response: the frame's header and head, then the payload.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) head: Vec<u8>,
+    pub(crate) payload: Vec<Payload>,
+}
+
+impl Response {
+    pub(crate) fn of(head: Vec<u8>) -> Response {
+        Response {
+            head,
+            payload: Vec::new(),
+        }
+    }
+}
+
+/// Requests of one connection that have been taken in and whose answers, if they have any, have not been sent.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    count: Cell<usize>,
+    changed: Signal,
+}
+
+impl InFlight {
+    pub(crate) fn count(&self) -> usize {
+        self.count.get()
+    }
+
+    /// Counts a request for as long as the lease lives, which also holds its bytes.
+    pub(crate) fn begin(self: &Rc<Self>, bytes: [Lease; 2]) -> RequestLease {
+        self.count.set(self.count.get() + 1);
+        RequestLease {
+            _bytes: bytes,
+            in_flight: Rc::clone(self),
+        }
+    }
+
+    /// Resolves when fewer than `limit` requests are in flight.
+    pub(crate) async fn below(&self, limit: usize) {
+        loop {
+            let changed = self.changed.wait();
+            if self.count.get() < limit {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// What a request holds until it is answered.
+#[derive(Debug)]
+pub(crate) struct RequestLease {
+    /// Of the core's budget and of the connection's own.
+    _bytes: [Lease; 2],
+    in_flight: Rc<InFlight>,
+}
+
+impl Drop for RequestLease {
+    fn drop(&mut self) {
+        self.in_flight.count.set(self.in_flight.count.get() - 1);
+        self.in_flight.changed.notify();
+    }
+}
+
+/// The queue of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    queue: RefCell<VecDeque<(Response, RequestLease)>>,
+    filled: Signal,
+    /// Nothing will be sent any more.
+    closed: Cell<bool>,
+}
+
+impl Outbox {
+    /// Queues the answer to a request.
+    pub(crate) fn push(&self, response: Response, lease: RequestLease) {
+        if !self.closed.get() {
+            self.queue.borrow_mut().push_back((response, lease));
+            self.filled.notify();
+        }
+    }
+
+    /// The next response, when there is one.
+    pub(crate) async fn next(&self) -> (Response, RequestLease) {
+        loop {
+            let filled = self.filled.wait();
+            if let Some(next) = self.queue.borrow_mut().pop_front() {
+                return next;
+            }
+            filled.await;
+        }
+    }
+
+    /// The next response if it has no payload and is there already: several leave in one system call.
+    pub(crate) fn next_small(&self) -> Option<(Response, RequestLease)> {
+        self.queue
+            .borrow_mut()
+            .pop_front_if(|(response, _)| response.payload.is_empty())
+    }
+
+    /// The connection is gone.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+        self.queue.borrow_mut().clear();
+    }
+}

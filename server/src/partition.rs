@@ -1,0 +1,79 @@
+//! A partition as its core serves it: the log, and the task that flushes it while there is something to flush.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use headwater_engine::{
+    AppendError, Appended, FlushConfig, Log, LogConfig, LogError, ProducerConfig, disk::DirectDisk,
+};
+use headwater_protocol::{batch::BatchLimits, id::Timestamp};
+
+use crate::{config::Config, core::Core, runtime, topics::TopicSettings};
+
+/// One partition of a topic on the core that owns it.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) log: Log<DirectDisk>,
+    flushing: Cell<bool>,
+}
+
+impl Partition {
+    pub(crate) fn new(log: Log<DirectDisk>) -> Rc<Partition> {
+        Rc::new(Partition {
+            log,
+            flushing: Cell::new(false),
+        })
+    }
+
+    /// Appends whole record batches and sees to it that they are flushed.
+    pub(crate) fn append(self: &Rc<Self>, core: &Rc<Core>, payload: &[u8]) -> Result<Appended, AppendError> {
+        let appended = self.log.append(payload, Timestamp::now())?;
+        if self.log.needs_flush() && !self.flushing.replace(true) {
+            runtime::spawn(flush(Rc::clone(self), Rc::clone(core)));
+        }
+        Ok(appended)
+    }
+}
+
+/// Runs from the first append until everything is durable.
+async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
+    let _working = core.working();
+    let delay = Duration::from_micros(core.config.flush.delay_us.get());
+    if !delay.is_zero() {
+        runtime::sleep(delay).await;
+    }
+    while partition.log.needs_flush() {
+        match partition.log.flush().await {
+            Ok(()) => {}
+            Err(error @ LogError::DiskFull { .. }) => {
+                tracing::warn!(directory = %partition.log.directory().display(), %error, "records were refused");
+            }
+            // The log has said so itself, and answers everybody who waits.
+            Err(_) => break,
+        }
+    }
+    partition.flushing.set(false);
+}
+
+/// A log's configuration: the topic's settings over the broker's.
+pub(crate) fn log_config(settings: &TopicSettings, config: &Config) -> LogConfig {
+    let defaults = LogConfig::default();
+    LogConfig {
+        segment_size_bytes: settings.segment_size_bytes.bytes(),
+        segment_age_ms: settings.segment_age_ms.get(),
+        retention_ms: settings.retention_ms.map(|age| age.get()),
+        retention_bytes: settings.retention_bytes.map(|size| size.bytes()),
+        index_interval_bytes: config.log.index_interval_bytes.bytes() as u32,
+        batch: BatchLimits {
+            batch_size_max: settings.batch_size_bytes_max.bytes() as usize,
+        },
+        timestamp_type: settings.timestamp_type,
+        flush: FlushConfig {
+            writes_in_flight_max: usize::from(config.flush.writes_in_flight_max),
+            uncovered_bytes_max: config.flush.uncovered_bytes_max.bytes(),
+            prepare_bytes_max: config.log.prepare_step_bytes_max.bytes(),
+            ..defaults.flush
+        },
+        producers: ProducerConfig::default(),
+        ..defaults
+    }
+}

@@ -1,0 +1,375 @@
+//! The topics of a single broker: made, deleted, and found again after a crash.
+//!
+//! ```text
+//! create: store "creating" ─► directories <topic>-<partition> ─► store "ready"
+//! delete: store "deleting" ─► rename to <topic>-<partition>.<topic id>.deleted ─► remove ─► store without the topic
+//! ```
+//! Each arrow is durable before the next begins, so that [`TopicStore::open`] can finish whatever a crash cut short. The
+//! control thread owns the store; cores see its [`ClusterImage`]. It opens no log and serves no request.
+
+mod identity;
+mod names;
+mod recovery;
+mod sealed;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use headwater_engine::disk::Directory;
+use headwater_protocol::error::ErrorCode;
+use headwater_protocol::id::TopicId;
+use headwater_protocol::topic::TopicName;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use identity::IDENTITY_FILE;
+use identity::ProducerIds;
+pub use identity::{Identity, ProducerIdBlock};
+use names::Listing;
+pub use recovery::Recovery;
+pub use sealed::StoreError;
+pub use settings::{SettingError, TopicSettings};
+
+use crate::config::Config;
+use crate::image::{ClusterImage, Topic, TopicState};
+
+/// Name of the file that lists the topics.
+const TOPICS_FILE: &str = "topics.json";
+
+/// What a client asks for when it creates a topic.
+#[derive(Clone, Debug)]
+pub struct NewTopic {
+    /// The name.
+    pub name: TopicName,
+    /// Number of partitions; -1 is the broker's default.
+    pub partitions: i32,
+    /// Replicas of each partition; -1 is the broker's default.
+    pub replication_factor: i16,
+    /// Settings in Kafka's names.
+    pub configs: Vec<(String, String)>,
+}
+
+/// Why a topic cannot be created or deleted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TopicError {
+    /// A topic of this name is there, or is still being deleted.
+    #[error("the topic {name} exists already{}", if *deleting { ", and is being deleted" } else { "" })]
+    Exists {
+        /// The name.
+        name: TopicName,
+        /// It will be gone soon.
+        deleting: bool,
+    },
+    /// There is no topic of this name.
+    #[error("there is no topic {name}")]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// The number of partitions is not possible.
+    #[error("a topic cannot have {count} partitions; allowed is 1 to {max} (limits.partitions_per_topic_max)")]
+    Partitions {
+        /// What was asked for.
+        count: i32,
+        /// The limit.
+        max: u32,
+    },
+    /// The broker has as much as it may.
+    #[error("the broker holds {held} {what}; {asked} more would exceed {limit}")]
+    Full {
+        /// Topics or partitions.
+        what: &'static str,
+        /// How many it holds.
+        held: u64,
+        /// How many were asked for.
+        asked: u64,
+        /// The limit with its key.
+        limit: String,
+    },
+    /// The replication factor is not possible.
+    #[error("a replication factor of {factor} needs as many brokers; there is 1")]
+    ReplicationFactor {
+        /// What was asked for.
+        factor: i16,
+    },
+    /// A setting is not valid.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// A directory of the topic's name lies in the data directory, and is nobody's: its records are not the new topic's.
+    #[error("the directory {} is in the way: it belongs to no topic; move it away", path.display())]
+    DirectoryInTheWay {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl TopicError {
+    /// The code that a client gets.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Exists { .. } => ErrorCode::TopicAlreadyExists,
+            Self::Unknown { .. } => ErrorCode::UnknownTopicOrPartition,
+            Self::Partitions { .. } => ErrorCode::InvalidPartitions,
+            Self::Full { .. } => ErrorCode::PolicyViolation,
+            Self::ReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
+            Self::Setting(_) => ErrorCode::InvalidConfig,
+            Self::DirectoryInTheWay { .. } | Self::Store(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+/// The topics, the broker's identity and the allocation of producer ids, as they are on disk.
+pub struct TopicStore<D> {
+    disk: D,
+    directory: PathBuf,
+    config: Arc<Config>,
+    identity: Identity,
+    producer_ids: ProducerIds,
+    image: Arc<ClusterImage>,
+}
+
+impl<D: Directory> TopicStore<D> {
+    /// Who this broker is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The topics as they are now.
+    pub fn image(&self) -> Arc<ClusterImage> {
+        Arc::clone(&self.image)
+    }
+
+    /// A thousand producer ids that nobody had before and nobody else gets, also after a crash.
+    pub async fn reserve_producer_ids(&mut self) -> Result<ProducerIdBlock, StoreError> {
+        self.producer_ids.reserve(&self.disk).await
+    }
+
+    /// The topic that [`create`](Self::create) would make, or why it would not. Changes nothing.
+    pub fn check_create(&self, new: &NewTopic) -> Result<Topic, TopicError> {
+        if let Some(topic) = self.image.topic(new.name.as_str()) {
+            let deleting = topic.state == TopicState::Deleting;
+            return Err(TopicError::Exists {
+                name: topic.name.clone(),
+                deleting,
+            });
+        }
+        let limits = &self.config.limits;
+        let max = limits.partitions_per_topic_max;
+        let partition_count = match new.partitions {
+            -1 => self.config.topics.partitions,
+            count => u32::try_from(count)
+                .ok()
+                .filter(|count| (1..=max).contains(count))
+                .ok_or(TopicError::Partitions { count, max })?,
+        };
+        if ![-1, 1].contains(&new.replication_factor) {
+            return Err(TopicError::ReplicationFactor {
+                factor: new.replication_factor,
+            });
+        }
+        let topics = self.image.topics().len() as u64;
+        room("topics", topics, 1, limits.topics_max, "limits.topics_max")?;
+        let partitions = self.image.partition_count();
+        room(
+            "partitions",
+            partitions,
+            partition_count.into(),
+            limits.partitions_max,
+            "limits.partitions_max",
+        )?;
+        let overrides = settings::overrides(&new.configs)?;
+        let settings = TopicSettings::of_new_topic(&overrides, &self.config)?;
+        let (name, id, state) = (new.name.clone(), TopicId::random(), TopicState::Creating);
+        Ok(Topic {
+            name,
+            id,
+            partition_count,
+            overrides,
+            settings,
+            state,
+        })
+    }
+
+    /// Creates a topic. When it has returned `Ok`, the topic is there whatever happens. After an error it is not served;
+    /// if the disk failed, a restart may finish it.
+    pub async fn create(&mut self, new: &NewTopic) -> Result<Arc<Topic>, TopicError> {
+        let topic = self.check_create(new)?;
+        // A directory of the right name would be taken for the topic's, with records that nobody sent to it.
+        let listing = Listing::read(&self.disk, &self.directory).await?;
+        if let Some(partition) = topic.partitions().find(|partition| listing.has(&topic, *partition)) {
+            let path = self.directory.join(topic.partition_directory(partition));
+            return Err(TopicError::DirectoryInTheWay { path });
+        }
+        self.put(topic.clone()).await?;
+        if let Err(error) = self.finish_create(&topic).await {
+            // Nobody was told of it. If this fails too, it can be deleted by name, and a restart finishes one or the other.
+            if let Err(error) = self.undo_create(&topic).await {
+                tracing::warn!(topic = %topic.name, %error, "a topic that could not be created could not be removed");
+            }
+            return Err(error.into());
+        }
+        let created = self.image.topic_by_id(topic.id);
+        Ok(Arc::clone(
+            created.expect("it was stored just now, and nobody else changes the image"),
+        ))
+    }
+
+    async fn finish_create(&mut self, topic: &Topic) -> Result<(), StoreError> {
+        for partition in topic.partitions() {
+            let path = self.directory.join(topic.partition_directory(partition));
+            self.disk
+                .create_dir(&path)
+                .await
+                .map_err(StoreError::io("create", &path))?;
+        }
+        self.put(Topic {
+            state: TopicState::Ready,
+            ..topic.clone()
+        })
+        .await
+    }
+
+    async fn undo_create(&mut self, topic: &Topic) -> Result<(), StoreError> {
+        self.put(Topic {
+            state: TopicState::Deleting,
+            ..topic.clone()
+        })
+        .await?;
+        self.finish_delete(topic.id).await
+    }
+
+    /// Begins to delete a topic. When it has returned `Ok` the topic will be gone, also after a crash. The cores must
+    /// close its partitions before [`finish_delete`](Self::finish_delete).
+    pub async fn begin_delete(&mut self, name: &str) -> Result<Arc<Topic>, TopicError> {
+        // One that is still being created was left by a disk that failed, and has no other way out.
+        let topic = self
+            .image
+            .topic(name)
+            .filter(|topic| topic.state != TopicState::Deleting);
+        let Some(topic) = topic else {
+            return Err(TopicError::Unknown { name: name.to_owned() });
+        };
+        let topic = Topic {
+            state: TopicState::Deleting,
+            ..Topic::clone(topic)
+        };
+        self.put(topic.clone()).await?;
+        Ok(Arc::new(topic))
+    }
+
+    /// Removes what a topic that is being deleted has on disk, and frees its name. Does nothing for any other. After an
+    /// error it can be called again; a restart does it too. Large partitions take as long as the file system takes.
+    pub async fn finish_delete(&mut self, id: TopicId) -> Result<(), StoreError> {
+        let topic = self
+            .image
+            .topic_by_id(id)
+            .filter(|topic| topic.state == TopicState::Deleting);
+        let Some(topic) = topic.cloned() else { return Ok(()) };
+        let listing = Listing::read(&self.disk, &self.directory).await?;
+        for partition in topic.partitions().filter(|partition| listing.has(&topic, *partition)) {
+            let from = self.directory.join(topic.partition_directory(partition));
+            let to = self.directory.join(names::deleted(&topic, partition));
+            self.disk
+                .rename(&from, &to)
+                .await
+                .map_err(StoreError::io("rename", &from))?;
+        }
+        for partition in topic.partitions() {
+            let path = self.directory.join(names::deleted(&topic, partition));
+            self.disk
+                .remove_dir_all(&path)
+                .await
+                .map_err(StoreError::io("remove", &path))?;
+        }
+        let others = self.image.topics().filter(|other| other.id != id).cloned();
+        self.replace(others.collect()).await
+    }
+
+    /// Stores a topic, over its former self if there is one.
+    async fn put(&mut self, topic: Topic) -> Result<(), StoreError> {
+        let id = topic.id;
+        let others = self.image.topics().filter(|other| other.id != id).cloned();
+        let topics = others.chain([Arc::new(topic)]).collect();
+        self.replace(topics).await
+    }
+
+    /// Stores these topics, and shows them.
+    async fn replace(&mut self, topics: Vec<Arc<Topic>>) -> Result<(), StoreError> {
+        let image = ClusterImage::new(self.image.version() + 1, topics);
+        let written = write_topics(&self.disk, &self.directory, &image).await;
+        // A failed write may have been done: the former topics are written back, and go on being served. If that fails
+        // too, either may be on disk, and what is shown is the one that serves less: records that are acknowledged for
+        // a topic which looks deleted on disk would be removed at the next start.
+        let shown = written.is_ok()
+            || (write_topics(&self.disk, &self.directory, &self.image).await.is_err()
+                && image.ready_count() < self.image.ready_count());
+        if shown {
+            self.image = Arc::new(image);
+        }
+        written
+    }
+}
+
+/// Refuses what would exceed a limit.
+fn room(what: &'static str, held: u64, asked: u64, max: u32, key: &str) -> Result<(), TopicError> {
+    if held + asked <= u64::from(max) {
+        return Ok(());
+    }
+    Err(TopicError::Full {
+        what,
+        held,
+        asked,
+        limit: format!("{max} ({key})"),
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredTopics {
+    topics: Vec<StoredTopic>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredTopic {
+    name: String,
+    id: uuid::Uuid,
+    partitions: u32,
+    configs: BTreeMap<String, String>,
+    state: StoredState,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredState {
+    Creating,
+    Ready,
+    Deleting,
+}
+
+async fn write_topics(disk: &impl Directory, directory: &Path, image: &ClusterImage) -> Result<(), StoreError> {
+    let topics = image.topics().map(|topic| StoredTopic {
+        name: topic.name.as_str().to_owned(),
+        id: *topic.id.as_uuid(),
+        partitions: topic.partition_count,
+        configs: topic.overrides.clone(),
+        state: match topic.state {
+            TopicState::Creating => StoredState::Creating,
+            TopicState::Ready => StoredState::Ready,
+            TopicState::Deleting => StoredState::Deleting,
+        },
+    });
+    sealed::write(
+        disk,
+        &directory.join(TOPICS_FILE),
+        &StoredTopics {
+            topics: topics.collect(),
+        },
+    )
+    .await
+}

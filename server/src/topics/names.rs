@@ -1,0 +1,144 @@
+//! What the data directory holds, by name: partitions, partitions that are being removed, and the rest.
+
+use std::path::Path;
+
+use headwater_engine::disk::{DirEntry, Directory};
+use headwater_protocol::id::{PartitionIndex, TopicId};
+use headwater_protocol::topic::TopicName;
+
+use super::StoreError;
+use crate::image::Topic;
+
+/// Longest name of a file on Linux file systems (`NAME_MAX`).
+const FILE_NAME_LEN_MAX: usize = 255;
+
+/// The data directory's entries at one moment.
+pub(super) struct Listing(Vec<DirEntry>);
+
+impl Listing {
+    /// Lists the directory.
+    pub async fn read(disk: &impl Directory, directory: &Path) -> Result<Self, StoreError> {
+        let entries = disk.list(directory).await.map_err(StoreError::io("list", directory))?;
+        // Sorted by the trait's contract.
+        Ok(Self(entries))
+    }
+
+    /// Whether there is a directory for the partition.
+    pub fn has(&self, topic: &Topic, partition: PartitionIndex) -> bool {
+        let name = topic.partition_directory(partition);
+        self.0
+            .binary_search_by(|entry| entry.name.cmp(&name))
+            .is_ok_and(|at| self.0[at].is_dir)
+    }
+
+    /// Names of all files and directories.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// Directories which are named as partitions are: the name, and the topic and partition that it stands for.
+    pub fn partitions(&self) -> impl Iterator<Item = (&str, &str, PartitionIndex)> {
+        let directories = self.0.iter().filter(|entry| entry.is_dir);
+        directories.filter_map(|entry| {
+            let (topic, partition) = parse_partition(&entry.name)?;
+            Some((entry.name.as_str(), topic, partition))
+        })
+    }
+
+    /// Directories of partitions that were being removed.
+    pub fn deleted(&self) -> impl Iterator<Item = &str> {
+        let directories = self
+            .0
+            .iter()
+            .filter(|entry| entry.is_dir)
+            .map(|entry| entry.name.as_str());
+        directories.filter(|name| is_deleted(name))
+    }
+}
+
+/// Name of the directory of a partition that is being removed: `<topic>-<partition>.<topic id>.deleted`. The topic is
+/// there for people, and cut where the whole would be too long for a file name; the id makes it unique.
+pub(super) fn deleted(topic: &Topic, partition: PartitionIndex) -> String {
+    let suffix = format!("-{partition}.{}.deleted", topic.id.as_uuid().simple());
+    // Topic names are ASCII.
+    let name = topic.name.as_str();
+    format!("{}{suffix}", &name[..name.len().min(FILE_NAME_LEN_MAX - suffix.len())])
+}
+
+fn is_deleted(name: &str) -> bool {
+    let parts = name.strip_suffix(".deleted").and_then(|name| name.rsplit_once('.'));
+    parts.is_some_and(|(rest, id)| {
+        let number = rest.rsplit_once('-').map(|(_, number)| number.parse::<u32>());
+        matches!(number, Some(Ok(_))) && id.len() == 32 && id.parse::<TopicId>().is_ok()
+    })
+}
+
+/// The reverse of [`Topic::partition_directory`]. The partition follows the last dash, so that no two topics share a
+/// directory.
+fn parse_partition(name: &str) -> Option<(&str, PartitionIndex)> {
+    let (topic, number) = name.rsplit_once('-')?;
+    let partition = PartitionIndex::try_from(number.parse::<i32>().ok()?).ok()?;
+    // Only one spelling of a number is ours.
+    (TopicName::new(topic).is_ok() && partition.to_string() == number).then_some((topic, partition))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::image::TopicState;
+    use crate::topics::TopicSettings;
+
+    fn topic(name: &str) -> Topic {
+        let overrides = BTreeMap::new();
+        let settings = TopicSettings::of_new_topic(&overrides, &Config::default()).unwrap();
+        let (name, id, state) = (name.parse().unwrap(), TopicId::random(), TopicState::Ready);
+        Topic {
+            name,
+            id,
+            partition_count: 100_000,
+            overrides,
+            settings,
+            state,
+        }
+    }
+
+    #[test]
+    fn names_of_partitions_read_back_and_fit_the_file_system() {
+        for name in ["a", "a-1", "a.deleted", "-", &"x".repeat(TopicName::LEN_MAX)] {
+            let topic = topic(name);
+            let last = topic.partitions().last().unwrap();
+            let directory = topic.partition_directory(last);
+            assert_eq!(parse_partition(&directory), Some((name, last)));
+            assert!(
+                directory.len() <= FILE_NAME_LEN_MAX && !is_deleted(&directory),
+                "{directory}"
+            );
+            let deleted = deleted(&topic, last);
+            assert!(deleted.len() <= FILE_NAME_LEN_MAX && is_deleted(&deleted), "{deleted}");
+            assert_eq!(parse_partition(&deleted), None);
+        }
+    }
+
+    #[test]
+    fn other_names_are_nobodys() {
+        let long = format!("a-0.{}.deleted", "0".repeat(31));
+        for name in [
+            "lock",
+            "topics.json",
+            "a",
+            "a-",
+            "-1",
+            "a-01",
+            "a-+1",
+            "a--",
+            "a/b-1",
+            "lost+found",
+            &long,
+        ] {
+            assert_eq!((parse_partition(name), is_deleted(name)), (None, false), "{name}");
+        }
+    }
+}

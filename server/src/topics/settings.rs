@@ -1,0 +1,361 @@
+//! What a topic can set for itself: Kafka's names, over the broker's configuration.
+//!
+//! Each key but two stands for a key of the broker's configuration, whose type and range it shares, so that the two
+//! cannot disagree. Values are read once, when a topic is created or loaded; what is in force is a typed
+//! [`TopicSettings`] from then on.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use headwater_engine::{FlushConfig, LogConfig, ProducerConfig, TimestampType};
+use headwater_protocol::batch::BatchLimits;
+
+use crate::config::{ByteSize, Config, Knob, Millis, Value};
+
+const RETENTION_MS: &str = "retention.ms";
+const RETENTION_BYTES: &str = "retention.bytes";
+const SEGMENT_BYTES: &str = "segment.bytes";
+const SEGMENT_MS: &str = "segment.ms";
+const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+const CLEANUP_POLICY: &str = "cleanup.policy";
+const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+
+/// Every key that a topic can set.
+const KEYS: [&str; 7] = [
+    CLEANUP_POLICY,
+    MAX_MESSAGE_BYTES,
+    TIMESTAMP_TYPE,
+    RETENTION_BYTES,
+    RETENTION_MS,
+    SEGMENT_BYTES,
+    SEGMENT_MS,
+];
+
+/// Why a topic's configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// There is no such key.
+    #[error("there is no topic configuration {key:?}; there are {}", KEYS.join(", "))]
+    UnknownKey {
+        /// The key.
+        key: String,
+    },
+    /// The key is given twice.
+    #[error("the topic configuration {key} is given more than once")]
+    Repeated {
+        /// The key.
+        key: String,
+    },
+    /// The value cannot be what the key asks for.
+    #[error("{key} = {value:?} is not valid: allowed is {allowed}")]
+    Invalid {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+        /// What is.
+        allowed: String,
+    },
+}
+
+/// What is in force for a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// retention.ms: age at which records are deleted.
+    pub retention_ms: Option<Millis>,
+    /// retention.bytes: size of a partition beyond which its oldest segments are deleted.
+    pub retention_bytes: Option<ByteSize>,
+    /// segment.bytes: size at which a segment rolls.
+    pub segment_size_bytes: ByteSize,
+    /// segment.ms: age of its first record at which a segment rolls.
+    pub segment_age_ms: Millis,
+    /// max.message.bytes: largest record batch; never above `segment_size_bytes` or the broker's own limit.
+    pub batch_size_bytes_max: ByteSize,
+    /// message.timestamp.type: whose clock stamps the records.
+    pub timestamp_type: TimestampType,
+}
+
+impl TopicSettings {
+    /// The broker's configuration with a new topic's overrides over it, which must fit each other and the broker.
+    pub fn of_new_topic(overrides: &BTreeMap<String, String>, config: &Config) -> Result<Self, SettingError> {
+        let settings = Self::read(overrides, config)?;
+        if overrides.contains_key(MAX_MESSAGE_BYTES) {
+            let batch = settings.batch_size_bytes_max;
+            let broker_max = config.log.batch_size_bytes_max;
+            if batch > broker_max {
+                let allowed = format!("at most the broker's log.batch_size_bytes_max, {}", broker_max.bytes());
+                return Err(invalid(MAX_MESSAGE_BYTES, batch.bytes(), allowed));
+            }
+            if batch > settings.segment_size_bytes {
+                let allowed = format!("at most {SEGMENT_BYTES}, {}", settings.segment_size_bytes.bytes());
+                return Err(invalid(MAX_MESSAGE_BYTES, batch.bytes(), allowed));
+            }
+        }
+        Ok(settings.clamped(config))
+    }
+
+    /// The same for a topic that exists: the broker's limits may have been lowered since, and then win.
+    pub fn of_existing_topic(overrides: &BTreeMap<String, String>, config: &Config) -> Result<Self, SettingError> {
+        Ok(Self::read(overrides, config)?.clamped(config))
+    }
+
+    fn read(overrides: &BTreeMap<String, String>, config: &Config) -> Result<Self, SettingError> {
+        let log = &config.log;
+        let mut settings = Self {
+            retention_ms: log.retention_ms,
+            retention_bytes: log.retention_bytes,
+            segment_size_bytes: log.segment_size_bytes,
+            segment_age_ms: log.segment_age_ms,
+            batch_size_bytes_max: log.batch_size_bytes_max,
+            timestamp_type: TimestampType::CreateTime,
+        };
+        for (key, value) in overrides {
+            settings.set(key, value)?;
+        }
+        Ok(settings)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), SettingError> {
+        match key {
+            RETENTION_MS => set(&mut self.retention_ms, "log.retention_ms", key, value),
+            RETENTION_BYTES => set(&mut self.retention_bytes, "log.retention_bytes", key, value),
+            SEGMENT_BYTES => set(&mut self.segment_size_bytes, "log.segment_size_bytes", key, value),
+            SEGMENT_MS => set(&mut self.segment_age_ms, "log.segment_age_ms", key, value),
+            MAX_MESSAGE_BYTES => set(&mut self.batch_size_bytes_max, "log.batch_size_bytes_max", key, value),
+            CLEANUP_POLICY if value == "delete" => Ok(()),
+            CLEANUP_POLICY => Err(invalid(key, value, "\"delete\": compaction is not supported yet")),
+            TIMESTAMP_TYPE => {
+                self.timestamp_type = match value {
+                    "CreateTime" => TimestampType::CreateTime,
+                    "LogAppendTime" => TimestampType::LogAppendTime,
+                    _ => return Err(invalid(key, value, "\"CreateTime\" or \"LogAppendTime\"")),
+                };
+                Ok(())
+            }
+            _ => Err(SettingError::UnknownKey { key: key.to_owned() }),
+        }
+    }
+
+    /// What the engine is told of each partition's log.
+    pub fn log_config(&self, config: &Config) -> LogConfig {
+        let Config {
+            log, flush, producers, ..
+        } = config;
+        LogConfig {
+            segment_size_bytes: self.segment_size_bytes.bytes(),
+            segment_age_ms: self.segment_age_ms.get(),
+            retention_ms: self.retention_ms.map(Millis::get),
+            retention_bytes: self.retention_bytes.map(ByteSize::bytes),
+            // The range of the configuration keeps it below 4 GiB.
+            index_interval_bytes: log.index_interval_bytes.bytes() as u32,
+            batch: BatchLimits {
+                batch_size_max: self.batch_size_bytes_max.as_usize(),
+            },
+            timestamp_type: self.timestamp_type,
+            timestamp_ahead_ms_max: log.timestamp_ahead_ms_max.get(),
+            flush: FlushConfig {
+                writes_in_flight_max: flush.writes_in_flight_max.into(),
+                uncovered_bytes_max: flush.uncovered_bytes_max.bytes(),
+                single_write_bytes_max: flush.single_write_bytes_max.bytes(),
+                prepare_bytes_max: log.prepare_step_bytes_max.bytes(),
+            },
+            producers: ProducerConfig {
+                expiry_ms: producers.expiry_ms.get(),
+                count_max: producers.count_max as usize,
+            },
+        }
+    }
+
+    fn clamped(mut self, config: &Config) -> Self {
+        let largest = config.log.batch_size_bytes_max.min(self.segment_size_bytes);
+        self.batch_size_bytes_max = self.batch_size_bytes_max.min(largest);
+        self
+    }
+
+    /// Every key with the value in force, as Kafka writes them, in the order of their names.
+    pub fn entries(&self) -> [(&'static str, String); KEYS.len()] {
+        KEYS.map(|key| (key, self.entry(key)))
+    }
+
+    fn entry(&self, key: &str) -> String {
+        let unlimited = || "-1".to_owned();
+        match key {
+            RETENTION_MS => self.retention_ms.map_or_else(unlimited, |age| age.get().to_string()),
+            RETENTION_BYTES => self
+                .retention_bytes
+                .map_or_else(unlimited, |size| size.bytes().to_string()),
+            SEGMENT_BYTES => self.segment_size_bytes.bytes().to_string(),
+            SEGMENT_MS => self.segment_age_ms.get().to_string(),
+            MAX_MESSAGE_BYTES => self.batch_size_bytes_max.bytes().to_string(),
+            TIMESTAMP_TYPE => match self.timestamp_type {
+                TimestampType::CreateTime => "CreateTime".to_owned(),
+                TimestampType::LogAppendTime => "LogAppendTime".to_owned(),
+            },
+            _ => "delete".to_owned(),
+        }
+    }
+}
+
+/// Puts a request's list of settings in order; a key given twice is refused.
+pub(super) fn overrides(entries: &[(String, String)]) -> Result<BTreeMap<String, String>, SettingError> {
+    let mut overrides = BTreeMap::new();
+    for (key, value) in entries {
+        if overrides.insert(key.clone(), value.trim().to_owned()).is_some() {
+            return Err(SettingError::Repeated { key: key.clone() });
+        }
+    }
+    Ok(overrides)
+}
+
+/// Reads a value with the type and the range of the broker's key `knob`.
+fn set(field: &mut dyn Value, knob: &str, key: &str, value: &str) -> Result<(), SettingError> {
+    field.read(value).map_err(|expected| invalid(key, value, expected))?;
+    let knob: Option<&Knob> = Config::KNOBS.iter().find(|candidate| candidate.name() == knob);
+    let knob = knob.expect("each key of a topic stands for a key of the configuration: a test sets all of them");
+    let in_range = field
+        .magnitude()
+        .zip(knob.range.as_ref())
+        .is_none_or(|(number, range)| range.contains(&number));
+    if in_range {
+        Ok(())
+    } else {
+        Err(invalid(key, value, knob.allowed(&Config::default())))
+    }
+}
+
+fn invalid(key: &str, value: impl Display, allowed: impl Into<String>) -> SettingError {
+    SettingError::Invalid {
+        key: key.to_owned(),
+        value: value.to_string(),
+        allowed: allowed.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(entries: &[(&str, &str)]) -> Result<TopicSettings, SettingError> {
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        TopicSettings::of_new_topic(&overrides(&entries)?, &Config::default())
+    }
+
+    #[test]
+    fn a_topic_follows_the_broker_where_it_sets_nothing() {
+        let entries = of(&[]).unwrap().entries();
+        assert_eq!(
+            entries.each_ref().map(|(key, value)| (*key, value.as_str())),
+            [
+                ("cleanup.policy", "delete"),
+                ("max.message.bytes", "4194304"),
+                ("message.timestamp.type", "CreateTime"),
+                ("retention.bytes", "-1"),
+                ("retention.ms", "604800000"),
+                ("segment.bytes", "1073741824"),
+                ("segment.ms", "604800000"),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_key_can_be_set_and_reads_back_as_it_is_described() {
+        let set = [
+            ("cleanup.policy", "delete"),
+            ("max.message.bytes", "65536"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("retention.bytes", "1000000"),
+            ("retention.ms", "-1"),
+            ("segment.bytes", "131072"),
+            ("segment.ms", "60000"),
+        ];
+        let settings = of(&set).unwrap();
+        assert_eq!(
+            settings.entries().each_ref().map(|(key, value)| (*key, value.as_str())),
+            set
+        );
+    }
+
+    #[test]
+    fn what_is_not_valid_is_refused_with_what_is() {
+        for (entries, expected) in [
+            (
+                &[("retention.hours", "1")][..],
+                "there is no topic configuration \"retention.hours\"; there are",
+            ),
+            (
+                &[("segment.ms", "60000"), ("segment.ms", "60000")],
+                "segment.ms is given more than once",
+            ),
+            (&[("cleanup.policy", "compact")], "compaction is not supported yet"),
+            (
+                &[("message.timestamp.type", "now")],
+                "\"CreateTime\" or \"LogAppendTime\"",
+            ),
+            (
+                &[("segment.bytes", "1")],
+                "segment.bytes = \"1\" is not valid: allowed is 64KiB to 2GiB",
+            ),
+            (&[("segment.ms", "-1")], "allowed is a time, such as 10ms"),
+            (&[("retention.ms", "0")], "allowed is 1ms to"),
+            (
+                &[("max.message.bytes", "8388608")],
+                "at most the broker's log.batch_size_bytes_max, 4194304",
+            ),
+            (
+                &[("max.message.bytes", "131072"), ("segment.bytes", "65536")],
+                "at most segment.bytes, 65536",
+            ),
+        ] {
+            let message = of(entries).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_engine_is_told_what_is_in_force() {
+        let settings = of(&[("segment.bytes", "131072"), ("message.timestamp.type", "LogAppendTime")]).unwrap();
+        let mut config = Config::default();
+        config.flush.writes_in_flight_max = 3;
+        config.producers.count_max = 5;
+        config.log.index_interval_bytes = ByteSize::new(8192);
+        let log = settings.log_config(&config);
+        assert_eq!(
+            (log.segment_size_bytes, log.retention_ms),
+            (131_072, Some(7 * 24 * 3_600_000))
+        );
+        assert_eq!(
+            (log.batch.batch_size_max, log.timestamp_type),
+            (131_072, TimestampType::LogAppendTime)
+        );
+        assert_eq!((log.flush.writes_in_flight_max, log.producers.count_max), (3, 5));
+        assert_eq!(log.index_interval_bytes, 8192);
+    }
+
+    #[test]
+    fn defaults_agree_with_the_engine_except_for_larger_batches() {
+        let config = Config::default();
+        let told = of(&[]).unwrap().log_config(&config);
+        let own = LogConfig {
+            batch: told.batch,
+            ..LogConfig::default()
+        };
+        assert_eq!(format!("{told:?}"), format!("{own:?}"));
+    }
+
+    #[test]
+    fn a_batch_never_outgrows_its_segment_or_a_broker_limit_that_was_lowered() {
+        assert_eq!(
+            of(&[("segment.bytes", "65536")]).unwrap().batch_size_bytes_max,
+            ByteSize::new(65_536)
+        );
+        let mut config = Config::default();
+        config.log.batch_size_bytes_max = ByteSize::new(1 << 20);
+        let overrides = BTreeMap::from([(MAX_MESSAGE_BYTES.to_owned(), "2097152".to_owned())]);
+        assert!(TopicSettings::of_new_topic(&overrides, &config).is_err());
+        let settings = TopicSettings::of_existing_topic(&overrides, &config).unwrap();
+        assert_eq!(settings.batch_size_bytes_max, ByteSize::new(1 << 20));
+    }
+}

@@ -1,0 +1,353 @@
+mod crash;
+mod disk;
+
+use std::path::Path;
+
+use futures::FutureExt as _;
+use headwater_engine::disk::StdDirectory;
+use headwater_protocol::id::{BrokerId, PartitionIndex};
+
+use self::disk::MemoryDisk;
+use super::*;
+use crate::config::ByteSize;
+
+type Store = TopicStore<MemoryDisk>;
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.log.directory = "/data".into();
+    config
+}
+
+/// Runs a future over a disk whose operations never wait.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("the disk of the tests never waits")
+}
+
+fn try_open(disk: &MemoryDisk, config: Config) -> Result<(Store, Recovery), StoreError> {
+    now(TopicStore::open(disk.clone(), Arc::new(config)))
+}
+
+/// Opens a store that has nothing to recover.
+fn open(disk: &MemoryDisk) -> Store {
+    let (store, recovery) = try_open(disk, config()).unwrap();
+    assert_eq!(recovery, Recovery::default());
+    store
+}
+
+fn new_topic(name: &str, partitions: i32) -> NewTopic {
+    NewTopic {
+        name: name.parse().unwrap(),
+        partitions,
+        replication_factor: -1,
+        configs: Vec::new(),
+    }
+}
+
+fn delete(store: &mut Store, name: &str) -> Result<(), TopicError> {
+    let topic = now(store.begin_delete(name))?;
+    Ok(now(store.finish_delete(topic.id))?)
+}
+
+#[test]
+fn a_topic_is_found_again_as_it_was_created() {
+    let disk = MemoryDisk::default();
+    let mut store = open(&disk);
+    let mut new = new_topic("orders", 3);
+    new.configs = vec![("retention.ms".to_owned(), "1000".to_owned())];
+    let created = now(store.create(&new)).unwrap();
+    assert_eq!(created.state, TopicState::Ready);
+    assert_eq!(created.settings.retention_ms.unwrap().get(), 1000);
+    assert_eq!(store.image().topic("orders"), Some(&created));
+    assert_eq!(store.image().topic_by_id(created.id), Some(&created));
+
+    let again = open(&disk);
+    assert_eq!(again.image().topic("orders"), Some(&created));
+    assert_eq!(again.identity(), store.identity());
+    let mine = disk.paths().into_iter().filter(|path| path.starts_with("orders"));
+    assert_eq!(mine.collect::<Vec<_>>(), ["orders-0", "orders-1", "orders-2"]);
+}
+
+#[test]
+fn a_deleted_topic_is_gone_and_its_name_starts_anew() {
+    let disk = MemoryDisk::default();
+    let mut store = open(&disk);
+    let first = now(store.create(&new_topic("orders", 2))).unwrap();
+    disk.write("/data/orders-1/00000000000000000000.log", b"records");
+    let deleting = now(store.begin_delete("orders")).unwrap();
+    assert_eq!(store.image().topic("orders").unwrap().state, TopicState::Deleting);
+    let refused = now(store.create(&new_topic("orders", 2))).unwrap_err();
+    assert!(
+        matches!(refused, TopicError::Exists { deleting: true, .. }),
+        "{refused}"
+    );
+    assert_eq!(
+        now(store.begin_delete("orders")).unwrap_err().code(),
+        ErrorCode::UnknownTopicOrPartition
+    );
+    now(store.finish_delete(deleting.id)).unwrap();
+    assert!(store.image().topic("orders").is_none());
+    assert!(
+        !disk.paths().iter().any(|path| path.starts_with("orders")),
+        "{:?}",
+        disk.paths()
+    );
+    let second = now(store.create(&new_topic("orders", 2))).unwrap();
+    assert_ne!(first.id, second.id);
+}
+
+#[test]
+fn a_topic_that_is_ready_cannot_lose_its_directories_to_a_stray_finish() {
+    let disk = MemoryDisk::default();
+    let mut store = open(&disk);
+    let topic = now(store.create(&new_topic("orders", 1))).unwrap();
+    now(store.finish_delete(topic.id)).unwrap();
+    assert_eq!(store.image().topic("orders"), Some(&topic));
+    assert!(disk.paths().contains(&"orders-0".to_owned()));
+}
+
+#[test]
+fn defaults_fill_in_what_the_creator_left_open() {
+    let mut config = config();
+    config.topics.partitions = 4;
+    let (store, _) = try_open(&MemoryDisk::default(), config).unwrap();
+    assert_eq!(store.check_create(&new_topic("a", -1)).unwrap().partition_count, 4);
+    assert_eq!(store.image().topics().len(), 0, "a check creates nothing");
+}
+
+#[test]
+fn what_exceeds_a_limit_is_refused_with_the_limit() {
+    let mut config = config();
+    config.limits.topics_max = 2;
+    config.limits.partitions_per_topic_max = 4;
+    config.limits.partitions_max = 6;
+    let (mut store, _) = try_open(&MemoryDisk::default(), config).unwrap();
+    let refused = |store: &Store, new: &NewTopic| {
+        let error = store.check_create(new).unwrap_err();
+        (error.code(), error.to_string())
+    };
+    for partitions in [0, -2, 5, i32::MAX, i32::MIN] {
+        let (code, message) = refused(&store, &new_topic("a", partitions));
+        assert_eq!(code, ErrorCode::InvalidPartitions);
+        assert!(
+            message.contains("allowed is 1 to 4 (limits.partitions_per_topic_max)"),
+            "{message}"
+        );
+    }
+    let (code, _) = refused(
+        &store,
+        &NewTopic {
+            replication_factor: 2,
+            ..new_topic("a", 1)
+        },
+    );
+    assert_eq!(code, ErrorCode::InvalidReplicationFactor);
+    let configs = vec![("cleanup.policy".to_owned(), "compact".to_owned())];
+    assert_eq!(
+        refused(
+            &store,
+            &NewTopic {
+                configs,
+                ..new_topic("a", 1)
+            }
+        )
+        .0,
+        ErrorCode::InvalidConfig
+    );
+
+    now(store.create(&new_topic("a", 4))).unwrap();
+    assert_eq!(refused(&store, &new_topic("a", 1)).0, ErrorCode::TopicAlreadyExists);
+    let (code, message) = refused(&store, &new_topic("b", 3));
+    assert_eq!(code, ErrorCode::PolicyViolation);
+    assert!(
+        message.contains("holds 4 partitions; 3 more would exceed 6 (limits.partitions_max)"),
+        "{message}"
+    );
+    now(store.create(&new_topic("b", 2))).unwrap();
+    assert!(refused(&store, &new_topic("c", 1)).1.contains("limits.topics_max"));
+}
+
+#[test]
+fn a_lowered_limit_hides_no_topic() {
+    let disk = MemoryDisk::default();
+    let mut store = open(&disk);
+    let mut new = new_topic("a", 8);
+    new.configs = vec![("max.message.bytes".to_owned(), "4194304".to_owned())];
+    now(store.create(&new)).unwrap();
+    let mut config = config();
+    config.limits.partitions_per_topic_max = 1;
+    config.log.batch_size_bytes_max = ByteSize::new(1 << 20);
+    let (store, _) = try_open(&disk, config).unwrap();
+    let image = store.image();
+    let topic = image.topic("a").unwrap();
+    assert_eq!(
+        (topic.partition_count, topic.settings.batch_size_bytes_max),
+        (8, ByteSize::new(1 << 20))
+    );
+}
+
+#[test]
+fn a_missing_partition_is_reported_and_never_made_anew() {
+    let disk = MemoryDisk::default();
+    let topic = now(open(&disk).create(&new_topic("orders", 3))).unwrap();
+    disk.remove("/data/orders-1");
+    for _ in 0..2 {
+        let (store, recovery) = try_open(&disk, config()).unwrap();
+        assert_eq!(recovery.missing, [(Arc::clone(&topic), PartitionIndex::new(1))]);
+        assert_eq!(store.image().topic("orders"), Some(&topic));
+        assert!(!disk.paths().contains(&"orders-1".to_owned()));
+    }
+}
+
+#[test]
+fn directories_that_are_nobodys_are_left_alone_and_never_taken_over() {
+    let disk = MemoryDisk::default();
+    now(open(&disk).create(&new_topic("orders", 1))).unwrap();
+    for name in ["orders-1", "others-0", "lost+found"] {
+        disk.make_dir(&format!("/data/{name}"));
+    }
+    let (mut store, recovery) = try_open(&disk, config()).unwrap();
+    assert_eq!(recovery.orphans, ["orders-1", "others-0"]);
+    let error = now(store.create(&new_topic("others", 1))).unwrap_err();
+    assert!(
+        matches!(&error, TopicError::DirectoryInTheWay { path } if path.ends_with("others-0")),
+        "{error}"
+    );
+    assert!(store.image().topic("others").is_none());
+    assert!(disk.paths().contains(&"others-0".to_owned()));
+}
+
+#[test]
+fn a_data_directory_belongs_to_one_broker_of_one_cluster() {
+    let disk = MemoryDisk::default();
+    let mut with_cluster = config();
+    with_cluster.broker.cluster_id = Some("blue".parse().unwrap());
+    let (store, _) = try_open(&disk, with_cluster).unwrap();
+    assert_eq!(store.identity().cluster_id.as_str(), "blue");
+    assert_eq!(
+        open(&disk).identity(),
+        store.identity(),
+        "the identity need not be configured again"
+    );
+
+    let mut other = config();
+    other.broker.id = BrokerId::new(5);
+    let message = try_open(&disk, other).err().unwrap().to_string();
+    assert!(message.contains("belongs to broker 0, but broker.id is 5"), "{message}");
+    let mut other = config();
+    other.broker.cluster_id = Some("green".parse().unwrap());
+    let message = try_open(&disk, other).err().unwrap().to_string();
+    assert!(
+        message.contains("belongs to cluster blue, but broker.cluster_id is green"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_changed_bit_in_any_metadata_file_is_an_error_that_names_the_file() {
+    let disk = MemoryDisk::default();
+    now(open(&disk).create(&new_topic("orders", 1))).unwrap();
+    for file in ["broker.json", "topics.json", "producer-ids.json"] {
+        let path = format!("/data/{file}");
+        let content = disk.read(&path);
+        for (at, bit) in (0..content.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut changed = content.clone();
+            changed[at] ^= 1 << bit;
+            disk.write(&path, &changed);
+            let error = try_open(&disk, config()).err();
+            let error = error.unwrap_or_else(|| panic!("{file}: byte {at} bit {bit} went unnoticed"));
+            assert!(error.to_string().contains(&path), "{error}");
+        }
+        disk.write(&path, &content);
+    }
+    open(&disk);
+}
+
+#[test]
+fn a_topic_that_is_listed_twice_is_refused() {
+    let disk = MemoryDisk::default();
+    open(&disk);
+    let topic = |name: &str, id| StoredTopic {
+        name: name.to_owned(),
+        id: uuid::Uuid::from_u128(id),
+        partitions: 1,
+        configs: BTreeMap::new(),
+        state: StoredState::Creating,
+    };
+    for (topics, is_valid) in [
+        (vec![topic("a", 1), topic("b", 2)], true),
+        (vec![topic("a", 1), topic("b", 1)], false),
+        (vec![topic("a", 1), topic("a", 2)], false),
+    ] {
+        let disk = disk.copy();
+        now(sealed::write(
+            &disk,
+            Path::new("/data/topics.json"),
+            &StoredTopics { topics },
+        ))
+        .unwrap();
+        let error = try_open(&disk, config()).err().map(|error| error.to_string());
+        assert_eq!(error.is_none(), is_valid);
+        assert!(error.is_none_or(|error| error.contains("is there twice")));
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_as_such() {
+    let disk = MemoryDisk::default();
+    open(&disk);
+    let text = String::from_utf8(disk.read("/data/topics.json")).unwrap();
+    disk.write(
+        "/data/topics.json",
+        text.replace("\"format_version\":1", "\"format_version\":2").as_bytes(),
+    );
+    let error = try_open(&disk, config()).err().unwrap();
+    assert!(matches!(error, StoreError::NewerFormat { found: 2, .. }), "{error}");
+}
+
+#[test]
+fn a_missing_metadata_file_is_an_error_and_not_a_first_start() {
+    let disk = MemoryDisk::default();
+    now(open(&disk).create(&new_topic("orders", 1))).unwrap();
+    for file in ["broker.json", "topics.json", "producer-ids.json"] {
+        let disk = disk.copy();
+        disk.remove(&format!("/data/{file}"));
+        let error = try_open(&disk, config()).err().unwrap();
+        assert!(
+            matches!(&error, StoreError::Missing { path, .. } if path.ends_with(file)),
+            "{error}"
+        );
+    }
+    let without_metadata = disk.copy();
+    for file in ["broker.json", "topics.json", "producer-ids.json"] {
+        without_metadata.remove(&format!("/data/{file}"));
+    }
+    let error = try_open(&without_metadata, config()).err().unwrap();
+    assert!(
+        error.to_string().contains(IDENTITY_FILE) && error.to_string().contains("orders-0"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_longest_name_fits_a_real_disk_from_creation_to_removal() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.log.directory = temporary.path().join("data");
+    let config = Arc::new(config);
+    let name = "x".repeat(TopicName::LEN_MAX);
+    let (mut store, _) = now(TopicStore::open(StdDirectory, Arc::clone(&config))).unwrap();
+    now(store.create(&new_topic(&name, 2))).unwrap();
+    let partition = config.log.directory.join(format!("{name}-1"));
+    std::fs::write(partition.join("file"), "records").unwrap();
+    let (mut store, recovery) = now(TopicStore::open(StdDirectory, Arc::clone(&config))).unwrap();
+    assert_eq!(recovery, Recovery::default());
+    let topic = now(store.begin_delete(&name)).unwrap();
+    now(store.finish_delete(topic.id)).unwrap();
+    let left = std::fs::read_dir(&config.log.directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let mut left: Vec<_> = left.collect();
+    left.sort();
+    assert_eq!(left, ["broker.json", "producer-ids.json", "topics.json"]);
+}
