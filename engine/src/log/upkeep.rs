@@ -138,7 +138,9 @@ impl<D: Disk> Log<D> {
     async fn seal(&self) -> Result<(), LogError> {
         let rolled: Vec<_> = {
             let state = self.state.borrow();
-            let is_due = |segment: &&Rc<Segment<D>>| segment.stage.get() == Stage::Rolled && segment.is_durable();
+            let is_due = |segment: &&Rc<Segment<D>>| {
+                segment.stage.get() == Stage::Rolled && segment.is_durable() && !segment.preparing.get()
+            };
             state.segments.iter().filter(is_due).cloned().collect()
         };
         for segment in rolled {
