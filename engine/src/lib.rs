@@ -21,7 +21,6 @@ mod tail;
 pub use error::{AppendError, FetchError, LogError};
 pub use log::{
     Appended, Cut, Fetched, FlushConfig, Log, LogConfig, LogOffsets, LogRange, ProducerConfig, Recovery, Ticket,
-    TimestampType,
 };
 pub use producers::{SequenceError, WINDOW as PRODUCER_WINDOW};
 pub use signal::{Signal, Wait};

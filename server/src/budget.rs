@@ -17,7 +17,11 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Rc<Budget> {
-        Rc::new(Budget { limit, used: Cell::new(0), freed: Signal::default() })
+        Rc::new(Budget {
+            limit,
+            used: Cell::new(0),
+            freed: Signal::default(),
+        })
     }
 
     /// Waits until the bytes fit.
@@ -27,15 +31,13 @@ impl Budget {
             let used = self.used.get();
             if used == 0 || used + bytes <= self.limit {
                 self.used.set(used + bytes);
-                return Lease { budget: Rc::clone(self), bytes };
+                return Lease {
+                    budget: Rc::clone(self),
+                    bytes,
+                };
             }
             freed.await;
         }
-    }
-
-    /// Bytes in use.
-    pub(crate) fn used(&self) -> u64 {
-        self.used.get()
     }
 }
 
@@ -67,9 +69,12 @@ mod tests {
         assert!(second.as_mut().now_or_never().is_none());
         drop(first);
         let second = second.now_or_never().unwrap();
-        assert_eq!(budget.used(), 50);
+        assert_eq!(budget.used.get(), 50);
         drop(second);
         let oversized = budget.lease(1_000).now_or_never();
-        assert!(oversized.is_some(), "a request larger than the limit must still pass, alone");
+        assert!(
+            oversized.is_some(),
+            "a request larger than the limit must still pass, alone"
+        );
     }
 }

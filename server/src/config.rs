@@ -23,9 +23,6 @@ use knob::sections;
 pub use load::{Effective, Layers, Source, Sources};
 pub use value::{ByteSize, ClusterId, CpuSet, HostName, LogFilter, LogFormat, Micros, Millis, Value};
 
-/// Disk blocks are written whole: sizes of writes and of prepared space are multiples of this.
-pub const BLOCK_SIZE_BYTES: u64 = 4096;
-
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -34,7 +31,7 @@ const TIB: u64 = 1024 * GIB;
 
 sections! {
     /// Who this broker is and where it listens.
-    broker: BrokerConfig {
+    broker: BrokerSection {
         /// Number of this broker in its cluster. It is written into the data directory at the first start and must stay.
         id: BrokerId = BrokerId::new(0), 0..=i32::MAX as u64;
         /// Identity of the cluster; "auto" generates one at the first start and keeps it in the data directory.
@@ -48,7 +45,7 @@ sections! {
     }
 
     /// The executors, one on each core, and what memory each may use.
-    cores: CoresConfig {
+    cores: CoresSection {
         /// Number of cores to run on; 0 is every core that this process may use.
         count: u16 = 0, 0..=1024;
         /// CPUs to run on, such as "0,2-3"; empty lets `count` choose.
@@ -66,11 +63,11 @@ sections! {
     }
 
     /// Segments on disk: where they are, when they roll, how long they stay.
-    log: LogConfig {
+    log: LogSection {
         /// Data directory. It is made if it is missing; its file system must support direct I/O.
         directory: PathBuf = PathBuf::from("headwater-data");
         /// A segment rolls when it would grow beyond this.
-        segment_size_bytes: ByteSize = ByteSize::new(GIB), 64 * KIB..=2 * GIB;
+        segment_size_bytes: ByteSize = ByteSize::new(GIB), 64 * KIB..=headwater_engine::LogConfig::SEGMENT_SIZE_MAX;
         /// A segment rolls when its first record is this old.
         segment_age_ms: Millis = Millis::new(7 * DAY_MS), 100..=3650 * DAY_MS;
         /// Records older than this are deleted, a whole segment at a time.
@@ -80,29 +77,39 @@ sections! {
         /// How often retention looks for segments to delete.
         retention_check_interval_ms: Millis = Millis::new(30_000), 10..=DAY_MS;
         /// Bytes of log between two entries of the offset and time indexes.
-        index_interval_bytes: ByteSize = ByteSize::new(64 * KIB), 4 * KIB..=GIB;
+        index_interval_bytes: ByteSize = ByteSize::new(4 * KIB), KIB..=GIB;
         /// Largest record batch that is stored, compressed as it came.
         batch_size_bytes_max: ByteSize = ByteSize::new(4 * MIB), KIB..=256 * MIB;
         /// How often the position from which recovery would scan is written. Restart time depends on what was written since.
         checkpoint_interval_ms: Millis = Millis::new(5_000), 10..=DAY_MS;
-        /// Most space that is prepared ahead of a partition's writes; 0 prepares nothing.
-        prepare_step_bytes_max: ByteSize = ByteSize::new(64 * MIB), 0..=GIB;
+        /// Most space that is reserved ahead of a partition's writes. It grows to this with what the partition holds.
+        prepare_step_bytes_max: ByteSize = ByteSize::new(128 * MIB), 64 * KIB..=2 * GIB;
+        /// How far ahead of this machine's clock a producer's timestamp may be.
+        timestamp_ahead_ms_max: Millis = Millis::new(60 * 60 * 1000), 0..=36_500 * DAY_MS;
     }
 
     /// How records get to the disk: the group commit of each partition.
-    flush: FlushConfig {
+    flush: FlushSection {
         /// How long a flush waits for more records when the disk is idle. 0 flushes at once; what arrives meanwhile rides on the next.
         delay_us: Micros = Micros::new(0), 0..=1_000_000;
-        /// Size of one write.
-        write_size_bytes: ByteSize = ByteSize::new(512 * KIB), 4 * KIB..=16 * MIB;
         /// Writes of one partition that may be under way at once.
         writes_in_flight_max: u16 = 8, 1..=256;
         /// A flush starts as soon as this much is not yet covered by one, even while writes are in flight.
         uncovered_bytes_max: ByteSize = ByteSize::new(MIB), 4 * KIB..=GIB;
+        /// A lone write up to this size is made durable by itself (`RWF_DSYNC`) instead of by a flush.
+        single_write_bytes_max: ByteSize = ByteSize::new(64 * KIB), 0..=16 * MIB;
+    }
+
+    /// Which idempotent producers each partition remembers, to recognise what they send twice.
+    producers: ProducersSection {
+        /// A producer that was silent for this long is forgotten.
+        expiry_ms: Millis = Millis::new(DAY_MS), 1000..=3650 * DAY_MS;
+        /// Producers that one partition remembers; beyond it the longest silent are forgotten.
+        count_max: u32 = 10_000, 1..=1_000_000;
     }
 
     /// Limits on what clients may ask for.
-    limits: LimitsConfig {
+    limits: LimitsSection {
         /// Connections to this broker; further ones are closed at once.
         connections_max: u32 = 4_096, 1..=1_000_000;
         /// A connection without a request for this long is closed.
@@ -128,7 +135,7 @@ sections! {
     }
 
     /// What a new topic gets when its creator does not say.
-    topics: TopicsConfig {
+    topics: TopicsSection {
         /// Partitions of a new topic.
         partitions: u32 = 1, 1..=100_000;
         /// Replicas of each partition. A single broker has one.
@@ -136,7 +143,7 @@ sections! {
     }
 
     /// What the broker says on stderr.
-    logging: LoggingConfig {
+    logging: LoggingSection {
         /// "text" for people, "json" for machines: one object a line.
         format: LogFormat = LogFormat::Text;
         /// What is logged, such as "info" or `headwater_server=debug,info`.

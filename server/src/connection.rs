@@ -1,11 +1,13 @@
 //! One connection: a loop that takes requests in and a loop that sends responses, on the core that accepted it.
 //!
 //! Requests are taken in one after the other, so produce requests are appended in the order of their arrival; everything that
-//! waits is a task of its own, and responses leave in the order in which they are ready. Before a frame is read there must be
-//! room for it: in the connection's share, in the core's, and in the tail buffers. Otherwise the socket is simply not read.
+//! waits is a task of its own, and responses leave in the order in which they are ready. Before a request is taken in there
+//! must be room for it: in the connection's share, in the core's, and in the tail buffers. Otherwise the socket is not read.
 
 use std::{
     io,
+    os::fd::AsFd,
+    pin::pin,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -14,7 +16,7 @@ use futures::future::{Either, select};
 use glommio::net::TcpStream;
 use headwater_protocol::{
     error::ErrorCode,
-    frame::{Api, FrameHeader},
+    frame::{FrameError, FrameHeader},
 };
 
 use crate::{
@@ -22,7 +24,7 @@ use crate::{
     core::Core,
     dispatch::{self, Taken},
     frames::{FrameReader, ReadError},
-    outbox::{Outbox, RequestLease, Response},
+    outbox::{InFlight, Outbox, RequestLease, Response},
     reply, runtime,
     transfer::Sender,
 };
@@ -37,69 +39,72 @@ const REQUEST_OVERHEAD_BYTES: u64 = 512;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) outbox: Outbox,
+    in_flight: Rc<InFlight>,
     budget: Rc<Budget>,
 }
 
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
     let limits = &core.config.limits;
     let connection = Rc::new(Connection {
         outbox: Outbox::default(),
-        budget: Budget::new(limits.requests_in_flight_bytes_max.get()),
+        in_flight: Rc::default(),
+        budget: Budget::new(limits.requests_in_flight_bytes_max.bytes()),
     });
-    let frame_size_max = limits.frame_size_bytes_max.get() as u32;
-    let mut reader = FrameReader::new(stream, Rc::clone(&core.read_buffers), frame_size_max);
-    let socket = match rustix::io::dup(reader.fd()) {
-        Ok(socket) => socket,
-        Err(error) => return tracing::warn!(%error, "a connection is refused: raise the limit on open files"),
-    };
-    let ended = match Sender::new(std::os::fd::AsFd::as_fd(&socket), &core.disk) {
-        Ok(sender) => {
-            let requests = std::pin::pin!(take_in(&core, &connection, &mut reader));
-            let responses = std::pin::pin!(send_out(&core, &connection.outbox, &sender));
-            match select(requests, responses).await {
-                Either::Left((result, responses)) => {
-                    // What has been taken in is still answered, unless the client has left or the grace is over.
-                    let grace = Instant::now() + Duration::from_millis(core.config.limits.shutdown_grace_ms.get());
-                    let drained = std::pin::pin!(connection.outbox.drained());
-                    let _ = runtime::until(grace, select(drained, responses)).await;
-                    result
-                }
-                Either::Right((error, _)) => Err(ReadError::Io(error)),
-            }
-        }
-        Err(error) => Err(ReadError::Io(error)),
-    };
-    connection.outbox.close();
-    if let Err(error) = ended {
+    let frame_size_max = limits.frame_size_bytes_max.bytes() as u32;
+    let grace = Duration::from_millis(limits.shutdown_grace_ms.get());
+    let reader = FrameReader::new(stream, Rc::clone(&core.read_buffers), frame_size_max);
+    if let Err(error) = run(&core, &connection, reader, grace).await {
         tracing::debug!(%error, "a connection has ended");
     }
-    // Also ends polls on the socket that the kernel still has.
-    if let Err(error) = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both) {
-        tracing::trace!(%error, "the socket was gone already");
+    connection.outbox.close();
+}
+
+async fn run(
+    core: &Rc<Core>,
+    connection: &Rc<Connection>,
+    mut reader: FrameReader,
+    grace: Duration,
+) -> Result<(), ReadError> {
+    let socket = Hangup(rustix::io::dup(reader.fd()).map_err(io::Error::from)?);
+    rustix::net::sockopt::set_tcp_nodelay(&socket.0, true).map_err(io::Error::from)?;
+    let sender = Sender::new(socket.0.as_fd(), &core.disk)?;
+    let requests = pin!(take_in(core, connection, &mut reader));
+    let responses = pin!(send_out(core, &connection.outbox, &sender));
+    match select(requests, responses).await {
+        Either::Left((result, responses)) => {
+            // What has been taken in is still answered, unless the client cannot be reached or the grace is over.
+            let answered = pin!(connection.in_flight.below(1));
+            let _ = runtime::until(Instant::now() + grace, select(answered, responses)).await;
+            result
+        }
+        Either::Right((error, _)) => Err(error.into()),
+    }
+}
+
+/// Shuts the socket down when it is dropped, which also ends the polls that the kernel still has on it.
+struct Hangup(std::os::fd::OwnedFd);
+
+impl Drop for Hangup {
+    fn drop(&mut self) {
+        if let Err(error) = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both) {
+            tracing::trace!(%error, "the peer was gone already");
+        }
     }
 }
 
 /// Takes requests in until the client leaves, the broker stops, or what comes is not the protocol.
 async fn take_in(core: &Rc<Core>, connection: &Rc<Connection>, reader: &mut FrameReader) -> Result<(), ReadError> {
-    let idle = Duration::from_millis(core.config.limits.connection_idle_ms.get());
     let requests_max = core.config.limits.requests_in_flight_max as usize;
     loop {
-        connection.outbox.below(requests_max).await;
-        core.memory.room().await;
-        let header = {
-            let next = std::pin::pin!(runtime::until(Instant::now() + idle, reader.next()));
-            match select(next, std::pin::pin!(core.stopping())).await {
-                Either::Right(_) => return Ok(()),
-                Either::Left((None, _)) if connection.outbox.in_flight() > 0 => continue,
-                Either::Left((None, _)) => return Ok(()),
-                Either::Left((Some(next), _)) => next,
-            }
+        let room = async {
+            connection.in_flight.below(requests_max).await;
+            core.memory.room().await;
         };
-        let header = match header {
+        if let Either::Right(_) = select(pin!(room), pin!(core.stopping())).await {
+            return Ok(());
+        }
+        let header = match next_header(core, connection, reader).await {
             Ok(Some(header)) => header,
             Ok(None) => return Ok(()),
             Err(ReadError::Frame(error)) => {
@@ -108,8 +113,7 @@ async fn take_in(core: &Rc<Core>, connection: &Rc<Connection>, reader: &mut Fram
             }
             Err(error) => return Err(error),
         };
-        let lease = lease(core, connection, header).await;
-        connection.outbox.begin();
+        let lease = lease(core, connection, Some(header)).await;
         let taken = dispatch::take(core, connection, &reader.frame(header), lease);
         reader.consume(header);
         if let Taken::Close(reason) = taken {
@@ -122,17 +126,36 @@ async fn take_in(core: &Rc<Core>, connection: &Rc<Connection>, reader: &mut Fram
     }
 }
 
-async fn lease(core: &Rc<Core>, connection: &Connection, header: FrameHeader) -> RequestLease {
-    let bytes = header.frame_len() as u64 + REQUEST_OVERHEAD_BYTES;
+/// The next frame, or `None` when the client has left, has been idle for too long, or the broker stops.
+async fn next_header(
+    core: &Core,
+    connection: &Connection,
+    reader: &mut FrameReader,
+) -> Result<Option<FrameHeader>, ReadError> {
+    let idle = Duration::from_millis(core.config.limits.connection_idle_ms.get());
+    let mut next = pin!(reader.next());
+    loop {
+        let (idle_end, stopping) = (pin!(runtime::sleep(idle)), pin!(core.stopping()));
+        let interrupted = select(idle_end, stopping);
+        match select(next.as_mut(), interrupted).await {
+            Either::Left((header, _)) => return header,
+            // A client that waits for an answer is not idle.
+            Either::Right((Either::Left(_), _)) if connection.in_flight.count() > 0 => {}
+            Either::Right(_) => return Ok(None),
+        }
+    }
+}
+
+async fn lease(core: &Core, connection: &Connection, header: Option<FrameHeader>) -> RequestLease {
+    let bytes = header.map_or(0, |header| header.frame_len() as u64) + REQUEST_OVERHEAD_BYTES;
     let own = connection.budget.lease(bytes).await;
-    RequestLease::new(core.in_flight.lease(bytes).await, own)
+    connection.in_flight.begin([core.in_flight.lease(bytes).await, own])
 }
 
 /// Says why the connection will be closed.
-async fn refuse(core: &Rc<Core>, connection: &Connection, error: &headwater_protocol::frame::FrameError) {
-    let id = error.correlation_id();
-    let head = reply::error(id, ErrorCode::InvalidRequest, &error.to_string());
-    let lease = RequestLease::new(core.in_flight.lease(0).await, connection.budget.lease(0).await);
+async fn refuse(core: &Core, connection: &Connection, error: &FrameError) {
+    let head = reply::error(error.correlation_id(), ErrorCode::InvalidRequest, &error.to_string());
+    let lease = lease(core, connection, None).await;
     connection.outbox.push(Response::of(head), lease);
 }
 
@@ -141,18 +164,16 @@ async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> io::Erro
     loop {
         let (mut response, lease) = outbox.next().await;
         let mut leases = vec![lease];
-        if response.payload.is_empty() {
-            while response.head.len() < COALESCE_BYTES
-                && let Some((small, lease)) = outbox.next_small()
-            {
-                response.head.extend_from_slice(&small.head);
-                leases.push(lease);
-            }
+        while response.payload.is_empty()
+            && response.head.len() < COALESCE_BYTES
+            && let Some((small, lease)) = outbox.next_small()
+        {
+            response.head.extend_from_slice(&small.head);
+            leases.push(lease);
         }
-        let result = sender.send(response).await;
+        let sent = sender.send(response).await;
         drop(leases);
-        outbox.sent();
-        if let Err(error) = result {
+        if let Err(error) = sent {
             return error;
         }
         core.disk.ring().reap();

@@ -12,19 +12,24 @@ use std::{
 };
 
 use futures::{StreamExt, channel::mpsc};
-use headwater_engine::{Log, Signal, TailMemory, disk::DirectDisk};
+use headwater_engine::{
+    Log, Signal, TailMemory,
+    disk::{DirectDisk, Directory},
+};
 use headwater_protocol::{
     error::ErrorCode,
     id::{CoreId, Timestamp},
 };
 
 use crate::{
-    admin, budget::Budget,
+    admin,
+    budget::Budget,
     config::Config,
     control::ControlHandle,
     fetch,
     frames::ReadBuffers,
     image::{ClusterImage, Topic, TopicState},
+    listener,
     mesh::{CoreMessage, Mesh, PartitionId, Refusal},
     offsets,
     partition::Partition,
@@ -94,7 +99,12 @@ impl std::fmt::Debug for Core {
 impl Core {
     /// Makes the core's state. Call it on the core's executor.
     pub(crate) fn new(id: CoreId, setup: Setup, activity: Arc<Activity>) -> std::io::Result<Rc<Core>> {
-        let Setup { config, mesh, control, addresses } = setup;
+        let Setup {
+            config,
+            mesh,
+            control,
+            addresses,
+        } = setup;
         let lifecycle = Lifecycle {
             stopping: Cell::new(false),
             connections: Cell::new(0),
@@ -107,9 +117,9 @@ impl Core {
             control,
             addresses,
             disk: DirectDisk::new()?,
-            memory: TailMemory::new(config.cores.tail_buffer_bytes_max.get() as usize),
-            read_buffers: ReadBuffers::new(config.cores.connection_bytes_max.get()),
-            in_flight: Budget::new(config.cores.in_flight_bytes_max.get()),
+            memory: TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize),
+            read_buffers: ReadBuffers::new(config.cores.connection_bytes_max.bytes()),
+            in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
             image: RefCell::default(),
             partitions: RefCell::default(),
             lifecycle,
@@ -159,6 +169,11 @@ impl Core {
                 core.apply(image).await;
                 let _ = reply.send(());
             }),
+            CoreMessage::Serve { listeners } => {
+                for listener in listeners {
+                    runtime::spawn(listener::accept(Rc::clone(&core), listener));
+                }
+            }
             CoreMessage::Stop => {}
         }
     }
@@ -184,7 +199,10 @@ impl Core {
                 let message = format!("topic {} has no partition {}", topic.name, id.index);
                 Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
             }
-            Some(_) => Refusal::new(ErrorCode::NotLeaderOrFollower, "the partition is not open here at the moment"),
+            Some(_) => Refusal::new(
+                ErrorCode::NotLeaderOrFollower,
+                "the partition is not open here at the moment",
+            ),
         }
     }
 
@@ -195,7 +213,9 @@ impl Core {
         }
         *self.image.borrow_mut() = Arc::clone(&image);
         self.partitions.borrow_mut().retain(|id, _| {
-            image.topic_by_id(id.topic).is_some_and(|topic| topic.state == TopicState::Ready)
+            image
+                .topic_by_id(id.topic)
+                .is_some_and(|topic| topic.state == TopicState::Ready)
         });
         for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
             for index in topic.partitions() {
@@ -210,6 +230,12 @@ impl Core {
 
     async fn open(&self, topic: &Topic, id: PartitionId) -> Owned {
         let directory = self.config.log.directory.join(topic.partition_directory(id.index));
+        // Opening would make it, empty, as if nothing had ever been acknowledged.
+        if let Err(error) = self.disk.list(&directory).await {
+            let message = format!("cannot read the partition's directory {}: {error}", directory.display());
+            tracing::error!(topic = %topic.name, partition = %id.index, message, "a partition is offline");
+            return Owned::Offline(Refusal::new(ErrorCode::KafkaStorageError, message));
+        }
         let config = topic.settings.log_config(&self.config);
         match Log::open(self.disk.clone(), directory.clone(), config, Rc::clone(&self.memory)).await {
             Ok((log, recovery)) => {
@@ -221,7 +247,7 @@ impl Core {
             }
             Err(error) => {
                 tracing::error!(topic = %topic.name, partition = %id.index, %error, "a partition is offline");
-                Owned::Offline(Refusal::new(error.code(), error))
+                Owned::Offline(Refusal::because(error.code(), &error))
             }
         }
     }
@@ -312,7 +338,11 @@ async fn pulse(core: Rc<Core>) {
 /// Retention, sealing and checkpoints, one partition after the other.
 async fn maintain(core: Rc<Core>) {
     let log = &core.config.log;
-    let interval = Duration::from_millis(log.checkpoint_interval_ms.get().min(log.retention_check_interval_ms.get()));
+    let interval = Duration::from_millis(
+        log.checkpoint_interval_ms
+            .get()
+            .min(log.retention_check_interval_ms.get()),
+    );
     loop {
         runtime::sleep(interval).await;
         for partition in core.online() {

@@ -39,14 +39,26 @@ pub(crate) struct ReadBuffers {
 
 impl ReadBuffers {
     pub(crate) fn new(bytes_max: u64) -> Rc<ReadBuffers> {
-        Rc::new(ReadBuffers { budget: Budget::new(bytes_max), free: RefCell::default() })
+        Rc::new(ReadBuffers {
+            budget: Budget::new(bytes_max),
+            free: RefCell::default(),
+        })
     }
 
     async fn take(self: &Rc<Self>, size: usize) -> Buffer {
         let lease = self.budget.lease(size as u64).await;
-        let pooled = if size == BUSY_BUFFER_SIZE { self.free.borrow_mut().pop() } else { None };
+        let pooled = if size == BUSY_BUFFER_SIZE {
+            self.free.borrow_mut().pop()
+        } else {
+            None
+        };
         let bytes = pooled.unwrap_or_else(|| vec![0; size]);
-        Buffer { bytes, start: 0, end: 0, home: Some((Rc::clone(self), lease)) }
+        Buffer {
+            bytes,
+            start: 0,
+            end: 0,
+            home: Some((Rc::clone(self), lease)),
+        }
     }
 }
 
@@ -62,7 +74,12 @@ struct Buffer {
 
 impl Buffer {
     fn idle() -> Buffer {
-        Buffer { bytes: vec![0; IDLE_BUFFER_SIZE], start: 0, end: 0, home: None }
+        Buffer {
+            bytes: vec![0; IDLE_BUFFER_SIZE],
+            start: 0,
+            end: 0,
+            home: None,
+        }
     }
 
     fn unread(&self) -> &[u8] {
@@ -117,7 +134,12 @@ pub(crate) struct FrameReader {
 
 impl FrameReader {
     pub(crate) fn new(stream: TcpStream, buffers: Rc<ReadBuffers>, frame_size_max: u32) -> FrameReader {
-        FrameReader { stream, buffers, buffer: Buffer::idle(), frame_size_max }
+        FrameReader {
+            stream,
+            buffers,
+            buffer: Buffer::idle(),
+            frame_size_max,
+        }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -178,7 +200,11 @@ impl FrameReader {
         }
         self.make_room(missing).await;
         let room = self.buffer.bytes.len() - self.buffer.end;
-        let limit = if missing > LARGE_REST { missing + frame::HEADER_LEN } else { room };
+        let limit = if missing > LARGE_REST {
+            missing + frame::HEADER_LEN
+        } else {
+            room
+        };
         let end = self.buffer.end + room.min(limit);
         let count = self.stream.read(&mut self.buffer.bytes[self.buffer.end..end]).await?;
         self.buffer.end += count;

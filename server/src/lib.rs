@@ -1,6 +1,42 @@
-//! Under construction.
+//! The Headwater broker: partitions pinned to cores, a thin protocol, durable by default.
+//!
+//! The path of a request, on one core from end to end:
+//!
+//! ```text
+//! listener -> connection -> frames -> dispatch -+-> produce -> partition -> headwater_engine::Log -> disk
+//!                  ^                            +-> fetch ---> partition -> LogRange --+
+//!                  |                            +-> offsets, admin                     |
+//!                  +--- transfer <--- outbox <-----------------------------------------+
+//! ```
+//!
+//! - [`broker`]: starts and stops everything; [`config`], [`check`]: what it is told, and what the machine must offer.
+//! - `core`, `runtime`, `watchdog`: one pinned executor per core and what keeps it awake; `mesh`: what crosses cores.
+//! - `control`, [`topics`], [`image`]: the control thread, the topics on disk, and the picture of them that cores share.
+//! - `budget`: back-pressure. When memory is spent, sockets are not read.
 
+mod admin;
+pub mod broker;
+mod budget;
 pub mod check;
 pub mod config;
+mod connection;
+mod control;
+mod core;
+mod dispatch;
+mod fetch;
+mod frames;
 pub mod image;
+mod listener;
+mod mesh;
+mod offsets;
+mod outbox;
+mod partition;
+mod produce;
+mod reply;
+mod runtime;
 pub mod topics;
+mod transfer;
+mod watchdog;
+
+pub use broker::{Broker, StartError, StopError};
+pub use config::Config;

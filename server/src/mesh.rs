@@ -41,8 +41,16 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(code: ErrorCode, message: impl ToString) -> Refusal {
-        Refusal { code, message: message.to_string() }
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
+        Refusal {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// What went wrong, in the words of the error.
+    pub(crate) fn because(code: ErrorCode, error: &dyn std::error::Error) -> Refusal {
+        Refusal::new(code, error.to_string())
     }
 
     /// The other core has ended, which it only does when the broker stops.
@@ -106,13 +114,32 @@ pub(crate) type Reply<T> = oneshot::Sender<T>;
 
 /// What a core can be asked by another thread.
 pub(crate) enum CoreMessage {
-    Produce { id: PartitionId, payload: Vec<u8>, reply: Reply<Result<Produced, Refusal>> },
-    Fetch { call: FetchCall, reply: Reply<Vec<FetchedItem<Vec<u8>>>> },
-    ListOffsets { items: Vec<ListItem>, reply: Reply<Vec<ListedItem>> },
-    DeleteRecords { id: PartitionId, before: i64, reply: Reply<Result<Offset, Refusal>> },
-    Describe { ids: Vec<PartitionId>, reply: Reply<Vec<PartitionDescriptionT>> },
+    Produce {
+        id: PartitionId,
+        payload: Vec<u8>,
+        reply: Reply<Result<Produced, Refusal>>,
+    },
+    Fetch {
+        call: FetchCall,
+        reply: Reply<Vec<FetchedItem<Vec<u8>>>>,
+    },
+    ListOffsets {
+        items: Vec<ListItem>,
+        reply: Reply<Vec<ListedItem>>,
+    },
+    DeleteRecords {
+        id: PartitionId,
+        before: i64,
+        reply: Reply<Result<Offset, Refusal>>,
+    },
+    Describe {
+        ids: Vec<PartitionId>,
+        reply: Reply<Vec<PartitionDescriptionT>>,
+    },
     /// The cluster looks like this now: open what is new, let go of what is gone.
     Apply { image: Arc<ClusterImage>, reply: Reply<()> },
+    /// Accept connections on the shared port and on the core's own.
+    Serve { listeners: [std::net::TcpListener; 2] },
     /// Answer what has been taken in, make everything durable, and end.
     Stop,
 }
@@ -172,7 +199,13 @@ mod tests {
     fn partitions_of_a_topic_are_spread_evenly_and_stably() {
         let topic = TopicId::random();
         for cores in 1..=9_usize {
-            let owner = |index| PartitionId { topic, index: PartitionIndex::new(index) }.owner(cores);
+            let owner = |index| {
+                PartitionId {
+                    topic,
+                    index: PartitionIndex::new(index),
+                }
+                .owner(cores)
+            };
             let mut counts = vec![0; cores];
             for index in 0..(cores as i32 * 3) {
                 counts[usize::from(owner(index).get())] += 1;

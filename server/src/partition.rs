@@ -16,7 +16,10 @@ pub(crate) struct Partition {
 
 impl Partition {
     pub(crate) fn new(log: Log<DirectDisk>) -> Rc<Partition> {
-        Rc::new(Partition { log, flushing: Cell::new(false) })
+        Rc::new(Partition {
+            log,
+            flushing: Cell::new(false),
+        })
     }
 
     /// Appends whole record batches and sees to it that they are flushed.

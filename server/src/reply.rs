@@ -1,12 +1,6 @@
 //! Frames that answer requests, made from heads in their owned form.
 
-use headwater_protocol::{
-    error::ErrorCode,
-    frame,
-    head::Head,
-    id::CorrelationId,
-    schema::ErrorResponseT,
-};
+use headwater_protocol::{error::ErrorCode, frame, head::Head, id::CorrelationId, schema::ErrorResponseT};
 
 /// The version of every api today.
 const VERSION: u16 = 0;
@@ -24,5 +18,11 @@ pub(crate) fn head_of_payload<H: Head>(id: CorrelationId, head: &H, payload_len:
 
 /// The answer to a request that has no response of its own.
 pub(crate) fn error(id: CorrelationId, code: ErrorCode, message: &str) -> Vec<u8> {
-    head(id, &ErrorResponseT { error: code as i16, message: Some(message.to_owned()) })
+    head(
+        id,
+        &ErrorResponseT {
+            error: code as i16,
+            message: Some(message.to_owned()),
+        },
+    )
 }

@@ -18,8 +18,7 @@ pub(crate) struct Queues {
 impl Queues {
     pub(crate) fn new() -> Queues {
         let executor = glommio::executor();
-        let background =
-            executor.create_task_queue(Shares::Static(50), Latency::NotImportant, "background");
+        let background = executor.create_task_queue(Shares::Static(50), Latency::NotImportant, "background");
         Queues { background }
     }
 

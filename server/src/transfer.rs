@@ -46,7 +46,11 @@ impl<'a> Sender<'a> {
     pub(crate) fn new(socket: BorrowedFd<'a>, disk: &'a DirectDisk) -> io::Result<Sender<'a>> {
         let flags = rustix::fs::fcntl_getfl(socket)?;
         rustix::fs::fcntl_setfl(socket, flags | OFlags::NONBLOCK)?;
-        Ok(Sender { socket, disk, pipe: OnceCell::new() })
+        Ok(Sender {
+            socket,
+            disk,
+            pipe: OnceCell::new(),
+        })
     }
 
     fn ring(&self) -> &Ring {
@@ -55,7 +59,11 @@ impl<'a> Sender<'a> {
 
     /// Sends a whole response.
     pub(crate) async fn send(&self, response: Response) -> io::Result<()> {
-        let more = if response.payload.is_empty() { SendFlags::empty() } else { SendFlags::MORE };
+        let more = if response.payload.is_empty() {
+            SendFlags::empty()
+        } else {
+            SendFlags::MORE
+        };
         self.send_bytes(&response.head, more).await?;
         for payload in response.payload {
             match payload {
@@ -108,10 +116,15 @@ impl<'a> Sender<'a> {
         let file = range.file(self.disk).await.map_err(io::Error::other)?;
         let pipe = self.pipe()?;
         let wanted = range.len().min(PIECE_BYTES as u64) as u32;
-        let loaded =
-            self.ring().splice_to_pipe(file.cached()?, range.position(), pipe.write.as_fd(), wanted).await?;
+        let loaded = self
+            .ring()
+            .splice_to_pipe(file.cached()?, range.position(), pipe.write.as_fd(), wanted)
+            .await?;
         if loaded == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the segment file ends before its last batch"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the segment file ends before its last batch",
+            ));
         }
         let mut left = loaded as usize;
         while left > 0 {

@@ -36,8 +36,11 @@ impl Activity {
     /// Says that the core has work until the guard is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> Working {
         // One writer: a load and a store are enough.
-        self.work.store(self.work.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        Working { activity: Arc::clone(self) }
+        self.work
+            .store(self.work.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Working {
+            activity: Arc::clone(self),
+        }
     }
 
     /// Resolves when the watchdog wakes the core.
@@ -45,7 +48,11 @@ impl Activity {
         let mut first = true;
         poll_fn(|context| {
             self.waker.register(context.waker());
-            if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }
+            if std::mem::take(&mut first) {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
         })
         .await;
         self.beats.fetch_add(1, Ordering::Relaxed);
@@ -76,8 +83,13 @@ impl Watchdog {
     pub(crate) fn start(cores: Vec<Arc<Activity>>) -> std::io::Result<Watchdog> {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("watchdog".to_owned()).spawn(move || watch(&cores, &told))?;
-        Ok(Watchdog { stop, thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name("watchdog".to_owned())
+            .spawn(move || watch(&cores, &told))?;
+        Ok(Watchdog {
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -101,7 +113,11 @@ fn watch(cores: &[Arc<Activity>], stop: &AtomicBool) {
             let has_work = activity.work.load(Ordering::Relaxed) > 0;
             if beats != *beats_before || !has_work {
                 if *intervals >= STALL_INTERVALS {
-                    tracing::warn!(core, stalled_ms = INTERVAL.as_millis() as u64 * u64::from(*intervals), "a core was stalled");
+                    tracing::warn!(
+                        core,
+                        stalled_ms = INTERVAL.as_millis() as u64 * u64::from(*intervals),
+                        "a core was stalled"
+                    );
                 }
                 (*beats_before, *intervals) = (beats, 0);
             } else {

@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use headwater_protocol::{
-    batch::{self, Batches, HEADER_LEN, RecordBatch},
+    batch::{self, Batches, HEADER_LEN, RecordBatch, TimestampType},
     id::{Offset, Timestamp},
 };
 
-use super::{DurablePoint, Log, State, Ticket, TimestampType};
+use super::{DurablePoint, Log, State, Ticket};
 use crate::{
     disk::Disk,
     error::AppendError,

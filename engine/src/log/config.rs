@@ -1,16 +1,6 @@
 //! What a log can be told. Plain values: the server reads them from its configuration and a topic's.
 
-use headwater_protocol::batch::BatchLimits;
-
-/// Who sets the timestamp of a record (Kafka's `message.timestamp.type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TimestampType {
-    /// The producer.
-    #[default]
-    CreateTime,
-    /// The broker, when it appends. Costs a copy and a second checksum of every batch.
-    LogAppendTime,
-}
+use headwater_protocol::batch::{BatchLimits, TimestampType};
 
 /// How appended bytes get to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +59,7 @@ pub struct LogConfig {
     pub index_interval_bytes: u32,
     /// Limits of a record batch.
     pub batch: BatchLimits,
-    /// Who sets the timestamps.
+    /// Who sets the timestamps (Kafka's `message.timestamp.type`). The broker's costs a copy and a second checksum.
     pub timestamp_type: TimestampType,
     /// How far ahead of the broker's clock, in milliseconds, a producer's timestamp may be
     /// (`message.timestamp.after.max.ms`).

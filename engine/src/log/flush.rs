@@ -184,6 +184,7 @@ impl<D: Disk> Log<D> {
                     .segments
                     .iter()
                     .rev()
+                    .skip_while(|segment| segment.end() == 0) // Just rolled: the one before may have more to write.
                     .take_while(|segment| !segment.is_durable())
                     .last()
                     .cloned();
@@ -222,6 +223,9 @@ impl<D: Disk> Log<D> {
                 continue;
             };
             let Some((step, result)) = completed else { continue };
+            if matches!(step, Step::Prepare { .. }) {
+                segment.preparing.set(false);
+            }
             match (step, result) {
                 // Space that could not be reserved is found missing by the write that needs it.
                 (Step::Prepare { .. }, Err(error)) => {
@@ -239,6 +243,7 @@ impl<D: Disk> Log<D> {
                 (_, Err(source)) => {
                     // Nothing else may be under way when the outcome is settled.
                     while running.next().await.is_some() {}
+                    segment.preparing.set(false);
                     let operation = if matches!(step, Step::Sync { .. }) {
                         "flush"
                     } else {
@@ -390,7 +395,10 @@ fn start<D: Disk>(step: Step, segment: &Segment<D>, file: &D::File) -> Running {
     let blocks = |from, to| segment.tail.borrow().blocks(from, to);
     let block_start = |from| from / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
     let operation = match step {
-        Step::Prepare { from, to } => file.allocate(from, to - from).boxed_local(),
+        Step::Prepare { from, to } => {
+            segment.preparing.set(true);
+            file.allocate(from, to - from).boxed_local()
+        }
         Step::Write { from, to } => file.write(blocks(from, to), block_start(from)).boxed_local(),
         Step::WriteDurable { from, to } => file.write_durable(blocks(from, to), block_start(from)).boxed_local(),
         Step::Sync { .. } => file.sync().boxed_local(),

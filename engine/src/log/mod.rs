@@ -23,7 +23,7 @@ use std::{
 use headwater_protocol::id::{LeaderEpoch, Offset, Timestamp};
 
 pub use append::Appended;
-pub use config::{FlushConfig, LogConfig, ProducerConfig, TimestampType};
+pub use config::{FlushConfig, LogConfig, ProducerConfig};
 pub use fetch::{Fetched, LogRange};
 pub use recovery::{Cut, Recovery};
 pub use ticket::Ticket;

@@ -172,21 +172,26 @@ impl<D: Disk> Opening<'_, D> {
             None => (0, None, Vec::new()),
         };
         let facts: BTreeMap<u64, SegmentFacts> = facts.into_iter().map(|facts| (facts.base_offset, facts)).collect();
-        if let Some(lost) = facts
-            .keys()
-            .find(|base| !files.contains_key(&Offset::new(**base)) && facts[base].size > 0)
-        {
-            return Err(self.corrupt(Offset::new(*lost), 0, "the file is missing"));
+        // A segment below the log start offset may have been removed since the checkpoint was written.
+        let needed = |facts: &SegmentFacts| {
+            let is_settled = recovery.is_some_and(|recovery| facts.base_offset < recovery.segment);
+            facts.size > 0 && !(is_settled && facts.next_offset <= start)
+        };
+        let is_there = |facts: &SegmentFacts| files.contains_key(&Offset::new(facts.base_offset));
+        if let Some(lost) = facts.values().find(|facts| needed(facts) && !is_there(facts)) {
+            return Err(self.corrupt(Offset::new(lost.base_offset), 0, "the file is missing"));
         }
         let last = files.keys().next_back().copied();
         for (&base_offset, &size) in files {
             let known = facts.get(&base_offset.get()).copied();
-            if known.is_some_and(|known| known.next_offset <= start) && Some(base_offset) != last {
+            let is_settled = recovery.is_some_and(|recovery| base_offset.get() < recovery.segment);
+            // Of a segment that goes on behind the recovery point, the checkpoint does not know the end.
+            if is_settled && known.is_some_and(|known| known.next_offset <= start) && Some(base_offset) != last {
                 // Retention was interrupted between the checkpoint and the removal.
                 self.remove(base_offset).await?;
                 continue;
             }
-            if known.is_none() && recovery.is_some_and(|recovery| base_offset.get() < recovery.segment) {
+            if is_settled && known.is_none() {
                 self.remove(base_offset).await?;
                 continue;
             }
@@ -199,7 +204,6 @@ impl<D: Disk> Opening<'_, D> {
                 );
                 return Err(self.corrupt(base_offset, 0, &reason));
             }
-            let is_settled = recovery.is_some_and(|recovery| base_offset.get() < recovery.segment);
             let segment = match known {
                 Some(known) if is_settled => self.trust(known, size)?,
                 _ => {
@@ -303,6 +307,10 @@ impl<D: Disk> Opening<'_, D> {
                 ScanEnd::EndOfFile | ScanEnd::Reserved => segment.prepared.set(size),
                 ScanEnd::Bad(reason) if is_last => self.cut(&segment, &file, scanned, size, reason).await?,
                 ScanEnd::Bad(reason) => return Err(self.corrupt(base_offset, found.position, &reason)),
+            }
+            if is_last && found.position > extent.end {
+                // If only the process died, what it had not flushed reads back and could yet be lost with the power.
+                file.sync().await.map_err(LogError::io("flush", &path))?;
             }
         }
         segment.extent.set(scanned);

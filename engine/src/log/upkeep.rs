@@ -100,29 +100,36 @@ impl<D: Disk> Log<D> {
                 .await
                 .map_err(LogError::io("remove", &path))?;
         }
-        // The checkpoint must never promise more than the files hold.
         let end = DurablePoint {
             segment: segment.base_offset,
             position,
             offset,
         };
+        // The checkpoint must never promise more than the files hold, and the last one may: it is written in any case.
+        // The batch may begin below the log start offset, which then moves back with the end, as in Kafka.
+        {
+            let mut state = self.state.borrow_mut();
+            state.start = state.start.min(offset);
+            state.dirty = true;
+        }
         self.write_checkpoint_at(end).await?;
         self.cut_back(end, Some(block), &LogError::Truncated).await
     }
 
     fn roll_by_age(&self, now: Timestamp) {
         let mut state = self.state.borrow_mut();
-        let active = state.active();
-        let age_ms_max = self
-            .config
-            .segment_age_ms
-            .min(self.config.retention_ms.unwrap_or(u64::MAX))
-            .cast_signed();
-        let is_old = active
-            .began
-            .get()
-            .is_some_and(|began| now.get().saturating_sub(began.get()) >= age_ms_max);
-        if active.end() > 0 && is_old && state.fence.is_none() {
+        let active = Rc::clone(state.active());
+        if active.end() == 0 || state.fence.is_some() {
+            return;
+        }
+        let retention_ms = self.config.retention_ms.unwrap_or(u64::MAX);
+        let age_ms_max = self.config.segment_age_ms.min(retention_ms).cast_signed();
+        // How old a segment was is forgotten over a restart; its age counts from the first look at it.
+        let began = active.began.get().unwrap_or(now);
+        active.began.set(Some(began));
+        let is_old = now.get().saturating_sub(began.get()) >= age_ms_max;
+        let is_expired = active.extent.get().max_timestamp.get() < now.get().saturating_sub_unsigned(retention_ms);
+        if is_old || is_expired {
             state.roll(&self.directory, &self.memory, self.config.index_interval_bytes);
         }
     }
@@ -131,7 +138,9 @@ impl<D: Disk> Log<D> {
     async fn seal(&self) -> Result<(), LogError> {
         let rolled: Vec<_> = {
             let state = self.state.borrow();
-            let is_due = |segment: &&Rc<Segment<D>>| segment.stage.get() == Stage::Rolled && segment.is_durable();
+            let is_due = |segment: &&Rc<Segment<D>>| {
+                segment.stage.get() == Stage::Rolled && segment.is_durable() && !segment.preparing.get()
+            };
             state.segments.iter().filter(is_due).cloned().collect()
         };
         for segment in rolled {

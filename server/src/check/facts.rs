@@ -191,6 +191,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_directory_is_new_until_a_broker_has_its_identity_in_it() {
+        let temporary = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temporary.path().join("lost+found")).unwrap();
+        assert!(directory(temporary.path()).0.is_new);
+        std::fs::write(temporary.path().join(IDENTITY_FILE), "").unwrap();
+        assert!(!directory(temporary.path()).0.is_new);
+    }
+
+    #[test]
     fn the_probe_of_direct_io_is_direct() {
         let temporary = tempfile::tempdir().unwrap();
         let file = open_direct(&temporary.path().join("file")).unwrap();

@@ -3,7 +3,9 @@
 //! A rule states which key must change, and names the other key with its value and source, so that the message is
 //! enough to mend the configuration.
 
-use super::{BLOCK_SIZE_BYTES, ByteSize, Config, Knob, Problem, Sources, Value};
+use headwater_engine::disk::BLOCK_SIZE;
+
+use super::{ByteSize, Config, Knob, Problem, Sources, Value};
 
 /// A produce or fetch frame carries a header and a head besides its records; heads are far smaller than this.
 const FRAME_OVERHEAD_BYTES: u64 = 4096;
@@ -11,7 +13,7 @@ const FRAME_OVERHEAD_BYTES: u64 = 4096;
 /// A core's budgets hold at least this many of the largest frames, or one client could take all of it.
 const FRAMES_PER_CORE_MIN: u64 = 4;
 
-/// A tail buffer that holds fewer of the largest batches or writes than this would stall on every write.
+/// A tail buffer that holds fewer of the largest batches or uncovered writes than this would stall on every flush.
 const WRITES_PER_TAIL_MIN: u64 = 4;
 
 impl Config {
@@ -31,6 +33,28 @@ impl Config {
             rules.topics();
         }
         rules.problems
+    }
+}
+
+impl Config {
+    /// What is wrong with `broker.core_port_base` on this many cores.
+    pub(crate) fn core_ports_rule(&self, cores: usize) -> Option<String> {
+        let first = usize::from(self.broker.core_port_base);
+        let last = first + cores - 1;
+        let last_max = usize::from(u16::MAX);
+        let shared = self.broker.listen.port();
+        if first == 0 {
+            None
+        } else if last > last_max {
+            let allowed = (last_max + 1).saturating_sub(cores);
+            Some(format!("{cores} cores need as many ports; allowed is up to {allowed}"))
+        } else if (first..=last).contains(&usize::from(shared)) {
+            Some(format!(
+                "the ports {first} to {last} of {cores} cores must not hold the port {shared} of broker.listen"
+            ))
+        } else {
+            None
+        }
     }
 }
 
@@ -57,7 +81,7 @@ impl Rules<'_> {
     }
 
     fn addresses_and_cores(&mut self) {
-        let Config { broker, cores, .. } = self.config;
+        let cores = &self.config.cores;
         if !cores.set.is_empty() && cores.count > 0 && usize::from(cores.count) != cores.set.len() {
             let rule = format!(
                 "{} lists {} CPUs; give only one of the two",
@@ -66,22 +90,9 @@ impl Rules<'_> {
             );
             self.conflict("cores.count", rule);
         }
-        // With `count` 0 the number of cores is not known here; the listener finds out.
-        let count = cores.set.len().max(usize::from(cores.count)).max(1) as u64;
-        let first = u64::from(broker.core_port_base);
-        let ports = first..=first + count - 1;
-        if first > 0 && *ports.end() > u64::from(u16::MAX) {
-            let rule = format!(
-                "{count} cores need as many ports; allowed is up to {}",
-                u64::from(u16::MAX) - count + 1
-            );
-            self.conflict("broker.core_port_base", rule);
-        } else if first > 0 && ports.contains(&u64::from(broker.listen.port())) {
-            let rule = format!(
-                "the cores' ports {first} to {} must not hold the shared port of {}",
-                ports.end(),
-                self.named("broker.listen")
-            );
+        // With `count` 0 the number of cores is not known here; the checks of the machine look again.
+        let count = cores.set.len().max(usize::from(cores.count)).max(1);
+        if let Some(rule) = self.config.core_ports_rule(count) {
             self.conflict("broker.core_port_base", rule);
         }
     }
@@ -96,7 +107,6 @@ impl Rules<'_> {
         } = self.config;
         let batch = log.batch_size_bytes_max.bytes();
         let frame = limits.frame_size_bytes_max.bytes();
-        let write = flush.write_size_bytes.bytes();
         self.at_least(
             "limits.frame_size_bytes_max",
             frame,
@@ -130,7 +140,6 @@ impl Rules<'_> {
         let tail = cores.tail_buffer_bytes_max.bytes();
         for (name, size) in [
             ("log.batch_size_bytes_max", batch),
-            ("flush.write_size_bytes", write),
             ("flush.uncovered_bytes_max", flush.uncovered_bytes_max.bytes()),
         ] {
             self.at_least("cores.tail_buffer_bytes_max", tail, size * WRITES_PER_TAIL_MIN, name);
@@ -138,7 +147,7 @@ impl Rules<'_> {
     }
 
     fn disk(&mut self) {
-        let Config { log, flush, .. } = self.config;
+        let log = &self.config.log;
         let batch = log.batch_size_bytes_max.bytes();
         self.at_least(
             "log.segment_size_bytes",
@@ -146,16 +155,13 @@ impl Rules<'_> {
             batch,
             "log.batch_size_bytes_max",
         );
-        for (name, size) in [
-            ("flush.write_size_bytes", flush.write_size_bytes),
-            ("log.prepare_step_bytes_max", log.prepare_step_bytes_max),
-        ] {
-            if !size.bytes().is_multiple_of(BLOCK_SIZE_BYTES) {
-                self.conflict(
-                    name,
-                    format!("allowed are multiples of {}", ByteSize::new(BLOCK_SIZE_BYTES)),
-                );
-            }
+        // Space is reserved in whole blocks of the disk.
+        let block = BLOCK_SIZE as u64;
+        if !log.prepare_step_bytes_max.bytes().is_multiple_of(block) {
+            self.conflict(
+                "log.prepare_step_bytes_max",
+                format!("allowed are multiples of {}", ByteSize::new(block)),
+            );
         }
     }
 

@@ -27,14 +27,17 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("log.retention_ms", "unlimited"),
     ("log.retention_bytes", "1TiB"),
     ("log.retention_check_interval_ms", "1500ms"),
-    ("log.index_interval_bytes", "4KiB"),
+    ("log.index_interval_bytes", "64KiB"),
     ("log.batch_size_bytes_max", "1MiB"),
     ("log.checkpoint_interval_ms", "1m"),
-    ("log.prepare_step_bytes_max", "0"),
+    ("log.prepare_step_bytes_max", "1MiB"),
+    ("log.timestamp_ahead_ms_max", "0"),
     ("flush.delay_us", "250"),
-    ("flush.write_size_bytes", "128KiB"),
     ("flush.writes_in_flight_max", "16"),
     ("flush.uncovered_bytes_max", "2MiB"),
+    ("flush.single_write_bytes_max", "0"),
+    ("producers.expiry_ms", "2d"),
+    ("producers.count_max", "7"),
     ("limits.connections_max", "100"),
     ("limits.connection_idle_ms", "5s"),
     ("limits.frame_size_bytes_max", "2MiB"),
@@ -302,7 +305,7 @@ fn sizes_and_times_take_units_and_plain_numbers() {
     assert_eq!(config.log.segment_size_bytes.bytes(), 8 << 20);
     assert_eq!(config.log.retention_ms, None);
     assert_eq!(config.log.retention_bytes, Some(ByteSize::new(1 << 20)));
-    assert_eq!(config.log.segment_age_ms.duration(), std::time::Duration::from_secs(60));
+    assert_eq!(config.log.segment_age_ms.duration(), std::time::Duration::from_mins(1));
     assert_eq!(config.cores.set.iter().collect::<Vec<_>>(), [0, 1]);
     assert_eq!(config.cores.tail_buffer_bytes_max.bytes(), 100_000_000);
 }
@@ -320,7 +323,7 @@ fn limits_are_checked_against_each_other() {
         ),
         (
             &[("broker.core_port_base", "9291"), ("cores.count", "2")],
-            "must not hold the shared port",
+            "must not hold the port 9292 of broker.listen",
         ),
         (
             &[("limits.frame_size_bytes_max", "4MiB")],
@@ -345,19 +348,11 @@ fn limits_are_checked_against_each_other() {
             "(from default): flush.uncovered_bytes_max = 32MiB (from --set)",
         ),
         (
-            &[
-                ("flush.write_size_bytes", "16MiB"),
-                ("cores.tail_buffer_bytes_max", "63MiB"),
-            ],
-            "flush.write_size_bytes = 16MiB",
-        ),
-        (
             &[("log.segment_size_bytes", "1MiB")],
             "log.batch_size_bytes_max = 4MiB (from default) needs at least 4MiB",
         ),
-        (&[("flush.write_size_bytes", "5000")], "allowed are multiples of 4KiB"),
         (
-            &[("log.prepare_step_bytes_max", "5000")],
+            &[("log.prepare_step_bytes_max", "100001")],
             "allowed are multiples of 4KiB",
         ),
         (

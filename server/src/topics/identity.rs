@@ -10,7 +10,7 @@ use headwater_protocol::id::{BrokerId, ProducerId};
 use serde::{Deserialize, Serialize};
 
 use super::sealed::{self, StoreError};
-use crate::config::{BrokerConfig, ClusterId};
+use crate::config::{BrokerSection, ClusterId};
 
 /// Name of the identity file.
 pub(crate) const IDENTITY_FILE: &str = "broker.json";
@@ -42,7 +42,7 @@ impl Identity {
     pub(super) async fn read(
         disk: &impl Directory,
         directory: &Path,
-        config: &BrokerConfig,
+        config: &BrokerSection,
     ) -> Result<Option<Self>, StoreError> {
         let path = directory.join(IDENTITY_FILE);
         let Some(stored) = sealed::read::<StoredIdentity>(disk, &path).await? else {
@@ -77,7 +77,7 @@ impl Identity {
     pub(super) async fn create(
         disk: &impl Directory,
         directory: &Path,
-        config: &BrokerConfig,
+        config: &BrokerSection,
     ) -> Result<Self, StoreError> {
         let cluster_id = config.cluster_id.clone().unwrap_or_else(ClusterId::random);
         let identity = Self {

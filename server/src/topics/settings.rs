@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use headwater_protocol::batch::TimestampType;
+use headwater_engine::{FlushConfig, LogConfig, ProducerConfig};
+use headwater_protocol::batch::{BatchLimits, TimestampType};
 
 use crate::config::{ByteSize, Config, Knob, Millis, Value};
 
@@ -132,6 +133,36 @@ impl TopicSettings {
                 Ok(())
             }
             _ => Err(SettingError::UnknownKey { key: key.to_owned() }),
+        }
+    }
+
+    /// What the engine is told of each partition's log.
+    pub fn log_config(&self, config: &Config) -> LogConfig {
+        let Config {
+            log, flush, producers, ..
+        } = config;
+        LogConfig {
+            segment_size_bytes: self.segment_size_bytes.bytes(),
+            segment_age_ms: self.segment_age_ms.get(),
+            retention_ms: self.retention_ms.map(Millis::get),
+            retention_bytes: self.retention_bytes.map(ByteSize::bytes),
+            // The range of the configuration keeps it below 4 GiB.
+            index_interval_bytes: log.index_interval_bytes.bytes() as u32,
+            batch: BatchLimits {
+                batch_size_max: self.batch_size_bytes_max.as_usize(),
+            },
+            timestamp_type: self.timestamp_type,
+            timestamp_ahead_ms_max: log.timestamp_ahead_ms_max.get(),
+            flush: FlushConfig {
+                writes_in_flight_max: flush.writes_in_flight_max.into(),
+                uncovered_bytes_max: flush.uncovered_bytes_max.bytes(),
+                single_write_bytes_max: flush.single_write_bytes_max.bytes(),
+                prepare_bytes_max: log.prepare_step_bytes_max.bytes(),
+            },
+            producers: ProducerConfig {
+                expiry_ms: producers.expiry_ms.get(),
+                count_max: producers.count_max as usize,
+            },
         }
     }
 
@@ -281,6 +312,37 @@ mod tests {
             let message = of(entries).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
+    }
+
+    #[test]
+    fn the_engine_is_told_what_is_in_force() {
+        let settings = of(&[("segment.bytes", "131072"), ("message.timestamp.type", "LogAppendTime")]).unwrap();
+        let mut config = Config::default();
+        config.flush.writes_in_flight_max = 3;
+        config.producers.count_max = 5;
+        config.log.index_interval_bytes = ByteSize::new(8192);
+        let log = settings.log_config(&config);
+        assert_eq!(
+            (log.segment_size_bytes, log.retention_ms),
+            (131_072, Some(7 * 24 * 3_600_000))
+        );
+        assert_eq!(
+            (log.batch.batch_size_max, log.timestamp_type),
+            (131_072, TimestampType::LogAppendTime)
+        );
+        assert_eq!((log.flush.writes_in_flight_max, log.producers.count_max), (3, 5));
+        assert_eq!(log.index_interval_bytes, 8192);
+    }
+
+    #[test]
+    fn defaults_agree_with_the_engine_except_for_larger_batches() {
+        let config = Config::default();
+        let told = of(&[]).unwrap().log_config(&config);
+        let own = LogConfig {
+            batch: told.batch,
+            ..LogConfig::default()
+        };
+        assert_eq!(format!("{told:?}"), format!("{own:?}"));
     }
 
     #[test]

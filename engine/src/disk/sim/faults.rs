@@ -91,6 +91,10 @@ impl Faults {
         self.crash_at = Some(change);
     }
 
+    pub fn no_crash(&mut self) {
+        self.crash_at = None;
+    }
+
     pub fn heal(&mut self) {
         self.planned.clear();
     }

@@ -126,6 +126,15 @@ impl SimDisk {
         self.image(seed)
     }
 
+    /// The process that used the disk has died, but power was not lost: what was under way completes, and the disk goes on,
+    /// for the next process, with all that was written, flushed or not. Undoes a [`crash_at`](Self::crash_at).
+    #[must_use]
+    pub fn kill(&self) -> SimDisk {
+        self.world.borrow_mut().power_on();
+        while self.complete_one() {}
+        self.clone()
+    }
+
     /// The disk as it would be found if power were lost now. This one runs on undisturbed.
     #[must_use]
     pub fn image(&self, seed: u64) -> SimDisk {

@@ -117,6 +117,16 @@ impl World {
         }
     }
 
+    /// The machine has not stopped after all; only those who waited are gone.
+    pub fn power_on(&mut self) {
+        self.crashed = false;
+        self.faults.no_crash();
+        self.completed.clear();
+        for in_flight in self.in_flight.values_mut() {
+            in_flight.abandoned = true;
+        }
+    }
+
     /// The result of an operation, if it has completed; else remembers whom to wake.
     pub fn take_result(&mut self, number: OpNumber, waker: &Waker) -> Option<io::Result<Output>> {
         if let Some(result) = self.completed.remove(&number) {

@@ -47,7 +47,7 @@ impl Fault {
     }
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Tree {
     /// Files with their content, and directories.
     entries: BTreeMap<PathBuf, Option<Vec<u8>>>,
@@ -56,7 +56,7 @@ struct Tree {
 }
 
 /// Clones are the same tree.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MemoryDisk(Rc<RefCell<Tree>>);
 
 impl MemoryDisk {

@@ -1,0 +1,312 @@
+//! The broker as a whole: starts the cores, the watchdog and the control thread, and stops them in order.
+//!
+//! Start: check the machine, lock the directory, open the topic store, bind every port, start the cores, let them open their
+//! partitions, and only then accept. Stop: no new requests, what was taken in is answered, everything is durable, then the
+//! threads end, and the clean marker is written last.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures::{
+    FutureExt,
+    channel::{mpsc, oneshot},
+    executor::block_on,
+};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
+use headwater_engine::disk::{Directory, StdDirectory};
+use headwater_protocol::id::CoreId;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    check::{self, CheckError, Checks, DirectoryLock},
+    config::Config,
+    control::{self, Control},
+    core::{Addresses, Core, Setup},
+    listener,
+    mesh::{CoreMessage, Mesh},
+    topics::{StoreError, TopicStore},
+    watchdog::{Activity, Watchdog},
+};
+
+/// glommio's preemption timer: long, because a timer that fires before the first task can park the executor.
+const PREEMPT_TIMER: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Why the broker does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The machine is not fit for it.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// The data directory is not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A port cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another port with broker.listen or broker.core_port_base")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A core or thread cannot be started.
+    #[error("cannot start {what}: {reason}")]
+    Thread {
+        /// Which.
+        what: String,
+        /// The cause.
+        reason: String,
+    },
+}
+
+/// A core or thread did not end as it should.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} has failed: {reason}")]
+pub struct StopError {
+    /// Which.
+    what: String,
+    /// How.
+    reason: String,
+}
+
+/// A running broker. It is stopped in order by [`shutdown`](Broker::shutdown), and also when it is dropped.
+pub struct Broker {
+    address: SocketAddr,
+    mesh: Mesh,
+    cores: Vec<ExecutorJoinHandle<io::Result<()>>>,
+    control: Option<Control>,
+    watchdog: Option<Watchdog>,
+    clean_marker: PathBuf,
+    _lock: DirectoryLock,
+}
+
+/// Written when the broker has stopped in order, removed when it starts: tells an unclean restart (KIP-966).
+const CLEAN_MARKER: &str = "clean-shutdown";
+
+impl Broker {
+    /// Starts a broker; it accepts connections when this returns.
+    pub fn start(config: Config) -> Result<Broker, StartError> {
+        let checks = Checks::run(&config);
+        for warning in &checks.warnings {
+            tracing::warn!("{warning}");
+        }
+        let lock = checks.into_lock()?;
+        let config = Arc::new(config);
+        let opened = TopicStore::open(StdDirectory, Arc::clone(&config)).now_or_never();
+        let (store, recovery) = opened.expect("a StdDirectory's futures are ready at once")?;
+        for (topic, partition) in &recovery.missing {
+            tracing::error!(topic = %topic.name, %partition, "the directory of a partition is missing; it stays offline");
+        }
+        begin_unclean(&config.log.directory)?;
+        let cpus = check::cpus(&config.cores);
+        let (mesh, inboxes) = Mesh::new(cpus.len());
+        let ports = bind_all(&config, cpus.len())?;
+        let addresses = Arc::new(Addresses {
+            cluster_id: store.identity().cluster_id.as_str().to_owned(),
+            host: config.advertised_host(),
+            port: ports.address.port(),
+            core_ports: ports.of_cores,
+        });
+        let (control, queue) = control::channel();
+        let setup = Setup {
+            config: Arc::clone(&config),
+            mesh: mesh.clone(),
+            control,
+            addresses,
+        };
+        let activities: Vec<Arc<Activity>> = cpus.iter().map(|_| Arc::default()).collect();
+        let thread = |what: &str, error: io::Error| StartError::Thread {
+            what: what.to_owned(),
+            reason: error.to_string(),
+        };
+        let watchdog = Watchdog::start(activities.clone()).map_err(|error| thread("the watchdog", error))?;
+        let mut broker = Broker {
+            address: ports.address,
+            mesh: mesh.clone(),
+            cores: Vec::new(),
+            control: None,
+            watchdog: Some(watchdog),
+            clean_marker: config.log.directory.join(CLEAN_MARKER),
+            _lock: lock,
+        };
+        for ((index, inbox), (cpu, activity)) in inboxes.into_iter().enumerate().zip(cpus.iter().zip(activities)) {
+            let placement = if config.cores.pin {
+                Placement::Fixed(usize::from(*cpu))
+            } else {
+                Placement::Unbound
+            };
+            let core = start_core(CoreId::new(index as u16), placement, setup.clone(), inbox, activity);
+            broker.cores.push(core.map_err(|reason| StartError::Thread {
+                what: format!("core {index}"),
+                reason,
+            })?);
+        }
+        block_on(control::publish(&mesh, store.image()));
+        let control =
+            Control::start(store, mesh.clone(), queue).map_err(|error| thread("the control thread", error))?;
+        broker.control = Some(control);
+        for (core, listeners) in mesh.ids().zip(ports.listeners) {
+            mesh.send(core, CoreMessage::Serve { listeners });
+        }
+        tracing::info!(address = %broker.address, cores = cpus.len(), data = %config.log.directory.display(), "the broker is ready");
+        Ok(broker)
+    }
+
+    /// Address of the port that all cores share.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers what has been taken in, makes everything durable, and ends.
+    pub fn shutdown(mut self) -> Result<(), StopError> {
+        self.stop()
+    }
+
+    /// Runs until SIGTERM or SIGINT, then shuts down in order.
+    pub fn run_until_signal(self) -> Result<(), StopError> {
+        let failed = |error: io::Error| StopError {
+            what: "waiting for a signal".to_owned(),
+            reason: error.to_string(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let signal = runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                _ = terminate.recv() => Ok("SIGTERM"),
+                interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| "SIGINT"),
+            }
+        });
+        tracing::info!(signal = signal.map_err(failed)?, "the broker stops");
+        self.shutdown()
+    }
+
+    fn stop(&mut self) -> Result<(), StopError> {
+        if self.cores.is_empty() {
+            return Ok(());
+        }
+        drop(self.control.take());
+        for core in self.mesh.ids() {
+            self.mesh.send(core, CoreMessage::Stop);
+        }
+        let mut result = Ok(());
+        for (index, core) in self.cores.drain(..).enumerate() {
+            let failed = |reason: String| {
+                Err(StopError {
+                    what: format!("core {index}"),
+                    reason,
+                })
+            };
+            result = match core.join() {
+                Ok(Ok(())) => result,
+                Ok(Err(error)) => failed(error.to_string()),
+                Err(error) => failed(error.to_string()),
+            };
+        }
+        drop(self.watchdog.take());
+        result?;
+        let written = StdDirectory.replace_file(&self.clean_marker, Vec::new()).now_or_never();
+        let written = written.expect("a StdDirectory's futures are ready at once");
+        written.map_err(|error| StopError {
+            what: "the clean marker".to_owned(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "the broker did not stop in order");
+        }
+    }
+}
+
+/// The listening sockets, bound before anything runs.
+struct Ports {
+    address: SocketAddr,
+    of_cores: Vec<u16>,
+    /// For each core the shared port and its own.
+    listeners: Vec<[TcpListener; 2]>,
+}
+
+fn bind_all(config: &Config, cores: usize) -> Result<Ports, StartError> {
+    let mut address = config.broker.listen;
+    let mut ports = Ports {
+        address,
+        of_cores: Vec::new(),
+        listeners: Vec::new(),
+    };
+    for index in 0..cores {
+        let shared = bind(address, true)?;
+        // Port 0 becomes the port that the first core got.
+        address = shared.1;
+        let own_port = match config.broker.core_port_base {
+            0 => 0,
+            base => base + index as u16,
+        };
+        let own = bind(SocketAddr::new(address.ip(), own_port), false)?;
+        ports.of_cores.push(own.1.port());
+        ports.listeners.push([shared.0, own.0]);
+    }
+    ports.address = address;
+    Ok(ports)
+}
+
+fn bind(address: SocketAddr, shared: bool) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = listener::bind(address, shared).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    bound
+        .map(|(bound, listener)| (listener, bound))
+        .map_err(|source| StartError::Listen { address, source })
+}
+
+/// From here on the last stop counts as unclean, until this one is over.
+fn begin_unclean(directory: &Path) -> Result<(), StartError> {
+    let marker = directory.join(CLEAN_MARKER);
+    let was_clean = marker.exists();
+    let removed = StdDirectory.remove_file(&marker).now_or_never();
+    removed
+        .expect("a StdDirectory's futures are ready at once")
+        .map_err(StoreError::io("remove", &marker))?;
+    tracing::info!(was_clean, "the data directory is open");
+    Ok(())
+}
+
+/// Starts a core and waits until it takes messages.
+fn start_core(
+    id: CoreId,
+    placement: Placement,
+    setup: Setup,
+    inbox: mpsc::UnboundedReceiver<CoreMessage>,
+    activity: Arc<Activity>,
+) -> Result<ExecutorJoinHandle<io::Result<()>>, String> {
+    let (ready, started) = oneshot::channel();
+    let spin = std::time::Duration::from_micros(setup.config.cores.spin_before_park_us.get());
+    let builder = LocalExecutorBuilder::new(placement)
+        .name(&format!("core-{id}"))
+        .spin_before_park(spin)
+        .preempt_timer(PREEMPT_TIMER)
+        // A pinned core pins its blocking pool to itself as well, unless told otherwise.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1));
+    let run = move || async move {
+        let core = Core::new(id, setup, activity)?;
+        let _ = ready.send(());
+        core.run(inbox).await;
+        Ok(())
+    };
+    let handle = builder.spawn(run).map_err(|error| error.to_string())?;
+    if block_on(started).is_ok() {
+        return Ok(handle);
+    }
+    match handle.join() {
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+        Ok(Ok(())) => Err("it ended at once".to_owned()),
+    }
+}

@@ -1,0 +1,161 @@
+//! From a frame to whoever answers it: checks api and version, verifies the head, and starts the answer.
+
+use std::{rc::Rc, time::Instant};
+
+use futures::{FutureExt, future::LocalBoxFuture};
+use headwater_protocol::{
+    error::ErrorCode,
+    frame::Api,
+    head::{self, HeadError},
+    id::CorrelationId,
+    schema::{
+        ApiVersionsRequest, CreateTopicRequest, DeleteRecordsRequest, DeleteTopicRequest, DescribeTopicRequest,
+        FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    },
+};
+
+use crate::{
+    admin,
+    connection::Connection,
+    core::Core,
+    fetch,
+    frames::Frame,
+    mesh::Refusal,
+    offsets,
+    outbox::{RequestLease, Response},
+    produce, reply, runtime,
+};
+
+/// What became of a frame.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// It is answered, or will be.
+    Done,
+    /// It cannot be answered, for this reason, and the client must learn that something is wrong.
+    Close(String),
+}
+
+/// A request with its way back.
+struct Request<'a> {
+    core: &'a Rc<Core>,
+    connection: &'a Rc<Connection>,
+    id: CorrelationId,
+    lease: RequestLease,
+}
+
+/// Takes a request in. Only the append of a produce request happens before this returns.
+pub(crate) fn take(core: &Rc<Core>, connection: &Rc<Connection>, frame: &Frame<'_>, lease: RequestLease) -> Taken {
+    let request = Request {
+        core,
+        connection,
+        id: frame.header.correlation_id,
+        lease,
+    };
+    let Some(api) = Api::from_u16(frame.header.api).filter(|api| *api != Api::Error) else {
+        let message = format!("api {} is not known", frame.header.api);
+        return request.refuse(&Refusal::new(ErrorCode::UnsupportedVersion, message));
+    };
+    let (oldest, newest) = api.versions();
+    let version = frame.header.version;
+    if version < oldest || version > newest {
+        let message = format!("version {version} of {api:?} is not supported; supported are {oldest} to {newest}");
+        return request.refuse(&Refusal::new(ErrorCode::UnsupportedVersion, message));
+    }
+    if api == Api::Produce {
+        return match head::decode::<ProduceRequest>(frame.head) {
+            Ok(head) => produce::take(core, connection, request.id, head, frame.payload, request.lease),
+            Err(error) => request.refuse(&malformed(&error)),
+        };
+    }
+    if !frame.payload.is_empty() {
+        let message = format!(
+            "{api:?} has no payload, but {} bytes follow its head",
+            frame.payload.len()
+        );
+        return request.refuse(&Refusal::new(ErrorCode::InvalidRequest, message));
+    }
+    request.start(api, frame.head)
+}
+
+fn malformed(error: &HeadError) -> Refusal {
+    Refusal::because(ErrorCode::InvalidRequest, &error)
+}
+
+impl Request<'_> {
+    fn refuse(self, refusal: &Refusal) -> Taken {
+        let head = reply::error(self.id, refusal.code, &refusal.message);
+        self.connection.outbox.push(Response::of(head), self.lease);
+        Taken::Done
+    }
+
+    fn start(self, api: Api, head: &[u8]) -> Taken {
+        match answer(self.core, self.id, api, head) {
+            Ok(Answer::Now(response)) => self.connection.outbox.push(response, self.lease),
+            Ok(Answer::Later(answer)) => {
+                let (connection, lease, working) = (Rc::clone(self.connection), self.lease, self.core.working());
+                runtime::spawn(async move {
+                    connection.outbox.push(answer.await, lease);
+                    drop(working);
+                });
+            }
+            Err(refusal) => return self.refuse(&refusal),
+        }
+        Taken::Done
+    }
+}
+
+enum Answer {
+    Now(Response),
+    /// From a task of its own.
+    Later(LocalBoxFuture<'static, Response>),
+}
+
+/// Verifies the head, copies out of it what the answer needs, and begins the answer.
+fn answer(core: &Rc<Core>, id: CorrelationId, api: Api, bytes: &[u8]) -> Result<Answer, Refusal> {
+    macro_rules! decode {
+        ($table:ty) => {
+            head::decode::<$table>(bytes).map_err(|error| malformed(&error))?
+        };
+    }
+    let core = Rc::clone(core);
+    let later = match api {
+        Api::ApiVersions => {
+            decode!(ApiVersionsRequest);
+            return Ok(Answer::Now(admin::api_versions(&core, id)));
+        }
+        Api::Metadata => {
+            let names = decode!(MetadataRequest).unpack().topics;
+            return Ok(Answer::Now(admin::metadata(&core, id, names)));
+        }
+        Api::Fetch => {
+            let call = fetch::read(&core, decode!(FetchRequest), Instant::now())?;
+            async move { fetch::answer(&core, id, call).await }.boxed_local()
+        }
+        Api::ListOffsets => {
+            let items = offsets::read_list(decode!(ListOffsetsRequest))?;
+            async move { offsets::answer_list(&core, id, items).await }.boxed_local()
+        }
+        Api::DeleteRecords => {
+            let call = offsets::read_delete(decode!(DeleteRecordsRequest))?;
+            async move { offsets::answer_delete(&core, id, call).await }.boxed_local()
+        }
+        Api::CreateTopic => {
+            let new = decode!(CreateTopicRequest).unpack();
+            async move { admin::create_topic(&core, id, new).await }.boxed_local()
+        }
+        Api::DeleteTopic => {
+            let name = decode!(DeleteTopicRequest).name().unwrap_or_default().to_owned();
+            async move { admin::delete_topic(&core, id, name).await }.boxed_local()
+        }
+        Api::DescribeTopic => {
+            let name = decode!(DescribeTopicRequest).name().unwrap_or_default().to_owned();
+            async move { admin::describe_topic(&core, id, name).await }.boxed_local()
+        }
+        Api::InitProducerId => {
+            let known = decode!(InitProducerIdRequest).unpack();
+            async move { admin::init_producer_id(&core, id, known).await }.boxed_local()
+        }
+        Api::Produce | Api::Error => unreachable!("dealt with before"),
+    };
+    Ok(Answer::Later(later))
+}

@@ -1,0 +1,65 @@
+//! Listening sockets: the port that all cores share and the port of each core, bound before any core runs.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
+    rc::Rc,
+};
+
+use glommio::net::TcpListener;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use crate::{connection, core::Core, runtime};
+
+/// Connections that the kernel has accepted and the core has not yet.
+const BACKLOG: i32 = 1024;
+
+/// How long a core waits after it could not accept, so that a lack of descriptors does not spin it.
+const ACCEPT_RETRY: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Binds a listening socket. `shared`: several cores bind the same port and the kernel spreads connections over them.
+pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if shared {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(StdListener::from(socket))
+}
+
+/// Accepts connections and serves each on this core until the broker stops.
+pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
+    let fd = OwnedFd::from(listener).into_raw_fd();
+    // SAFETY: the descriptor is an open listening socket that nobody else owns; glommio closes it.
+    let listener = unsafe { TcpListener::from_raw_fd(fd) };
+    loop {
+        let accepted = std::pin::pin!(listener.accept());
+        let stopping = std::pin::pin!(core.stopping());
+        let stream = match futures::future::select(accepted, stopping).await {
+            futures::future::Either::Left((Ok(stream), _)) => stream,
+            futures::future::Either::Left((Err(error), _)) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                runtime::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+            futures::future::Either::Right(_) => return,
+        };
+        let Some(admitted) = core.admit() else {
+            tracing::warn!("a connection is refused: limits.connections_max are open");
+            continue;
+        };
+        let core = Rc::clone(&core);
+        runtime::spawn(async move {
+            connection::serve(core, stream).await;
+            drop(admitted);
+        });
+    }
+}

@@ -1,0 +1,253 @@
+//! `headwater-server`: reads the configuration, checks the machine, runs the broker until a signal ends it.
+//!
+//! Everything that it does is in the library; here are the command line, the logs and the exit codes.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use headwater_server::Broker;
+use headwater_server::config::{Config, Effective, Layers, LogFormat};
+
+/// Exit code for a configuration that is not valid, as clap has it for a command line that is not.
+const EXIT_CONFIGURATION: u8 = 2;
+
+const EXAMPLES: &str = "\
+A value that is given twice is taken from the last of: default, --config file, environment \
+(HEADWATER_SECTION_KEY), the flags above, --set. tuning.md explains every key.
+
+Examples:
+  headwater-server --data-dir /srv/headwater --listen 0.0.0.0:9292
+      A broker for other machines, with its data on a disk of its own.
+  headwater-server --print-config > headwater.toml
+      A configuration file with every key, to edit and use with --config.
+  headwater-server --config headwater.toml --set log.retention_ms=30d
+  HEADWATER_LOG_RETENTION_MS=30d headwater-server --config headwater.toml
+      Keep records for 30 days, whatever the file says.
+
+Stop it with SIGTERM or SIGINT: requests in flight are answered and everything is on disk when it \
+ends.
+Exit codes: 0 after a shutdown in order, 1 if it could not start or stop, 2 if the configuration is \
+not valid.";
+
+/// The Headwater broker: a partitioned, durable log. Records are acknowledged once they are on disk.
+#[derive(Parser, Debug)]
+#[command(name = "headwater-server", version, after_help = EXAMPLES)]
+#[expect(
+    clippy::doc_markdown,
+    reason = "clap prints these texts as they are, and not as Markdown"
+)]
+struct Args {
+    /// Read the configuration from this TOML file
+    #[arg(short, long, value_name = "FILE", env = "HEADWATER_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Print the configuration in force as TOML, with the text and range of every key and the source of every value that
+    /// is not the default, and exit
+    #[arg(long)]
+    print_config: bool,
+
+    /// Address and port to listen on; port 0 takes any free port [broker.listen]
+    #[arg(short, long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+
+    /// Host that clients are told to connect to [broker.advertised_host]
+    #[arg(long, value_name = "HOST")]
+    advertised_host: Option<String>,
+
+    /// Number of this broker in its cluster [broker.id]
+    #[arg(long, value_name = "NUMBER")]
+    id: Option<String>,
+
+    /// Directory for the data, made if it is missing [log.directory]
+    #[arg(short, long, value_name = "DIRECTORY")]
+    data_dir: Option<String>,
+
+    /// Number of cores to run on, 0 for all [cores.count]
+    #[arg(long, value_name = "NUMBER")]
+    cores: Option<String>,
+
+    /// CPUs to run on, such as 0,2-3 [cores.set]
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<String>,
+
+    /// Form of the log on stderr: text or json [logging.format]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+
+    /// What is logged, such as info or headwater_server=debug [logging.filter]
+    #[arg(long, value_name = "FILTER")]
+    log_filter: Option<String>,
+
+    /// Set any key of the configuration; may be given many times
+    #[arg(short, long = "set", value_name = "SECTION.KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("expected SECTION.KEY=VALUE, such as log.segment_size_bytes=512MiB")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+impl Args {
+    fn layers(self, environment: impl Iterator<Item = (OsString, OsString)>) -> Layers {
+        let named = [
+            ("--listen", "broker.listen", self.listen),
+            ("--advertised-host", "broker.advertised_host", self.advertised_host),
+            ("--id", "broker.id", self.id),
+            ("--data-dir", "log.directory", self.data_dir),
+            ("--cores", "cores.count", self.cores),
+            ("--cpus", "cores.set", self.cpus),
+            ("--log-format", "logging.format", self.log_format),
+            ("--log-filter", "logging.filter", self.log_filter),
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|(flag, key, value)| Some((flag.to_owned(), key.to_owned(), value?)));
+        let set = self
+            .set
+            .into_iter()
+            .map(|(key, value)| ("--set".to_owned(), key, value));
+        // A value that is not UTF-8 is no value of ours; the replacement makes it fail as such, with its name.
+        let text = |text: OsString| text.to_string_lossy().into_owned();
+        Layers {
+            file: self.config,
+            environment: environment
+                .map(|(variable, value)| (text(variable), text(value)))
+                .collect(),
+            flags: named.chain(set).collect(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let print_config = args.print_config;
+    let effective = match args.layers(std::env::vars_os()).load() {
+        Ok(effective) => effective,
+        Err(error) => {
+            for problem in &error.problems {
+                eprintln!("headwater-server: {problem}");
+            }
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    if print_config {
+        return print(&effective);
+    }
+    start_logging(&effective.config);
+    match run(effective.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // An error may hold several sentences; each is an event of its own.
+            for line in error.to_string().lines() {
+                tracing::error!("{line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(effective: &Effective) -> ExitCode {
+    match io::stdout().write_all(effective.to_toml().as_bytes()) {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("headwater-server: cannot print the configuration: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn start_logging(config: &Config) {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(config.logging.filter.env_filter())
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
+    match config.logging.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    Broker::start(config)?.run_until_signal()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use headwater_server::config::{Knob, Source};
+
+    use super::*;
+
+    fn load(arguments: &[&str], environment: &[(&str, &str)]) -> Effective {
+        let arguments = ["headwater-server"].iter().chain(arguments);
+        let environment = environment
+            .iter()
+            .map(|(variable, value)| ((*variable).into(), (*value).into()));
+        Args::try_parse_from(arguments)
+            .unwrap()
+            .layers(environment)
+            .load()
+            .unwrap()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_names_the_key_that_it_sets() {
+        let flags = [
+            ("--listen", "0.0.0.0:1"),
+            ("--advertised-host", "example.com"),
+            ("--id", "7"),
+            ("--data-dir", "/srv/data"),
+            ("--cores", "1"),
+            ("--cpus", "1"),
+            ("--log-format", "json"),
+            ("--log-filter", "debug"),
+        ];
+        let command = Args::command();
+        for (flag, value) in flags {
+            let effective = load(&[flag, value], &[]);
+            let set = Config::KNOBS
+                .iter()
+                .filter(|knob| effective.sources.of(&knob.name()) != Source::Default);
+            let set: Vec<&Knob> = set.collect();
+            assert_eq!(set.len(), 1, "{flag}");
+            assert_eq!(set[0].value(&effective.config).show(), value);
+            assert_eq!(effective.sources.of(&set[0].name()), Source::Flag(flag.to_owned()));
+            let argument = command
+                .get_arguments()
+                .find(|arg| arg.get_long() == flag.strip_prefix("--"))
+                .unwrap();
+            let help = argument.get_help().unwrap().to_string();
+            assert!(help.ends_with(&format!("[{}]", set[0].name())), "{help}");
+        }
+        let others = ["config", "print_config", "set", "help", "version"];
+        let all = command
+            .get_arguments()
+            .filter(|argument| !others.contains(&argument.get_id().as_str()));
+        assert_eq!(all.count(), flags.len(), "a flag is not tested");
+    }
+
+    #[test]
+    fn set_takes_any_key_and_beats_the_named_flags_and_the_environment() {
+        let effective = load(
+            &["--set", "broker.id=3", "--id", "2", "-s", "logging.filter=a=debug"],
+            &[("HEADWATER_BROKER_ID", "1"), ("HEADWATER_LIMITS_TOPICS_MAX", "5")],
+        );
+        assert_eq!(effective.config.broker.id.get(), 3);
+        assert_eq!(effective.config.logging.filter.as_str(), "a=debug");
+        assert_eq!(effective.config.limits.topics_max, 5);
+        assert!(Args::try_parse_from(["headwater-server", "--set", "broker.id"]).is_err());
+    }
+}

@@ -1,0 +1,184 @@
+//! Produce: append at once, answer when durable.
+//!
+//! The append happens while the frame is being taken in, so the order of arrival is the order in the log; only the wait for the
+//! disk is a task. acks 1 and -1 are the same with one replica: both wait until the records are on stable storage.
+
+use std::rc::Rc;
+
+use headwater_engine::Appended;
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{CorrelationId, PartitionIndex, Timestamp, TopicId},
+    schema::{ProduceRequest, ProduceResponseT},
+};
+
+use crate::{
+    connection::Connection,
+    core::Core,
+    dispatch::Taken,
+    mesh::{CoreMessage, PartitionId, Produced, Refusal, Reply},
+    outbox::{RequestLease, Response},
+    reply, runtime,
+};
+
+/// Whether a client wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Acks {
+    None,
+    Durable,
+}
+
+/// Takes in a produce request whose head has been verified.
+pub(crate) fn take(
+    core: &Rc<Core>,
+    connection: &Rc<Connection>,
+    correlation_id: CorrelationId,
+    request: ProduceRequest<'_>,
+    payload: &[u8],
+    lease: RequestLease,
+) -> Taken {
+    let answer = Answer {
+        connection: Rc::clone(connection),
+        correlation_id,
+        lease,
+    };
+    let acks = match request.acks() {
+        0 => Acks::None,
+        1 | -1 => Acks::Durable,
+        other => {
+            let message = format!("acks is {other}; it may be 0 (none), 1 (leader) or -1 (all)");
+            answer.send(Err(Refusal::new(ErrorCode::InvalidRequiredAcks, message)));
+            return Taken::Done;
+        }
+    };
+    let id = match partition_id(&request) {
+        Ok(id) => id,
+        Err(refusal) => return answer.refuse(acks, refusal),
+    };
+    let owner = id.owner(core.mesh.len());
+    if owner == core.id {
+        return match append(core, id, payload) {
+            Ok(_) if acks == Acks::None => Taken::Done,
+            Ok(appended) => {
+                let (core, working) = (Rc::clone(core), core.working());
+                runtime::spawn(async move {
+                    let produced = settled(&core, id, appended).await;
+                    answer.send(produced);
+                    drop(working);
+                });
+                Taken::Done
+            }
+            Err(refusal) => answer.refuse(acks, refusal),
+        };
+    }
+    let (reply, produced) = futures::channel::oneshot::channel();
+    core.mesh.send(
+        owner,
+        CoreMessage::Produce {
+            id,
+            payload: payload.to_vec(),
+            reply,
+        },
+    );
+    runtime::spawn(async move {
+        let produced = produced.await.unwrap_or_else(|_cancelled| Err(Refusal::stopping()));
+        match acks {
+            Acks::Durable => answer.send(produced),
+            Acks::None => {
+                if let Err(refusal) = produced {
+                    tracing::info!(refusal.message, "a produce request without acknowledgement has failed");
+                }
+            }
+        }
+    });
+    Taken::Done
+}
+
+/// Appends for a connection of another core, in the order of the inbox.
+pub(crate) fn answer_other_core(
+    core: &Rc<Core>,
+    id: PartitionId,
+    payload: &[u8],
+    reply: Reply<Result<Produced, Refusal>>,
+) {
+    match append(core, id, payload) {
+        Ok(appended) => {
+            let (core, working) = (Rc::clone(core), core.working());
+            runtime::spawn(async move {
+                let _ = reply.send(settled(&core, id, appended).await);
+                drop(working);
+            });
+        }
+        Err(refusal) => {
+            let _ = reply.send(Err(refusal));
+        }
+    }
+}
+
+fn partition_id(request: &ProduceRequest<'_>) -> Result<PartitionId, Refusal> {
+    let topic = request.topic_id().map(TopicId::from);
+    let topic = topic.ok_or_else(|| Refusal::new(ErrorCode::InvalidRequest, "a produce request names a topic id"))?;
+    let index = PartitionIndex::try_from(request.partition())
+        .map_err(|error| Refusal::because(ErrorCode::UnknownTopicOrPartition, &error))?;
+    Ok(PartitionId { topic, index })
+}
+
+fn append(core: &Rc<Core>, id: PartitionId, payload: &[u8]) -> Result<Appended, Refusal> {
+    let partition = core.partition(id)?;
+    partition
+        .append(core, payload)
+        .map_err(|error| Refusal::because(error.code(), &error))
+}
+
+/// Waits until the append is durable.
+async fn settled(core: &Core, id: PartitionId, appended: Appended) -> Result<Produced, Refusal> {
+    appended
+        .durable
+        .await
+        .map_err(|error| Refusal::because(error.code(), &error))?;
+    let log_start_offset = core
+        .partition(id)
+        .map_or(appended.base_offset, |partition| partition.log.offsets().start);
+    Ok(Produced {
+        base_offset: appended.base_offset,
+        append_time: appended.append_time.unwrap_or(Timestamp::NONE),
+        log_start_offset,
+    })
+}
+
+/// The way back to the client.
+struct Answer {
+    connection: Rc<Connection>,
+    correlation_id: CorrelationId,
+    lease: RequestLease,
+}
+
+impl Answer {
+    fn send(self, produced: Result<Produced, Refusal>) {
+        let head = match produced {
+            Ok(produced) => ProduceResponseT {
+                error: ErrorCode::None as i16,
+                message: None,
+                base_offset: produced.base_offset.as_i64(),
+                log_append_time: produced.append_time.get(),
+                log_start_offset: produced.log_start_offset.as_i64(),
+            },
+            Err(refusal) => ProduceResponseT {
+                error: refusal.code as i16,
+                message: Some(refusal.message),
+                ..ProduceResponseT::default()
+            },
+        };
+        self.connection
+            .outbox
+            .push(Response::of(reply::head(self.correlation_id, &head)), self.lease);
+    }
+
+    fn refuse(self, acks: Acks, refusal: Refusal) -> Taken {
+        if acks == Acks::None {
+            return Taken::Close(refusal.message);
+        }
+        self.send(Err(refusal));
+        Taken::Done
+    }
+}
