@@ -351,7 +351,10 @@ fn limits_are_checked_against_each_other() {
             &[("log.segment_size_bytes", "1MiB")],
             "log.batch_size_bytes_max = 4MiB (from default) needs at least 4MiB",
         ),
-        (&[("log.prepare_step_bytes_max", "100001")], "allowed are multiples of 4KiB"),
+        (
+            &[("log.prepare_step_bytes_max", "100001")],
+            "allowed are multiples of 4KiB",
+        ),
         (
             &[("topics.partitions", "1001")],
             "topics.partitions = 1001 (from --set) needs at least 1001",
