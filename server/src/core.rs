@@ -247,7 +247,7 @@ impl Core {
             }
             Err(error) => {
                 tracing::error!(topic = %topic.name, partition = %id.index, %error, "a partition is offline");
-                Owned::Offline(Refusal::new(error.code(), error))
+                Owned::Offline(Refusal::because(error.code(), &error))
             }
         }
     }

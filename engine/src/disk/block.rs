@@ -81,12 +81,7 @@ impl BlockBuffer {
         let count = bytes.len().min(self.capacity - at);
         // SAFETY: `[at, at + count)` is inside the allocation; no slice covers it, because slices end at `filled` (or
         // are read by the kernel only); the source is a Rust slice and cannot overlap memory that nobody borrows.
-        unsafe {
-            self.memory
-                .as_ptr()
-                .add(at)
-                .copy_from_nonoverlapping(bytes.as_ptr(), count)
-        };
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_ptr().add(at), count) };
         self.filled.set(at + count);
         count
     }

@@ -323,7 +323,7 @@ fn limits_are_checked_against_each_other() {
         ),
         (
             &[("broker.core_port_base", "9291"), ("cores.count", "2")],
-            "must not hold the shared port",
+            "must not hold the port 9292 of broker.listen",
         ),
         (
             &[("limits.frame_size_bytes_max", "4MiB")],

