@@ -72,6 +72,11 @@ pub struct QuickArgs {
     /// Cores that the broker runs on, each with its own share of the partitions [default: half of them]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub cores: Option<u16>,
+    /// Memory of each of the broker's cores for what was written last, which is consumed from there; what no longer fits is
+    /// read from disk [default: a quarter of the memory that is available, over all cores]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[serde(rename = "tail_buffer_bytes")]
+    pub tail_buffer: Option<u64>,
     /// Where to make the directory for the data [default: ./target, or $TMPDIR]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,

@@ -18,12 +18,12 @@ use crate::{
     signal::Signal,
 };
 
-/// Size in bytes of a chunk of a busy partition. Idle partitions hold one block; in between, chunks double.
-pub(crate) const CHUNK_SIZE_MAX: usize = 512 * 1024;
+/// Size in bytes of a chunk of a busy partition: a huge page. Idle partitions hold one block; in between, chunks double.
+pub(crate) const CHUNK_SIZE_MAX: usize = 2 << 20;
 
 /// Buffers of [`CHUNK_SIZE_MAX`] kept for reuse: their pages are mapped already, which is worth a tenth of the CPU of
 /// the write path.
-const FREE_BUFFERS_MAX: usize = 32;
+const FREE_BUFFERS_MAX: usize = 16;
 
 /// A core's budget for tail buffers, in bytes.
 #[derive(Debug)]

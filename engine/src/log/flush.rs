@@ -1,6 +1,6 @@
 //! Flush: from the tail buffer to stable storage, in groups.
 //!
-//! [`Plan`] decides (no I/O, no await), [`Log::flush`] acts. Chunks are written as they fill, several at a time; one fdatasync
+//! [`Plan`] decides (no I/O, no await), [`Log::flush`] acts. Full writes go out as the tail fills, several at a time; one fdatasync
 //! at a time covers all writes that had completed when it began; what arrives meanwhile rides on the next. A lone small
 //! write makes itself durable (`RWF_DSYNC`). Two writes never cover the same block: a partial last block is waited for.
 //!
@@ -24,6 +24,9 @@ use crate::{
 
 /// Least space that is reserved ahead, so that an idle partition costs little.
 const PREPARE_BYTES_MIN: u64 = 64 << 10;
+
+/// Largest write in bytes: large enough for the disk's throughput, small enough for several to be under way.
+const WRITE_BYTES_MAX: u64 = 512 << 10;
 
 /// One operation on the segment file. Positions are bytes in the segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,19 +80,19 @@ impl Plan {
         }
     }
 
-    /// `end`: what is appended. `chunk_end`: end of the chunk in memory that holds the first byte not yet issued.
-    fn next_write(&mut self, end: u64, chunk_end: u64) -> Option<Step> {
+    /// `end`: what is appended. `full_end`: where a write that begins at the first byte not yet issued would be full.
+    fn next_write(&mut self, end: u64, full_end: u64) -> Option<Step> {
         if self.issued >= end || self.writes.len() >= self.config.writes_in_flight_max {
             return None;
         }
         if !self.issued.is_multiple_of(BLOCK_SIZE as u64) && self.writes.back().is_some() {
             return None; // The write of this block's first part has to complete first.
         }
-        let is_whole_chunk = end >= chunk_end;
-        if !is_whole_chunk && !self.writes.is_empty() {
-            return None; // Let the chunk fill while others are being written.
+        let is_full = end >= full_end;
+        if !is_full && !self.writes.is_empty() {
+            return None; // Let it fill while others are being written.
         }
-        let to = end.min(chunk_end);
+        let to = end.min(full_end);
         let alone = self.writes.is_empty() && !self.syncing && self.written == self.durable && to == end;
         let is_small = to - self.issued <= self.config.single_write_bytes_max;
         let from = std::mem::replace(&mut self.issued, to);
@@ -264,7 +267,8 @@ impl<D: Disk> Log<D> {
         }
         if plan.issued < end {
             let chunk_end = segment.tail.borrow().chunk_end(plan.issued).unwrap_or(end);
-            if let Some(step) = plan.next_write(end, chunk_end) {
+            let full_end = chunk_end.min((plan.issued + 1).next_multiple_of(WRITE_BYTES_MAX));
+            if let Some(step) = plan.next_write(end, full_end) {
                 return Some(step);
             }
         }

@@ -19,7 +19,9 @@ fn acknowledged_records_survive_sigkill() {
     let mut seed = Seed::of("acknowledged_records_survive_sigkill");
     let kills = seed.number("HEADWATER_KILLS", 20);
     // Small segments roll and are sealed now and then, so that the kills hit that as well.
-    let site = Site::new().set("log.segment_size_bytes", "1MiB").set("log.checkpoint_interval_ms", "20ms");
+    let site = Site::new()
+        .set("log.segment_size_bytes", "1MiB")
+        .set("log.checkpoint_interval_ms", "20ms");
     run(async {
         let mut random = seed.random();
         let mut broker = site.start();

@@ -30,7 +30,10 @@ impl Broker {
             command.env_remove(variable);
         }
         command.args(arguments).env("RUST_BACKTRACE", "1");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let log = Arc::new(Log::default());
         let (stderr, lines) = (process.stderr.take().unwrap(), Arc::clone(&log));
@@ -115,8 +118,15 @@ impl Drop for Broker {
         }
         for line in self.lines() {
             let expected = self.expected_errors.iter().any(|text| line.contains(text));
-            assert!(!line.contains("panicked at"), "the broker has panicked:\n{}", self.log.tail());
-            assert!(expected || !line.contains(r#""level":"ERROR""#), "an error in the broker: {line}");
+            assert!(
+                !line.contains("panicked at"),
+                "the broker has panicked:\n{}",
+                self.log.tail()
+            );
+            assert!(
+                expected || !line.contains(r#""level":"ERROR""#),
+                "an error in the broker: {line}"
+            );
         }
     }
 }

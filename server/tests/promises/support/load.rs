@@ -47,7 +47,12 @@ impl Ledger {
     }
 
     fn note_acknowledged(&self, source: Source, offset: Option<u64>) {
-        self.acknowledged.lock().unwrap().entry(source).or_default().push(offset);
+        self.acknowledged
+            .lock()
+            .unwrap()
+            .entry(source)
+            .or_default()
+            .push(offset);
         self.count.send_modify(|count| *count += 1);
     }
 
@@ -71,7 +76,11 @@ impl Ledger {
     pub fn check_complete(&self, log: &[Vec<Stored>]) {
         check(&self.acknowledged(), log);
         let sent = self.sent.lock().unwrap();
-        assert_eq!(sent.values().sum::<u64>(), self.count(), "something that was sent was not acknowledged");
+        assert_eq!(
+            sent.values().sum::<u64>(),
+            self.count(),
+            "something that was sent was not acknowledged"
+        );
         let stored: usize = log.iter().map(Vec::len).sum();
         assert_eq!(stored as u64, self.count(), "the log holds something that was not sent");
     }
@@ -83,22 +92,38 @@ pub fn check(acknowledged: &Acknowledged, log: &[Vec<Stored>]) {
     let mut found: BTreeMap<Source, Vec<u64>> = BTreeMap::new();
     for (partition, records) in log.iter().enumerate() {
         for (place, record) in records.iter().enumerate() {
-            assert_eq!(record.offset, place as u64, "the offsets of partition {partition} are not dense");
+            assert_eq!(
+                record.offset, place as u64,
+                "the offsets of partition {partition} are not dense"
+            );
             let (source, number) = Source::read(&record.value);
-            assert_eq!(usize::from(source.partition), partition, "a record is in another's partition");
+            assert_eq!(
+                usize::from(source.partition),
+                partition,
+                "a record is in another's partition"
+            );
             let offsets = found.entry(source).or_default();
             let expected = offsets.len() as u64;
-            assert_eq!(number, expected, "{source:?} at offset {place}: lost, repeated or out of order");
+            assert_eq!(
+                number, expected,
+                "{source:?} at offset {place}: lost, repeated or out of order"
+            );
             offsets.push(record.offset);
         }
     }
     for (source, acknowledged) in acknowledged {
         let stored = found.get(source).map_or(&[][..], Vec::as_slice);
         let (have, need) = (stored.len(), acknowledged.len());
-        assert!(have >= need, "{source:?}: {need} records were acknowledged, {have} are there");
+        assert!(
+            have >= need,
+            "{source:?}: {need} records were acknowledged, {have} are there"
+        );
         for (number, (stored, acknowledged)) in stored.iter().zip(acknowledged).enumerate() {
             if let Some(acknowledged) = acknowledged {
-                assert_eq!(stored, acknowledged, "record {number} of {source:?} is not where it was acknowledged");
+                assert_eq!(
+                    stored, acknowledged,
+                    "record {number} of {source:?} is not where it was acknowledged"
+                );
             }
         }
     }
@@ -138,7 +163,10 @@ impl Load {
     fn add(&mut self, producer: Producer, number: u16, kind: Kind) {
         let mut queues = Vec::new();
         for partition in 0..kind.partitions {
-            let source = Source { producer: number, partition };
+            let source = Source {
+                producer: number,
+                partition,
+            };
             let (queue, deliveries) = mpsc::channel(OUTSTANDING_MAX);
             self.tasks.spawn(collect(Arc::clone(&self.ledger), source, deliveries));
             queues.push((source, queue));

@@ -21,7 +21,11 @@ const LIMIT: Duration = Duration::from_secs(100);
 
 /// Runs a test on tokio, and fails it if it hangs.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let result = runtime.block_on(async { tokio::time::timeout(LIMIT, test).await });
     runtime.shutdown_background();
     result.unwrap_or_else(|_elapsed| panic!("the test hangs"))
@@ -58,7 +62,11 @@ impl Seed {
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let Seed { test, seed, environment } = self;
+            let Seed {
+                test,
+                seed,
+                environment,
+            } = self;
             eprintln!(
                 "failed with seed {seed}; again: {environment}HEADWATER_SEED={seed} cargo test -p headwater-server --test promises {test}"
             );
@@ -67,5 +75,7 @@ impl Drop for Seed {
 }
 
 fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|error| panic!("{variable}: {error}")))
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|error| panic!("{variable}: {error}")))
 }

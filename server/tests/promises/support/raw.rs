@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use headwater_protocol::{
+    batch::{BatchBuilder, Compression},
     error::ErrorCode,
     frame::{self, Api, FrameHeader},
     head::{self, Head},
     id::{CorrelationId, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId},
-    batch::{BatchBuilder, Compression},
     schema,
 };
 use tokio::{
@@ -103,7 +103,10 @@ impl Reply {
     /// The code of the frame that answers what could not be understood.
     pub fn refusal(&self) -> ErrorCode {
         let response = self.error_response();
-        assert!(response.message.is_some_and(|message| !message.is_empty()), "an error says what is wrong");
+        assert!(
+            response.message.is_some_and(|message| !message.is_empty()),
+            "an error says what is wrong"
+        );
         ErrorCode::from_i16(response.error)
     }
 }

@@ -40,7 +40,10 @@ impl Source {
             partition: u16::from_le_bytes([header[2], header[3]]),
         };
         let number = u64::from_le_bytes(header[8..].try_into().unwrap());
-        assert!(value == source.value(number, value.len()), "record {number} of {source:?} was altered");
+        assert!(
+            value == source.value(number, value.len()),
+            "record {number} of {source:?} was altered"
+        );
         (source, number)
     }
 }
@@ -58,7 +61,11 @@ pub async fn read_topic(client: &Client, topic: &str) -> Vec<Vec<Stored>> {
     let ends = client.admin().list_offsets(topic, OffsetSpec::Latest).await.unwrap();
     let mut stored = vec![Vec::new(); ends.len()];
     let ends: Vec<u64> = ends.into_iter().map(|end| end.unwrap().get()).collect();
-    let mut missing = starts.iter().zip(&ends).filter(|(start, end)| start.unwrap().get() < **end).count();
+    let mut missing = starts
+        .iter()
+        .zip(&ends)
+        .filter(|(start, end)| start.unwrap().get() < **end)
+        .count();
     let filled = starts.iter().zip(&ends).enumerate();
     let filled = filled.filter(|(_, (start, end))| start.unwrap().get() < **end);
     let filled: Vec<PartitionIndex> = filled.map(|(index, _)| PartitionIndex::new(index as i32)).collect();
@@ -70,7 +77,9 @@ pub async fn read_topic(client: &Client, topic: &str) -> Vec<Vec<Stored>> {
     while missing > 0 {
         let records = consumer.recv_batch().await.unwrap();
         let partition = records.partition().as_usize();
-        let done_before = stored[partition].last().is_some_and(|last: &Stored| last.offset + 1 >= ends[partition]);
+        let done_before = stored[partition]
+            .last()
+            .is_some_and(|last: &Stored| last.offset + 1 >= ends[partition]);
         for record in &records {
             let record = record.unwrap();
             let value = records.slice(record.value.expect("the tests send no null values"));

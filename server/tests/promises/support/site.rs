@@ -85,7 +85,12 @@ impl Site {
     /// Starts a broker without waiting for it.
     pub fn launch(&self) -> Broker {
         let listen = SocketAddr::new(self.ip.into(), SHARED_PORT).to_string();
-        let mut arguments = vec!["--log-format".to_owned(), "json".to_owned(), "--listen".to_owned(), listen];
+        let mut arguments = vec![
+            "--log-format".to_owned(),
+            "json".to_owned(),
+            "--listen".to_owned(),
+            listen,
+        ];
         arguments.extend(["--data-dir".to_owned(), self.directory.display().to_string()]);
         let core_ports = ("broker.core_port_base".to_owned(), CORE_PORT_BASE.to_string());
         for (key, value) in std::iter::once(&core_ports).chain(&self.settings) {
