@@ -33,7 +33,9 @@ struct Peer {
 
 impl Peer {
     async fn accept(incoming: &mut UnboundedReceiver<DuplexStream>) -> Self {
-        Self { stream: incoming.recv().await.unwrap() }
+        Self {
+            stream: incoming.recv().await.unwrap(),
+        }
     }
 
     /// Reads a request, and returns its header.
@@ -41,7 +43,10 @@ impl Peer {
         let mut header = [0; HEADER_LEN];
         self.stream.read_exact(&mut header).await.unwrap();
         let header = FrameHeader::parse(&header, 1 << 20).unwrap().unwrap();
-        self.stream.read_exact(&mut vec![0; header.frame_len() - HEADER_LEN]).await.unwrap();
+        self.stream
+            .read_exact(&mut vec![0; header.frame_len() - HEADER_LEN])
+            .await
+            .unwrap();
         header
     }
 
@@ -52,7 +57,8 @@ impl Peer {
     /// Answers the first exchange.
     async fn greet(&mut self) {
         let header = self.request().await;
-        self.send(&encode_head(&api_versions(), 0, header.correlation_id, 0)).await;
+        self.send(&encode_head(&api_versions(), 0, header.correlation_id, 0))
+            .await;
     }
 }
 
@@ -83,7 +89,9 @@ async fn answered_with(response: impl Fn(FrameHeader) -> Vec<u8>) -> (Connection
     };
     let request = metadata_request();
     let (result, _peer) = futures::join!(connection.call(&request), answer);
-    let result = result.and_then(|frame| connection.read(&frame, requests::read_metadata)).map(drop);
+    let result = result
+        .and_then(|frame| connection.read(&frame, requests::read_metadata))
+        .map(drop);
     (connection, result)
 }
 
@@ -93,7 +101,11 @@ async fn responses_reach_their_requests_in_whatever_order_they_come() {
     let calls = (0..10).map(|_| async {
         let request = requests::init_producer_id();
         let frame = connection.call(&request).await.unwrap();
-        connection.read(&frame, requests::read_init_producer_id).unwrap().0.get()
+        connection
+            .read(&frame, requests::read_init_producer_id)
+            .unwrap()
+            .0
+            .get()
     });
     let answer = async {
         let mut headers = Vec::new();
@@ -102,7 +114,10 @@ async fn responses_reach_their_requests_in_whatever_order_they_come() {
         }
         for header in headers.into_iter().rev() {
             let producer_id = i64::from(header.correlation_id.get());
-            let response = schema::InitProducerIdResponseT { producer_id, ..Default::default() };
+            let response = schema::InitProducerIdResponseT {
+                producer_id,
+                ..Default::default()
+            };
             peer.send(&encode_head(&response, 0, header.correlation_id, 0)).await;
         }
     };
@@ -113,10 +128,19 @@ async fn responses_reach_their_requests_in_whatever_order_they_come() {
 #[tokio::test(start_paused = true)]
 async fn a_frame_beyond_the_limit_ends_the_connection_with_its_name() {
     let (connection, result) = answered_with(|header| {
-        FrameHeader::new(header.api, 0, header.correlation_id, 0, 100 << 20).unwrap().encode().to_vec()
+        FrameHeader::new(header.api, 0, header.correlation_id, 0, 100 << 20)
+            .unwrap()
+            .encode()
+            .to_vec()
     })
     .await;
-    let Err(Error::Protocol { source: ProtocolViolation::Frame(_), .. }) = result else { panic!("{result:?}") };
+    let Err(Error::Protocol {
+        source: ProtocolViolation::Frame(_),
+        ..
+    }) = result
+    else {
+        panic!("{result:?}")
+    };
     assert!(connection.is_closed());
 }
 
@@ -127,7 +151,11 @@ async fn a_response_to_nothing_ends_the_connection_with_its_name() {
         encode_head(&schema::MetadataResponseT::default(), 0, id, 0)
     })
     .await;
-    let Err(Error::Protocol { source: ProtocolViolation::UnknownCorrelation(_), .. }) = result else {
+    let Err(Error::Protocol {
+        source: ProtocolViolation::UnknownCorrelation(_),
+        ..
+    }) = result
+    else {
         panic!("{result:?}")
     };
     assert!(connection.is_closed());
@@ -135,11 +163,14 @@ async fn a_response_to_nothing_ends_the_connection_with_its_name() {
 
 #[tokio::test(start_paused = true)]
 async fn a_response_of_another_kind_ends_the_connection_with_its_name() {
-    let (connection, result) = answered_with(|header| {
-        encode_head(&schema::DeleteTopicResponseT::default(), 0, header.correlation_id, 0)
-    })
-    .await;
-    let Err(Error::Protocol { source: ProtocolViolation::WrongApi { want: 2, got: 4 }, .. }) = result else {
+    let (connection, result) =
+        answered_with(|header| encode_head(&schema::DeleteTopicResponseT::default(), 0, header.correlation_id, 0))
+            .await;
+    let Err(Error::Protocol {
+        source: ProtocolViolation::WrongApi { want: 2, got: 4 },
+        ..
+    }) = result
+    else {
         panic!("{result:?}")
     };
     assert!(connection.is_closed());
@@ -149,14 +180,23 @@ async fn a_response_of_another_kind_ends_the_connection_with_its_name() {
 async fn a_head_that_is_none_ends_the_connection_with_its_name() {
     let (connection, result) =
         answered_with(|header| encode(Api::Metadata, 0, header.correlation_id, &[0xff; 64], 0)).await;
-    let Err(Error::Protocol { source: ProtocolViolation::Head(_), .. }) = result else { panic!("{result:?}") };
+    let Err(Error::Protocol {
+        source: ProtocolViolation::Head(_),
+        ..
+    }) = result
+    else {
+        panic!("{result:?}")
+    };
     assert!(connection.is_closed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_error_frame_fails_its_request_and_the_connection_goes_on() {
     let (connection, result) = answered_with(|header| {
-        let error = schema::ErrorResponseT { error: ErrorCode::InvalidRequest as i16, message: Some("no".into()) };
+        let error = schema::ErrorResponseT {
+            error: ErrorCode::InvalidRequest as i16,
+            message: Some("no".into()),
+        };
         encode_head(&error, 0, header.correlation_id, 0)
     })
     .await;
@@ -174,9 +214,17 @@ async fn a_connection_that_ends_fails_every_open_request() {
         drop(peer);
     };
     let (results, ()) = futures::join!(calls, end);
-    assert!(results.iter().all(|result| matches!(result, Err(Error::Disconnected { .. }))), "{results:?}");
+    assert!(
+        results
+            .iter()
+            .all(|result| matches!(result, Err(Error::Disconnected { .. }))),
+        "{results:?}"
+    );
     assert!(connection.is_closed());
-    assert!(matches!(connection.call(&requests).await, Err(Error::Disconnected { .. })));
+    assert!(matches!(
+        connection.call(&requests).await,
+        Err(Error::Disconnected { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,7 +232,16 @@ async fn a_request_without_an_answer_ends_the_connection_in_time() {
     let (connection, _peer) = connected().await;
     let before = Instant::now();
     let result = connection.call(&metadata_request()).await;
-    assert!(matches!(result, Err(Error::Timeout { operation: "metadata", .. })), "{result:?}");
+    assert!(
+        matches!(
+            result,
+            Err(Error::Timeout {
+                operation: "metadata",
+                ..
+            })
+        ),
+        "{result:?}"
+    );
     assert_eq!(before.elapsed(), LIMITS.request_timeout);
     assert!(connection.is_closed());
 }
@@ -199,7 +256,13 @@ async fn an_answer_that_nobody_waits_for_any_more_is_dropped() {
     let answer = async {
         let second = peer.request().await;
         for header in [first, second] {
-            peer.send(&encode_head(&schema::MetadataResponseT::default(), 0, header.correlation_id, 0)).await;
+            peer.send(&encode_head(
+                &schema::MetadataResponseT::default(),
+                0,
+                header.correlation_id,
+                0,
+            ))
+            .await;
         }
     };
     let (result, ()) = futures::join!(connection.call(&requests), answer);
@@ -239,12 +302,25 @@ async fn an_api_that_the_peer_does_not_speak_is_not_sent() {
         let mut peer = Peer::accept(&mut incoming).await;
         let header = peer.request().await;
         let mut response = api_versions();
-        response.apis.as_mut().unwrap().retain(|range| range.api != Api::Metadata.as_u16());
+        response
+            .apis
+            .as_mut()
+            .unwrap()
+            .retain(|range| range.api != Api::Metadata.as_u16());
         peer.send(&encode_head(&response, 0, header.correlation_id, 0)).await;
         peer
     });
     let result = connection.unwrap().call(&metadata_request()).await;
-    assert!(matches!(result, Err(Error::Unsupported { request: "metadata", .. })), "{result:?}");
+    assert!(
+        matches!(
+            result,
+            Err(Error::Unsupported {
+                request: "metadata",
+                ..
+            })
+        ),
+        "{result:?}"
+    );
 }
 
 #[tokio::test]
