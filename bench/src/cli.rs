@@ -172,6 +172,10 @@ pub struct LoadArgs {
     /// Size at which a batch is full, before compression
     #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = size)]
     pub batch_bytes: u64,
+    /// Batches of one partition on their way to the broker or waiting for its acknowledgement; as much again waits in
+    /// the client, up to 64MiB for all partitions
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = size)]
+    pub in_flight_bytes: u64,
     /// How long a batch that is not full waits for more records; with 0 it waits only while others are in flight
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = humantime::parse_duration)]
     #[serde(rename = "linger_us", serialize_with = "as_micros")]
@@ -181,6 +185,21 @@ pub struct LoadArgs {
     #[serde(serialize_with = "as_text")]
     pub compression: Compression,
 }
+
+impl LoadArgs {
+    /// What one producer may hold, in bytes: what is in flight and as much again, so that the next batches are ready when
+    /// there is room. More would only make records wait longer.
+    pub fn client_memory(&self) -> u64 {
+        let wanted = 2 * self.in_flight_bytes.saturating_mul(u64::from(self.partitions));
+        wanted
+            .min(CLIENT_BYTES_MAX)
+            .max(2 * self.in_flight_bytes)
+            .max(2 * self.batch_bytes)
+    }
+}
+
+/// The client's own default.
+const CLIENT_BYTES_MAX: u64 = 64 << 20;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

@@ -30,7 +30,7 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
-use cli::{Cli, Command, ConsumeArgs, Output, ProduceArgs, ValueArgs};
+use cli::{Cli, Command, ConsumeArgs, LoadArgs, Output, ProduceArgs, ValueArgs};
 use consume::Verify;
 use environment::{Environment, peak_resident_bytes};
 use error::BenchError;
@@ -40,9 +40,6 @@ use report::{Memory, Outcome, Report};
 
 /// Threads for the clients' tasks: each mostly waits for a socket.
 const WORKERS: usize = 2;
-
-/// What a producer may take by the client's defaults, in bytes.
-const PRODUCER_BYTES: u64 = 64 << 20;
 
 /// What a consumer may take by the client's defaults, in bytes.
 const CONSUMER_BYTES: u64 = 32 << 20;
@@ -93,7 +90,7 @@ fn run(command: Command) -> Result<Report, BenchError> {
 
 fn produce(args: &ProduceArgs, runtime: &Runtime) -> Result<Report, BenchError> {
     let payload = Arc::new(payload_of(&args.values)?);
-    let budget = client_budget(args.load.producers, &payload) - CONSUMER_BYTES;
+    let budget = producers_budget(&args.load) + payload.memory() as u64;
     let plan = produce::Plan {
         bootstrap: args.target.bootstrap.clone(),
         topic: args.target.topic.clone(),
@@ -111,7 +108,7 @@ fn produce(args: &ProduceArgs, runtime: &Runtime) -> Result<Report, BenchError> 
 
 fn consume(args: &ConsumeArgs, runtime: &Runtime) -> Result<Report, BenchError> {
     let payload = Arc::new(payload_of(&args.values)?);
-    let budget = client_budget(0, &payload);
+    let budget = CONSUMER_BYTES + payload.memory() as u64;
     let verify = args.verify.then_some(Verify {
         payload,
         expectation: None,
@@ -155,9 +152,9 @@ fn payload_of(values: &ValueArgs) -> Result<Payload, BenchError> {
     })
 }
 
-/// What so many producers, a consumer and the payload may take, in bytes.
-fn client_budget(producers: u16, payload: &Payload) -> u64 {
-    u64::from(producers) * PRODUCER_BYTES + CONSUMER_BYTES + payload.memory() as u64
+/// What the producers of a load may take, in bytes.
+fn producers_budget(load: &LoadArgs) -> u64 {
+    u64::from(load.producers) * load.client_memory()
 }
 
 fn config_of(args: &impl Serialize) -> serde_json::Value {

@@ -136,6 +136,8 @@ async fn connect(plan: &Plan) -> Result<Producer, BenchError> {
         .await?
         .producer()
         .batch_bytes(plan.load.batch_bytes as usize)
+        .in_flight_bytes_max(plan.load.in_flight_bytes as usize)
+        .memory_max(plan.load.client_memory() as usize)
         .linger(plan.load.linger)
         .compression(plan.load.compression)
         .build()

@@ -36,7 +36,9 @@ pub fn run(args: &mut QuickArgs, runtime: &Runtime) -> Result<Report, BenchError
     let config = embedded::config(args, directory.path())?;
     args.cores = Some(config.cores.count);
     args.data_dir = Some(directory.path().to_owned());
-    let memory_budget_bytes = embedded::memory_budget(&config) + crate::client_budget(args.load.producers, &payload);
+    // Producers are gone when the consumer starts, but memory that was freed stays resident for a while.
+    let clients = crate::producers_budget(&args.load) + crate::CONSUMER_BYTES + payload.memory() as u64;
+    let memory_budget_bytes = embedded::memory_budget(&config) + clients;
     let environment = Environment::look(Some(directory.path()));
     let broker = Broker::start(config)?;
     let bootstrap = broker.addr().to_string();

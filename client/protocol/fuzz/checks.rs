@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use headwater_protocol::batch::{
     BatchBuilder, BatchLimits, Batches, Compression, HEADER_LEN, HeaderRef, LENGTH_PREFIX, MAGIC, RecordBatch,
-    RecordSet, RecordView, TimestampType, set_append_time, stamp,
+    RecordCursor, RecordSet, RecordView, TimestampType, set_append_time, stamp,
 };
 use headwater_protocol::frame::{self, Api, FrameHeader};
 use headwater_protocol::head::{self, Head};
@@ -190,7 +190,12 @@ fn check_stamps(batch: &RecordBatch<'_>) {
 fn check_records(batch: &RecordBatch<'_>, set: &RecordSet, valid: bool) -> bool {
     let mut records = Vec::new();
     let mut expected = batch.base_offset();
+    let mut cursor = RecordCursor::default();
     for record in set {
+        let interrupted = set
+            .next_record(&mut cursor)
+            .expect("the cursor goes as far as the iterator");
+        assert_eq!(interrupted.as_ref().map(parts), record.as_ref().map(parts));
         let Ok(record) = record else {
             assert!(!valid);
             return false;
@@ -202,9 +207,14 @@ fn check_records(batch: &RecordBatch<'_>, set: &RecordSet, valid: bool) -> bool 
         }
         records.push(record);
     }
+    assert!(set.next_record(&mut cursor).is_none());
     assert_eq!(records.len(), batch.record_count() as usize);
     check_rebuilt(&records);
     true
+}
+
+fn parts<'a>(record: &RecordView<'a>) -> (Offset, Timestamp, Option<&'a [u8]>, Option<&'a [u8]>) {
+    (record.offset, record.timestamp, record.key, record.value)
 }
 
 /// Builds the records anew: they must read back the same.

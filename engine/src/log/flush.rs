@@ -288,12 +288,14 @@ impl<D: Disk> Log<D> {
         );
         segment.durable.set(position);
         let is_complete = segment.stage.get() != Stage::Active && segment.is_durable();
-        segment.tail.borrow_mut().made_durable(position, is_complete);
         let mut state = self.state.borrow_mut();
         if let Some(reached) = state.pending.settle(segment.base_offset, position) {
             assert!(reached.offset >= state.durable.offset, "the durable offset moves back");
             state.durable = reached;
         }
+        // Not `position`: it may lie within an append, and if that fails the block where the append began is needed again.
+        let acknowledged = state.durable.position;
+        segment.tail.borrow_mut().made_durable(acknowledged, is_complete);
         state.step_over_segment_end();
         state.check();
         drop(state);

@@ -221,18 +221,6 @@ impl Lives {
             let (log, recovery) = open_with(disk, &self.plan.config, &memory)
                 .await
                 .expect("it can be recovered");
-            if std::env::var("DBG").is_ok() {
-                use headwater_engine::disk::Directory;
-                eprintln!(
-                    "open {:?} {:?} {:?}\n{:?}",
-                    recovery,
-                    log.offsets(),
-                    disk.list(&directory()).await,
-                    disk.read_file(&directory().join("checkpoint"))
-                        .await
-                        .map(String::from_utf8)
-                );
-            }
             if let Some(cut) = recovery.cut {
                 assert_eq!(cut.offset, log.offsets().end, "the report names the end of the log");
                 assert!(cut.path.starts_with(directory()) && cut.bytes > 0 && !cut.reason.is_empty());
@@ -261,9 +249,6 @@ fn stopped_at(seed: u64, crash_at: u64, rounds: usize) -> Result<(), Halt> {
     let lives = Lives::new(seed);
     let mut disk = SimDisk::new(seed);
     disk.crash_at(crash_at);
-    if std::env::var("DBG").is_ok() {
-        eprintln!("------------------ {:?}", lives.plan.config);
-    }
     let first = lives.live(&disk, seed, rounds);
     // From here on the seed alone would repeat itself for every operation.
     *lives.rng.borrow_mut() = StdRng::seed_from_u64(seed ^ crash_at << 32);
@@ -271,9 +256,6 @@ fn stopped_at(seed: u64, crash_at: u64, rounds: usize) -> Result<(), Halt> {
         let how = [Stop::Power, Stop::Power, Stop::Certain, Stop::Process][lives.draw(4) as usize];
         let seed = lives.draw(u64::MAX);
         disk = stop(&disk, how, seed);
-        if std::env::var("DBG").is_ok() {
-            eprintln!("stop {how:?}");
-        }
         if generation < 3 {
             disk.crash_at(disk.changes() + lives.draw(30));
         }
@@ -302,9 +284,6 @@ fn acknowledged_records_survive_a_crash_at_every_write_and_flush() {
     for_each_seed(name, 40, |seed| {
         for change in 0.. {
             let _at = At(change);
-            if std::env::var("DBG").is_ok() {
-                eprintln!("======= {change}");
-            }
             match stopped_at(seed, change, 3) {
                 Err(Halt::Crashed) => {}
                 Err(Halt::Deadlock) => panic!("deadlock"),

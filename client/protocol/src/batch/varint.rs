@@ -137,6 +137,9 @@ mod tests {
 
     #[test]
     fn a_number_that_does_not_end_or_fit_is_refused() {
+        let zeros_too_long = Err(RecordFault::VarintTooLong);
+        assert_eq!(take_i32(&mut &[0x80, 0x80, 0x80, 0x80, 0x80, 0][..]), zeros_too_long);
+        assert_eq!(take_i64(&mut &[0x80; 20][..]).map(|_| 0), zeros_too_long);
         assert_eq!(take_i32(&mut &[0x80, 0x80][..]), Err(RecordFault::Truncated));
         assert_eq!(take_i32(&mut &[][..]), Err(RecordFault::Truncated));
         assert_eq!(take_i32(&mut &[0xff; 20][..]), Err(RecordFault::VarintTooLong));

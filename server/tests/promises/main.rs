@@ -1,0 +1,9 @@
+//! The promises of the broker, each a test under the name of the promise: a real process, real sockets, a real disk.
+//!
+//! Every test that draws from a seed prints it when it fails, with the command that runs that seed alone. `HEADWATER_KILLS`
+//! sets how often the broker is killed under load. Nothing here measures time; the limits only end what hangs.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod kills;
+mod support;

@@ -1,0 +1,179 @@
+//! A real `headwater-server` process: started, watched through what it logs, and never left behind.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a broker may take to start or to stop.
+const LIFE_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running broker. It is killed when it is dropped, and must not have panicked or logged an error by then.
+pub struct Broker {
+    process: Child,
+    log: Arc<Log>,
+    /// Errors that the test provokes: parts of their text.
+    expected_errors: Vec<&'static str>,
+}
+
+impl Broker {
+    pub(super) fn launch(arguments: &[String]) -> Broker {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-server"));
+        // Nothing of the developer's own environment.
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEADWATER_")) {
+            command.env_remove(variable);
+        }
+        command.args(arguments).env("RUST_BACKTRACE", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let log = Arc::new(Log::default());
+        let (stderr, lines) = (process.stderr.take().unwrap(), Arc::clone(&log));
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.push(line);
+            }
+            lines.end();
+        });
+        Broker {
+            process,
+            log,
+            expected_errors: Vec::new(),
+        }
+    }
+
+    /// Errors with this in their text are what the test is about.
+    pub fn expect_errors(&mut self, text: &'static str) {
+        self.expected_errors.push(text);
+    }
+
+    pub(super) fn await_ready(&self) {
+        self.await_line("the broker is ready");
+    }
+
+    /// Waits until the broker has logged a line with this in it.
+    pub fn await_line(&self, text: &str) -> String {
+        let line = self.log.await_line(|line| line.contains(text));
+        line.unwrap_or_else(|| panic!("the broker did not log {text:?}:\n{}", self.log.tail()))
+    }
+
+    /// Everything it has logged so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.log.state.lock().unwrap().lines.clone()
+    }
+
+    /// SIGKILL, at once.
+    pub fn kill(mut self) {
+        self.stop_now();
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        assert!(self.log.await_end(), "the broker does not end:\n{}", self.log.tail());
+        self.process.wait().unwrap()
+    }
+
+    /// Stops it in order.
+    pub fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert!(status.success(), "{status}:\n{}", self.log.tail());
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kibibytes * 1024
+    }
+
+    fn stop_now(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        self.process.wait().unwrap();
+        self.log.await_end();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop_now();
+        if thread::panicking() {
+            eprintln!("the broker's last lines:\n{}", self.log.tail());
+            return;
+        }
+        for line in self.lines() {
+            let expected = self.expected_errors.iter().any(|text| line.contains(text));
+            assert!(!line.contains("panicked at"), "the broker has panicked:\n{}", self.log.tail());
+            assert!(expected || !line.contains(r#""level":"ERROR""#), "an error in the broker: {line}");
+        }
+    }
+}
+
+/// The lines of a process's stderr, as they come.
+#[derive(Default)]
+struct Log {
+    state: Mutex<LogState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct LogState {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Log {
+    fn push(&self, line: String) {
+        self.state.lock().unwrap().lines.push(line);
+        self.changed.notify_all();
+    }
+
+    fn end(&self) {
+        self.state.lock().unwrap().ended = true;
+        self.changed.notify_all();
+    }
+
+    fn await_line(&self, is_it: impl Fn(&str) -> bool) -> Option<String> {
+        let mut found = None;
+        self.wait(|state| {
+            found = state.lines.iter().find(|line| is_it(line)).cloned();
+            found.is_some() || state.ended
+        });
+        found
+    }
+
+    fn await_end(&self) -> bool {
+        self.wait(|state| state.ended)
+    }
+
+    fn wait(&self, mut done: impl FnMut(&LogState) -> bool) -> bool {
+        let deadline = Instant::now() + LIFE_LIMIT;
+        let mut state = self.state.lock().unwrap();
+        while !done(&state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap().0;
+        }
+        true
+    }
+
+    fn tail(&self) -> String {
+        let state = self.state.lock().unwrap();
+        let skipped = state.lines.len().saturating_sub(40);
+        state.lines[skipped..].join("\n")
+    }
+}

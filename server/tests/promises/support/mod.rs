@@ -1,0 +1,71 @@
+//! What all promises need: brokers, well-behaved clients and others, records that can be told apart, seeds and time limits.
+
+mod broker;
+mod load;
+mod raw;
+mod records;
+mod site;
+
+use std::{future::Future, time::Duration};
+
+use rand::{SeedableRng as _, rngs::SmallRng};
+
+pub use broker::Broker;
+pub use load::{Kind, Ledger, Load, check};
+pub use raw::{Raw, Reply, batch, fetch, list_offsets, numbered_batch, produce};
+pub use records::{Source, Stored, read_topic};
+pub use site::{Site, own_ip};
+
+/// After so long a test counts as hung. It is no measure of speed: several of them share a slow machine.
+const LIMIT: Duration = Duration::from_secs(100);
+
+/// Runs a test on tokio, and fails it if it hangs.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let result = runtime.block_on(async { tokio::time::timeout(LIMIT, test).await });
+    runtime.shutdown_background();
+    result.unwrap_or_else(|_elapsed| panic!("the test hangs"))
+}
+
+/// A test's seed: `HEADWATER_SEED`, or another one each time. It is printed if the test fails.
+pub struct Seed {
+    test: &'static str,
+    seed: u64,
+    environment: String,
+}
+
+impl Seed {
+    pub fn of(test: &'static str) -> Seed {
+        Seed {
+            test,
+            seed: number("HEADWATER_SEED").unwrap_or_else(|| rand::random::<u32>().into()),
+            environment: String::new(),
+        }
+    }
+
+    /// A number from the environment that a replay needs too.
+    pub fn number(&mut self, variable: &str, default: u64) -> u64 {
+        let value = number(variable).unwrap_or(default);
+        self.environment = format!("{}{variable}={value} ", self.environment);
+        value
+    }
+
+    pub fn random(&self) -> SmallRng {
+        SmallRng::seed_from_u64(self.seed)
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Seed { test, seed, environment } = self;
+            eprintln!(
+                "failed with seed {seed}; again: {environment}HEADWATER_SEED={seed} cargo test -p headwater-server --test promises {test}"
+            );
+        }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|error| panic!("{variable}: {error}")))
+}

@@ -1,0 +1,162 @@
+//! A connection that speaks the protocol as the test wants it, right or wrong, where the client would not.
+
+use std::net::SocketAddr;
+
+use headwater_protocol::{
+    error::ErrorCode,
+    frame::{self, Api, FrameHeader},
+    head::{self, Head},
+    id::{CorrelationId, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId},
+    batch::{BatchBuilder, Compression},
+    schema,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// Larger than any response that a test asks for.
+const FRAME_SIZE_MAX: u32 = 256 << 20;
+
+pub struct Raw {
+    pub stream: TcpStream,
+    next_id: u32,
+}
+
+/// A response.
+#[derive(Debug)]
+pub struct Reply {
+    pub header: FrameHeader,
+    head: Vec<u8>,
+    pub payload: Vec<u8>,
+}
+
+impl Raw {
+    pub async fn connect(address: SocketAddr) -> Raw {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Raw { stream, next_id: 1 }
+    }
+
+    /// A new correlation id.
+    pub fn next_id(&mut self) -> CorrelationId {
+        self.next_id += 1;
+        CorrelationId::new(self.next_id)
+    }
+
+    /// Sends a request without waiting for its response.
+    pub async fn send<H: Head>(&mut self, head: &H, payload: &[u8]) -> CorrelationId {
+        let id = self.next_id();
+        let mut bytes = frame::encode_head(head, 0, id, payload.len());
+        bytes.extend_from_slice(payload);
+        self.stream.write_all(&bytes).await.unwrap();
+        id
+    }
+
+    /// The next response, whatever it answers; `None` when the broker has closed the connection.
+    pub async fn receive(&mut self) -> Option<Reply> {
+        let mut bytes = [0; frame::HEADER_LEN];
+        self.stream.read_exact(&mut bytes).await.ok()?;
+        let header = FrameHeader::parse(&bytes, FRAME_SIZE_MAX).unwrap().unwrap();
+        let mut head = vec![0; header.head_len()];
+        let mut payload = vec![0; header.payload_len()];
+        self.stream.read_exact(&mut head).await.ok()?;
+        self.stream.read_exact(&mut payload).await.ok()?;
+        Some(Reply { header, head, payload })
+    }
+
+    /// Sends a request and waits for its response, the only one under way.
+    pub async fn call<H: Head>(&mut self, head: &H, payload: &[u8]) -> Reply {
+        let id = self.send(head, payload).await;
+        let reply = self.receive().await.expect("the broker answers");
+        assert_eq!(reply.header.correlation_id, id);
+        reply
+    }
+}
+
+macro_rules! responses {
+    ($($name:ident: $table:ident => $owned:ident;)*) => {
+        impl Reply {
+            $(pub fn $name(&self) -> schema::$owned {
+                assert_eq!(Api::from_u16(self.header.api), Some(<schema::$owned as Head>::API), "{self:?}");
+                head::decode_response::<schema::$table<'_>>(&self.head).unwrap().unpack()
+            })*
+        }
+    };
+}
+
+responses! {
+    error_response: ErrorResponse => ErrorResponseT;
+    api_versions: ApiVersionsResponse => ApiVersionsResponseT;
+    metadata: MetadataResponse => MetadataResponseT;
+    create_topic: CreateTopicResponse => CreateTopicResponseT;
+    delete_topic: DeleteTopicResponse => DeleteTopicResponseT;
+    describe_topic: DescribeTopicResponse => DescribeTopicResponseT;
+    init_producer_id: InitProducerIdResponse => InitProducerIdResponseT;
+    produce: ProduceResponse => ProduceResponseT;
+    fetch: FetchResponse => FetchResponseT;
+    list_offsets: ListOffsetsResponse => ListOffsetsResponseT;
+    delete_records: DeleteRecordsResponse => DeleteRecordsResponseT;
+}
+
+impl Reply {
+    /// The code of the frame that answers what could not be understood.
+    pub fn refusal(&self) -> ErrorCode {
+        let response = self.error_response();
+        assert!(response.message.is_some_and(|message| !message.is_empty()), "an error says what is wrong");
+        ErrorCode::from_i16(response.error)
+    }
+}
+
+/// The requests that tests make most.
+pub fn produce(topic: TopicId, partition: i32) -> schema::ProduceRequestT {
+    schema::ProduceRequestT {
+        topic_id: Some(topic.into()),
+        partition,
+        acks: -1,
+        timeout_ms: 10_000,
+    }
+}
+
+pub fn fetch(topic: TopicId, partitions: &[(i32, i64)], wait_ms: u32, min_bytes: u32) -> schema::FetchRequestT {
+    let partition = |(partition, offset): &(i32, i64)| schema::FetchPartitionT {
+        topic_id: topic.into(),
+        partition: *partition,
+        max_bytes: 1 << 20,
+        offset: *offset,
+    };
+    schema::FetchRequestT {
+        max_wait_ms: wait_ms,
+        min_bytes,
+        max_bytes: 8 << 20,
+        partitions: Some(partitions.iter().map(partition).collect()),
+    }
+}
+
+pub fn list_offsets(topic: TopicId, questions: &[(i32, i64)]) -> schema::ListOffsetsRequestT {
+    let question = |(partition, timestamp): &(i32, i64)| schema::ListOffsetsPartitionT {
+        topic_id: topic.into(),
+        partition: *partition,
+        timestamp: *timestamp,
+    };
+    schema::ListOffsetsRequestT {
+        partitions: Some(questions.iter().map(question).collect()),
+    }
+}
+
+/// A batch of these values, with the time of now.
+pub fn batch(values: &[&[u8]]) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Compression::None, 0);
+    for value in values {
+        builder.append(Timestamp::now(), None, Some(value), &[]).unwrap();
+    }
+    builder.build().bytes().to_vec()
+}
+
+/// The same from an idempotent producer.
+pub fn numbered_batch(values: &[&[u8]], id: i64, epoch: i16, sequence: i32) -> Vec<u8> {
+    let mut batch = batch(values);
+    let (id, epoch, sequence) = (ProducerId::new(id), ProducerEpoch::new(epoch), Sequence::new(sequence));
+    headwater_protocol::batch::set_producer(&mut batch, id, epoch, sequence);
+    batch
+}

@@ -1,0 +1,137 @@
+//! A site: a data directory on a real disk and a loopback address of its own, on which brokers are started one after another.
+//!
+//! All of 127.0.0.0/8 is this machine, so that every site can have fixed ports: a restarted broker is found where it was, and
+//! a client whose broker is down can never reach that of another test instead.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU8, Ordering},
+    time::Duration,
+};
+
+use headwater_client::{Client, ClientBuilder, NewTopic};
+use tempfile::TempDir;
+
+use super::broker::Broker;
+
+/// The port that all cores share.
+const SHARED_PORT: u16 = 9292;
+/// Port of core 0; the others follow.
+const CORE_PORT_BASE: u16 = 9300;
+
+pub struct Site {
+    directory: PathBuf,
+    _temporary: Option<TempDir>,
+    ip: Ipv4Addr,
+    settings: Vec<(String, String)>,
+}
+
+impl Site {
+    /// With small budgets and segments, and executors that share the CPUs with the other tests.
+    pub fn new() -> Site {
+        // Not where the system keeps temporary files: that may be in memory, which has no direct I/O.
+        let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let mut site = Site::at(&temporary.path().join("data"));
+        site._temporary = Some(temporary);
+        site
+    }
+
+    /// With its data in this directory, which stays.
+    pub fn at(directory: &Path) -> Site {
+        let site = Site {
+            directory: directory.to_owned(),
+            _temporary: None,
+            ip: own_ip(),
+            settings: Vec::new(),
+        };
+        site.cores(2)
+            .set("cores.pin", "false")
+            .set("cores.tail_buffer_bytes_max", "8MiB")
+            .set("cores.connection_bytes_max", "16MiB")
+            .set("cores.in_flight_bytes_max", "16MiB")
+            .set("log.segment_size_bytes", "16MiB")
+            .set("log.batch_size_bytes_max", "1MiB")
+            .set("limits.frame_size_bytes_max", "2MiB")
+            .set("limits.fetch_size_bytes_max", "8MiB")
+            .set("limits.requests_in_flight_bytes_max", "4MiB")
+            .set("limits.connections_max", "512")
+            .set("limits.partitions_max", "512")
+            .set("limits.partitions_per_topic_max", "256")
+            .set("limits.shutdown_grace_ms", "10s")
+    }
+
+    pub fn cores(self, count: u16) -> Site {
+        self.set("cores.count", &count.to_string())
+    }
+
+    /// Sets a key of the configuration; a later value wins.
+    pub fn set(mut self, key: &str, value: &str) -> Site {
+        self.settings.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Starts a broker and waits until it is ready.
+    pub fn start(&self) -> Broker {
+        let broker = self.launch();
+        broker.await_ready();
+        broker
+    }
+
+    /// Starts a broker without waiting for it.
+    pub fn launch(&self) -> Broker {
+        let listen = SocketAddr::new(self.ip.into(), SHARED_PORT).to_string();
+        let mut arguments = vec!["--log-format".to_owned(), "json".to_owned(), "--listen".to_owned(), listen];
+        arguments.extend(["--data-dir".to_owned(), self.directory.display().to_string()]);
+        let core_ports = ("broker.core_port_base".to_owned(), CORE_PORT_BASE.to_string());
+        for (key, value) in std::iter::once(&core_ports).chain(&self.settings) {
+            arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        Broker::launch(&arguments)
+    }
+
+    /// The port that all cores share.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(self.ip), SHARED_PORT)
+    }
+
+    /// The port of one core.
+    pub fn core_address(&self, core: u16) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(self.ip), CORE_PORT_BASE + core)
+    }
+
+    /// A client that gives up late and tries again soon.
+    pub fn client_builder(&self) -> ClientBuilder {
+        Client::builder()
+            .bootstrap([self.address().to_string()])
+            .request_timeout(Duration::from_secs(15))
+            .call_timeout(Duration::from_secs(30))
+            .backoff(Duration::from_millis(5), Duration::from_millis(50))
+    }
+
+    pub async fn client(&self) -> Client {
+        self.client_builder().build().await.unwrap()
+    }
+
+    /// A client for which the topic has just been created.
+    pub async fn client_with_topic(&self, topic: &str, partitions: i32) -> Client {
+        let client = self.client().await;
+        let new = NewTopic::new(topic).partitions(partitions);
+        client.admin().create_topic(new).await.unwrap();
+        client
+    }
+}
+
+/// A loopback address that no other site of this or any other process has.
+pub fn own_ip() -> Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let process = std::process::id();
+    let last = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!(last < u8::MAX, "a process has addresses for 254 sites");
+    // Not 127.0, where everything else on the machine listens.
+    Ipv4Addr::new(127, 1 + (process / 256 % 254) as u8, (process % 256) as u8, last)
+}
