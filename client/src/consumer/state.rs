@@ -212,6 +212,10 @@ impl State {
             .position(|other| other.partition == partition && other.topic.as_str() == topic)
     }
 
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
     pub(super) fn position(&self, index: usize) -> Offset {
         self.partitions[index].position
     }
@@ -380,8 +384,7 @@ impl State {
                 code: ErrorCode::OffsetOutOfRange,
                 ..
             }) => {
-                let log_start = fetched.log_start_offset.unwrap_or_default();
-                return self.on_out_of_range(ticket, log_start, reset);
+                return self.on_out_of_range(ticket, fetched.log_start_offset, reset);
             }
             Err(error) => return self.on_failure(ticket, error, now),
         }
@@ -416,7 +419,7 @@ impl State {
         self.enqueue(index, Item::Failure(error));
     }
 
-    fn on_out_of_range(&mut self, ticket: Ticket, log_start: Offset, reset: OffsetReset) {
+    fn on_out_of_range(&mut self, ticket: Ticket, log_start: Option<Offset>, reset: OffsetReset) {
         let Some(partition) = self.current(ticket) else { return };
         let (topic, index, offset) = (partition.topic.clone(), partition.partition, partition.fetch_offset);
         tracing::info!(%topic, partition = %index, %offset, ?reset, "the position is out of range");
@@ -515,7 +518,7 @@ impl State {
         if partition.topic_id != topic_id {
             // Another topic of the same name: the position means nothing in it.
             partition.topic_id = topic_id;
-            self.on_out_of_range(ticket, Offset::ZERO, reset);
+            self.on_out_of_range(ticket, None, reset);
         }
     }
 }

@@ -1,16 +1,17 @@
 //! A simulated broker: the native protocol's rules over `Vec`s, and harm on demand.
 
+mod log;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use headwater_protocol::batch::{BatchHeader, BatchLimits, Batches, RecordSet, stamp};
+use headwater_protocol::batch::{BatchHeader, BatchLimits};
 use headwater_protocol::error::ErrorCode;
 use headwater_protocol::frame::{Api, FrameHeader, HEADER_LEN, encode_head};
 use headwater_protocol::head::{Head, decode};
-use headwater_protocol::id::{CorrelationId, LeaderEpoch, Offset, ProducerEpoch, Sequence, TopicId};
+use headwater_protocol::id::{CorrelationId, TopicId};
 use headwater_protocol::schema;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -18,13 +19,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, WriteHalf, split};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub(super) use log::{Partition, Topic};
+
 use super::network::Network;
 use crate::sync::Mutex;
 
 /// The shared port; core n listens on this plus 1 plus n.
 pub(super) const PORT: u16 = 9000;
-/// Batches of a producer that are told from new ones.
-const BATCHES_REMEMBERED: usize = 128;
 const LIMITS: BatchLimits = BatchLimits {
     batch_size_max: 16 << 20,
 };
@@ -70,111 +71,6 @@ pub(super) struct State {
     /// Most record bytes that were ever asked for and not yet answered.
     pub(super) produce_bytes_open_max: usize,
     produce_bytes_open: usize,
-}
-
-pub(super) struct Topic {
-    pub(super) id: TopicId,
-    pub(super) partitions: Vec<Partition>,
-}
-
-#[derive(Default)]
-pub(super) struct Partition {
-    pub(super) core: u16,
-    pub(super) log_start: u64,
-    pub(super) next_offset: u64,
-    pub(super) batches: Vec<Bytes>,
-    producers: HashMap<i64, ProducerState>,
-}
-
-struct ProducerState {
-    epoch: ProducerEpoch,
-    /// First and last sequence, and base offset.
-    batches: VecDeque<(Sequence, Sequence, u64)>,
-}
-
-impl Partition {
-    /// All record values, in order.
-    pub(super) fn values(&self) -> Vec<String> {
-        let values = self.batches.iter().flat_map(|batch| {
-            let set = RecordSet::decode(batch, 64 << 20).unwrap();
-            let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
-            set.iter()
-                .map(|record| text(record.unwrap().value.unwrap()))
-                .collect::<Vec<_>>()
-        });
-        values.collect()
-    }
-
-    /// Kafka's rule for idempotent producers. `Ok(Some(_))`: an exact repetition of the batch at that offset.
-    fn check_sequence(&self, batch: BatchHeader<'_>) -> Result<Option<u64>, ErrorCode> {
-        let Some(state) = self.producers.get(&batch.producer_id().get()) else {
-            return Ok(None);
-        };
-        let (first, last) = (batch.base_sequence(), batch.last_sequence());
-        if batch.producer_epoch() != state.epoch {
-            let new = batch.producer_epoch() > state.epoch && first == Sequence::ZERO;
-            return if new {
-                Ok(None)
-            } else {
-                Err(ErrorCode::InvalidProducerEpoch)
-            };
-        }
-        if let Some((_, _, offset)) = state.batches.iter().find(|(f, l, _)| (*f, *l) == (first, last)) {
-            return Ok(Some(*offset));
-        }
-        let newest = state.batches.back().expect("a producer has a batch").1;
-        match first {
-            first if first == newest.plus(1) => Ok(None),
-            first if first.distance(newest) > u32::MAX / 4 => Err(ErrorCode::DuplicateSequenceNumber),
-            _ => Err(ErrorCode::OutOfOrderSequenceNumber),
-        }
-    }
-
-    fn append(&mut self, records: &[u8]) -> Result<u64, ErrorCode> {
-        let mut base = None;
-        for batch in Batches::new(records, &LIMITS) {
-            let batch = batch.map_err(|_damaged| ErrorCode::CorruptMessage)?;
-            if batch.producer_id().is_some() {
-                if let Some(old) = self.check_sequence(batch.header())? {
-                    base.get_or_insert(old);
-                    continue;
-                }
-                let fresh = || ProducerState {
-                    epoch: batch.producer_epoch(),
-                    batches: VecDeque::new(),
-                };
-                let state = self.producers.entry(batch.producer_id().get()).or_insert_with(fresh);
-                if state.batches.len() == BATCHES_REMEMBERED {
-                    state.batches.pop_front();
-                }
-                state
-                    .batches
-                    .push_back((batch.base_sequence(), batch.last_sequence(), self.next_offset));
-            }
-            base.get_or_insert(self.next_offset);
-            let mut stored = batch.bytes().to_vec();
-            stamp(&mut stored, Offset::new(self.next_offset), LeaderEpoch::new(0));
-            self.next_offset += u64::from(batch.record_count());
-            self.batches.push(stored.into());
-        }
-        base.ok_or(ErrorCode::InvalidRecord)
-    }
-
-    /// Batches from `offset` on, at least one and not many more bytes than `max`.
-    fn read(&self, offset: u64, max: usize) -> Result<Vec<u8>, ErrorCode> {
-        if offset < self.log_start || offset > self.next_offset {
-            return Err(ErrorCode::OffsetOutOfRange);
-        }
-        let mut bytes = Vec::new();
-        let wanted = |batch: &&Bytes| BatchHeader::read(batch).unwrap().next_offset().get() > offset;
-        for batch in self.batches.iter().filter(wanted) {
-            if !bytes.is_empty() && bytes.len() + batch.len() > max {
-                break;
-            }
-            bytes.extend_from_slice(batch);
-        }
-        Ok(bytes)
-    }
 }
 
 impl Broker {
@@ -244,6 +140,11 @@ impl Broker {
             .get(&api.as_u16())
             .copied()
             .unwrap_or_default()
+    }
+
+    /// Has waiting fetches look again.
+    pub(super) fn wake_fetches(&self) {
+        self.appended.notify_waiters();
     }
 
     fn chance(&self, probability: f64) -> bool {
@@ -525,13 +426,15 @@ impl Broker {
                 let room = (head.max_bytes() as usize)
                     .saturating_sub(payload.len())
                     .min(slot.max_bytes() as usize);
+                let mut log_start = -1;
                 let read = |partition: &mut Partition| {
-                    let bytes = if room == 0 {
-                        Ok(Vec::new())
+                    log_start = partition.log_start as i64;
+                    let nothing = || Ok(Vec::new());
+                    if room == 0 {
+                        nothing()
                     } else {
                         partition.read(slot.offset() as u64, room)
-                    };
-                    Ok((bytes?, partition.next_offset, partition.log_start))
+                    }
                 };
                 let result = match scripted {
                     Some(code) => Err(code),
@@ -539,14 +442,14 @@ impl Broker {
                 };
                 failed |= result.is_err();
                 let error = result.as_ref().err().copied().unwrap_or(ErrorCode::None) as i16;
-                let (bytes, high, start) = result.unwrap_or_default();
+                let bytes = result.unwrap_or_default();
                 partitions.push(schema::FetchedPartitionT {
                     topic_id: topic.into(),
                     partition: slot.partition(),
                     error,
                     records_size: bytes.len() as u32,
-                    high_watermark: high as i64,
-                    log_start_offset: start as i64,
+                    high_watermark: -1,
+                    log_start_offset: log_start,
                 });
                 payload.extend_from_slice(&bytes);
             }
@@ -586,7 +489,7 @@ impl Request {
     }
 }
 
-fn api_versions() -> schema::ApiVersionsResponseT {
+pub(super) fn api_versions() -> schema::ApiVersionsResponseT {
     let range = |&api: &Api| schema::ApiRangeT {
         api: api.as_u16(),
         version_min: 0,

@@ -223,7 +223,7 @@ async fn out_of_range_is_an_error_behind_what_was_fetched_before_and_a_seek_cure
     else {
         panic!("{error:?}")
     };
-    assert_eq!(log_start, Offset::new(45));
+    assert_eq!(log_start, Some(Offset::new(45)));
     assert!(!error.is_retriable());
     let of_first: Vec<u64> = rest
         .iter()
@@ -423,7 +423,8 @@ async fn a_damaged_batch_is_reported_and_can_be_passed_by_a_seek() {
         fill(&broker, "t", 0, 3);
         fill(&broker, "t", 1, 3);
         {
-            let batch = &mut broker.state.lock().topics.get_mut("t").unwrap().partitions[0].batches[1];
+            let mut state = broker.state.lock();
+            let batch = &mut state.topics.get_mut("t").unwrap().partitions[0].batches[1];
             let mut bytes = batch.to_vec();
             *bytes.last_mut().unwrap() ^= 1;
             *batch = Bytes::from(bytes);
@@ -465,7 +466,8 @@ async fn without_checking_crcs_a_wrong_one_is_not_noticed() {
     broker.create_topic("t", 1);
     fill(&broker, "t", 0, 1);
     {
-        let batch = &mut broker.state.lock().topics.get_mut("t").unwrap().partitions[0].batches[0];
+        let mut state = broker.state.lock();
+        let batch = &mut state.topics.get_mut("t").unwrap().partitions[0].batches[0];
         let mut bytes = batch.to_vec();
         bytes[17] ^= 1;
         *batch = Bytes::from(bytes);

@@ -45,24 +45,20 @@ impl Network {
         self.cuts.lock().drain(..).for_each(|cut| _ = cut.send(true));
     }
 
-    /// How many connections were ever made.
-    pub(super) fn open_connections(&self) -> usize {
-        self.cuts.lock().iter().filter(|cut| !cut.is_closed()).count()
+    /// A connection that cannot be cut.
+    pub(super) fn dial(&self, port: u16) -> io::Result<DuplexStream> {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let listener = self.listeners.lock().get(&port).cloned().ok_or_else(refused)?;
+        let (ours, theirs) = duplex(PIPE_SIZE);
+        listener.send(theirs).map_err(|_gone| refused())?;
+        Ok(ours)
     }
 }
 
 impl Connector for Network {
     fn connect<'a>(&'a self, address: &'a Address) -> ConnectFuture<'a> {
         Box::pin(async move {
-            let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-            let listener = self
-                .listeners
-                .lock()
-                .get(&address.port())
-                .cloned()
-                .ok_or_else(refused)?;
-            let (ours, theirs) = duplex(PIPE_SIZE);
-            listener.send(theirs).map_err(|_gone| refused())?;
+            let ours = self.dial(address.port())?;
             let (cut, is_cut) = watch::channel(false);
             self.cuts.lock().push(cut);
             let (read, write) = split(ours);
