@@ -75,9 +75,15 @@ fn quick_reports_what_it_measured_and_leaves_nothing_behind() {
         }
     }
     assert_eq!(produce["records"], consume["records"]);
-    assert_eq!(produce["bytes"].as_u64().unwrap(), 1024 * produce["records"].as_u64().unwrap());
+    assert_eq!(
+        produce["bytes"].as_u64().unwrap(),
+        1024 * produce["records"].as_u64().unwrap()
+    );
     let percentiles = ["p50", "p90", "p99", "p999", "p9999", "max"].map(|name| produce["latency_us"][name].as_f64());
-    assert!(percentiles[0].unwrap() > 0.0 && percentiles.is_sorted(), "{percentiles:?}");
+    assert!(
+        percentiles[0].unwrap() > 0.0 && percentiles.is_sorted(),
+        "{percentiles:?}"
+    );
     assert_eq!(consume["latency_us"], Value::Null);
     assert!(!consume["latency_note"].as_str().unwrap().is_empty());
     assert_eq!(produce["lost"], Value::Null, "nothing was verified while producing");
@@ -94,8 +100,23 @@ fn lines_of_a_file_by_several_producers_in_compressed_batches_come_back_unharmed
     fs::write(&lines, "one\n\nthree, a longer line\n").unwrap();
     let data_dir = place.path().to_str().unwrap();
     let output = bench(&[
-        "quick", "--payload", lines.to_str().unwrap(), "--bytes", "1MB", "--producers", "3", "--partitions", "5",
-        "--compression", "zstd", "--batch-bytes", "4KiB", "--output", "json", "--data-dir", data_dir,
+        "quick",
+        "--payload",
+        lines.to_str().unwrap(),
+        "--bytes",
+        "1MB",
+        "--producers",
+        "3",
+        "--partitions",
+        "5",
+        "--compression",
+        "zstd",
+        "--batch-bytes",
+        "4KiB",
+        "--output",
+        "json",
+        "--data-dir",
+        data_dir,
     ]);
     assert_eq!(exit_code(&output), 0, "{output:?}");
     let report = json(&output);
@@ -119,7 +140,16 @@ fn an_altered_byte_on_disk_is_found_and_what_lies_behind_it_is_still_verified() 
     let place = directory();
     let data_dir = place.path().to_str().unwrap();
     let output = bench(&[
-        "quick", "--bytes", "4MB", "--batch-bytes", "32KiB", "--keep", "--output", "json", "--data-dir", data_dir,
+        "quick",
+        "--bytes",
+        "4MB",
+        "--batch-bytes",
+        "32KiB",
+        "--keep",
+        "--output",
+        "json",
+        "--data-dir",
+        data_dir,
     ]);
     assert_eq!(exit_code(&output), 0, "{output:?}");
     let report = json(&output);
@@ -128,7 +158,13 @@ fn an_altered_byte_on_disk_is_found_and_what_lies_behind_it_is_still_verified() 
     let consume = |broker: &Broker| {
         let address = broker.addr().to_string();
         let target = ["--bootstrap", &address, "--topic", "bench", "--verify"];
-        bench(&[&["consume", "--expect-records", &records, "--output", "json"], &target[..]].concat())
+        bench(
+            &[
+                &["consume", "--expect-records", &records, "--output", "json"],
+                &target[..],
+            ]
+            .concat(),
+        )
     };
 
     let running = broker(&data);
@@ -137,7 +173,9 @@ fn an_altered_byte_on_disk_is_found_and_what_lies_behind_it_is_still_verified() 
     assert_undamaged(&json(&unharmed));
     running.shutdown().unwrap();
 
-    let [segment] = &segments(&data)[..] else { panic!("one segment is enough for this") };
+    let [segment] = &segments(&data)[..] else {
+        panic!("one segment is enough for this")
+    };
     let mut bytes = fs::read(segment).unwrap();
     bytes[2_000_000] ^= 1;
     fs::write(segment, bytes).unwrap();
@@ -148,7 +186,10 @@ fn an_altered_byte_on_disk_is_found_and_what_lies_behind_it_is_still_verified() 
     let corrupt = report["corrupt"].as_u64().unwrap();
     assert!((1..=32).contains(&corrupt), "the records of one batch, not {corrupt}");
     assert_eq!(report["lost"], 0);
-    assert_eq!(report["records"].as_u64().unwrap() + corrupt, records.parse::<u64>().unwrap());
+    assert_eq!(
+        report["records"].as_u64().unwrap() + corrupt,
+        records.parse::<u64>().unwrap()
+    );
 }
 
 #[test]
@@ -210,5 +251,8 @@ fn what_cannot_run_says_what_to_do() {
     refused(&["quick", "--batch-bytes", "1"], "batch_bytes");
     let running = broker(place.path());
     let address = running.addr().to_string();
-    refused(&["consume", "--bootstrap", &address, "--topic", "missing"], "produce to it first");
+    refused(
+        &["consume", "--bootstrap", &address, "--topic", "missing"],
+        "produce to it first",
+    );
 }
