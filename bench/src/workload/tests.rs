@@ -1,5 +1,7 @@
 //! Every kind of damage is put in on purpose and must be told, and counted, as what it is.
 
+use std::sync::LazyLock;
+
 use super::*;
 
 const COUNT: u64 = 100;
@@ -10,7 +12,8 @@ fn stream(producer: u16, partition: i32) -> StreamId {
 }
 
 fn payload() -> Arc<Payload> {
-    Arc::new(Payload::generated(100))
+    static PAYLOAD: LazyLock<Arc<Payload>> = LazyLock::new(|| Arc::new(Payload::generated(100)));
+    Arc::clone(&PAYLOAD)
 }
 
 /// A record as it is consumed.
