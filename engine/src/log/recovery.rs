@@ -289,7 +289,7 @@ impl<D: Disk> Opening<'_, D> {
                 max_timestamp = max_timestamp.max(batch.max_timestamp());
                 index.add(batch.base_offset(), position, max_timestamp);
                 if batch.base_offset() >= noted {
-                    producers.note(batch, batch.base_offset(), batch.max_timestamp());
+                    producers.note(batch, batch.base_offset(), Timestamp::NONE, Offset::MAX);
                 }
             });
             let found = found.await.map_err(LogError::io("read", &path))?;

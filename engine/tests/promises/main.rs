@@ -5,11 +5,9 @@
 
 mod commit;
 mod crash;
-mod damage;
 mod faults;
 mod history;
 mod memory;
 mod producers;
-mod side_files;
 mod support;
 mod vec;
