@@ -199,9 +199,9 @@ impl Error {
             | Self::NoLeader { .. }
             | Self::Connect { .. }
             | Self::Disconnected { .. }
-            | Self::Timeout { .. } => true,
+            | Self::Timeout { .. }
             // A damaged frame may have been damaged on the way.
-            Self::Protocol { .. } => true,
+            | Self::Protocol { .. } => true,
             Self::Config { .. }
             | Self::IllegalTopicName { .. }
             | Self::RecordTooLarge { .. }

@@ -273,10 +273,8 @@ impl Shared {
     /// Hands a frame to the reply that waits for it. An error is the end of the connection.
     fn dispatch(&self, frame: Frame) -> Result<(), Error> {
         let header = frame.header;
-        let refusal = match header.api == Api::Error.as_u16() {
-            true => Some(self.read_refusal(&frame)?),
-            false => None,
-        };
+        let is_error = header.api == Api::Error.as_u16();
+        let refusal = is_error.then(|| self.read_refusal(&frame)).transpose()?;
         let Some(Waiting { api, reply }) = self.queue.lock().waiting.remove(&header.correlation_id) else {
             let unknown = ProtocolViolation::UnknownCorrelation(header.correlation_id.get());
             return Err(refusal.unwrap_or_else(|| self.violation(unknown)));

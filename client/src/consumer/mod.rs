@@ -205,9 +205,10 @@ impl Consumer {
                 } => {
                     // There may be room again.
                     self.shared.wanted.notify_one();
-                    let decode = match self.settings.check_crcs {
-                        true => RecordSet::decode,
-                        false => RecordSet::decode_without_crc,
+                    let decode = if self.settings.check_crcs {
+                        RecordSet::decode
+                    } else {
+                        RecordSet::decode_without_crc
                     };
                     let set = match decode(&batch, self.settings.decompressed_bytes_max) {
                         Ok(set) => set,

@@ -237,11 +237,11 @@ impl Broker {
             }
             Api::Produce => self.produce(request),
             Api::ListOffsets => Some(request.reply(&self.list_offsets(request))),
-            api => self.administer(api, request),
+            api => Some(self.administer(api, request)),
         }
     }
 
-    fn administer(&self, api: Api, request: &Request) -> Option<Vec<u8>> {
+    fn administer(&self, api: Api, request: &Request) -> Vec<u8> {
         let none = ErrorCode::None as i16;
         match api {
             Api::CreateTopic => {
@@ -255,12 +255,12 @@ impl Broker {
                     none
                 };
                 let id = (!exists).then(|| self.create_topic(name, partitions as u16).into());
-                Some(request.reply(&schema::CreateTopicResponseT {
+                request.reply(&schema::CreateTopicResponseT {
                     error,
                     message: None,
                     id,
                     partitions,
-                }))
+                })
             }
             Api::DeleteTopic => {
                 let head = decode::<schema::DeleteTopicRequest<'_>>(&request.head).unwrap();
@@ -270,7 +270,7 @@ impl Broker {
                 } else {
                     ErrorCode::UnknownTopicOrPartition as i16
                 };
-                Some(request.reply(&schema::DeleteTopicResponseT { error, message: None }))
+                request.reply(&schema::DeleteTopicResponseT { error, message: None })
             }
             // Nothing else is built here: as a broker answers what it does not know.
             _ => {
@@ -280,7 +280,7 @@ impl Broker {
                     message: Some("no".into()),
                 });
                 response[4..6].copy_from_slice(&Api::Error.as_u16().to_le_bytes());
-                Some(response)
+                response
             }
         }
     }

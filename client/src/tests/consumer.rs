@@ -12,7 +12,7 @@ use headwater_protocol::frame::Api;
 use headwater_protocol::id::LeaderEpoch;
 use tokio::time::{Instant, sleep};
 
-use super::broker::Harm;
+use super::broker::{Harm, Partition};
 use super::network::Network;
 use super::{Broker, builder, one_broker};
 use crate::consumer::ConsumerBuilder;
@@ -538,7 +538,7 @@ async fn partitions_that_a_topic_gets_later_are_read_from_their_first_record() {
         .get_mut("t")
         .unwrap()
         .partitions
-        .push(Default::default());
+        .push(Partition::default());
     fill(&broker, "t", 1, 1);
     // Noticed when the metadata is next refreshed.
     let before = Instant::now();

@@ -59,10 +59,10 @@ impl Connector for Network {
     fn connect<'a>(&'a self, address: &'a Address) -> ConnectFuture<'a> {
         Box::pin(async move {
             let ours = self.dial(address.port())?;
-            let (cut, is_cut) = watch::channel(false);
+            let (cut, severed) = watch::channel(false);
             self.cuts.lock().push(cut);
             let (read, write) = split(ours);
-            let wait = is_cut.clone();
+            let wait = severed.clone();
             let ended = Box::pin(async move {
                 let mut wait = wait;
                 let _ = wait.wait_for(|&cut| cut).await;
@@ -70,12 +70,12 @@ impl Connector for Network {
             Ok(Halves {
                 read: Box::new(Cut {
                     half: read,
-                    is_cut: is_cut.clone(),
+                    severed: severed.clone(),
                     ended: Some(ended),
                 }),
                 write: Box::new(Cut {
                     half: write,
-                    is_cut,
+                    severed,
                     ended: None,
                 }),
             })
@@ -86,7 +86,7 @@ impl Connector for Network {
 /// One half of a connection that can be cut.
 struct Cut<T> {
     half: T,
-    is_cut: watch::Receiver<bool>,
+    severed: watch::Receiver<bool>,
     /// Wakes a reader that waits when the cut comes.
     ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -98,7 +98,7 @@ impl<T> Cut<T> {
         {
             self.ended = None;
         }
-        if *self.is_cut.borrow() {
+        if *self.severed.borrow() {
             Err(io::ErrorKind::ConnectionReset.into())
         } else {
             Ok(())

@@ -7,7 +7,7 @@ use headwater_protocol::error::ErrorCode;
 use headwater_protocol::frame::Api;
 use tokio::time::{Instant, sleep};
 
-use super::broker::Harm;
+use super::broker::{Harm, Partition};
 use super::network::Network;
 use super::{Broker, builder, one_broker};
 use crate::producer::{Acks, Delivery, ProducerBuilder, TopicPartitions};
@@ -81,7 +81,7 @@ async fn a_full_batch_and_a_flush_do_not_wait_for_the_linger() {
     let before = Instant::now();
     let full = producer.send(Record::to("t").value(&"x".repeat(600))).await.unwrap();
     full.await.unwrap();
-    let _ = producer.send(Record::to("t").value("small")).await.unwrap();
+    drop(producer.send(Record::to("t").value("small")).await.unwrap());
     producer.flush().await.unwrap();
     assert_eq!(before.elapsed(), Duration::ZERO);
     assert_eq!(broker.values("t", 0).len(), 2);
@@ -124,7 +124,7 @@ async fn a_silent_broker_hangs_nobody() {
     let before = Instant::now();
     let delivery = producer.send(Record::to("t").value("v")).await.unwrap();
     let value = vec![0; 200 << 10];
-    let _ = producer.send(Record::to("t").value(&value)).await.unwrap();
+    drop(producer.send(Record::to("t").value(&value)).await.unwrap());
     // No memory is left: the next one waits for what the timeout of the others sets free.
     let waiting = producer.send(Record::to("t").value(&value));
     let error = delivery.await.unwrap_err();
@@ -140,7 +140,7 @@ async fn a_silent_broker_hangs_nobody() {
     );
     assert!(error.is_retriable());
     assert_eq!(before.elapsed(), limit);
-    let _ = waiting.await;
+    drop(waiting.await);
     assert!(producer.flush().await.is_err());
     assert!(before.elapsed() <= 40 * SECOND, "{:?}", before.elapsed());
 }
@@ -184,7 +184,7 @@ async fn memory_and_the_window_bound_what_is_in_flight() {
             Ok(_) => sent += 1,
             Err(Error::WouldBlock(_)) => {
                 refused += 1;
-                let _ = producer.send(Record::to("t").value(&value)).await.unwrap();
+                drop(producer.send(Record::to("t").value(&value)).await.unwrap());
                 sent += 1;
             }
             Err(error) => panic!("{error}"),
@@ -212,7 +212,7 @@ async fn a_send_that_waits_for_memory_does_not_wait_for_the_linger_of_others() {
     let before = Instant::now();
     for i in 0..9 {
         let record = Record::to("t").partition(PartitionIndex::new(i % 3));
-        let _ = producer.send(record.value(&vec![0; 90 << 10])).await.unwrap();
+        drop(producer.send(record.value(&vec![0; 90 << 10])).await.unwrap());
     }
     assert_eq!(before.elapsed(), Duration::ZERO);
     producer.close().await.unwrap();
@@ -270,7 +270,7 @@ async fn a_partition_that_does_not_exist_is_refused() {
         .get_mut("t")
         .unwrap()
         .partitions
-        .push(Default::default());
+        .push(Partition::default());
     let record = Record::to("t").value("v").partition(PartitionIndex::new(2));
     producer.send(record).await.unwrap().await.unwrap();
 }

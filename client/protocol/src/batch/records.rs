@@ -42,7 +42,7 @@ impl RecordSet {
     /// [`RecordSet::decode`] without looking at the CRC, for a reader that has reason to trust the bytes. Damage that
     /// breaks the form is still an error; damage within a key or value is not noticed.
     pub fn decode_without_crc(batch: &Bytes, decompressed_size_max: usize) -> Result<Self, BatchError> {
-        let parsed = RecordBatch::parse_without_crc(batch, &UNLIMITED)?;
+        let parsed = RecordBatch::parse_without_crc(batch, UNLIMITED)?;
         Self::open(&parsed, batch, decompressed_size_max)
     }
 

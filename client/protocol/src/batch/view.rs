@@ -33,7 +33,7 @@ impl<'a> RecordBatch<'a> {
     /// Checked are what [`BatchHeader::read`] checks, the limits, that the batch is whole, its CRC, and that the records
     /// it counts could fit. [`BatchError::Truncated`] says how many bytes it takes to go on.
     pub fn parse(bytes: &'a [u8], limits: &BatchLimits) -> Result<Self, BatchError> {
-        let batch = Self::parse_without_crc(bytes, limits)?;
+        let batch = Self::parse_without_crc(bytes, *limits)?;
         let (stored, computed) = (batch.header.crc(), crc_of(batch.bytes));
         if computed == stored {
             Ok(batch)
@@ -43,7 +43,7 @@ impl<'a> RecordBatch<'a> {
     }
 
     /// [`RecordBatch::parse`] but for the CRC: for reading on only, never for what is stored or handed on.
-    pub(super) fn parse_without_crc(bytes: &'a [u8], limits: &BatchLimits) -> Result<Self, BatchError> {
+    pub(super) fn parse_without_crc(bytes: &'a [u8], limits: BatchLimits) -> Result<Self, BatchError> {
         let header = BatchHeader::read(bytes)?;
         let size = header.size();
         if size > limits.batch_size_max {
