@@ -248,7 +248,11 @@ impl Producer {
         // Sequences wrap: half of their range lies behind `next`, the other half ahead.
         let behind = Sequence::new(self.next).distance(Sequence::new(first)) < 1 << 30;
         let producer = self.id;
-        if behind && window().last().is_some_and(|oldest| is_before(first, oldest.first)) {
+        if behind
+            && window()
+                .next_back()
+                .is_some_and(|oldest| is_before(first, oldest.first))
+        {
             Err(SequenceError::Duplicate { producer, got: first })
         } else {
             Err(SequenceError::OutOfOrder {

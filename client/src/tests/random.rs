@@ -41,7 +41,7 @@ fn for_each_seed(scenario: impl AsyncFn(u64)) {
         let run = async || {
             timeout(Duration::from_hours(1), scenario(seed))
                 .await
-                .expect("it hangs")
+                .expect("it hangs");
         };
         let run = std::panic::AssertUnwindSafe(|| runtime.block_on(run()));
         if let Err(panic) = std::panic::catch_unwind(run) {

@@ -163,7 +163,7 @@ impl Ring {
 }
 
 const POLLOUT: u32 = rustix::event::PollFlags::OUT.bits() as u32;
-/// `POSIX_FADV_WILLNEED` of posix_fadvise(2).
+/// `POSIX_FADV_WILLNEED` of `posix_fadvise(2)`.
 const WILLNEED: i32 = rustix::fs::Advice::WillNeed as i32;
 const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
 const EBUSY: i32 = rustix::io::Errno::BUSY.raw_os_error();

@@ -312,7 +312,7 @@ fn producers_that_repeat_what_was_not_acknowledged_leave_no_duplicate_and_no_gap
                     maintaining
                         .maintain(Timestamp::new(NOON))
                         .await
-                        .expect("the disk works")
+                        .expect("the disk works");
                 });
                 executor.run()?;
                 let records = executor.block_on(read_all(&log))?;

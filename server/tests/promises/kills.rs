@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use headwater_client::Client;
 use rand::{RngExt as _, rngs::SmallRng};
 use rustix::process::Signal;
 

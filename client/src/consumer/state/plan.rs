@@ -104,17 +104,16 @@ impl State {
 
 impl Plan {
     fn add(&mut self, address: Address, ticket: Ticket, slot: FetchSlot, bytes_max: u32) {
-        let fetch = match self.fetches.iter_mut().find(|fetch| fetch.address == address) {
-            Some(fetch) => fetch,
-            None => {
-                self.fetches.push(PlannedFetch {
-                    address,
-                    tickets: Vec::new(),
-                    slots: Vec::new(),
-                    bytes_max,
-                });
-                self.fetches.last_mut().expect("a fetch was just added")
-            }
+        let fetch = if let Some(fetch) = self.fetches.iter_mut().find(|fetch| fetch.address == address) {
+            fetch
+        } else {
+            self.fetches.push(PlannedFetch {
+                address,
+                tickets: Vec::new(),
+                slots: Vec::new(),
+                bytes_max,
+            });
+            self.fetches.last_mut().expect("a fetch was just added")
         };
         fetch.tickets.push(ticket);
         fetch.slots.push(slot);
