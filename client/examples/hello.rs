@@ -8,8 +8,15 @@ use headwater_client::{Client, Error, ErrorCode, NewTopic, Record, Start};
 async fn main() -> Result<(), Error> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9292".to_owned());
     let client = Client::connect(&address).await?;
-    match client.admin().create_topic(NewTopic::new("greetings").partitions(1)).await {
-        Err(Error::Broker { code: ErrorCode::TopicAlreadyExists, .. }) => println!("the topic is there already"),
+    match client
+        .admin()
+        .create_topic(NewTopic::new("greetings").partitions(1))
+        .await
+    {
+        Err(Error::Broker {
+            code: ErrorCode::TopicAlreadyExists,
+            ..
+        }) => println!("the topic is there already"),
         created => println!("created the topic with {} partition", created?.partitions),
     }
 
@@ -19,13 +26,25 @@ async fn main() -> Result<(), Error> {
         let delivery = producer.send(Record::to("greetings").key(name).value(&value)).await?;
         // Resolves once the record is on stable storage.
         let stored = delivery.await?;
-        println!("stored {value:?} in partition {} at offset {:?}", stored.partition, stored.offset);
+        println!(
+            "stored {value:?} in partition {} at offset {:?}",
+            stored.partition, stored.offset
+        );
     }
     producer.close().await?;
 
-    let mut consumer = client.consumer().topics(["greetings"]).start(Start::Earliest).build().await?;
+    let mut consumer = client
+        .consumer()
+        .topics(["greetings"])
+        .start(Start::Earliest)
+        .build()
+        .await?;
     while let Some(record) = consumer.recv_timeout(std::time::Duration::from_secs(1)).await? {
-        println!("{}: {}", record.offset, String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()));
+        println!(
+            "{}: {}",
+            record.offset,
+            String::from_utf8_lossy(record.value.as_deref().unwrap_or_default())
+        );
     }
     Ok(())
 }

@@ -54,7 +54,7 @@ impl NewTopic {
     }
 
     /// Sets one of the topic's configurations, such as `retention.ms`.
-    pub fn config(mut self, name: impl Into<String>, value: impl ToString) -> Self {
+    pub fn config(mut self, name: impl Into<String>, value: impl std::fmt::Display) -> Self {
         self.configs.push((name.into(), value.to_string()));
         self
     }

@@ -81,7 +81,7 @@ pub enum Error {
         partition: PartitionIndex,
     },
     /// The consumer's position is outside the log, and its reset policy is to fail.
-    #[error("offset {offset} of partition {partition} of topic {topic} is out of range; the log starts at {log_start}")]
+    #[error("offset {offset} of partition {partition} of topic {topic} is out of range")]
     OffsetOutOfRange {
         /// The topic.
         topic: TopicName,
@@ -89,8 +89,8 @@ pub enum Error {
         partition: PartitionIndex,
         /// The offset asked for.
         offset: Offset,
-        /// First offset that the broker still has.
-        log_start: Offset,
+        /// First offset that the broker still has, if it said so.
+        log_start: Option<Offset>,
     },
     /// The broker refused the request.
     #[error("{code}{}{message}", if .message.is_empty() { "" } else { ": " })]
@@ -199,9 +199,9 @@ impl Error {
             | Self::NoLeader { .. }
             | Self::Connect { .. }
             | Self::Disconnected { .. }
-            | Self::Timeout { .. } => true,
+            | Self::Timeout { .. }
             // A damaged frame may have been damaged on the way.
-            Self::Protocol { .. } => true,
+            | Self::Protocol { .. } => true,
             Self::Config { .. }
             | Self::IllegalTopicName { .. }
             | Self::RecordTooLarge { .. }

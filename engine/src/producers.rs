@@ -149,8 +149,9 @@ impl Producers {
         producer.look_back(got, batch.last_sequence().get())
     }
 
-    /// Notes a batch that has been appended (or was found in the log) at `base_offset`.
-    pub(crate) fn note(&mut self, batch: &RecordBatch<'_>, base_offset: Offset, now: Timestamp) {
+    /// Notes a batch that has been appended (or was found in the log, then at no known time) at `base_offset`. Batches
+    /// beyond `durable` are kept even if they are more than the window, because they may yet be dropped.
+    pub(crate) fn note(&mut self, batch: &RecordBatch<'_>, base_offset: Offset, now: Timestamp, durable: Offset) {
         let id = batch.producer_id();
         if id == ProducerId::NONE {
             return;
@@ -160,31 +161,34 @@ impl Producers {
         if producer.epoch != epoch.get() {
             *producer = Producer::new(id, epoch);
         }
-        if producer.window.len() == WINDOW {
-            producer.window.pop_front();
-        }
         producer.window.push_back(Stored {
             first: batch.base_sequence().get(),
             last: batch.last_sequence().get(),
             base_offset: base_offset.get(),
             next_offset: base_offset.get() + u64::from(batch.record_count()),
         });
+        let is_enough = |at: Option<&Stored>| at.is_some_and(|stored| stored.next_offset <= durable.get());
+        while is_enough(producer.window.get(WINDOW)) {
+            producer.window.pop_front();
+        }
         producer.next = batch.last_sequence().plus(1).get();
         producer.last_seen_ms = now.get();
     }
 
-    /// Forgets what was appended at or after `end`; the producers must send those batches again, in order.
+    /// Forgets what was appended at or after `end`; the producers must send those batches again, in order. A producer of
+    /// whom nothing is left although there was more, beyond the window, is not known any more.
     pub(crate) fn truncate(&mut self, end: Offset) {
-        for producer in self.by_id.values_mut() {
-            while let Some(stored) = producer.window.pop_back_if(|stored| stored.base_offset >= end.get()) {
-                producer.next = stored.first;
-            }
-        }
+        self.by_id.retain(|_, producer| producer.truncate(end));
     }
 
     /// Forgets producers that have been silent for longer than `expiry_ms`, and, beyond `count_max`, the longest silent.
     pub(crate) fn expire(&mut self, now: Timestamp, expiry_ms: u64, count_max: usize) {
         let oldest = now.get().saturating_sub(expiry_ms.cast_signed());
+        for producer in self.by_id.values_mut().filter(|producer| producer.last_seen_ms < 0) {
+            // Found by recovery, which does not know the time: the silence counts from now on. The producer's own
+            // timestamps say nothing about it.
+            producer.last_seen_ms = now.get();
+        }
         self.by_id.retain(|_, producer| producer.last_seen_ms >= oldest);
         if self.by_id.len() > count_max {
             let mut seen: Vec<(i64, i64)> = self.by_id.values().map(|p| (p.last_seen_ms, p.id)).collect();
@@ -211,25 +215,30 @@ impl Producer {
         }
     }
 
+    /// The state as of `durable`, if anything was known then.
     fn as_of(&self, durable: Offset) -> Option<Producer> {
         let mut producer = self.clone();
-        while let Some(stored) = producer
-            .window
-            .pop_back_if(|stored| stored.base_offset >= durable.get())
-        {
-            producer.next = stored.first;
+        let is_known = producer.truncate(durable);
+        while producer.window.len() > WINDOW {
+            producer.window.pop_front();
         }
-        (!producer.window.is_empty() || producer.next != 0).then_some(producer)
+        (is_known && (!producer.window.is_empty() || producer.next != 0)).then_some(producer)
+    }
+
+    /// Drops what lies at or after `end`. Returns whether the state is still known.
+    fn truncate(&mut self, end: Offset) -> bool {
+        let is_empty = self.window.is_empty();
+        while let Some(stored) = self.window.pop_back_if(|stored| stored.base_offset >= end.get()) {
+            self.next = stored.first;
+        }
+        // Before the oldest that is remembered, only an epoch's first batch has no other.
+        is_empty || !self.window.is_empty() || self.next == 0
     }
 
     /// A batch that does not go on where the last one ended: sent before, or ahead of one that is missing.
     fn look_back(&self, first: i32, last: i32) -> Result<Verdict, SequenceError> {
-        if let Some(stored) = self
-            .window
-            .iter()
-            .rev()
-            .find(|stored| stored.first == first && stored.last == last)
-        {
+        let window = || self.window.iter().rev().take(WINDOW);
+        if let Some(stored) = window().find(|stored| stored.first == first && stored.last == last) {
             let (base_offset, next_offset) = (Offset::new(stored.base_offset), Offset::new(stored.next_offset));
             return Ok(Verdict::Duplicate {
                 base_offset,
@@ -239,7 +248,11 @@ impl Producer {
         // Sequences wrap: half of their range lies behind `next`, the other half ahead.
         let behind = Sequence::new(self.next).distance(Sequence::new(first)) < 1 << 30;
         let producer = self.id;
-        if behind && self.window.front().is_some_and(|oldest| is_before(first, oldest.first)) {
+        if behind
+            && window()
+                .next_back()
+                .is_some_and(|oldest| is_before(first, oldest.first))
+        {
             Err(SequenceError::Duplicate { producer, got: first })
         } else {
             Err(SequenceError::OutOfOrder {

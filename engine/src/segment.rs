@@ -63,6 +63,8 @@ pub(crate) struct Segment<D: Disk> {
     pub(crate) extent: Cell<Extent>,
     pub(crate) durable: Cell<u64>,
     pub(crate) prepared: Cell<u64>,
+    /// Space is being reserved: the file must not be cut meanwhile.
+    pub(crate) preparing: Cell<bool>,
     pub(crate) stage: Cell<Stage>,
     /// Broker time of the first append, for rolling by age.
     pub(crate) began: Cell<Option<Timestamp>>,
@@ -92,6 +94,7 @@ impl<D: Disk> Segment<D> {
             extent: Cell::new(extent),
             durable: Cell::new(0),
             prepared: Cell::new(0),
+            preparing: Cell::new(false),
             stage: Cell::new(Stage::Active),
             began: Cell::new(None),
             index: RefCell::new(index),

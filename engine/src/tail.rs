@@ -1,8 +1,9 @@
 //! The tail buffer: the newest bytes of a segment, in aligned chunks that serve the disk and the consumers alike.
 //!
 //! A [`Tail`] belongs to one segment; the chunks of all segments of a core share one [`TailMemory`], which is the core's
-//! budget. A chunk that is full and durable is only a cache: the oldest of those give way when the budget is spent. What is
-//! not yet durable is never given up, so the budget may be overshot by what is on its way to disk; [`TailMemory::room`]
+//! budget. A chunk that is full and durable is only a cache: the oldest of those give way when the budget is spent, and one
+//! that is durable and not full shrinks to its last block, which later appends go on filling. What is not yet durable is
+//! never given up, so the budget may be overshot by what is on its way to disk; [`TailMemory::room`]
 //! is how the server stops reading sockets until it is not.
 
 use std::{
@@ -17,12 +18,12 @@ use crate::{
     signal::Signal,
 };
 
-/// Size in bytes of a chunk of a busy partition. Idle partitions hold one block; in between, chunks double.
-pub(crate) const CHUNK_SIZE_MAX: usize = 512 * 1024;
+/// Size in bytes of a chunk of a busy partition: a huge page. Idle partitions hold one block; in between, chunks double.
+pub(crate) const CHUNK_SIZE_MAX: usize = 2 << 20;
 
 /// Buffers of [`CHUNK_SIZE_MAX`] kept for reuse: their pages are mapped already, which is worth a tenth of the CPU of
 /// the write path.
-const FREE_BUFFERS_MAX: usize = 32;
+const FREE_BUFFERS_MAX: usize = 16;
 
 /// A core's budget for tail buffers, in bytes.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ impl TailMemory {
                 return true;
             };
             if let Some(chunk) = oldest.upgrade() {
-                chunk.release();
+                chunk.give_way();
             }
         }
         false
@@ -112,6 +113,9 @@ impl TailMemory {
 
     /// What became durable may now be evicted, so those who wait for room should look again.
     fn became_evictable(&self, chunk: &Rc<Chunk>) {
+        if chunk.listed.replace(true) {
+            return;
+        }
         self.evictable.borrow_mut().push_back(Rc::downgrade(chunk));
         if self.used.get() > self.limit {
             self.freed.notify();
@@ -123,15 +127,45 @@ impl TailMemory {
 #[derive(Debug)]
 struct Chunk {
     memory: Rc<TailMemory>,
-    position: u64,
-    capacity: usize,
+    position: Cell<u64>,
+    capacity: Cell<usize>,
     buffer: RefCell<Option<Rc<BlockBuffer>>>,
-    evictable: Cell<bool>,
+    /// Bytes from its start that are durable.
+    durable: Cell<usize>,
+    /// Nothing will be appended to it, and all of it is durable.
+    complete: Cell<bool>,
+    /// In the list of those that may give way.
+    listed: Cell<bool>,
 }
 
 impl Chunk {
     fn end(&self) -> u64 {
-        self.position + self.capacity as u64
+        self.position.get() + self.capacity.get() as u64
+    }
+
+    /// Gives up what can be read from disk; if it takes appends, all but the last partial block.
+    fn give_way(&self) {
+        self.listed.set(false);
+        let Some(buffer) = self.buffer() else { return };
+        let filled = buffer.filled();
+        let kept = filled % BLOCK_SIZE;
+        if self.complete.get() || (kept == 0 && filled == self.durable.get()) {
+            // At the end of a block the next append begins a chunk of its own.
+            self.complete.set(true);
+            drop(buffer);
+            self.release();
+        } else if filled == self.durable.get() && self.capacity.get() > BLOCK_SIZE {
+            let last_block = BlockBuffer::new(BLOCK_SIZE);
+            last_block.append(&buffer.bytes()[filled - kept..]);
+            drop(buffer);
+            self.release();
+            self.memory.used.set(self.memory.used.get() + BLOCK_SIZE);
+            self.position.set(self.position.get() + (filled - kept) as u64);
+            self.capacity.set(BLOCK_SIZE);
+            self.durable.set(kept);
+            *self.buffer.borrow_mut() = Some(Rc::new(last_block));
+        }
+        // Otherwise some of it is not durable; it is listed again when it is.
     }
 
     fn buffer(&self) -> Option<Rc<BlockBuffer>> {
@@ -206,7 +240,7 @@ impl Tail {
         while self.chunks.front().is_some_and(|chunk| chunk.buffer.borrow().is_none()) {
             self.chunks.pop_front();
         }
-        let grown = self.chunks.back().map_or(BLOCK_SIZE, |last| last.capacity * 2);
+        let grown = self.chunks.back().map_or(BLOCK_SIZE, |last| last.capacity.get() * 2);
         let capacity = grown.max(wanted.next_multiple_of(BLOCK_SIZE)).min(CHUNK_SIZE_MAX);
         self.push_chunk(position, capacity)
     }
@@ -215,10 +249,12 @@ impl Tail {
         let buffer = Rc::new(self.memory.allocate(capacity));
         self.chunks.push_back(Rc::new(Chunk {
             memory: Rc::clone(&self.memory),
-            position,
-            capacity,
+            position: Cell::new(position),
+            capacity: Cell::new(capacity),
             buffer: RefCell::new(Some(Rc::clone(&buffer))),
-            evictable: Cell::new(false),
+            durable: Cell::new(0),
+            complete: Cell::new(false),
+            listed: Cell::new(false),
         }));
         buffer
     }
@@ -248,7 +284,7 @@ impl Tail {
         self.chunks
             .iter()
             .filter(|chunk| chunk.buffer.borrow().is_some())
-            .map(|chunk| chunk.capacity)
+            .map(|chunk| chunk.capacity.get())
             .sum()
     }
 
@@ -261,36 +297,43 @@ impl Tail {
     pub(crate) fn blocks(&self, from: u64, to: u64) -> BlockSlice {
         let chunk = self.find(from).expect("what is not durable stays in memory");
         let buffer = chunk.buffer().expect("what is not durable is never evicted");
-        buffer.blocks((from - chunk.position) as usize, (to - chunk.position) as usize)
+        buffer.blocks(
+            (from - chunk.position.get()) as usize,
+            (to - chunk.position.get()) as usize,
+        )
     }
 
     /// The bytes from `position` on, up to `end` or the end of the chunk; `None` if they are not in memory.
     pub(crate) fn slice(&self, position: u64, end: u64) -> Option<TailSlice> {
         let chunk = self.find(position)?;
         let buffer = chunk.buffer()?;
-        let start = (position - chunk.position) as usize;
-        let end = buffer.filled().min((end.saturating_sub(chunk.position)) as usize);
+        let start = (position - chunk.position.get()) as usize;
+        let end = buffer.filled().min((end.saturating_sub(chunk.position.get())) as usize);
         (start < end).then_some(TailSlice {
             buffer,
             range: start..end,
         })
     }
 
-    /// Everything below `position` is durable: chunks wholly below are a cache from now on. `sealed`: the segment is
-    /// wholly durable, so that its last chunk counts although it is not full.
+    /// Everything below `position` is durable and may give way. `sealed`: the segment is wholly durable and takes no more
+    /// appends.
     pub(crate) fn made_durable(&self, position: u64, sealed: bool) {
-        let listed = self.chunks.partition_point(|chunk| chunk.evictable.get());
-        for chunk in self.chunks.iter().skip(listed) {
-            if chunk.end() > position && !sealed {
+        let known = self.chunks.partition_point(|chunk| chunk.complete.get());
+        for chunk in self.chunks.iter().skip(known) {
+            let durable = position
+                .saturating_sub(chunk.position.get())
+                .min(chunk.capacity.get() as u64);
+            if durable == 0 {
                 break;
             }
-            chunk.evictable.set(true);
+            chunk.durable.set(durable as usize);
+            chunk.complete.set(sealed || position >= chunk.end());
             self.memory.became_evictable(chunk);
         }
     }
 
     fn find(&self, position: u64) -> Option<&Rc<Chunk>> {
-        let after = self.chunks.partition_point(|chunk| chunk.position <= position);
+        let after = self.chunks.partition_point(|chunk| chunk.position.get() <= position);
         let chunk = self.chunks.get(after.checked_sub(1)?)?;
         (position < chunk.end()).then_some(chunk)
     }

@@ -136,7 +136,7 @@ pub(crate) async fn create_topic(core: &Core, id: CorrelationId, request: Create
 
 fn new_topic(request: &CreateTopicRequestT) -> Result<NewTopic, Refusal> {
     let name = TopicName::new(request.name.as_deref().unwrap_or_default())
-        .map_err(|error| Refusal::new(ErrorCode::InvalidTopicException, error))?;
+        .map_err(|error| Refusal::because(ErrorCode::InvalidTopicException, &error))?;
     let pair = |config: &ConfigT| {
         (
             config.name.clone().unwrap_or_default(),

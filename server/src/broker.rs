@@ -109,7 +109,7 @@ impl Broker {
             cluster_id: store.identity().cluster_id.as_str().to_owned(),
             host: config.advertised_host(),
             port: ports.address.port(),
-            core_ports: ports.core_ports,
+            core_ports: ports.of_cores,
         });
         let (control, queue) = control::channel();
         let setup = Setup {
@@ -231,7 +231,7 @@ impl Drop for Broker {
 /// The listening sockets, bound before anything runs.
 struct Ports {
     address: SocketAddr,
-    core_ports: Vec<u16>,
+    of_cores: Vec<u16>,
     /// For each core the shared port and its own.
     listeners: Vec<[TcpListener; 2]>,
 }
@@ -240,7 +240,7 @@ fn bind_all(config: &Config, cores: usize) -> Result<Ports, StartError> {
     let mut address = config.broker.listen;
     let mut ports = Ports {
         address,
-        core_ports: Vec::new(),
+        of_cores: Vec::new(),
         listeners: Vec::new(),
     };
     for index in 0..cores {
@@ -252,7 +252,7 @@ fn bind_all(config: &Config, cores: usize) -> Result<Ports, StartError> {
             base => base + index as u16,
         };
         let own = bind(SocketAddr::new(address.ip(), own_port), false)?;
-        ports.core_ports.push(own.1.port());
+        ports.of_cores.push(own.1.port());
         ports.listeners.push([shared.0, own.0]);
     }
     ports.address = address;

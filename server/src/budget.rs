@@ -39,11 +39,6 @@ impl Budget {
             freed.await;
         }
     }
-
-    /// Bytes in use.
-    pub(crate) fn used(&self) -> u64 {
-        self.used.get()
-    }
 }
 
 /// Bytes of a [`Budget`], held.
@@ -74,7 +69,7 @@ mod tests {
         assert!(second.as_mut().now_or_never().is_none());
         drop(first);
         let second = second.now_or_never().unwrap();
-        assert_eq!(budget.used(), 50);
+        assert_eq!(budget.used.get(), 50);
         drop(second);
         let oversized = budget.lease(1_000).now_or_never();
         assert!(

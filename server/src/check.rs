@@ -167,7 +167,11 @@ impl Judge<'_> {
                 shown(&outside)
             ));
         }
-        let count = usize::from(cores.count).max(cores.set.len());
+        let count = cpus_of(cores, allowed);
+        if let Some(rule) = self.config.core_ports_rule(count) {
+            let base = self.config.broker.core_port_base;
+            self.fail(format!("broker.core_port_base is {base}; {rule}."));
+        }
         if count > allowed.len() && cores.pin && outside.is_empty() {
             self.fail(format!(
                 "cores.count is {count}, but this process may use only the {} CPUs {range}; lower it, or set cores.pin = false.",
@@ -191,7 +195,7 @@ impl Judge<'_> {
             ));
         }
         let Config { cores, limits, .. } = self.config;
-        let core_count = cpus_of(cores, &self.facts.cpus);
+        let core_count = cpus_of(cores, &self.facts.cpus) as u64;
         let needed = u64::from(limits.connections_max)
             + u64::from(limits.partitions_max) * FILES_PER_PARTITION
             + core_count * FILES_PER_CORE
@@ -277,10 +281,11 @@ impl Judge<'_> {
     }
 }
 
-fn cpus_of(cores: &CoresSection, allowed: &[u16]) -> u64 {
+/// How many cores the broker runs on.
+fn cpus_of(cores: &CoresSection, allowed: &[u16]) -> usize {
     match (cores.set.len(), usize::from(cores.count)) {
-        (0, 0) => allowed.len() as u64,
-        (0, count) | (count, _) => count as u64,
+        (0, 0) => allowed.len(),
+        (0, count) | (count, _) => count,
     }
 }
 

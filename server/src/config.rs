@@ -119,7 +119,7 @@ sections! {
         /// Requests of one connection that are not answered yet; beyond it the socket is not read.
         requests_in_flight_max: u32 = 1024, 1..=65_536;
         /// Bytes of those requests; beyond it the socket is not read.
-        requests_in_flight_bytes_max: ByteSize = ByteSize::new(16 * MIB), 8 * KIB..=64 * GIB;
+        requests_in_flight_bytes_max: ByteSize = ByteSize::new(32 * MIB), 8 * KIB..=64 * GIB;
         /// Topics on this broker.
         topics_max: u32 = 4_096, 1..=1_000_000;
         /// Partitions of one topic.

@@ -165,14 +165,14 @@ impl Worker {
         if validate_only {
             return match self.store.check_create(&new) {
                 Ok(topic) => Ok(Arc::new(topic)),
-                Err(error) => Err(Refusal::new(error.code(), error)),
+                Err(error) => Err(Refusal::because(error.code(), &error)),
             };
         }
         let topic = self
             .store
             .create(&new)
             .await
-            .map_err(|error| Refusal::new(error.code(), error))?;
+            .map_err(|error| Refusal::because(error.code(), &error))?;
         publish(&self.mesh, self.store.image()).await;
         tracing::info!(topic = %topic.name, partitions = topic.partition_count, "a topic was created");
         Ok(topic)
@@ -183,11 +183,11 @@ impl Worker {
             .store
             .begin_delete(name)
             .await
-            .map_err(|error| Refusal::new(error.code(), error))?;
+            .map_err(|error| Refusal::because(error.code(), &error))?;
         // The cores let go of the partitions before their files are removed.
         publish(&self.mesh, self.store.image()).await;
         let finished = self.store.finish_delete(topic.id).await;
-        finished.map_err(|error| Refusal::new(ErrorCode::KafkaStorageError, error))?;
+        finished.map_err(|error| Refusal::because(ErrorCode::KafkaStorageError, &error))?;
         publish(&self.mesh, self.store.image()).await;
         tracing::info!(topic = %topic.name, "a topic was deleted");
         Ok(())
@@ -199,7 +199,7 @@ impl Worker {
                 return Ok(id);
             }
             let block = self.store.reserve_producer_ids().await;
-            self.producer_ids = Some(block.map_err(|error| Refusal::new(ErrorCode::KafkaStorageError, error))?);
+            self.producer_ids = Some(block.map_err(|error| Refusal::because(ErrorCode::KafkaStorageError, &error))?);
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::{
     listener,
     mesh::{CoreMessage, Mesh, PartitionId, Refusal},
     offsets,
-    partition::{Partition, log_config},
+    partition::Partition,
     produce,
     runtime::{self, Queues},
     watchdog::Activity,
@@ -236,7 +236,7 @@ impl Core {
             tracing::error!(topic = %topic.name, partition = %id.index, message, "a partition is offline");
             return Owned::Offline(Refusal::new(ErrorCode::KafkaStorageError, message));
         }
-        let config = log_config(&topic.settings, &self.config);
+        let config = topic.settings.log_config(&self.config);
         match Log::open(self.disk.clone(), directory.clone(), config, Rc::clone(&self.memory)).await {
             Ok((log, recovery)) => {
                 if recovery.scanned_bytes > 0 || recovery.cut.is_some() {
@@ -247,7 +247,7 @@ impl Core {
             }
             Err(error) => {
                 tracing::error!(topic = %topic.name, partition = %id.index, %error, "a partition is offline");
-                Owned::Offline(Refusal::new(error.code(), error))
+                Owned::Offline(Refusal::because(error.code(), &error))
             }
         }
     }

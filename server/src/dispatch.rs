@@ -78,7 +78,7 @@ pub(crate) fn take(core: &Rc<Core>, connection: &Rc<Connection>, frame: &Frame<'
 }
 
 fn malformed(error: &HeadError) -> Refusal {
-    Refusal::new(ErrorCode::InvalidRequest, error)
+    Refusal::because(ErrorCode::InvalidRequest, &error)
 }
 
 impl Request<'_> {

@@ -30,9 +30,9 @@ pub(crate) fn read(core: &Core, request: FetchRequest<'_>, now: Instant) -> Resu
     let wait = u64::from(request.max_wait_ms()).min(limits.fetch_wait_ms_max.get());
     let max_bytes = u64::from(request.max_bytes()).min(limits.fetch_size_bytes_max.bytes());
     let mut items = Vec::new();
-    for partition in request.partitions().iter().flat_map(|partitions| partitions.iter()) {
+    for partition in request.partitions().into_iter().flatten() {
         let index = PartitionIndex::try_from(partition.partition())
-            .map_err(|error| Refusal::new(ErrorCode::InvalidRequest, error))?;
+            .map_err(|error| Refusal::because(ErrorCode::InvalidRequest, &error))?;
         items.push(FetchItem {
             id: PartitionId {
                 topic: TopicId::from(partition.topic_id()),
@@ -198,21 +198,25 @@ pub(crate) async fn answer_other_core(core: Rc<Core>, call: FetchCall, reply: Re
     let found = fetch_here(&core, &call).await;
     let mut copied = Vec::with_capacity(found.len());
     for item in found {
-        let range = item.records.clone();
-        let mut item = with_records(item, |_| Vec::new());
-        if let Some(range) = range {
-            let read = match core.partition(item.id) {
-                Ok(partition) => partition.log.read(&range).await.map_err(|error| error.code()),
-                Err(refusal) => Err(refusal.code),
-            };
-            match read {
-                Ok(bytes) => item.records = Some(bytes),
-                Err(code) => item = failed(item.id, code),
-            }
-        }
-        copied.push(item);
+        copied.push(copy(&core, item).await);
     }
     let _ = reply.send(copied);
+}
+
+async fn copy(core: &Core, item: FetchedItem<LogRange<DirectDisk>>) -> FetchedItem<Vec<u8>> {
+    let (id, range) = (item.id, item.records.clone());
+    let mut copied = with_records(item, |_| Vec::new());
+    if let Some(range) = range {
+        let read = match core.partition(id) {
+            Ok(partition) => partition.log.read(&range).await.map_err(|error| error.code()),
+            Err(refusal) => Err(refusal.code),
+        };
+        match read {
+            Ok(bytes) => copied.records = Some(bytes),
+            Err(error) => return failed(id, error),
+        }
+    }
+    copied
 }
 
 /// Waits until the partitions of this core have enough, or have an error, or the deadline has come.

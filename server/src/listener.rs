@@ -52,15 +52,14 @@ pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
             }
             futures::future::Either::Right(_) => return,
         };
-        match core.admit() {
-            Some(admitted) => {
-                let core = Rc::clone(&core);
-                runtime::spawn(async move {
-                    connection::serve(core, stream).await;
-                    drop(admitted);
-                });
-            }
-            None => tracing::warn!("a connection is refused: limits.connections_max are open"),
-        }
+        let Some(admitted) = core.admit() else {
+            tracing::warn!("a connection is refused: limits.connections_max are open");
+            continue;
+        };
+        let core = Rc::clone(&core);
+        runtime::spawn(async move {
+            connection::serve(core, stream).await;
+            drop(admitted);
+        });
     }
 }

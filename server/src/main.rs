@@ -3,21 +3,20 @@
 //! Everything that it does is in the library; here are the command line, the logs and the exit codes.
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use headwater_server::Broker;
-use headwater_server::check::Checks;
 use headwater_server::config::{Config, Effective, Layers, LogFormat};
 
 /// Exit code for a configuration that is not valid, as clap has it for a command line that is not.
 const EXIT_CONFIGURATION: u8 = 2;
 
 const EXAMPLES: &str = "\
-A value that is given twice is taken from the last of: default, --config file, environment (HEADWATER_SECTION_KEY),
-the flags above, --set. tuning.md explains every key.
+A value that is given twice is taken from the last of: default, --config file, environment \
+(HEADWATER_SECTION_KEY), the flags above, --set. tuning.md explains every key.
 
 Examples:
   headwater-server --data-dir /srv/headwater --listen 0.0.0.0:9292
@@ -28,8 +27,10 @@ Examples:
   HEADWATER_LOG_RETENTION_MS=30d headwater-server --config headwater.toml
       Keep records for 30 days, whatever the file says.
 
-Stop it with SIGTERM or SIGINT: requests in flight are answered and everything is on disk when it ends.
-Exit codes: 0 after a shutdown in order, 1 if it could not start or stop, 2 if the configuration is not valid.";
+Stop it with SIGTERM or SIGINT: requests in flight are answered and everything is on disk when it \
+ends.
+Exit codes: 0 after a shutdown in order, 1 if it could not start or stop, 2 if the configuration is \
+not valid.";
 
 /// The Headwater broker: a partitioned, durable log. Records are acknowledged once they are on disk.
 #[derive(Parser, Debug)]
@@ -165,6 +166,7 @@ fn print(effective: &Effective) -> ExitCode {
 fn start_logging(config: &Config) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(config.logging.filter.env_filter())
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     match config.logging.format {
         LogFormat::Text => builder.init(),
@@ -173,12 +175,6 @@ fn start_logging(config: &Config) {
 }
 
 fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let checks = Checks::run(&config);
-    for warning in &checks.warnings {
-        tracing::warn!("{warning}");
-    }
-    // Held until the broker has stopped: only then may another have the data directory.
-    let _lock = checks.into_lock()?;
     Broker::start(config)?.run_until_signal()?;
     Ok(())
 }

@@ -41,11 +41,16 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(code: ErrorCode, message: impl ToString) -> Refusal {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
         Refusal {
             code,
-            message: message.to_string(),
+            message: message.into(),
         }
+    }
+
+    /// What went wrong, in the words of the error.
+    pub(crate) fn because(code: ErrorCode, error: &dyn std::error::Error) -> Refusal {
+        Refusal::new(code, error.to_string())
     }
 
     /// The other core has ended, which it only does when the broker stops.

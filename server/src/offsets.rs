@@ -22,9 +22,9 @@ const EARLIEST: i64 = -2;
 /// Reads a list-offsets request whose head has been verified.
 pub(crate) fn read_list(request: ListOffsetsRequest<'_>) -> Result<Vec<ListItem>, Refusal> {
     let mut items = Vec::new();
-    for partition in request.partitions().iter().flat_map(|partitions| partitions.iter()) {
+    for partition in request.partitions().into_iter().flatten() {
         let index = PartitionIndex::try_from(partition.partition())
-            .map_err(|error| Refusal::new(ErrorCode::InvalidRequest, error))?;
+            .map_err(|error| Refusal::because(ErrorCode::InvalidRequest, &error))?;
         let id = PartitionId {
             topic: TopicId::from(partition.topic_id()),
             index,
@@ -151,7 +151,7 @@ pub(crate) fn read_delete(request: DeleteRecordsRequest<'_>) -> Result<DeleteCal
     let topic = request.topic_id().map(TopicId::from);
     let topic = topic.ok_or_else(|| Refusal::new(ErrorCode::InvalidRequest, "the request names no topic id"))?;
     let index = PartitionIndex::try_from(request.partition())
-        .map_err(|error| Refusal::new(ErrorCode::InvalidRequest, error))?;
+        .map_err(|error| Refusal::because(ErrorCode::InvalidRequest, &error))?;
     Ok(DeleteCall {
         id: PartitionId { topic, index },
         before: request.offset(),
@@ -167,7 +167,7 @@ pub(crate) async fn delete_here(core: &Core, id: PartitionId, before: i64) -> Re
     } else {
         Offset::try_from(before)
     };
-    let before = before.map_err(|error| Refusal::new(ErrorCode::OffsetOutOfRange, error))?;
+    let before = before.map_err(|error| Refusal::because(ErrorCode::OffsetOutOfRange, &error))?;
     if before > offsets.durable {
         let message = format!("offset {before} is beyond the high watermark {}", offsets.durable);
         return Err(Refusal::new(ErrorCode::OffsetOutOfRange, message));
@@ -176,5 +176,5 @@ pub(crate) async fn delete_here(core: &Core, id: PartitionId, before: i64) -> Re
         .log
         .delete_records(before)
         .await
-        .map_err(|error| Refusal::new(error.code(), error))
+        .map_err(|error| Refusal::because(error.code(), &error))
 }

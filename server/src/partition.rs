@@ -2,12 +2,10 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use headwater_engine::{
-    AppendError, Appended, FlushConfig, Log, LogConfig, LogError, ProducerConfig, disk::DirectDisk,
-};
-use headwater_protocol::{batch::BatchLimits, id::Timestamp};
+use headwater_engine::{AppendError, Appended, Log, LogError, disk::DirectDisk};
+use headwater_protocol::id::Timestamp;
 
-use crate::{config::Config, core::Core, runtime, topics::TopicSettings};
+use crate::{core::Core, runtime};
 
 /// One partition of a topic on the core that owns it.
 #[derive(Debug)]
@@ -52,28 +50,4 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
         }
     }
     partition.flushing.set(false);
-}
-
-/// A log's configuration: the topic's settings over the broker's.
-pub(crate) fn log_config(settings: &TopicSettings, config: &Config) -> LogConfig {
-    let defaults = LogConfig::default();
-    LogConfig {
-        segment_size_bytes: settings.segment_size_bytes.bytes(),
-        segment_age_ms: settings.segment_age_ms.get(),
-        retention_ms: settings.retention_ms.map(|age| age.get()),
-        retention_bytes: settings.retention_bytes.map(|size| size.bytes()),
-        index_interval_bytes: config.log.index_interval_bytes.bytes() as u32,
-        batch: BatchLimits {
-            batch_size_max: settings.batch_size_bytes_max.bytes() as usize,
-        },
-        timestamp_type: settings.timestamp_type,
-        flush: FlushConfig {
-            writes_in_flight_max: usize::from(config.flush.writes_in_flight_max),
-            uncovered_bytes_max: config.flush.uncovered_bytes_max.bytes(),
-            prepare_bytes_max: config.log.prepare_step_bytes_max.bytes(),
-            ..defaults.flush
-        },
-        producers: ProducerConfig::default(),
-        ..defaults
-    }
 }

@@ -119,7 +119,7 @@ fn partition_id(request: &ProduceRequest<'_>) -> Result<PartitionId, Refusal> {
     let topic = request.topic_id().map(TopicId::from);
     let topic = topic.ok_or_else(|| Refusal::new(ErrorCode::InvalidRequest, "a produce request names a topic id"))?;
     let index = PartitionIndex::try_from(request.partition())
-        .map_err(|error| Refusal::new(ErrorCode::UnknownTopicOrPartition, error))?;
+        .map_err(|error| Refusal::because(ErrorCode::UnknownTopicOrPartition, &error))?;
     Ok(PartitionId { topic, index })
 }
 
@@ -127,7 +127,7 @@ fn append(core: &Rc<Core>, id: PartitionId, payload: &[u8]) -> Result<Appended, 
     let partition = core.partition(id)?;
     partition
         .append(core, payload)
-        .map_err(|error| Refusal::new(error.code(), error))
+        .map_err(|error| Refusal::because(error.code(), &error))
 }
 
 /// Waits until the append is durable.
@@ -135,7 +135,7 @@ async fn settled(core: &Core, id: PartitionId, appended: Appended) -> Result<Pro
     appended
         .durable
         .await
-        .map_err(|error| Refusal::new(error.code(), error))?;
+        .map_err(|error| Refusal::because(error.code(), &error))?;
     let log_start_offset = core
         .partition(id)
         .map_or(appended.base_offset, |partition| partition.log.offsets().start);

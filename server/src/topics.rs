@@ -245,15 +245,10 @@ impl<D: Directory> TopicStore<D> {
         self.finish_delete(topic.id).await
     }
 
-    /// Begins to delete a topic. When it has returned `Ok` the topic will be gone, also after a crash. The cores must
-    /// close its partitions before [`finish_delete`](Self::finish_delete).
+    /// Begins to delete a topic, in whatever state a failure has left it. When it has returned `Ok` the topic will be
+    /// gone, also after a crash. The cores must close its partitions before [`finish_delete`](Self::finish_delete).
     pub async fn begin_delete(&mut self, name: &str) -> Result<Arc<Topic>, TopicError> {
-        // One that is still being created was left by a disk that failed, and has no other way out.
-        let topic = self
-            .image
-            .topic(name)
-            .filter(|topic| topic.state != TopicState::Deleting);
-        let Some(topic) = topic else {
+        let Some(topic) = self.image.topic(name) else {
             return Err(TopicError::Unknown { name: name.to_owned() });
         };
         let topic = Topic {
@@ -265,7 +260,8 @@ impl<D: Directory> TopicStore<D> {
     }
 
     /// Removes what a topic that is being deleted has on disk, and frees its name. Does nothing for any other. After an
-    /// error it can be called again; a restart does it too. Large partitions take as long as the file system takes.
+    /// error the topic can be deleted again by name; a restart does it too. Large partitions take as long as the file
+    /// system takes.
     pub async fn finish_delete(&mut self, id: TopicId) -> Result<(), StoreError> {
         let topic = self
             .image

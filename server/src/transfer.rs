@@ -1,8 +1,9 @@
 //! Sends bytes to a socket without copying them in user space and without ever blocking the core.
 //!
-//! Records in the tail buffer are sent from there. Others go from the page cache to the socket through a pipe: the kernel
-//! reads them from disk on a thread of its own (splice on the auxiliary ring), so a cold read never holds up the executor.
-//! While a socket is full nothing is held: after the wait, the log is asked again where the bytes are.
+//! Records in the tail buffer are sent from there. Others go from the page cache: by sendfile(2) if they are in it, else through
+//! a pipe that the kernel fills on a thread of its own (splice on the auxiliary ring), so a cold read never holds up the executor.
+//! The kernel is told ahead what will be read. While a socket is full nothing is held: after the wait, the log is asked again
+//! where the bytes are.
 
 use std::{
     cell::OnceCell,
@@ -16,7 +17,7 @@ use headwater_engine::{
 };
 use rustix::{
     fs::OFlags,
-    io::Errno,
+    io::{Errno, ReadWriteFlags},
     net::SendFlags,
     pipe::{PipeFlags, SpliceFlags},
 };
@@ -28,6 +29,9 @@ use crate::{
 
 /// Most bytes that are handed to the kernel at once, so that one connection does not keep the core for long.
 const PIECE_BYTES: usize = 256 * 1024;
+
+/// How far ahead of what is being sent the kernel is told to read from disk.
+const PREFETCH_BYTES: u64 = 4 << 20;
 
 /// The writing side of a connection.
 pub(crate) struct Sender<'a> {
@@ -86,11 +90,12 @@ impl<'a> Sender<'a> {
     }
 
     async fn send_range(&self, mut range: LogRange<DirectDisk>) -> io::Result<()> {
+        let mut ahead = 0;
         while !range.is_empty() {
             // The slice must not live over the wait: it would keep the memory of a consumer that does not read.
             let sent = match range.in_memory() {
                 Some(slice) => self.try_send(&slice, SendFlags::empty())?.map(|count| count as u64),
-                None => Some(self.send_from_disk(&range).await?),
+                None => self.send_from_disk(&range, &mut ahead).await?,
             };
             match sent {
                 Some(count) => range.advance(count),
@@ -111,20 +116,47 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Sends one piece from the segment file.
-    async fn send_from_disk(&self, range: &LogRange<DirectDisk>) -> io::Result<u64> {
+    /// Sends one piece from the segment file. Bytes sent, or `None` if the socket is full.
+    async fn send_from_disk(&self, range: &LogRange<DirectDisk>, ahead: &mut u64) -> io::Result<Option<u64>> {
         let file = range.file(self.disk).await.map_err(io::Error::other)?;
+        let file = file.cached()?;
+        self.prefetch(file, range, ahead).await?;
+        let piece = range.len().min(PIECE_BYTES as u64);
+        if !is_resident(file, range.position(), piece)? {
+            return self
+                .send_through_pipe(file, range.position(), piece as u32)
+                .await
+                .map(Some);
+        }
+        let mut position = range.position();
+        match rustix::fs::sendfile(self.socket, file, Some(&mut position), piece as usize) {
+            Ok(0) => Err(ended_early()),
+            Ok(count) => Ok(Some(count as u64)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Keeps the kernel reading up to a window ahead of what is being sent, in steps of half a window.
+    async fn prefetch(&self, file: BorrowedFd<'_>, range: &LogRange<DirectDisk>, ahead: &mut u64) -> io::Result<()> {
+        let end = range.position() + range.len();
+        let from = (*ahead).max(range.position());
+        if from < end && from < range.position() + PREFETCH_BYTES / 2 {
+            let length = (end - from).min(PREFETCH_BYTES / 2);
+            self.ring().prefetch(file, from, length as u32).await?;
+            *ahead = from + length;
+        }
+        Ok(())
+    }
+
+    async fn send_through_pipe(&self, file: BorrowedFd<'_>, position: u64, piece: u32) -> io::Result<u64> {
         let pipe = self.pipe()?;
-        let wanted = range.len().min(PIECE_BYTES as u64) as u32;
         let loaded = self
             .ring()
-            .splice_to_pipe(file.cached()?, range.position(), pipe.write.as_fd(), wanted)
+            .splice_to_pipe(file, position, pipe.write.as_fd(), piece)
             .await?;
         if loaded == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the segment file ends before its last batch",
-            ));
+            return Err(ended_early());
         }
         let mut left = loaded as usize;
         while left > 0 {
@@ -150,4 +182,26 @@ impl<'a> Sender<'a> {
         }
         Ok(self.pipe.get().expect("set above"))
     }
+}
+
+fn ended_early() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the segment file ends before its last batch",
+    )
+}
+
+/// Whether the first and the last byte are in the page cache; the kernel reads ahead in order, so what lies between mostly is.
+fn is_resident(file: BorrowedFd<'_>, position: u64, length: u64) -> io::Result<bool> {
+    for at in [position, position + length - 1] {
+        let mut byte = [0];
+        let mut into = [io::IoSliceMut::new(&mut byte)];
+        match rustix::io::preadv2(file, &mut into, at, ReadWriteFlags::NOWAIT) {
+            Ok(0) => return Err(ended_early()),
+            Ok(_) => {}
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
 }

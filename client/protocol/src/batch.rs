@@ -11,6 +11,23 @@
 //! All big endian. [`BatchBuilder`] makes batches and [`RecordBatch::parse`] checks them; from then on the bytes stay as
 //! they are but for what [`stamp`] and [`set_append_time`] write. [`RecordSet`] opens a batch for its records.
 //! Format: the Kafka documentation, "Message Format", and `org.apache.kafka.common.record.DefaultRecordBatch`.
+//!
+//! ```
+//! use headwater_protocol::batch::{BatchBuilder, BatchLimits, Batches, Compression, RecordSet};
+//! use headwater_protocol::id::Timestamp;
+//!
+//! let mut builder = BatchBuilder::new(Compression::Lz4, 64 * 1024);
+//! builder.append(Timestamp::now(), Some(b"key"), Some(b"value"), &[])?;
+//! let bytes = builder.build().freeze();
+//!
+//! for batch in Batches::new(&bytes, &BatchLimits { batch_size_max: 1 << 20 }) {
+//!     let records = RecordSet::open(&batch?, &bytes, 16 << 20)?;
+//!     for record in &records {
+//!         assert_eq!(record?.value, Some(&b"value"[..]));
+//!     }
+//! }
+//! # Ok::<(), headwater_protocol::batch::BatchError>(())
+//! ```
 
 mod builder;
 mod compression;

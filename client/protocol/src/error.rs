@@ -108,7 +108,7 @@ error_codes! {
     InvalidTxnState = 48, "INVALID_TXN_STATE", fatal, "The request does not fit the state of the transaction.";
     InvalidProducerIdMapping = 49, "INVALID_PRODUCER_ID_MAPPING", fatal, "The producer id is not the one of this transactional id.";
     InvalidTransactionTimeout = 50, "INVALID_TRANSACTION_TIMEOUT", fatal, "The transaction timeout is longer than the broker allows.";
-    ConcurrentTransactions = 51, "CONCURRENT_TRANSACTIONS", retry, "The producer's previous transaction is still being completed.";
+    ConcurrentTransactions = 51, "CONCURRENT_TRANSACTIONS", fatal, "The producer's previous transaction is still being completed.";
     TransactionCoordinatorFenced = 52, "TRANSACTION_COORDINATOR_FENCED", fatal, "The transaction coordinator has been replaced.";
     TransactionalIdAuthorizationFailed = 53, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED", fatal, "Not authorised for the transactional id.";
     SecurityDisabled = 54, "SECURITY_DISABLED", fatal, "Security is disabled on the broker.";

@@ -242,7 +242,25 @@ pub fn encode_head<H: Head>(head: &H, version: u16, correlation_id: CorrelationI
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_header_reads_back(api: u16, version: u16, id: u32, head in 0..1_usize << 31, payload in 0..1_usize << 30) {
+            let header = FrameHeader::new(api, version, CorrelationId::new(id), head, payload).unwrap();
+            prop_assert_eq!(FrameHeader::parse(&header.encode(), u32::MAX), Ok(Some(header)));
+            prop_assert_eq!((header.head_len(), header.payload_len()), (head, payload));
+        }
+
+        #[test]
+        fn any_sixteen_bytes_are_a_header_or_refused(bytes: [u8; HEADER_LEN], max: u32) {
+            if let Ok(header) = FrameHeader::parse(&bytes, max) {
+                prop_assert_eq!(header.map(|header| header.encode()), Some(bytes));
+            }
+        }
+    }
 
     const MAX: u32 = 1 << 20;
 

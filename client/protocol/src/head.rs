@@ -22,8 +22,8 @@ const REQUEST_TABLES_MAX: usize = 1 << 16;
 /// Most tables in the head of a response: the metadata of a cluster's every topic is one table for each.
 const RESPONSE_TABLES_MAX: usize = 1 << 22;
 
-/// How much larger than its bytes a head may appear to its reader. Twice, as the verifier counts most bytes twice (a
-/// vtable for each table that shares it, a field once by itself and once in its table); beyond that tables are shared.
+/// How many times as large as its bytes a head may be once whatever it shares is written out for each that shares it.
+/// Writers share nothing but vtables, which makes 2.3 at most: of a long list of empty tables.
 const APPARENT_SIZE_FACTOR: usize = 8;
 
 /// Why a head was refused.

@@ -270,33 +270,43 @@ impl Shared {
         self.submitted.notify_one();
     }
 
-    /// Hands a frame to the reply that waits for it.
-    fn dispatch(&self, frame: Frame) -> Result<(), ProtocolViolation> {
+    /// Hands a frame to the reply that waits for it. An error is the end of the connection.
+    fn dispatch(&self, frame: Frame) -> Result<(), Error> {
         let header = frame.header;
-        let waiting = self.queue.lock().waiting.remove(&header.correlation_id);
         let is_error = header.api == Api::Error.as_u16();
-        let result = if is_error {
-            let response = head::decode_response::<schema::ErrorResponse<'_>>(&frame.head);
-            let response = response.map_err(|error| ProtocolViolation::Head(Arc::new(error)))?;
-            Error::check(response.error(), response.message()).and(Ok(Outcome::Response(frame)))
-        } else {
-            Ok(Outcome::Response(frame))
+        let refusal = is_error.then(|| self.read_refusal(&frame)).transpose()?;
+        let Some(Waiting { api, reply }) = self.queue.lock().waiting.remove(&header.correlation_id) else {
+            let unknown = ProtocolViolation::UnknownCorrelation(header.correlation_id.get());
+            return Err(refusal.unwrap_or_else(|| self.violation(unknown)));
         };
-        let Some(Waiting { api, reply }) = waiting else {
-            if let Err(error) = &result {
-                tracing::warn!(address = %self.address, %error, "the broker refuses the connection");
+        let (want, got) = (api.as_u16(), header.api);
+        match refusal {
+            Some(error) => reply.done(Err(error)),
+            None if got == want => reply.done(Ok(Outcome::Response(frame))),
+            None => {
+                let error = self.violation(ProtocolViolation::WrongApi { want, got });
+                reply.done(Err(error.clone()));
+                return Err(error);
             }
-            return Err(ProtocolViolation::UnknownCorrelation(header.correlation_id.get()));
-        };
-        // An error frame without an error is as wrong as a response to something else.
-        if result.is_ok() && header.api != api.as_u16() {
-            return Err(ProtocolViolation::WrongApi {
-                want: api.as_u16(),
-                got: header.api,
-            });
         }
-        reply.done(result);
         Ok(())
+    }
+
+    /// What the broker says in a frame that is only an error.
+    fn read_refusal(&self, frame: &Frame) -> Result<Error, Error> {
+        let response = head::decode_response::<schema::ErrorResponse<'_>>(&frame.head)
+            .map_err(|error| self.violation(ProtocolViolation::Head(Arc::new(error))))?;
+        match Error::check(response.error(), response.message()) {
+            Err(error) => Ok(error),
+            Ok(()) => Err(self.violation(ProtocolViolation::Field("an error response without an error"))),
+        }
+    }
+
+    fn violation(&self, source: ProtocolViolation) -> Error {
+        Error::Protocol {
+            address: self.address.clone(),
+            source,
+        }
     }
 
     /// Ends the connection; only the first error counts.

@@ -24,10 +24,6 @@ pub(super) async fn read(shared: Arc<Shared>, half: Box<dyn AsyncRead + Send + U
 
 /// Reads until the connection ends, and returns why.
 async fn read_frames(shared: &Shared, mut half: Box<dyn AsyncRead + Send + Unpin>, frame_size_max: u32) -> Error {
-    let violation = |source| Error::Protocol {
-        address: shared.address.clone(),
-        source,
-    };
     let mut frames = FrameReader::new(frame_size_max);
     loop {
         match half.read_buf(frames.room()).await {
@@ -44,10 +40,10 @@ async fn read_frames(shared: &Shared, mut half: Box<dyn AsyncRead + Send + Unpin
             let dispatched = match frames.next_frame() {
                 Ok(None) => break,
                 Ok(Some(frame)) => shared.dispatch(frame),
-                Err(error) => Err(ProtocolViolation::Frame(Arc::new(error))),
+                Err(error) => Err(shared.violation(ProtocolViolation::Frame(Arc::new(error)))),
             };
             if let Err(error) = dispatched {
-                return violation(error);
+                return error;
             }
         }
     }
@@ -129,17 +125,16 @@ impl WriteBatch {
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        while written > 0
-            && let Some(part) = self.parts.front_mut()
-        {
+        while written > 0 {
+            let Some(part) = self.parts.front_mut() else { break };
             let step = written.min(part.rest.len());
             part.rest.advance(step);
             written -= step;
-            if part.rest.is_empty()
-                && let Some(Part {
-                    written: Some(reply), ..
-                }) = self.parts.pop_front()
-            {
+            if !part.rest.is_empty() {
+                break;
+            }
+            let part = self.parts.pop_front();
+            if let Some(reply) = part.and_then(|part| part.written) {
                 reply.done(Ok(Outcome::Written));
             }
         }

@@ -169,6 +169,11 @@ impl Consumer {
         }
     }
 
+    /// Bytes of batches that were fetched and not received yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.state.lock().queued_bytes()
+    }
+
     /// Every partition that is read.
     pub fn assignment(&self) -> Vec<(TopicName, PartitionIndex)> {
         self.shared.state.lock().assigned()
@@ -200,7 +205,12 @@ impl Consumer {
                 } => {
                     // There may be room again.
                     self.shared.wanted.notify_one();
-                    let set = match RecordSet::decode(&batch, self.settings.decompressed_bytes_max) {
+                    let decode = if self.settings.check_crcs {
+                        RecordSet::decode
+                    } else {
+                        RecordSet::decode_without_crc
+                    };
+                    let set = match decode(&batch, self.settings.decompressed_bytes_max) {
                         Ok(set) => set,
                         Err(source) => {
                             let error = records::corrupt(&topic, partition, position, source);

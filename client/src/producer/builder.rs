@@ -178,9 +178,10 @@ impl ProducerBuilder {
             0 => usize::MAX,
             limit => limit,
         };
-        let identity = match idempotent {
-            true => Some(Identity::new(cluster.new_producer_id(deadline).await?)),
-            false => None,
+        let identity = if idempotent {
+            Some(Identity::new(cluster.new_producer_id(deadline).await?))
+        } else {
+            None
         };
         // A retry beside another batch in flight could overtake it; only numbers prevent that.
         let ordered = idempotent || self.acks == Acks::None;

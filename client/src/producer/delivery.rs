@@ -93,7 +93,7 @@ impl Drop for Completer {
 ///
 /// It always ends: at the latest with [`Error::Timeout`] when the producer's delivery timeout is over.
 #[derive(Debug)]
-#[must_use = "dropping a delivery means not to know whether the record was stored; say so with `drop` or `let _ =`"]
+#[must_use = "dropping a delivery means not to know whether the record was stored; say so with `drop`"]
 pub struct Delivery {
     batch: Arc<Completion>,
     index: u32,
@@ -144,12 +144,11 @@ impl Future for Delivery {
         if let Some(result) = self.result() {
             return Poll::Ready(result);
         }
-        match self.place {
-            Some(place) => waiting[place as usize].clone_from(context.waker()),
-            None => {
-                self.place = Some(waiting.len() as u32);
-                waiting.push(context.waker().clone());
-            }
+        if let Some(place) = self.place {
+            waiting[place as usize].clone_from(context.waker());
+        } else {
+            self.place = Some(waiting.len() as u32);
+            waiting.push(context.waker().clone());
         }
         Poll::Pending
     }

@@ -13,7 +13,7 @@ use super::delivery::Delivered;
 use super::window::{Action, Attempt, Failure, Identity, Window};
 use super::{Acks, SenderSettings};
 use crate::cluster::{Cluster, Route};
-use crate::connection::{Answer, Outcome, Reply};
+use crate::connection::{Answer, Connection, Outcome, Reply};
 use crate::deadline::{Backoff, Deadline};
 use crate::error::{Error, ProtocolViolation};
 use crate::requests;
@@ -22,7 +22,8 @@ use crate::requests;
 /// of single records low; under load batches fill up all the same.
 const EAGER_BATCHES_MAX: usize = 4;
 
-type End = (Attempt, Result<Outcome, Error>);
+/// The end of an attempt, and the connection that it was made on.
+type End = (Attempt, Connection, Result<Outcome, Error>);
 
 pub(super) struct Sender {
     cluster: Arc<Cluster>,
@@ -101,7 +102,11 @@ impl Sender {
     async fn send(&mut self) {
         let Some(Route { topic_id, connection }) = self.route.as_ref().filter(|route| !route.connection.is_closed())
         else {
-            return self.connect().await;
+            // The batches on the old connection have failed, and are told so, before any other goes.
+            return match self.window.oldest_attempt() {
+                Some(_) => self.wait().await,
+                None => self.connect().await,
+            };
         };
         let (attempt, bytes) = self.window.take_next(Instant::now());
         let timeout_ms = self.cluster.settings.connection.request_timeout.as_millis() as u32;
@@ -111,9 +116,9 @@ impl Sender {
         } else {
             Answer::Expected
         };
-        let ends = self.ends.0.clone();
+        let (ends, on) = (self.ends.0.clone(), connection.clone());
         // The receiver only goes away with this task.
-        let reply = Reply::new(connection.address(), move |end| drop(ends.send((attempt, end))));
+        let reply = Reply::new(connection.address(), move |end| drop(ends.send((attempt, on, end))));
         connection.submit(&head, bytes, answer, reply);
         self.take_ends();
     }
@@ -167,8 +172,8 @@ impl Sender {
         }
     }
 
-    fn on_end(&mut self, (attempt, end): End) {
-        let result = end.and_then(|outcome| self.read(&outcome));
+    fn on_end(&mut self, (attempt, connection, end): End) {
+        let result = end.and_then(|outcome| Self::read(&connection, &outcome));
         if let Err(error) = &result {
             self.stale |= error.calls_for_metadata();
         }
@@ -179,7 +184,7 @@ impl Sender {
         self.unknown_since = None;
     }
 
-    fn read(&self, outcome: &Outcome) -> Result<Delivered, Error> {
+    fn read(connection: &Connection, outcome: &Outcome) -> Result<Delivered, Error> {
         let frame = match outcome {
             Outcome::Written => {
                 return Ok(Delivered {
@@ -188,9 +193,6 @@ impl Sender {
                 });
             }
             Outcome::Response(frame) => frame,
-        };
-        let Some(Route { connection, .. }) = &self.route else {
-            return Err(Error::Closed);
         };
         let produced = connection.read(frame, requests::read_produce)?;
         // Every record's offset is computed from the first one's.
@@ -244,6 +246,8 @@ impl Sender {
 
     /// After a failure, with nothing in flight: pauses, and brings up to date what the next attempt relies on.
     async fn recover(&mut self) {
+        // Records that come from now on are not to end at the deadline of those that have waited.
+        self.queue.close_batch();
         let deadline = self.deadline();
         let pause = self.backoff.next_pause();
         sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;

@@ -4,6 +4,11 @@
 //! After any failure nothing more is sent until nothing is in flight; then the oldest batch goes alone, and the others
 //! follow once it has been acknowledged. So a partition's batches are appended in order, whatever fails.
 //!
+//! A broker that knows nothing of a producer takes any number for its first. Were two batches in flight then and the
+//! first one refused, the second would be taken, and the first would look like an old repetition when it is sent again.
+//! Hence the first batch of an identity goes alone too, and so does the first after a time in which the broker may have
+//! forgotten.
+//!
 //! A batch that the broker finds out of order, with none before it unsettled, was certainly not appended, nor was any
 //! after it: a batch before it is missing for good. Only then may what remains be numbered anew, under a new producer id.
 
@@ -22,6 +27,9 @@ use super::delivery::{Completer, Delivered};
 use super::memory::Reservation;
 use crate::error::Error;
 use crate::sync::Mutex;
+
+/// After so long without a batch, the broker may have forgotten the producer. (Brokers remember for hours.)
+const IDLE_MAX: Duration = Duration::from_mins(1);
 
 /// Limits of a window.
 #[derive(Debug, Clone, Copy)]
@@ -118,6 +126,8 @@ pub(super) struct Window {
     health: Health,
     last_error: Option<Error>,
     failure: Arc<Failure>,
+    /// When the last batch was sent.
+    sent_at: Option<Instant>,
 }
 
 /// The first failure of a producer since its last flush.
@@ -147,6 +157,7 @@ impl Window {
             health: Health::Good,
             last_error: None,
             failure,
+            sent_at: None,
         }
     }
 
@@ -219,8 +230,14 @@ impl Window {
             "batches leave in order"
         );
         let bytes = entry.build(self.identity.as_mut());
+        let idle = self.in_flight.is_empty() && self.sent_at.is_none_or(|last| last + IDLE_MAX <= now);
+        if idle && entry.sequence.is_some() {
+            self.health = Health::Probing;
+        }
+        self.sent_at = Some(now);
         entry.attempts += 1;
         entry.sent_at = now;
+        self.sent_at = Some(now);
         let attempt = Attempt {
             batch: entry.number,
             number: entry.attempts,

@@ -12,8 +12,13 @@ use std::{
     rc::Rc,
 };
 
+use rustix::mm::Advice;
+
 /// Unit of direct I/O in bytes, and the alignment of memory, positions and lengths.
 pub const BLOCK_SIZE: usize = 4096;
+
+/// Buffers of whole huge pages are aligned to them, so that the first use of their memory costs one page fault and not 512.
+const HUGE_PAGE_SIZE: usize = 2 << 20;
 
 /// Fixed-size, block-aligned memory that is filled once, from the front.
 pub struct BlockBuffer {
@@ -40,6 +45,14 @@ impl BlockBuffer {
         let Some(memory) = NonNull::new(memory) else {
             handle_alloc_error(layout)
         };
+        if layout.align() == HUGE_PAGE_SIZE {
+            // SAFETY: the range is the allocation, whole pages of it, and the advice does not change what it holds.
+            let advised = unsafe { rustix::mm::madvise(memory.as_ptr().cast(), capacity, Advice::LinuxHugepage) };
+            // A kernel without huge pages only maps the memory in smaller steps.
+            if let Err(error) = advised {
+                tracing::debug!(%error, "no huge pages for tail buffers");
+            }
+        }
         BlockBuffer {
             memory,
             capacity,
@@ -52,7 +65,12 @@ impl BlockBuffer {
             capacity > 0 && capacity.is_multiple_of(BLOCK_SIZE),
             "capacity {capacity} is not whole blocks"
         );
-        Layout::from_size_align(capacity, BLOCK_SIZE).expect("a buffer is far smaller than isize::MAX")
+        let align = if capacity.is_multiple_of(HUGE_PAGE_SIZE) {
+            HUGE_PAGE_SIZE
+        } else {
+            BLOCK_SIZE
+        };
+        Layout::from_size_align(capacity, align).expect("a buffer is far smaller than isize::MAX")
     }
 
     /// Size in bytes.
@@ -81,12 +99,7 @@ impl BlockBuffer {
         let count = bytes.len().min(self.capacity - at);
         // SAFETY: `[at, at + count)` is inside the allocation; no slice covers it, because slices end at `filled` (or
         // are read by the kernel only); the source is a Rust slice and cannot overlap memory that nobody borrows.
-        unsafe {
-            self.memory
-                .as_ptr()
-                .add(at)
-                .copy_from_nonoverlapping(bytes.as_ptr(), count)
-        };
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_ptr().add(at), count) };
         self.filled.set(at + count);
         count
     }

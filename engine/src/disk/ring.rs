@@ -130,6 +130,17 @@ impl Ring {
         unsafe { self.submit(poll.build(), Rc::new(())) }.await.0.map(drop)
     }
 
+    /// Has the kernel begin to read this part of a file into the page cache, without waiting for it. Resolves when it has
+    /// begun; what becomes of it shows when the bytes are needed.
+    pub async fn prefetch(&self, file: BorrowedFd<'_>, position: u64, length: u32) -> io::Result<()> {
+        let advice = opcode::Fadvise::new(Fd(file.as_raw_fd()), i64::from(length), WILLNEED);
+        // SAFETY: there is no memory, and the kernel takes a reference to the file when it is submitted, which is now.
+        unsafe { self.submit(advice.offset(position).build(), Rc::new(())) }
+            .await
+            .0
+            .map(drop)
+    }
+
     /// Moves up to `length` bytes of a file, from `position` on, into a pipe without copying them, waiting for the disk on a
     /// kernel thread if they are not in the page cache. Returns how many it moved.
     pub async fn splice_to_pipe(
@@ -152,6 +163,8 @@ impl Ring {
 }
 
 const POLLOUT: u32 = rustix::event::PollFlags::OUT.bits() as u32;
+/// `POSIX_FADV_WILLNEED` of `posix_fadvise(2)`.
+const WILLNEED: i32 = rustix::fs::Advice::WillNeed as i32;
 const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
 const EBUSY: i32 = rustix::io::Errno::BUSY.raw_os_error();
 

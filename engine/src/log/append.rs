@@ -162,7 +162,8 @@ fn copy_batch<D: Disk>(state: &mut State<D>, segment: &Segment<D>, batch: &Recor
     if let Some(index) = segment.index.borrow_mut().as_mut() {
         index.add(next_offset, end, max_timestamp);
     }
-    state.producers.note(batch, next_offset, now);
+    let durable = state.durable.offset;
+    state.producers.note(batch, next_offset, now, durable);
     segment.extent.set(Extent {
         end: end + batch.bytes().len() as u64,
         next_offset: next_offset + u64::from(batch.record_count()),

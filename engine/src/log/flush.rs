@@ -1,6 +1,6 @@
 //! Flush: from the tail buffer to stable storage, in groups.
 //!
-//! [`Plan`] decides (no I/O, no await), [`Log::flush`] acts. Chunks are written as they fill, several at a time; one fdatasync
+//! [`Plan`] decides (no I/O, no await), [`Log::flush`] acts. Full writes go out as the tail fills, several at a time; one fdatasync
 //! at a time covers all writes that had completed when it began; what arrives meanwhile rides on the next. A lone small
 //! write makes itself durable (`RWF_DSYNC`). Two writes never cover the same block: a partial last block is waited for.
 //!
@@ -24,6 +24,9 @@ use crate::{
 
 /// Least space that is reserved ahead, so that an idle partition costs little.
 const PREPARE_BYTES_MIN: u64 = 64 << 10;
+
+/// Largest write in bytes: large enough for the disk's throughput, small enough for several to be under way.
+const WRITE_BYTES_MAX: u64 = 512 << 10;
 
 /// One operation on the segment file. Positions are bytes in the segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,19 +80,19 @@ impl Plan {
         }
     }
 
-    /// `end`: what is appended. `chunk_end`: end of the chunk in memory that holds the first byte not yet issued.
-    fn next_write(&mut self, end: u64, chunk_end: u64) -> Option<Step> {
+    /// `end`: what is appended. `full_end`: where a write that begins at the first byte not yet issued would be full.
+    fn next_write(&mut self, end: u64, full_end: u64) -> Option<Step> {
         if self.issued >= end || self.writes.len() >= self.config.writes_in_flight_max {
             return None;
         }
         if !self.issued.is_multiple_of(BLOCK_SIZE as u64) && self.writes.back().is_some() {
             return None; // The write of this block's first part has to complete first.
         }
-        let is_whole_chunk = end >= chunk_end;
-        if !is_whole_chunk && !self.writes.is_empty() {
-            return None; // Let the chunk fill while others are being written.
+        let is_full = end >= full_end;
+        if !is_full && !self.writes.is_empty() {
+            return None; // Let it fill while others are being written.
         }
-        let to = end.min(chunk_end);
+        let to = end.min(full_end);
         let alone = self.writes.is_empty() && !self.syncing && self.written == self.durable && to == end;
         let is_small = to - self.issued <= self.config.single_write_bytes_max;
         let from = std::mem::replace(&mut self.issued, to);
@@ -223,6 +226,9 @@ impl<D: Disk> Log<D> {
                 continue;
             };
             let Some((step, result)) = completed else { continue };
+            if matches!(step, Step::Prepare { .. }) {
+                segment.preparing.set(false);
+            }
             match (step, result) {
                 // Space that could not be reserved is found missing by the write that needs it.
                 (Step::Prepare { .. }, Err(error)) => {
@@ -240,6 +246,7 @@ impl<D: Disk> Log<D> {
                 (_, Err(source)) => {
                     // Nothing else may be under way when the outcome is settled.
                     while running.next().await.is_some() {}
+                    segment.preparing.set(false);
                     let operation = if matches!(step, Step::Sync { .. }) {
                         "flush"
                     } else {
@@ -260,7 +267,8 @@ impl<D: Disk> Log<D> {
         }
         if plan.issued < end {
             let chunk_end = segment.tail.borrow().chunk_end(plan.issued).unwrap_or(end);
-            if let Some(step) = plan.next_write(end, chunk_end) {
+            let full_end = chunk_end.min((plan.issued + 1).next_multiple_of(WRITE_BYTES_MAX));
+            if let Some(step) = plan.next_write(end, full_end) {
                 return Some(step);
             }
         }
@@ -284,12 +292,14 @@ impl<D: Disk> Log<D> {
         );
         segment.durable.set(position);
         let is_complete = segment.stage.get() != Stage::Active && segment.is_durable();
-        segment.tail.borrow_mut().made_durable(position, is_complete);
         let mut state = self.state.borrow_mut();
         if let Some(reached) = state.pending.settle(segment.base_offset, position) {
             assert!(reached.offset >= state.durable.offset, "the durable offset moves back");
             state.durable = reached;
         }
+        // Not `position`: it may lie within an append, and if that fails the block where the append began is needed again.
+        let acknowledged = state.durable.position;
+        segment.tail.borrow_mut().made_durable(acknowledged, is_complete);
         state.step_over_segment_end();
         state.check();
         drop(state);
@@ -391,7 +401,10 @@ fn start<D: Disk>(step: Step, segment: &Segment<D>, file: &D::File) -> Running {
     let blocks = |from, to| segment.tail.borrow().blocks(from, to);
     let block_start = |from| from / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
     let operation = match step {
-        Step::Prepare { from, to } => file.allocate(from, to - from).boxed_local(),
+        Step::Prepare { from, to } => {
+            segment.preparing.set(true);
+            file.allocate(from, to - from).boxed_local()
+        }
         Step::Write { from, to } => file.write(blocks(from, to), block_start(from)).boxed_local(),
         Step::WriteDurable { from, to } => file.write_durable(blocks(from, to), block_start(from)).boxed_local(),
         Step::Sync { .. } => file.sync().boxed_local(),

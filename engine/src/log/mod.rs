@@ -93,6 +93,9 @@ impl<D: Disk> State<D> {
         let next = {
             let active = self.active();
             active.stage.set(Stage::Rolled);
+            if active.is_durable() {
+                active.tail.borrow_mut().made_durable(active.end(), true);
+            }
             Segment::new(directory, active.extent.get().next_offset, memory, interval_bytes)
         };
         self.segments.push_back(Rc::new(next));

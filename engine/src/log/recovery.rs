@@ -172,11 +172,14 @@ impl<D: Disk> Opening<'_, D> {
             None => (0, None, Vec::new()),
         };
         let facts: BTreeMap<u64, SegmentFacts> = facts.into_iter().map(|facts| (facts.base_offset, facts)).collect();
-        if let Some(lost) = facts
-            .keys()
-            .find(|base| !files.contains_key(&Offset::new(**base)) && facts[base].size > 0)
-        {
-            return Err(self.corrupt(Offset::new(*lost), 0, "the file is missing"));
+        // A segment below the log start offset may have been removed since the checkpoint was written.
+        let needed = |facts: &SegmentFacts| {
+            let is_settled = recovery.is_some_and(|recovery| facts.base_offset < recovery.segment);
+            facts.size > 0 && !(is_settled && facts.next_offset <= start)
+        };
+        let is_there = |facts: &SegmentFacts| files.contains_key(&Offset::new(facts.base_offset));
+        if let Some(lost) = facts.values().find(|facts| needed(facts) && !is_there(facts)) {
+            return Err(self.corrupt(Offset::new(lost.base_offset), 0, "the file is missing"));
         }
         let last = files.keys().next_back().copied();
         for (&base_offset, &size) in files {
@@ -286,7 +289,7 @@ impl<D: Disk> Opening<'_, D> {
                 max_timestamp = max_timestamp.max(batch.max_timestamp());
                 index.add(batch.base_offset(), position, max_timestamp);
                 if batch.base_offset() >= noted {
-                    producers.note(batch, batch.base_offset(), batch.max_timestamp());
+                    producers.note(batch, batch.base_offset(), Timestamp::NONE, Offset::MAX);
                 }
             });
             let found = found.await.map_err(LogError::io("read", &path))?;

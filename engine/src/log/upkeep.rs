@@ -138,7 +138,9 @@ impl<D: Disk> Log<D> {
     async fn seal(&self) -> Result<(), LogError> {
         let rolled: Vec<_> = {
             let state = self.state.borrow();
-            let is_due = |segment: &&Rc<Segment<D>>| segment.stage.get() == Stage::Rolled && segment.is_durable();
+            let is_due = |segment: &&Rc<Segment<D>>| {
+                segment.stage.get() == Stage::Rolled && segment.is_durable() && !segment.preparing.get()
+            };
             state.segments.iter().filter(is_due).cloned().collect()
         };
         for segment in rolled {
@@ -205,15 +207,17 @@ impl<D: Disk> Log<D> {
     async fn advance_start(&self, start: Offset) -> Result<(), LogError> {
         let removed: Vec<_> = {
             let mut state = self.state.borrow_mut();
-            if start <= state.start {
+            let start = start.max(state.start);
+            let is_below = |segment: &Rc<Segment<D>>| {
+                segment.stage.get() == Stage::Sealed && segment.extent.get().next_offset <= start
+            };
+            // One that was not sealed when the start passed it is left from then.
+            let count = state.segments.iter().take_while(|segment| is_below(segment)).count();
+            if count == 0 && start == state.start {
                 return Ok(());
             }
             state.start = start;
             state.dirty = true;
-            let is_below = |segment: &Rc<Segment<D>>| {
-                segment.stage.get() == Stage::Sealed && segment.extent.get().next_offset <= start
-            };
-            let count = state.segments.iter().take_while(|segment| is_below(segment)).count();
             state.check();
             state.segments.drain(..count).collect()
         };

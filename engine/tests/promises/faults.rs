@@ -1,1 +1,379 @@
+//! A failing disk costs what was not acknowledged, and nothing else.
 
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use headwater_engine::{
+    AppendError, FlushConfig, LogConfig, LogError, TailMemory,
+    disk::{Fault, Halt, OpKind, SimDisk, SimExecutor},
+};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{Offset, Timestamp},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use crate::{
+    history::History,
+    support::{NOON, Record, SimLog, append_durably, batch, for_each_seed, open_with, read_all, run, small_config},
+};
+
+/// Whatever fails on the way is allowed to; only the history must come out right.
+#[derive(Clone)]
+struct Trial {
+    disk: SimDisk,
+    executor: SimExecutor,
+    config: LogConfig,
+    log: Rc<SimLog>,
+    history: Rc<RefCell<History>>,
+    rng: Rc<RefCell<StdRng>>,
+    /// Appends that were refused because the disk was full.
+    full: Rc<Cell<usize>>,
+}
+
+impl Trial {
+    fn new(seed: u64) -> Trial {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let disk = SimDisk::new(seed);
+        let executor = SimExecutor::new(&disk, seed);
+        let flush = FlushConfig {
+            single_write_bytes_max: [0, 64 << 10][rng.random_range(0..2)],
+            uncovered_bytes_max: [8 << 10, 1 << 20][rng.random_range(0..2)],
+            ..FlushConfig::default()
+        };
+        let config = LogConfig {
+            segment_size_bytes: [30_000, 200_000][rng.random_range(0..2)],
+            flush,
+            ..small_config()
+        };
+        let memory = TailMemory::new([16 << 10, 16 << 20][rng.random_range(0..2)]);
+        let (log, _) = executor
+            .block_on(open_with(&disk, &config, &memory))
+            .expect("the machine runs")
+            .expect("the disk works");
+        Trial {
+            disk,
+            executor,
+            config,
+            log,
+            history: Rc::default(),
+            rng: Rc::new(RefCell::new(rng)),
+            full: Rc::default(),
+        }
+    }
+
+    fn draw(&self, most: usize) -> usize {
+        self.rng.borrow_mut().random_range(0..most)
+    }
+
+    /// Producers that go on after every failure, and a reader; until all that was appended is acknowledged or refused.
+    fn work(&self) {
+        for _ in 0..=self.draw(3) {
+            self.executor.spawn(self.clone().produce());
+        }
+        self.executor.spawn(self.clone().consume());
+        self.executor.run().expect("everyone gets an answer");
+        if self.log.fence().is_none() {
+            self.history.borrow_mut().refusals_settled();
+        }
+    }
+
+    async fn produce(self) {
+        for _ in 0..self.draw(8) {
+            let size = [20, 300, 3000, 20_000][self.draw(4)];
+            let records: Vec<Record> = (0..=self.draw(3))
+                .map(|_| Record::new(self.history.borrow_mut().new_id(), size / 3 + self.draw(200)))
+                .collect();
+            let ids: Vec<u64> = records.iter().map(|record| record.id).collect();
+            let appended = match self.log.append(&batch(&records), Timestamp::new(NOON)) {
+                Ok(appended) => appended,
+                Err(AppendError::TooLarge { .. }) => continue,
+                Err(error) => {
+                    assert_eq!(error.code(), ErrorCode::KafkaStorageError);
+                    assert!(self.log.fence().is_some(), "only a fenced log refuses at once");
+                    return;
+                }
+            };
+            self.history.borrow_mut().appended(appended.base_offset.get(), &ids);
+            let (history, full) = (Rc::clone(&self.history), Rc::clone(&self.full));
+            self.executor.spawn(async move {
+                match appended.durable.await {
+                    Ok(()) => history.borrow_mut().acknowledged(&ids),
+                    Err(error) => {
+                        assert_eq!(error.code(), ErrorCode::KafkaStorageError);
+                        history.borrow_mut().refused(&ids);
+                        full.set(full.get() + usize::from(matches!(error, LogError::DiskFull { .. })));
+                    }
+                }
+            });
+            if self.draw(3) > 0 {
+                let _ = self.log.flush().await;
+            }
+        }
+        // A full disk drops what is there now; what others have appended since wants another turn.
+        while self.log.flush().await.is_err() && self.log.fence().is_none() {}
+    }
+
+    async fn consume(self) {
+        for _ in 0..self.draw(4) {
+            let records = read_all(&self.log).await;
+            self.history.borrow_mut().seen(&records);
+            let _ = self.log.flush().await;
+        }
+    }
+
+    /// Reads all that is durable, which must go on whatever has failed.
+    fn read(&self) {
+        let reading = self.executor.block_on(read_all(&self.log));
+        self.history.borrow_mut().seen(&reading.expect("the machine runs"));
+    }
+
+    /// Power is lost; the log is opened anew and holds what it must.
+    fn recover(self) -> Trial {
+        let seed = self.rng.borrow_mut().random();
+        let disk = if self.draw(2) == 0 {
+            self.disk.crash(seed)
+        } else {
+            self.disk.certain_image(seed)
+        };
+        disk.set_capacity(None);
+        let executor = SimExecutor::new(&disk, seed);
+        let memory = TailMemory::new(16 << 20);
+        let log = executor
+            .block_on(async {
+                let (log, _) = open_with(&disk, &self.config, &memory)
+                    .await
+                    .expect("it can be recovered");
+                self.history.borrow_mut().check_recovered(&log).await;
+                log
+            })
+            .expect("the machine runs");
+        Trial {
+            disk,
+            executor,
+            log,
+            ..self
+        }
+    }
+}
+
+#[test]
+fn a_failed_write_or_flush_fences_the_log() {
+    let fenced = RefCell::new([0; 3]);
+    for_each_seed("a_failed_write_or_flush_fences_the_log", 300, |seed| {
+        for (index, kind) in [OpKind::Write, OpKind::WriteDurable, OpKind::Sync]
+            .into_iter()
+            .enumerate()
+        {
+            let trial = Trial::new(seed);
+            trial.work();
+            let count = trial.disk.count(kind);
+            trial.disk.fail_nth(kind, trial.draw(4) as u64, Fault::InputOutput);
+            trial.work();
+            trial.read();
+            if let Some(fence) = trial.log.fence() {
+                assert!(matches!(fence, LogError::Fenced { .. }), "{fence}");
+                assert!(trial.disk.count(kind) > count);
+                fenced.borrow_mut()[index] += 1;
+                let refused = trial.log.append(&batch(&[Record::new(0, 10)]), Timestamp::new(NOON));
+                assert!(matches!(refused, Err(AppendError::Log(LogError::Fenced { .. }))));
+                let flushed = trial.executor.block_on(trial.log.flush()).expect("the machine runs");
+                assert!(matches!(flushed, Err(LogError::Fenced { .. })));
+                // Upkeep may go on, and must not promise what is not there.
+                let _ = trial.executor.block_on(trial.log.maintain(Timestamp::new(NOON)));
+                trial.read();
+            }
+            let trial = trial.recover();
+            trial.work();
+            assert!(trial.log.fence().is_none());
+            trial.recover();
+        }
+    });
+    let fenced = fenced.take();
+    assert!(fenced.iter().all(|count| *count > 0), "nothing failed: {fenced:?}");
+}
+
+#[test]
+fn a_full_disk_drops_what_is_not_durable_and_takes_more_when_there_is_room() {
+    let name = "a_full_disk_drops_what_is_not_durable_and_takes_more_when_there_is_room";
+    let filled = Cell::new(0);
+    for_each_seed(name, 300, |seed| {
+        let trial = Trial::new(seed);
+        trial.work();
+        trial
+            .disk
+            .set_capacity(Some(trial.disk.used() + trial.draw(40_000) as u64));
+        trial.work();
+        assert!(trial.log.fence().is_none(), "a full disk is no reason to give up");
+        trial.read();
+        filled.set(filled.get() + trial.full.get());
+        let _ = trial.executor.block_on(trial.log.maintain(Timestamp::new(NOON)));
+        trial.disk.set_capacity(None);
+        trial.work();
+        trial.read();
+        let offsets = trial.log.offsets();
+        assert_eq!(offsets.durable, offsets.end);
+        let trial = trial.recover();
+        trial.work();
+        trial.recover();
+    });
+    assert!(filled.get() > 0, "it was never full");
+}
+
+#[test]
+fn a_full_disk_is_named_in_the_error() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, async {
+        let (log, _) = crate::support::open(&disk, &small_config()).await.unwrap();
+        append_durably(&log, &batch(&[Record::new(1, 10)])).await;
+        disk.set_capacity(Some(disk.used()));
+        // Beyond what was reserved ahead.
+        let records: Vec<Record> = (2..8).map(|id| Record::new(id, 5000)).collect();
+        let payloads: Vec<Vec<u8>> = records.iter().map(|record| batch(&[*record])).collect();
+        let mut tickets = Vec::new();
+        for payload in payloads.iter().cycle().take(30) {
+            tickets.push(log.append(payload, Timestamp::new(NOON)).unwrap().durable);
+        }
+        let error = log.flush().await.unwrap_err();
+        assert!(matches!(error, LogError::DiskFull { .. }), "{error}");
+        for ticket in tickets {
+            let outcome = ticket.await;
+            assert!(!matches!(outcome, Err(LogError::Fenced { .. })), "{outcome:?}");
+        }
+        assert_eq!(log.offsets().end, log.offsets().durable);
+        assert_eq!(read_all(&log).await[0].id, 1);
+        disk.set_capacity(None);
+        append_durably(&log, &batch(&[Record::new(9, 10)])).await;
+        assert_eq!(read_all(&log).await.last().unwrap().id, 9);
+    });
+}
+
+#[test]
+fn no_failure_of_the_disk_loses_what_was_acknowledged() {
+    let kinds = [
+        OpKind::Write,
+        OpKind::WriteDurable,
+        OpKind::Sync,
+        OpKind::Allocate,
+        OpKind::Truncate,
+        OpKind::Open,
+        OpKind::ReplaceFile,
+        OpKind::RemoveFile,
+    ];
+    for_each_seed("no_failure_of_the_disk_loses_what_was_acknowledged", 500, |seed| {
+        let trial = Trial::new(seed);
+        trial.work();
+        for kind in kinds {
+            let fault = [Fault::InputOutput, Fault::StorageFull][trial.draw(2)];
+            trial.disk.fail_randomly(kind, [0.0, 0.03, 0.3][trial.draw(3)], fault);
+        }
+        for _ in 0..3 {
+            trial.executor.spawn(trial.clone().upkeep());
+            trial.work_without_reading();
+        }
+        trial.disk.heal();
+        trial.read();
+        let trial = trial.recover();
+        trial.work();
+        trial.recover();
+    });
+}
+
+impl Trial {
+    fn work_without_reading(&self) {
+        for _ in 0..=self.draw(2) {
+            self.executor.spawn(self.clone().produce());
+        }
+        match self.executor.run() {
+            Ok(()) => {}
+            Err(Halt::Deadlock) => panic!("someone waits for ever"),
+            Err(Halt::Crashed) => unreachable!("no crash is planned"),
+        }
+        if self.log.fence().is_none() {
+            self.history.borrow_mut().refusals_settled();
+        }
+    }
+
+    async fn upkeep(self) {
+        for _ in 0..self.draw(4) {
+            if self.draw(4) == 0 {
+                let offsets = self.log.offsets();
+                let count = (offsets.durable.get() - offsets.start.get()) as usize;
+                let before = offsets.start.get() + self.draw(count + 1) as u64;
+                self.history.borrow_mut().start_asked(before);
+                if let Ok(start) = self.log.delete_records(Offset::new(before)).await {
+                    self.history.borrow_mut().start_moved(start.get());
+                }
+            } else {
+                let _ = self.log.maintain(Timestamp::new(NOON)).await;
+            }
+        }
+    }
+}
+
+/// Lets others run first.
+async fn turn() {
+    let mut polled = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut polled, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
+#[test]
+fn a_disk_that_fills_up_while_memory_is_short_loses_nothing_durable() {
+    let name = "a_disk_that_fills_up_while_memory_is_short_loses_nothing_durable";
+    let filled = Cell::new(0);
+    for_each_seed(name, 200, |seed| {
+        let disk = SimDisk::new(seed);
+        let executor = SimExecutor::new(&disk, seed);
+        let config = LogConfig {
+            segment_size_bytes: 1 << 20,
+            flush: FlushConfig {
+                uncovered_bytes_max: 1,
+                ..FlushConfig::default()
+            },
+            ..small_config()
+        };
+        let memory = TailMemory::new(8 << 10);
+        let log = executor.block_on(async {
+            let (log, _) = open_with(&disk, &config, &memory).await.unwrap();
+            append_durably(&log, &batch(&[Record::new(1, 100)])).await;
+            log
+        });
+        let log = log.unwrap();
+        // The part of this batch in the first block becomes durable, and may give way, before the rest fails.
+        let half_durable = log
+            .append(&batch(&[Record::new(2, 40_000)]), Timestamp::new(NOON))
+            .unwrap();
+        disk.fail_nth(OpKind::Write, 1, Fault::StorageFull);
+        let (flushing, appending) = (Rc::clone(&log), Rc::clone(&log));
+        executor.spawn(async move { while flushing.flush().await.is_err() {} });
+        executor.spawn(async move {
+            for id in 3..20 {
+                let _ticket = appending.append(&batch(&[Record::new(id, 3000)]), Timestamp::new(NOON));
+                // As a server does before it takes more.
+                memory.is_spent();
+                turn().await;
+            }
+            while appending.flush().await.is_err() {}
+        });
+        executor.run().unwrap();
+        filled.set(filled.get() + usize::from(executor.block_on(half_durable.durable).unwrap().is_err()));
+        let records = executor.block_on(read_all(&log)).unwrap();
+        assert_eq!(records[0].id, 1);
+        let image = disk.certain_image(seed);
+        let again = run(&image, seed, async {
+            let (log, _) = open_with(&image, &config, &TailMemory::new(8 << 10)).await.unwrap();
+            read_all(&log).await
+        });
+        assert_eq!(again, records);
+    });
+    assert!(filled.get() > 0, "it was never full");
+}

@@ -4,7 +4,7 @@ use std::{future::Future, path::PathBuf, rc::Rc};
 
 use bytes::Bytes;
 use headwater_engine::{
-    Log, LogConfig, LogError, Recovery, TailMemory,
+    FetchError, Log, LogConfig, LogError, Recovery, TailMemory,
     disk::{SimDisk, SimExecutor},
 };
 use headwater_protocol::{
@@ -181,12 +181,16 @@ pub fn decode(bytes: &[u8]) -> Vec<Stored> {
 
 /// What a fetch at `offset` returns, from the record at `offset` on.
 pub async fn fetch(log: &SimLog, offset: u64, max_bytes: u64) -> Vec<Stored> {
-    let fetched = log
-        .fetch(Offset::new(offset), max_bytes)
-        .await
-        .expect("it can be fetched");
-    let Some(range) = fetched.range else { return Vec::new() };
-    let bytes = log.read(&range).await.expect("it can be read");
+    try_fetch(log, offset, max_bytes).await.expect("it can be fetched")
+}
+
+/// The same, when the segment may be deleted at any time.
+pub async fn try_fetch(log: &SimLog, offset: u64, max_bytes: u64) -> Result<Vec<Stored>, FetchError> {
+    let fetched = log.fetch(Offset::new(offset), max_bytes).await?;
+    let Some(range) = fetched.range else {
+        return Ok(Vec::new());
+    };
+    let bytes = log.read(&range).await?;
     let records = decode(&bytes);
     let first = records.first().expect("at least one batch");
     let last = records.last().expect("at least one batch");
@@ -204,7 +208,7 @@ pub async fn fetch(log: &SimLog, offset: u64, max_bytes: u64) -> Vec<Stored> {
         };
         assert_eq!(Batches::new(&bytes, &limits).count(), 1, "more than was asked for");
     }
-    records.into_iter().filter(|record| record.offset >= offset).collect()
+    Ok(records.into_iter().filter(|record| record.offset >= offset).collect())
 }
 
 /// Every record from the log start offset to the durable offset, read piece by piece.

@@ -297,8 +297,7 @@ impl Pair {
         let enough = self.config.retention_bytes.is_some_and(|least| bytes >= least);
         assert!(
             gone.is_empty() || is_expired || enough,
-            "{} bytes of {sealed_from} are left",
-            bytes
+            "{bytes} bytes of {sealed_from} are left"
         );
         self.model.start = start;
         if let Some(most) = self.config.retention_bytes

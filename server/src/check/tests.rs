@@ -131,6 +131,18 @@ fn cpus_that_the_process_may_not_use_are_refused() {
 }
 
 #[test]
+fn ports_that_do_not_fit_the_machines_cores_are_refused() {
+    let mut config = Config::default();
+    config.broker.core_port_base = 9291;
+    config.validate().unwrap();
+    let (failures, _) = judged(&config, |_| {});
+    assert!(failures[0].contains("ports 9291 to 9292 of 2 cores"), "{failures:?}");
+    config.broker.core_port_base = 65_535;
+    let (failures, _) = judged(&config, |_| {});
+    assert!(failures[0].contains("allowed is up to 65534"), "{failures:?}");
+}
+
+#[test]
 fn an_unfit_data_directory_is_refused_with_the_remedy() {
     fails(
         |facts| facts.directory.lock = failed(io::ErrorKind::PermissionDenied),

@@ -36,6 +36,28 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What is wrong with `broker.core_port_base` on this many cores.
+    pub(crate) fn core_ports_rule(&self, cores: usize) -> Option<String> {
+        let first = usize::from(self.broker.core_port_base);
+        let last = first + cores - 1;
+        let last_max = usize::from(u16::MAX);
+        let shared = self.broker.listen.port();
+        if first == 0 {
+            None
+        } else if last > last_max {
+            let allowed = (last_max + 1).saturating_sub(cores);
+            Some(format!("{cores} cores need as many ports; allowed is up to {allowed}"))
+        } else if (first..=last).contains(&usize::from(shared)) {
+            Some(format!(
+                "the ports {first} to {last} of {cores} cores must not hold the port {shared} of broker.listen"
+            ))
+        } else {
+            None
+        }
+    }
+}
+
 struct Rules<'a> {
     config: &'a Config,
     sources: &'a Sources,
@@ -59,7 +81,7 @@ impl Rules<'_> {
     }
 
     fn addresses_and_cores(&mut self) {
-        let Config { broker, cores, .. } = self.config;
+        let cores = &self.config.cores;
         if !cores.set.is_empty() && cores.count > 0 && usize::from(cores.count) != cores.set.len() {
             let rule = format!(
                 "{} lists {} CPUs; give only one of the two",
@@ -68,22 +90,9 @@ impl Rules<'_> {
             );
             self.conflict("cores.count", rule);
         }
-        // With `count` 0 the number of cores is not known here; the listener finds out.
-        let count = cores.set.len().max(usize::from(cores.count)).max(1) as u64;
-        let first = u64::from(broker.core_port_base);
-        let ports = first..=first + count - 1;
-        if first > 0 && *ports.end() > u64::from(u16::MAX) {
-            let rule = format!(
-                "{count} cores need as many ports; allowed is up to {}",
-                u64::from(u16::MAX) - count + 1
-            );
-            self.conflict("broker.core_port_base", rule);
-        } else if first > 0 && ports.contains(&u64::from(broker.listen.port())) {
-            let rule = format!(
-                "the cores' ports {first} to {} must not hold the shared port of {}",
-                ports.end(),
-                self.named("broker.listen")
-            );
+        // With `count` 0 the number of cores is not known here; the checks of the machine look again.
+        let count = cores.set.len().max(usize::from(cores.count)).max(1);
+        if let Some(rule) = self.config.core_ports_rule(count) {
             self.conflict("broker.core_port_base", rule);
         }
     }

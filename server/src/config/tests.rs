@@ -323,7 +323,7 @@ fn limits_are_checked_against_each_other() {
         ),
         (
             &[("broker.core_port_base", "9291"), ("cores.count", "2")],
-            "must not hold the shared port",
+            "must not hold the port 9292 of broker.listen",
         ),
         (
             &[("limits.frame_size_bytes_max", "4MiB")],
@@ -351,7 +351,10 @@ fn limits_are_checked_against_each_other() {
             &[("log.segment_size_bytes", "1MiB")],
             "log.batch_size_bytes_max = 4MiB (from default) needs at least 4MiB",
         ),
-        (&[("log.prepare_step_bytes_max", "100001")], "allowed are multiples of 4KiB"),
+        (
+            &[("log.prepare_step_bytes_max", "100001")],
+            "allowed are multiples of 4KiB",
+        ),
         (
             &[("topics.partitions", "1001")],
             "topics.partitions = 1001 (from --set) needs at least 1001",

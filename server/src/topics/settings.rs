@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use headwater_engine::{FlushConfig, LogConfig, ProducerConfig, TimestampType};
-use headwater_protocol::batch::BatchLimits;
+use headwater_engine::{FlushConfig, LogConfig, ProducerConfig};
+use headwater_protocol::batch::{BatchLimits, TimestampType};
 
 use crate::config::{ByteSize, Config, Knob, Millis, Value};
 

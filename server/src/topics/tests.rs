@@ -81,11 +81,11 @@ fn a_deleted_topic_is_gone_and_its_name_starts_anew() {
         matches!(refused, TopicError::Exists { deleting: true, .. }),
         "{refused}"
     );
-    assert_eq!(
-        now(store.begin_delete("orders")).unwrap_err().code(),
-        ErrorCode::UnknownTopicOrPartition
-    );
+    let again = now(store.begin_delete("orders")).unwrap();
+    assert_eq!(again, deleting, "a deletion that did not finish can be begun again");
     now(store.finish_delete(deleting.id)).unwrap();
+    let unknown = now(store.begin_delete("orders")).unwrap_err();
+    assert_eq!(unknown.code(), ErrorCode::UnknownTopicOrPartition);
     assert!(store.image().topic("orders").is_none());
     assert!(
         !disk.paths().iter().any(|path| path.starts_with("orders")),

@@ -163,7 +163,9 @@ pub(super) fn decompress(compression: Compression, input: &[u8], size_max: usize
 /// Reads a decoder to its end, but no further than one byte beyond the limit.
 fn read_all(compression: Compression, decoder: impl Read, size_max: usize) -> Result<Vec<u8>, BatchError> {
     let mut records = Vec::new();
-    let read = decoder.take(size_max as u64 + 1).read_to_end(&mut records);
+    let read = decoder
+        .take((size_max as u64).saturating_add(1))
+        .read_to_end(&mut records);
     read.map_err(|error| BatchError::BadCompression {
         compression,
         reason: error.to_string(),

@@ -246,7 +246,7 @@ pub fn stamp(batch: &mut [u8], base_offset: Offset, epoch: LeaderEpoch) {
 
 /// Stamps a batch with the broker's clock: the attribute bit, the max timestamp, and the CRC, which covers both.
 ///
-/// `batch` is exactly one batch.
+/// `batch` is exactly one batch; the CRC is computed over all of it.
 ///
 /// # Panics
 /// When `batch` is shorter than a header: only checked batches are stamped.

@@ -18,6 +18,11 @@ use crate::id::{Offset, Timestamp};
 /// Bytes in the shortest record: one for each of its seven fields.
 pub(super) const RECORD_LEN_MIN: usize = 7;
 
+/// What is in memory was let in already; a batch that goes on beyond it is cut off, whatever its size.
+const UNLIMITED: BatchLimits = BatchLimits {
+    batch_size_max: usize::MAX,
+};
+
 /// A batch, opened.
 #[derive(Debug, Clone)]
 pub struct RecordSet {
@@ -31,18 +36,14 @@ impl RecordSet {
     /// `decompressed_size_max` limits, in bytes, what compressed records may become. Records that are not compressed
     /// are not copied.
     pub fn decode(batch: &Bytes, decompressed_size_max: usize) -> Result<Self, BatchError> {
-        let limits = BatchLimits {
-            batch_size_max: batch.len(),
-        };
-        // A batch that is not whole is cut off here, whatever its size.
-        let header = BatchHeader::read(batch)?;
-        if header.size() > batch.len() {
-            return Err(BatchError::Truncated {
-                need: header.size(),
-                have: batch.len(),
-            });
-        }
-        Self::open(&RecordBatch::parse(batch, &limits)?, batch, decompressed_size_max)
+        Self::open(&RecordBatch::parse(batch, &UNLIMITED)?, batch, decompressed_size_max)
+    }
+
+    /// [`RecordSet::decode`] without looking at the CRC, for a reader that has reason to trust the bytes. Damage that
+    /// breaks the form is still an error; damage within a key or value is not noticed.
+    pub fn decode_without_crc(batch: &Bytes, decompressed_size_max: usize) -> Result<Self, BatchError> {
+        let parsed = RecordBatch::parse_without_crc(batch, UNLIMITED)?;
+        Self::open(&parsed, batch, decompressed_size_max)
     }
 
     /// Opens a batch that was checked already and lies within `source`.

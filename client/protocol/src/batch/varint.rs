@@ -74,7 +74,28 @@ fn take(input: &mut &[u8], width: u32) -> Result<u64, RecordFault> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_number_reads_back_and_leaves_what_follows(value: i64, follows: Vec<u8>) {
+            let bytes = [encoded(value), follows.clone()].concat();
+            let mut rest = &bytes[..];
+            prop_assert_eq!(take_i64(&mut rest), Ok(value));
+            prop_assert_eq!(rest, follows);
+        }
+
+        #[test]
+        fn any_bytes_are_a_number_or_refused_and_a_narrow_number_is_the_wide_one(bytes: Vec<u8>) {
+            let (mut narrow, mut wide) = (&bytes[..], &bytes[..]);
+            if let Ok(value) = take_i32(&mut narrow) {
+                prop_assert_eq!(take_i64(&mut wide), Ok(i64::from(value)));
+                prop_assert_eq!(narrow, wide);
+            }
+        }
+    }
 
     fn encoded(value: i64) -> Vec<u8> {
         let mut out = Vec::new();
@@ -116,6 +137,9 @@ mod tests {
 
     #[test]
     fn a_number_that_does_not_end_or_fit_is_refused() {
+        let zeros_too_long = Err(RecordFault::VarintTooLong);
+        assert_eq!(take_i32(&mut &[0x80, 0x80, 0x80, 0x80, 0x80, 0][..]), zeros_too_long);
+        assert_eq!(take_i64(&mut &[0x80; 20][..]).map(|_| 0), zeros_too_long);
         assert_eq!(take_i32(&mut &[0x80, 0x80][..]), Err(RecordFault::Truncated));
         assert_eq!(take_i32(&mut &[][..]), Err(RecordFault::Truncated));
         assert_eq!(take_i32(&mut &[0xff; 20][..]), Err(RecordFault::VarintTooLong));

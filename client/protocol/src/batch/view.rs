@@ -33,6 +33,17 @@ impl<'a> RecordBatch<'a> {
     /// Checked are what [`BatchHeader::read`] checks, the limits, that the batch is whole, its CRC, and that the records
     /// it counts could fit. [`BatchError::Truncated`] says how many bytes it takes to go on.
     pub fn parse(bytes: &'a [u8], limits: &BatchLimits) -> Result<Self, BatchError> {
+        let batch = Self::parse_without_crc(bytes, *limits)?;
+        let (stored, computed) = (batch.header.crc(), crc_of(batch.bytes));
+        if computed == stored {
+            Ok(batch)
+        } else {
+            Err(BatchError::BadCrc { stored, computed })
+        }
+    }
+
+    /// [`RecordBatch::parse`] but for the CRC: for reading on only, never for what is stored or handed on.
+    pub(super) fn parse_without_crc(bytes: &'a [u8], limits: BatchLimits) -> Result<Self, BatchError> {
         let header = BatchHeader::read(bytes)?;
         let size = header.size();
         if size > limits.batch_size_max {
@@ -47,13 +58,6 @@ impl<'a> RecordBatch<'a> {
                 have: bytes.len(),
             });
         };
-        let computed = crc_of(bytes);
-        if computed != header.crc() {
-            return Err(BatchError::BadCrc {
-                stored: header.crc(),
-                computed,
-            });
-        }
         // A batch of few bytes must not use up billions of offsets. Under compression only opening it could tell.
         let records_len_min = header.record_count() as usize * RECORD_LEN_MIN;
         if header.compression() == Compression::None && records_len_min > size - HEADER_LEN {

@@ -1,7 +1,9 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::id::TopicId;
 use crate::schema::{FetchPartition, FetchPartitionT, FetchRequest, FetchRequestT, MetadataRequest, MetadataRequestT};
-use crate::schema::{MetadataResponse, MetadataResponseT, ProduceRequest, ProduceRequestT, TopicMetadataT};
+use crate::schema::{MetadataResponse, MetadataResponseT, ProduceRequest, ProduceRequestT, TopicMetadataT, UuidT};
 
 #[test]
 fn a_head_reads_back_from_any_address() {
@@ -76,4 +78,27 @@ fn metadata_of_ten_thousand_topics_fits_a_response() {
     });
     let response = decode_response::<MetadataResponse>(&head).unwrap();
     assert_eq!(response.topics().map(|topics| topics.len()), Some(10_000));
+}
+
+proptest! {
+    #[test]
+    fn any_list_of_names_reads_back(names in prop::option::of(prop::collection::vec(".{0,300}", 0..20))) {
+        let request = MetadataRequestT { topics: names };
+        let head = encode(&request);
+        prop_assert_eq!(decode::<MetadataRequest>(&head).unwrap().unpack(), request);
+    }
+
+    #[test]
+    fn any_fetch_reads_back(
+        partitions in prop::collection::vec((any::<(u64, u64)>(), any::<i32>(), any::<u32>(), any::<i64>()), 0..50),
+        max_wait_ms: u32, min_bytes: u32, max_bytes: u32,
+    ) {
+        let partition = |((high, low), partition, max_bytes, offset)| {
+            FetchPartitionT { topic_id: UuidT { high, low }, partition, max_bytes, offset }
+        };
+        let partitions = Some(partitions.into_iter().map(partition).collect());
+        let request = FetchRequestT { max_wait_ms, min_bytes, max_bytes, partitions };
+        let head = encode(&request);
+        prop_assert_eq!(decode::<FetchRequest>(&head).unwrap().unpack(), request);
+    }
 }

@@ -18,7 +18,7 @@ use super::records::{Source, Stored};
 const OUTSTANDING_MAX: usize = 256;
 
 /// Longer than any test: every record is to be acknowledged in the end, whatever happens meanwhile.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
+const DELIVERY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// For each source the offset of each of its records, in the order of their numbers; `None` if the broker no longer knew.
 pub type Acknowledged = BTreeMap<Source, Vec<Option<u64>>>;
@@ -210,6 +210,6 @@ impl Load {
 async fn collect(ledger: Arc<Ledger>, source: Source, mut deliveries: mpsc::Receiver<Delivery>) {
     while let Some(delivery) = deliveries.recv().await {
         let metadata = delivery.await.unwrap();
-        ledger.note_acknowledged(source, metadata.offset.map(|offset| offset.get()));
+        ledger.note_acknowledged(source, metadata.offset.map(headwater_client::Offset::get));
     }
 }

@@ -1,0 +1,84 @@
+//! Why the bench cannot do what it was asked to. Each message says what to do next.
+//!
+//! Damage to records is not among these: it is a result, and reported as one.
+
+use std::io;
+use std::path::PathBuf;
+
+use headwater_client as client;
+use headwater_server::config::ConfigError;
+use headwater_server::{StartError, StopError};
+
+use crate::payload::PayloadError;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The payload is not usable.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// A call of the client failed.
+    #[error("{doing}: {}{}", chain(source), advice(source))]
+    Client {
+        /// What was being done.
+        doing: &'static str,
+        /// The client's error.
+        source: client::Error,
+    },
+    /// The options cannot go together, or not with this machine.
+    #[error("{0}")]
+    Options(String),
+    /// The embedded broker refuses its configuration.
+    #[error("the embedded broker cannot run with these options: {0}")]
+    Config(#[from] ConfigError),
+    /// The embedded broker does not start.
+    #[error("the embedded broker does not start: {0}")]
+    Start(#[from] StartError),
+    /// The embedded broker failed while it ran.
+    #[error("the embedded broker did not stop in order: {0}; run with RUST_LOG=info to see why")]
+    Stop(#[from] StopError),
+    /// The directory for the data cannot be made or looked at.
+    #[error("cannot use {} for data: {source}; name a directory on a real disk with --data-dir", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Threads, or their signals, are not to be had.
+    #[error("cannot start threads: {0}")]
+    Threads(#[source] io::Error),
+    /// Ctrl-C, before there was a result.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl BenchError {
+    /// For `map_err`: a client's error with what was being done.
+    pub fn client(doing: &'static str) -> impl FnOnce(client::Error) -> Self {
+        move |source| Self::Client { doing, source }
+    }
+}
+
+/// The error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn advice(error: &client::Error) -> &'static str {
+    match error {
+        client::Error::UnknownTopic(_) => "; produce to it first, or check the name",
+        client::Error::Config { .. } => "; change that option",
+        client::Error::Connect { .. } | client::Error::Timeout { .. } | client::Error::Disconnected { .. } => {
+            "; check that a broker runs at the address given by --bootstrap"
+        }
+        client::Error::Broker { .. } | client::Error::Protocol { .. } => "; the broker's log tells more",
+        _ => "",
+    }
+}

@@ -1,0 +1,324 @@
+//! Who a record is, and whether every record came back: identities in the keys, and the verifier.
+//!
+//! A *stream* is what one producer of one run sends to one partition; its records are numbered from 0 without a gap. The
+//! 16-byte key holds stream and sequence, so that the value is the payload and nothing else. A [`Verifier`] belongs to
+//! one consumer; it sees each record once, in the order of its partition, and does no I/O.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use headwater_client::PartitionIndex;
+use serde::Serialize;
+
+use crate::payload::Payload;
+
+const PRODUCER_BITS: u32 = 12;
+const PARTITION_BITS: u32 = 20;
+
+/// How many producers a run can have.
+pub const PRODUCERS_MAX: u16 = 1 << PRODUCER_BITS;
+
+/// How many partitions a topic can have for the bench.
+pub const PARTITIONS_MAX: u32 = 1 << PARTITION_BITS;
+
+/// Gaps of one stream that are remembered; beyond it the oldest counts as lost for good.
+const GAPS_MAX: usize = 1 << 16;
+
+/// Names one run of producers, so that several runs can share a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunId(u32);
+
+impl RunId {
+    /// The run with this number.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// A run that no other is likely to share its number with.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+/// Number of a producer in its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerIndex(u16);
+
+impl ProducerIndex {
+    /// `None` from [`PRODUCERS_MAX`] on.
+    pub fn new(index: u16) -> Option<Self> {
+        (index < PRODUCERS_MAX).then_some(Self(index))
+    }
+}
+
+/// Names a stream: run, producer, partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamId(u64);
+
+impl StreamId {
+    /// `None` for a partition from [`PARTITIONS_MAX`] on.
+    pub fn new(run: RunId, producer: ProducerIndex, partition: PartitionIndex) -> Option<Self> {
+        let partition = u32::try_from(partition.get())
+            .ok()
+            .filter(|&index| index < PARTITIONS_MAX)?;
+        let place = u32::from(producer.0) << PARTITION_BITS | partition;
+        Some(Self(u64::from(run.0) << 32 | u64::from(place)))
+    }
+
+    /// As a number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Producer and partition, without the run.
+    pub const fn place(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The partition that the stream was sent to.
+    pub const fn partition(self) -> PartitionIndex {
+        PartitionIndex::new((self.0 as u32 & (PARTITIONS_MAX - 1)).cast_signed())
+    }
+}
+
+/// Number of a record in its stream, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sequence(u64);
+
+impl Sequence {
+    /// The record with this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// As a number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// The key of a record: stream and sequence, big endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordKey {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its number there.
+    pub sequence: Sequence,
+}
+
+impl RecordKey {
+    /// Bytes in a key.
+    pub const LEN: usize = 16;
+
+    /// The key as it is sent.
+    #[inline]
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..8].copy_from_slice(&self.stream.0.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.sequence.0.to_be_bytes());
+        bytes
+    }
+
+    /// `None` if the bench has not made it.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (stream, sequence) = bytes.split_first_chunk()?;
+        Some(Self {
+            stream: StreamId(u64::from_be_bytes(*stream)),
+            sequence: Sequence(u64::from_be_bytes(sequence.try_into().ok()?)),
+        })
+    }
+}
+
+/// What came back otherwise than it was sent, in records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// Acknowledged, and not there.
+    pub lost: u64,
+    /// There more than once; the first one is not counted.
+    pub duplicated: u64,
+    /// There, but behind a record that was sent later.
+    pub reordered: u64,
+    /// There, but with other content than was sent, in the wrong partition, or in a batch whose checksum is wrong.
+    pub corrupt: u64,
+}
+
+impl Damage {
+    /// Whether everything came back as it was sent.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is known beforehand of the streams.
+#[derive(Debug, Clone)]
+pub enum Expectation {
+    /// How many records of each stream were acknowledged. Other streams are damage.
+    Exactly(HashMap<StreamId, u64>),
+    /// Any streams, each from its first record on. A loss at the very end cannot be seen.
+    FromTheFirst,
+    /// Any streams, from anywhere on: the beginning may be deleted already.
+    FromAnywhere,
+}
+
+/// Checks what a consumer receives.
+#[derive(Debug)]
+pub struct Verifier {
+    payload: Arc<Payload>,
+    expectation: Expectation,
+    streams: Vec<Stream>,
+    places: HashMap<StreamId, usize>,
+    /// The stream of the last record, which mostly is the next one's.
+    last: usize,
+    damage: Damage,
+    /// Records by partition that are there and cannot be told: each accounts for one gap there.
+    unknown: HashMap<PartitionIndex, u64>,
+}
+
+/// How far one stream has come.
+#[derive(Debug)]
+struct Stream {
+    id: StreamId,
+    next: u64,
+    /// Numbers before `next` that were not seen: start and end of each range.
+    gaps: BTreeMap<u64, u64>,
+    /// Gaps that are remembered no longer.
+    given_up: u64,
+}
+
+impl Verifier {
+    /// Nothing seen yet.
+    pub fn new(payload: Arc<Payload>, expectation: Expectation) -> Self {
+        Self {
+            payload,
+            expectation,
+            streams: Vec::new(),
+            places: HashMap::new(),
+            last: 0,
+            damage: Damage::default(),
+            unknown: HashMap::new(),
+        }
+    }
+
+    /// Takes the next record of a partition.
+    #[inline]
+    pub fn check(&mut self, partition: PartitionIndex, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let key = key
+            .and_then(RecordKey::parse)
+            .filter(|key| key.stream.partition() == partition);
+        let Some(RecordKey { stream, sequence }) = key else {
+            return self.unreadable(partition);
+        };
+        if self.streams.get(self.last).is_none_or(|last| last.id != stream) {
+            match self.find(stream, sequence) {
+                Some(place) => self.last = place,
+                None => return self.unreadable(partition),
+            }
+        }
+        self.streams[self.last].take(sequence, &mut self.damage);
+        if value != Some(self.payload.value(stream, sequence)) {
+            self.damage.corrupt += 1;
+        }
+    }
+
+    /// Takes note of a record of a partition that is there but cannot be read, or whose identity is damaged.
+    pub fn unreadable(&mut self, partition: PartitionIndex) {
+        self.damage.corrupt += 1;
+        *self.unknown.entry(partition).or_default() += 1;
+    }
+
+    /// The place of a stream. `None`: such a stream cannot be.
+    fn find(&mut self, id: StreamId, sequence: Sequence) -> Option<usize> {
+        if let Some(&place) = self.places.get(&id) {
+            return Some(place);
+        }
+        let next = match &self.expectation {
+            Expectation::Exactly(counts) if !counts.contains_key(&id) => return None,
+            Expectation::Exactly(_) | Expectation::FromTheFirst => 0,
+            Expectation::FromAnywhere => sequence.0,
+        };
+        self.streams.push(Stream {
+            id,
+            next,
+            gaps: BTreeMap::new(),
+            given_up: 0,
+        });
+        let place = self.streams.len() - 1;
+        self.places.insert(id, place);
+        Some(place)
+    }
+
+    /// The result, when everything has been taken.
+    pub fn finish(self) -> Damage {
+        let mut missing: HashMap<PartitionIndex, u64> = HashMap::new();
+        for stream in &self.streams {
+            *missing.entry(stream.id.partition()).or_default() += stream.missing();
+        }
+        if let Expectation::Exactly(counts) = &self.expectation {
+            for (&id, &count) in counts {
+                let seen = self.places.get(&id).map_or(0, |&place| self.streams[place].next);
+                *missing.entry(id.partition()).or_default() += count.saturating_sub(seen);
+            }
+        }
+        let unknown = |partition| self.unknown.get(partition).copied().unwrap_or_default();
+        let lost = missing
+            .iter()
+            .map(|(partition, count)| count.saturating_sub(unknown(partition)))
+            .sum();
+        Damage { lost, ..self.damage }
+    }
+}
+
+impl Stream {
+    #[inline]
+    fn take(&mut self, sequence: Sequence, damage: &mut Damage) {
+        let number = sequence.0;
+        if number == self.next {
+            self.next += 1;
+        } else if number > self.next {
+            self.skip_to(number);
+            self.next = number.saturating_add(1);
+        } else if self.fill(number) {
+            damage.reordered += 1;
+        } else {
+            damage.duplicated += 1;
+        }
+    }
+
+    /// Remembers the gap before `number`.
+    #[cold]
+    fn skip_to(&mut self, number: u64) {
+        if self.gaps.len() == GAPS_MAX
+            && let Some((start, end)) = self.gaps.pop_first()
+        {
+            self.given_up += end - start;
+        }
+        self.gaps.insert(self.next, number);
+    }
+
+    /// Takes a number out of the gap that it lies in, if it lies in one.
+    #[cold]
+    fn fill(&mut self, number: u64) -> bool {
+        let Some((&start, &end)) = self.gaps.range(..=number).next_back() else {
+            return false;
+        };
+        if number >= end {
+            return false;
+        }
+        self.gaps.remove(&start);
+        if start < number {
+            self.gaps.insert(start, number);
+        }
+        if number + 1 < end {
+            self.gaps.insert(number + 1, end);
+        }
+        true
+    }
+
+    fn missing(&self) -> u64 {
+        self.given_up + self.gaps.iter().map(|(start, end)| end - start).sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! What came of what was asked: records, new positions, leaders, and failures of all kinds.
+
+use bytes::Bytes;
+use headwater_protocol::batch::{BatchError, BatchHeader};
+use headwater_protocol::error::ErrorCode;
+use headwater_protocol::id::{Offset, PartitionIndex, TopicId};
+use headwater_protocol::topic::TopicName;
+use tokio::time::Instant;
+
+use super::{Item, Partition, Phase, State, Ticket};
+use crate::address::Address;
+use crate::consumer::builder::OffsetReset;
+use crate::consumer::records::corrupt;
+use crate::error::Error;
+use crate::requests::Fetched;
+
+impl State {
+    fn current(&mut self, ticket: Ticket) -> Option<&mut Partition> {
+        self.partitions
+            .get_mut(ticket.index)
+            .filter(|partition| partition.epoch == ticket.epoch)
+    }
+
+    /// Takes one partition's share of a response.
+    pub(in crate::consumer) fn on_fetched(&mut self, ticket: Ticket, fetched: &Fetched, records: Bytes, now: Instant) {
+        let reset = self.settings.reset;
+        let Some(partition) = self.current(ticket) else { return };
+        partition.phase = Phase::Idle;
+        match &fetched.result {
+            Ok(()) => {}
+            Err(Error::Broker {
+                code: ErrorCode::OffsetOutOfRange,
+                ..
+            }) => {
+                return self.on_out_of_range(ticket, fetched.log_start_offset, reset);
+            }
+            Err(error) => return self.on_failure(ticket, error, now),
+        }
+        partition.failing_since = None;
+        partition.backoff.reset();
+        match walk(&records, partition.fetch_offset) {
+            Ok((0, _)) => {}
+            Ok((size, next)) => {
+                partition.fetch_offset = next;
+                partition.queued_bytes += size;
+                self.queued_bytes += size;
+                self.enqueue(ticket.index, Item::Batches(records.slice(..size)));
+            }
+            Err(source) => {
+                let error = corrupt(&partition.topic, partition.index, partition.fetch_offset, source);
+                self.halt_behind(ticket.index, error);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, index: usize, item: Item) {
+        let queue = &mut self.partitions[index].queue;
+        queue.push_back(item);
+        if queue.len() == 1 {
+            self.ready.push_back(index);
+        }
+    }
+
+    /// Fetches nothing more, and reports the error behind what is queued.
+    fn halt_behind(&mut self, index: usize, error: Error) {
+        self.partitions[index].phase = Phase::Halted(error.clone());
+        self.enqueue(index, Item::Failure(error));
+    }
+
+    fn on_out_of_range(&mut self, ticket: Ticket, log_start: Option<Offset>, reset: OffsetReset) {
+        let Some(partition) = self.current(ticket) else { return };
+        let (topic, index, offset) = (partition.topic.clone(), partition.index, partition.fetch_offset);
+        tracing::info!(%topic, partition = %index, %offset, ?reset, "the position is out of range");
+        if reset == OffsetReset::Error {
+            let error = Error::OffsetOutOfRange {
+                topic,
+                partition: index,
+                offset,
+                log_start,
+            };
+            self.halt_behind(ticket.index, error);
+        } else {
+            partition.phase = Phase::Lost { asking: false };
+        }
+    }
+
+    /// The answer to a [`PlannedLookup`].
+    pub(in crate::consumer) fn on_lookup(&mut self, ticket: Ticket, result: Result<Offset, Error>, now: Instant) {
+        let Some(partition) = self.current(ticket) else { return };
+        match result {
+            Ok(offset) => {
+                partition.fetch_offset = offset;
+                // Backwards too, if the topic was created anew: what is still queued has gone past it.
+                if partition.queue.is_empty() || offset < partition.position {
+                    partition.position = offset;
+                    self.clear_queue(ticket.index);
+                }
+                self.partitions[ticket.index].phase = Phase::Idle;
+            }
+            Err(error) => {
+                self.on_failure(ticket, &error, now);
+                if let Some(partition) = self.current(ticket)
+                    && matches!(partition.phase, Phase::Paused(_))
+                {
+                    partition.phase = Phase::Lost { asking: false };
+                }
+            }
+        }
+    }
+
+    /// A fetch or a lookup failed for one partition.
+    pub(in crate::consumer) fn on_failure(&mut self, ticket: Ticket, error: &Error, now: Instant) {
+        let settings = self.settings;
+        let Some(partition) = self.current(ticket) else { return };
+        let unknown = matches!(error, Error::UnknownTopic(_) | Error::UnknownPartition { .. });
+        if !unknown && !error.is_worth_another_attempt() {
+            return self.halt_behind(ticket.index, error.clone());
+        }
+        if unknown || error.calls_for_metadata() {
+            partition.leader = None;
+        }
+        partition.phase = Phase::Paused(now + partition.backoff.next_pause());
+        let since = *partition.failing_since.get_or_insert(now);
+        let patience = if unknown {
+            settings.unknown_patience
+        } else {
+            settings.failing_patience
+        };
+        if now.duration_since(since) >= patience {
+            // Reported once for each span of patience; the fetcher keeps trying.
+            partition.failing_since = Some(now);
+            let error = match error {
+                error if unknown => error.clone(),
+                error => Error::Timeout {
+                    operation: "fetch",
+                    limit: patience,
+                    last: Some(Box::new(error.clone())),
+                },
+            };
+            self.enqueue(ticket.index, Item::Failure(error));
+        }
+    }
+
+    /// Partitions of this topic that wait for a leader.
+    pub(in crate::consumer) fn leaderless(&self, topic: &TopicName) -> Vec<(Ticket, PartitionIndex)> {
+        let waits = |(_, partition): &(usize, &Partition)| {
+            partition.leader.is_none() && matches!(partition.phase, Phase::Idle) && partition.topic == *topic
+        };
+        let ticket = |(index, partition): (usize, &Partition)| {
+            (
+                Ticket {
+                    index,
+                    epoch: partition.epoch,
+                },
+                partition.index,
+            )
+        };
+        self.partitions.iter().enumerate().filter(waits).map(ticket).collect()
+    }
+
+    /// A leader was found for a partition, in a topic with this id.
+    pub(in crate::consumer) fn on_leader(&mut self, ticket: Ticket, topic_id: TopicId, leader: Address) {
+        let reset = self.settings.reset;
+        let Some(partition) = self.current(ticket) else { return };
+        partition.leader = Some(leader);
+        if partition.topic_id != topic_id {
+            // Another topic of the same name: the position means nothing in it.
+            partition.topic_id = topic_id;
+            self.on_out_of_range(ticket, None, reset);
+        }
+    }
+}
+
+/// Walks over the batches of a response by their headers. Returns the bytes of all whole batches and the offset after
+/// the last.
+fn walk(records: &[u8], from: Offset) -> Result<(usize, Offset), BatchError> {
+    let (mut size, mut next) = (0, from);
+    while size < records.len() {
+        let header = BatchHeader::read(&records[size..])?;
+        let end = size + header.size();
+        if end > records.len() {
+            return Err(BatchError::Truncated {
+                need: end - size,
+                have: records.len() - size,
+            });
+        }
+        // A batch that lies before what was asked for, or goes back, would be handed out twice.
+        next = next.max(header.next_offset());
+        size = end;
+    }
+    Ok((size, next))
+}
