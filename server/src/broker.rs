@@ -9,6 +9,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use futures::{
@@ -33,7 +34,13 @@ use crate::{
 };
 
 /// glommio's preemption timer: long, because a timer that fires before the first task can park the executor.
-const PREEMPT_TIMER: std::time::Duration = std::time::Duration::from_millis(100);
+const PREEMPT_TIMER: Duration = Duration::from_millis(100);
+
+/// How long a port may be in use by a broker that was killed: the kernel closes what its rings hold after the process is gone.
+const PORT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Between two attempts to bind a port.
+const PORT_RETRY: Duration = Duration::from_millis(10);
 
 /// Why the broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -243,6 +250,8 @@ fn bind_all(config: &Config, cores: usize) -> Result<Ports, StartError> {
         of_cores: Vec::new(),
         listeners: Vec::new(),
     };
+    // Shared among our cores only: without this, a second broker could take the port as well, and half of the connections.
+    drop(bind(address, false)?);
     for index in 0..cores {
         let shared = bind(address, true)?;
         // Port 0 becomes the port that the first core got.
@@ -259,11 +268,19 @@ fn bind_all(config: &Config, cores: usize) -> Result<Ports, StartError> {
     Ok(ports)
 }
 
+/// Binds a port, waiting a little for one that is in use.
 fn bind(address: SocketAddr, shared: bool) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = listener::bind(address, shared).and_then(|listener| Ok((listener.local_addr()?, listener)));
-    bound
-        .map(|(bound, listener)| (listener, bound))
-        .map_err(|source| StartError::Listen { address, source })
+    let deadline = Instant::now() + PORT_WAIT_MAX;
+    loop {
+        let bound = listener::bind(address, shared).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        match bound {
+            Ok((bound, listener)) => return Ok((listener, bound)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(PORT_RETRY);
+            }
+            Err(source) => return Err(StartError::Listen { address, source }),
+        }
+    }
 }
 
 /// From here on the last stop counts as unclean, until this one is over.
@@ -287,7 +304,7 @@ fn start_core(
     activity: Arc<Activity>,
 ) -> Result<ExecutorJoinHandle<io::Result<()>>, String> {
     let (ready, started) = oneshot::channel();
-    let spin = std::time::Duration::from_micros(setup.config.cores.spin_before_park_us.get());
+    let spin = Duration::from_micros(setup.config.cores.spin_before_park_us.get());
     let builder = LocalExecutorBuilder::new(placement)
         .name(&format!("core-{id}"))
         .spin_before_park(spin)
