@@ -20,7 +20,7 @@ use futures::{
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
 use headwater_engine::disk::{Directory, StdDirectory};
 use headwater_protocol::id::CoreId;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     check::{self, CheckError, Checks, DirectoryLock},
@@ -89,6 +89,46 @@ pub struct Broker {
     watchdog: Option<Watchdog>,
     clean_marker: PathBuf,
     _lock: DirectoryLock,
+}
+
+/// SIGTERM and SIGINT. From when this is made they no longer end the process, and one that comes is kept until
+/// [`run_until`](Broker::run_until): make it before the broker, or a signal while it starts would leave it unclean.
+#[derive(Debug)]
+pub struct StopSignals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Begins to catch the signals.
+    pub fn catch() -> io::Result<StopSignals> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (terminate, interrupt) = {
+            let _entered = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
+        Ok(StopSignals {
+            runtime,
+            terminate,
+            interrupt,
+        })
+    }
+
+    /// Waits for a signal, and names it.
+    fn wait(self) -> &'static str {
+        let StopSignals {
+            runtime,
+            mut terminate,
+            mut interrupt,
+        } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        })
+    }
 }
 
 /// Written when the broker has stopped in order, removed when it starts: tells an unclean restart (KIP-966).
@@ -173,24 +213,10 @@ impl Broker {
         self.stop()
     }
 
-    /// Runs until SIGTERM or SIGINT, then shuts down in order.
-    pub fn run_until_signal(self) -> Result<(), StopError> {
-        let failed = |error: io::Error| StopError {
-            what: "waiting for a signal".to_owned(),
-            reason: error.to_string(),
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(failed)?;
-        let signal = runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            tokio::select! {
-                _ = terminate.recv() => Ok("SIGTERM"),
-                interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| "SIGINT"),
-            }
-        });
-        tracing::info!(signal = signal.map_err(failed)?, "the broker stops");
+    /// Runs until one of the signals has come, then shuts down in order.
+    pub fn run_until(self, signals: StopSignals) -> Result<(), StopError> {
+        let signal = signals.wait();
+        tracing::info!(signal, "the broker stops");
         self.shutdown()
     }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use headwater_server::Broker;
+use headwater_server::broker::{Broker, StopSignals};
 use headwater_server::config::{Config, Effective, Layers, LogFormat};
 
 /// Exit code for a configuration that is not valid, as clap has it for a command line that is not.
@@ -175,7 +175,8 @@ fn start_logging(config: &Config) {
 }
 
 fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    Broker::start(config)?.run_until_signal()?;
+    let signals = StopSignals::catch()?;
+    Broker::start(config)?.run_until(signals)?;
     Ok(())
 }
 
