@@ -139,7 +139,7 @@ fn the_log_starts_where_records_have_been_deleted_up_to_for_good() {
             let mut consumer = consumer.offset_reset(OffsetReset::Error).build().await.unwrap();
             let error = consumer.recv().await.unwrap_err();
             assert!(
-                matches!(error, Error::OffsetOutOfRange { log_start, .. } if log_start == start),
+                matches!(error, Error::OffsetOutOfRange { log_start, .. } if log_start == Some(start)),
                 "{error}"
             );
             // Whatever consumers can see.
