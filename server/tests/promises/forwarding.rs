@@ -97,18 +97,11 @@ fn a_fetch_over_several_cores_is_answered_in_the_order_of_its_partitions() {
         for order in [[setting.own, setting.other], [setting.other, setting.own]] {
             let request = fetch(setting.topic, &order.map(|partition| (partition, 0)), 60_000, 1);
             let reply = setting.raw.call(&request, &[]).await;
-            let (mut rest, mut answered) = (&reply.payload[..], Vec::new());
-            for partition in reply.fetch().partitions.unwrap() {
-                assert_eq!((partition.error, partition.high_watermark), (0, 1));
-                let (records, after) = rest.split_at(partition.records_size as usize);
-                let expected: &[u8] = if partition.partition == setting.own {
-                    b"own"
-                } else {
-                    b"other"
-                };
+            let mut answered = Vec::new();
+            for (partition, records) in reply.fetched() {
+                let expected: &[u8] = if partition == setting.own { b"own" } else { b"other" };
                 assert_eq!(values(records), [expected]);
-                answered.push(partition.partition);
-                rest = after;
+                answered.push(partition);
             }
             assert_eq!(answered, order);
         }

@@ -12,8 +12,7 @@ const FOR_EVER_MS: u32 = 3_600_000;
 #[test]
 fn a_fetch_at_the_end_is_woken_by_the_append_that_brings_enough_bytes() {
     run(async {
-        // The broker would cut the wait to its own limit otherwise.
-        let site = Site::new().set("limits.fetch_wait_ms_max", "1h");
+        let site = Site::new();
         let broker = site.start();
         let client = site.client_with_topic("t", 1).await;
         let topic = client.admin().describe_topic("t").await.unwrap();

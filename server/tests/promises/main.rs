@@ -13,5 +13,6 @@ mod long_poll;
 mod lookup;
 mod retries;
 mod shutdown;
+mod stalled;
 mod support;
 mod topics;

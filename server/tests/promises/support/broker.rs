@@ -184,6 +184,12 @@ impl Log {
     fn tail(&self) -> String {
         let state = self.state.lock().unwrap();
         let skipped = state.lines.len().saturating_sub(40);
-        state.lines[skipped..].join("\n")
+        // A panic's trace is of use only with all of its lines.
+        let panic = state.lines.iter().position(|line| line.contains("panicked at"));
+        let first = panic.unwrap_or(skipped).min(skipped);
+        let lines = state.lines[first..]
+            .iter()
+            .map(|line| line.chars().take(400).collect::<String>());
+        lines.collect::<Vec<_>>().join("\n")
     }
 }

@@ -13,7 +13,7 @@ use headwater_protocol::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 /// Larger than any response that a test asks for.
@@ -35,6 +35,15 @@ pub struct Reply {
 impl Raw {
     pub async fn connect(address: SocketAddr) -> Raw {
         let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Raw { stream, next_id: 1 }
+    }
+
+    /// A connection whose own end holds little of what is sent to it.
+    pub async fn connect_with_small_window(address: SocketAddr) -> Raw {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        let stream = socket.connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Raw { stream, next_id: 1 }
     }
@@ -123,6 +132,19 @@ responses! {
 }
 
 impl Reply {
+    /// The records of each partition of a fetch response that has no error.
+    pub fn fetched(&self) -> Vec<(i32, &[u8])> {
+        let mut rest = &self.payload[..];
+        let mut fetched = Vec::new();
+        for partition in self.fetch().partitions.unwrap() {
+            assert_eq!(partition.error, 0);
+            let (records, after) = rest.split_at(partition.records_size as usize);
+            fetched.push((partition.partition, records));
+            rest = after;
+        }
+        fetched
+    }
+
     /// The code of the frame that answers what could not be understood.
     pub fn refusal(&self) -> ErrorCode {
         let response = self.error_response();
@@ -187,8 +209,8 @@ pub fn numbered_batch(values: &[&[u8]], id: i64, epoch: i16, sequence: i32) -> V
     batch
 }
 
-/// The values of all records in whole batches.
-pub fn values(batches: &[u8]) -> Vec<Vec<u8>> {
+/// The offsets and values of all records in whole batches.
+pub fn stored_values(batches: &[u8]) -> Vec<(u64, Vec<u8>)> {
     let limits = BatchLimits {
         batch_size_max: batches.len(),
     };
@@ -196,7 +218,13 @@ pub fn values(batches: &[u8]) -> Vec<Vec<u8>> {
     for batch in Batches::new(batches, &limits) {
         let batch = Bytes::copy_from_slice(batch.unwrap().bytes());
         let records = RecordSet::decode(&batch, batches.len()).unwrap();
-        values.extend(records.iter().map(|record| record.unwrap().value.unwrap().to_vec()));
+        let records = records.iter().map(Result::unwrap);
+        values.extend(records.map(|record| (record.offset.get(), record.value.unwrap().to_vec())));
     }
     values
+}
+
+/// The values alone.
+pub fn values(batches: &[u8]) -> Vec<Vec<u8>> {
+    stored_values(batches).into_iter().map(|(_, value)| value).collect()
 }

@@ -58,6 +58,8 @@ impl Site {
             .set("limits.connections_max", "512")
             .set("limits.partitions_max", "512")
             .set("limits.partitions_per_topic_max", "256")
+            // Whoever waits for a fetch's time to be over, waits for ever.
+            .set("limits.fetch_wait_ms_max", "1h")
             .set("limits.shutdown_grace_ms", "10s")
     }
 
