@@ -5,8 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod bad_input;
 mod connections;
 mod cores;
+mod disk_full;
 mod forwarding;
 mod kills;
 mod long_poll;

@@ -61,7 +61,12 @@ impl Broker {
 
     /// Waits until the broker has logged a line with this in it.
     pub fn await_line(&self, text: &str) -> String {
-        let line = self.log.await_line(|line| line.contains(text));
+        self.await_line_after(0, text)
+    }
+
+    /// The same, behind so many other lines.
+    pub fn await_line_after(&self, lines: usize, text: &str) -> String {
+        let line = self.log.await_line(lines, |line| line.contains(text));
         line.unwrap_or_else(|| panic!("the broker did not log {text:?}:\n{}", self.log.tail()))
     }
 
@@ -155,10 +160,10 @@ impl Log {
         self.changed.notify_all();
     }
 
-    fn await_line(&self, is_it: impl Fn(&str) -> bool) -> Option<String> {
+    fn await_line(&self, after: usize, is_it: impl Fn(&str) -> bool) -> Option<String> {
         let mut found = None;
         self.wait(|state| {
-            found = state.lines.iter().find(|line| is_it(line)).cloned();
+            found = state.lines.iter().skip(after).find(|line| is_it(line)).cloned();
             found.is_some() || state.ended
         });
         found
