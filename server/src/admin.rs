@@ -170,10 +170,13 @@ pub(crate) async fn delete_topic(core: &Core, id: CorrelationId, name: String) -
 pub(crate) async fn describe_topic(core: &Rc<Core>, id: CorrelationId, name: String) -> Response {
     let image = core.image();
     let Some(topic) = image.topic(&name).filter(|topic| topic.state == TopicState::Ready) else {
-        let message = format!("there is no topic {name:?}");
+        let refusal = Refusal::new(
+            ErrorCode::UnknownTopicOrPartition,
+            format!("there is no topic {name:?}"),
+        );
         let head = DescribeTopicResponseT {
-            error: ErrorCode::UnknownTopicOrPartition as i16,
-            message: Some(message),
+            error: refusal.code as i16,
+            message: Some(refusal.message),
             ..DescribeTopicResponseT::default()
         };
         return Response::of(reply::head(id, &head));

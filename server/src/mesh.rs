@@ -40,12 +40,17 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
 }
 
+/// Longest message in bytes. Messages quote what the client sent, which may be megabytes.
+const MESSAGE_LEN_MAX: usize = 1024;
+
 impl Refusal {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
-        Refusal {
-            code,
-            message: message.into(),
+        let mut message = message.into();
+        if message.len() > MESSAGE_LEN_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_LEN_MAX));
+            message.push('…');
         }
+        Refusal { code, message }
     }
 
     /// What went wrong, in the words of the error.
