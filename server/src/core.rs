@@ -194,6 +194,9 @@ impl Core {
 
     fn why_not_here(&self, id: PartitionId) -> Refusal {
         match self.image.borrow().topic_by_id(id.topic) {
+            Some(topic) if topic.state == TopicState::Deleting => {
+                Refusal::new(ErrorCode::UnknownTopicId, "the topic is being deleted")
+            }
             None => Refusal::new(ErrorCode::UnknownTopicId, "no topic has this id (any more)"),
             Some(topic) if !topic.has(id.index) => {
                 let message = format!("topic {} has no partition {}", topic.name, id.index);

@@ -8,7 +8,7 @@ use headwater_protocol::{
     error::ErrorCode,
     frame::{self, Api, FrameHeader},
     head::{self, Head},
-    id::{CorrelationId, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId},
+    id::{CorrelationId, Timestamp, TopicId},
     schema,
 };
 use tokio::{
@@ -113,9 +113,7 @@ responses! {
     api_versions: ApiVersionsResponse => ApiVersionsResponseT;
     metadata: MetadataResponse => MetadataResponseT;
     create_topic: CreateTopicResponse => CreateTopicResponseT;
-    delete_topic: DeleteTopicResponse => DeleteTopicResponseT;
     describe_topic: DescribeTopicResponse => DescribeTopicResponseT;
-    init_producer_id: InitProducerIdResponse => InitProducerIdResponseT;
     produce: ProduceResponse => ProduceResponseT;
     fetch: FetchResponse => FetchResponseT;
     list_offsets: ListOffsetsResponse => ListOffsetsResponseT;
@@ -177,14 +175,6 @@ pub fn batch(values: &[&[u8]]) -> Vec<u8> {
         builder.append(Timestamp::now(), None, Some(value), &[]).unwrap();
     }
     builder.build().bytes().to_vec()
-}
-
-/// The same from an idempotent producer.
-pub fn numbered_batch(values: &[&[u8]], id: i64, epoch: i16, sequence: i32) -> Vec<u8> {
-    let mut batch = batch(values);
-    let (id, epoch, sequence) = (ProducerId::new(id), ProducerEpoch::new(epoch), Sequence::new(sequence));
-    headwater_protocol::batch::set_producer(&mut batch, id, epoch, sequence);
-    batch
 }
 
 /// The values of all records in whole batches.
