@@ -245,6 +245,7 @@ fn as_micros<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::
     serializer.serialize_u64(time.as_micros() as u64)
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
 fn as_text<S: Serializer>(value: &Compression, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }

@@ -119,7 +119,7 @@ pub fn config(args: &QuickArgs, directory: &Path) -> Result<Config, BenchError> 
         .tail_buffer
         .unwrap_or_else(|| default_tail_buffer(config.cores.count));
     config.cores.tail_buffer_bytes_max = ByteSize::new(tail_buffer);
-    config.log.directory = directory.to_owned();
+    directory.clone_into(&mut config.log.directory);
     // Nothing is deleted before it has been verified.
     (config.log.retention_ms, config.log.retention_bytes) = (None, None);
     config.limits.partitions_per_topic_max = config.limits.partitions_per_topic_max.max(args.load.partitions);

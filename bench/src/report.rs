@@ -136,6 +136,7 @@ impl Phase {
 /// What was measured.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a run")]
 pub enum Outcome {
     /// One command, one phase.
     One(Phase),

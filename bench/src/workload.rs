@@ -30,6 +30,7 @@ pub struct RunId(u32);
 
 impl RunId {
     /// The run with this number.
+    #[cfg(test)]
     pub const fn new(number: u32) -> Self {
         Self(number)
     }
@@ -145,6 +146,7 @@ pub struct Damage {
 
 impl Damage {
     /// Whether everything came back as it was sent.
+    #[cfg(test)]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }

@@ -1,5 +1,7 @@
 //! The commands as a user runs them: real processes, a real disk, real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,7 +36,7 @@ fn directory() -> TempDir {
 fn broker(data: &Path) -> Broker {
     let mut config = Config::default();
     config.broker.listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    config.log.directory = data.to_owned();
+    data.clone_into(&mut config.log.directory);
     config.cores.pin = false;
     Broker::start(config).unwrap()
 }

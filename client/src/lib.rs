@@ -66,3 +66,8 @@ pub use headwater_protocol::batch::{Compression, HeaderIter, HeaderRef, RecordVi
 pub use headwater_protocol::error::ErrorCode;
 pub use headwater_protocol::id::{BrokerId, CoreId, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId};
 pub use headwater_protocol::topic::{TopicName, TopicNameError};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

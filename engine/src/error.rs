@@ -48,6 +48,12 @@ pub enum LogError {
         /// What is wrong there.
         reason: String,
     },
+    /// The log was given up for good: its topic is deleted. Its names may belong to another log by now.
+    #[error("the log in {directory} was given up: its topic is deleted")]
+    Retired {
+        /// Where it was.
+        directory: PathBuf,
+    },
     /// The records were dropped by a truncation before they became durable.
     #[error("the records were dropped before they became durable: the log was truncated")]
     Truncated,
@@ -67,6 +73,7 @@ impl LogError {
     pub fn code(&self) -> ErrorCode {
         match self {
             LogError::Corrupt { .. } => ErrorCode::CorruptMessage,
+            LogError::Retired { .. } => ErrorCode::UnknownTopicId,
             LogError::DiskFull { .. } | LogError::Fenced { .. } | LogError::Io { .. } | LogError::Truncated => {
                 ErrorCode::KafkaStorageError
             }

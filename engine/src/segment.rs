@@ -71,6 +71,8 @@ pub(crate) struct Segment<D: Disk> {
     /// `None`: in the side files.
     pub(crate) index: RefCell<Option<Index>>,
     pub(crate) tail: RefCell<Tail>,
+    /// The name may be another log's by now: a file that is not open any more is not opened again.
+    pub(crate) retired: Cell<bool>,
 }
 
 impl<D: Disk> Segment<D> {
@@ -99,6 +101,7 @@ impl<D: Disk> Segment<D> {
             began: Cell::new(None),
             index: RefCell::new(index),
             tail: RefCell::new(Tail::new(Rc::clone(memory))),
+            retired: Cell::new(false),
         }
     }
 
@@ -115,6 +118,10 @@ impl<D: Disk> Segment<D> {
     pub(crate) async fn open(&self, disk: &D) -> Result<D::File, LogError> {
         if let Some(file) = self.file.borrow().as_ref() {
             return Ok(file.clone());
+        }
+        if self.retired.get() {
+            let directory = self.path.parent().unwrap_or(&self.path).to_owned();
+            return Err(LogError::Retired { directory });
         }
         let file = disk
             .open(&self.path, false)

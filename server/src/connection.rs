@@ -162,7 +162,9 @@ async fn refuse(core: &Core, connection: &Connection, error: &FrameError) {
 /// Sends responses until the socket fails.
 async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> io::Error {
     loop {
-        let (mut response, lease) = outbox.next().await;
+        let Some((mut response, lease)) = outbox.next().await else {
+            return io::Error::other("a request without acknowledgement has failed");
+        };
         let mut leases = vec![lease];
         while response.payload.is_empty()
             && response.head.len() < COALESCE_BYTES

@@ -194,6 +194,9 @@ impl Core {
 
     fn why_not_here(&self, id: PartitionId) -> Refusal {
         match self.image.borrow().topic_by_id(id.topic) {
+            Some(topic) if topic.state == TopicState::Deleting => {
+                Refusal::new(ErrorCode::UnknownTopicId, "the topic is being deleted")
+            }
             None => Refusal::new(ErrorCode::UnknownTopicId, "no topic has this id (any more)"),
             Some(topic) if !topic.has(id.index) => {
                 let message = format!("topic {} has no partition {}", topic.name, id.index);
@@ -212,11 +215,17 @@ impl Core {
             return;
         }
         *self.image.borrow_mut() = Arc::clone(&image);
-        self.partitions.borrow_mut().retain(|id, _| {
-            image
-                .topic_by_id(id.topic)
-                .is_some_and(|topic| topic.state == TopicState::Ready)
-        });
+        let is_gone = |id: &PartitionId| {
+            let topic = image.topic_by_id(id.topic);
+            topic.is_none_or(|topic| topic.state != TopicState::Ready)
+        };
+        let gone: Vec<_> = self.partitions.borrow_mut().extract_if(|id, _| is_gone(id)).collect();
+        for (_, owned) in gone {
+            // Its files are removed when this has been applied, and their names may be used again.
+            if let Owned::Online(partition) = owned {
+                partition.log.retire().await;
+            }
+        }
         for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
             for index in topic.partitions() {
                 let id = PartitionId { topic: topic.id, index };

@@ -102,6 +102,8 @@ pub(crate) struct Outbox {
     filled: Signal,
     /// Nothing will be sent any more.
     closed: Cell<bool>,
+    /// The connection is to end once what is queued has been sent.
+    hung_up: Cell<bool>,
 }
 
 impl Outbox {
@@ -113,12 +115,21 @@ impl Outbox {
         }
     }
 
-    /// The next response, when there is one.
-    pub(crate) async fn next(&self) -> (Response, RequestLease) {
+    /// Ends the connection, because a request failed that the client wants no answer to: there is no other way to tell it.
+    pub(crate) fn hang_up(&self) {
+        self.hung_up.set(true);
+        self.filled.notify();
+    }
+
+    /// The next response, when there is one; `None` when the connection is to end.
+    pub(crate) async fn next(&self) -> Option<(Response, RequestLease)> {
         loop {
             let filled = self.filled.wait();
             if let Some(next) = self.queue.borrow_mut().pop_front() {
-                return next;
+                return Some(next);
+            }
+            if self.hung_up.get() {
+                return None;
             }
             filled.await;
         }

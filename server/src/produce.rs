@@ -86,7 +86,11 @@ pub(crate) fn take(
             Acks::Durable => answer.send(produced),
             Acks::None => {
                 if let Err(refusal) = produced {
-                    tracing::info!(refusal.message, "a produce request without acknowledgement has failed");
+                    tracing::info!(
+                        refusal.message,
+                        "a connection is closed: its request cannot be answered"
+                    );
+                    answer.connection.outbox.hang_up();
                 }
             }
         }

@@ -582,7 +582,7 @@ async fn what_cannot_be_read_is_refused_when_the_consumer_is_built() {
         consumer().partition_bytes_max(0),
         consumer().fetch_bytes_max(1 << 30),
         consumer().prefetch_bytes(10),
-        consumer().fetch_bytes_min(4 << 20),
+        consumer().fetch_bytes_min(16 << 20),
         consumer().wait_max(Duration::from_hours(1)),
     ] {
         let built = builder.clone().build().await;

@@ -332,6 +332,11 @@ impl<D: Disk> Log<D> {
 
     pub(super) fn fence_with(&self, error: LogError) {
         tracing::error!(directory = %self.directory.display(), %error, "the log is fenced");
+        self.fail_for_good(error);
+    }
+
+    /// Nothing will be appended or become durable any more: tells all who wait.
+    pub(super) fn fail_for_good(&self, error: LogError) {
         let mut state = self.state.borrow_mut();
         let durable = state.durable.offset;
         state.pending.fail_after(durable, &error);

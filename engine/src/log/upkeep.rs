@@ -24,6 +24,9 @@ impl<D: Disk> Log<D> {
     /// if something changed, and frees memory that an idle partition does not need. `now` is the broker's clock.
     pub async fn maintain(&self, now: Timestamp) -> Result<(), LogError> {
         let _entered = self.upkeep_gate.enter().await;
+        if self.is_retired() {
+            return Ok(());
+        }
         self.roll_by_age(now);
         self.seal().await?;
         let start = self.retained_start(now);
@@ -54,10 +57,29 @@ impl<D: Disk> Log<D> {
         self.write_checkpoint().await
     }
 
+    /// Gives the log up for good, because its topic is being deleted: waits for what is under way, and touches no file any
+    /// more. When it has returned, another log may be made in a directory of the same name. Who waits for records is woken.
+    pub async fn retire(&self) {
+        let _flush = self.flush_gate.enter().await;
+        let _entered = self.upkeep_gate.enter().await;
+        for segment in &self.state.borrow().segments {
+            segment.retired.set(true);
+        }
+        let directory = self.directory.clone();
+        self.fail_for_good(LogError::Retired { directory });
+    }
+
+    fn is_retired(&self) -> bool {
+        matches!(self.fence(), Some(LogError::Retired { .. }))
+    }
+
     /// Moves the log start offset up to `before`, which is at most the durable offset, and deletes the segments wholly below
     /// it. Durable when it returns the log start offset in force.
     pub async fn delete_records(&self, before: Offset) -> Result<Offset, LogError> {
         let _entered = self.upkeep_gate.enter().await;
+        if let Some(retired) = self.fence().filter(|_| self.is_retired()) {
+            return Err(retired);
+        }
         self.seal().await?;
         let durable = self.offsets().durable;
         self.advance_start(before.min(durable)).await?;

@@ -219,7 +219,9 @@ impl Pair {
             Ok(appended) => {
                 assert!(fits && !appended.duplicate);
                 assert_eq!(appended.base_offset.get(), self.model.end());
-                made.iter().for_each(|batch| self.model.push_batch(batch));
+                for batch in &made {
+                    self.model.push_batch(batch);
+                }
                 assert_eq!(appended.next_offset.get(), self.model.end());
             }
             Err(error) => assert!(!fits, "{error}"),
@@ -247,7 +249,9 @@ impl Pair {
         };
         let (flushed, ()) = join!(self.log.flush(), appending);
         flushed.unwrap();
-        records.iter().for_each(|record| self.model.push_batch(&[*record]));
+        for record in &records {
+            self.model.push_batch(&[*record]);
+        }
         self.model.durable = self.model.end();
     }
 

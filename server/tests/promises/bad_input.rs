@@ -8,7 +8,7 @@ use headwater_protocol::{
     batch::{BatchBuilder, Compression, HEADER_LEN},
     frame::{self, Api, FrameHeader},
     head::Head,
-    id::Timestamp,
+    id::{CorrelationId, Timestamp},
     schema::{
         ConfigT, CreateTopicRequestT, DeleteRecordsRequestT, DeleteTopicRequestT, DescribeTopicRequestT,
         FetchPartitionT, FetchRequestT, InitProducerIdRequestT, ListOffsetsPartitionT, ListOffsetsRequestT,
@@ -19,7 +19,7 @@ use rand::{RngExt as _, rngs::SmallRng};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::{
-    Broker, Kind, Load, Raw, Seed, Site, batch, fetch, list_offsets, numbered_batch, produce, read_topic, run,
+    Broker, Kind, Load, Raw, Reply, Seed, Site, batch, fetch, list_offsets, numbered_batch, produce, read_topic, run,
 };
 
 /// What well-behaved clients use meanwhile.
@@ -106,7 +106,7 @@ async fn assert_alive(raw: &mut Raw) {
 }
 
 /// Sends a frame of these parts.
-async fn call(raw: &mut Raw, api: u16, version: u16, head: &[u8], payload: &[u8]) -> crate::support::Reply {
+async fn call(raw: &mut Raw, api: u16, version: u16, head: &[u8], payload: &[u8]) -> Reply {
     let id = raw.next_id();
     let header = FrameHeader::new(api, version, id, head.len(), payload.len()).unwrap();
     raw.stream
@@ -182,6 +182,21 @@ fn a_frame_of_impossible_size_is_refused_and_the_connection_closed() {
                 raw.receive().await.is_none(),
                 "where the next frame would begin is not known"
             );
+        }
+        setting.end().await;
+    });
+}
+
+#[test]
+fn a_frame_that_ends_early_ends_its_connection() {
+    run(async {
+        let setting = Setting::new().await;
+        let whole = frame::encode_head(&MetadataRequestT { topics: None }, 0, CorrelationId::new(7), 0);
+        for len in 1..whole.len() {
+            let mut raw = setting.connect().await;
+            raw.stream.write_all(&whole[..len]).await.unwrap();
+            raw.stream.shutdown().await.unwrap();
+            assert!(raw.receive().await.is_none(), "answered after {len} bytes of {}", whole.len());
         }
         setting.end().await;
     });
@@ -527,7 +542,7 @@ fn names_that_no_topic_can_have_are_refused_and_not_repeated_at_length() {
 }
 
 /// An error quotes what it is about only as far as a person would read it.
-fn assert_short(reply: &crate::support::Reply) {
+fn assert_short(reply: &Reply) {
     assert!(
         reply.header.frame_len() < 4_096,
         "an error of {} bytes",
@@ -637,7 +652,7 @@ fn random_bytes_and_damaged_requests_leave_the_broker_as_it_was() {
 /// One of each kind; nothing that would hurt the well-behaved.
 fn valid_requests(topic: TopicId) -> Vec<Vec<u8>> {
     fn framed<H: Head>(head: &H, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = frame::encode_head(head, 0, headwater_protocol::id::CorrelationId::new(1), payload.len());
+        let mut bytes = frame::encode_head(head, 0, CorrelationId::new(1), payload.len());
         bytes.extend_from_slice(payload);
         bytes
     }

@@ -56,7 +56,10 @@ impl Setting {
 
     /// The values in a partition, from a fetch at this connection.
     async fn values(&mut self, partition: i32) -> Vec<Vec<u8>> {
-        let reply = self.raw.call(&fetch(self.topic, &[(partition, 0)], 0, 0), &[]).await;
+        let reply = self
+            .raw
+            .call(&fetch(self.topic, &[(partition, 0)], 10_000, 1), &[])
+            .await;
         values(&reply.payload)
     }
 }

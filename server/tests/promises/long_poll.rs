@@ -20,7 +20,7 @@ fn a_fetch_at_the_end_is_woken_by_the_append_that_brings_enough_bytes() {
         let (mut producer, mut consumer) = (Raw::connect(address).await, Raw::connect(address).await);
         let size = batch(&[b"0"]).len() as u32;
         for needed in [1, 3] {
-            let offset = if needed == 1 { 0 } else { 1 };
+            let offset = i64::from(needed != 1);
             let request = fetch(topic.id, &[(0, offset)], FOR_EVER_MS, needed * size);
             let id = consumer.send(&request, &[]).await;
             for number in 0..needed {

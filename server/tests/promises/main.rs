@@ -3,7 +3,12 @@
 //! Every test that draws from a seed prints it when it fails, with the command that runs that seed alone. `HEADWATER_KILLS`
 //! sets how often the broker is killed under load. Nothing here measures time; the limits only end what hangs.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::similar_names,
+    clippy::needless_pass_by_value,
+    reason = "tests may panic, and read best with the names of the matter"
+)]
 
 mod bad_input;
 mod connections;

@@ -22,6 +22,10 @@ impl State {
     }
 
     /// Takes one partition's share of a response.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what holds the response's memory is handed over"
+    )]
     pub(in crate::consumer) fn on_fetched(&mut self, ticket: Ticket, fetched: &Fetched, records: Bytes, now: Instant) {
         let reset = self.settings.reset;
         let Some(partition) = self.current(ticket) else { return };

@@ -18,8 +18,6 @@ const LIFE_LIMIT: Duration = Duration::from_secs(30);
 pub struct Broker {
     process: Child,
     log: Arc<Log>,
-    /// Errors that the test provokes: parts of their text.
-    expected_errors: Vec<&'static str>,
 }
 
 impl Broker {
@@ -43,16 +41,7 @@ impl Broker {
             }
             lines.end();
         });
-        Broker {
-            process,
-            log,
-            expected_errors: Vec::new(),
-        }
-    }
-
-    /// Errors with this in their text are what the test is about.
-    pub fn expect_errors(&mut self, text: &'static str) {
-        self.expected_errors.push(text);
+        Broker { process, log }
     }
 
     pub(super) fn await_ready(&self) {
@@ -122,16 +111,12 @@ impl Drop for Broker {
             return;
         }
         for line in self.lines() {
-            let expected = self.expected_errors.iter().any(|text| line.contains(text));
             assert!(
                 !line.contains("panicked at"),
                 "the broker has panicked:\n{}",
                 self.log.tail()
             );
-            assert!(
-                expected || !line.contains(r#""level":"ERROR""#),
-                "an error in the broker: {line}"
-            );
+            assert!(!line.contains(r#""level":"ERROR""#), "an error in the broker: {line}");
         }
     }
 }

@@ -12,10 +12,10 @@ use std::{future::Future, pin::pin, time::Duration};
 use rand::{SeedableRng as _, rngs::SmallRng};
 
 pub use broker::Broker;
-pub use load::{Kind, Ledger, Load, check};
+pub use load::{Kind, Load, check};
 pub use proxy::Proxy;
 pub use raw::{Raw, Reply, batch, fetch, list_offsets, numbered_batch, produce, stored_values, values};
-pub use records::{Source, Stored, read_topic};
+pub use records::{Source, read_topic};
 pub use site::{Site, client_of, own_ip};
 
 /// After so long a test counts as hung. It is no measure of speed: several of them share a slow machine.
@@ -40,7 +40,7 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// A test's seed: `HEADWATER_SEED`, or another one each time. It is printed if the test fails.
 pub struct Seed {
-    test: &'static str,
+    name: &'static str,
     seed: u64,
     environment: String,
 }
@@ -48,7 +48,7 @@ pub struct Seed {
 impl Seed {
     pub fn of(test: &'static str) -> Seed {
         Seed {
-            test,
+            name: test,
             seed: number("HEADWATER_SEED").unwrap_or_else(|| rand::random::<u32>().into()),
             environment: String::new(),
         }
@@ -70,12 +70,12 @@ impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Seed {
-                test,
+                name,
                 seed,
                 environment,
             } = self;
             eprintln!(
-                "failed with seed {seed}; again: {environment}HEADWATER_SEED={seed} cargo test -p headwater-server --test promises {test}"
+                "failed with seed {seed}; again: {environment}HEADWATER_SEED={seed} cargo test -p headwater-server --test promises {name}"
             );
         }
     }

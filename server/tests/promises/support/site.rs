@@ -22,6 +22,7 @@ const CORE_PORT_BASE: u16 = 9300;
 
 pub struct Site {
     directory: PathBuf,
+    /// Removed with the site.
     _temporary: Option<TempDir>,
     ip: Ipv4Addr,
     settings: Vec<(String, String)>,
@@ -32,9 +33,11 @@ impl Site {
     pub fn new() -> Site {
         // Not where the system keeps temporary files: that may be in memory, which has no direct I/O.
         let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let mut site = Site::at(&temporary.path().join("data"));
-        site._temporary = Some(temporary);
-        site
+        let site = Site::at(&temporary.path().join("data"));
+        Site {
+            _temporary: Some(temporary),
+            ..site
+        }
     }
 
     /// With its data in this directory, which stays.

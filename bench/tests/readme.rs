@@ -1,0 +1,123 @@
+//! Runs the lines of the README's walk-through, as they stand there, with the programs that this build has made.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const README: &str = include_str!("../../README.md");
+
+/// The command lines of the blocks that are marked as part of the walk-through.
+fn walkthrough() -> Vec<&'static str> {
+    let mut lines = Vec::new();
+    let mut inside = false;
+    for line in README.lines() {
+        match line {
+            "```sh walkthrough" => inside = true,
+            "```" => inside = false,
+            line if inside => lines.push(line),
+            _ => {}
+        }
+    }
+    lines
+}
+
+/// `cargo run --release -p PACKAGE [--example NAME] -- ARGUMENTS` as the program that cargo would run.
+fn program(line: &str, programs: &Path) -> Command {
+    let run = line
+        .strip_prefix("cargo run --release -p ")
+        .expect("a line of the walk-through runs a package");
+    let (target, arguments) = run.split_once(" -- ").expect("arguments follow --");
+    let path = match target.split_once(" --example ") {
+        Some((_, example)) => programs.join("examples").join(example),
+        None => programs.join(target),
+    };
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo test --workspace`, which builds it",
+        path.display()
+    );
+    let mut command = Command::new(path);
+    command.args(arguments.split_whitespace());
+    command
+}
+
+/// Killed when dropped, so that a failing test leaves no broker behind.
+struct Broker(Child);
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn succeed(mut command: Command) -> String {
+    let output = command.output().expect("the program starts");
+    let (out, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{out}\n{errors}",
+        output.status
+    );
+    out.into_owned()
+}
+
+#[test]
+fn the_walk_through_of_the_readme_works_as_it_stands() {
+    let programs: PathBuf = Path::new(env!("CARGO_BIN_EXE_headwater-bench"))
+        .parent()
+        .expect("it is in a directory")
+        .into();
+    let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory can be made");
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port is free")
+        .port();
+    let here = |line: &str| {
+        let data = data.path().to_str().expect("a path of this test");
+        line.replace("127.0.0.1:9292", &format!("127.0.0.1:{port}"))
+            .replace("./headwater-data", data)
+    };
+    let lines = walkthrough();
+    let (start, rest) = lines.split_first().expect("the README has a walk-through");
+    let mut server = program(&here(start), &programs);
+    let mut broker = Broker(server.stderr(Stdio::piped()).spawn().expect("the broker starts"));
+    let log = broker.0.stderr.take().expect("it is piped");
+    let mut log = BufReader::new(log).lines().map_while(Result::ok);
+    assert!(
+        log.any(|line| line.contains("the broker is ready")),
+        "the broker did not become ready"
+    );
+    // Read on, so that the broker never waits for somebody to read its log.
+    std::thread::spawn(move || log.for_each(drop));
+
+    let outputs: Vec<String> = rest
+        .iter()
+        .map(|line| succeed(program(&here(line), &programs)))
+        .collect();
+    assert_eq!(
+        outputs.len(),
+        3,
+        "the walk-through has another length than this test knows"
+    );
+    assert!(
+        outputs[0].contains("0: hello, Ada") && outputs[0].contains("2: hello, Barbara"),
+        "{}",
+        outputs[0]
+    );
+    assert!(
+        outputs[2].contains("0 lost, 0 duplicated, 0 reordered, 0 corrupt"),
+        "{}",
+        outputs[2]
+    );
+
+    let pid = rustix::process::Pid::from_child(&broker.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("the broker is running");
+    let status = broker.0.wait().expect("it is our child");
+    assert!(status.success(), "Ctrl-C: {status}");
+}
