@@ -59,12 +59,23 @@ impl SmallDisk {
 
     /// A file that takes all space but so many bytes.
     fn fill(&self, but_bytes: u64) -> Ballast {
-        let free = rustix::fs::statvfs(&self.mount).unwrap();
-        let len = (free.f_bavail * free.f_frsize).saturating_sub(but_bytes);
         let path = self.mount.join("ballast");
         let file = fs::File::create(&path).unwrap();
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len).unwrap();
+        let mut len = 0;
+        // Smaller and smaller pieces: the file's own bookkeeping takes space too, and the broker gives some back.
+        for piece in [1 << 20, 64 << 10, 4 << 10] {
+            while self.free_bytes() >= but_bytes + piece
+                && rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), len, piece).is_ok()
+            {
+                len += piece;
+            }
+        }
         Ballast { path }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let found = rustix::fs::statvfs(&self.mount).unwrap();
+        found.f_bavail * found.f_frsize
     }
 }
 
