@@ -3,7 +3,11 @@
 //! A fetch waits for durable offsets to move, never by polling. Partitions of other cores are asked there; a native client
 //! never needs that, because metadata sends it to the owner, so it may cost a copy.
 
-use std::{rc::Rc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    time::Instant,
+};
 
 use futures::future::{FutureExt, join_all, select_all};
 use headwater_engine::{LogRange, disk::DirectDisk};
@@ -52,10 +56,10 @@ pub(crate) fn read(core: &Core, request: FetchRequest<'_>, now: Instant) -> Resu
 
 /// Answers a whole fetch request.
 pub(crate) async fn answer(core: &Rc<Core>, correlation_id: CorrelationId, call: FetchCall) -> Response {
-    let order: Vec<PartitionId> = call.items.iter().map(|item| item.id).collect();
+    let order: HashMap<PartitionId, usize> = call.items.iter().map(|item| item.id).zip(0..).collect();
     let mut fetched = fetch(core, call).await;
     // The answer keeps the order of the question.
-    fetched.sort_by_cached_key(|item| order.iter().position(|id| *id == item.id));
+    fetched.sort_by_key(|item| order.get(&item.id));
     let mut payload = Vec::new();
     let mut partitions = Vec::with_capacity(fetched.len());
     for item in fetched {
@@ -108,11 +112,8 @@ async fn fetch(core: &Rc<Core>, call: FetchCall) -> Vec<FetchedItem<Payload>> {
         .into_iter()
         .map(|(owner, call)| fetch_from(core, owner, call).boxed_local());
     let (mut news, _, _) = select_all(waiting).await;
-    let old = found
-        .into_iter()
-        .filter(|item| !news.iter().any(|new| new.id == item.id))
-        .collect::<Vec<_>>();
-    news.extend(old);
+    let renewed: HashSet<PartitionId> = news.iter().map(|item| item.id).collect();
+    news.extend(found.into_iter().filter(|item| !renewed.contains(&item.id)));
     news
 }
 
