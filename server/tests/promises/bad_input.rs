@@ -196,7 +196,11 @@ fn a_frame_that_ends_early_ends_its_connection() {
             let mut raw = setting.connect().await;
             raw.stream.write_all(&whole[..len]).await.unwrap();
             raw.stream.shutdown().await.unwrap();
-            assert!(raw.receive().await.is_none(), "answered after {len} bytes of {}", whole.len());
+            assert!(
+                raw.receive().await.is_none(),
+                "answered after {len} bytes of {}",
+                whole.len()
+            );
         }
         setting.end().await;
     });

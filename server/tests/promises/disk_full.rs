@@ -59,7 +59,8 @@ impl SmallDisk {
 
     /// A file that takes all space but so many bytes.
     fn fill(&self, but_bytes: u64) -> Ballast {
-        let path = self.mount.join("ballast");
+        let name = format!("ballast-{but_bytes}");
+        let path = self.mount.join(name);
         let file = fs::File::create(&path).unwrap();
         let mut len = 0;
         // Smaller and smaller pieces: the file's own bookkeeping takes space too, and the broker gives some back.
@@ -212,6 +213,37 @@ fn a_topic_can_be_deleted_to_make_room_on_a_full_disk() {
                 .unwrap(),
         );
         producer.close().await.unwrap();
+        ballast.free();
+        broker.stop();
+    });
+}
+
+#[test]
+fn retention_makes_room_on_a_full_disk_by_itself() {
+    let Some(disk) = SmallDisk::new() else { return };
+    run(async {
+        let site = disk.site().set("log.retention_check_interval_ms", "50ms");
+        let broker = site.start();
+        let client = site.client().await;
+        let new = NewTopic::new("t")
+            .config("segment.bytes", 1 << 20)
+            .config("retention.bytes", 2 << 20);
+        client.admin().create_topic(new).await.unwrap();
+        let producer = client.producer().batch_bytes(64 << 10).build().await.unwrap();
+        let mut deliveries = Vec::new();
+        let ballast = disk.fill(6 << 20);
+        // Several times what fits; producers wait until there is room.
+        for number in 0..5_000_u64 {
+            let value = [number.to_le_bytes(); 500].concat();
+            deliveries.push(producer.send(Record::to("t").value(&value)).await.unwrap());
+            if number == 1_000 {
+                // Not even a checkpoint finds room now.
+                disk.fill(0);
+            }
+        }
+        for delivery in deliveries {
+            delivery.await.unwrap();
+        }
         ballast.free();
         broker.stop();
     });
