@@ -199,7 +199,12 @@ fn a_topic_can_be_deleted_to_make_room_on_a_full_disk() {
         client.admin().create_topic(new).await.unwrap();
         let producer = client.producer().build().await.unwrap();
         for _ in 0..200 {
-            drop(producer.send(Record::to("large").value(&[0; 20_000])).await.unwrap());
+            drop(
+                producer
+                    .send(Record::to("large").value(&vec![0; 20_000]))
+                    .await
+                    .unwrap(),
+            );
         }
         producer.flush().await.unwrap();
         let ballast = disk.fill(0);

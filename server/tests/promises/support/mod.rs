@@ -40,16 +40,16 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// A test's seed: `HEADWATER_SEED`, or another one each time. It is printed if the test fails.
 pub struct Seed {
-    name: &'static str,
-    seed: u64,
+    of: &'static str,
+    number: u64,
     environment: String,
 }
 
 impl Seed {
     pub fn of(test: &'static str) -> Seed {
         Seed {
-            name: test,
-            seed: number("HEADWATER_SEED").unwrap_or_else(|| rand::random::<u32>().into()),
+            of: test,
+            number: number("HEADWATER_SEED").unwrap_or_else(|| rand::random::<u32>().into()),
             environment: String::new(),
         }
     }
@@ -62,7 +62,7 @@ impl Seed {
     }
 
     pub fn random(&self) -> SmallRng {
-        SmallRng::seed_from_u64(self.seed)
+        SmallRng::seed_from_u64(self.number)
     }
 }
 
@@ -70,12 +70,12 @@ impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Seed {
-                name,
-                seed,
+                of: test,
+                number: seed,
                 environment,
             } = self;
             eprintln!(
-                "failed with seed {seed}; again: {environment}HEADWATER_SEED={seed} cargo test -p headwater-server --test promises {name}"
+                "failed with seed {seed}; again: {environment}HEADWATER_SEED={seed} cargo test -p headwater-server --test promises {test}"
             );
         }
     }
