@@ -41,7 +41,7 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 /// A test's seed: `HEADWATER_SEED`, or another one each time. It is printed if the test fails.
 pub struct Seed {
     name: &'static str,
-    seed: u64,
+    number: u64,
     environment: String,
 }
 
@@ -49,7 +49,7 @@ impl Seed {
     pub fn of(test: &'static str) -> Seed {
         Seed {
             name: test,
-            seed: number("HEADWATER_SEED").unwrap_or_else(|| rand::random::<u32>().into()),
+            number: number("HEADWATER_SEED").unwrap_or_else(|| rand::random::<u32>().into()),
             environment: String::new(),
         }
     }
@@ -62,7 +62,7 @@ impl Seed {
     }
 
     pub fn random(&self) -> SmallRng {
-        SmallRng::seed_from_u64(self.seed)
+        SmallRng::seed_from_u64(self.number)
     }
 }
 
@@ -71,7 +71,7 @@ impl Drop for Seed {
         if std::thread::panicking() {
             let Seed {
                 name,
-                seed,
+                number: seed,
                 environment,
             } = self;
             eprintln!(
