@@ -73,10 +73,10 @@ pub struct QuickArgs {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub cores: Option<u16>,
     /// Memory of each of the broker's cores for what was written last, which is consumed from there; what no longer fits is
-    /// read from disk [default: a quarter of the memory that is available, over all cores]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    /// read from disk
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
     #[serde(rename = "tail_buffer_bytes")]
-    pub tail_buffer: Option<u64>,
+    pub tail_buffer: u64,
     /// Where to make the directory for the data [default: ./target, or $TMPDIR]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -179,7 +179,7 @@ pub struct LoadArgs {
     pub batch_bytes: u64,
     /// Batches of one partition on their way to the broker or waiting for its acknowledgement; as much again waits in
     /// the client, up to 64MiB for all partitions
-    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     pub in_flight_bytes: u64,
     /// How long a batch that is not full waits for more records; with 0 it waits only while others are in flight
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = humantime::parse_duration)]

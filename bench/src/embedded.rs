@@ -11,14 +11,11 @@ use headwater_server::{Config, config::ByteSize};
 use tempfile::TempDir;
 
 use crate::cli::QuickArgs;
-use crate::environment::{FileSystem, available_bytes};
+use crate::environment::FileSystem;
 use crate::error::BenchError;
 
 /// What is left free on the disk, in bytes.
 const RESERVE: u64 = 1 << 30;
-
-/// Least tail buffer of a core, in bytes.
-const TAIL_BUFFER_MIN: u64 = 64 << 20;
 
 /// Where the data is.
 #[derive(Debug)]
@@ -115,10 +112,7 @@ pub fn config(args: &QuickArgs, directory: &Path) -> Result<Config, BenchError> 
     let mut config = Config::default();
     config.broker.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.cores.count = args.cores.unwrap_or_else(default_cores);
-    let tail_buffer = args
-        .tail_buffer
-        .unwrap_or_else(|| default_tail_buffer(config.cores.count));
-    config.cores.tail_buffer_bytes_max = ByteSize::new(tail_buffer);
+    config.cores.tail_buffer_bytes_max = ByteSize::new(args.tail_buffer);
     directory.clone_into(&mut config.log.directory);
     // Nothing is deleted before it has been verified.
     (config.log.retention_ms, config.log.retention_bytes) = (None, None);
@@ -126,13 +120,6 @@ pub fn config(args: &QuickArgs, directory: &Path) -> Result<Config, BenchError> 
     config.limits.partitions_max = config.limits.partitions_max.max(args.load.partitions);
     config.validate()?;
     Ok(config)
-}
-
-/// A quarter of the memory that is available, shared by the cores: what was just written is then still in memory when it is
-/// consumed, as it is in production for consumers that keep up.
-fn default_tail_buffer(cores: u16) -> u64 {
-    let available = available_bytes().unwrap_or(1 << 30);
-    (available / 4 / u64::from(cores)).max(TAIL_BUFFER_MIN)
 }
 
 /// Half of the CPUs, as the client needs the others.

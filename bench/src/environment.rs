@@ -107,11 +107,6 @@ pub fn peak_resident_bytes() -> Option<u64> {
     field("/proc/self/status", "VmHWM").and_then(|text| kibibytes(&text))
 }
 
-/// Memory that programs can have without anything else having to give way, in bytes.
-pub fn available_bytes() -> Option<u64> {
-    field("/proc/meminfo", "MemAvailable").and_then(|text| kibibytes(&text))
-}
-
 /// The first `name: value` of a file.
 fn field(path: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;

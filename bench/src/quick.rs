@@ -35,7 +35,6 @@ pub fn run(args: &mut QuickArgs, runtime: &Runtime) -> Result<Report, BenchError
     }
     let config = embedded::config(args, directory.path())?;
     args.cores = Some(config.cores.count);
-    args.tail_buffer = Some(config.cores.tail_buffer_bytes_max.bytes());
     args.data_dir = Some(directory.path().to_owned());
     // Producers are gone when the consumer starts, but memory that was freed stays resident for a while.
     let clients = crate::producers_budget(&args.load) + crate::CONSUMER_BYTES + payload.memory() as u64;

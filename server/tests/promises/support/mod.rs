@@ -14,7 +14,7 @@ use rand::{SeedableRng as _, rngs::SmallRng};
 pub use broker::Broker;
 pub use load::{Kind, Load, check};
 pub use proxy::Proxy;
-pub use raw::{Raw, Reply, batch, fetch, list_offsets, numbered_batch, produce, stored_values, values};
+pub use raw::{Raw, Reply, batch, fetch, list_offsets, produce, values};
 pub use records::{Source, read_topic};
 pub use site::{Site, client_of, own_ip};
 
@@ -40,7 +40,7 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// A test's seed: `HEADWATER_SEED`, or another one each time. It is printed if the test fails.
 pub struct Seed {
-    of: &'static str,
+    name: &'static str,
     number: u64,
     environment: String,
 }
@@ -48,7 +48,7 @@ pub struct Seed {
 impl Seed {
     pub fn of(test: &'static str) -> Seed {
         Seed {
-            of: test,
+            name: test,
             number: number("HEADWATER_SEED").unwrap_or_else(|| rand::random::<u32>().into()),
             environment: String::new(),
         }
@@ -70,12 +70,12 @@ impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Seed {
-                of: test,
+                name,
                 number: seed,
                 environment,
             } = self;
             eprintln!(
-                "failed with seed {seed}; again: {environment}HEADWATER_SEED={seed} cargo test -p headwater-server --test promises {test}"
+                "failed with seed {seed}; again: {environment}HEADWATER_SEED={seed} cargo test -p headwater-server --test promises {name}"
             );
         }
     }
