@@ -14,7 +14,7 @@ use rand::{SeedableRng as _, rngs::SmallRng};
 pub use broker::Broker;
 pub use load::{Kind, Load, check};
 pub use proxy::Proxy;
-pub use raw::{Raw, Reply, batch, fetch, list_offsets, produce, values};
+pub use raw::{Raw, Reply, batch, fetch, list_offsets, numbered_batch, produce, stored_values, values};
 pub use records::{Source, read_topic};
 pub use site::{Site, client_of, own_ip};
 
