@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use headwater_protocol::{batch::BatchError, error::ErrorCode, id::Offset};
 
-use crate::producers::SequenceError;
+use crate::{disk::is_full, producers::SequenceError};
 
 /// The environment failed: a disk, a file system, a damaged file. Cheap to clone, because one failure answers many waiters.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -66,6 +66,15 @@ impl LogError {
             operation,
             path,
             source: Arc::new(source),
+        }
+    }
+
+    /// Whether it is only that there is no space left.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            LogError::DiskFull { .. } => true,
+            LogError::Io { source, .. } => is_full(source),
+            _ => false,
         }
     }
 

@@ -14,7 +14,7 @@ use std::{
 use futures::{StreamExt, channel::mpsc};
 use headwater_engine::{
     Log, Signal, TailMemory,
-    disk::{DirectDisk, Directory},
+    disk::{DirectDisk, Directory, StdDirectory},
 };
 use headwater_protocol::{
     error::ErrorCode,
@@ -42,6 +42,8 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) config: Arc<Config>,
+    /// Names and whole files, with the space that is kept for a full disk.
+    pub(crate) names: StdDirectory,
     pub(crate) mesh: Mesh,
     pub(crate) control: ControlHandle,
     /// Where clients find the broker and each core.
@@ -101,6 +103,7 @@ impl Core {
     pub(crate) fn new(id: CoreId, setup: Setup, activity: Arc<Activity>) -> std::io::Result<Rc<Core>> {
         let Setup {
             config,
+            names,
             mesh,
             control,
             addresses,
@@ -116,7 +119,7 @@ impl Core {
             mesh,
             control,
             addresses,
-            disk: DirectDisk::new()?,
+            disk: DirectDisk::with_names(names)?,
             memory: TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize),
             read_buffers: ReadBuffers::new(config.cores.connection_bytes_max.bytes()),
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),

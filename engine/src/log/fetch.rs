@@ -12,7 +12,7 @@ use headwater_protocol::{
 };
 
 use super::{
-    Log,
+    Log, LogOffsets,
     recovery::read_index,
     scan::{ScanEnd, scan},
 };
@@ -105,25 +105,35 @@ impl<D: Disk> Log<D> {
                 end: offsets.end,
             });
         }
-        let mut fetched = Fetched {
-            range: None,
+        let mut range = None;
+        if offset < offsets.durable {
+            let found = self.range_from(offset, max_bytes).await;
+            let LogOffsets { start, end, .. } = self.offsets();
+            if found.is_err() && (offset < start || offset > end) {
+                // It was deleted meanwhile.
+                return Err(FetchError::OutOfRange { offset, start, end });
+            }
+            range = Some(found?);
+        }
+        Ok(Fetched {
+            range,
             high_watermark: offsets.durable,
             log_start_offset: offsets.start,
-        };
-        if offset >= offsets.durable {
-            return Ok(fetched);
-        }
+        })
+    }
+
+    /// Whole batches from the one on that holds `offset`, which is durable.
+    async fn range_from(&self, offset: Offset, max_bytes: u64) -> Result<LogRange<D>, LogError> {
         let (segment, limit) = self.durable_part_of(offset);
         let (position, first_len) = self.find(&segment, offset, limit).await?;
         let end = self
             .cut(&segment, position, position + first_len, max_bytes, limit)
             .await?;
-        fetched.range = Some(LogRange {
+        Ok(LogRange {
             segment,
             position,
             length: end - position,
-        });
-        Ok(fetched)
+        })
     }
 
     /// The bytes of a range in memory of their own: for requests that came through another core, and for tests.

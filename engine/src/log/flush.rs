@@ -17,7 +17,7 @@ use futures::{
 
 use super::{DurablePoint, FlushConfig, Log};
 use crate::{
-    disk::{BLOCK_SIZE, Disk, SegmentFile},
+    disk::{BLOCK_SIZE, Disk, SegmentFile, is_full},
     error::LogError,
     segment::{Segment, Stage},
 };
@@ -309,8 +309,7 @@ impl<D: Disk> Log<D> {
     /// Settles the outcome of a failure: drops what is not durable if the disk is full, else fences the log.
     async fn fail(&self, segment: &Rc<Segment<D>>, failure: Failure) -> LogError {
         let path = segment.path.clone();
-        if failure.source.kind() == io::ErrorKind::StorageFull || failure.source.kind() == io::ErrorKind::QuotaExceeded
-        {
+        if is_full(&failure.source) {
             let error = LogError::DiskFull { path };
             let durable = self.state.borrow().durable;
             match self.cut_back(durable, None, &error).await {
@@ -388,7 +387,7 @@ impl<D: Disk> Log<D> {
         };
         // The newest first, so that a crash in between never leaves a hole.
         for segment in removed.iter().rev() {
-            self.remove_files(segment).await?;
+            self.remove_files(segment, 1).await?;
         }
         let file = match self.file_for_writing(&kept).await {
             Ok(file) => file,

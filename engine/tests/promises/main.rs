@@ -12,6 +12,7 @@
 mod commit;
 mod crash;
 mod faults;
+mod full;
 mod history;
 mod memory;
 mod producers;
