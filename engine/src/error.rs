@@ -39,7 +39,7 @@ pub enum LogError {
         source: Arc<io::Error>,
     },
     /// Bytes that were durable do not read back as what was written.
-    #[error("{path} is corrupt at byte {position}: {reason}")]
+    #[error("{path} is corrupt at byte {position}: {reason}{}", resume_at.map(|offset| format!("; reading can go on at offset {offset}")).unwrap_or_default())]
     Corrupt {
         /// The segment file.
         path: PathBuf,
@@ -47,6 +47,9 @@ pub enum LogError {
         position: u64,
         /// What is wrong there.
         reason: String,
+        /// An offset behind the damage from which on the log can be read, if one is known: the next entry of the index, or
+        /// the next segment.
+        resume_at: Option<Offset>,
     },
     /// The log was given up for good: its topic is deleted. Its names may belong to another log by now.
     #[error("the log in {directory} was given up: its topic is deleted")]

@@ -11,10 +11,12 @@
 
 mod commit;
 mod crash;
+mod damage;
 mod faults;
 mod full;
 mod history;
 mod memory;
 mod producers;
+mod races;
 mod support;
 mod vec;
