@@ -149,6 +149,10 @@ impl Broker {
         for (topic, partition) in &recovery.missing {
             tracing::error!(topic = %topic.name, %partition, "the directory of a partition is missing; it stays offline");
         }
+        if !recovery.orphans.is_empty() {
+            tracing::warn!(directories = ?recovery.orphans,
+                "directories that look like partitions belong to no topic; they are left alone and take up space");
+        }
         begin_unclean(&config.log.directory)?;
         let cpus = check::cpus(&config.cores);
         let (mesh, inboxes) = Mesh::new(cpus.len());

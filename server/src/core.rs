@@ -134,7 +134,15 @@ impl Core {
     pub(crate) async fn run(self: Rc<Self>, mut inbox: mpsc::UnboundedReceiver<CoreMessage>) {
         let queues = Queues::new();
         runtime::spawn(pulse(Rc::clone(&self)));
-        queues.spawn_background(maintain(Rc::clone(&self)));
+        let log = &self.config.log;
+        let upkeep = [
+            (Upkeep::Checkpoint, log.checkpoint_interval_ms),
+            (Upkeep::Retention, log.retention_check_interval_ms),
+        ];
+        for (what, interval) in upkeep {
+            let interval = Duration::from_millis(interval.get());
+            queues.spawn_background(maintain(Rc::clone(&self), what, interval));
+        }
         while let Some(message) = inbox.next().await {
             if matches!(message, CoreMessage::Stop) {
                 break;
@@ -347,22 +355,28 @@ async fn pulse(core: Rc<Core>) {
     }
 }
 
-/// Retention, sealing and checkpoints, one partition after the other.
-async fn maintain(core: Rc<Core>) {
-    let log = &core.config.log;
-    let interval = Duration::from_millis(
-        log.checkpoint_interval_ms
-            .get()
-            .min(log.retention_check_interval_ms.get()),
-    );
+/// What is done to every partition now and then, each at an interval of its own.
+#[derive(Debug, Clone, Copy)]
+enum Upkeep {
+    Checkpoint,
+    Retention,
+}
+
+/// One partition after the other.
+async fn maintain(core: Rc<Core>, what: Upkeep, interval: Duration) {
     loop {
         runtime::sleep(interval).await;
         for partition in core.online() {
             if core.lifecycle.stopping.get() {
                 return;
             }
-            if let Err(error) = partition.log.maintain(Timestamp::now()).await {
-                tracing::warn!(directory = %partition.log.directory().display(), %error, "maintenance failed; it is tried again");
+            let now = Timestamp::now();
+            let done = match what {
+                Upkeep::Checkpoint => partition.log.checkpoint(now).await,
+                Upkeep::Retention => partition.log.retain(now).await,
+            };
+            if let Err(error) = done {
+                tracing::warn!(directory = %partition.log.directory().display(), %error, ?what, "maintenance failed; it is tried again");
             }
             runtime::yield_now().await;
         }

@@ -5,7 +5,7 @@
 //! write makes itself durable (`RWF_DSYNC`). Two writes never cover the same block: a partial last block is waited for.
 //!
 //! A failed write or flush is final. If the disk is full, what is not durable is dropped and the file cut back, so that
-//! stale bytes can never be taken for records later; any other failure fences the log.
+//! stale bytes can never be taken for records later; any other failure fences the log and cuts off what is in doubt.
 
 use std::{cell::Cell, collections::VecDeque, io, pin::pin, rc::Rc, sync::Arc};
 
@@ -326,7 +326,21 @@ impl<D: Disk> Log<D> {
             source: Arc::new(failure.source),
         };
         self.fence_with(error.clone());
+        self.forget_doubtful(segment).await;
         error
+    }
+
+    /// Cuts off what a failed flush has left in doubt: it may read back now and yet be lost with the power, whatever is flushed
+    /// later, so the next process must not find it and build on it. What is durable stays.
+    async fn forget_doubtful(&self, segment: &Segment<D>) {
+        let durable = self.state.borrow().durable;
+        let file = segment.file.borrow().clone();
+        if let Some(file) = file
+            && durable.segment == segment.base_offset
+            && let Err(error) = file.truncate(durable.position).await
+        {
+            tracing::warn!(path = %segment.path.display(), %error, "cannot cut off what is in doubt after the failure");
+        }
     }
 
     pub(super) fn fence_with(&self, error: LogError) {

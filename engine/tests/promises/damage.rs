@@ -133,7 +133,10 @@ fn damage_behind_the_checkpoint_is_cut_and_reported_and_all_before_it_is_kept() 
             let (log, recovery) = open(&disk, &one_segment()).await.unwrap();
             let kept = read_all(&log).await;
             assert_eq!(kept, before[..kept.len()]);
-            let safe = ends.iter().take_while(|end| damage.is_none_or(|at| **end <= at)).count();
+            let safe = ends
+                .iter()
+                .take_while(|end| damage.is_none_or(|at| **end <= at))
+                .count();
             assert!(kept.len() >= safe, "{} of {safe} are kept", kept.len());
             if kept.len() < before.len() {
                 let cut = recovery.cut.expect("what is cut is reported");
@@ -203,12 +206,19 @@ fn damage_before_the_checkpoint_is_found_when_it_is_read_and_reading_goes_on_beh
             // An index entry stands for a kilobyte of batches.
             assert!(resumed_at < 55, "{resumed_at}");
             for record in before.iter().skip(resumed_at.max(30) as usize) {
-                assert_eq!(found.get(&record.offset), Some(&record.id), "behind the damage all is there");
+                assert_eq!(
+                    found.get(&record.offset),
+                    Some(&record.id),
+                    "behind the damage all is there"
+                );
             }
             for (offset, id) in &found {
                 assert_eq!(before[*offset as usize].id, *id);
             }
-            assert!(faults > 0 || found.len() == before.len(), "what is missing was reported");
+            assert!(
+                faults > 0 || found.len() == before.len(),
+                "what is missing was reported"
+            );
             damaged.set(damaged.get() + u64::from(faults > 0));
             resumed.set(resumed.get() + u64::from(faults > 0 && found.keys().next_back() == Some(&59)));
             let _ = log.offset_for_timestamp(NOW).await;

@@ -149,6 +149,17 @@ impl Trial {
         } else {
             self.disk.certain_image(seed)
         };
+        self.recover_on(disk)
+    }
+
+    /// The process dies and another takes over, on a disk that keeps what was written.
+    pub fn recover_after_kill(self) -> Trial {
+        let disk = self.disk.kill();
+        self.recover_on(disk)
+    }
+
+    fn recover_on(self, disk: SimDisk) -> Trial {
+        let seed = self.rng.borrow_mut().random();
         let executor = SimExecutor::new(&disk, seed);
         let memory = TailMemory::new(16 << 20);
         let log = executor

@@ -19,4 +19,5 @@ mod memory;
 mod producers;
 mod races;
 mod support;
+mod upkeep;
 mod vec;
