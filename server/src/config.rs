@@ -114,6 +114,8 @@ sections! {
         connections_max: u32 = 4_096, 1..=1_000_000;
         /// A connection without a request for this long is closed.
         connection_idle_ms: Millis = Millis::new(10 * 60 * 1000), 10..=365 * DAY_MS;
+        /// How long a frame may take from its first byte to its last; then the connection is closed.
+        frame_wait_ms_max: Millis = Millis::new(30_000), 10..=365 * DAY_MS;
         /// Largest frame that is read from a client.
         frame_size_bytes_max: ByteSize = ByteSize::new(8 * MIB), 8 * KIB..=GIB;
         /// Requests of one connection that are not answered yet; beyond it the socket is not read.

@@ -40,6 +40,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("producers.count_max", "7"),
     ("limits.connections_max", "100"),
     ("limits.connection_idle_ms", "5s"),
+    ("limits.frame_wait_ms_max", "5s"),
     ("limits.frame_size_bytes_max", "2MiB"),
     ("limits.requests_in_flight_max", "64"),
     ("limits.requests_in_flight_bytes_max", "4MiB"),
