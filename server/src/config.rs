@@ -56,6 +56,8 @@ sections! {
         spin_before_park_us: Micros = Micros::new(0), 0..=100_000;
         /// Tail buffers of one core: what is not yet on disk, and the most recent records for consumers.
         tail_buffer_bytes_max: ByteSize = ByteSize::new(64 * MIB), 4 * MIB..=TIB;
+        /// Map all of the tail buffers at the start. It takes seconds for gigabytes; without it the first records pay for it.
+        tail_buffer_prefault: bool = false;
         /// Read buffers of all connections of one core. When it is spent, sockets are not read.
         connection_bytes_max: ByteSize = ByteSize::new(64 * MIB), 2 * MIB..=TIB;
         /// Requests of one core that are not answered yet. When it is spent, sockets are not read.
