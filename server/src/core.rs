@@ -114,13 +114,17 @@ impl Core {
             changed: Signal::default(),
             activity,
         };
+        let memory = TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize);
+        if config.cores.tail_buffer_prefault {
+            memory.prefault();
+        }
         Ok(Rc::new(Core {
             id,
             mesh,
             control,
             addresses,
             disk: DirectDisk::with_names(names)?,
-            memory: TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize),
+            memory,
             read_buffers: ReadBuffers::new(config.cores.connection_bytes_max.bytes()),
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
             image: RefCell::default(),

@@ -94,8 +94,13 @@ impl Request<'_> {
             Ok(Answer::Later(answer)) => {
                 let (connection, lease, working) = (Rc::clone(self.connection), self.lease, self.core.working());
                 runtime::spawn(async move {
+                    // A fetch may wait for long, and its response is not much larger than itself.
+                    let turn = match api {
+                        Api::Fetch => None,
+                        _ => Some(connection.turn().await),
+                    };
                     connection.outbox.push(answer.await, lease);
-                    drop(working);
+                    drop((turn, working));
                 });
             }
             Err(refusal) => return self.refuse(&refusal),

@@ -32,6 +32,7 @@ mod offsets;
 mod outbox;
 mod partition;
 mod produce;
+mod remote;
 mod reply;
 mod runtime;
 pub mod topics;

@@ -23,7 +23,9 @@ use rustix::{
 };
 
 use crate::{
+    core::Core,
     outbox::{Payload, Response},
+    remote::RemoteRange,
     runtime,
 };
 
@@ -36,7 +38,7 @@ const PREFETCH_BYTES: u64 = 4 << 20;
 /// The writing side of a connection.
 pub(crate) struct Sender<'a> {
     socket: BorrowedFd<'a>,
-    disk: &'a DirectDisk,
+    core: &'a Core,
     pipe: OnceCell<Pipe>,
 }
 
@@ -47,18 +49,18 @@ struct Pipe {
 
 impl<'a> Sender<'a> {
     /// Makes the socket non-blocking, which splice needs.
-    pub(crate) fn new(socket: BorrowedFd<'a>, disk: &'a DirectDisk) -> io::Result<Sender<'a>> {
+    pub(crate) fn new(socket: BorrowedFd<'a>, core: &'a Core) -> io::Result<Sender<'a>> {
         let flags = rustix::fs::fcntl_getfl(socket)?;
         rustix::fs::fcntl_setfl(socket, flags | OFlags::NONBLOCK)?;
         Ok(Sender {
             socket,
-            disk,
+            core,
             pipe: OnceCell::new(),
         })
     }
 
     fn ring(&self) -> &Ring {
-        self.disk.ring()
+        self.core.disk.ring()
     }
 
     /// Sends a whole response.
@@ -72,7 +74,7 @@ impl<'a> Sender<'a> {
         for payload in response.payload {
             match payload {
                 Payload::Range(range) => self.send_range(range).await?,
-                Payload::Bytes(bytes) => self.send_bytes(&bytes, SendFlags::empty()).await?,
+                Payload::Remote(range) => self.send_remote(range).await?,
             }
         }
         Ok(())
@@ -106,6 +108,23 @@ impl<'a> Sender<'a> {
         Ok(())
     }
 
+    /// Asks the other core for a piece whenever the socket may take it, so that nothing is held while it does not.
+    async fn send_remote(&self, mut range: RemoteRange) -> io::Result<()> {
+        while !range.is_empty() {
+            let wanted = range.len().min(PIECE_BYTES as u64);
+            let lease = self.core.in_flight.lease(wanted).await;
+            let piece = range.piece(wanted).await?;
+            let sent = self.try_send(&piece, SendFlags::empty())?.unwrap_or(0);
+            let is_full = sent < piece.len();
+            drop((piece, lease));
+            range.advance(sent as u64);
+            if is_full {
+                self.ring().writable(self.socket).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes sent, or `None` if the socket is full.
     fn try_send(&self, bytes: &[u8], more: SendFlags) -> io::Result<Option<usize>> {
         let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
@@ -118,7 +137,7 @@ impl<'a> Sender<'a> {
 
     /// Sends one piece from the segment file. Bytes sent, or `None` if the socket is full.
     async fn send_from_disk(&self, range: &LogRange<DirectDisk>, ahead: &mut u64) -> io::Result<Option<u64>> {
-        let file = range.file(self.disk).await.map_err(io::Error::other)?;
+        let file = range.file(&self.core.disk).await.map_err(io::Error::other)?;
         let file = file.cached()?;
         self.prefetch(file, range, ahead).await?;
         let piece = range.len().min(PIECE_BYTES as u64);

@@ -71,6 +71,15 @@ impl<D: Disk> LogRange<D> {
         self.length -= bytes;
     }
 
+    /// The part of the range that its first bytes make up.
+    #[must_use]
+    pub fn first(&self, bytes: u64) -> LogRange<D> {
+        LogRange {
+            length: self.length.min(bytes),
+            ..self.clone()
+        }
+    }
+
     /// The first bytes of the range as far as one piece of memory holds them, or `None` if they are only on disk (any
     /// more). Hold the slice only while it is being sent: it keeps the memory from being used again.
     pub fn in_memory(&self) -> Option<TailSlice> {

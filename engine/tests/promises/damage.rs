@@ -20,6 +20,11 @@ use crate::support::{
 const NOW: Timestamp = Timestamp::new(NOON);
 const PRODUCER: i64 = 3;
 
+/// Whether it is a segment's own file.
+pub fn is_log(name: &str) -> bool {
+    name.strip_suffix(".log").is_some()
+}
+
 async fn names(disk: &SimDisk, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = disk.list(&directory()).await.unwrap();
     let names = entries.into_iter().filter(|entry| wanted(&entry.name));
@@ -58,7 +63,7 @@ fn side_files_that_are_lost_or_damaged_cost_no_record_and_no_producer() {
             }
             let before = read_all(&log).await;
             drop(log);
-            for path in names(&disk, |name| !name.ends_with(".log")).await {
+            for path in names(&disk, |name| !is_log(name)).await {
                 let mut bytes = disk.read_file(&path).await.unwrap();
                 match rng.random_range(0..5) {
                     0 => {
@@ -122,7 +127,7 @@ fn damage_behind_the_checkpoint_is_cut_and_reported_and_all_before_it_is_kept() 
         let disk = SimDisk::new(seed);
         run(&disk, seed, async {
             let (before, checkpoint, ends) = with_a_checkpoint(&disk, &mut rng).await;
-            let path = names(&disk, |name| name.ends_with(".log")).await.remove(0);
+            let path = names(&disk, is_log).await.remove(0);
             let old = disk.read_file(&path).await.unwrap();
             let mut new = old.clone();
             for _ in 0..rng.random_range(1..4) {
@@ -195,7 +200,7 @@ fn damage_before_the_checkpoint_is_found_when_it_is_read_and_reading_goes_on_beh
         let disk = SimDisk::new(seed);
         run(&disk, seed, async {
             let (before, checkpoint, _) = with_a_checkpoint(&disk, &mut rng).await;
-            let path = names(&disk, |name| name.ends_with(".log")).await.remove(0);
+            let path = names(&disk, is_log).await.remove(0);
             let mut bytes = disk.read_file(&path).await.unwrap();
             scribble(&mut rng, &mut bytes, 0, checkpoint);
             disk.replace_file(&path, bytes).await.unwrap();
