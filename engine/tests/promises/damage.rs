@@ -233,3 +233,30 @@ fn damage_before_the_checkpoint_is_found_when_it_is_read_and_reading_goes_on_beh
     });
     assert!(damaged.get() > 200 && resumed.get() > 200, "{damaged:?} {resumed:?}");
 }
+
+#[test]
+fn a_damaged_offset_or_length_before_the_checkpoint_is_a_named_error() {
+    // Of the base offset, which no checksum covers, and of the length.
+    for (byte, flip) in [(7, 0x40), (8, 0x01)] {
+        let disk = SimDisk::new(1);
+        run(&disk, 1, async {
+            let mut rng = StdRng::seed_from_u64(1);
+            let (_, _, ends) = with_a_checkpoint(&disk, &mut rng).await;
+            let path = names(&disk, is_log).await.remove(0);
+            let mut bytes = disk.read_file(&path).await.unwrap();
+            bytes[ends[4] + byte] ^= flip;
+            disk.replace_file(&path, bytes).await.unwrap();
+            let (log, _) = open(&disk, &one_segment()).await.unwrap();
+            let error = log.fetch(Offset::new(5), 1).await.unwrap_err();
+            let FetchError::Log(LogError::Corrupt {
+                position, resume_at, ..
+            }) = error
+            else {
+                panic!("{error}")
+            };
+            assert_eq!(position, ends[4] as u64);
+            let resume_at = resume_at.expect("the index knows where the next batches are");
+            assert!(log.fetch(resume_at, 1).await.unwrap().range.is_some());
+        });
+    }
+}
