@@ -11,7 +11,7 @@ mod ring;
 mod sim;
 
 pub use block::{BLOCK_SIZE, BlockBuffer, BlockSlice};
-pub use direct::{DirectDisk, DirectFile};
+pub use direct::{DirectDisk, DirectFile, DiskStats};
 pub use ring::Ring;
 pub use sim::{Fault, Halt, OpKind, SimDisk, SimExecutor, SimFile};
 
