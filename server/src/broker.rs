@@ -144,10 +144,15 @@ impl Broker {
         }
         let lock = checks.into_lock()?;
         let config = Arc::new(config);
-        let opened = TopicStore::open(StdDirectory, Arc::clone(&config)).now_or_never();
+        let names = StdDirectory::with_reserve(&config.log.directory);
+        let opened = TopicStore::open(names.clone(), Arc::clone(&config)).now_or_never();
         let (store, recovery) = opened.expect("a StdDirectory's futures are ready at once")?;
         for (topic, partition) in &recovery.missing {
             tracing::error!(topic = %topic.name, %partition, "the directory of a partition is missing; it stays offline");
+        }
+        if !recovery.orphans.is_empty() {
+            tracing::warn!(directories = ?recovery.orphans,
+                "directories that look like partitions belong to no topic; they are left alone and take up space");
         }
         begin_unclean(&config.log.directory)?;
         let cpus = check::cpus(&config.cores);
@@ -168,6 +173,7 @@ impl Broker {
         let (control, queue) = control::channel();
         let setup = Setup {
             config: Arc::clone(&config),
+            names,
             mesh: mesh.clone(),
             control,
             addresses,
@@ -260,7 +266,9 @@ impl Broker {
         }
         drop(self.watchdog.take());
         result?;
-        let written = StdDirectory.replace_file(&self.clean_marker, Vec::new()).now_or_never();
+        let written = StdDirectory::default()
+            .replace_file(&self.clean_marker, Vec::new())
+            .now_or_never();
         let written = written.expect("a StdDirectory's futures are ready at once");
         written.map_err(|error| StopError {
             what: "the clean marker".to_owned(),
@@ -329,7 +337,7 @@ fn bind(address: SocketAddr, shared: bool) -> Result<(TcpListener, SocketAddr), 
 fn begin_unclean(directory: &Path) -> Result<(), StartError> {
     let marker = directory.join(CLEAN_MARKER);
     let was_clean = marker.exists();
-    let removed = StdDirectory.remove_file(&marker).now_or_never();
+    let removed = StdDirectory::default().remove_file(&marker).now_or_never();
     removed
         .expect("a StdDirectory's futures are ready at once")
         .map_err(StoreError::io("remove", &marker))?;

@@ -14,7 +14,7 @@ use std::{
 use futures::{StreamExt, channel::mpsc};
 use headwater_engine::{
     Log, Signal, TailMemory,
-    disk::{DirectDisk, Directory},
+    disk::{DirectDisk, Directory, StdDirectory},
 };
 use headwater_protocol::{
     error::ErrorCode,
@@ -43,6 +43,8 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) config: Arc<Config>,
+    /// Names and whole files, with the space that is kept for a full disk.
+    pub(crate) names: StdDirectory,
     pub(crate) mesh: Mesh,
     pub(crate) control: ControlHandle,
     /// Where clients find the broker and each core.
@@ -103,6 +105,7 @@ impl Core {
     pub(crate) fn new(id: CoreId, setup: Setup, activity: Arc<Activity>) -> std::io::Result<Rc<Core>> {
         let Setup {
             config,
+            names,
             mesh,
             control,
             addresses,
@@ -122,7 +125,7 @@ impl Core {
             mesh,
             control,
             addresses,
-            disk: DirectDisk::new()?,
+            disk: DirectDisk::with_names(names)?,
             memory,
             read_buffers: ReadBuffers::new(config.cores.connection_bytes_max.bytes()),
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
@@ -138,7 +141,15 @@ impl Core {
     pub(crate) async fn run(self: Rc<Self>, mut inbox: mpsc::UnboundedReceiver<CoreMessage>) {
         let queues = Queues::new();
         runtime::spawn(pulse(Rc::clone(&self)));
-        queues.spawn_background(maintain(Rc::clone(&self)));
+        let log = &self.config.log;
+        let upkeep = [
+            (Upkeep::Checkpoint, log.checkpoint_interval_ms),
+            (Upkeep::Retention, log.retention_check_interval_ms),
+        ];
+        for (what, interval) in upkeep {
+            let interval = Duration::from_millis(interval.get());
+            queues.spawn_background(maintain(Rc::clone(&self), what, interval));
+        }
         while let Some(message) = inbox.next().await {
             if matches!(message, CoreMessage::Stop) {
                 break;
@@ -372,22 +383,28 @@ async fn pulse(core: Rc<Core>) {
     }
 }
 
-/// Retention, sealing and checkpoints, one partition after the other.
-async fn maintain(core: Rc<Core>) {
-    let log = &core.config.log;
-    let interval = Duration::from_millis(
-        log.checkpoint_interval_ms
-            .get()
-            .min(log.retention_check_interval_ms.get()),
-    );
+/// What is done to every partition now and then, each at an interval of its own.
+#[derive(Debug, Clone, Copy)]
+enum Upkeep {
+    Checkpoint,
+    Retention,
+}
+
+/// One partition after the other.
+async fn maintain(core: Rc<Core>, what: Upkeep, interval: Duration) {
     loop {
         runtime::sleep(interval).await;
         for partition in core.online() {
             if core.lifecycle.stopping.get() {
                 return;
             }
-            if let Err(error) = partition.log.maintain(Timestamp::now()).await {
-                tracing::warn!(directory = %partition.log.directory().display(), %error, "maintenance failed; it is tried again");
+            let now = Timestamp::now();
+            let done = match what {
+                Upkeep::Checkpoint => partition.log.checkpoint(now).await,
+                Upkeep::Retention => partition.log.retain(now).await,
+            };
+            if let Err(error) = done {
+                tracing::warn!(directory = %partition.log.directory().display(), %error, ?what, "maintenance failed; it is tried again");
             }
             runtime::yield_now().await;
         }

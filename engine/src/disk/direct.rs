@@ -27,6 +27,7 @@ use crate::timed::Timed;
 #[derive(Debug, Clone)]
 pub struct DirectDisk {
     ring: Ring,
+    names: StdDirectory,
     stats: Rc<DiskStats>,
 }
 
@@ -42,8 +43,14 @@ pub struct DiskStats {
 impl DirectDisk {
     /// A disk for the executor that runs this call.
     pub fn new() -> io::Result<DirectDisk> {
+        Self::with_names(StdDirectory::default())
+    }
+
+    /// The same, with whole files and names through `names`, which may be shared among executors.
+    pub fn with_names(names: StdDirectory) -> io::Result<DirectDisk> {
         Ok(DirectDisk {
             ring: Ring::new()?,
+            names,
             stats: Rc::default(),
         })
     }
@@ -61,10 +68,11 @@ impl DirectDisk {
 
 /// Runs an operation of [`StdDirectory`] where it may block.
 macro_rules! blocking {
-    ($operation:ident, $($path:ident),+ $(; $content:ident)?) => {{
+    ($disk:ident, $operation:ident, $($path:ident),+ $(; $content:ident)?) => {{
         $(let $path = $path.to_path_buf();)+
+        let names = $disk.names.clone();
         let operation = move || {
-            let ready = StdDirectory.$operation($(&$path),+ $(, $content)?).now_or_never();
+            let ready = names.$operation($(&$path),+ $(, $content)?).now_or_never();
             ready.expect("a StdDirectory's futures are ready at once")
         };
         glommio::executor().spawn_blocking(operation).await
@@ -73,31 +81,35 @@ macro_rules! blocking {
 
 impl Directory for DirectDisk {
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
-        blocking!(create_dir, path)
+        blocking!(self, create_dir, path)
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        blocking!(list, path)
+        blocking!(self, list, path)
     }
 
     async fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
-        blocking!(read_file, path)
+        blocking!(self, read_file, path)
     }
 
     async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
-        blocking!(replace_file, path; content)
+        blocking!(self, replace_file, path; content)
+    }
+
+    async fn replace_file_to_make_room(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
+        blocking!(self, replace_file_to_make_room, path; content)
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        blocking!(rename, from, to)
+        blocking!(self, rename, from, to)
     }
 
     async fn remove_file(&self, path: &Path) -> io::Result<()> {
-        blocking!(remove_file, path)
+        blocking!(self, remove_file, path)
     }
 
     async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        blocking!(remove_dir_all, path)
+        blocking!(self, remove_dir_all, path)
     }
 }
 
