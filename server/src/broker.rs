@@ -83,6 +83,7 @@ pub struct StopError {
 /// A running broker. It is stopped in order by [`shutdown`](Broker::shutdown), and also when it is dropped.
 pub struct Broker {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     mesh: Mesh,
     cores: Vec<ExecutorJoinHandle<io::Result<()>>>,
     control: Option<Control>,
@@ -157,6 +158,12 @@ impl Broker {
         let cpus = check::cpus(&config.cores);
         let (mesh, inboxes) = Mesh::new(cpus.len());
         let ports = bind_all(&config, cpus.len())?;
+        let metrics = config
+            .metrics
+            .listen
+            .map(|address| bind(address.get(), false))
+            .transpose()?;
+        let (metrics, metrics_address) = metrics.unzip();
         let addresses = Arc::new(Addresses {
             cluster_id: store.identity().cluster_id.as_str().to_owned(),
             host: config.advertised_host(),
@@ -179,6 +186,7 @@ impl Broker {
         let watchdog = Watchdog::start(activities.clone()).map_err(|error| thread("the watchdog", error))?;
         let mut broker = Broker {
             address: ports.address,
+            metrics_address,
             mesh: mesh.clone(),
             cores: Vec::new(),
             control: None,
@@ -200,10 +208,13 @@ impl Broker {
         }
         block_on(control::publish(&mesh, store.image()));
         let control =
-            Control::start(store, mesh.clone(), queue).map_err(|error| thread("the control thread", error))?;
+            Control::start(store, mesh.clone(), queue, metrics).map_err(|error| thread("the control thread", error))?;
         broker.control = Some(control);
         for (core, listeners) in mesh.ids().zip(ports.listeners) {
             mesh.send(core, CoreMessage::Serve { listeners });
+        }
+        if let Some(address) = broker.metrics_address {
+            tracing::info!("metrics are at http://{address}/metrics");
         }
         tracing::info!(address = %broker.address, cores = cpus.len(), data = %config.log.directory.display(), "the broker is ready");
         Ok(broker)
@@ -212,6 +223,11 @@ impl Broker {
     /// Address of the port that all cores share.
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Address of the HTTP endpoint `/metrics`, if there is one.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Answers what has been taken in, makes everything durable, and ends.

@@ -21,7 +21,7 @@ pub use error::{ConfigError, Problem};
 pub use knob::Knob;
 use knob::sections;
 pub use load::{Effective, Layers, Source, Sources};
-pub use value::{ByteSize, ClusterId, CpuSet, HostName, LogFilter, LogFormat, Micros, Millis, Value};
+pub use value::{ByteSize, ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat, Micros, Millis, Value};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const KIB: u64 = 1024;
@@ -144,6 +144,12 @@ sections! {
         partitions: u32 = 1, 1..=100_000;
         /// Replicas of each partition. A single broker has one.
         replication_factor: u16 = 1, 1..=1;
+    }
+
+    /// What the broker counts, for Prometheus.
+    metrics: MetricsSection {
+        /// Address and port of the HTTP endpoint `/metrics`; "off" has none. Whoever can reach it can read it.
+        listen: Option<HttpAddress> = None;
     }
 
     /// What the broker says on stderr.

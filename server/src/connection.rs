@@ -25,6 +25,7 @@ use crate::{
     core::Core,
     dispatch::{self, Taken},
     frames::{FrameLimits, FrameReader, ReadError},
+    metrics::Stage,
     outbox::{InFlight, Outbox, RequestLease, Response},
     reply, runtime,
     transfer::Sender,
@@ -123,7 +124,10 @@ async fn take_in(core: &Rc<Core>, connection: &Rc<Connection>, reader: &mut Fram
             return Ok(());
         }
         let header = match next_header(core, connection, reader).await {
-            Ok(Some(header)) => header,
+            Ok(Some((header, time))) => {
+                core.metrics.passed(Stage::Receive, time);
+                header
+            }
             Ok(None) => return Ok(()),
             Err(ReadError::Frame(error)) => {
                 refuse(core, connection, &error).await;
@@ -149,7 +153,7 @@ async fn next_header(
     core: &Core,
     connection: &Connection,
     reader: &mut FrameReader,
-) -> Result<Option<FrameHeader>, ReadError> {
+) -> Result<Option<(FrameHeader, Duration)>, ReadError> {
     let idle = Duration::from_millis(core.config.limits.connection_idle_ms.get());
     let mut next = pin!(reader.next());
     loop {
@@ -191,7 +195,9 @@ async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> io::Erro
             response.head.extend_from_slice(&small.head);
             leases.push(lease);
         }
+        let began = Instant::now();
         let sent = sender.send(response).await;
+        core.metrics.passed(Stage::Send, began.elapsed());
         drop(leases);
         if let Err(error) = sent {
             return error;

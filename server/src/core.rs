@@ -31,6 +31,7 @@ use crate::{
     image::{ClusterImage, Topic, TopicState},
     listener,
     mesh::{CoreMessage, Mesh, PartitionId, Refusal},
+    metrics::{self, CoreMetrics},
     offsets,
     partition::Partition,
     produce,
@@ -79,6 +80,7 @@ pub(crate) struct Core {
     pub(crate) read_buffers: Rc<ReadBuffers>,
     /// Requests that are not answered yet, in bytes.
     pub(crate) in_flight: Rc<Budget>,
+    pub(crate) metrics: CoreMetrics,
     image: RefCell<Arc<ClusterImage>>,
     partitions: RefCell<HashMap<PartitionId, Owned>>,
     lifecycle: Lifecycle,
@@ -127,6 +129,7 @@ impl Core {
             memory,
             read_buffers: ReadBuffers::new(config.cores.connection_bytes_max.bytes()),
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
+            metrics: CoreMetrics::default(),
             image: RefCell::default(),
             partitions: RefCell::default(),
             lifecycle,
@@ -179,6 +182,9 @@ impl Core {
             }),
             CoreMessage::Describe { ids, reply } => {
                 let _ = reply.send(admin::describe_here(&core, &ids));
+            }
+            CoreMessage::Metrics { reply } => {
+                let _ = reply.send(metrics::snapshot(&core));
             }
             CoreMessage::Apply { image, reply } => runtime::spawn(async move {
                 core.apply(image).await;
@@ -282,6 +288,24 @@ impl Core {
             Owned::Offline(_) => None,
         };
         self.partitions.borrow().values().filter_map(online).collect()
+    }
+
+    /// Partitions that are open, and partitions that could not be opened.
+    pub(crate) fn partition_counts(&self) -> (usize, usize) {
+        let partitions = self.partitions.borrow();
+        let online = partitions.values().filter(|owned| matches!(owned, Owned::Online(_)));
+        let online = online.count();
+        (online, partitions.len() - online)
+    }
+
+    /// Open connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.lifecycle.connections.get()
+    }
+
+    /// How often the watchdog found this core stuck, and for how long in all.
+    pub(crate) fn stalls(&self) -> (u64, Duration) {
+        self.lifecycle.activity.stalls()
     }
 
     async fn close_partitions(&self) {

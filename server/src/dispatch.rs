@@ -61,6 +61,7 @@ pub(crate) fn take(core: &Rc<Core>, connection: &Rc<Connection>, frame: &Frame<'
         let message = format!("version {version} of {api:?} is not supported; supported are {oldest} to {newest}");
         return request.refuse(&Refusal::new(ErrorCode::UnsupportedVersion, message));
     }
+    core.metrics.received(api, frame.header.frame_len() as u64);
     if api == Api::Produce {
         return match head::decode::<ProduceRequest>(frame.head) {
             Ok(head) => produce::take(core, connection, request.id, head, frame.payload, request.lease),

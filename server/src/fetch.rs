@@ -20,6 +20,7 @@ use headwater_protocol::{
 use crate::{
     core::Core,
     mesh::{CoreMessage, FetchCall, FetchItem, FetchedItem, PartitionId, Refusal, Reply},
+    metrics::Stage,
     outbox::{Payload, Response},
     partition::Partition,
     remote::{self, RemoteRange},
@@ -55,7 +56,9 @@ pub(crate) fn read(core: &Core, request: FetchRequest<'_>, now: Instant) -> Resu
 /// Answers a whole fetch request.
 pub(crate) async fn answer(core: &Rc<Core>, correlation_id: CorrelationId, call: FetchCall) -> Response {
     let order: HashMap<PartitionId, usize> = call.items.iter().map(|item| item.id).zip(0..).collect();
+    let began = Instant::now();
     let mut fetched = fetch(core, call).await;
+    core.metrics.passed(Stage::FetchWait, began.elapsed());
     // The answer keeps the order of the question.
     fetched.sort_by_key(|item| order.get(&item.id));
     let mut payload = Vec::new();

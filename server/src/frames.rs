@@ -53,6 +53,11 @@ impl ReadBuffers {
         })
     }
 
+    /// Bytes of buffers in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.budget.used()
+    }
+
     async fn take(self: &Rc<Self>, size: usize) -> Buffer {
         let lease = self.budget.lease(size as u64).await;
         let pooled = if size == BUSY_BUFFER_SIZE {
@@ -167,15 +172,18 @@ impl FrameReader {
         unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
     }
 
-    /// Waits for a whole frame and returns its header, or `None` when the peer has closed the connection between two
-    /// frames. [`frame`](Self::frame) then borrows it, and [`consume`](Self::consume) goes on to the next.
-    pub(crate) async fn next(&mut self) -> Result<Option<FrameHeader>, ReadError> {
-        let mut deadline = None;
+    /// Waits for a whole frame and returns its header, with the time from its first bytes to its last; `None` when the
+    /// peer has closed the connection between two frames. [`frame`](Self::frame) then borrows it, and [`consume`](Self::consume) goes on to the next.
+    pub(crate) async fn next(&mut self) -> Result<Option<(FrameHeader, Duration)>, ReadError> {
+        let mut began = None;
         loop {
             let header = FrameHeader::parse(self.buffer.unread(), self.limits.size_max)?;
             let unread = self.buffer.unread().len();
             let missing = match &header {
-                Some(header) if unread >= header.frame_len() => return Ok(Some(*header)),
+                Some(header) if unread >= header.frame_len() => {
+                    let time = began.map_or(Duration::ZERO, |began: Instant| began.elapsed());
+                    return Ok(Some((*header, time)));
+                }
                 Some(header) => header.frame_len() - unread,
                 None => frame::HEADER_LEN - unread,
             };
@@ -183,8 +191,8 @@ impl FrameReader {
                 self.read(missing).await?
             } else {
                 let wait_max = self.limits.wait_max;
-                let deadline = *deadline.get_or_insert_with(|| Instant::now() + wait_max);
-                let read = runtime::until(deadline, self.read(missing)).await;
+                let began = *began.get_or_insert_with(Instant::now);
+                let read = runtime::until(began + wait_max, self.read(missing)).await;
                 read.ok_or(ReadError::Slow(wait_max))??
             };
             if !goes_on {

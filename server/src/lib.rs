@@ -28,6 +28,7 @@ mod frames;
 pub mod image;
 mod listener;
 mod mesh;
+mod metrics;
 mod offsets;
 mod outbox;
 mod partition;

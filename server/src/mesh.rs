@@ -13,7 +13,7 @@ use headwater_protocol::{
     schema::PartitionDescriptionT,
 };
 
-use crate::{image::ClusterImage, remote::RemoteRange};
+use crate::{image::ClusterImage, metrics::CoreSnapshot, remote::RemoteRange};
 
 /// A partition, for ever: a topic of the same name made later has another id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,6 +141,8 @@ pub(crate) enum CoreMessage {
         ids: Vec<PartitionId>,
         reply: Reply<Vec<PartitionDescriptionT>>,
     },
+    /// What has been counted so far?
+    Metrics { reply: Reply<CoreSnapshot> },
     /// The cluster looks like this now: open what is new, let go of what is gone.
     Apply { image: Arc<ClusterImage>, reply: Reply<()> },
     /// Accept connections on the shared port and on the core's own.

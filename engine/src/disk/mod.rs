@@ -13,7 +13,7 @@ mod sim;
 mod std_directory;
 
 pub use block::{BLOCK_SIZE, BlockBuffer, BlockSlice};
-pub use direct::{DirectDisk, DirectFile};
+pub use direct::{DirectDisk, DirectFile, DiskStats};
 pub use ring::Ring;
 pub use sim::{Fault, Halt, OpKind, SimDisk, SimExecutor, SimFile};
 pub use std_directory::StdDirectory;
