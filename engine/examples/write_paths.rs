@@ -141,7 +141,7 @@ async fn with_engine(disk: &DirectDisk, path: &Path, each_durable: bool) -> io::
     drive(write, (!each_durable).then_some(|| file.sync().boxed_local())).await
 }
 
-/// As the engine has them: parts of chunks that lie in huge pages, which makes one request of each write.
+/// As the engine has them: parts of chunks that are to lie in huge pages.
 fn slices() -> Vec<BlockSlice> {
     let chunk = |_| {
         let buffer = BlockBuffer::new(4 * WRITE);
