@@ -166,16 +166,21 @@ impl Stopwatch {
         self.0.saturating_record(time.as_nanos() as u64);
     }
 
-    /// All of them; `None` if there are none.
-    pub fn percentiles(&self) -> Option<Percentiles> {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them; zeros if there are none.
+    pub fn percentiles(&self) -> Percentiles {
         let at = |quantile| self.0.value_at_quantile(quantile) as f64 / 1e3;
-        (!self.0.is_empty()).then(|| Percentiles {
+        Percentiles {
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
             max: self.0.max() as f64 / 1e3,
             samples: self.0.len(),
-        })
+        }
     }
 }

@@ -9,23 +9,34 @@
 //! Each part runs on threads of its own for a bounded time. The disk is measured with one file without a name, which is
 //! prepared once for each `Probe`.
 
+pub mod bare;
 pub mod disk;
+pub mod feeder;
 pub mod figures;
+pub mod floor;
+mod memory;
 pub mod network;
 mod ring;
 mod scratch;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::Serialize;
 
+use bare::{Bare, BareConfig, BareReport};
 use disk::Durable;
+use feeder::{Ahead, Built, Fed, Feeder, FrameSource, Prepared};
 pub use figures::{Limits, Percentiles};
-use scratch::Scratch;
+pub use scratch::Scratch;
+
+/// Batches that are built before they are sent.
+const BATCHES_AHEAD: usize = 8;
 
 /// One thing that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
@@ -153,9 +164,9 @@ pub enum LimitsError {
     /// Threads.
     #[error("cannot start a thread: {0}")]
     Threads(#[source] io::Error),
-    /// Nothing was done in the time given.
-    #[error("nothing was completed in the time given for a figure: give it more with --seconds")]
-    TooShort,
+    /// The bare program failed while it ran.
+    #[error("the bare program failed: {0}")]
+    Bare(String),
 }
 
 impl LimitsError {
@@ -232,7 +243,34 @@ impl Probe {
                 progress("round trip");
                 limits.network.round_trip_us = Some(network::round_trips(time)?);
             }
-            Part::Memory | Part::Bare | Part::BareBuilt | Part::BarePush | Part::Floor | Part::FloorPaced => {}
+            Part::Memory => {
+                progress("memory");
+                limits.memory.memcpy_bytes_per_s = Some(memory::copy_hot(time));
+                limits.memory.memcpy_cold_bytes_per_s = Some(memory::copy_cold(time));
+                limits.memory.memcpy_fresh_bytes_per_s = Some(memory::copy_fresh(time));
+                limits.memory.crc_bytes_per_s = Some(memory::crc(time));
+            }
+            Part::Bare => self.bare(limits, progress)?,
+            Part::BareBuilt => {
+                progress("bare program, built records");
+                limits.bare.built_bytes_per_s = Some(self.bare_built(progress)?);
+            }
+            Part::BarePush => {
+                progress("bare program, with a consumer");
+                limits.bare.push_bytes_per_s = Some(self.bare_push(progress)?);
+            }
+            Part::Floor => {
+                progress("floor, one at a time");
+                let latency = self.floor(None, progress)?;
+                limits.floor.ack_us = Some(latency.ack_us);
+                limits.floor.end_to_end_us = Some(latency.end_to_end_us);
+            }
+            Part::FloorPaced => {
+                progress("floor, paced");
+                let latency = self.floor(Some(self.config.floor_records_per_s), progress)?;
+                limits.floor.paced_ack_us = Some(latency.ack_us);
+                limits.floor.paced_end_to_end_us = Some(latency.end_to_end_us);
+            }
         }
         Ok(())
     }
@@ -255,6 +293,87 @@ impl Probe {
         limits.disk.read_1_mib_bytes_per_s = Some(large.bytes_per_s);
         limits.disk.read_bytes_per_s = Some(small.bytes_per_s.max(large.bytes_per_s));
         Ok(())
+    }
+
+    fn bare(&mut self, limits: &mut Limits, progress: &mut dyn FnMut(&str)) -> Result<(), LimitsError> {
+        let config = BareConfig::new(self.scratch(progress)?);
+        let mut source = Prepared::new(self.config.batch_bytes);
+        progress("bare program");
+        let (fed, report) = self.feed(config.clone(), &mut source)?;
+        limits.bare.bytes_per_s = Some(fed.bytes_per_s());
+        limits.bare.flush_us = report.flush_us;
+        progress("bare program, a flush for 4 MiB");
+        let config = BareConfig {
+            flush_uncovered_bytes: 4 << 20,
+            ..config
+        };
+        let (fed, _) = self.feed(config, &mut source)?;
+        limits.bare.flush_4_mib_bytes_per_s = Some(fed.bytes_per_s());
+        Ok(())
+    }
+
+    fn bare_built(&mut self, progress: &mut dyn FnMut(&str)) -> Result<f64, LimitsError> {
+        let config = BareConfig::new(self.scratch(progress)?);
+        let built = Built::new(self.config.batch_bytes, self.config.record_bytes);
+        let mut source = Ahead::spawn(built, BATCHES_AHEAD)?;
+        let (fed, _) = self.feed(config, &mut source)?;
+        Ok(fed.bytes_per_s())
+    }
+
+    fn bare_push(&mut self, progress: &mut dyn FnMut(&str)) -> Result<f64, LimitsError> {
+        let config = BareConfig::new(self.scratch(progress)?).with_push();
+        let bare = Bare::start(config)?;
+        let mut consumer = TcpStream::connect(bare.consumer_addr()).map_err(LimitsError::Network)?;
+        network::prepare(&consumer).map_err(LimitsError::Network)?;
+        let started = Instant::now();
+        let consumer = thread::Builder::new()
+            .name("consumer".to_owned())
+            .spawn(move || network::drain(&mut consumer))
+            .map_err(LimitsError::Threads)?;
+        let fed = self.feeder(&bare).run(&mut Prepared::new(self.config.batch_bytes));
+        let fed = fed.map_err(LimitsError::Network)?;
+        let panicked = |_panic| io::Error::other("the consumer has panicked");
+        let received = consumer
+            .join()
+            .map_err(panicked)
+            .flatten()
+            .map_err(LimitsError::Network)?;
+        let elapsed = started.elapsed();
+        bare.stop()?.check()?;
+        if received != fed.sent_bytes {
+            return Err(LimitsError::Bare(format!(
+                "the consumer has received {received} bytes of {}",
+                fed.sent_bytes
+            )));
+        }
+        Ok(fed.counted_bytes as f64 / elapsed.as_secs_f64())
+    }
+
+    fn feed(&self, config: BareConfig, source: &mut dyn FrameSource) -> Result<(Fed, BareReport), LimitsError> {
+        let bare = Bare::start(config)?;
+        let fed = self.feeder(&bare).run(source);
+        let report = bare.stop()?.check()?;
+        Ok((fed.map_err(LimitsError::Network)?, report))
+    }
+
+    fn feeder(&self, bare: &Bare) -> Feeder {
+        Feeder {
+            addr: bare.producer_addr(),
+            in_flight_bytes: self.config.in_flight_bytes,
+            time: self.config.time,
+        }
+    }
+
+    fn floor(&mut self, rate: Option<u32>, progress: &mut dyn FnMut(&str)) -> Result<floor::Latency, LimitsError> {
+        let bare = Bare::start(BareConfig::new(self.scratch(progress)?).with_push())?;
+        let load = floor::Load {
+            record_bytes: self.config.floor_record_bytes,
+            records_per_s: rate,
+            time: self.config.time,
+        };
+        let latency = floor::measure(&bare, load);
+        bare.stop()?.check()?;
+        latency
     }
 }
 

@@ -44,6 +44,16 @@ pub fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_write_timeout(Some(STALL))
 }
 
+/// Reads what is there, or comes; also after a signal, such as one that continues a process.
+pub fn read(socket: &mut TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.read(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Bytes a second through one connection, from a buffer that is always the same.
 pub fn throughput(time: Duration) -> Result<f64, LimitsError> {
     let piece = vec![0x5a; PIECE_BYTES];
@@ -62,9 +72,10 @@ pub fn sendfile(scratch: &Scratch, time: Duration) -> Result<f64, LimitsError> {
             position = 0;
         }
         let length = PIECE_BYTES.min((bytes - position) as usize);
-        match rustix::fs::sendfile(socket, &file, Some(&mut position), length)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+        match rustix::fs::sendfile(socket, &file, Some(&mut position), length) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     });
     // It would be in the way of the direct writes that come next.
@@ -110,8 +121,20 @@ fn receive(socket: &mut TcpStream) -> io::Result<f64> {
     let started = Instant::now();
     let mut bytes = 0;
     loop {
-        match socket.read(&mut piece)? {
+        match read(socket, &mut piece)? {
             0 => return Ok(bytes as f64 / started.elapsed().as_secs_f64()),
+            n => bytes += n as u64,
+        }
+    }
+}
+
+/// Reads to the end of the connection. Returns how many bytes there were.
+pub fn drain(socket: &mut TcpStream) -> io::Result<u64> {
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut bytes = 0;
+    loop {
+        match read(socket, &mut piece)? {
+            0 => return Ok(bytes),
             n => bytes += n as u64,
         }
     }
@@ -131,17 +154,17 @@ pub fn round_trips(time: Duration) -> Result<Percentiles, LimitsError> {
         let mut watch = Stopwatch::new();
         let mut ping = [0x5a; PING_BYTES];
         let started = Instant::now();
-        while started.elapsed() < time {
+        loop {
             let begun = Instant::now();
             near.write_all(&ping)?;
             near.read_exact(&mut ping)?;
             watch.record(begun.elapsed());
+            if started.elapsed() >= time {
+                break;
+            }
         }
         drop(near);
         Ok(watch)
     });
-    watch
-        .map_err(LimitsError::Network)?
-        .percentiles()
-        .ok_or(LimitsError::TooShort)
+    Ok(watch.map_err(LimitsError::Network)?.percentiles())
 }

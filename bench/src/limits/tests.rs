@@ -91,3 +91,36 @@ fn a_directory_that_is_not_there_is_named() {
     let error = measure(&Selection::of(&[Part::Disk]), &config, &mut |_title| {}).unwrap_err();
     assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
 }
+
+#[test]
+fn memory_has_rates() {
+    let memory = run(Part::Memory).memory;
+    for rate in [
+        memory.memcpy_bytes_per_s,
+        memory.memcpy_cold_bytes_per_s,
+        memory.memcpy_fresh_bytes_per_s,
+        memory.crc_bytes_per_s,
+    ] {
+        assert_rate(rate);
+    }
+}
+
+#[test]
+fn the_bare_program_has_a_ceiling() {
+    let bare = run(Part::Bare).bare;
+    assert_rate(bare.bytes_per_s);
+    assert_rate(bare.flush_4_mib_bytes_per_s);
+    assert_times(bare.flush_us);
+    assert_rate(run(Part::BareBuilt).bare.built_bytes_per_s);
+    assert_rate(run(Part::BarePush).bare.push_bytes_per_s);
+}
+
+#[test]
+fn the_bare_program_has_a_floor() {
+    let floor = run(Part::Floor).floor;
+    assert_times(floor.ack_us);
+    assert_times(floor.end_to_end_us);
+    let floor = run(Part::FloorPaced).floor;
+    assert_times(floor.paced_ack_us);
+    assert_times(floor.paced_end_to_end_us);
+}
