@@ -1,5 +1,6 @@
 //! Short runs of every measurement, on a real disk: the figures are plausible, and what was not asked for is absent.
 
+use super::figures::Percentiles;
 use super::*;
 
 pub(super) fn config() -> Config {
