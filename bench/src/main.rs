@@ -80,6 +80,8 @@ fn run(command: Command) -> Result<bool, BenchError> {
         Command::Consume(args) => (consume(&args, &runtime)?, args.output),
         Command::Limits(args) => {
             let work = async {
+                // Ctrl-C is listened to before anything is begun.
+                tokio::task::yield_now().await;
                 let measured = tokio::task::spawn_blocking(move || limits::command::run(&args));
                 Ok(measured.await.map_err(|error| BenchError::Threads(error.into()))??)
             };

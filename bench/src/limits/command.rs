@@ -25,8 +25,9 @@ Measures what this machine can do, with nothing of the engine, the broker or the
   loopback     one TCP connection, pieces of 256 KiB. No consumer on this machine can be served faster, but by sendfile.
   sendfile     the same, from the page cache by sendfile(2): the limit of hot consumption.
   round-trip   64 bytes there and back over loopback: two sends, two wake-ups.
-  memory       copies that stay in the cache, that do not (cold), and into memory that is touched for the first time (fresh:
-               each page costs a fault); and CRC-32C. Each byte of a record is copied and checked at least once.
+  memory       copies that stay in the cache (hot), that do not (cold), and into memory that is touched for the first time
+               (fresh: each page costs a fault); and CRC-32C. Each byte of a record is copied and checked at least once.
+               Aliased: hot, with a target 16 bytes further into its page than the source, which stalls some processors.
   bare         the bare program: one thread with one io_uring that receives frames over TCP, writes them with O_DIRECT, flushes
                for many at once, and acknowledges what is durable. Fed with prepared bytes, 16 MiB in flight: the ceiling of
                durable throughput. Once with a flush for each 1 MiB, once for each 4 MiB.

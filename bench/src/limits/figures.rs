@@ -97,6 +97,9 @@ pub struct Memory {
     /// A copy between buffers that stay in the cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memcpy_bytes_per_s: Option<f64>,
+    /// The same, with the target a few bytes further into its page than the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memcpy_aliased_bytes_per_s: Option<f64>,
     /// A copy between buffers that are larger than the cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memcpy_cold_bytes_per_s: Option<f64>,

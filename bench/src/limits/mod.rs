@@ -87,7 +87,8 @@ impl Selection {
     /// How many times `progress` is called, but for the preparation of the file.
     fn steps(&self) -> usize {
         let steps = |part: &Part| match part {
-            Part::Disk | Part::Memory => 4,
+            Part::Disk => 4,
+            Part::Memory => 5,
             Part::Flush | Part::Bare => 2,
             _ => 1,
         };
@@ -260,6 +261,8 @@ impl Probe {
             Part::Memory => {
                 progress("copy, hot");
                 limits.memory.memcpy_bytes_per_s = Some(memory::copy_hot(time));
+                progress("copy, aliased");
+                limits.memory.memcpy_aliased_bytes_per_s = Some(memory::copy_aliased(time));
                 progress("copy, cold");
                 limits.memory.memcpy_cold_bytes_per_s = Some(memory::copy_cold(time));
                 progress("copy, fresh");

@@ -11,7 +11,7 @@ use crate::environment::Environment;
 type Rate = (&'static str, fn(&Limits) -> Option<f64>);
 type Time = (&'static str, fn(&Limits) -> Option<Percentiles>);
 
-const RATES: [Rate; 16] = [
+const RATES: [Rate; 17] = [
     ("disk write, 128 KiB", |l| l.disk.write_128_kib_bytes_per_s),
     ("disk write, 1 MiB", |l| l.disk.write_1_mib_bytes_per_s),
     ("disk read, 128 KiB", |l| l.disk.read_128_kib_bytes_per_s),
@@ -19,6 +19,7 @@ const RATES: [Rate; 16] = [
     ("loopback", |l| l.network.loopback_bytes_per_s),
     ("loopback, sendfile", |l| l.network.sendfile_bytes_per_s),
     ("copy, hot", |l| l.memory.memcpy_bytes_per_s),
+    ("copy, hot, aliased", |l| l.memory.memcpy_aliased_bytes_per_s),
     ("copy, cold", |l| l.memory.memcpy_cold_bytes_per_s),
     ("copy, fresh", |l| l.memory.memcpy_fresh_bytes_per_s),
     ("CRC-32C", |l| l.memory.crc_bytes_per_s),

@@ -98,6 +98,7 @@ fn memory_has_rates() {
     let memory = run(Part::Memory).memory;
     for rate in [
         memory.memcpy_bytes_per_s,
+        memory.memcpy_aliased_bytes_per_s,
         memory.memcpy_cold_bytes_per_s,
         memory.memcpy_fresh_bytes_per_s,
         memory.crc_bytes_per_s,
