@@ -13,6 +13,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -146,7 +147,7 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Starts it.
+    /// Starts it. When this returns its memory is touched and its ring made: neither is in anybody's time.
     pub fn start(config: BareConfig) -> Result<Self, LimitsError> {
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(LimitsError::Network);
         let (producers, consumers) = (listen()?, listen()?);
@@ -154,16 +155,29 @@ impl Bare {
         let (producer_addr, consumer_addr) = (address(&producers)?, address(&consumers)?);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let (ready, is_ready) = sync_channel(1);
+        let work = move || {
+            let ring = ring(&config)?;
+            // Nobody waits for it any more if the program was given up.
+            let _ = ready.send(());
+            serve(ring, &config, &producers, &consumers, &stopped)
+        };
         let thread = thread::Builder::new()
             .name("bare".to_owned())
-            .spawn(move || serve(&config, &producers, &consumers, &stopped))
+            .spawn(work)
             .map_err(LimitsError::Threads)?;
-        Ok(Self {
+        let mut bare = Self {
             producer_addr,
             consumer_addr,
             stop,
             thread: Some(thread),
-        })
+        };
+        if is_ready.recv().is_err()
+            && let Some(result) = bare.join()
+        {
+            result?;
+        }
+        Ok(bare)
     }
 
     /// Where a producer connects.
@@ -198,12 +212,8 @@ impl Drop for Bare {
     }
 }
 
-fn serve(
-    config: &BareConfig,
-    producers: &TcpListener,
-    consumers: &TcpListener,
-    stop: &AtomicBool,
-) -> Result<BareReport, LimitsError> {
+/// The ring, with the memory and the file.
+fn ring(config: &BareConfig) -> Result<Ring, LimitsError> {
     if let Some(cpu) = config.cpu {
         pin(cpu).map_err(|source| LimitsError::Cpu { cpu, source })?;
     }
@@ -212,6 +222,16 @@ fn serve(
     let mut ring = Ring::new(ENTRIES, memory, SLOTS).map_err(LimitsError::Ring)?;
     ring.set_file(session::FILE, Some(config.scratch.direct()?))
         .map_err(LimitsError::Ring)?;
+    Ok(ring)
+}
+
+fn serve(
+    mut ring: Ring,
+    config: &BareConfig,
+    producers: &TcpListener,
+    consumers: &TcpListener,
+    stop: &AtomicBool,
+) -> Result<BareReport, LimitsError> {
     let mut tally = Tally {
         frames: 0,
         bytes: 0,
