@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use headwater_client::Compression;
 use serde::{Serialize, Serializer};
 
+use crate::limits::{self, command::LimitsArgs};
 use crate::payload::VALUE_SIZE_MAX;
 use crate::workload::{PARTITIONS_MAX, PRODUCERS_MAX};
 
@@ -21,6 +22,8 @@ Examples:
                                                              real lines, until 4 GB are stored
   headwater-bench produce --bootstrap localhost:9292 --topic load --partitions 4 --producers 2
   headwater-bench consume --bootstrap localhost:9292 --topic load --verify
+  headwater-bench limits                                     what can the machine do at most? about 25 seconds
+  headwater-bench limits --only disk,loopback,bare --repeat 5
 
 Exit status: 0 all well; 1 a record was lost, duplicated, reordered or altered; 2 it could not run; 130 interrupted.";
 
@@ -56,6 +59,9 @@ pub enum Command {
     /// Consumes from a running broker, and can verify what `produce` has sent
     #[command(after_help = EXAMPLES)]
     Consume(ConsumeArgs),
+    /// Measures what this machine can do, without a broker: what other figures are shares of
+    #[command(long_about = limits::command::LONG_ABOUT, after_help = EXAMPLES)]
+    Limits(LimitsArgs),
 }
 
 /// Options of `quick`.

@@ -9,6 +9,7 @@ use headwater_client as client;
 use headwater_server::config::ConfigError;
 use headwater_server::{StartError, StopError};
 
+use crate::limits::LimitsError;
 use crate::payload::PayloadError;
 
 /// What went wrong.
@@ -48,6 +49,9 @@ pub enum BenchError {
     /// Threads, or their signals, are not to be had.
     #[error("cannot start threads: {0}")]
     Threads(#[source] io::Error),
+    /// What the machine can do cannot be measured.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
     /// Ctrl-C, before there was a result.
     #[error("interrupted")]
     Interrupted,

@@ -14,6 +14,7 @@ mod consume;
 mod embedded;
 mod environment;
 mod error;
+mod limits;
 mod payload;
 mod produce;
 mod progress;
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     match run(cli.command) {
-        Ok(report) if report.is_damaged() => ExitCode::from(1),
+        Ok(is_damaged) if is_damaged => ExitCode::from(1),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("headwater-bench: {error}");
@@ -65,7 +66,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<Report, BenchError> {
+/// Returns whether a record was lost, duplicated, reordered or altered.
+fn run(command: Command) -> Result<bool, BenchError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("client")
@@ -76,6 +78,19 @@ fn run(command: Command) -> Result<Report, BenchError> {
         Command::Quick(mut args) => (quick::run(&mut args, &runtime)?, args.output),
         Command::Produce(args) => (produce(&args, &runtime)?, args.output),
         Command::Consume(args) => (consume(&args, &runtime)?, args.output),
+        Command::Limits(args) => {
+            let work = async {
+                // Ctrl-C is listened to before anything is begun.
+                tokio::task::yield_now().await;
+                let measured = tokio::task::spawn_blocking(move || limits::command::run(&args));
+                Ok(measured.await.map_err(|error| BenchError::Threads(error.into()))??)
+            };
+            let text = until_interrupted(&runtime, work);
+            // A measurement that was interrupted ends with the process.
+            runtime.shutdown_background();
+            print(&text?);
+            return Ok(false);
+        }
     };
     // Nothing is left to be done there but to notice that connections have ended.
     runtime.shutdown_background();
@@ -83,9 +98,13 @@ fn run(command: Command) -> Result<Report, BenchError> {
         Output::Table => report.text(),
         Output::Json => format!("{}\n", report.json().expect("reports have string keys only")),
     };
+    print(&text);
+    Ok(report.is_damaged())
+}
+
+fn print(text: &str) {
     // A reader that has gone away has what it wanted.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(report)
 }
 
 fn produce(args: &ProduceArgs, runtime: &Runtime) -> Result<Report, BenchError> {
