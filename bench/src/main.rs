@@ -14,6 +14,7 @@ mod consume;
 mod embedded;
 mod environment;
 mod error;
+mod limits;
 mod payload;
 mod produce;
 mod progress;
