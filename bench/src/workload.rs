@@ -41,6 +41,11 @@ impl RunId {
     pub fn random() -> Self {
         Self(rand::random())
     }
+
+    /// As a number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
 }
 
 /// Number of a producer in its run.

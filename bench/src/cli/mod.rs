@@ -12,10 +12,10 @@ mod sweep;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-pub use load::{ClientArgs, LoadArgs, ValueArgs};
+pub use load::{LoadArgs, ValueArgs};
 pub use output::{LimitsMode, Output, OutputArgs};
 pub use place::{BrokerArgs, PlaceArgs, System};
-pub use sweep::{Axis, AxisName, SweepWorkload};
+pub use sweep::{Axis, AxisName, SweepWorkload, grid, set};
 
 /// A benchmark of the Headwater log that verifies every record.
 #[derive(Debug, Parser)]

@@ -200,16 +200,13 @@ impl Meter {
         let mut collected = lock(&self.collected);
         let last = Moment::from_nanos(self.last.load(Ordering::Relaxed));
         let elapsed = last.since(self.begin());
-        // What comes after the last record is no part of the measurement.
-        let end = elapsed.as_secs_f64() + 1e-6;
         let mut series = std::mem::take(&mut collected.series);
-        let keep = series.iter().take_while(|point| point.at_s <= end).count();
-        series.truncate((keep + 1).min(series.len()));
-        // A part of an interval at the end would look like a drop.
         let step = series.first().map_or(0.0, |point| point.at_s);
-        if let [.., before, last] = series[..]
-            && last.at_s - before.at_s < 0.7 * step || series.last().is_some_and(|last| last.at_s > end + 0.3 * step)
-        {
+        // What comes after the last record is no part of the measurement, and a part of an interval at the end would look
+        // like a drop.
+        let end = elapsed.as_secs_f64() + 0.3 * step;
+        series.truncate(series.iter().take_while(|point| point.at_s <= end).count().max(1));
+        if matches!(series[..], [.., before, last] if last.at_s - before.at_s < 0.7 * step) {
             series.pop();
         }
         Measured {

@@ -17,16 +17,6 @@ pub struct Headwater {
     client: Client,
 }
 
-impl Headwater {
-    /// Connects.
-    pub async fn connect(bootstrap: &str) -> Result<Self, BenchError> {
-        Ok(Self {
-            bootstrap: bootstrap.to_owned(),
-            client: connect(bootstrap).await?,
-        })
-    }
-}
-
 async fn connect(bootstrap: &str) -> Result<Client, BenchError> {
     let connected = Client::connect(bootstrap).await;
     connected.map_err(BenchError::client("cannot connect"))
@@ -35,6 +25,13 @@ async fn connect(bootstrap: &str) -> Result<Client, BenchError> {
 impl Target for Headwater {
     type Producer = HeadwaterProducer;
     type Consumer = HeadwaterConsumer;
+
+    async fn connect(bootstrap: &str) -> Result<Self, BenchError> {
+        Ok(Self {
+            bootstrap: bootstrap.to_owned(),
+            client: connect(bootstrap).await?,
+        })
+    }
 
     async fn ensure_topic(&self, topic: &str, partitions: u32) -> Result<usize, BenchError> {
         let admin = self.client.admin();

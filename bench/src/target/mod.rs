@@ -27,6 +27,9 @@ pub trait Target: Clone + Send + Sync + 'static {
     /// Receives records.
     type Consumer: TargetConsumer;
 
+    /// Connects to the system at these addresses, separated by commas.
+    fn connect(bootstrap: &str) -> impl Future<Output = Result<Self, BenchError>> + Send;
+
     /// Makes a topic if it is missing. Returns how many partitions it has.
     fn ensure_topic(
         &self,
