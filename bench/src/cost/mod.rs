@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::report::table::rate;
 use syscalls::SyscallCounters;
 use threads::{Sample, Side};
 
@@ -163,11 +162,6 @@ impl Cost {
         }
         lines.extend(self.notes.iter().map(|note| ("note", note.clone())));
         lines
-    }
-
-    /// In one line, for the progress of a sweep.
-    pub fn throughput(&self) -> String {
-        rate(self.bytes as f64 / self.seconds.max(1e-9))
     }
 }
 

@@ -33,7 +33,7 @@ impl SyscallCounters {
         let refused = |error: std::io::Error| {
             format!("system calls are not counted, which needs root or CAP_PERFMON, and tracefs mounted: {error}")
         };
-        let event = Tracepoint::with_name("raw_syscalls/sys_enter").map_err(refused)?;
+        let event = Tracepoint::with_id(tracepoint().map_err(refused)?);
         let mut counters = Vec::new();
         for (tid, side) in threads.sides() {
             let mut builder = Builder::new(event);
@@ -63,6 +63,13 @@ impl SyscallCounters {
         }
         counted
     }
+}
+
+/// The number of the tracepoint, from tracefs at its own place or below debugfs.
+fn tracepoint() -> std::io::Result<u64> {
+    let read = |root: &str| std::fs::read_to_string(format!("{root}/events/raw_syscalls/sys_enter/id"));
+    let text = read("/sys/kernel/tracing").or_else(|_| read("/sys/kernel/debug/tracing"))?;
+    text.trim().parse().map_err(std::io::Error::other)
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ enum Shape {
 
 impl Sizes {
     /// One size for all.
+    #[cfg(test)]
     pub fn fixed(size: usize) -> Self {
         Self {
             shape: Shape::Fixed(size),

@@ -19,7 +19,8 @@ pub fn text(report: &Report) -> String {
         }
         if let Some(behind) = phase.behind_schedule_us {
             let content = format!(
-                "records were handed to the client p50 {}, p99 {}, max {} after they were due; this is part of the latency",
+                "{}: records were handed over p50 {}, p99 {}, max {} after they were due; this is part of the latency",
+                phase.workload,
                 microseconds(behind.p50),
                 microseconds(behind.p99),
                 microseconds(behind.max)
