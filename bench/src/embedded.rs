@@ -164,7 +164,10 @@ impl Embedded {
 
     /// Stops it in order.
     pub fn stop(&mut self) -> Result<(), BenchError> {
-        self.broker.take().map_or(Ok(()), Broker::shutdown).map_err(BenchError::Stop)
+        self.broker
+            .take()
+            .map_or(Ok(()), Broker::shutdown)
+            .map_err(BenchError::Stop)
     }
 
     /// What it may take, in bytes.

@@ -54,7 +54,11 @@ impl Disk {
         let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
         let place = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
         // The queue of a partition is that of the whole device.
-        let whole = if place.join("partition").exists() { place.parent()?.to_owned() } else { place };
+        let whole = if place.join("partition").exists() {
+            place.parent()?.to_owned()
+        } else {
+            place
+        };
         let read = |name: &str| {
             let text = fs::read_to_string(whole.join(name)).ok()?;
             Some(text.trim().to_owned()).filter(|text| !text.is_empty())

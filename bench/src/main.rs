@@ -77,9 +77,12 @@ fn run(command: Command) -> Result<IsDamaged, BenchError> {
             let config = run::config_of(&args);
             workload(&Workload::Consume(Box::new(args.clone())), &args.run, config, &runtime)
         }
-        Command::EndToEnd(args) => {
-            workload(&Workload::EndToEnd(args.consumers), &args.run, run::config_of(&args), &runtime)
-        }
+        Command::EndToEnd(args) => workload(
+            &Workload::EndToEnd(args.consumers),
+            &args.run,
+            run::config_of(&args),
+            &runtime,
+        ),
         Command::Mixed(args) => {
             let config = run::config_of(&args);
             workload(&Workload::Mixed(Box::new(args.clone())), &args.run, config, &runtime)

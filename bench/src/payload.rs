@@ -270,7 +270,10 @@ mod tests {
         for share in [0.0, 0.25, 0.5, 1.0] {
             let payload = Payload::random(Sizes::fixed(4096), share);
             let values = values(&payload, stream(0, 0), 100);
-            let runs = values.iter().flat_map(|value| value.iter()).filter(|&&byte| byte == b'.');
+            let runs = values
+                .iter()
+                .flat_map(|value| value.iter())
+                .filter(|&&byte| byte == b'.');
             let found = runs.count() as f64 / 409_600.0;
             assert!((found - share).abs() < 0.01, "{found} for {share}");
         }
@@ -279,7 +282,10 @@ mod tests {
     #[test]
     fn values_have_the_sizes_of_their_distribution() {
         let payload = Payload::random("10..20".parse().unwrap(), 0.0);
-        let mut sizes: Vec<_> = values(&payload, stream(0, 0), 1000).iter().map(|value| value.len()).collect();
+        let mut sizes: Vec<_> = values(&payload, stream(0, 0), 1000)
+            .iter()
+            .map(|value| value.len())
+            .collect();
         sizes.sort_unstable();
         sizes.dedup();
         assert_eq!(sizes, (10..=20).collect::<Vec<_>>());

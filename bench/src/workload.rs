@@ -241,7 +241,10 @@ impl Verifier {
     /// Takes note of how many records of each stream were acknowledged, once that is known. What has come of other
     /// streams is damage.
     pub fn expect(&mut self, acknowledged: HashMap<StreamId, u64>) {
-        let strange = self.streams.iter().filter(|stream| !acknowledged.contains_key(&stream.id));
+        let strange = self
+            .streams
+            .iter()
+            .filter(|stream| !acknowledged.contains_key(&stream.id));
         self.damage.corrupt += strange.map(|stream| stream.next).sum::<u64>();
         self.expectation = Expectation::Exactly(acknowledged);
     }

@@ -137,7 +137,12 @@ pub struct SweepArgs {
     pub run: RunArgs,
     /// An axis and its points: record-size, batch-bytes, linger, producers, partitions, cores, acks or rate, such as
     /// record-size=100,1KiB,10KiB. Several make a grid
-    #[arg(long = "axis", value_name = "NAME=VALUE,...", required = true, help_heading = "Sweep")]
+    #[arg(
+        long = "axis",
+        value_name = "NAME=VALUE,...",
+        required = true,
+        help_heading = "Sweep"
+    )]
     pub axes: Vec<Axis>,
     /// What is run at each point
     #[arg(long, value_enum, default_value_t, help_heading = "Sweep")]
@@ -167,7 +172,10 @@ mod tests {
         Cli::command().debug_assert();
         let examples = help::EXAMPLES.replace("\\\n", " ");
         let mut count = 0;
-        for line in examples.lines().filter_map(|line| line.trim().strip_prefix("headwater-bench")) {
+        for line in examples
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("headwater-bench"))
+        {
             // An explanation is set off by a number sign.
             let command = line.split('#').next().unwrap_or_default();
             let words = std::iter::once("headwater-bench").chain(command.split_whitespace());

@@ -146,7 +146,10 @@ mod tests {
         assert_eq!(cells.len(), 6);
         assert_eq!(
             cells[1],
-            [(AxisName::Linger, "0ms".to_owned()), (AxisName::Acks, "none".to_owned())]
+            [
+                (AxisName::Linger, "0ms".to_owned()),
+                (AxisName::Acks, "none".to_owned())
+            ]
         );
     }
 
@@ -160,7 +163,11 @@ mod tests {
             let mut run = options();
             set(&mut run, axis, value).unwrap();
             let changed = serde_json::to_value(run).unwrap();
-            let differ = changed.as_object().unwrap().iter().filter(|&(key, value)| unchanged[key] != *value);
+            let differ = changed
+                .as_object()
+                .unwrap()
+                .iter()
+                .filter(|&(key, value)| unchanged[key] != *value);
             let differ: Vec<_> = differ.map(|(key, _)| key.clone()).collect();
             let name = axis.option().replace('-', "_");
             assert_eq!(differ.len(), 1, "{differ:?}");

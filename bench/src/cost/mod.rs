@@ -107,7 +107,11 @@ impl Watch {
         let side = |side: Side| {
             let gigabytes = bytes as f64 / 1e9;
             let per_gb = |figure: f64| if bytes == 0 { 0.0 } else { figure / gigabytes };
-            let cpu_seconds = used.iter().filter(|used| used.side == side).map(|used| used.seconds).sum();
+            let cpu_seconds = used
+                .iter()
+                .filter(|used| used.side == side)
+                .map(|used| used.seconds)
+                .sum();
             let busiest = used.iter().filter(|used| used.side == side).map(|used| used.seconds);
             let system_calls = counted.as_ref().map(|counted| counted.of(side));
             SideCost {
@@ -126,7 +130,9 @@ impl Watch {
         let saturated: Vec<_> = used.iter().filter(busy).map(words).collect();
         let bench_is_bottleneck = used.iter().filter(busy).any(|used| used.side == Side::Bench);
         if self.place == BrokerPlace::Elsewhere {
-            notes.push("the broker's CPU time is not known: it is not a process of this machine that may be read".into());
+            notes.push(
+                "the broker's CPU time is not known: it is not a process of this machine that may be read".into(),
+            );
         }
         Cost {
             bytes,
@@ -189,7 +195,10 @@ mod tests {
         assert!(cost.bench.cpu_seconds > 0.0, "{cost:?}");
         assert!(cost.bench.cpu_seconds_per_gb >= cost.bench.cpu_seconds * 0.99);
         if cost.bench.busiest_thread >= SATURATED {
-            assert!(cost.bench_is_bottleneck && cost.saturated.iter().any(|text| text.contains("spinner")), "{cost:?}");
+            assert!(
+                cost.bench_is_bottleneck && cost.saturated.iter().any(|text| text.contains("spinner")),
+                "{cost:?}"
+            );
             assert!(cost.lines().iter().any(|(_, text)| text.contains("THE BENCH ITSELF")));
         }
     }

@@ -37,7 +37,12 @@ impl SyscallCounters {
         let mut counters = Vec::new();
         for (tid, side) in threads.sides() {
             let mut builder = Builder::new(event);
-            builder.observe_pid(tid.cast_signed()).any_cpu().inherit(true).include_kernel().include_hv();
+            builder
+                .observe_pid(tid.cast_signed())
+                .any_cpu()
+                .inherit(true)
+                .include_kernel()
+                .include_hv();
             match builder.build() {
                 Ok(mut counter) => {
                     counter.enable().map_err(refused)?;
@@ -84,8 +89,11 @@ mod tests {
         let counters = match SyscallCounters::open(&Sample::take(BrokerPlace::Here)) {
             Ok(counters) => counters,
             Err(reason) => {
-                writeln!(std::io::stderr(), "SKIPPED system_calls_of_a_thread_that_was_started_later_are_counted: {reason}")
-                    .unwrap();
+                writeln!(
+                    std::io::stderr(),
+                    "SKIPPED system_calls_of_a_thread_that_was_started_later_are_counted: {reason}"
+                )
+                .unwrap();
                 return;
             }
         };

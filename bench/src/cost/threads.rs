@@ -56,7 +56,11 @@ impl Sample {
         let mut sample = Self::default();
         let is_here = place == BrokerPlace::Here;
         sample.add(std::process::id(), |name, tasks| {
-            if is_here && is_broker(name, tasks) { Side::Broker } else { Side::Bench }
+            if is_here && is_broker(name, tasks) {
+                Side::Broker
+            } else {
+                Side::Bench
+            }
         });
         if let BrokerPlace::Process(pid) = place {
             sample.add(pid, |_, _| Side::Broker);
@@ -177,7 +181,9 @@ mod tests {
 
     #[test]
     fn the_brokers_threads_are_told_from_those_of_the_bench() {
-        let names: HashMap<u32, String> = [(7, "core-0"), (8, "client")].map(|(tid, name)| (tid, name.into())).into();
+        let names: HashMap<u32, String> = [(7, "core-0"), (8, "client")]
+            .map(|(tid, name)| (tid, name.into()))
+            .into();
         let broker = |name| is_broker(name, &names);
         assert!(broker("core-1") && broker("watchdog") && broker("control") && broker("iou-wrk-7"));
         assert!(!broker("client") && !broker("iou-wrk-8") && !broker("headwater-bench") && !broker("iou-wrk-99"));

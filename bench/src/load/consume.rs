@@ -94,7 +94,9 @@ pub async fn start<T: Target>(
         intake = intake.verify(verify.payload, verify.expectation);
     }
     let runtime = Handle::current();
-    Ok(tokio::task::spawn_blocking(move || runtime.block_on(read(consumer, intake, end))))
+    Ok(tokio::task::spawn_blocking(move || {
+        runtime.block_on(read(consumer, intake, end))
+    }))
 }
 
 /// The result of a consumer's thread.

@@ -89,8 +89,8 @@ fn write(mut file: BufWriter<File>, lines: &mpsc::Receiver<Line>) -> std::io::Re
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
     use hdrhistogram::serialization::Deserializer;
+    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     use super::*;
     use crate::load::meter::histogram;
@@ -113,7 +113,10 @@ mod tests {
                 _ => None,
             })
             .collect();
-        let tags: Vec<_> = intervals.iter().map(|found| found.tag().unwrap().as_str().to_owned()).collect();
+        let tags: Vec<_> = intervals
+            .iter()
+            .map(|found| found.tag().unwrap().as_str().to_owned())
+            .collect();
         assert_eq!(tags, ["produce", "consume"]);
         let encoded = base64(intervals[1].encoded_histogram());
         let found: Histogram<u64> = Deserializer::new().deserialize(&mut &encoded[..]).unwrap();
@@ -123,7 +126,9 @@ mod tests {
     /// Standard base64 with padding.
     fn base64(text: &str) -> Vec<u8> {
         const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let digits = text.bytes().filter_map(|byte| DIGITS.iter().position(|&digit| digit == byte));
+        let digits = text
+            .bytes()
+            .filter_map(|byte| DIGITS.iter().position(|&digit| digit == byte));
         let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
         for digit in digits {
             bits = bits << 6 | digit as u32;

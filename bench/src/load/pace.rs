@@ -55,7 +55,10 @@ mod tests {
     fn producers_take_turns_in_an_even_schedule_that_does_not_drift() {
         let start = Moment::from_nanos(1_000);
         let due = |producer, number| Schedule::new(start, 1_000_000.0, producer, 4).due(number).as_nanos();
-        assert_eq!([due(0, 0), due(1, 0), due(3, 0), due(0, 1)], [1_000, 2_000, 4_000, 5_000]);
+        assert_eq!(
+            [due(0, 0), due(1, 0), due(3, 0), due(0, 1)],
+            [1_000, 2_000, 4_000, 5_000]
+        );
         // After a million seconds it is still exact.
         assert_eq!(due(2, 250_000_000_000), 1_000 + 1_000_000_000_000_000 + 2_000);
     }

@@ -70,14 +70,18 @@ pub async fn run<T: Target>(target: &T, plan: &Plan, meters: &[Arc<Meter>]) -> R
     let run = RunId::random();
     let stop = Arc::new(AtomicBool::new(false));
     let _stop_when_dropped = StopOnDrop(Arc::clone(&stop));
-    let meter = meters.first().ok_or_else(|| BenchError::Options("nothing is measured".into()))?;
+    let meter = meters
+        .first()
+        .ok_or_else(|| BenchError::Options("nothing is measured".into()))?;
     let mut producers = Vec::new();
     for index in 0..plan.load.producers {
         let streams = streams(run, index, partitions)?;
         producers.push((streams, target.producer(&plan.topic, &plan.load.producer()).await?));
     }
     let start = Moment::now().plus(RUN_UP);
-    meters.iter().for_each(|meter| meter.open(start.plus(plan.load.warm_up())));
+    meters
+        .iter()
+        .for_each(|meter| meter.open(start.plus(plan.load.warm_up())));
     let mut threads = Vec::new();
     for (index, (streams, producer)) in (0..).zip(producers) {
         let (samples, followed) = mpsc::unbounded_channel();
@@ -192,7 +196,9 @@ impl Job {
                 break;
             };
             let drawn = keys.draw();
-            let partition = drawn.as_ref().map_or(turn % self.streams.len(), |&(_, partition)| partition);
+            let partition = drawn
+                .as_ref()
+                .map_or(turn % self.streams.len(), |&(_, partition)| partition);
             turn += 1;
             let (stream, sequence) = (self.streams[partition], Sequence::new(counts[partition]));
             let stamp = Stamp { stream, sequence, due }.to_bytes();
@@ -221,7 +227,12 @@ impl Job {
         // Fails if any record did, those that were not followed included.
         producer.close().await?;
         let behind = clock.behind;
-        let acknowledged = self.streams.into_iter().zip(counts).filter(|&(_, count)| count > 0).collect();
+        let acknowledged = self
+            .streams
+            .into_iter()
+            .zip(counts)
+            .filter(|&(_, count)| count > 0)
+            .collect();
         Ok(Done { acknowledged, behind })
     }
 

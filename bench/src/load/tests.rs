@@ -90,7 +90,11 @@ fn options(arguments: &[&str]) -> RunArgs {
 }
 
 fn run(target: &Stalling, arguments: &[&str]) -> (Measured, u64) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let plan = Plan {
         topic: "t".into(),
         load: options(arguments).load,
@@ -116,13 +120,20 @@ fn a_stall_shows_on_every_record_that_was_due_meanwhile() {
         length: Duration::from_millis(200),
     };
     let (measured, acknowledged) = run(&stalling, &["--rate", "2000", "--seconds", "0.5"]);
-    assert_eq!(acknowledged, RATE / 2, "every record of the schedule is sent, however late");
+    assert_eq!(
+        acknowledged,
+        RATE / 2,
+        "every record of the schedule is sent, however late"
+    );
     assert_eq!(measured.latencies.len(), RATE / 2, "every record is measured");
     // A record that was due x before the end of the stall has waited for x, or longer on a busy machine.
     for left_ms in [20, 60, 100, 140, 180] {
         let waited = measured.latencies.count_between(left_ms * 1_000_000, u64::MAX);
         let due_meanwhile = RATE * (200 - left_ms) / 1000;
-        assert!(waited + 4 >= due_meanwhile, "{waited} of {due_meanwhile} waited for {left_ms} ms");
+        assert!(
+            waited + 4 >= due_meanwhile,
+            "{waited} of {due_meanwhile} waited for {left_ms} ms"
+        );
     }
 }
 
@@ -134,7 +145,11 @@ fn a_closed_loop_hides_the_stall_which_is_why_latency_needs_a_schedule() {
     };
     let (measured, _) = run(&stalling, &["--seconds", "0.3"]);
     let waited = measured.latencies.count_between(90_000_000, u64::MAX);
-    assert!(waited <= 2 && measured.latencies.len() > 100, "{waited} of {}", measured.latencies.len());
+    assert!(
+        waited <= 2 && measured.latencies.len() > 100,
+        "{waited} of {}",
+        measured.latencies.len()
+    );
 }
 
 #[test]
@@ -143,7 +158,18 @@ fn nothing_of_the_warm_up_is_measured() {
         after: Duration::ZERO,
         length: Duration::ZERO,
     };
-    let arguments = ["--rate", "1000", "--seconds", "0.2", "--warm-up", "0.3", "--producers", "3", "--partitions", "2"];
+    let arguments = [
+        "--rate",
+        "1000",
+        "--seconds",
+        "0.2",
+        "--warm-up",
+        "0.3",
+        "--producers",
+        "3",
+        "--partitions",
+        "2",
+    ];
     let (measured, acknowledged) = run(&calm, &arguments);
     assert_eq!((measured.records, acknowledged), (200, 500));
     assert_eq!(measured.latencies.len(), 200);

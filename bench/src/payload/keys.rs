@@ -53,7 +53,10 @@ impl FromStr for Keys {
         let parts: Vec<&str> = text.split(':').collect();
         let count = |count: &str| match count.parse::<u64>() {
             Ok(count) if (1..=1 << 40).contains(&count) => Ok(count),
-            _ => Err(format!("{count:?} is no number of keys: it must be from 1 to {}", 1_u64 << 40)),
+            _ => Err(format!(
+                "{count:?} is no number of keys: it must be from 1 to {}",
+                1_u64 << 40
+            )),
         };
         match parts[..] {
             ["none"] => Ok(Self::None),
@@ -170,7 +173,15 @@ mod tests {
             assert_eq!(text.parse::<Keys>().unwrap().to_string(), text);
         }
         assert_eq!("zipf:10".parse::<Keys>().unwrap(), Keys::Zipf(10, 1.0));
-        for bad in ["", "none:1", "uniform", "uniform:0", "uniform:1:2", "zipf:10:x", "other:1"] {
+        for bad in [
+            "",
+            "none:1",
+            "uniform",
+            "uniform:0",
+            "uniform:1:2",
+            "zipf:10:x",
+            "other:1",
+        ] {
             assert!(bad.parse::<Keys>().is_err(), "{bad}");
         }
     }

@@ -155,7 +155,9 @@ mod tests {
 
     fn shares(text: &str, sizes: &[usize]) -> Vec<f64> {
         let distribution: Sizes = text.parse().unwrap();
-        let picks: Vec<_> = (0..1000_u32).map(|i| distribution.pick(i * (u32::MAX / 1000))).collect();
+        let picks: Vec<_> = (0..1000_u32)
+            .map(|i| distribution.pick(i * (u32::MAX / 1000)))
+            .collect();
         let share = |size| picks.iter().filter(|&&pick| pick == size).count() as f64 / 1000.0;
         sizes.iter().map(|&size| share(size)).collect()
     }
@@ -163,9 +165,13 @@ mod tests {
     #[test]
     fn each_size_comes_as_often_as_its_weight_says() {
         assert_eq!(shares("1KiB", &[1024]), [1.0]);
-        assert_eq!(shares("1..4", &[1, 2, 3, 4]), [0.25; 4]);
+        let even = shares("1..4", &[1, 2, 3, 4]);
+        assert!(even.iter().all(|share| (share - 0.25).abs() < 0.002), "{even:?}");
         let found = shares("100:9,64KiB:1", &[100, 65_536]);
-        assert!((found[0] - 0.9).abs() < 0.002 && (found[1] - 0.1).abs() < 0.002, "{found:?}");
+        assert!(
+            (found[0] - 0.9).abs() < 0.002 && (found[1] - 0.1).abs() < 0.002,
+            "{found:?}"
+        );
         assert!(("100:9,1100:1".parse::<Sizes>().unwrap().mean() - 200.0).abs() < 1e-9);
     }
 

@@ -47,7 +47,10 @@ struct Range {
 
 impl Range {
     fn of(axis: Axis, values: impl Iterator<Item = f64>) -> Option<Self> {
-        let placed: Vec<f64> = values.map(|value| axis.place(value)).filter(|place| place.is_finite()).collect();
+        let placed: Vec<f64> = values
+            .map(|value| axis.place(value))
+            .filter(|place| place.is_finite())
+            .collect();
         let low = placed.iter().copied().reduce(f64::min)?;
         let high = placed.iter().copied().fold(low, f64::max);
         let (low, high) = match axis.scale {
@@ -68,12 +71,20 @@ impl Range {
         match self.axis.scale {
             Scale::Linear => {
                 let step = nice(self.high / 5.0);
-                (0_u32..=10).map(|i| f64::from(i) * step).take_while(|&value| value <= self.high * 1.001).collect()
+                (0_u32..=10)
+                    .map(|i| f64::from(i) * step)
+                    .take_while(|&value| value <= self.high * 1.001)
+                    .collect()
             }
-            Scale::Log => (self.low as i32..=self.high as i32).map(|power| 10_f64.powi(power)).collect(),
+            Scale::Log => (self.low as i32..=self.high as i32)
+                .map(|power| 10_f64.powi(power))
+                .collect(),
             Scale::Nines => {
                 let nines = [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999_999];
-                nines.into_iter().filter(|&value| self.axis.place(value) <= self.high * 1.001).collect()
+                nines
+                    .into_iter()
+                    .filter(|&value| self.axis.place(value) <= self.high * 1.001)
+                    .collect()
             }
         }
     }
@@ -93,7 +104,11 @@ impl Axis {
 fn nice(least: f64) -> f64 {
     let power = 10_f64.powf(least.max(1e-12).log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0];
-    steps.into_iter().map(|step| step * power).find(|&step| step >= least * 0.999).unwrap_or(10.0 * power)
+    steps
+        .into_iter()
+        .map(|step| step * power)
+        .find(|&step| step >= least * 0.999)
+        .unwrap_or(10.0 * power)
 }
 
 /// Lines over an x axis; nothing if there is nothing to draw.
@@ -103,7 +118,10 @@ pub fn lines(title: &str, lines: &[Line], x: Axis, y: Axis) -> Option<String> {
     let y = Range::of(y, all().map(|point| point.1))?;
     let at_x = |value: f64| LEFT + x.share(value) * (WIDTH - LEFT - RIGHT);
     let at_y = |value: f64| HEIGHT - BOTTOM - y.share(value) * (HEIGHT - TOP - BOTTOM);
-    let mut svg = format!(r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{}">"#, escape(title));
+    let mut svg = format!(
+        r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{}">"#,
+        escape(title)
+    );
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
     for value in y.ticks() {
         let (place, label) = (at_y(value), escape(&(y.axis.show)(value)));
@@ -152,7 +170,10 @@ const MARKS_MAX: usize = 130;
 
 /// Text inside of SVG.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -172,7 +193,10 @@ mod tests {
         };
         let svg = lines("<title>", &[line], PLAIN, PLAIN).unwrap();
         assert!(svg.contains(r#"d="M76.0 266.0L880.0 14.0""#), "{svg}");
-        assert!(svg.contains("a&lt;b") && svg.contains("&lt;title&gt;") && !svg.contains("a<b"), "{svg}");
+        assert!(
+            svg.contains("a&lt;b") && svg.contains("&lt;title&gt;") && !svg.contains("a<b"),
+            "{svg}"
+        );
         assert!(lines("", &[], PLAIN, PLAIN).is_none());
     }
 

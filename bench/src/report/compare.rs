@@ -93,8 +93,18 @@ const FIGURES: [Figure; 9] = [
     figure("p99", &["latency_us", "p99"], false, Unit::Time),
     figure("p99.9", &["latency_us", "p999"], false, Unit::Time),
     figure("max", &["latency_us", "max"], false, Unit::Time),
-    figure("bench CPU s/GB", &["cost", "bench", "cpu_seconds_per_gb"], false, Unit::Number),
-    figure("broker CPU s/GB", &["cost", "broker", "cpu_seconds_per_gb"], false, Unit::Number),
+    figure(
+        "bench CPU s/GB",
+        &["cost", "bench", "cpu_seconds_per_gb"],
+        false,
+        Unit::Number,
+    ),
+    figure(
+        "broker CPU s/GB",
+        &["cost", "broker", "cpu_seconds_per_gb"],
+        false,
+        Unit::Number,
+    ),
 ];
 
 const fn figure(name: &'static str, path: &'static [&'static str], is_better_high: bool, unit: Unit) -> Figure {
@@ -140,7 +150,9 @@ impl Comparison {
             }
         }
         if figures.iter().any(|row| row.judgement == Judgement::Unknown) {
-            notes.push(format!("fewer than {RUNS_MIN} runs say nothing about noise: give both --repeat 5"));
+            notes.push(format!(
+                "fewer than {RUNS_MIN} runs say nothing about noise: give both --repeat 5"
+            ));
         }
         Self {
             options: options(a, b),
@@ -155,7 +167,11 @@ impl Comparison {
         for row in &self.figures {
             let show = |value| row.figure.unit.show(value);
             let around = |spread: &Spread| {
-                if spread.runs < 2 { "-".to_owned() } else { format!("{} to {}", show(spread.min), show(spread.max)) }
+                if spread.runs < 2 {
+                    "-".to_owned()
+                } else {
+                    format!("{} to {}", show(spread.min), show(spread.max))
+                }
             };
             table::add(
                 &mut table,
@@ -246,7 +262,10 @@ fn read(path: &Path) -> Result<Value, BenchError> {
 /// The whole, and each part under its name where there are several.
 fn parts(result: &Value) -> Vec<Option<&str>> {
     let run = result["runs"][0].as_object();
-    let named = run.into_iter().flatten().filter(|(_, value)| value["bytes_per_s"].is_number());
+    let named = run
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| value["bytes_per_s"].is_number());
     let named: Vec<_> = named.map(|(name, _)| Some(name.as_str())).collect();
     std::iter::once(None).chain(named).collect()
 }
@@ -284,7 +303,11 @@ fn shares(a: &Value, b: &Value) -> Vec<Row> {
     let ratios = |result: &Value, name: &str| {
         let runs = result["runs"].as_array().into_iter().flatten();
         let all = runs.flat_map(|run| run["shares"].as_array().into_iter().flatten());
-        Spread::of(all.filter(|share| share_name(share) == name).filter_map(|share| share["ratio"].as_f64()).collect())
+        Spread::of(
+            all.filter(|share| share_name(share) == name)
+                .filter_map(|share| share["ratio"].as_f64())
+                .collect(),
+        )
     };
     let first = a["runs"][0]["shares"].as_array().into_iter().flatten();
     let row = |share: &Value| {
@@ -320,8 +343,10 @@ mod tests {
     fn result(throughput: &[f64], p99: f64) -> Value {
         let runs: Vec<_> = throughput
             .iter()
-            .map(|rate| json!({ "bytes_per_s": rate, "latency_us": { "p99": p99 },
-                "shares": [{ "phase": "produce", "figure": "throughput", "limit": "disk", "ratio": rate / 1e3 }] }))
+            .map(|rate| {
+                json!({ "bytes_per_s": rate, "latency_us": { "p99": p99 },
+                "shares": [{ "phase": "produce", "figure": "throughput", "limit": "disk", "ratio": rate / 1e3 }] })
+            })
             .collect();
         json!({ "workload": "produce", "config": { "linger_us": p99 }, "runs": runs })
     }
@@ -334,9 +359,18 @@ mod tests {
 
     #[test]
     fn a_difference_counts_only_beyond_the_spread_of_the_runs() {
-        assert_eq!(judgement(&[90.0, 100.0, 110.0], &[105.0, 120.0, 130.0]), (1.2, Judgement::Noise));
-        assert_eq!(judgement(&[90.0, 100.0, 110.0], &[115.0, 120.0, 130.0]), (1.2, Judgement::Better));
-        assert_eq!(judgement(&[90.0, 100.0, 110.0], &[40.0, 50.0, 60.0]), (0.5, Judgement::Worse));
+        assert_eq!(
+            judgement(&[90.0, 100.0, 110.0], &[105.0, 120.0, 130.0]),
+            (1.2, Judgement::Noise)
+        );
+        assert_eq!(
+            judgement(&[90.0, 100.0, 110.0], &[115.0, 120.0, 130.0]),
+            (1.2, Judgement::Better)
+        );
+        assert_eq!(
+            judgement(&[90.0, 100.0, 110.0], &[40.0, 50.0, 60.0]),
+            (0.5, Judgement::Worse)
+        );
         assert_eq!(judgement(&[100.0], &[200.0]), (2.0, Judgement::Unknown));
     }
 
@@ -347,6 +381,11 @@ mod tests {
         let p99 = comparison.figures.iter().find(|row| row.name == "p99").unwrap();
         assert_eq!((p99.ratio, p99.judgement), (0.5, Judgement::Better));
         assert_eq!(comparison.options, [("linger_us".to_owned(), json!(10.0), json!(5.0))]);
-        assert!(comparison.figures.iter().any(|row| row.name == "produce throughput by disk"));
+        assert!(
+            comparison
+                .figures
+                .iter()
+                .any(|row| row.name == "produce throughput by disk")
+        );
     }
 }

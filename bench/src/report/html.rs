@@ -25,7 +25,13 @@ const LATENCY: Axis = Axis {
 };
 const THROUGHPUT: Axis = Axis {
     scale: Scale::Linear,
-    show: |bytes| if bytes >= 1e7 { format!("{:.0} MB/s", bytes / 1e6) } else { format!("{:.1} MB/s", bytes / 1e6) },
+    show: |bytes| {
+        if bytes >= 1e7 {
+            format!("{:.0} MB/s", bytes / 1e6)
+        } else {
+            format!("{:.1} MB/s", bytes / 1e6)
+        }
+    },
 };
 const QUANTILE: Axis = Axis {
     scale: Scale::Nines,
@@ -61,10 +67,17 @@ pub fn sweep(sweep: &Sweep) -> String {
     let axes: Vec<String> = sweep.cells[0].0.iter().map(|(axis, _)| axis.option()).collect();
     let percentile = |phase: &Phase| Line {
         name: String::new(),
-        points: phase.percentiles.iter().map(|point| (point.quantile, point.us)).collect(),
+        points: phase
+            .percentiles
+            .iter()
+            .map(|point| (point.quantile, point.us))
+            .collect(),
     };
     let name = |cell: &[(crate::cli::AxisName, String)]| {
-        cell.iter().map(|(axis, value)| format!("{}={value}", axis.option())).collect::<Vec<_>>().join(" ")
+        cell.iter()
+            .map(|(axis, value)| format!("{}={value}", axis.option()))
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     let curves: Vec<Line> = sweep
         .cells
@@ -75,7 +88,11 @@ pub fn sweep(sweep: &Sweep) -> String {
             ..percentile(report.median().main())
         })
         .collect();
-    let top = sweep.cells.iter().map(|(_, report)| report.median().main().bytes_per_s).fold(1e-9, f64::max);
+    let top = sweep
+        .cells
+        .iter()
+        .map(|(_, report)| report.median().main().bytes_per_s)
+        .fold(1e-9, f64::max);
     let content = html! {
         (head("sweep", first))
         section {
@@ -107,7 +124,9 @@ pub fn sweep(sweep: &Sweep) -> String {
 }
 
 fn times(phase: &Phase) -> [String; 4] {
-    let latency = phase.latency_us.map_or([None; 4], |l| [l.p50, l.p99, l.p999, l.max].map(Some));
+    let latency = phase
+        .latency_us
+        .map_or([None; 4], |l| [l.p50, l.p99, l.p999, l.max].map(Some));
     latency.map(|us| us.map_or_else(|| "-".to_owned(), microseconds))
 }
 
@@ -191,13 +210,29 @@ fn curves(run: &Run) -> Markup {
         };
         run.phases.iter().map(line).collect()
     };
-    let percentiles = of(|phase| phase.percentiles.iter().map(|point| (point.quantile, point.us)).collect());
-    let throughput = of(|phase| phase.series.iter().map(|point| (point.at_s, point.bytes_per_s)).collect());
+    let percentiles = of(|phase| {
+        phase
+            .percentiles
+            .iter()
+            .map(|point| (point.quantile, point.us))
+            .collect()
+    });
+    let throughput = of(|phase| {
+        phase
+            .series
+            .iter()
+            .map(|point| (point.at_s, point.bytes_per_s))
+            .collect()
+    });
     let mut latency = Vec::new();
     for phase in &run.phases {
         let series = |name: &str, figure: fn(&crate::load::meter::Point) -> Option<f64>| Line {
             name: format!("{} {name}", title(phase)),
-            points: phase.series.iter().filter_map(|point| Some((point.at_s, figure(point)?))).collect(),
+            points: phase
+                .series
+                .iter()
+                .filter_map(|point| Some((point.at_s, figure(point)?)))
+                .collect(),
         };
         latency.push(series("p50", |point| point.p50_us));
         latency.push(series("p99", |point| point.p99_us));
@@ -358,7 +393,11 @@ fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                let name = if name.is_empty() { key.clone() } else { format!("{name} {key}") };
+                let name = if name.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{name} {key}")
+                };
                 flatten(&name, value, rows);
             }
         }

@@ -141,13 +141,20 @@ impl Report {
     /// One object: the run that stands for all, and under `runs` each of them.
     pub fn json(&self) -> Value {
         let mut json = self.median().json(true);
-        let mut notes = json.remove("notes").and_then(|notes| notes.as_array().cloned()).unwrap_or_default();
+        let mut notes = json
+            .remove("notes")
+            .and_then(|notes| notes.as_array().cloned())
+            .unwrap_or_default();
         json.extend(object(self));
         if let Some(Value::Array(all)) = json.get_mut("notes") {
             all.append(&mut notes);
         }
         // Damage in any run is damage.
-        let verdict = self.runs.iter().map(Run::verdict).fold(Verdict::default(), Verdict::and);
+        let verdict = self
+            .runs
+            .iter()
+            .map(Run::verdict)
+            .fold(Verdict::default(), Verdict::and);
         json.extend(object(&verdict));
         let runs = self.runs.iter().map(|run| Value::Object(run.json(false)));
         json.insert("runs".into(), runs.collect());

@@ -150,7 +150,13 @@ impl Phase {
     pub fn new(workload: &'static str, measured: Measured, note: impl Into<String>) -> Self {
         let seconds = measured.elapsed.as_secs_f64();
         // Nothing was done in no time at all: a rate of 0, which JSON can say.
-        let rate = |count: u64| if count == 0 { 0.0 } else { count as f64 / seconds.max(1e-9) };
+        let rate = |count: u64| {
+            if count == 0 {
+                0.0
+            } else {
+                count as f64 / seconds.max(1e-9)
+            }
+        };
         Self {
             workload,
             records: measured.records,
@@ -212,9 +218,15 @@ mod tests {
         let mut latencies = histogram();
         (1..=10_000_u64).for_each(|us| latencies.record(us * 1000).unwrap());
         let points = distribution(&latencies);
-        assert!(points.is_sorted_by(|a, b| a.quantile <= b.quantile && a.us <= b.us), "{points:?}");
+        assert!(
+            points.is_sorted_by(|a, b| a.quantile <= b.quantile && a.us <= b.us),
+            "{points:?}"
+        );
         let last = points.last().unwrap();
-        assert!((last.quantile - 0.9999).abs() < 1e-9 && (last.us - 10_000.0).abs() < 10.0, "{last:?}");
+        assert!(
+            (last.quantile - 0.9999).abs() < 1e-9 && (last.us - 10_000.0).abs() < 10.0,
+            "{last:?}"
+        );
         let median = points.iter().find(|point| point.quantile >= 0.5).unwrap();
         assert!((4_900.0..5_700.0).contains(&median.us), "{median:?}");
     }

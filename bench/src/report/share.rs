@@ -93,7 +93,10 @@ fn ceilings(phase: &str, limits: &Limits) -> Vec<(&'static str, Option<f64>)> {
             ),
         ],
         "end_to_end" | "tail" => vec![("the bare program that pushes", bare.push_bytes_per_s)],
-        "consume" => vec![("loopback", loopback), ("sendfile over loopback", network.sendfile_bytes_per_s)],
+        "consume" => vec![
+            ("loopback", loopback),
+            ("sendfile over loopback", network.sendfile_bytes_per_s),
+        ],
         "consume_cold" => vec![(
             "the slower of disk read and loopback",
             least(disk.read_bytes_per_s, loopback),
@@ -135,11 +138,20 @@ pub fn shares(phases: &[Phase], limits: &Limits, is_paced: bool, is_cold: bool) 
         };
         let is_free = !is_paced || matches!(name, "consume" | "catch_up");
         if is_free {
-            let place = if name == "consume" && is_cold { "consume_cold" } else { name };
-            let known = ceilings(place, limits).into_iter().filter_map(|(of, limit)| Some((of, limit?)));
+            let place = if name == "consume" && is_cold {
+                "consume_cold"
+            } else {
+                name
+            };
+            let known = ceilings(place, limits)
+                .into_iter()
+                .filter_map(|(of, limit)| Some((of, limit?)));
             shares.extend(known.map(|(of, limit)| share(Figure::Throughput, of, phase.bytes_per_s, limit)));
         } else if let Some(latency) = phase.latency_us {
-            for (of, limit) in floor(name, limits).into_iter().filter_map(|(of, limit)| Some((of, limit?))) {
+            for (of, limit) in floor(name, limits)
+                .into_iter()
+                .filter_map(|(of, limit)| Some((of, limit?)))
+            {
                 shares.push(share(Figure::P50, of, latency.p50, limit.p50));
                 shares.push(share(Figure::P99, of, latency.p99, limit.p99));
             }
@@ -160,7 +172,9 @@ pub fn mean(before: &Limits, after: &Limits) -> Limits {
 fn mean_of(before: &Value, after: &Value) -> Value {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
-            let both = before.iter().filter_map(|(key, value)| Some((key, value, after.get(key)?)));
+            let both = before
+                .iter()
+                .filter_map(|(key, value)| Some((key, value, after.get(key)?)));
             both.map(|(key, a, b)| (key.clone(), mean_of(a, b))).collect()
         }
         (Value::Number(a), Value::Number(b)) => match (a.as_u64(), b.as_u64(), a.as_f64(), b.as_f64()) {

@@ -13,8 +13,16 @@ pub fn text(report: &Report) -> String {
     let mut text = format!("{}\n", phases(run));
     for phase in &run.phases {
         if let Some(found) = phase.verdict.text() {
-            let verdict = if phase.verdict.is_damaged() { "DAMAGED" } else { "verified" };
-            let name = if run.phases.len() > 1 { format!(" ({})", phase.workload) } else { String::new() };
+            let verdict = if phase.verdict.is_damaged() {
+                "DAMAGED"
+            } else {
+                "verified"
+            };
+            let name = if run.phases.len() > 1 {
+                format!(" ({})", phase.workload)
+            } else {
+                String::new()
+            };
             line(&mut text, verdict, &format!("{} records{name}: {found}", phase.records));
         }
         if let Some(behind) = phase.behind_schedule_us {
@@ -49,7 +57,10 @@ pub fn text(report: &Report) -> String {
 /// Machine, memory and notes.
 pub fn footer(text: &mut String, report: &Report) {
     let mebibytes = |bytes: u64| format!("{} MiB", bytes >> 20);
-    let peak = report.memory.peak_rss_bytes.map_or_else(|| "unknown".to_owned(), mebibytes);
+    let peak = report
+        .memory
+        .peak_rss_bytes
+        .map_or_else(|| "unknown".to_owned(), mebibytes);
     let budget = mebibytes(report.memory.memory_budget_bytes);
     line(text, "memory", &format!("peak RSS {peak}, configured budgets {budget}"));
     line(text, "machine", &machine(&report.environment));
@@ -88,7 +99,10 @@ fn spread(report: &Report) -> String {
         let _ = write!(text, "{:.1} to {:.1} MB/s", min / 1e6, max / 1e6);
     }
     for (name, figure) in [
-        ("p50", (|phase| phase.latency_us.map(|l| l.p50)) as fn(&Phase) -> Option<f64>),
+        (
+            "p50",
+            (|phase| phase.latency_us.map(|l| l.p50)) as fn(&Phase) -> Option<f64>,
+        ),
         ("p99", |phase| phase.latency_us.map(|l| l.p99)),
     ] {
         if let Some((min, max)) = range(figure) {
@@ -165,7 +179,11 @@ pub fn empty() -> Table {
 /// Adds a row: the first column to the left, figures to the right.
 pub fn add(table: &mut Table, row: Vec<String>) {
     let align = |(column, text): (usize, String)| {
-        let alignment = if column == 0 { CellAlignment::Left } else { CellAlignment::Right };
+        let alignment = if column == 0 {
+            CellAlignment::Left
+        } else {
+            CellAlignment::Right
+        };
         Cell::new(text).set_alignment(alignment)
     };
     table.add_row(row.into_iter().enumerate().map(align));

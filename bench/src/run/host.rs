@@ -39,7 +39,11 @@ impl Host {
             None => {
                 let embedded = Embedded::start(&run.place.broker, run.load.partitions)?;
                 let host = Self::Embedded(Box::new(embedded));
-                if let Some(bytes) = run.load.bytes.filter(|&bytes| host.room().is_ok_and(|room| bytes > room)) {
+                if let Some(bytes) = run
+                    .load
+                    .bytes
+                    .filter(|&bytes| host.room().is_ok_and(|room| bytes > room))
+                {
                     let room = host.room()?;
                     return Err(BenchError::Options(format!(
                         "--bytes {bytes} does not fit on the disk, which can take {room}: produce less, or name another \

@@ -36,7 +36,10 @@ impl LimitsPlan {
         let mean = run.values.record_size.mean().round() as usize;
         config.record_bytes = mean.max(1);
         config.floor_record_bytes = mean.max(8);
-        config.floor_records_per_s = run.load.rate.map_or(config.floor_records_per_s, |rate| rate.max(1.0) as u32);
+        config.floor_records_per_s = run
+            .load
+            .rate
+            .map_or(config.floor_records_per_s, |rate| rate.max(1.0) as u32);
         let selection = Selection::of(parts(workload, run.load.rate.is_some()));
         Ok(Some(Self { selection, config }))
     }

@@ -77,7 +77,8 @@ pub fn run<T: Target>(setting: &mut Setting<'_>, args: &MixedArgs) -> Result<Run
     done.notes.extend(notes);
     done.notes.extend(schedule);
     if history < args.history {
-        done.notes.push(format!("the disk has room for {history} bytes of old data only"));
+        done.notes
+            .push(format!("the disk has room for {history} bytes of old data only"));
     }
     if matches!(setting.host, Host::Running { .. }) {
         done.notes.push(

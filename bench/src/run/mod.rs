@@ -108,7 +108,8 @@ fn with_target<T: Target>(
     let mut host = Host::open(run)?;
     let limits = LimitsPlan::choose(workload, run, &host)?;
     host.describe(&mut config);
-    let mut memory_budget_bytes = host.memory_budget() + payload.memory() as u64 + workload.consumers() * CONSUMER_BYTES;
+    let mut memory_budget_bytes =
+        host.memory_budget() + payload.memory() as u64 + workload.consumers() * CONSUMER_BYTES;
     if !workload.reads_existing(run) {
         memory_budget_bytes += run.load.clients_memory();
     }
@@ -117,7 +118,13 @@ fn with_target<T: Target>(
     if !environment.optimised {
         notes.push("built without optimisation: build with --release".to_owned());
     }
-    let log = run.output.histogram_log.as_deref().map(HistogramLog::create).transpose()?.map(Arc::new);
+    let log = run
+        .output
+        .histogram_log
+        .as_deref()
+        .map(HistogramLog::create)
+        .transpose()?
+        .map(Arc::new);
     let mut runs: Vec<Run> = Vec::new();
     let mut probe = limits.map(|plan| plan.probe(runtime));
     let mut before = probe.as_mut().map(limits::Turn::measure).transpose()?;

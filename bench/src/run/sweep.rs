@@ -47,7 +47,10 @@ pub fn run(args: &SweepArgs, runtime: &Runtime) -> Result<Sweep, BenchError> {
     let mut cells = Vec::new();
     let count = settings.len();
     for (number, (point, run)) in settings.into_iter().enumerate() {
-        let names: Vec<_> = point.iter().map(|(axis, value)| format!("{}={value}", axis.option())).collect();
+        let names: Vec<_> = point
+            .iter()
+            .map(|(axis, value)| format!("{}={value}", axis.option()))
+            .collect();
         let config = super::config_of(&run);
         let done = report(&workload, &run, config, runtime)?;
         // On standard error, so that somebody who waits sees how far it is.
@@ -78,9 +81,20 @@ impl Sweep {
             return String::new();
         };
         let axes = first.iter().map(|(axis, _)| axis.option());
-        let figures = ["records/s", "MB/s", "p50", "p99", "p99.9", "max", "bench CPU s/GB", "broker CPU s/GB"];
+        let figures = [
+            "records/s",
+            "MB/s",
+            "p50",
+            "p99",
+            "p99.9",
+            "max",
+            "bench CPU s/GB",
+            "broker CPU s/GB",
+        ];
         let has_shares = self.cells.iter().any(|(_, report)| !report.median().shares.is_empty());
-        let header = axes.chain(figures.map(str::to_owned)).chain(has_shares.then(|| "share".to_owned()));
+        let header = axes
+            .chain(figures.map(str::to_owned))
+            .chain(has_shares.then(|| "share".to_owned()));
         table.set_header(header.collect::<Vec<_>>());
         for (point, report) in &self.cells {
             let run = report.median();
@@ -93,22 +107,42 @@ impl Sweep {
             row.extend(times.map(|us| us.map_or_else(|| "-".to_owned(), table::microseconds)));
             let cost = run.cost.as_ref();
             let sides = [cost.map(|cost| cost.bench), cost.and_then(|cost| cost.broker)];
-            row.extend(sides.map(|side| side.map_or_else(|| "-".into(), |side| format!("{:.2}", side.cpu_seconds_per_gb))));
+            row.extend(
+                sides.map(|side| side.map_or_else(|| "-".into(), |side| format!("{:.2}", side.cpu_seconds_per_gb))),
+            );
             if has_shares {
-                row.push(run.shares.first().map_or_else(|| "-".into(), |share| format!("{:.2}", share.ratio)));
+                row.push(
+                    run.shares
+                        .first()
+                        .map_or_else(|| "-".into(), |share| format!("{:.2}", share.ratio)),
+                );
             }
             table::add(&mut table, row);
         }
         let mut text = format!("{table}\n");
         let damaged = self.cells.iter().filter(|(_, report)| report.is_damaged()).count();
         if damaged > 0 {
-            table::line(&mut text, "DAMAGED", &format!("records at {damaged} points; see --output json"));
+            table::line(
+                &mut text,
+                "DAMAGED",
+                &format!("records at {damaged} points; see --output json"),
+            );
         }
-        let limited = |report: &Report| report.median().cost.as_ref().is_some_and(|cost| cost.bench_is_bottleneck);
+        let limited = |report: &Report| {
+            report
+                .median()
+                .cost
+                .as_ref()
+                .is_some_and(|cost| cost.bench_is_bottleneck)
+        };
         let limited = self.cells.iter().filter(|(_, report)| limited(report)).count();
         if limited > 0 {
             let count = self.cells.len();
-            table::line(&mut text, "limited", &format!("at {limited} of {count} points a thread of the bench itself was the limit"));
+            table::line(
+                &mut text,
+                "limited",
+                &format!("at {limited} of {count} points a thread of the bench itself was the limit"),
+            );
         }
         table::footer(&mut text, last_report);
         text
@@ -117,8 +151,10 @@ impl Sweep {
     /// One object; the result of each point has its place on the axes under `point`.
     pub fn json(&self) -> Value {
         let cells = self.cells.iter().map(|(point, report)| {
-            let point: Map<String, Value> =
-                point.iter().map(|(axis, value)| (axis.option(), Value::from(value.as_str()))).collect();
+            let point: Map<String, Value> = point
+                .iter()
+                .map(|(axis, value)| (axis.option(), Value::from(value.as_str())))
+                .collect();
             let mut cell = Map::new();
             cell.insert("point".into(), Value::Object(point));
             if let Value::Object(result) = report.json() {

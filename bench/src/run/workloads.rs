@@ -117,7 +117,11 @@ impl Setting<'_> {
     /// For a measurement of these meters.
     pub fn sampler(&self, meters: &[&Arc<Meter>]) -> Sampler {
         let expected = self.run.load.duration().unwrap_or(Duration::from_secs(5));
-        Sampler::start(meters.iter().map(|&meter| Arc::clone(meter)).collect(), expected, self.log.clone())
+        Sampler::start(
+            meters.iter().map(|&meter| Arc::clone(meter)).collect(),
+            expected,
+            self.log.clone(),
+        )
     }
 
     /// How far there is to go.
@@ -349,13 +353,21 @@ fn existing<T: Target>(setting: &mut Setting<'_>, args: &ConsumeArgs) -> Result<
         let target = T::connect(&setting.host.address()).await?;
         let spans = target.spans(&setting.topic).await?;
         let is_whole = spans.iter().all(|span| span.start == Position::default());
-        let expectation = if is_whole { Expectation::FromTheFirst } else { Expectation::FromAnywhere };
+        let expectation = if is_whole {
+            Expectation::FromTheFirst
+        } else {
+            Expectation::FromAnywhere
+        };
         let mut plan = setting.reader(starts(&spans), expectation, Timed::None);
         plan.verify = plan.verify.filter(|_| args.verify);
         let progress = Progress::start("consume", Goal::None);
         let meter = Meter::new("consume", progress.counter());
         let sampler = setting.sampler(&[&meter]);
-        let first = if args.follow { End::Open } else { End::At(ends(&spans), None) };
+        let first = if args.follow {
+            End::Open
+        } else {
+            End::At(ends(&spans), None)
+        };
         let (tell, end) = watch::channel(first);
         meter.open(Moment::now());
         let mut threads = Vec::new();
@@ -400,7 +412,10 @@ fn filled<T: Target>(setting: &mut Setting<'_>, args: &ConsumeArgs) -> Result<Ru
     let broker = &setting.run.place.broker;
     // So that the oldest record is still in the buffer when the last one has been written.
     let hot = broker.tail_buffer / 2;
-    let bytes = load.bytes.unwrap_or(if args.cold { COLD_BYTES } else { hot }).min(setting.host.room()?);
+    let bytes = load
+        .bytes
+        .unwrap_or(if args.cold { COLD_BYTES } else { hot })
+        .min(setting.host.room()?);
     let acknowledged = until_interrupted(setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
         fill(&target, setting, bytes).await
@@ -507,5 +522,9 @@ fn until_interrupted_unless<R>(
     runtime: &Runtime,
     work: impl Future<Output = Result<R, BenchError>>,
 ) -> Result<R, BenchError> {
-    if listens { runtime.block_on(work) } else { until_interrupted(runtime, work) }
+    if listens {
+        runtime.block_on(work)
+    } else {
+        until_interrupted(runtime, work)
+    }
 }

@@ -30,7 +30,15 @@ pub struct Stage {
 }
 
 /// The order in which a record goes through them.
-const ORDER: [&str; 7] = ["receive", "append", "write", "flush", "acknowledge", "fetch_wait", "send"];
+const ORDER: [&str; 7] = [
+    "receive",
+    "append",
+    "write",
+    "flush",
+    "acknowledge",
+    "fetch_wait",
+    "send",
+];
 
 /// What happened between two scrapes, in the order of the path of a record.
 pub fn between(before: &Scrape, after: &Scrape) -> Vec<Stage> {
@@ -103,10 +111,17 @@ impl Histogram {
     fn quantile(&self, quantile: f64) -> Option<f64> {
         let total = self.buckets.last()?.1;
         let rank = quantile * total;
-        let place = self.buckets.iter().position(|&(_, count)| count >= rank && count > 0.0)?;
+        let place = self
+            .buckets
+            .iter()
+            .position(|&(_, count)| count >= rank && count > 0.0)?;
         let (bound, count) = self.buckets[place];
         let (low, before) = place.checked_sub(1).map_or((0.0, 0.0), |place| self.buckets[place]);
-        let share = if count > before { (rank - before) / (count - before) } else { 1.0 };
+        let share = if count > before {
+            (rank - before) / (count - before)
+        } else {
+            1.0
+        };
         bound.is_finite().then(|| low + (bound - low) * share)
     }
 }
@@ -126,7 +141,10 @@ mod tests {
         assert_eq!(names, ["append", "flush"], "what did not happen is left out");
         let flush = &stages[1];
         assert_eq!(flush.count, 100);
-        assert!((flush.total_s - 0.02).abs() < 1e-9 && (flush.mean_us - 200.0).abs() < 1e-6, "{flush:?}");
+        assert!(
+            (flush.total_s - 0.02).abs() < 1e-9 && (flush.mean_us - 200.0).abs() < 1e-6,
+            "{flush:?}"
+        );
         // Of 100, 80 are at most 100 us and 20 more at most 1 ms: the median is at 50/80 of the first bucket.
         assert!((flush.p50_us.unwrap() - 62.5).abs() < 1e-6, "{flush:?}");
         assert!((flush.p99_us.unwrap() - 955.0).abs() < 1e-6, "{flush:?}");

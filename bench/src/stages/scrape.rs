@@ -48,7 +48,10 @@ impl Scrape {
             address: address.to_owned(),
             source: Box::new(source),
         };
-        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().into();
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .into();
         let mut response = agent.get(format!("http://{address}/metrics")).call().map_err(failed)?;
         let text = response.body_mut().with_config().limit(BYTES_MAX).read_to_string();
         Self::parse(&text.map_err(failed)?)
@@ -75,7 +78,11 @@ impl Scrape {
                     let part = name.strip_prefix(STAGES);
                     if let (Some(part @ ("_sum" | "_count")), Some(stage)) = (part, stage()) {
                         let histogram = scrape.stages.entry(stage).or_default();
-                        *(if part == "_sum" { &mut histogram.sum } else { &mut histogram.count }) += value;
+                        *(if part == "_sum" {
+                            &mut histogram.sum
+                        } else {
+                            &mut histogram.count
+                        }) += value;
                     }
                 }
                 _ => {}
@@ -106,7 +113,9 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 1024];
             let _ = stream.read(&mut request).unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n").unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n")
+                .unwrap();
             body(&mut stream);
         });
         address

@@ -142,10 +142,7 @@ pub struct Completion(Delivery);
 impl Future for Completion {
     type Output = Result<(), BenchError>;
 
-    fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Self::Output> {
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
         let delivery = std::pin::Pin::new(&mut self.0).poll(context);
         delivery.map(|delivered| {
             let delivered = delivered.map(drop);

@@ -31,11 +31,7 @@ pub trait Target: Clone + Send + Sync + 'static {
     fn connect(bootstrap: &str) -> impl Future<Output = Result<Self, BenchError>> + Send;
 
     /// Makes a topic if it is missing. Returns how many partitions it has.
-    fn ensure_topic(
-        &self,
-        topic: &str,
-        partitions: u32,
-    ) -> impl Future<Output = Result<usize, BenchError>> + Send;
+    fn ensure_topic(&self, topic: &str, partitions: u32) -> impl Future<Output = Result<usize, BenchError>> + Send;
 
     /// Removes a topic with its records.
     fn delete_topic(&self, topic: &str) -> impl Future<Output = Result<(), BenchError>> + Send;

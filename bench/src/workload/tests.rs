@@ -195,13 +195,14 @@ fn memory_stays_bounded_when_nothing_is_in_order() {
 }
 
 #[test]
-fn keys_survive_the_way_and_others_are_told_from_them() {
-    let key = Stamp {
+fn stamps_survive_the_way_and_others_are_told_from_them() {
+    let stamp = Stamp {
         stream: stream(PRODUCERS_MAX - 1, (PARTITIONS_MAX - 1).cast_signed()),
         sequence: Sequence::new(u64::MAX - 1),
+        due: Moment::from_nanos(u64::MAX),
     };
-    assert_eq!(Stamp::parse(&key.to_bytes()), Some(key));
-    assert_eq!(key.stream.partition().get(), (PARTITIONS_MAX - 1).cast_signed());
+    assert_eq!(Stamp::parse(&stamp.to_bytes()), Some(stamp));
+    assert_eq!(stamp.stream.partition().get(), (PARTITIONS_MAX - 1).cast_signed());
     assert_eq!(Stamp::parse(b"customer-3"), None);
     assert_eq!(ProducerIndex::new(PRODUCERS_MAX), None);
 }
