@@ -101,7 +101,7 @@ pub fn sweep(sweep: &Sweep) -> String {
                 (bar(&name(cell), &rate(report.median().main().bytes_per_s), report.median().main().bytes_per_s / top, 0))
             }
         }
-        (chart("Latency by percentile", &curves, QUANTILE, LATENCY))
+        (chart("Latency by percentile", &curves, QUANTILE, LATENCY, &html! {}))
         section {
             h2 { "All points" }
             div.scroll { table {
@@ -177,13 +177,22 @@ fn verdict(report: &Report) -> Markup {
 }
 
 fn tiles(run: &Run) -> Markup {
+    let is_paced = run.phases.iter().any(|phase| phase.behind_schedule_us.is_some());
     html! {
         section.tiles {
             @for phase in &run.phases {
                 div.tile {
                     h3 { (title(phase)) }
-                    p.big { (format!("{:.1}", phase.bytes_per_s / 1e6)) span { " MB/s" } }
-                    p.sub { (format!("{:.0}", phase.records_per_s)) " records/s, " (phase.records) " records in " (format!("{:.1}", phase.seconds)) " s" }
+                    // On a schedule the throughput is what the schedule says.
+                    @match phase.latency_us.filter(|_| is_paced) {
+                        Some(latency) => { p.big { (microseconds(latency.p50)) span { " median" } } }
+                        None => { p.big { (format!("{:.1}", phase.bytes_per_s / 1e6)) span { " MB/s" } } }
+                    }
+                    p.sub {
+                        (format!("{:.0}", phase.records_per_s)) " records/s, "
+                        @if is_paced { (rate(phase.bytes_per_s)) ", " }
+                        (phase.records) " records in " (format!("{:.1}", phase.seconds)) " s"
+                    }
                     @if let Some(latency) = phase.latency_us {
                         dl {
                             @for (name, us) in [("p50", latency.p50), ("p99", latency.p99), ("p99.9", latency.p999), ("max", latency.max)] {
@@ -240,16 +249,20 @@ fn curves(run: &Run) -> Markup {
             latency.push(series("max", |point| point.max_us));
         }
     }
+    let meaning = html! {
+        @for phase in run.phases.iter().filter(|phase| phase.latency_us.is_some()) {
+            p.meaning { strong { (title(phase)) } " is the time " (phase.latency_note) "." }
+        }
+    };
     html! {
-        (chart("Latency by percentile", &percentiles, QUANTILE, LATENCY))
-        @for phase in &run.phases { @if phase.latency_us.is_some() { p.caption { strong { (title(phase)) ": " } (phase.latency_note) "." } } }
-        (chart("Throughput over time", &throughput, TIME, THROUGHPUT))
-        (chart("Latency over time", &latency, TIME, LATENCY))
+        (chart("Latency by percentile", &percentiles, QUANTILE, LATENCY, &meaning))
+        (chart("Throughput over time", &throughput, TIME, THROUGHPUT, &html! {}))
+        (chart("Latency over time", &latency, TIME, LATENCY, &html! {}))
     }
 }
 
 /// A chart with its legend; nothing if there is nothing to draw. A line without points keeps no colour.
-fn chart(name: &str, all: &[Line], x: Axis, y: Axis) -> Markup {
+fn chart(name: &str, all: &[Line], x: Axis, y: Axis, below: &Markup) -> Markup {
     let drawn: Vec<Line> = all.iter().filter(|line| line.points.len() > 1).cloned().collect();
     html! {
         @if let Some(svg) = lines(name, &drawn, x, y) {
@@ -261,6 +274,7 @@ fn chart(name: &str, all: &[Line], x: Axis, y: Axis) -> Markup {
                         span { i class=(format!("c{}", number % COLOURS)) {} (line.name) }
                     }
                 }
+                (below)
             }
         }
     }
@@ -348,7 +362,7 @@ fn runs(report: &Report) -> Markup {
                 h2 { "Runs" }
                 p.caption { "The charts show the median run." }
                 div.scroll { table {
-                    tr { th { "run" } th { "part" } th { "MB/s" } th { "p50" } th { "p99" } th { "p99.9" } th { "max" } th { "first share" } }
+                    tr { th { "run" } th.text { "part" } th { "MB/s" } th { "p50" } th { "p99" } th { "p99.9" } th { "max" } th { "first share" } }
                     @for (number, run) in report.runs.iter().enumerate() {
                         @let phase = run.main();
                         tr {
