@@ -113,6 +113,8 @@ fn config(args: &BrokerArgs, partitions: u32, directory: &Path) -> Result<Config
     config.broker.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.cores.count = args.cores.unwrap_or_else(default_cores);
     config.cores.tail_buffer_bytes_max = ByteSize::new(args.tail_buffer);
+    // What is measured is a broker that has been at work for a while.
+    config.cores.tail_buffer_prefault = true;
     directory.clone_into(&mut config.log.directory);
     // Nothing is deleted before it has been verified.
     (config.log.retention_ms, config.log.retention_bytes) = (None, None);

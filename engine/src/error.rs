@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use headwater_protocol::{batch::BatchError, error::ErrorCode, id::Offset};
 
-use crate::producers::SequenceError;
+use crate::{disk::is_full, producers::SequenceError};
 
 /// The environment failed: a disk, a file system, a damaged file. Cheap to clone, because one failure answers many waiters.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum LogError {
         source: Arc<io::Error>,
     },
     /// Bytes that were durable do not read back as what was written.
-    #[error("{path} is corrupt at byte {position}: {reason}")]
+    #[error("{path} is corrupt at byte {position}: {reason}{}", resume_at.map(|offset| format!("; reading can go on at offset {offset}")).unwrap_or_default())]
     Corrupt {
         /// The segment file.
         path: PathBuf,
@@ -47,6 +47,9 @@ pub enum LogError {
         position: u64,
         /// What is wrong there.
         reason: String,
+        /// An offset behind the damage from which on the log can be read, if one is known: the next entry of the index, or
+        /// the next segment.
+        resume_at: Option<Offset>,
     },
     /// The log was given up for good: its topic is deleted. Its names may belong to another log by now.
     #[error("the log in {directory} was given up: its topic is deleted")]
@@ -66,6 +69,15 @@ impl LogError {
             operation,
             path,
             source: Arc::new(source),
+        }
+    }
+
+    /// Whether it is only that there is no space left.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            LogError::DiskFull { .. } => true,
+            LogError::Io { source, .. } => is_full(source),
+            _ => false,
         }
     }
 

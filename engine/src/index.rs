@@ -95,6 +95,15 @@ impl Index {
             .map_or(0, |at| u64::from(self.offsets[at].position))
     }
 
+    /// Offset of the first indexed batch that begins after `position`.
+    pub(crate) fn offset_after(&self, position: u64) -> Option<Offset> {
+        let after = self
+            .offsets
+            .partition_point(|entry| u64::from(entry.position) <= position);
+        let entry = self.offsets.get(after)?;
+        Some(self.base_offset + u64::from(entry.relative))
+    }
+
     /// An offset from which a walk finds the first record that is as late as `timestamp`.
     pub(crate) fn before_timestamp(&self, timestamp: Timestamp) -> Offset {
         let after = self.times.partition_point(|entry| entry.timestamp < timestamp.get());

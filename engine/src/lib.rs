@@ -17,6 +17,7 @@ mod producers;
 mod segment;
 mod signal;
 mod tail;
+mod timed;
 
 pub use error::{AppendError, FetchError, LogError};
 pub use log::{
@@ -25,3 +26,4 @@ pub use log::{
 pub use producers::{SequenceError, WINDOW as PRODUCER_WINDOW};
 pub use signal::{Signal, Wait};
 pub use tail::{TailMemory, TailSlice};
+pub use timed::{Timed, TimedSnapshot};

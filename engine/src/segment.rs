@@ -114,6 +114,11 @@ impl<D: Disk> Segment<D> {
         self.durable.get() == self.end()
     }
 
+    /// Whether nothing will be done to its file any more but to cut it to its size.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.stage.get() != Stage::Active && self.is_durable() && !self.preparing.get()
+    }
+
     /// The open file, opened now if need be.
     pub(crate) async fn open(&self, disk: &D) -> Result<D::File, LogError> {
         if let Some(file) = self.file.borrow().as_ref() {
@@ -123,11 +128,13 @@ impl<D: Disk> Segment<D> {
             let directory = self.path.parent().unwrap_or(&self.path).to_owned();
             return Err(LogError::Retired { directory });
         }
-        let file = disk
-            .open(&self.path, false)
-            .await
-            .map_err(LogError::io("open", &self.path))?;
-        self.file.borrow_mut().get_or_insert(file.clone());
+        let opened = disk.open(&self.path, false).await;
+        if let Some(file) = self.file.borrow().as_ref() {
+            // Somebody else has opened it meanwhile, perhaps retention, which then took its name away.
+            return Ok(file.clone());
+        }
+        let file = opened.map_err(LogError::io("open", &self.path))?;
+        *self.file.borrow_mut() = Some(file.clone());
         Ok(file)
     }
 

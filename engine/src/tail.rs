@@ -21,15 +21,13 @@ use crate::{
 /// Size in bytes of a chunk of a busy partition: a huge page. Idle partitions hold one block; in between, chunks double.
 pub(crate) const CHUNK_SIZE_MAX: usize = 2 << 20;
 
-/// Buffers of [`CHUNK_SIZE_MAX`] kept for reuse: their pages are mapped already, which is worth a tenth of the CPU of
-/// the write path.
-const FREE_BUFFERS_MAX: usize = 16;
-
 /// A core's budget for tail buffers, in bytes.
 #[derive(Debug)]
 pub struct TailMemory {
     limit: usize,
     used: Cell<usize>,
+    /// Buffers of [`CHUNK_SIZE_MAX`] kept for reuse within the budget: their pages are mapped already, and a page that is
+    /// touched for the first time costs more than everything else that is done with it.
     free: RefCell<Vec<BlockBuffer>>,
     evictable: RefCell<VecDeque<Weak<Chunk>>>,
     freed: Signal,
@@ -45,6 +43,21 @@ impl TailMemory {
             evictable: RefCell::default(),
             freed: Signal::default(),
         })
+    }
+
+    /// Maps the whole budget now, so that no page is touched for the first time while records wait. Takes as long as the
+    /// machine needs to find that much memory.
+    pub fn prefault(&self) {
+        while self.has_room_for_free() {
+            let buffer = BlockBuffer::new(CHUNK_SIZE_MAX);
+            buffer.populate();
+            self.free.borrow_mut().push(buffer);
+        }
+    }
+
+    /// Whether one more buffer for reuse fits the budget.
+    fn has_room_for_free(&self) -> bool {
+        self.used.get() + (self.free.borrow().len() + 1) * CHUNK_SIZE_MAX <= self.limit
     }
 
     /// The budget in bytes.
@@ -89,23 +102,23 @@ impl TailMemory {
     fn allocate(&self, capacity: usize) -> BlockBuffer {
         self.evict(capacity);
         self.used.set(self.used.get() + capacity);
-        let recycled = if capacity == CHUNK_SIZE_MAX {
-            self.free.borrow_mut().pop()
-        } else {
-            None
-        };
-        recycled.unwrap_or_else(|| BlockBuffer::new(capacity))
+        let mut free = self.free.borrow_mut();
+        if capacity == CHUNK_SIZE_MAX {
+            return free.pop().unwrap_or_else(|| BlockBuffer::new(capacity));
+        }
+        let left = self.limit.saturating_sub(self.used.get()) / CHUNK_SIZE_MAX;
+        free.truncate(left);
+        BlockBuffer::new(capacity)
     }
 
     fn give_back(&self, buffer: Rc<BlockBuffer>) {
         let capacity = buffer.capacity();
         self.used.set(self.used.get() - capacity);
-        let mut free = self.free.borrow_mut();
-        if capacity == CHUNK_SIZE_MAX && free.len() < FREE_BUFFERS_MAX {
+        if capacity == CHUNK_SIZE_MAX && self.has_room_for_free() {
             // A consumer or a write that still holds the buffer frees it when it is done.
             if let Ok(mut buffer) = Rc::try_unwrap(buffer) {
                 buffer.reset();
-                free.push(buffer);
+                self.free.borrow_mut().push(buffer);
             }
         }
         self.freed.notify();

@@ -83,6 +83,7 @@ pub struct StopError {
 /// A running broker. It is stopped in order by [`shutdown`](Broker::shutdown), and also when it is dropped.
 pub struct Broker {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     mesh: Mesh,
     cores: Vec<ExecutorJoinHandle<io::Result<()>>>,
     control: Option<Control>,
@@ -143,15 +144,26 @@ impl Broker {
         }
         let lock = checks.into_lock()?;
         let config = Arc::new(config);
-        let opened = TopicStore::open(StdDirectory, Arc::clone(&config)).now_or_never();
+        let names = StdDirectory::with_reserve(&config.log.directory);
+        let opened = TopicStore::open(names.clone(), Arc::clone(&config)).now_or_never();
         let (store, recovery) = opened.expect("a StdDirectory's futures are ready at once")?;
         for (topic, partition) in &recovery.missing {
             tracing::error!(topic = %topic.name, %partition, "the directory of a partition is missing; it stays offline");
+        }
+        if !recovery.orphans.is_empty() {
+            tracing::warn!(directories = ?recovery.orphans,
+                "directories that look like partitions belong to no topic; they are left alone and take up space");
         }
         begin_unclean(&config.log.directory)?;
         let cpus = check::cpus(&config.cores);
         let (mesh, inboxes) = Mesh::new(cpus.len());
         let ports = bind_all(&config, cpus.len())?;
+        let metrics = config
+            .metrics
+            .listen
+            .map(|address| bind(address.get(), false))
+            .transpose()?;
+        let (metrics, metrics_address) = metrics.unzip();
         let addresses = Arc::new(Addresses {
             cluster_id: store.identity().cluster_id.as_str().to_owned(),
             host: config.advertised_host(),
@@ -161,6 +173,7 @@ impl Broker {
         let (control, queue) = control::channel();
         let setup = Setup {
             config: Arc::clone(&config),
+            names,
             mesh: mesh.clone(),
             control,
             addresses,
@@ -173,6 +186,7 @@ impl Broker {
         let watchdog = Watchdog::start(activities.clone()).map_err(|error| thread("the watchdog", error))?;
         let mut broker = Broker {
             address: ports.address,
+            metrics_address,
             mesh: mesh.clone(),
             cores: Vec::new(),
             control: None,
@@ -194,10 +208,13 @@ impl Broker {
         }
         block_on(control::publish(&mesh, store.image()));
         let control =
-            Control::start(store, mesh.clone(), queue).map_err(|error| thread("the control thread", error))?;
+            Control::start(store, mesh.clone(), queue, metrics).map_err(|error| thread("the control thread", error))?;
         broker.control = Some(control);
         for (core, listeners) in mesh.ids().zip(ports.listeners) {
             mesh.send(core, CoreMessage::Serve { listeners });
+        }
+        if let Some(address) = broker.metrics_address {
+            tracing::info!("metrics are at http://{address}/metrics");
         }
         tracing::info!(address = %broker.address, cores = cpus.len(), data = %config.log.directory.display(), "the broker is ready");
         Ok(broker)
@@ -206,6 +223,11 @@ impl Broker {
     /// Address of the port that all cores share.
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Address of the HTTP endpoint `/metrics`, if there is one.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Answers what has been taken in, makes everything durable, and ends.
@@ -244,7 +266,9 @@ impl Broker {
         }
         drop(self.watchdog.take());
         result?;
-        let written = StdDirectory.replace_file(&self.clean_marker, Vec::new()).now_or_never();
+        let written = StdDirectory::default()
+            .replace_file(&self.clean_marker, Vec::new())
+            .now_or_never();
         let written = written.expect("a StdDirectory's futures are ready at once");
         written.map_err(|error| StopError {
             what: "the clean marker".to_owned(),
@@ -313,7 +337,7 @@ fn bind(address: SocketAddr, shared: bool) -> Result<(TcpListener, SocketAddr), 
 fn begin_unclean(directory: &Path) -> Result<(), StartError> {
     let marker = directory.join(CLEAN_MARKER);
     let was_clean = marker.exists();
-    let removed = StdDirectory.remove_file(&marker).now_or_never();
+    let removed = StdDirectory::default().remove_file(&marker).now_or_never();
     removed
         .expect("a StdDirectory's futures are ready at once")
         .map_err(StoreError::io("remove", &marker))?;

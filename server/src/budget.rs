@@ -24,6 +24,11 @@ impl Budget {
         })
     }
 
+    /// Bytes in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.get()
+    }
+
     /// Waits until the bytes fit.
     pub(crate) async fn lease(self: &Rc<Self>, bytes: u64) -> Lease {
         loop {

@@ -21,7 +21,7 @@ pub use error::{ConfigError, Problem};
 pub use knob::Knob;
 use knob::sections;
 pub use load::{Effective, Layers, Source, Sources};
-pub use value::{ByteSize, ClusterId, CpuSet, HostName, LogFilter, LogFormat, Micros, Millis, Value};
+pub use value::{ByteSize, ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat, Micros, Millis, Value};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const KIB: u64 = 1024;
@@ -56,6 +56,8 @@ sections! {
         spin_before_park_us: Micros = Micros::new(0), 0..=100_000;
         /// Tail buffers of one core: what is not yet on disk, and the most recent records for consumers.
         tail_buffer_bytes_max: ByteSize = ByteSize::new(64 * MIB), 4 * MIB..=TIB;
+        /// Map all of the tail buffers at the start. It takes seconds for gigabytes; without it the first records pay for it.
+        tail_buffer_prefault: bool = false;
         /// Read buffers of all connections of one core. When it is spent, sockets are not read.
         connection_bytes_max: ByteSize = ByteSize::new(64 * MIB), 2 * MIB..=TIB;
         /// Requests of one core that are not answered yet. When it is spent, sockets are not read.
@@ -114,6 +116,8 @@ sections! {
         connections_max: u32 = 4_096, 1..=1_000_000;
         /// A connection without a request for this long is closed.
         connection_idle_ms: Millis = Millis::new(10 * 60 * 1000), 10..=365 * DAY_MS;
+        /// How long a frame may take from its first byte to its last; then the connection is closed.
+        frame_wait_ms_max: Millis = Millis::new(30_000), 10..=365 * DAY_MS;
         /// Largest frame that is read from a client.
         frame_size_bytes_max: ByteSize = ByteSize::new(8 * MIB), 8 * KIB..=GIB;
         /// Requests of one connection that are not answered yet; beyond it the socket is not read.
@@ -140,6 +144,12 @@ sections! {
         partitions: u32 = 1, 1..=100_000;
         /// Replicas of each partition. A single broker has one.
         replication_factor: u16 = 1, 1..=1;
+    }
+
+    /// What the broker counts, for Prometheus.
+    metrics: MetricsSection {
+        /// Address and port of the HTTP endpoint `/metrics`; "off" has none. Whoever can reach it can read it.
+        listen: Option<HttpAddress> = None;
     }
 
     /// What the broker says on stderr.

@@ -2,7 +2,8 @@
 //!
 //! Requests are taken in one after the other, so produce requests are appended in the order of their arrival; everything that
 //! waits is a task of its own, and responses leave in the order in which they are ready. Before a request is taken in there
-//! must be room for it: in the connection's share, in the core's, and in the tail buffers. Otherwise the socket is not read.
+//! must be room for it: in the connection's share, in the core's, in the tail buffers, and for its response among those that
+//! the client has not read yet. Otherwise the socket is not read.
 
 use std::{
     io,
@@ -20,10 +21,11 @@ use headwater_protocol::{
 };
 
 use crate::{
-    budget::Budget,
+    budget::{Budget, Lease},
     core::Core,
     dispatch::{self, Taken},
-    frames::{FrameReader, ReadError},
+    frames::{FrameLimits, FrameReader, ReadError},
+    metrics::Stage,
     outbox::{InFlight, Outbox, RequestLease, Response},
     reply, runtime,
     transfer::Sender,
@@ -41,6 +43,18 @@ pub(crate) struct Connection {
     pub(crate) outbox: Outbox,
     in_flight: Rc<InFlight>,
     budget: Rc<Budget>,
+    /// One turn.
+    turns: Rc<Budget>,
+}
+
+impl Connection {
+    /// Waits until the client has read most of its responses and no other request that waits for its turn is being answered,
+    /// so that the responses of requests that cost little to ask cannot pile up. The turn ends with the lease.
+    pub(crate) async fn turn(&self) -> Lease {
+        let turn = self.turns.lease(1).await;
+        self.outbox.room().await;
+        turn
+    }
 }
 
 /// Serves a connection until either side ends it.
@@ -50,10 +64,14 @@ pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream) {
         outbox: Outbox::default(),
         in_flight: Rc::default(),
         budget: Budget::new(limits.requests_in_flight_bytes_max.bytes()),
+        turns: Budget::new(1),
     });
-    let frame_size_max = limits.frame_size_bytes_max.bytes() as u32;
+    let frame_limits = FrameLimits {
+        size_max: limits.frame_size_bytes_max.bytes() as u32,
+        wait_max: Duration::from_millis(limits.frame_wait_ms_max.get()),
+    };
     let grace = Duration::from_millis(limits.shutdown_grace_ms.get());
-    let reader = FrameReader::new(stream, Rc::clone(&core.read_buffers), frame_size_max);
+    let reader = FrameReader::new(stream, Rc::clone(&core.read_buffers), frame_limits);
     if let Err(error) = run(&core, &connection, reader, grace).await {
         tracing::debug!(%error, "a connection has ended");
     }
@@ -68,7 +86,7 @@ async fn run(
 ) -> Result<(), ReadError> {
     let socket = Hangup(rustix::io::dup(reader.fd()).map_err(io::Error::from)?);
     rustix::net::sockopt::set_tcp_nodelay(&socket.0, true).map_err(io::Error::from)?;
-    let sender = Sender::new(socket.0.as_fd(), &core.disk)?;
+    let sender = Sender::new(socket.0.as_fd(), core)?;
     let requests = pin!(take_in(core, connection, &mut reader));
     let responses = pin!(send_out(core, &connection.outbox, &sender));
     match select(requests, responses).await {
@@ -99,13 +117,17 @@ async fn take_in(core: &Rc<Core>, connection: &Rc<Connection>, reader: &mut Fram
     loop {
         let room = async {
             connection.in_flight.below(requests_max).await;
+            connection.outbox.room().await;
             core.memory.room().await;
         };
         if let Either::Right(_) = select(pin!(room), pin!(core.stopping())).await {
             return Ok(());
         }
         let header = match next_header(core, connection, reader).await {
-            Ok(Some(header)) => header,
+            Ok(Some((header, time))) => {
+                core.metrics.passed(Stage::Receive, time);
+                header
+            }
             Ok(None) => return Ok(()),
             Err(ReadError::Frame(error)) => {
                 refuse(core, connection, &error).await;
@@ -131,7 +153,7 @@ async fn next_header(
     core: &Core,
     connection: &Connection,
     reader: &mut FrameReader,
-) -> Result<Option<FrameHeader>, ReadError> {
+) -> Result<Option<(FrameHeader, Duration)>, ReadError> {
     let idle = Duration::from_millis(core.config.limits.connection_idle_ms.get());
     let mut next = pin!(reader.next());
     loop {
@@ -173,7 +195,9 @@ async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> io::Erro
             response.head.extend_from_slice(&small.head);
             leases.push(lease);
         }
+        let began = Instant::now();
         let sent = sender.send(response).await;
+        core.metrics.passed(Stage::Send, began.elapsed());
         drop(leases);
         if let Err(error) = sent {
             return error;

@@ -5,6 +5,7 @@
 //! so a slow disk delays an administrator and no producer.
 
 use std::{
+    net::TcpListener,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::{
     image::{ClusterImage, Topic},
     mesh::{CoreMessage, Mesh, Refusal, Reply},
+    metrics,
     topics::{NewTopic, ProducerIdBlock, TopicStore},
 };
 
@@ -98,7 +100,12 @@ pub(crate) struct Control {
 
 impl Control {
     /// Starts the thread. The cores must have applied the store's image already.
-    pub(crate) fn start(store: TopicStore<StdDirectory>, mesh: Mesh, queue: ControlQueue) -> std::io::Result<Control> {
+    pub(crate) fn start(
+        store: TopicStore<StdDirectory>,
+        mesh: Mesh,
+        queue: ControlQueue,
+        metrics: Option<TcpListener>,
+    ) -> std::io::Result<Control> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let worker = Worker {
@@ -106,9 +113,17 @@ impl Control {
             mesh,
             producer_ids: None,
         };
-        let thread = thread::Builder::new()
-            .name("control".to_owned())
-            .spawn(move || runtime.block_on(worker.run(queue.requests, stopped)))?;
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+            if let Some(listener) = metrics {
+                let mesh = worker.mesh.clone();
+                runtime.spawn(async move {
+                    if let Err(error) = metrics::http::serve(listener, mesh).await {
+                        tracing::error!(%error, "metrics are no longer served");
+                    }
+                });
+            }
+            runtime.block_on(worker.run(queue.requests, stopped));
+        })?;
         Ok(Control {
             stop: Some(stop),
             thread: Some(thread),

@@ -14,7 +14,7 @@ use std::{
 use futures::{StreamExt, channel::mpsc};
 use headwater_engine::{
     Log, Signal, TailMemory,
-    disk::{DirectDisk, Directory},
+    disk::{DirectDisk, Directory, StdDirectory},
 };
 use headwater_protocol::{
     error::ErrorCode,
@@ -31,6 +31,7 @@ use crate::{
     image::{ClusterImage, Topic, TopicState},
     listener,
     mesh::{CoreMessage, Mesh, PartitionId, Refusal},
+    metrics::{self, CoreMetrics},
     offsets,
     partition::Partition,
     produce,
@@ -42,6 +43,8 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) config: Arc<Config>,
+    /// Names and whole files, with the space that is kept for a full disk.
+    pub(crate) names: StdDirectory,
     pub(crate) mesh: Mesh,
     pub(crate) control: ControlHandle,
     /// Where clients find the broker and each core.
@@ -77,6 +80,7 @@ pub(crate) struct Core {
     pub(crate) read_buffers: Rc<ReadBuffers>,
     /// Requests that are not answered yet, in bytes.
     pub(crate) in_flight: Rc<Budget>,
+    pub(crate) metrics: CoreMetrics,
     image: RefCell<Arc<ClusterImage>>,
     partitions: RefCell<HashMap<PartitionId, Owned>>,
     lifecycle: Lifecycle,
@@ -101,6 +105,7 @@ impl Core {
     pub(crate) fn new(id: CoreId, setup: Setup, activity: Arc<Activity>) -> std::io::Result<Rc<Core>> {
         let Setup {
             config,
+            names,
             mesh,
             control,
             addresses,
@@ -111,15 +116,20 @@ impl Core {
             changed: Signal::default(),
             activity,
         };
+        let memory = TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize);
+        if config.cores.tail_buffer_prefault {
+            memory.prefault();
+        }
         Ok(Rc::new(Core {
             id,
             mesh,
             control,
             addresses,
-            disk: DirectDisk::new()?,
-            memory: TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize),
+            disk: DirectDisk::with_names(names)?,
+            memory,
             read_buffers: ReadBuffers::new(config.cores.connection_bytes_max.bytes()),
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
+            metrics: CoreMetrics::default(),
             image: RefCell::default(),
             partitions: RefCell::default(),
             lifecycle,
@@ -131,7 +141,15 @@ impl Core {
     pub(crate) async fn run(self: Rc<Self>, mut inbox: mpsc::UnboundedReceiver<CoreMessage>) {
         let queues = Queues::new();
         runtime::spawn(pulse(Rc::clone(&self)));
-        queues.spawn_background(maintain(Rc::clone(&self)));
+        let log = &self.config.log;
+        let upkeep = [
+            (Upkeep::Checkpoint, log.checkpoint_interval_ms),
+            (Upkeep::Retention, log.retention_check_interval_ms),
+        ];
+        for (what, interval) in upkeep {
+            let interval = Duration::from_millis(interval.get());
+            queues.spawn_background(maintain(Rc::clone(&self), what, interval));
+        }
         while let Some(message) = inbox.next().await {
             if matches!(message, CoreMessage::Stop) {
                 break;
@@ -164,6 +182,9 @@ impl Core {
             }),
             CoreMessage::Describe { ids, reply } => {
                 let _ = reply.send(admin::describe_here(&core, &ids));
+            }
+            CoreMessage::Metrics { reply } => {
+                let _ = reply.send(metrics::snapshot(&core));
             }
             CoreMessage::Apply { image, reply } => runtime::spawn(async move {
                 core.apply(image).await;
@@ -269,6 +290,24 @@ impl Core {
         self.partitions.borrow().values().filter_map(online).collect()
     }
 
+    /// Partitions that are open, and partitions that could not be opened.
+    pub(crate) fn partition_counts(&self) -> (usize, usize) {
+        let partitions = self.partitions.borrow();
+        let online = partitions.values().filter(|owned| matches!(owned, Owned::Online(_)));
+        let online = online.count();
+        (online, partitions.len() - online)
+    }
+
+    /// Open connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.lifecycle.connections.get()
+    }
+
+    /// How often the watchdog found this core stuck, and for how long in all.
+    pub(crate) fn stalls(&self) -> (u64, Duration) {
+        self.lifecycle.activity.stalls()
+    }
+
     async fn close_partitions(&self) {
         for partition in self.online() {
             if let Err(error) = partition.log.close().await {
@@ -344,22 +383,28 @@ async fn pulse(core: Rc<Core>) {
     }
 }
 
-/// Retention, sealing and checkpoints, one partition after the other.
-async fn maintain(core: Rc<Core>) {
-    let log = &core.config.log;
-    let interval = Duration::from_millis(
-        log.checkpoint_interval_ms
-            .get()
-            .min(log.retention_check_interval_ms.get()),
-    );
+/// What is done to every partition now and then, each at an interval of its own.
+#[derive(Debug, Clone, Copy)]
+enum Upkeep {
+    Checkpoint,
+    Retention,
+}
+
+/// One partition after the other.
+async fn maintain(core: Rc<Core>, what: Upkeep, interval: Duration) {
     loop {
         runtime::sleep(interval).await;
         for partition in core.online() {
             if core.lifecycle.stopping.get() {
                 return;
             }
-            if let Err(error) = partition.log.maintain(Timestamp::now()).await {
-                tracing::warn!(directory = %partition.log.directory().display(), %error, "maintenance failed; it is tried again");
+            let now = Timestamp::now();
+            let done = match what {
+                Upkeep::Checkpoint => partition.log.checkpoint(now).await,
+                Upkeep::Retention => partition.log.retain(now).await,
+            };
+            if let Err(error) = done {
+                tracing::warn!(directory = %partition.log.directory().display(), %error, ?what, "maintenance failed; it is tried again");
             }
             runtime::yield_now().await;
         }

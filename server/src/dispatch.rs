@@ -61,6 +61,7 @@ pub(crate) fn take(core: &Rc<Core>, connection: &Rc<Connection>, frame: &Frame<'
         let message = format!("version {version} of {api:?} is not supported; supported are {oldest} to {newest}");
         return request.refuse(&Refusal::new(ErrorCode::UnsupportedVersion, message));
     }
+    core.metrics.received(api, frame.header.frame_len() as u64);
     if api == Api::Produce {
         return match head::decode::<ProduceRequest>(frame.head) {
             Ok(head) => produce::take(core, connection, request.id, head, frame.payload, request.lease),
@@ -94,8 +95,13 @@ impl Request<'_> {
             Ok(Answer::Later(answer)) => {
                 let (connection, lease, working) = (Rc::clone(self.connection), self.lease, self.core.working());
                 runtime::spawn(async move {
+                    // A fetch may wait for long, and its response is not much larger than itself.
+                    let turn = match api {
+                        Api::Fetch => None,
+                        _ => Some(connection.turn().await),
+                    };
                     connection.outbox.push(answer.await, lease);
-                    drop(working);
+                    drop((turn, working));
                 });
             }
             Err(refusal) => return self.refuse(&refusal),

@@ -1,7 +1,7 @@
 //! Fetch: name the records that are there, or wait until some are.
 //!
 //! A fetch waits for durable offsets to move, never by polling. Partitions of other cores are asked there; a native client
-//! never needs that, because metadata sends it to the owner, so it may cost a copy.
+//! never needs that, because metadata sends it to the owner.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,13 +20,12 @@ use headwater_protocol::{
 use crate::{
     core::Core,
     mesh::{CoreMessage, FetchCall, FetchItem, FetchedItem, PartitionId, Refusal, Reply},
+    metrics::Stage,
     outbox::{Payload, Response},
     partition::Partition,
+    remote::{self, RemoteRange},
     reply, runtime,
 };
-
-/// Most bytes that one core copies for another in one answer.
-const FORWARDED_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads a fetch request whose head has been verified; wishes beyond the limits are cut to them.
 pub(crate) fn read(core: &Core, request: FetchRequest<'_>, now: Instant) -> Result<FetchCall, Refusal> {
@@ -57,7 +56,9 @@ pub(crate) fn read(core: &Core, request: FetchRequest<'_>, now: Instant) -> Resu
 /// Answers a whole fetch request.
 pub(crate) async fn answer(core: &Rc<Core>, correlation_id: CorrelationId, call: FetchCall) -> Response {
     let order: HashMap<PartitionId, usize> = call.items.iter().map(|item| item.id).zip(0..).collect();
+    let began = Instant::now();
     let mut fetched = fetch(core, call).await;
+    core.metrics.passed(Stage::FetchWait, began.elapsed());
     // The answer keeps the order of the question.
     fetched.sort_by_key(|item| order.get(&item.id));
     let mut payload = Vec::new();
@@ -154,7 +155,7 @@ async fn fetch_from(core: &Rc<Core>, owner: CoreId, call: FetchCall) -> Vec<Fetc
     match core.mesh.ask(owner, |reply| CoreMessage::Fetch { call, reply }).await {
         Some(found) => found
             .into_iter()
-            .map(|item| with_records(item, Payload::Bytes))
+            .map(|item| with_records(item, Payload::Remote))
             .collect(),
         None => items
             .iter()
@@ -190,34 +191,14 @@ fn failed<R>(id: PartitionId, error: ErrorCode) -> FetchedItem<R> {
     }
 }
 
-/// Answers for a connection of another core: the records are copied, because memory does not leave its core.
-pub(crate) async fn answer_other_core(core: Rc<Core>, call: FetchCall, reply: Reply<Vec<FetchedItem<Vec<u8>>>>) {
-    let call = FetchCall {
-        max_bytes: call.max_bytes.min(FORWARDED_BYTES_MAX),
-        ..call
-    };
-    let found = fetch_here(&core, &call).await;
-    let mut copied = Vec::with_capacity(found.len());
-    for item in found {
-        copied.push(copy(&core, item).await);
-    }
-    let _ = reply.send(copied);
-}
-
-async fn copy(core: &Core, item: FetchedItem<LogRange<DirectDisk>>) -> FetchedItem<Vec<u8>> {
-    let (id, range) = (item.id, item.records.clone());
-    let mut copied = with_records(item, |_| Vec::new());
-    if let Some(range) = range {
-        let read = match core.partition(id) {
-            Ok(partition) => partition.log.read(&range).await.map_err(|error| error.code()),
-            Err(refusal) => Err(refusal.code),
-        };
-        match read {
-            Ok(bytes) => copied.records = Some(bytes),
-            Err(error) => return failed(id, error),
-        }
-    }
-    copied
+/// Answers for a connection of another core, which then asks for the records as it can send them.
+pub(crate) async fn answer_other_core(core: Rc<Core>, call: FetchCall, reply: Reply<Vec<FetchedItem<RemoteRange>>>) {
+    let found = fetch_here(&core, &call).await.into_iter();
+    let lent = found.map(|item| match core.partition(item.id) {
+        Ok(partition) => with_records(item, |range| remote::lend(partition, range)),
+        Err(refusal) => failed(item.id, refusal.code),
+    });
+    let _ = reply.send(lent.collect());
 }
 
 /// Waits until the partitions of this core have enough, or have an error, or the deadline has come.

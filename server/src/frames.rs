@@ -1,14 +1,16 @@
 //! Reads frames off a socket: bytes to whole frames, with bounded memory.
 //!
-//! A connection that is idle holds [`IDLE_BUFFER_SIZE`] bytes. When more is coming it takes a large buffer from the core's
-//! pool, and gives it back as soon as the socket runs dry. A large frame is read to its end and a header further, so the next
-//! one need not be moved.
+//! A connection that is idle holds [`IDLE_BUFFER_SIZE`] bytes. When more arrives it takes larger buffers from the core's budget,
+//! and gives them back as soon as the socket runs dry. A buffer grows with what has arrived, never with what a frame only claims,
+//! and a frame that does not come to its end in time ends the connection: silent clients keep no memory from others. A large
+//! frame is read to its end and a header further, so the next one need not be moved.
 
 use std::{
     cell::RefCell,
     io,
     os::fd::{AsRawFd, BorrowedFd},
     rc::Rc,
+    time::{Duration, Instant},
 };
 
 use futures::AsyncReadExt;
@@ -16,12 +18,18 @@ use glommio::net::TcpStream;
 use headwater_protocol::frame::{self, FrameError, FrameHeader};
 use rustix::net::RecvFlags;
 
-use crate::budget::{Budget, Lease};
+use crate::{
+    budget::{Budget, Lease},
+    runtime,
+};
 
 /// Buffer of a connection that waits for its next request, in bytes.
 const IDLE_BUFFER_SIZE: usize = 512;
 
-/// Buffer of a busy connection, in bytes; a larger frame gets one of its own size.
+/// Buffer of a connection that has sent more than that at once, in bytes.
+const SMALL_BUFFER_SIZE: usize = 32 * 1024;
+
+/// Buffer of a busy connection, in bytes; a larger frame gets one that grows to its size.
 const BUSY_BUFFER_SIZE: usize = 512 * 1024;
 
 /// Beyond this many missing bytes a read stops behind the frame.
@@ -43,6 +51,11 @@ impl ReadBuffers {
             budget: Budget::new(bytes_max),
             free: RefCell::default(),
         })
+    }
+
+    /// Bytes of buffers in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.budget.used()
     }
 
     async fn take(self: &Rc<Self>, size: usize) -> Buffer {
@@ -105,12 +118,24 @@ impl Drop for Buffer {
     }
 }
 
+/// What a frame may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FrameLimits {
+    /// In bytes, as the frame's first field states it.
+    pub(crate) size_max: u32,
+    /// From the first byte to the last.
+    pub(crate) wait_max: Duration,
+}
+
 /// Why no further frame can be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     /// Not a frame of this protocol, or one that is too large.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// It did not come to its end in time.
+    #[error("a frame took more than {} ms to arrive", .0.as_millis())]
+    Slow(Duration),
     /// The peer went away in the middle of a frame, or the network failed.
     #[error("connection lost: {0}")]
     Io(#[from] io::Error),
@@ -129,16 +154,16 @@ pub(crate) struct FrameReader {
     stream: TcpStream,
     buffers: Rc<ReadBuffers>,
     buffer: Buffer,
-    frame_size_max: u32,
+    limits: FrameLimits,
 }
 
 impl FrameReader {
-    pub(crate) fn new(stream: TcpStream, buffers: Rc<ReadBuffers>, frame_size_max: u32) -> FrameReader {
+    pub(crate) fn new(stream: TcpStream, buffers: Rc<ReadBuffers>, limits: FrameLimits) -> FrameReader {
         FrameReader {
             stream,
             buffers,
             buffer: Buffer::idle(),
-            frame_size_max,
+            limits,
         }
     }
 
@@ -147,18 +172,30 @@ impl FrameReader {
         unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
     }
 
-    /// Waits for a whole frame and returns its header, or `None` when the peer has closed the connection between two
-    /// frames. [`frame`](Self::frame) then borrows it, and [`consume`](Self::consume) goes on to the next.
-    pub(crate) async fn next(&mut self) -> Result<Option<FrameHeader>, ReadError> {
+    /// Waits for a whole frame and returns its header, with the time from its first bytes to its last; `None` when the
+    /// peer has closed the connection between two frames. [`frame`](Self::frame) then borrows it, and [`consume`](Self::consume) goes on to the next.
+    pub(crate) async fn next(&mut self) -> Result<Option<(FrameHeader, Duration)>, ReadError> {
+        let mut began = None;
         loop {
-            let header = FrameHeader::parse(self.buffer.unread(), self.frame_size_max)?;
+            let header = FrameHeader::parse(self.buffer.unread(), self.limits.size_max)?;
             let unread = self.buffer.unread().len();
             let missing = match &header {
-                Some(header) if unread >= header.frame_len() => return Ok(Some(*header)),
+                Some(header) if unread >= header.frame_len() => {
+                    let time = began.map_or(Duration::ZERO, |began: Instant| began.elapsed());
+                    return Ok(Some((*header, time)));
+                }
                 Some(header) => header.frame_len() - unread,
                 None => frame::HEADER_LEN - unread,
             };
-            if !self.read(missing).await? {
+            let goes_on = if unread == 0 {
+                self.read(missing).await?
+            } else {
+                let wait_max = self.limits.wait_max;
+                let began = *began.get_or_insert_with(Instant::now);
+                let read = runtime::until(began + wait_max, self.read(missing)).await;
+                read.ok_or(ReadError::Slow(wait_max))??
+            };
+            if !goes_on {
                 return match unread {
                     0 => Ok(None),
                     _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
@@ -182,7 +219,7 @@ impl FrameReader {
         }
     }
 
-    /// Reads once, with room for at least `missing` bytes. False at the end of the stream.
+    /// Reads once, of a frame of which `missing` bytes have not come. False at the end of the stream.
     async fn read(&mut self, missing: usize) -> Result<bool, ReadError> {
         let is_empty = self.buffer.start == self.buffer.end;
         if is_empty && self.buffer.home.is_some() {
@@ -216,12 +253,16 @@ impl FrameReader {
         if self.buffer.end + missing <= self.buffer.bytes.len() {
             return;
         }
-        let wanted = unread + missing;
-        if wanted <= self.buffer.bytes.len() {
+        let (size, wanted) = (self.buffer.bytes.len(), unread + missing);
+        if wanted <= size || unread < size / 2 {
             self.buffer.compact();
             return;
         }
-        let size = (wanted + frame::HEADER_LEN).max(BUSY_BUFFER_SIZE);
+        let size = match size {
+            IDLE_BUFFER_SIZE => SMALL_BUFFER_SIZE,
+            SMALL_BUFFER_SIZE => BUSY_BUFFER_SIZE,
+            _ => (wanted + frame::HEADER_LEN).min(size * 2),
+        };
         // What this connection holds goes back first, so that a connection never waits for its own lease.
         let unread = self.buffer.unread().to_vec();
         self.buffer = Buffer::idle();

@@ -1,8 +1,8 @@
 //! What crosses cores: typed messages into each core's inbox, each with the way back.
 //!
-//! Senders are held by every core and by the control thread. A message owns what it carries; records in it are copies, made
-//! because the request came to a core that does not own the partition. The leases of the request stay with the connection's
-//! core, so the inboxes need no bound of their own.
+//! Senders are held by every core and by the control thread. A message owns what it carries; records in a produce request are
+//! a copy, made because it came to a core that does not own the partition, and records to be fetched stay where they are (see
+//! `remote`). The leases of the request stay with the connection's core, so the inboxes need no bound of their own.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc, time::Instant};
 
@@ -13,7 +13,7 @@ use headwater_protocol::{
     schema::PartitionDescriptionT,
 };
 
-use crate::image::ClusterImage;
+use crate::{image::ClusterImage, metrics::CoreSnapshot, remote::RemoteRange};
 
 /// A partition, for ever: a topic of the same name made later has another id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,7 +126,7 @@ pub(crate) enum CoreMessage {
     },
     Fetch {
         call: FetchCall,
-        reply: Reply<Vec<FetchedItem<Vec<u8>>>>,
+        reply: Reply<Vec<FetchedItem<RemoteRange>>>,
     },
     ListOffsets {
         items: Vec<ListItem>,
@@ -141,6 +141,8 @@ pub(crate) enum CoreMessage {
         ids: Vec<PartitionId>,
         reply: Reply<Vec<PartitionDescriptionT>>,
     },
+    /// What has been counted so far?
+    Metrics { reply: Reply<CoreSnapshot> },
     /// The cluster looks like this now: open what is new, let go of what is gone.
     Apply { image: Arc<ClusterImage>, reply: Reply<()> },
     /// Accept connections on the shared port and on the core's own.

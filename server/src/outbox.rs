@@ -1,7 +1,8 @@
 //! Responses on their way to one connection: a queue between the tasks that make them and the one loop that sends them.
 //!
-//! A response holds no records, only the names of ranges in the log, so a consumer that does not read costs the broker its
-//! socket and a few words. Every response carries the lease of its request, which is given back when it has been sent.
+//! A response holds no records, only the names of ranges in a log, so a consumer that does not read costs the broker its
+//! socket and a few words. What the request held of the core's memory is given back as soon as it is answered: a client that
+//! does not read may keep nothing that others need. Its own further requests wait until it has read.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,22 +12,25 @@ use std::{
 
 use headwater_engine::{LogRange, Signal, disk::DirectDisk};
 
-use crate::budget::Lease;
+use crate::{budget::Lease, remote::RemoteRange};
+
+/// Heads of responses that one connection may leave unread before its next request is taken in, in bytes.
+const UNREAD_BYTES: usize = 64 * 1024;
 
 /// A part of a response's payload.
 #[derive(Debug)]
 pub(crate) enum Payload {
     /// Whole batches in a log of this core.
     Range(LogRange<DirectDisk>),
-    /// Whole batches that came from another core.
-    Bytes(Vec<u8>),
+    /// Whole batches in a log of another core.
+    Remote(RemoteRange),
 }
 
 impl Payload {
     pub(crate) fn len(&self) -> u64 {
         match self {
             Payload::Range(range) => range.len(),
-            Payload::Bytes(bytes) => bytes.len() as u64,
+            Payload::Remote(range) => range.len(),
         }
     }
 }
@@ -63,7 +67,7 @@ impl InFlight {
     pub(crate) fn begin(self: &Rc<Self>, bytes: [Lease; 2]) -> RequestLease {
         self.count.set(self.count.get() + 1);
         RequestLease {
-            _bytes: bytes,
+            bytes: Some(bytes),
             in_flight: Rc::clone(self),
         }
     }
@@ -80,11 +84,12 @@ impl InFlight {
     }
 }
 
-/// What a request holds until it is answered.
+/// What a request holds.
 #[derive(Debug)]
 pub(crate) struct RequestLease {
-    /// Of the core's budget and of the connection's own.
-    _bytes: [Lease; 2],
+    /// Of the core's budget and of the connection's own, until it is answered.
+    bytes: Option<[Lease; 2]>,
+    /// Until the answer has been sent.
     in_flight: Rc<InFlight>,
 }
 
@@ -99,7 +104,10 @@ impl Drop for RequestLease {
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     queue: RefCell<VecDeque<(Response, RequestLease)>>,
+    /// Of the heads in the queue.
+    bytes: Cell<usize>,
     filled: Signal,
+    drained: Signal,
     /// Nothing will be sent any more.
     closed: Cell<bool>,
     /// The connection is to end once what is queued has been sent.
@@ -108,8 +116,10 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// Queues the answer to a request.
-    pub(crate) fn push(&self, response: Response, lease: RequestLease) {
+    pub(crate) fn push(&self, response: Response, mut lease: RequestLease) {
+        lease.bytes = None;
         if !self.closed.get() {
+            self.bytes.set(self.bytes.get() + response.head.len());
             self.queue.borrow_mut().push_back((response, lease));
             self.filled.notify();
         }
@@ -125,8 +135,9 @@ impl Outbox {
     pub(crate) async fn next(&self) -> Option<(Response, RequestLease)> {
         loop {
             let filled = self.filled.wait();
-            if let Some(next) = self.queue.borrow_mut().pop_front() {
-                return Some(next);
+            let next = self.queue.borrow_mut().pop_front();
+            if let Some(next) = next {
+                return Some(self.popped(next));
             }
             if self.hung_up.get() {
                 return None;
@@ -137,9 +148,26 @@ impl Outbox {
 
     /// The next response if it has no payload and is there already: several leave in one system call.
     pub(crate) fn next_small(&self) -> Option<(Response, RequestLease)> {
-        self.queue
-            .borrow_mut()
-            .pop_front_if(|(response, _)| response.payload.is_empty())
+        let is_small = |(response, _): &mut (Response, _)| response.payload.is_empty();
+        let next = self.queue.borrow_mut().pop_front_if(is_small);
+        next.map(|next| self.popped(next))
+    }
+
+    fn popped(&self, next: (Response, RequestLease)) -> (Response, RequestLease) {
+        self.bytes.set(self.bytes.get() - next.0.head.len());
+        self.drained.notify();
+        next
+    }
+
+    /// Resolves when the client has read most of its responses.
+    pub(crate) async fn room(&self) {
+        loop {
+            let drained = self.drained.wait();
+            if self.bytes.get() < UNREAD_BYTES {
+                return;
+            }
+            drained.await;
+        }
     }
 
     /// The connection is gone.

@@ -3,7 +3,7 @@
 //! The append happens while the frame is being taken in, so the order of arrival is the order in the log; only the wait for the
 //! disk is a task. acks 1 and -1 are the same with one replica: both wait until the records are on stable storage.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use headwater_engine::Appended;
 use headwater_protocol::{
@@ -17,6 +17,7 @@ use crate::{
     core::Core,
     dispatch::Taken,
     mesh::{CoreMessage, PartitionId, Produced, Refusal, Reply},
+    metrics::Stage,
     outbox::{RequestLease, Response},
     reply, runtime,
 };
@@ -129,17 +130,18 @@ fn partition_id(request: &ProduceRequest<'_>) -> Result<PartitionId, Refusal> {
 
 fn append(core: &Rc<Core>, id: PartitionId, payload: &[u8]) -> Result<Appended, Refusal> {
     let partition = core.partition(id)?;
-    partition
-        .append(core, payload)
-        .map_err(|error| Refusal::because(error.code(), &error))
+    let began = Instant::now();
+    let appended = partition.append(core, payload);
+    core.metrics.passed(Stage::Append, began.elapsed());
+    appended.map_err(|error| Refusal::because(error.code(), &error))
 }
 
 /// Waits until the append is durable.
 async fn settled(core: &Core, id: PartitionId, appended: Appended) -> Result<Produced, Refusal> {
-    appended
-        .durable
-        .await
-        .map_err(|error| Refusal::because(error.code(), &error))?;
+    let began = Instant::now();
+    let durable = appended.durable.await;
+    core.metrics.passed(Stage::Acknowledge, began.elapsed());
+    durable.map_err(|error| Refusal::because(error.code(), &error))?;
     let log_start_offset = core
         .partition(id)
         .map_or(appended.base_offset, |partition| partition.log.offsets().start);

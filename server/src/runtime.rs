@@ -48,6 +48,11 @@ pub(crate) async fn yield_now() {
     glommio::executor().yield_task_queue_now().await;
 }
 
+/// For how long this core has run tasks.
+pub(crate) fn busy() -> Duration {
+    glommio::executor().executor_stats().total_runtime()
+}
+
 /// Waits for the future, but not beyond the deadline.
 pub(crate) async fn until<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     let left = deadline.saturating_duration_since(Instant::now());

@@ -299,12 +299,16 @@ impl<D: Directory> TopicStore<D> {
     /// Stores these topics, and shows them.
     async fn replace(&mut self, topics: Vec<Arc<Topic>>) -> Result<(), StoreError> {
         let image = ClusterImage::new(self.image.version() + 1, topics);
-        let written = write_topics(&self.disk, &self.directory, &image).await;
+        let deletes = image.topics().any(|topic| topic.state == TopicState::Deleting);
+        let makes_room = deletes || image.topics().len() < self.image.topics().len();
+        let written = write_topics(&self.disk, &self.directory, &image, makes_room).await;
         // A failed write may have been done: the former topics are written back, and go on being served. If that fails
         // too, either may be on disk, and what is shown is the one that serves less: records that are acknowledged for
         // a topic which looks deleted on disk would be removed at the next start.
         let shown = written.is_ok()
-            || (write_topics(&self.disk, &self.directory, &self.image).await.is_err()
+            || (write_topics(&self.disk, &self.directory, &self.image, false)
+                .await
+                .is_err()
                 && image.ready_count() < self.image.ready_count());
         if shown {
             self.image = Arc::new(image);
@@ -348,7 +352,13 @@ enum StoredState {
     Deleting,
 }
 
-async fn write_topics(disk: &impl Directory, directory: &Path, image: &ClusterImage) -> Result<(), StoreError> {
+/// Writes the topics; if it `makes_room`, into space that is kept for a full disk if need be.
+async fn write_topics(
+    disk: &impl Directory,
+    directory: &Path,
+    image: &ClusterImage,
+    makes_room: bool,
+) -> Result<(), StoreError> {
     let topics = image.topics().map(|topic| StoredTopic {
         name: topic.name.as_str().to_owned(),
         id: *topic.id.as_uuid(),
@@ -360,12 +370,13 @@ async fn write_topics(disk: &impl Directory, directory: &Path, image: &ClusterIm
             TopicState::Deleting => StoredState::Deleting,
         },
     });
-    sealed::write(
-        disk,
-        &directory.join(TOPICS_FILE),
-        &StoredTopics {
-            topics: topics.collect(),
-        },
-    )
-    .await
+    let stored = StoredTopics {
+        topics: topics.collect(),
+    };
+    let path = directory.join(TOPICS_FILE);
+    if makes_room {
+        sealed::write_to_make_room(disk, &path, &stored).await
+    } else {
+        sealed::write(disk, &path, &stored).await
+    }
 }

@@ -23,7 +23,10 @@ use rustix::{
 };
 
 use crate::{
+    core::Core,
+    metrics::ReadPath,
     outbox::{Payload, Response},
+    remote::RemoteRange,
     runtime,
 };
 
@@ -36,7 +39,7 @@ const PREFETCH_BYTES: u64 = 4 << 20;
 /// The writing side of a connection.
 pub(crate) struct Sender<'a> {
     socket: BorrowedFd<'a>,
-    disk: &'a DirectDisk,
+    core: &'a Core,
     pipe: OnceCell<Pipe>,
 }
 
@@ -47,18 +50,18 @@ struct Pipe {
 
 impl<'a> Sender<'a> {
     /// Makes the socket non-blocking, which splice needs.
-    pub(crate) fn new(socket: BorrowedFd<'a>, disk: &'a DirectDisk) -> io::Result<Sender<'a>> {
+    pub(crate) fn new(socket: BorrowedFd<'a>, core: &'a Core) -> io::Result<Sender<'a>> {
         let flags = rustix::fs::fcntl_getfl(socket)?;
         rustix::fs::fcntl_setfl(socket, flags | OFlags::NONBLOCK)?;
         Ok(Sender {
             socket,
-            disk,
+            core,
             pipe: OnceCell::new(),
         })
     }
 
     fn ring(&self) -> &Ring {
-        self.disk.ring()
+        self.core.disk.ring()
     }
 
     /// Sends a whole response.
@@ -69,10 +72,11 @@ impl<'a> Sender<'a> {
             SendFlags::MORE
         };
         self.send_bytes(&response.head, more).await?;
+        self.core.metrics.sent(response.head.len() as u64);
         for payload in response.payload {
             match payload {
                 Payload::Range(range) => self.send_range(range).await?,
-                Payload::Bytes(bytes) => self.send_bytes(&bytes, SendFlags::empty()).await?,
+                Payload::Remote(range) => self.send_remote(range).await?,
             }
         }
         Ok(())
@@ -94,14 +98,38 @@ impl<'a> Sender<'a> {
         while !range.is_empty() {
             // The slice must not live over the wait: it would keep the memory of a consumer that does not read.
             let sent = match range.in_memory() {
-                Some(slice) => self.try_send(&slice, SendFlags::empty())?.map(|count| count as u64),
+                Some(slice) => {
+                    let sent = self.try_send(&slice, SendFlags::empty())?;
+                    sent.map(|count| (ReadPath::Tail, count as u64))
+                }
                 None => self.send_from_disk(&range, &mut ahead).await?,
             };
             match sent {
-                Some(count) => range.advance(count),
+                Some((path, count)) => {
+                    self.core.metrics.read(path, count);
+                    range.advance(count);
+                }
                 None => self.ring().writable(self.socket).await?,
             }
             runtime::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Asks the other core for a piece whenever the socket may take it, so that nothing is held while it does not.
+    async fn send_remote(&self, mut range: RemoteRange) -> io::Result<()> {
+        while !range.is_empty() {
+            let wanted = range.len().min(PIECE_BYTES as u64);
+            let lease = self.core.in_flight.lease(wanted).await;
+            let piece = range.piece(wanted).await?;
+            let sent = self.try_send(&piece, SendFlags::empty())?.unwrap_or(0);
+            let is_full = sent < piece.len();
+            drop((piece, lease));
+            range.advance(sent as u64);
+            self.core.metrics.read(ReadPath::Remote, sent as u64);
+            if is_full {
+                self.ring().writable(self.socket).await?;
+            }
         }
         Ok(())
     }
@@ -116,22 +144,24 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Sends one piece from the segment file. Bytes sent, or `None` if the socket is full.
-    async fn send_from_disk(&self, range: &LogRange<DirectDisk>, ahead: &mut u64) -> io::Result<Option<u64>> {
-        let file = range.file(self.disk).await.map_err(io::Error::other)?;
+    /// Sends one piece from the segment file. How, and bytes sent; `None` if the socket is full.
+    async fn send_from_disk(
+        &self,
+        range: &LogRange<DirectDisk>,
+        ahead: &mut u64,
+    ) -> io::Result<Option<(ReadPath, u64)>> {
+        let file = range.file(&self.core.disk).await.map_err(io::Error::other)?;
         let file = file.cached()?;
         self.prefetch(file, range, ahead).await?;
         let piece = range.len().min(PIECE_BYTES as u64);
         if !is_resident(file, range.position(), piece)? {
-            return self
-                .send_through_pipe(file, range.position(), piece as u32)
-                .await
-                .map(Some);
+            let sent = self.send_through_pipe(file, range.position(), piece as u32).await?;
+            return Ok(Some((ReadPath::Splice, sent)));
         }
         let mut position = range.position();
         match rustix::fs::sendfile(self.socket, file, Some(&mut position), piece as usize) {
             Ok(0) => Err(ended_early()),
-            Ok(count) => Ok(Some(count as u64)),
+            Ok(count) => Ok(Some((ReadPath::Sendfile, count as u64))),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -2,7 +2,7 @@
 //!
 //! glommio 0.9.0 can park an executor that has runnable tasks, when its preemption timer fires before the first of them runs;
 //! nothing inside the executor can notice that. So this thread wakes every core that has work, every few milliseconds, with a
-//! std waker, and counts how often the core does not answer in time: those stalls are logged.
+//! std waker, and counts how often the core does not answer in time: those stalls are logged, and a metric.
 
 use std::{
     future::poll_fn,
@@ -29,6 +29,9 @@ pub(crate) struct Activity {
     /// Pieces of work under way. Written by the core alone.
     work: AtomicUsize,
     beats: AtomicU64,
+    /// Written by the watchdog alone.
+    stalls: AtomicU64,
+    stalled_ms: AtomicU64,
     waker: AtomicWaker,
 }
 
@@ -56,6 +59,19 @@ impl Activity {
         })
         .await;
         self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Activity {
+    /// How often the core did not answer in time, and for how long in all.
+    pub(crate) fn stalls(&self) -> (u64, Duration) {
+        let stalled = Duration::from_millis(self.stalled_ms.load(Ordering::Relaxed));
+        (self.stalls.load(Ordering::Relaxed), stalled)
+    }
+
+    fn count_stall(&self, stalled_ms: u64) {
+        self.stalls.fetch_add(1, Ordering::Relaxed);
+        self.stalled_ms.fetch_add(stalled_ms, Ordering::Relaxed);
     }
 }
 
@@ -113,11 +129,9 @@ fn watch(cores: &[Arc<Activity>], stop: &AtomicBool) {
             let has_work = activity.work.load(Ordering::Relaxed) > 0;
             if beats != *beats_before || !has_work {
                 if *intervals >= STALL_INTERVALS {
-                    tracing::warn!(
-                        core,
-                        stalled_ms = INTERVAL.as_millis() as u64 * u64::from(*intervals),
-                        "a core was stalled"
-                    );
+                    let stalled_ms = INTERVAL.as_millis() as u64 * u64::from(*intervals);
+                    activity.count_stall(stalled_ms);
+                    tracing::warn!(core, stalled_ms, "a core was stalled");
                 }
                 (*beats_before, *intervals) = (beats, 0);
             } else {

@@ -269,8 +269,10 @@ impl Sender {
             return Ok(None);
         }
         let deadline = Deadline::after(self.cluster.settings.call_timeout, "get a producer id");
-        let identity = Identity::new(self.cluster.new_producer_id(deadline).await?);
-        tracing::info!(topic = %self.queue.topic, partition = %self.queue.partition, "numbering anew after a failure");
-        Ok(Some(identity))
+        self.cluster
+            .new_producer_id(deadline)
+            .await
+            .map(Identity::new)
+            .map(Some)
     }
 }

@@ -10,7 +10,8 @@
 //! forgotten.
 //!
 //! A batch that the broker finds out of order, with none before it unsettled, was certainly not appended, nor was any
-//! after it: a batch before it is missing for good. Only then may what remains be numbered anew, under a new producer id.
+//! after it: a batch before it is missing for good. Only then may what remains be numbered anew, under the next epoch of
+//! the producer id (KIP-360), so that the broker refuses what a connection that was cut may still bring under the old one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -57,6 +58,12 @@ impl Identity {
             epoch,
             next: Sequence::ZERO,
         }
+    }
+
+    /// Fences off what was sent under this one; `None` after the last epoch.
+    fn bumped(self) -> Option<Self> {
+        let epoch = self.epoch.get().checked_add(1)?;
+        Some(Self::new((self.id, ProducerEpoch::new(epoch))))
     }
 }
 
@@ -116,8 +123,8 @@ pub(super) struct Window {
     limits: WindowLimits,
     /// `None` without idempotence.
     identity: Option<Identity>,
-    /// A new identity is needed before anything is sent.
-    lost_identity: bool,
+    /// What remains is to be numbered anew before anything is sent.
+    lost_numbers: bool,
     /// In the order of their numbers; all before those in `waiting`, except while draining.
     in_flight: VecDeque<Entry>,
     waiting: VecDeque<Entry>,
@@ -149,7 +156,7 @@ impl Window {
         Self {
             limits,
             identity,
-            lost_identity: false,
+            lost_numbers: false,
             in_flight: VecDeque::new(),
             waiting: VecDeque::new(),
             bytes_in_flight: 0,
@@ -287,7 +294,11 @@ impl Window {
         }
         if refuses_number(&error) && entry.sequence.is_some() {
             let first = |entries: &VecDeque<Entry>| entries.front().is_none_or(|front| front.number > entry.number);
-            self.lost_identity |= first(&self.in_flight) && first(&self.waiting);
+            self.lost_numbers |= first(&self.in_flight) && first(&self.waiting);
+            if is_fenced(&error) {
+                self.lost_numbers = true;
+                self.identity = None;
+            }
             self.put_back(entry, error, now);
         } else if error.is_worth_another_attempt() {
             self.put_back(entry, error, now);
@@ -388,16 +399,17 @@ impl Window {
 
     /// Whether [`Window::resume`] wants a new identity.
     pub(super) fn needs_identity(&self) -> bool {
-        self.lost_identity
+        self.lost_numbers && self.identity.and_then(Identity::bumped).is_none()
     }
 
     /// Goes on after a failure, with the oldest batch alone.
     pub(super) fn resume(&mut self, identity: Option<Identity>) {
         debug_assert!(self.in_flight.is_empty(), "resumed while batches are in flight");
-        if self.lost_identity {
-            assert!(identity.is_some(), "a lost identity is replaced before going on");
-            self.identity = identity;
-            self.lost_identity = false;
+        if self.lost_numbers {
+            self.identity = identity.or_else(|| self.identity.and_then(Identity::bumped));
+            assert!(self.identity.is_some(), "a spent identity is replaced before going on");
+            self.lost_numbers = false;
+            tracing::info!(identity = ?self.identity, "batches are numbered anew after a failure");
             for entry in &mut self.waiting {
                 entry.sequence = None;
             }
@@ -472,3 +484,12 @@ fn refuses_number(error: &Error) -> bool {
         }
     )
 }
+
+/// Whether the broker knows the producer under a later epoch than the batch has.
+fn is_fenced(error: &Error) -> bool {
+    let fenced = ErrorCode::InvalidProducerEpoch;
+    matches!(error, Error::Broker { code, .. } if *code == fenced)
+}
+
+#[cfg(test)]
+mod tests;

@@ -133,6 +133,15 @@ impl Broker {
         self.state.lock().topics[topic].partitions[partition].values()
     }
 
+    /// As after the time for which a broker remembers idempotent producers.
+    pub(super) fn forget_producers(&self) {
+        for topic in self.state.lock().topics.values_mut() {
+            for partition in &mut topic.partitions {
+                partition.forget_producers();
+            }
+        }
+    }
+
     pub(super) fn requests(&self, api: Api) -> usize {
         self.state
             .lock()

@@ -367,6 +367,19 @@ async fn after_a_delivery_timeout_later_records_are_stored_once_and_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_has_forgotten_the_producer_stores_what_follows_once_and_in_order() {
+    let (broker, producer) = one_producer(|builder| builder.batch_bytes(1024)).await;
+    for round in 0..3 {
+        let deliveries = send_numbered(&producer, round * 500..(round + 1) * 500).await;
+        for delivery in deliveries {
+            delivery.await.unwrap();
+        }
+        broker.forget_producers();
+    }
+    assert_eq!(broker.values("t", 0), numbered(0..1500));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_disk_delays_records_and_loses_none() {
     let (broker, producer) = one_producer(|builder| builder.batch_bytes(1024)).await;
     broker.harm(Harm {

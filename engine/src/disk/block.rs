@@ -60,6 +60,17 @@ impl BlockBuffer {
         }
     }
 
+    /// Has the kernel map all of it now instead of page by page when it is filled.
+    pub fn populate(&self) {
+        // SAFETY: the range is the allocation, whole pages of it, and mapping pages does not change what they hold.
+        let populated =
+            unsafe { rustix::mm::madvise(self.memory.as_ptr().cast(), self.capacity, Advice::LinuxPopulateWrite) };
+        // A kernel that cannot (before 5.14) maps them when they are filled.
+        if let Err(error) = populated {
+            tracing::debug!(%error, "tail buffers are not mapped ahead");
+        }
+    }
+
     fn layout(capacity: usize) -> Layout {
         assert!(
             capacity > 0 && capacity.is_multiple_of(BLOCK_SIZE),

@@ -4,11 +4,12 @@
 //! Owned by one core; only usable on a glommio executor.
 
 use std::{
-    cell::OnceCell,
+    cell::{Cell, OnceCell},
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     rc::Rc,
+    time::Instant,
 };
 
 use futures::FutureExt;
@@ -20,17 +21,43 @@ use rustix::{
 };
 
 use super::{BLOCK_SIZE, BlockSlice, DirEntry, Directory, Disk, Ring, SegmentFile, StdDirectory};
+use crate::timed::Timed;
 
 /// Direct I/O on this core's files.
 #[derive(Debug, Clone)]
 pub struct DirectDisk {
     ring: Ring,
+    names: StdDirectory,
+    stats: Rc<DiskStats>,
+}
+
+/// What a core's disk has done.
+#[derive(Debug, Default)]
+pub struct DiskStats {
+    /// Writes that a flush makes durable.
+    pub writes: Timed,
+    /// Flushes, and writes that are durable by themselves; with what they made durable.
+    pub flushes: Timed,
 }
 
 impl DirectDisk {
     /// A disk for the executor that runs this call.
     pub fn new() -> io::Result<DirectDisk> {
-        Ok(DirectDisk { ring: Ring::new()? })
+        Self::with_names(StdDirectory::default())
+    }
+
+    /// The same, with whole files and names through `names`, which may be shared among executors.
+    pub fn with_names(names: StdDirectory) -> io::Result<DirectDisk> {
+        Ok(DirectDisk {
+            ring: Ring::new()?,
+            names,
+            stats: Rc::default(),
+        })
+    }
+
+    /// What has been done so far.
+    pub fn stats(&self) -> &DiskStats {
+        &self.stats
     }
 
     /// The core's auxiliary ring.
@@ -41,10 +68,11 @@ impl DirectDisk {
 
 /// Runs an operation of [`StdDirectory`] where it may block.
 macro_rules! blocking {
-    ($operation:ident, $($path:ident),+ $(; $content:ident)?) => {{
+    ($disk:ident, $operation:ident, $($path:ident),+ $(; $content:ident)?) => {{
         $(let $path = $path.to_path_buf();)+
+        let names = $disk.names.clone();
         let operation = move || {
-            let ready = StdDirectory.$operation($(&$path),+ $(, $content)?).now_or_never();
+            let ready = names.$operation($(&$path),+ $(, $content)?).now_or_never();
             ready.expect("a StdDirectory's futures are ready at once")
         };
         glommio::executor().spawn_blocking(operation).await
@@ -53,31 +81,35 @@ macro_rules! blocking {
 
 impl Directory for DirectDisk {
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
-        blocking!(create_dir, path)
+        blocking!(self, create_dir, path)
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        blocking!(list, path)
+        blocking!(self, list, path)
     }
 
     async fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
-        blocking!(read_file, path)
+        blocking!(self, read_file, path)
     }
 
     async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
-        blocking!(replace_file, path; content)
+        blocking!(self, replace_file, path; content)
+    }
+
+    async fn replace_file_to_make_room(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
+        blocking!(self, replace_file_to_make_room, path; content)
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        blocking!(rename, from, to)
+        blocking!(self, rename, from, to)
     }
 
     async fn remove_file(&self, path: &Path) -> io::Result<()> {
-        blocking!(remove_file, path)
+        blocking!(self, remove_file, path)
     }
 
     async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        blocking!(remove_dir_all, path)
+        blocking!(self, remove_dir_all, path)
     }
 }
 
@@ -102,13 +134,13 @@ impl Disk for DirectDisk {
                 file
             }
         };
-        let ring = self.ring.clone();
         Ok(DirectFile {
             inner: Rc::new(Inner {
                 path: path.to_path_buf(),
                 direct,
                 cached: OnceCell::new(),
-                ring,
+                unflushed: Cell::new(0),
+                disk: self.clone(),
             }),
         })
     }
@@ -125,7 +157,9 @@ struct Inner {
     path: PathBuf,
     direct: DmaFile,
     cached: OnceCell<OwnedFd>,
-    ring: Ring,
+    /// Bytes written since the last flush began.
+    unflushed: Cell<u64>,
+    disk: DirectDisk,
 }
 
 impl Inner {
@@ -157,7 +191,7 @@ impl DirectFile {
         self.inner.cached()
     }
 
-    async fn write_all(self, data: BlockSlice, mut position: u64, flags: ReadWriteFlags) -> io::Result<()> {
+    async fn write_all(&self, data: BlockSlice, mut position: u64, flags: ReadWriteFlags) -> io::Result<()> {
         let mut done = 0;
         while done < data.len() {
             let fd = Fd(self.inner.direct.as_raw_fd());
@@ -170,7 +204,7 @@ impl DirectFile {
             let resources = Rc::new((self.clone(), data.clone()));
             // SAFETY: the resources own the descriptor and the memory; filled bytes never change, and bytes beyond them
             // are of no consequence to this write (see `BlockSlice::as_ptr`).
-            let (result, _) = unsafe { self.inner.ring.submit(write.build(), resources) }.await;
+            let (result, _) = unsafe { self.inner.disk.ring.submit(write.build(), resources) }.await;
             match result {
                 // Direct I/O goes on at a block.
                 Ok(written) if written as usize >= BLOCK_SIZE => {
@@ -187,12 +221,16 @@ impl DirectFile {
     }
 
     async fn sync_data(self) -> io::Result<()> {
+        let (began, covered) = (Instant::now(), self.inner.unflushed.take());
         loop {
             let sync = opcode::Fsync::new(Fd(self.inner.direct.as_raw_fd())).flags(FsyncFlags::DATASYNC);
             // SAFETY: the resources own the descriptor; there is no memory.
-            let (result, _) = unsafe { self.inner.ring.submit(sync.build(), Rc::new(self.clone())) }.await;
+            let (result, _) = unsafe { self.inner.disk.ring.submit(sync.build(), Rc::new(self.clone())) }.await;
             match result {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.inner.disk.stats.flushes.record(began.elapsed(), covered);
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -210,7 +248,7 @@ impl DirectFile {
             let resources = Rc::new((self.clone(), out));
             // SAFETY: the resources own the descriptor and the vector, whose memory stays where it is and is not touched
             // until the operation gives it back.
-            let (result, resources) = unsafe { self.inner.ring.submit(read.build(), resources) }.await;
+            let (result, resources) = unsafe { self.inner.disk.ring.submit(read.build(), resources) }.await;
             let (_, buffer) = Rc::into_inner(resources).expect("the ring has let go of what it completed");
             out = buffer;
             match result {
@@ -234,11 +272,24 @@ fn is_transient(error: &io::Error) -> bool {
 
 impl SegmentFile for DirectFile {
     fn write(&self, data: BlockSlice, position: u64) -> impl Future<Output = io::Result<()>> + 'static {
-        self.clone().write_all(data, position, ReadWriteFlags::empty())
+        let file = self.clone();
+        async move {
+            let (began, bytes) = (Instant::now(), data.len() as u64);
+            file.write_all(data, position, ReadWriteFlags::empty()).await?;
+            file.inner.disk.stats.writes.record(began.elapsed(), bytes);
+            file.inner.unflushed.set(file.inner.unflushed.get() + bytes);
+            Ok(())
+        }
     }
 
     fn write_durable(&self, data: BlockSlice, position: u64) -> impl Future<Output = io::Result<()>> + 'static {
-        self.clone().write_all(data, position, ReadWriteFlags::DSYNC)
+        let file = self.clone();
+        async move {
+            let (began, bytes) = (Instant::now(), data.len() as u64);
+            file.write_all(data, position, ReadWriteFlags::DSYNC).await?;
+            file.inner.disk.stats.flushes.record(began.elapsed(), bytes);
+            Ok(())
+        }
     }
 
     fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static {
@@ -255,7 +306,7 @@ impl SegmentFile for DirectFile {
             let fd = Fd(file.inner.direct.as_raw_fd());
             let allocate = opcode::Fallocate::new(fd, length).offset(position);
             // SAFETY: the resources own the descriptor; there is no memory.
-            let (result, _) = unsafe { file.inner.ring.submit(allocate.build(), Rc::new(file.clone())) }.await;
+            let (result, _) = unsafe { file.inner.disk.ring.submit(allocate.build(), Rc::new(file.clone())) }.await;
             result.map(drop)
         }
     }

@@ -7,19 +7,18 @@
 
 mod block;
 mod direct;
+mod reserve;
 mod ring;
 mod sim;
+mod std_directory;
 
 pub use block::{BLOCK_SIZE, BlockBuffer, BlockSlice};
-pub use direct::{DirectDisk, DirectFile};
+pub use direct::{DirectDisk, DirectFile, DiskStats};
 pub use ring::Ring;
 pub use sim::{Fault, Halt, OpKind, SimDisk, SimExecutor, SimFile};
+pub use std_directory::StdDirectory;
 
-use std::{
-    future::Future,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{future::Future, io, path::Path};
 
 /// A name inside a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +46,12 @@ pub trait Directory: Clone + std::fmt::Debug + 'static {
     /// (temporary file, fsync, rename, fsync of the directory). A temporary file left by a crash ends in `.tmp` and may
     /// be removed by anyone.
     fn replace_file(&self, path: &Path, content: Vec<u8>) -> impl Future<Output = io::Result<()>>;
+
+    /// The same, for a change after which there will be more room: on a full disk it may take space that is kept for this.
+    /// By default there is none.
+    fn replace_file_to_make_room(&self, path: &Path, content: Vec<u8>) -> impl Future<Output = io::Result<()>> {
+        self.replace_file(path, content)
+    }
 
     /// Renames a file or directory within one parent directory, atomically and durably.
     fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>>;
@@ -95,95 +100,7 @@ pub trait SegmentFile: Clone + std::fmt::Debug + 'static {
     fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static;
 }
 
-/// Blocking [`Directory`] over `std::fs`, for threads that may wait: the control thread, tools and tests. Its futures are
-/// ready at once.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct StdDirectory;
-
-impl StdDirectory {
-    fn sync_parent(path: &Path) -> io::Result<()> {
-        match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => std::fs::File::open(parent)?.sync_all(),
-            _ => std::fs::File::open(".")?.sync_all(),
-        }
-    }
-}
-
-impl Directory for StdDirectory {
-    async fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let mut missing: Vec<PathBuf> = Vec::new();
-        let mut at = path;
-        while !at.as_os_str().is_empty() && !at.is_dir() {
-            missing.push(at.to_path_buf());
-            match at.parent() {
-                Some(parent) => at = parent,
-                None => break,
-            }
-        }
-        for directory in missing.iter().rev() {
-            match std::fs::create_dir(directory) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-            Self::sync_parent(directory)?;
-        }
-        Ok(())
-    }
-
-    async fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        let mut entries = Vec::new();
-        for entry in std::fs::read_dir(path)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
-            // Names that are not UTF-8 are nobody's we know: they are left alone by not being listed.
-            if let Ok(name) = entry.file_name().into_string() {
-                let is_dir = metadata.is_dir();
-                entries.push(DirEntry {
-                    name,
-                    is_dir,
-                    size: if is_dir { 0 } else { metadata.len() },
-                });
-            }
-        }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
-    }
-
-    async fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
-    }
-
-    async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
-        use std::io::Write;
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(&content)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        Self::sync_parent(path)
-    }
-
-    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)?;
-        Self::sync_parent(to)
-    }
-
-    async fn remove_file(&self, path: &Path) -> io::Result<()> {
-        match std::fs::remove_file(path) {
-            Ok(()) => Self::sync_parent(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        match std::fs::remove_dir_all(path) {
-            Ok(()) => Self::sync_parent(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
+/// Whether there is no space left, on the device or in the user's quota.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -7,12 +7,12 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use headwater_protocol::{
-    batch::{BatchHeader, HEADER_LEN, RecordSet},
+    batch::{BatchHeader, HEADER_LEN, RecordBatch, RecordSet},
     id::{Offset, Timestamp},
 };
 
 use super::{
-    Log,
+    Log, LogOffsets,
     recovery::read_index,
     scan::{ScanEnd, scan},
 };
@@ -71,6 +71,15 @@ impl<D: Disk> LogRange<D> {
         self.length -= bytes;
     }
 
+    /// The part of the range that its first bytes make up.
+    #[must_use]
+    pub fn first(&self, bytes: u64) -> LogRange<D> {
+        LogRange {
+            length: self.length.min(bytes),
+            ..self.clone()
+        }
+    }
+
     /// The first bytes of the range as far as one piece of memory holds them, or `None` if they are only on disk (any
     /// more). Hold the slice only while it is being sent: it keeps the memory from being used again.
     pub fn in_memory(&self) -> Option<TailSlice> {
@@ -105,25 +114,35 @@ impl<D: Disk> Log<D> {
                 end: offsets.end,
             });
         }
-        let mut fetched = Fetched {
-            range: None,
+        let mut range = None;
+        if offset < offsets.durable {
+            let found = self.range_from(offset, max_bytes).await;
+            let LogOffsets { start, end, .. } = self.offsets();
+            if found.is_err() && (offset < start || offset > end) {
+                // It was deleted meanwhile.
+                return Err(FetchError::OutOfRange { offset, start, end });
+            }
+            range = Some(found?);
+        }
+        Ok(Fetched {
+            range,
             high_watermark: offsets.durable,
             log_start_offset: offsets.start,
-        };
-        if offset >= offsets.durable {
-            return Ok(fetched);
-        }
+        })
+    }
+
+    /// Whole batches from the one on that holds `offset`, which is durable.
+    async fn range_from(&self, offset: Offset, max_bytes: u64) -> Result<LogRange<D>, LogError> {
         let (segment, limit) = self.durable_part_of(offset);
         let (position, first_len) = self.find(&segment, offset, limit).await?;
         let end = self
             .cut(&segment, position, position + first_len, max_bytes, limit)
             .await?;
-        fetched.range = Some(LogRange {
+        Ok(LogRange {
             segment,
             position,
             length: end - position,
-        });
-        Ok(fetched)
+        })
     }
 
     /// The bytes of a range in memory of their own: for requests that came through another core, and for tests.
@@ -159,25 +178,42 @@ impl<D: Disk> Log<D> {
             if extent.max_timestamp < timestamp || extent.next_offset <= start {
                 continue;
             }
-            self.load_index(&segment).await?;
-            let from = with_index(&segment, |index| index.before_timestamp(timestamp));
-            let mut offset = from.max(start);
-            while offset < extent.next_offset.min(durable) {
-                let (_, limit) = self.durable_part_of(offset);
-                let (position, length) = self.find(&segment, offset, limit).await?;
-                let range = LogRange {
-                    segment: Rc::clone(&segment),
-                    position,
-                    length,
-                };
-                let header = self.header_at(&segment, position).await?;
-                offset = header.next_offset;
-                if header.max_timestamp < timestamp {
-                    continue;
-                }
-                if let Some(found) = self.first_as_late(&range, timestamp, start).await? {
-                    return Ok(Some(found));
-                }
+            match self.as_late_in(&segment, timestamp, start, durable).await {
+                Ok(None) => {}
+                // Retention has taken the segment meanwhile.
+                Err(_) if extent.next_offset <= self.offsets().start => {}
+                found => return found,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same, in one segment.
+    async fn as_late_in(
+        &self,
+        segment: &Rc<Segment<D>>,
+        timestamp: Timestamp,
+        start: Offset,
+        durable: Offset,
+    ) -> Result<Option<(Offset, Timestamp)>, LogError> {
+        self.load_index(segment).await?;
+        let from = with_index(segment, |index| index.before_timestamp(timestamp));
+        let mut offset = from.max(start);
+        while offset < segment.extent.get().next_offset.min(durable) {
+            let limit = self.state.borrow().durable_end_of(segment);
+            let (position, length) = self.find(segment, offset, limit).await?;
+            let range = LogRange {
+                segment: Rc::clone(segment),
+                position,
+                length,
+            };
+            let header = self.header_at(segment, position).await?;
+            offset = header.next_offset;
+            if header.max_timestamp < timestamp {
+                continue;
+            }
+            if let Some(found) = self.first_as_late(&range, timestamp, start).await? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -205,12 +241,7 @@ impl<D: Disk> Log<D> {
     fn durable_part_of(&self, offset: Offset) -> (Rc<Segment<D>>, u64) {
         let state = self.state.borrow();
         let segment = Rc::clone(state.segment_of(offset));
-        let is_last_durable = segment.base_offset == state.durable.segment;
-        let limit = if is_last_durable {
-            state.durable.position
-        } else {
-            segment.end()
-        };
+        let limit = state.durable_end_of(&segment);
         (segment, limit)
     }
 
@@ -218,12 +249,30 @@ impl<D: Disk> Log<D> {
     async fn find(&self, segment: &Rc<Segment<D>>, offset: Offset, limit: u64) -> Result<(u64, u64), LogError> {
         self.load_index(segment).await?;
         let mut position = with_index(segment, |index| index.floor(offset));
+        let mut expected = None;
         while position < limit {
             let header = self.header_at(segment, position).await?;
+            // The checksum covers neither the base offset nor, of course, where a damaged length leads to.
+            if header.base_offset > offset || expected.is_some_and(|expected| header.base_offset != expected) {
+                let reason = format!(
+                    "a batch of offset {} is not the one that belongs there",
+                    header.base_offset
+                );
+                return Err(self.corrupt(segment, position, &reason));
+            }
+            if header.size > limit - position {
+                let reason = format!(
+                    "a batch claims {} bytes of {} that are left",
+                    header.size,
+                    limit - position
+                );
+                return Err(self.corrupt(segment, position, &reason));
+            }
             if header.next_offset > offset {
                 return Ok((position, header.size));
             }
             position += header.size;
+            expected = Some(header.next_offset);
         }
         Err(self.corrupt(segment, position, &format!("the batch of offset {offset} is not there")))
     }
@@ -308,10 +357,12 @@ impl<D: Disk> Log<D> {
         let mut index = Index::new(segment.base_offset, self.config.index_interval_bytes);
         let mut max_timestamp = Timestamp::NONE;
         let file = segment.open(&self.disk).await?;
-        let scanned = scan(&file, 0, segment.end(), segment.base_offset, |batch, position| {
+        let note = |batch: &RecordBatch<'_>, position| {
             max_timestamp = max_timestamp.max(batch.max_timestamp());
             index.add(batch.base_offset(), position, max_timestamp);
-        });
+        };
+        let batch_size_max = self.config.batch.batch_size_max;
+        let scanned = scan(&file, 0, segment.end(), segment.base_offset, batch_size_max, note);
         let scanned = scanned.await.map_err(LogError::io("read", &segment.path))?;
         match scanned.end {
             ScanEnd::Bad(reason) => Err(self.corrupt(segment, scanned.position, &reason)),
@@ -329,10 +380,21 @@ impl<D: Disk> Log<D> {
     }
 
     fn corrupt(&self, segment: &Segment<D>, position: u64, reason: &str) -> LogError {
+        let indexed = segment
+            .index
+            .borrow()
+            .as_ref()
+            .and_then(|index| index.offset_after(position));
+        let next_segment = || {
+            let state = self.state.borrow();
+            let behind = |other: &&Rc<Segment<D>>| other.base_offset > segment.base_offset;
+            state.segments.iter().find(behind).map(|other| other.base_offset)
+        };
         let error = LogError::Corrupt {
             path: segment.path.clone(),
             position,
             reason: reason.to_owned(),
+            resume_at: indexed.or_else(next_segment),
         };
         tracing::error!(directory = %self.directory.display(), %error, "durable bytes do not read back");
         error

@@ -5,7 +5,7 @@
 //! write makes itself durable (`RWF_DSYNC`). Two writes never cover the same block: a partial last block is waited for.
 //!
 //! A failed write or flush is final. If the disk is full, what is not durable is dropped and the file cut back, so that
-//! stale bytes can never be taken for records later; any other failure fences the log.
+//! stale bytes can never be taken for records later; any other failure fences the log and cuts off what is in doubt.
 
 use std::{cell::Cell, collections::VecDeque, io, pin::pin, rc::Rc, sync::Arc};
 
@@ -17,7 +17,7 @@ use futures::{
 
 use super::{DurablePoint, FlushConfig, Log};
 use crate::{
-    disk::{BLOCK_SIZE, Disk, SegmentFile},
+    disk::{BLOCK_SIZE, Disk, SegmentFile, is_full},
     error::LogError,
     segment::{Segment, Stage},
 };
@@ -309,8 +309,7 @@ impl<D: Disk> Log<D> {
     /// Settles the outcome of a failure: drops what is not durable if the disk is full, else fences the log.
     async fn fail(&self, segment: &Rc<Segment<D>>, failure: Failure) -> LogError {
         let path = segment.path.clone();
-        if failure.source.kind() == io::ErrorKind::StorageFull || failure.source.kind() == io::ErrorKind::QuotaExceeded
-        {
+        if is_full(&failure.source) {
             let error = LogError::DiskFull { path };
             let durable = self.state.borrow().durable;
             match self.cut_back(durable, None, &error).await {
@@ -327,7 +326,21 @@ impl<D: Disk> Log<D> {
             source: Arc::new(failure.source),
         };
         self.fence_with(error.clone());
+        self.forget_doubtful(segment).await;
         error
+    }
+
+    /// Cuts off what a failed flush has left in doubt: it may read back now and yet be lost with the power, whatever is flushed
+    /// later, so the next process must not find it and build on it. What is durable stays.
+    async fn forget_doubtful(&self, segment: &Segment<D>) {
+        let durable = self.state.borrow().durable;
+        let file = segment.file.borrow().clone();
+        if let Some(file) = file
+            && durable.segment == segment.base_offset
+            && let Err(error) = file.truncate(durable.position).await
+        {
+            tracing::warn!(path = %segment.path.display(), %error, "cannot cut off what is in doubt after the failure");
+        }
     }
 
     pub(super) fn fence_with(&self, error: LogError) {
@@ -388,7 +401,7 @@ impl<D: Disk> Log<D> {
         };
         // The newest first, so that a crash in between never leaves a hole.
         for segment in removed.iter().rev() {
-            self.remove_files(segment).await?;
+            self.remove_files(segment, 1).await?;
         }
         let file = match self.file_for_writing(&kept).await {
             Ok(file) => file,

@@ -88,6 +88,15 @@ impl<D: Disk> State<D> {
         &self.segments[after.saturating_sub(1)]
     }
 
+    /// Where the durable part of a segment ends.
+    fn durable_end_of(&self, segment: &Segment<D>) -> u64 {
+        if segment.base_offset == self.durable.segment {
+            self.durable.position
+        } else {
+            segment.end()
+        }
+    }
+
     /// The active segment is full or old: the next append begins a new one.
     fn roll(&mut self, directory: &Path, memory: &Rc<TailMemory>, interval_bytes: u32) {
         let next = {

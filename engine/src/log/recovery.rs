@@ -11,7 +11,10 @@ use std::{
     rc::Rc,
 };
 
-use headwater_protocol::id::{LeaderEpoch, Offset, Timestamp};
+use headwater_protocol::{
+    batch::RecordBatch,
+    id::{LeaderEpoch, Offset, Timestamp},
+};
 
 use super::{
     DurablePoint, Gate, Log, LogConfig, State,
@@ -285,13 +288,15 @@ impl<D: Disk> Opening<'_, D> {
         let mut scanned = extent;
         if extent.end < size {
             let file = segment.open(self.disk).await?;
-            let found = scan(&file, extent.end, size, extent.next_offset, |batch, position| {
+            let batch_size_max = self.config.batch.batch_size_max;
+            let note = |batch: &RecordBatch<'_>, position| {
                 max_timestamp = max_timestamp.max(batch.max_timestamp());
                 index.add(batch.base_offset(), position, max_timestamp);
                 if batch.base_offset() >= noted {
                     producers.note(batch, batch.base_offset(), Timestamp::NONE, Offset::MAX);
                 }
-            });
+            };
+            let found = scan(&file, extent.end, size, extent.next_offset, batch_size_max, note);
             let found = found.await.map_err(LogError::io("read", &path))?;
             self.report.scanned_bytes += found.position - extent.end;
             scanned = Extent {
@@ -412,6 +417,7 @@ impl<D: Disk> Opening<'_, D> {
             path,
             position,
             reason: reason.to_owned(),
+            resume_at: None,
         }
     }
 }

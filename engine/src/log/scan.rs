@@ -1,5 +1,6 @@
 //! Walks the batches of a segment file from front to back, with every check there is: for recovery and for rebuilding
-//! indexes. Reads in windows, so memory stays bounded by the window and the largest batch.
+//! indexes. Reads in windows, so memory stays bounded by the window and the largest batch: a length is believed only if it is
+//! one that is allowed, or if the checksum of all that it spans holds.
 
 use std::io;
 
@@ -11,6 +12,9 @@ use headwater_protocol::{
 use crate::disk::SegmentFile;
 
 const WINDOW: usize = 1 << 20;
+
+/// First byte of a batch that its checksum covers.
+const CRC_FROM: usize = 21;
 
 /// Why a scan ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,14 +59,42 @@ impl<F: SegmentFile> Window<'_, F> {
         }
         Ok(&self.bytes[(position - self.start) as usize..])
     }
+
+    /// Why a batch at `position` that claims `claimed` bytes, more than `allowed`, is not one. Takes no memory of that size.
+    async fn doubt(&mut self, position: u64, claimed: usize, allowed: usize) -> io::Result<Option<String>> {
+        let left = self.size - position;
+        if claimed as u64 > left {
+            let reason = format!("a batch claims {claimed} bytes, where {allowed} are allowed and {left} are left");
+            return Ok(Some(reason));
+        }
+        let stored = BatchHeader::read(self.at(position, HEADER_LEN).await?).map(BatchHeader::crc);
+        let (mut computed, mut done) = (0, CRC_FROM);
+        while done < claimed {
+            let piece = self.at(position + done as u64, (claimed - done).min(WINDOW)).await?;
+            let piece = &piece[..piece.len().min(claimed - done)];
+            if piece.is_empty() {
+                break; // The file has become shorter.
+            }
+            computed = crc32c::crc32c_append(computed, piece);
+            done += piece.len();
+        }
+        if stored == Ok(computed) {
+            return Ok(None);
+        }
+        let reason =
+            format!("a batch claims {claimed} bytes, where {allowed} are allowed, and its checksum does not hold");
+        Ok(Some(reason))
+    }
 }
 
-/// Visits every good batch from `position` (a batch boundary, where `expected` begins) up to `size`.
+/// Visits every good batch from `position` (a batch boundary, where `expected` begins) up to `size`. `batch_size_max` is what is
+/// allowed for new batches: longer ones may be there from when more was allowed.
 pub(super) async fn scan<F: SegmentFile>(
     file: &F,
     position: u64,
     size: u64,
     expected: Offset,
+    batch_size_max: usize,
     mut visit: impl FnMut(&RecordBatch<'_>, u64),
 ) -> io::Result<Scanned> {
     let mut window = Window {
@@ -93,6 +125,12 @@ pub(super) async fn scan<F: SegmentFile>(
                 break;
             }
         };
+        if wanted > batch_size_max
+            && let Some(reason) = window.doubt(at.position, wanted, batch_size_max).await?
+        {
+            at.end = ScanEnd::Bad(reason);
+            break;
+        }
         let bytes = window.at(at.position, wanted).await?;
         // What was stored stays valid when the limit for new batches is lowered.
         match RecordBatch::parse(bytes, &BatchLimits { batch_size_max: wanted }) {
@@ -126,4 +164,114 @@ async fn unreadable<F: SegmentFile>(
         position += bytes.len() as u64;
     }
     Ok(ScanEnd::Reserved)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, future::ready, rc::Rc};
+
+    use futures::executor::block_on;
+    use headwater_protocol::{
+        batch::{BatchBuilder, Compression},
+        id::Timestamp,
+    };
+
+    use super::*;
+    use crate::disk::BlockSlice;
+
+    /// Batches, and then a gigabyte and more of the same byte. Notes the largest read.
+    #[derive(Debug, Clone)]
+    struct LargeFile {
+        head: Rc<Vec<u8>>,
+        rest: u8,
+        largest: Rc<Cell<usize>>,
+    }
+
+    const SIZE: u64 = 1100 << 20;
+
+    impl SegmentFile for LargeFile {
+        fn read(&self, position: u64, length: usize) -> impl Future<Output = io::Result<Vec<u8>>> + 'static {
+            self.largest.set(self.largest.get().max(length));
+            let mut bytes = vec![self.rest; length.min((SIZE - position) as usize)];
+            let from = (position as usize).min(self.head.len());
+            let count = (self.head.len() - from).min(bytes.len());
+            bytes[..count].copy_from_slice(&self.head[from..from + count]);
+            ready(Ok(bytes))
+        }
+
+        fn write(&self, _: BlockSlice, _: u64) -> impl Future<Output = io::Result<()>> + 'static {
+            nothing()
+        }
+        fn write_durable(&self, _: BlockSlice, _: u64) -> impl Future<Output = io::Result<()>> + 'static {
+            nothing()
+        }
+        fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static {
+            nothing()
+        }
+        fn allocate(&self, _: u64, _: u64) -> impl Future<Output = io::Result<()>> + 'static {
+            nothing()
+        }
+        fn truncate(&self, _: u64) -> impl Future<Output = io::Result<()>> + 'static {
+            nothing()
+        }
+        fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static {
+            ready(Ok(SIZE))
+        }
+    }
+
+    fn nothing() -> impl Future<Output = io::Result<()>> + 'static {
+        ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    fn batch_of(base_offset: u64, value_len: usize) -> Vec<u8> {
+        let mut builder = BatchBuilder::new(Compression::None, 16);
+        let value = vec![7; value_len];
+        builder.append(Timestamp::new(1), None, Some(&value), &[]).unwrap();
+        let mut bytes = builder.build().bytes().to_vec();
+        bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
+        bytes
+    }
+
+    fn scanned(head: Vec<u8>, batch_size_max: usize) -> (Scanned, usize) {
+        let (head, largest) = (Rc::new(head), Rc::new(Cell::new(0)));
+        let (rest, size) = (1, SIZE);
+        let file = LargeFile {
+            head,
+            rest,
+            largest: Rc::clone(&largest),
+        };
+        let found = block_on(scan(&file, 0, size, Offset::ZERO, batch_size_max, |_, _| {})).unwrap();
+        (found, largest.get())
+    }
+
+    #[test]
+    fn a_header_that_claims_a_gigabyte_costs_no_memory_and_is_reported() {
+        for claimed in [1_u32 << 30, i32::MAX.cast_unsigned()] {
+            let mut head = batch_of(0, 100);
+            let position = head.len() as u64;
+            let mut liar = batch_of(1, 100);
+            liar[8..12].copy_from_slice(&claimed.to_be_bytes());
+            head.extend_from_slice(&liar);
+            let (found, largest) = scanned(head, 1 << 20);
+            assert_eq!((found.position, found.next_offset.get()), (position, 1));
+            assert!(largest <= WINDOW, "{largest} bytes were read at once");
+            let ScanEnd::Bad(reason) = found.end else {
+                panic!("{:?}", found.end)
+            };
+            let size = (claimed + 12).to_string();
+            assert!(
+                reason.contains(&size) && reason.contains("1048576 are allowed"),
+                "{reason}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_batch_from_when_longer_ones_were_allowed_is_kept() {
+        let mut head = batch_of(0, 3 * WINDOW);
+        let position = head.len() as u64;
+        assert_eq!(scanned(head.clone(), 1 << 20).0.position, position);
+        head[position as usize - 1] ^= 1;
+        assert_eq!(scanned(head, 1 << 20).0.position, 0);
+    }
 }

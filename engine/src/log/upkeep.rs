@@ -19,10 +19,24 @@ use crate::{
 /// Milliseconds without an append after which a partition's tail buffer shrinks to its last block.
 const IDLE_MS: i64 = 10_000;
 
+/// What a checkpoint is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// So that there is less to recover.
+    Routine,
+    /// So that files can be removed: it may use the space that is kept for a full disk.
+    MakesRoom,
+}
+
 impl<D: Disk> Log<D> {
-    /// Rolls the active segment if it is old, seals what was rolled, deletes what retention lets go, writes the checkpoint
-    /// if something changed, and frees memory that an idle partition does not need. `now` is the broker's clock.
+    /// [`retain`](Self::retain) and then [`checkpoint`](Self::checkpoint).
     pub async fn maintain(&self, now: Timestamp) -> Result<(), LogError> {
+        self.retain(now).await?;
+        self.checkpoint(now).await
+    }
+
+    /// Rolls the active segment if it is old, and deletes what retention lets go. `now` is the broker's clock.
+    pub async fn retain(&self, now: Timestamp) -> Result<(), LogError> {
         let _entered = self.upkeep_gate.enter().await;
         if self.is_retired() {
             return Ok(());
@@ -30,8 +44,20 @@ impl<D: Disk> Log<D> {
         self.roll_by_age(now);
         self.seal().await?;
         let start = self.retained_start(now);
-        self.advance_start(start).await?;
-        self.write_checkpoint().await?;
+        if start == self.offsets().start && self.first_below_start().is_none() {
+            return Ok(());
+        }
+        self.advance_start(start).await
+    }
+
+    /// Writes the checkpoint if something changed, and frees memory that an idle partition does not need.
+    pub async fn checkpoint(&self, now: Timestamp) -> Result<(), LogError> {
+        let _entered = self.upkeep_gate.enter().await;
+        if self.is_retired() {
+            return Ok(());
+        }
+        self.seal().await?;
+        self.write_checkpoint(Purpose::Routine).await?;
         self.free_idle_memory(now);
         let producers = self.config.producers;
         self.state
@@ -54,7 +80,7 @@ impl<D: Disk> Log<D> {
                 .map_err(LogError::io("truncate", &active.path))?;
             active.prepared.set(0);
         }
-        self.write_checkpoint().await
+        self.write_checkpoint(Purpose::Routine).await
     }
 
     /// Gives the log up for good, because its topic is being deleted: waits for what is under way, and touches no file any
@@ -83,7 +109,6 @@ impl<D: Disk> Log<D> {
         self.seal().await?;
         let durable = self.offsets().durable;
         self.advance_start(before.min(durable)).await?;
-        self.write_checkpoint().await?;
         Ok(self.offsets().start)
     }
 
@@ -134,7 +159,7 @@ impl<D: Disk> Log<D> {
             state.start = state.start.min(offset);
             state.dirty = true;
         }
-        self.write_checkpoint_at(end).await?;
+        self.write_checkpoint_at(end, Purpose::MakesRoom).await?;
         self.cut_back(end, Some(block), &LogError::Truncated).await
     }
 
@@ -160,9 +185,7 @@ impl<D: Disk> Log<D> {
     async fn seal(&self) -> Result<(), LogError> {
         let rolled: Vec<_> = {
             let state = self.state.borrow();
-            let is_due = |segment: &&Rc<Segment<D>>| {
-                segment.stage.get() == Stage::Rolled && segment.is_durable() && !segment.preparing.get()
-            };
+            let is_due = |segment: &&Rc<Segment<D>>| segment.stage.get() == Stage::Rolled && segment.is_at_rest();
             state.segments.iter().filter(is_due).cloned().collect()
         };
         for segment in rolled {
@@ -170,7 +193,11 @@ impl<D: Disk> Log<D> {
             file.truncate(segment.end())
                 .await
                 .map_err(LogError::io("truncate", &segment.path))?;
-            self.write_index(&segment, segment.end()).await?;
+            match self.write_index(&segment, segment.end()).await {
+                // Tried again later, unless retention lets the segment go before that: it must not wait for an index.
+                Err(error) if error.is_disk_full() => continue,
+                written => written?,
+            }
             segment.stage.set(Stage::Sealed);
             // Consumers open it again when they need it: ten thousand partitions must not hold ten thousand files.
             segment.file.borrow_mut().take();
@@ -199,16 +226,12 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Where the log should begin by the rules of retention. Whole sealed segments only.
+    /// Where the log should begin by the rules of retention. Whole segments only.
     fn retained_start(&self, now: Timestamp) -> Offset {
         let state = self.state.borrow();
         let mut start = state.start;
         let mut total: u64 = state.segments.iter().map(|segment| segment.end()).sum();
-        for segment in state
-            .segments
-            .iter()
-            .take_while(|segment| segment.stage.get() == Stage::Sealed)
-        {
+        for segment in state.segments.iter().take_while(|segment| segment.is_at_rest()) {
             let extent = segment.extent.get();
             let oldest = self.config.retention_ms.map(|ms| now.get().saturating_sub_unsigned(ms));
             let is_expired = oldest.is_some_and(|oldest| extent.max_timestamp.get() < oldest);
@@ -225,47 +248,64 @@ impl<D: Disk> Log<D> {
         start
     }
 
-    /// Moves the start, makes that durable, then removes the segments wholly below it.
+    /// Moves the start, makes that durable, then removes the segments wholly below it. What fails is left for the next call.
     async fn advance_start(&self, start: Offset) -> Result<(), LogError> {
-        let removed: Vec<_> = {
+        {
             let mut state = self.state.borrow_mut();
-            let start = start.max(state.start);
-            let is_below = |segment: &Rc<Segment<D>>| {
-                segment.stage.get() == Stage::Sealed && segment.extent.get().next_offset <= start
-            };
-            // One that was not sealed when the start passed it is left from then.
-            let count = state.segments.iter().take_while(|segment| is_below(segment)).count();
-            if count == 0 && start == state.start {
-                return Ok(());
+            if start > state.start {
+                state.start = start;
+                state.dirty = true;
+                state.check();
             }
-            state.start = start;
-            state.dirty = true;
-            state.check();
-            state.segments.drain(..count).collect()
-        };
-        self.write_checkpoint().await?;
-        for segment in &removed {
-            self.remove_files(segment).await?;
+        }
+        if self.first_below_start().is_none() {
+            return self.write_checkpoint(Purpose::Routine).await;
+        }
+        self.write_checkpoint(Purpose::MakesRoom).await?;
+        while let Some(segment) = self.first_below_start() {
+            // Held here, and in the state.
+            self.remove_files(&segment, 2).await?;
+            self.state.borrow_mut().segments.pop_front();
         }
         Ok(())
     }
 
-    pub(super) async fn remove_files(&self, segment: &Segment<D>) -> Result<(), LogError> {
+    /// The oldest segment, if the log start offset has left it behind.
+    fn first_below_start(&self) -> Option<Rc<Segment<D>>> {
+        let state = self.state.borrow();
+        let is_below =
+            |segment: &&Rc<Segment<D>>| segment.is_at_rest() && segment.extent.get().next_offset <= state.start;
+        state.segments.front().filter(is_below).cloned()
+    }
+
+    /// Removes a segment's files. Fetches that have found something in it before, which are those who hold it besides the
+    /// `holders` known here, go on reading its open file.
+    pub(super) async fn remove_files(&self, segment: &Rc<Segment<D>>, holders: usize) -> Result<(), LogError> {
+        if Rc::strong_count(segment) > holders {
+            // One that cannot be opened (any more) cannot be read either; a fetch says what it finds.
+            if let Err(error) = segment.open(&self.disk).await {
+                tracing::debug!(%error, "a segment is removed while it is wanted");
+            }
+        }
         remove_segment_files(&self.disk, &self.directory, segment.base_offset).await
     }
 
-    async fn write_checkpoint(&self) -> Result<(), LogError> {
+    async fn write_checkpoint(&self, purpose: Purpose) -> Result<(), LogError> {
         let durable = self.state.borrow().durable;
-        self.write_checkpoint_at(durable).await
+        self.write_checkpoint_at(durable, purpose).await
     }
 
-    async fn write_checkpoint_at(&self, end: DurablePoint) -> Result<(), LogError> {
+    async fn write_checkpoint_at(&self, end: DurablePoint, purpose: Purpose) -> Result<(), LogError> {
         if !self.state.borrow().dirty {
             return Ok(());
         }
         let segment = Rc::clone(self.state.borrow().segment_of(end.offset));
         if segment.base_offset == end.segment && segment.end() > 0 && segment.stage.get() != Stage::Sealed {
-            self.write_index(&segment, end.position).await?;
+            match self.write_index(&segment, end.position).await {
+                // Recovery can do without: it then scans the segment from its start.
+                Err(error) if error.is_disk_full() => {}
+                written => written?,
+            }
         }
         let (content, path) = {
             let mut state = self.state.borrow_mut();
@@ -274,6 +314,7 @@ impl<D: Disk> Log<D> {
             (content, self.directory.join(checkpoint::FILE_NAME))
         };
         let written = match content {
+            Ok(content) if purpose == Purpose::MakesRoom => self.disk.replace_file_to_make_room(&path, content).await,
             Ok(content) => self.disk.replace_file(&path, content).await,
             Err(error) => Err(error.into()),
         };

@@ -22,19 +22,23 @@ use crate::{
 
 /// Whatever fails on the way is allowed to; only the history must come out right.
 #[derive(Clone)]
-struct Trial {
-    disk: SimDisk,
-    executor: SimExecutor,
+pub struct Trial {
+    pub disk: SimDisk,
+    pub executor: SimExecutor,
     config: LogConfig,
-    log: Rc<SimLog>,
-    history: Rc<RefCell<History>>,
+    pub log: Rc<SimLog>,
+    pub history: Rc<RefCell<History>>,
     rng: Rc<RefCell<StdRng>>,
     /// Appends that were refused because the disk was full.
-    full: Rc<Cell<usize>>,
+    pub full: Rc<Cell<usize>>,
 }
 
 impl Trial {
-    fn new(seed: u64) -> Trial {
+    pub fn new(seed: u64) -> Trial {
+        Trial::with_retention(seed, None)
+    }
+
+    pub fn with_retention(seed: u64, retention_bytes: Option<u64>) -> Trial {
         let mut rng = StdRng::seed_from_u64(seed);
         let disk = SimDisk::new(seed);
         let executor = SimExecutor::new(&disk, seed);
@@ -46,6 +50,7 @@ impl Trial {
         let config = LogConfig {
             segment_size_bytes: [30_000, 200_000][rng.random_range(0..2)],
             flush,
+            retention_bytes,
             ..small_config()
         };
         let memory = TailMemory::new([16 << 10, 16 << 20][rng.random_range(0..2)]);
@@ -64,12 +69,12 @@ impl Trial {
         }
     }
 
-    fn draw(&self, most: usize) -> usize {
+    pub fn draw(&self, most: usize) -> usize {
         self.rng.borrow_mut().random_range(0..most)
     }
 
     /// Producers that go on after every failure, and a reader; until all that was appended is acknowledged or refused.
-    fn work(&self) {
+    pub fn work(&self) {
         for _ in 0..=self.draw(3) {
             self.executor.spawn(self.clone().produce());
         }
@@ -80,7 +85,7 @@ impl Trial {
         }
     }
 
-    async fn produce(self) {
+    pub async fn produce(self) {
         for _ in 0..self.draw(8) {
             let size = [20, 300, 3000, 20_000][self.draw(4)];
             let records: Vec<Record> = (0..=self.draw(3))
@@ -125,20 +130,36 @@ impl Trial {
     }
 
     /// Reads all that is durable, which must go on whatever has failed.
-    fn read(&self) {
+    pub fn read(&self) {
         let reading = self.executor.block_on(read_all(&self.log));
         self.history.borrow_mut().seen(&reading.expect("the machine runs"));
     }
 
     /// Power is lost; the log is opened anew and holds what it must.
-    fn recover(self) -> Trial {
+    pub fn recover(self) -> Trial {
+        self.disk.set_capacity(None);
+        self.recover_as_it_is()
+    }
+
+    /// The same, on a disk that is as full as it was.
+    pub fn recover_as_it_is(self) -> Trial {
         let seed = self.rng.borrow_mut().random();
         let disk = if self.draw(2) == 0 {
             self.disk.crash(seed)
         } else {
             self.disk.certain_image(seed)
         };
-        disk.set_capacity(None);
+        self.recover_on(disk)
+    }
+
+    /// The process dies and another takes over, on a disk that keeps what was written.
+    pub fn recover_after_kill(self) -> Trial {
+        let disk = self.disk.kill();
+        self.recover_on(disk)
+    }
+
+    fn recover_on(self, disk: SimDisk) -> Trial {
+        let seed = self.rng.borrow_mut().random();
         let executor = SimExecutor::new(&disk, seed);
         let memory = TailMemory::new(16 << 20);
         let log = executor
@@ -296,7 +317,7 @@ impl Trial {
         }
     }
 
-    async fn upkeep(self) {
+    pub async fn upkeep(self) {
         for _ in 0..self.draw(4) {
             if self.draw(4) == 0 {
                 let offsets = self.log.offsets();
@@ -307,6 +328,9 @@ impl Trial {
                     self.history.borrow_mut().start_moved(start.get());
                 }
             } else {
+                if self.config.retention_bytes.is_some() {
+                    self.history.borrow_mut().start_asked(u64::MAX);
+                }
                 let _ = self.log.maintain(Timestamp::new(NOON)).await;
             }
         }

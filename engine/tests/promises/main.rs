@@ -11,9 +11,13 @@
 
 mod commit;
 mod crash;
+mod damage;
 mod faults;
+mod full;
 mod history;
 mod memory;
 mod producers;
+mod races;
 mod support;
+mod upkeep;
 mod vec;

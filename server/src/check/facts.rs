@@ -134,7 +134,7 @@ fn directory(path: &Path) -> (DirectoryFacts, Option<DirectoryLock>) {
         in_memory: false,
         free_bytes: None,
     };
-    let made = StdDirectory
+    let made = StdDirectory::default()
         .create_dir(path)
         .now_or_never()
         .expect("StdDirectory blocks instead of waiting");

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use headwater_protocol::id::BrokerId;
 
-pub use names::{ClusterId, CpuSet, HostName, LogFilter, LogFormat};
+pub use names::{ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat};
 pub use units::{ByteSize, Micros, Millis};
 
 /// What a file, a variable or a flag can set. Object-safe, so that knobs of all types fit one table.

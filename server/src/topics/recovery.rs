@@ -122,7 +122,7 @@ async fn initialize<D: Directory>(
     if let Some(evidence) = evidence {
         return Err(missing(directory, IDENTITY_FILE, evidence));
     }
-    write_topics(disk, directory, &ClusterImage::default()).await?;
+    write_topics(disk, directory, &ClusterImage::default(), false).await?;
     let producer_ids = ProducerIds::create(disk, directory).await?;
     let identity = Identity::create(disk, directory, &config.broker).await?;
     Ok((identity, producer_ids, Vec::new()))

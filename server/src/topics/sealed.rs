@@ -84,6 +84,21 @@ impl StoreError {
 
 /// Replaces the file atomically and durably.
 pub(super) async fn write<T: Serialize>(disk: &impl Directory, path: &Path, content: &T) -> Result<(), StoreError> {
+    let written = disk.replace_file(path, seal(content)).await;
+    written.map_err(StoreError::io("write", path))
+}
+
+/// The same, for a change after which files can be removed.
+pub(super) async fn write_to_make_room<T: Serialize>(
+    disk: &impl Directory,
+    path: &Path,
+    content: &T,
+) -> Result<(), StoreError> {
+    let written = disk.replace_file_to_make_room(path, seal(content)).await;
+    written.map_err(StoreError::io("write", path))
+}
+
+fn seal<T: Serialize>(content: &T) -> Vec<u8> {
     let content = to_raw_value(content).expect("metadata has only string keys and no failing serializer");
     let crc32c = crc32c::crc32c(content.get().as_bytes());
     let sealed = Sealed {
@@ -93,9 +108,7 @@ pub(super) async fn write<T: Serialize>(disk: &impl Directory, path: &Path, cont
     };
     let mut bytes = serde_json::to_vec(&sealed).expect("as above");
     bytes.push(b'\n');
-    disk.replace_file(path, bytes)
-        .await
-        .map_err(StoreError::io("write", path))
+    bytes
 }
 
 /// Reads the file; None if there is none.

@@ -2,6 +2,7 @@
 
 use headwater_protocol::schema::{ApiVersionsRequestT, MetadataRequestT};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::support::{Raw, Site, batch, fetch, produce, run};
 
@@ -92,6 +93,23 @@ fn a_connection_that_asks_for_nothing_is_closed_in_the_end_but_not_one_that_wait
         let reply = raw.call(&produce(topic, 0), &batch(&[b"x"])).await;
         assert_eq!(reply.produce().error, 0);
         assert_eq!(waiting.receive().await.unwrap().fetch().partitions.unwrap()[0].error, 0);
+        broker.stop();
+    });
+}
+
+#[test]
+fn a_frame_that_does_not_come_to_its_end_is_given_up_and_others_are_served() {
+    run(async {
+        let site = Site::new().cores(1).set("limits.frame_wait_ms_max", "100ms");
+        let broker = site.start();
+        let client = site.client_with_topic("t", 1).await;
+        let topic = client.admin().describe_topic("t").await.unwrap().id;
+        let mut half = Raw::connect(site.address()).await;
+        half.stream.write_all(&[64, 0, 0, 0, 1, 0]).await.unwrap();
+        assert!(half.receive().await.is_none());
+        let mut raw = Raw::connect(site.address()).await;
+        let reply = raw.call(&produce(topic, 0), &batch(&[b"x"])).await;
+        assert_eq!(reply.produce().error, 0);
         broker.stop();
     });
 }

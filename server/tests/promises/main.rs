@@ -18,6 +18,7 @@ mod forwarding;
 mod kills;
 mod long_poll;
 mod lookup;
+mod metrics;
 mod retries;
 mod shutdown;
 mod stalled;

@@ -45,10 +45,18 @@ impl Partition {
         values.collect()
     }
 
+    pub(super) fn forget_producers(&mut self) {
+        self.producers.clear();
+    }
+
     /// Kafka's rule for idempotent producers. `Ok(Some(_))`: an exact repetition of the batch at that offset.
     fn check_sequence(&self, batch: BatchHeader<'_>) -> Result<Option<u64>, ErrorCode> {
         let Some(state) = self.producers.get(&batch.producer_id().get()) else {
-            return Ok(None);
+            return if batch.base_sequence() == Sequence::ZERO {
+                Ok(None)
+            } else {
+                Err(ErrorCode::UnknownProducerId)
+            };
         };
         let (first, last) = (batch.base_sequence(), batch.last_sequence());
         if batch.producer_epoch() != state.epoch {
@@ -84,6 +92,9 @@ impl Partition {
                     batches: VecDeque::new(),
                 };
                 let state = self.producers.entry(batch.producer_id().get()).or_insert_with(fresh);
+                if state.epoch != batch.producer_epoch() {
+                    *state = fresh();
+                }
                 if state.batches.len() == BATCHES_REMEMBERED {
                     state.batches.pop_front();
                 }

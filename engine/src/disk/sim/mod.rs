@@ -82,6 +82,12 @@ impl SimDisk {
         self.world.borrow_mut().capacity = bytes;
     }
 
+    /// Sets how many bytes beyond the capacity `replace_file_to_make_room` may use. What is used of them comes back when the
+    /// disk is used less.
+    pub fn set_reserve(&self, bytes: u64) {
+        self.world.borrow_mut().reserve = bytes;
+    }
+
     /// Bytes in use: each file's whole blocks up to its highest that was written or reserved.
     pub fn used(&self) -> u64 {
         self.world.borrow().used()
@@ -173,6 +179,17 @@ impl SimDisk {
 
     fn operation(&self, operation: Operation) -> Pending {
         Pending::new(self, operation)
+    }
+
+    async fn replace(&self, path: &Path, content: Vec<u8>, makes_room: bool) -> io::Result<()> {
+        let path = path.to_path_buf();
+        let replacing = Operation::ReplaceFile {
+            path,
+            content,
+            makes_room,
+        };
+        self.operation(replacing).await?;
+        Ok(())
     }
 
     fn segment(&self, file: FileRef) -> SimFile {
@@ -274,9 +291,11 @@ impl Directory for SimDisk {
     }
 
     async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
-        let path = path.to_path_buf();
-        self.operation(Operation::ReplaceFile { path, content }).await?;
-        Ok(())
+        self.replace(path, content, false).await
+    }
+
+    async fn replace_file_to_make_room(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
+        self.replace(path, content, true).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

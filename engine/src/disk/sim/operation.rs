@@ -61,6 +61,8 @@ pub(super) enum Operation {
     ReplaceFile {
         path: PathBuf,
         content: Vec<u8>,
+        /// It may use the reserve.
+        makes_room: bool,
     },
     Rename {
         from: PathBuf,

@@ -41,6 +41,8 @@ pub(super) struct World {
     pub rng: StdRng,
     pub faults: Faults,
     pub capacity: Option<u64>,
+    /// Bytes beyond the capacity that a change which makes room may use.
+    pub reserve: u64,
     /// Operations complete when an executor says so, rather than by being polled.
     pub stepped: bool,
     crashed: bool,
@@ -57,6 +59,7 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             faults: Faults::default(),
             capacity: None,
+            reserve: 0,
             stepped: false,
             crashed: false,
             names: Names::default(),
@@ -238,6 +241,11 @@ impl World {
             .map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()))
     }
 
+    fn room_with_reserve(&self) -> u64 {
+        let capacity = self.capacity.map(|capacity| capacity.saturating_add(self.reserve));
+        capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()))
+    }
+
     /// Operations that change nothing.
     fn look(&mut self, operation: Operation) -> io::Result<Output> {
         match operation {
@@ -307,11 +315,20 @@ impl World {
                 }
                 Ok(Output::Done)
             }
-            Operation::ReplaceFile { path, content } => {
+            Operation::ReplaceFile {
+                path,
+                content,
+                makes_room,
+            } => {
                 let temporary = temporary(&path);
                 // The temporary file of an earlier failure is overwritten.
                 self.names.remove_file(&temporary);
-                let fitting = (content.len() as u64).min(self.room());
+                let room = if makes_room {
+                    self.room_with_reserve()
+                } else {
+                    self.room()
+                };
+                let fitting = (content.len() as u64).min(room);
                 if fitting < content.len() as u64 {
                     let file = self.new_file(&temporary, Content::of(&content[..fitting as usize]));
                     self.names.put(&temporary, file)?;
@@ -344,7 +361,7 @@ impl World {
     /// The world after power was lost now and came back. This one is not changed.
     pub fn after_crash(&self, seed: u64) -> World {
         let mut after = World::new(seed);
-        after.capacity = self.capacity;
+        (after.capacity, after.reserve) = (self.capacity, self.reserve);
         after.names = self.names.clone();
         let mut rng = StdRng::seed_from_u64(seed ^ 0x9e37_79b9_7f4a_7c15);
         let mut under_way: Vec<&Operation> = self.in_flight.values().map(|in_flight| &in_flight.operation).collect();
@@ -373,7 +390,7 @@ impl World {
     /// The world after a crash that undid all that a crash may undo.
     pub fn certain(&self, seed: u64) -> World {
         let mut after = World::new(seed);
-        after.capacity = self.capacity;
+        (after.capacity, after.reserve) = (self.capacity, self.reserve);
         after.names = self.names.clone();
         after.copy_files(|file| file.borrow().certain());
         after
@@ -405,7 +422,7 @@ impl World {
                 below[..removed].iter().for_each(|path| self.names.remove(path));
                 Ok(())
             }
-            Operation::ReplaceFile { path, content } if !done => {
+            Operation::ReplaceFile { path, content, .. } if !done => {
                 let written = rng.random_range(0..=content.len());
                 let temporary = temporary(path);
                 let file = self.new_file(&temporary, Content::of(&content[..written]));

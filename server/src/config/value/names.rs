@@ -1,6 +1,9 @@
 //! Texts and lists of a closed form: identities, hosts, CPUs, and how logs are written.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use tracing_subscriber::EnvFilter;
 
@@ -194,4 +197,40 @@ impl Value for LogFilter {
     fn show(&self) -> String {
         self.0.clone()
     }
+}
+
+/// Where an HTTP endpoint listens, if it is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpAddress(SocketAddr);
+
+impl HttpAddress {
+    /// Listens there; port 0 takes any free port.
+    pub const fn new(address: SocketAddr) -> Self {
+        Self(address)
+    }
+
+    /// The address and port.
+    pub const fn get(self) -> SocketAddr {
+        self.0
+    }
+}
+
+impl Default for HttpAddress {
+    fn default() -> Self {
+        Self((Ipv4Addr::LOCALHOST, 0).into())
+    }
+}
+
+impl Value for HttpAddress {
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        self.0.read(text)
+    }
+
+    fn show(&self) -> String {
+        self.0.show()
+    }
+}
+
+impl Optional for HttpAddress {
+    const NONE: &'static [&'static str] = &["off"];
 }

@@ -19,6 +19,7 @@ use super::broker::Broker;
 const SHARED_PORT: u16 = 9292;
 /// Port of core 0; the others follow.
 const CORE_PORT_BASE: u16 = 9300;
+const METRICS_PORT: u16 = 9644;
 
 pub struct Site {
     directory: PathBuf,
@@ -74,6 +75,16 @@ impl Site {
     pub fn set(mut self, key: &str, value: &str) -> Site {
         self.settings.push((key.to_owned(), value.to_owned()));
         self
+    }
+
+    /// With the endpoint for metrics.
+    pub fn with_metrics(self) -> Site {
+        let address = self.metrics_address().to_string();
+        self.set("metrics.listen", &address)
+    }
+
+    pub fn metrics_address(&self) -> SocketAddr {
+        (self.ip, METRICS_PORT).into()
     }
 
     pub fn directory(&self) -> &Path {

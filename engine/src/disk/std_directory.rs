@@ -1,0 +1,150 @@
+//! Names and small whole files through `std::fs`: for threads that may wait. Blocking, so it belongs to no core; a core calls it
+//! on its blocking pool. Shares one [`Reserve`] among all threads of a broker, for a disk that is full.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{DirEntry, Directory, is_full, reserve::Reserve};
+
+/// Blocking [`Directory`] over `std::fs`, for threads that may wait: the control thread, tools and tests. Its futures are
+/// ready at once.
+#[derive(Debug, Clone, Default)]
+pub struct StdDirectory {
+    reserve: Option<Arc<Reserve>>,
+}
+
+impl StdDirectory {
+    /// Keeps a file of one mebibyte in `directory`, which must be there, whose space is given up to changes that make room on
+    /// a full disk. It is made again when there is room. Clones share it.
+    pub fn with_reserve(directory: &Path) -> StdDirectory {
+        let reserve = Reserve::new(directory);
+        reserve.refill();
+        StdDirectory {
+            reserve: Some(Arc::new(reserve)),
+        }
+    }
+
+    /// Space may have become free.
+    fn refill(&self) {
+        if let Some(reserve) = &self.reserve {
+            reserve.refill();
+        }
+    }
+
+    pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => std::fs::File::open(parent)?.sync_all(),
+            _ => std::fs::File::open(".")?.sync_all(),
+        }
+    }
+}
+
+impl Directory for StdDirectory {
+    async fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut missing: Vec<PathBuf> = Vec::new();
+        let mut at = path;
+        while !at.as_os_str().is_empty() && !at.is_dir() {
+            missing.push(at.to_path_buf());
+            match at.parent() {
+                Some(parent) => at = parent,
+                None => break,
+            }
+        }
+        for directory in missing.iter().rev() {
+            match std::fs::create_dir(directory) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            Self::sync_parent(directory)?;
+        }
+        Ok(())
+    }
+
+    async fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            // Names that are not UTF-8 are nobody's we know: they are left alone by not being listed.
+            if let Ok(name) = entry.file_name().into_string() {
+                let is_dir = metadata.is_dir();
+                entries.push(DirEntry {
+                    name,
+                    is_dir,
+                    size: if is_dir { 0 } else { metadata.len() },
+                });
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    async fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
+        use std::io::Write;
+        self.refill();
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        let written = std::fs::File::create(&temporary).and_then(|mut file| {
+            file.write_all(&content)?;
+            file.sync_all()
+        });
+        if let Err(error) = written {
+            // What there is of it would only take space.
+            let _ = std::fs::remove_file(&temporary);
+            return Err(error);
+        }
+        std::fs::rename(&temporary, path)?;
+        Self::sync_parent(path)
+    }
+
+    async fn replace_file_to_make_room(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
+        let Some(reserve) = &self.reserve else {
+            return self.replace_file(path, content).await;
+        };
+        match self.replace_file(path, content.clone()).await {
+            Err(error) if is_full(&error) => {
+                reserve.become_file(path, &content)?;
+                Self::sync_parent(path)
+            }
+            written => written,
+        }
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)?;
+        Self::sync_parent(to)
+    }
+
+    async fn remove_file(&self, path: &Path) -> io::Result<()> {
+        match std::fs::remove_file(path) {
+            Ok(()) => {
+                Self::sync_parent(path)?;
+                self.refill();
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        match std::fs::remove_dir_all(path) {
+            Ok(()) => {
+                Self::sync_parent(path)?;
+                self.refill();
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

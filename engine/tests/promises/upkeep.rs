@@ -1,0 +1,163 @@
+//! Checkpoints and retention, each for itself; the broker's clock in records; what a process that dies after a failure leaves.
+
+use std::cell::Cell;
+
+use headwater_engine::{
+    LogConfig,
+    disk::{Directory, Fault, OpKind, SimDisk},
+};
+use headwater_protocol::{
+    batch::{BatchLimits, Batches, TimestampType},
+    id::{Offset, Timestamp},
+};
+
+use crate::{
+    faults::Trial,
+    support::{
+        NOON, Record, append_durably, batch, directory, fetch, for_each_seed, open, read_all, run, sequenced,
+        small_config,
+    },
+};
+
+const NOW: Timestamp = Timestamp::new(NOON);
+
+#[test]
+fn a_checkpoint_deletes_nothing_and_retention_that_finds_nothing_writes_nothing() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, async {
+        let config = LogConfig {
+            retention_bytes: Some(60_000),
+            ..small_config()
+        };
+        let (log, _) = open(&disk, &config).await.unwrap();
+        append_durably(&log, &batch(&[Record::new(0, 5000)])).await;
+        log.retain(NOW).await.unwrap();
+        let checkpoint = directory().join("checkpoint");
+        assert!(disk.read_file(&checkpoint).await.is_err(), "nothing was due");
+        for id in 1..40 {
+            append_durably(&log, &batch(&[Record::new(id, 5000)])).await;
+        }
+        log.checkpoint(NOW).await.unwrap();
+        assert!(disk.read_file(&checkpoint).await.is_ok());
+        assert_eq!(log.offsets().start, Offset::ZERO);
+        log.retain(NOW).await.unwrap();
+        assert!(log.offsets().start > Offset::ZERO);
+    });
+}
+
+#[test]
+fn records_that_get_the_brokers_time_are_whole_and_found_by_it_also_after_a_restart() {
+    let disk = SimDisk::new(1);
+    let config = LogConfig {
+        timestamp_type: TimestampType::LogAppendTime,
+        ..small_config()
+    };
+    run(&disk, 1, async {
+        let (log, _) = open(&disk, &config).await.unwrap();
+        for id in 0..40 {
+            // The producer's clock is far off in either direction, which is of no consequence.
+            let timestamp = if id % 2 == 0 { 1 } else { NOON * 2 };
+            let record = Record {
+                timestamp,
+                ..Record::new(id, 2000)
+            };
+            let now = Timestamp::new(NOON + id as i64 * 10);
+            let appended = log.append(&batch(&[record, Record::new(id, 20)]), now).unwrap();
+            assert_eq!(appended.append_time, Some(now));
+            log.flush().await.unwrap();
+            appended.durable.await.unwrap();
+        }
+        log.close().await.unwrap();
+        let (again, _) = open(&disk, &config).await.unwrap();
+        for log in [log, again] {
+            let range = log.fetch(Offset::ZERO, 1 << 20).await.unwrap().range.unwrap();
+            let bytes = log.read(&range).await.unwrap();
+            let limits = BatchLimits {
+                batch_size_max: usize::MAX,
+            };
+            for batch in Batches::new(&bytes, &limits) {
+                let batch = batch.expect("its checksum holds");
+                assert_eq!(batch.timestamp_type(), TimestampType::LogAppendTime);
+            }
+            let records = read_all(&log).await;
+            assert_eq!(records.len(), 80);
+            for record in records {
+                assert_eq!(record.timestamp, NOON + record.offset as i64 / 2 * 10);
+            }
+            for id in 0..40 {
+                for early in [0, 9] {
+                    let wanted = Timestamp::new(NOON + id * 10 - early);
+                    let found = log.offset_for_timestamp(wanted).await.unwrap();
+                    let expected = (Offset::new(id as u64 * 2), Timestamp::new(NOON + id * 10));
+                    assert_eq!(found, Some(expected));
+                }
+            }
+            let late = Timestamp::new(NOON + 391);
+            assert_eq!(log.offset_for_timestamp(late).await.unwrap(), None);
+        }
+    });
+}
+
+#[test]
+fn sequences_wrap_around_to_zero_also_over_a_restart() {
+    for (restart, checkpoint) in [(false, false), (true, false), (true, true)] {
+        let disk = SimDisk::new(1);
+        run(&disk, 1, async {
+            let (mut log, _) = open(&disk, &small_config()).await.unwrap();
+            // A producer must begin at 0 and a batch can carry it far: the records of the first are many in number only.
+            let far = i32::MAX - 1;
+            append_durably(&log, &sequenced(&[Record::new(0, 20)], 9, 0, 0)).await;
+            let refused = log.append(&sequenced(&[Record::new(1, 20)], 9, 0, far), NOW);
+            assert!(refused.is_err(), "a gap is a gap");
+            // The end of the range is reached by what recovery finds in the log, which it does not doubt.
+            plant_sequence(&disk, far).await;
+            let (planted, _) = open(&disk, &small_config()).await.unwrap();
+            log = planted;
+            let last = sequenced(&[Record::new(2, 20), Record::new(3, 20)], 9, 0, i32::MAX);
+            append_durably(&log, &last).await;
+            if checkpoint {
+                log.checkpoint(NOW).await.unwrap();
+            }
+            if restart {
+                log = open(&disk, &small_config()).await.unwrap().0;
+            }
+            // MAX and 0 were used.
+            let again = log.append(&last, NOW).unwrap();
+            assert!(again.duplicate && again.base_offset.get() == 1, "{again:?}");
+            let repeat = log.append(&sequenced(&[Record::new(4, 20)], 9, 0, 2), NOW);
+            assert!(repeat.is_err(), "1 is next");
+            append_durably(&log, &sequenced(&[Record::new(4, 20)], 9, 0, 1)).await;
+            assert_eq!(fetch(&log, 3, 1).await[0].id, 4);
+        });
+    }
+}
+
+/// Gives the one batch in the log another sequence, and the checksum that belongs to it.
+async fn plant_sequence(disk: &SimDisk, sequence: i32) {
+    let path = directory().join(format!("{:020}.log", 0));
+    let planted = sequenced(&[Record::new(0, 20)], 9, 0, sequence);
+    let mut bytes = disk.read_file(&path).await.unwrap();
+    bytes[..planted.len()].copy_from_slice(&planted);
+    disk.replace_file(&path, bytes).await.unwrap();
+}
+
+#[test]
+fn a_process_that_dies_after_a_failed_flush_loses_nothing_that_was_acknowledged() {
+    let name = "a_process_that_dies_after_a_failed_flush_loses_nothing_that_was_acknowledged";
+    let failed = Cell::new(0);
+    for_each_seed(name, 400, |seed| {
+        let trial = Trial::new(seed);
+        trial.work();
+        let kind = [OpKind::Sync, OpKind::WriteDurable, OpKind::Write][trial.draw(3)];
+        trial.disk.fail_nth(kind, trial.draw(4) as u64, Fault::InputOutput);
+        trial.work();
+        failed.set(failed.get() + u32::from(trial.log.fence().is_some()));
+        trial.disk.heal();
+        let trial = trial.recover_after_kill();
+        trial.work();
+        trial.read();
+        assert!(trial.log.fence().is_none());
+        trial.recover();
+    });
+    assert!(failed.get() > 100, "{} failures", failed.get());
+}

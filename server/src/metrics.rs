@@ -1,0 +1,221 @@
+//! What a broker counts: on each core without locks or atomics, gathered by the control thread when somebody asks.
+//!
+//! A core that does not answer within [`http::ANSWER_MAX`] is reported as not up, and the others with it as usual.
+
+pub(crate) mod http;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::{cell::Cell, time::Duration};
+
+use headwater_engine::{Timed, TimedSnapshot, disk::DirectDisk};
+use headwater_protocol::{frame::Api, id::CoreId};
+
+use crate::core::Core;
+
+/// Apis are numbered below this.
+const APIS_MAX: usize = 16;
+
+/// A part of a request's way through the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// From a frame's first bytes to its last.
+    Receive,
+    /// Checking record batches and copying them into the tail buffer.
+    Append,
+    /// From the append until the records are durable and the response is ready.
+    Acknowledge,
+    /// From a fetch request until there are records to answer it with, or its time is over.
+    FetchWait,
+    /// From when a response's turn has come until the socket has taken all of it.
+    Send,
+}
+
+impl Stage {
+    const ALL: [Stage; 5] = [
+        Stage::Receive,
+        Stage::Append,
+        Stage::Acknowledge,
+        Stage::FetchWait,
+        Stage::Send,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Stage::Receive => "receive",
+            Stage::Append => "append",
+            Stage::Acknowledge => "acknowledge",
+            Stage::FetchWait => "fetch_wait",
+            Stage::Send => "send",
+        }
+    }
+}
+
+/// Where the records of a fetch response came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadPath {
+    /// The tail buffer.
+    Tail,
+    /// The page cache, by sendfile(2).
+    Sendfile,
+    /// The disk, through a pipe that the kernel fills.
+    Splice,
+    /// Another core, by a copy.
+    Remote,
+}
+
+impl ReadPath {
+    const ALL: [ReadPath; 4] = [ReadPath::Tail, ReadPath::Sendfile, ReadPath::Splice, ReadPath::Remote];
+
+    const fn name(self) -> &'static str {
+        match self {
+            ReadPath::Tail => "tail",
+            ReadPath::Sendfile => "sendfile",
+            ReadPath::Splice => "splice",
+            ReadPath::Remote => "remote",
+        }
+    }
+}
+
+/// What one core counts.
+#[derive(Debug, Default)]
+pub(crate) struct CoreMetrics {
+    stages: [Timed; Stage::ALL.len()],
+    read: [Cell<u64>; ReadPath::ALL.len()],
+    requests: [Cell<u64>; APIS_MAX],
+    received_bytes: Cell<u64>,
+    sent_bytes: Cell<u64>,
+}
+
+fn add(counter: &Cell<u64>, count: u64) {
+    counter.set(counter.get() + count);
+}
+
+impl CoreMetrics {
+    /// Counts one passage of a stage.
+    pub(crate) fn passed(&self, stage: Stage, time: Duration) {
+        self.stages[stage as usize].record(time, 0);
+    }
+
+    /// Counts records on their way to a consumer.
+    pub(crate) fn read(&self, path: ReadPath, bytes: u64) {
+        add(&self.read[path as usize], bytes);
+        add(&self.sent_bytes, bytes);
+    }
+
+    /// Counts a request frame.
+    pub(crate) fn received(&self, api: Api, bytes: u64) {
+        add(&self.requests[usize::from(api.as_u16())], 1);
+        add(&self.received_bytes, bytes);
+    }
+
+    /// Counts what is sent besides records.
+    pub(crate) fn sent(&self, bytes: u64) {
+        add(&self.sent_bytes, bytes);
+    }
+}
+
+/// A core's figures at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct CoreSnapshot {
+    /// By name.
+    stages: Vec<(&'static str, TimedSnapshot)>,
+    /// By family and the value of its label, if it has one.
+    samples: Vec<(Family, &'static str, f64)>,
+}
+
+/// A family of counters or gauges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    Requests,
+    Received,
+    Sent,
+    FetchBytes,
+    DiskBytes,
+    TailBytes,
+    TailBytesMax,
+    InFlightBytes,
+    ReadBufferBytes,
+    Connections,
+    Partitions,
+    PartitionsOffline,
+    Stalls,
+    StalledSeconds,
+    BusySeconds,
+}
+
+/// Takes a core's figures. Call it on the core.
+pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
+    let metrics = &core.metrics;
+    let mut stages: Vec<_> = Stage::ALL
+        .iter()
+        .map(|stage| (stage.name(), metrics.stages[*stage as usize].snapshot()))
+        .collect();
+    let (writes, flushes) = disk_stages(&core.disk);
+    let disk_bytes = [("write", writes.bytes), ("flush", flushes.bytes)];
+    stages.extend([("write", writes), ("flush", flushes)]);
+    let mut samples: Vec<(Family, &'static str, f64)> = Vec::new();
+    let mut sample = |family, label, value: u64| samples.push((family, label, value as f64));
+    for api in Api::REQUESTS.iter().copied() {
+        sample(
+            Family::Requests,
+            api_name(api),
+            metrics.requests[usize::from(api.as_u16())].get(),
+        );
+    }
+    for path in ReadPath::ALL {
+        sample(Family::FetchBytes, path.name(), metrics.read[path as usize].get());
+    }
+    for (stage, bytes) in disk_bytes {
+        sample(Family::DiskBytes, stage, bytes);
+    }
+    let (online, offline) = core.partition_counts();
+    let (stalls, stalled) = core.stalls();
+    for (family, value) in [
+        (Family::Received, metrics.received_bytes.get()),
+        (Family::Sent, metrics.sent_bytes.get()),
+        (Family::TailBytes, core.memory.used() as u64),
+        (Family::TailBytesMax, core.memory.limit() as u64),
+        (Family::InFlightBytes, core.in_flight.used()),
+        (Family::ReadBufferBytes, core.read_buffers.used()),
+        (Family::Connections, core.connections() as u64),
+        (Family::Partitions, online as u64),
+        (Family::PartitionsOffline, offline as u64),
+        (Family::Stalls, stalls),
+    ] {
+        sample(family, "", value);
+    }
+    samples.push((Family::StalledSeconds, "", stalled.as_secs_f64()));
+    samples.push((Family::BusySeconds, "", crate::runtime::busy().as_secs_f64()));
+    CoreSnapshot { stages, samples }
+}
+
+fn disk_stages(disk: &DirectDisk) -> (TimedSnapshot, TimedSnapshot) {
+    let stats = disk.stats();
+    (stats.writes.snapshot(), stats.flushes.snapshot())
+}
+
+const fn api_name(api: Api) -> &'static str {
+    match api {
+        Api::Error => "error",
+        Api::ApiVersions => "api_versions",
+        Api::Metadata => "metadata",
+        Api::CreateTopic => "create_topic",
+        Api::DeleteTopic => "delete_topic",
+        Api::DescribeTopic => "describe_topic",
+        Api::InitProducerId => "init_producer_id",
+        Api::Produce => "produce",
+        Api::Fetch => "fetch",
+        Api::ListOffsets => "list_offsets",
+        Api::DeleteRecords => "delete_records",
+    }
+}
+
+/// The figures of all cores; `None` for one that does not answer.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) cores: Vec<(CoreId, Option<CoreSnapshot>)>,
+    /// Memory of the process that is in use, in bytes, if the kernel says so.
+    pub(crate) resident_bytes: Option<u64>,
+}

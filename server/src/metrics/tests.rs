@@ -1,0 +1,73 @@
+use std::time::Duration;
+
+use super::*;
+
+fn gathered() -> Gathered {
+    let timed = Timed::default();
+    for micros in [0, 1, 10, 100, 100_000_000] {
+        timed.record(Duration::from_micros(micros), 0);
+    }
+    let snapshot = CoreSnapshot {
+        stages: vec![("append", timed.snapshot())],
+        samples: vec![
+            (Family::FetchBytes, "tail", 7.0),
+            (Family::FetchBytes, "splice", 9.0),
+            (Family::Connections, "", 3.0),
+        ],
+    };
+    Gathered {
+        cores: vec![(CoreId::new(0), Some(snapshot)), (CoreId::new(1), None)],
+        resident_bytes: Some(4096),
+    }
+}
+
+#[test]
+fn figures_are_told_apart_by_core_and_label_and_a_silent_core_is_down() {
+    let text = text::encode(gathered()).unwrap();
+    for line in [
+        "headwater_core_up{core=\"0\"} 1",
+        "headwater_core_up{core=\"1\"} 0",
+        "headwater_resident_bytes 4096",
+        "headwater_fetch_bytes_total{core=\"0\",path=\"tail\"} 7.0",
+        "headwater_fetch_bytes_total{core=\"0\",path=\"splice\"} 9.0",
+        "headwater_connections{core=\"0\"} 3.0",
+        "# TYPE headwater_stage_seconds histogram",
+        "headwater_stage_seconds_count{core=\"0\",stage=\"append\"} 5",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn every_time_is_in_one_bucket_and_at_most_its_bound() {
+    let text = text::encode(gathered()).unwrap();
+    let buckets: Vec<(f64, u64)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("headwater_stage_seconds_bucket{le=\""))
+        .map(|line| {
+            let (bound, rest) = line.split_once('"').unwrap();
+            let bound = if bound == "+Inf" {
+                f64::INFINITY
+            } else {
+                bound.parse().unwrap()
+            };
+            (bound, rest.rsplit_once(' ').unwrap().1.parse().unwrap())
+        })
+        .collect();
+    assert!(buckets.is_sorted(), "{buckets:?}");
+    let up_to = |bound: f64| buckets.iter().rev().find(|(le, _)| *le <= bound).unwrap().1;
+    // The histogram keeps two digits, so a time may count as slightly longer than it was.
+    assert_eq!([up_to(1.5e-6), up_to(1.5e-5), up_to(1.5e-4)], [2, 3, 4]);
+    assert_eq!(buckets.last(), Some(&(f64::INFINITY, 5)));
+}
+
+#[test]
+fn every_family_has_a_name_of_its_own_and_every_stage_too() {
+    let text = text::encode(gathered()).unwrap();
+    let mut names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}

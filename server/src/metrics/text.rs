@@ -1,0 +1,202 @@
+//! Figures as text that Prometheus reads (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
+
+use std::fmt;
+
+use headwater_engine::TimedSnapshot;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet, text},
+    metrics::MetricType,
+    registry::{Registry, Unit},
+};
+
+use super::{Family, Gathered};
+
+/// The media type of what [`encode`] makes.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Bounds of a histogram: two an octave, from a microsecond to half a minute.
+const BOUND_MIN_NS: f64 = 1_000.0;
+const BOUNDS: u32 = 50;
+
+/// How a family is shown.
+struct Shape {
+    family: Family,
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    /// The label that tells a core's samples apart.
+    label: Option<&'static str>,
+}
+
+const fn counter(family: Family, name: &'static str, label: Option<&'static str>, help: &'static str) -> Shape {
+    Shape {
+        family,
+        name,
+        help,
+        kind: MetricType::Counter,
+        label,
+    }
+}
+
+const fn gauge(family: Family, name: &'static str, help: &'static str) -> Shape {
+    Shape {
+        family,
+        name,
+        help,
+        kind: MetricType::Gauge,
+        label: None,
+    }
+}
+
+const SHAPES: &[Shape] = &[
+    counter(
+        Family::Requests,
+        "requests",
+        Some("api"),
+        "Request frames that were taken in",
+    ),
+    counter(Family::Received, "received_bytes", None, "Bytes of those frames"),
+    counter(
+        Family::Sent,
+        "sent_bytes",
+        None,
+        "Bytes of responses, with their records",
+    ),
+    counter(
+        Family::FetchBytes,
+        "fetch_bytes",
+        Some("path"),
+        "Bytes of records that were sent to consumers, by where they came from: tail buffer, page cache (sendfile), disk \
+         (splice), another core (remote)",
+    ),
+    counter(
+        Family::DiskBytes,
+        "disk_bytes",
+        Some("operation"),
+        "Bytes that were written to segments, and bytes that flushes have made durable",
+    ),
+    gauge(Family::TailBytes, "tail_buffer_bytes", "Memory that tail buffers hold"),
+    gauge(
+        Family::TailBytesMax,
+        "tail_buffer_bytes_max",
+        "What cores.tail_buffer_bytes_max allows",
+    ),
+    gauge(
+        Family::InFlightBytes,
+        "in_flight_bytes",
+        "Requests that are not answered yet",
+    ),
+    gauge(
+        Family::ReadBufferBytes,
+        "read_buffer_bytes",
+        "Memory that read buffers of connections hold",
+    ),
+    gauge(Family::Connections, "connections", "Open connections"),
+    gauge(Family::Partitions, "partitions", "Partitions that are open"),
+    gauge(
+        Family::PartitionsOffline,
+        "partitions_offline",
+        "Partitions that could not be opened; the log says why",
+    ),
+    counter(
+        Family::Stalls,
+        "stalls",
+        None,
+        "Times that a core with work did not come round for 100 ms",
+    ),
+    counter(
+        Family::StalledSeconds,
+        "stalled_seconds",
+        None,
+        "Duration of those stalls",
+    ),
+    counter(
+        Family::BusySeconds,
+        "busy_seconds",
+        None,
+        "Time that a core has run tasks",
+    ),
+];
+
+/// All figures as text.
+pub(super) fn encode(gathered: Gathered) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("headwater");
+    registry.register_collector(Box::new(gathered));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+impl Collector for Gathered {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut up = encoder.encode_descriptor("core_up", "Whether a core has answered", None, MetricType::Gauge)?;
+        for (core, snapshot) in &self.cores {
+            let labels = [("core", core.to_string())];
+            up.encode_family(&labels)?
+                .encode_gauge(&u32::from(snapshot.is_some()))?;
+        }
+        if let Some(bytes) = &self.resident_bytes {
+            let help = "Memory of the process that is in use";
+            let mut resident = encoder.encode_descriptor("resident_bytes", help, None, MetricType::Gauge)?;
+            resident.encode_gauge(bytes)?;
+        }
+        for shape in SHAPES {
+            self.encode_shape(&mut encoder, shape)?;
+        }
+        self.encode_stages(&mut encoder)
+    }
+}
+
+impl Gathered {
+    fn encode_shape(&self, encoder: &mut DescriptorEncoder<'_>, shape: &Shape) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(shape.name, shape.help, None, shape.kind)?;
+        for (core, snapshot) in &self.cores {
+            let samples = snapshot.iter().flat_map(|snapshot| &snapshot.samples);
+            for (_, value_of_label, value) in samples.filter(|(family, ..)| *family == shape.family) {
+                let mut labels = vec![("core", core.to_string())];
+                labels.extend(shape.label.map(|label| (label, (*value_of_label).to_owned())));
+                let mut metric = family.encode_family(&labels)?;
+                match shape.kind {
+                    MetricType::Counter => metric.encode_counter::<NoLabelSet, _, f64>(value, None)?,
+                    _ => metric.encode_gauge(value)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_stages(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help =
+            "Time in each stage of a request's way: receive, append, write, flush, acknowledge; fetch_wait, send";
+        let mut family = encoder.encode_descriptor("stage", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (core, snapshot) in &self.cores {
+            for (stage, timed) in snapshot.iter().flat_map(|snapshot| &snapshot.stages) {
+                let labels = [("core", core.to_string()), ("stage", (*stage).to_owned())];
+                let mut metric = family.encode_family(&labels)?;
+                let sum = timed.sum.as_secs_f64();
+                metric.encode_histogram::<NoLabelSet>(sum, timed.times.len(), &buckets(timed), None)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Upper bounds in seconds, each with how many times lie between it and the one before.
+fn buckets(timed: &TimedSnapshot) -> Vec<(f64, u64)> {
+    let mut recorded = timed.times.iter_recorded().peekable();
+    let mut buckets = Vec::with_capacity(BOUNDS as usize + 1);
+    for step in 0..BOUNDS {
+        let bound = BOUND_MIN_NS * 2_f64.powf(f64::from(step) / 2.0);
+        let mut count = 0;
+        while let Some(value) = recorded.next_if(|value| value.value_iterated_to() as f64 <= bound) {
+            count += value.count_since_last_iteration();
+        }
+        buckets.push((bound / 1e9, count));
+    }
+    buckets.push((
+        f64::INFINITY,
+        recorded.map(|value| value.count_since_last_iteration()).sum(),
+    ));
+    buckets
+}
