@@ -115,6 +115,10 @@ fn config(args: &BrokerArgs, partitions: u32, directory: &Path) -> Result<Config
     config.cores.tail_buffer_bytes_max = ByteSize::new(args.tail_buffer);
     // What is measured is a broker that has been at work for a while.
     config.cores.tail_buffer_prefault = true;
+    config.metrics.listen = Some(headwater_server::config::HttpAddress::new(SocketAddr::from((
+        [127, 0, 0, 1],
+        0,
+    ))));
     directory.clone_into(&mut config.log.directory);
     // Nothing is deleted before it has been verified.
     (config.log.retention_ms, config.log.retention_bytes) = (None, None);
@@ -154,6 +158,12 @@ impl Embedded {
     pub fn address(&self) -> String {
         let broker = self.broker.as_ref().expect("it runs but for within `restart`");
         broker.addr().to_string()
+    }
+
+    /// Where its metrics are.
+    pub fn metrics_address(&self) -> Option<String> {
+        let address = self.broker.as_ref().and_then(Broker::metrics_addr);
+        address.map(|address| address.to_string())
     }
 
     /// Stops it in order and starts it again, at another address, with nothing of its data in memory.

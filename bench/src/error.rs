@@ -63,9 +63,6 @@ pub enum BenchError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The limits of the machine cannot be measured.
-    #[error("cannot measure the limits: {0}; or leave them out with --limits off")]
-    Limits(#[from] LimitsError),
     /// What should be there does not come.
     #[error("for {} s no record came, though there should be more; the broker's log may tell why", .0.as_secs())]
     Starved(Duration),
@@ -81,6 +78,9 @@ pub enum BenchError {
     /// Threads, or their signals, are not to be had.
     #[error("cannot start threads: {0}")]
     Threads(#[source] io::Error),
+    /// What the machine can do cannot be measured.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
     /// Ctrl-C, before there was a result.
     #[error("interrupted")]
     Interrupted,

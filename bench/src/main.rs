@@ -89,13 +89,26 @@ fn run(command: Command) -> Result<IsDamaged, BenchError> {
         }
         Command::Sweep(args) => {
             let sweep = run::sweep::run(&args, &runtime)?;
-            print(&args.run.output.output, || sweep.text(), || sweep.json());
+            print(args.run.output.output, || sweep.text(), || sweep.json());
             write_page(&args.run.output, || report::html::sweep(&sweep))?;
             Ok(IsDamaged(sweep.is_damaged()))
         }
+        Command::Limits(args) => {
+            let work = async {
+                // Ctrl-C is listened to before anything is begun.
+                tokio::task::yield_now().await;
+                let measured = tokio::task::spawn_blocking(move || limits::command::run(&args));
+                Ok(measured.await.map_err(|error| BenchError::Threads(error.into()))??)
+            };
+            let text = run::until_interrupted(&runtime, work);
+            text.map(|text| {
+                print_text(&text);
+                IsDamaged(false)
+            })
+        }
         Command::Compare(args) => {
             let comparison = report::compare::Comparison::of_files(&args.a, &args.b)?;
-            print(&args.output, || comparison.text(), || comparison.json());
+            print(args.output, || comparison.text(), || comparison.json());
             Ok(IsDamaged(false))
         }
     };
@@ -106,16 +119,20 @@ fn run(command: Command) -> Result<IsDamaged, BenchError> {
 
 fn workload(workload: &Workload, args: &RunArgs, config: Value, runtime: &Runtime) -> Result<IsDamaged, BenchError> {
     let report = run::report(workload, args, config, runtime)?;
-    print(&args.output.output, || report::table::text(&report), || report.json());
+    print(args.output.output, || report::table::text(&report), || report.json());
     write_page(&args.output, || report::html::page(&report))?;
     Ok(IsDamaged(report.is_damaged()))
 }
 
-fn print(output: &Output, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) {
+fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) {
     let text = match output {
         Output::Table => text(),
         Output::Json => format!("{}\n", json()),
     };
+    print_text(&text);
+}
+
+fn print_text(text: &str) {
     // A reader that has gone away has what it wanted.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -9,6 +9,8 @@ Examples:
   headwater-bench consume --cold --bytes 4GB              # from the disk
   headwater-bench mixed --rate 50000 --catch-up-consumers 2
   headwater-bench sweep --axis record-size=100,1KiB,10KiB --axis linger=0ms,2ms --seconds 3
+  headwater-bench limits                                  # what can the machine do at most? about 25 seconds
+  headwater-bench limits --only disk,loopback,bare --repeat 5
   headwater-bench compare before.json after.json
   headwater-bench produce --server localhost:9292 --topic load --partitions 4 --producers 2
   headwater-bench consume --server localhost:9292 --topic load --verify

@@ -47,6 +47,9 @@ pub enum Command {
     /// Runs a workload for every point of one or several axes
     #[command(long_about = help::SWEEP, after_help = help::EXAMPLES)]
     Sweep(SweepArgs),
+    /// Measures what this machine can do, without a broker: what other figures are shares of
+    #[command(long_about = crate::limits::command::LONG_ABOUT, after_help = help::EXAMPLES)]
+    Limits(crate::limits::command::LimitsArgs),
     /// Compares two results of `--output json`, and says which differences are more than noise
     #[command(long_about = help::COMPARE, after_help = help::EXAMPLES)]
     Compare(CompareArgs),

@@ -16,7 +16,7 @@ pub struct OutputArgs {
     #[arg(long, value_name = "FILE.html")]
     #[serde(skip)]
     pub report: Option<PathBuf>,
-    /// Write the latencies of each second to this file, as the tools of HdrHistogram read them
+    /// Write the latencies of each second to this file, as the tools of `HdrHistogram` read them
     #[arg(long, value_name = "FILE.hlog")]
     #[serde(skip)]
     pub histogram_log: Option<PathBuf>,

@@ -29,6 +29,18 @@ pub struct Limits {
     pub floor: Floor,
 }
 
+impl Limits {
+    /// What durable produce over loopback cannot exceed: the slower one of the disk and the network, in bytes a second.
+    pub fn durable_bytes_per_s(&self) -> Option<f64> {
+        Some(self.disk.write_bytes_per_s?.min(self.network.loopback_bytes_per_s?))
+    }
+
+    /// What cold consumption over loopback cannot exceed: the slower one of the disk and the network, in bytes a second.
+    pub fn cold_bytes_per_s(&self) -> Option<f64> {
+        Some(self.disk.read_bytes_per_s?.min(self.network.loopback_bytes_per_s?))
+    }
+}
+
 /// The disk, past the page cache (`O_DIRECT`), into blocks that were written before.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -80,10 +92,14 @@ pub struct Network {
 /// One core and the memory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "each name ends with its unit")]
 pub struct Memory {
     /// A copy between buffers that stay in the cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memcpy_bytes_per_s: Option<f64>,
+    /// The same, with the target a few bytes further into its page than the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memcpy_aliased_bytes_per_s: Option<f64>,
     /// A copy between buffers that are larger than the cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memcpy_cold_bytes_per_s: Option<f64>,
@@ -119,6 +135,7 @@ pub struct Bare {
 /// The bare program, with one small record at a time: from its send, or from when it was due.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "each name ends with its unit")]
 pub struct Floor {
     /// To its acknowledgement; the next record is sent when this one has been acknowledged and received.
     #[serde(rename = "floor_ack_us", skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use super::ring::PAGE;
+
 /// Fits any cache of a core.
 const HOT_BYTES: usize = 256 << 10;
 
@@ -13,12 +15,29 @@ const COLD_BYTES: usize = 128 << 20;
 /// Between two looks at the clock.
 const STRIDE_BYTES: usize = 4 << 20;
 
-/// A copy between buffers that stay in the cache, in bytes a second.
+/// So little is the target of an aliased copy ahead of its source, within a page.
+const ALIAS_BYTES: usize = 16;
+
+/// A copy between buffers that stay in the cache, both at the beginning of a page, in bytes a second.
 pub fn copy_hot(time: Duration) -> f64 {
-    let (source, mut target) = (vec![0x5a_u8; HOT_BYTES], vec![0xa5_u8; HOT_BYTES]);
+    copy_between(time, 0)
+}
+
+/// The same with a target that lies a few bytes further into its page than the source: `rep movsb`, with which the C library
+/// copies at these sizes, is many times slower then on some processors.
+pub fn copy_aliased(time: Duration) -> f64 {
+    copy_between(time, ALIAS_BYTES)
+}
+
+fn copy_between(time: Duration, ahead: usize) -> f64 {
+    let (source, mut target) = (vec![0x5a_u8; HOT_BYTES + PAGE], vec![0xa5_u8; HOT_BYTES + 2 * PAGE]);
+    let page = |bytes: &[u8]| bytes.as_ptr().addr().next_multiple_of(PAGE) - bytes.as_ptr().addr();
+    let source = &source[page(&source)..][..HOT_BYTES];
+    let begin = page(&target) + ahead;
+    let target = &mut target[begin..][..HOT_BYTES];
     rate(time, || {
         for _ in 0..STRIDE_BYTES / HOT_BYTES {
-            black_box(&mut target[..]).copy_from_slice(black_box(&source));
+            black_box(&mut *target).copy_from_slice(black_box(source));
         }
         STRIDE_BYTES
     })

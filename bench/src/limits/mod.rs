@@ -10,6 +10,7 @@
 //! prepared once for each `Probe`.
 
 pub mod bare;
+pub mod command;
 pub mod disk;
 pub mod feeder;
 pub mod figures;
@@ -18,6 +19,8 @@ mod memory;
 pub mod network;
 mod ring;
 mod scratch;
+mod summary;
+mod table;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -32,7 +35,7 @@ use serde::Serialize;
 use bare::{Bare, BareConfig, BareReport};
 use disk::Durable;
 use feeder::{Ahead, Built, Fed, Feeder, FrameSource, Prepared};
-pub use figures::{Limits, Percentiles};
+pub use figures::Limits;
 pub use scratch::Scratch;
 
 /// Batches that are built before they are sent.
@@ -79,6 +82,17 @@ impl Selection {
     /// These.
     pub fn of(parts: &[Part]) -> Self {
         Self(parts.iter().copied().collect())
+    }
+
+    /// How many times `progress` is called, but for the preparation of the file.
+    fn steps(&self) -> usize {
+        let steps = |part: &Part| match part {
+            Part::Disk => 4,
+            Part::Memory => 5,
+            Part::Flush | Part::Bare => 2,
+            _ => 1,
+        };
+        self.0.iter().map(steps).sum()
     }
 
     fn needs_file(&self) -> bool {
@@ -180,7 +194,8 @@ impl LimitsError {
     }
 }
 
-/// Measures what is selected; `progress` is told what comes next.
+/// Measures what is selected, once; `progress` is told what comes next.
+#[allow(dead_code, reason = "commands measure again and again, with a `Probe`")]
 pub fn measure(selection: &Selection, config: &Config, progress: &mut dyn FnMut(&str)) -> Result<Limits, LimitsError> {
     Probe::new(config.clone()).measure(selection, progress)
 }
@@ -244,10 +259,15 @@ impl Probe {
                 limits.network.round_trip_us = Some(network::round_trips(time)?);
             }
             Part::Memory => {
-                progress("memory");
+                progress("copy, hot");
                 limits.memory.memcpy_bytes_per_s = Some(memory::copy_hot(time));
+                progress("copy, aliased");
+                limits.memory.memcpy_aliased_bytes_per_s = Some(memory::copy_aliased(time));
+                progress("copy, cold");
                 limits.memory.memcpy_cold_bytes_per_s = Some(memory::copy_cold(time));
+                progress("copy, fresh");
                 limits.memory.memcpy_fresh_bytes_per_s = Some(memory::copy_fresh(time));
+                progress("CRC-32C");
                 limits.memory.crc_bytes_per_s = Some(memory::crc(time));
             }
             Part::Bare => self.bare(limits, progress)?,

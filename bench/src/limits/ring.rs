@@ -86,11 +86,6 @@ impl Ring {
         self.memory.len() * PAGE
     }
 
-    /// Whether the memory is registered with the kernel.
-    pub fn is_registered(&self) -> bool {
-        self.registered
-    }
-
     /// Operations that have not completed.
     pub fn in_flight(&self) -> usize {
         self.in_flight

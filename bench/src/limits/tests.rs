@@ -1,5 +1,6 @@
 //! Short runs of every measurement, on a real disk: the figures are plausible, and what was not asked for is absent.
 
+use super::figures::Percentiles;
 use super::*;
 
 pub(super) fn config() -> Config {
@@ -97,6 +98,7 @@ fn memory_has_rates() {
     let memory = run(Part::Memory).memory;
     for rate in [
         memory.memcpy_bytes_per_s,
+        memory.memcpy_aliased_bytes_per_s,
         memory.memcpy_cold_bytes_per_s,
         memory.memcpy_fresh_bytes_per_s,
         memory.crc_bytes_per_s,

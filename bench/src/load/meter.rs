@@ -241,7 +241,9 @@ impl Sampler {
             loop {
                 ticks.tick().await;
                 let now = Moment::now();
-                sampled.iter().for_each(|meter| meter.sample(now, to.as_deref(), false));
+                for meter in &sampled {
+                    meter.sample(now, to.as_deref(), false);
+                }
             }
         });
         Self { meters, log, task }

@@ -79,13 +79,13 @@ pub async fn run<T: Target>(target: &T, plan: &Plan, meters: &[Arc<Meter>]) -> R
         producers.push((streams, target.producer(&plan.topic, &plan.load.producer()).await?));
     }
     let start = Moment::now().plus(RUN_UP);
-    meters
-        .iter()
-        .for_each(|meter| meter.open(start.plus(plan.load.warm_up())));
+    for meter in meters {
+        meter.open(start.plus(plan.load.warm_up()));
+    }
     let mut threads = Vec::new();
     for (index, (streams, producer)) in (0..).zip(producers) {
-        let (samples, followed) = mpsc::unbounded_channel();
-        let follower = tokio::spawn(follow(followed, meter.recorder(), Arc::clone(meter), Arc::clone(&stop)));
+        let (samples, taken) = mpsc::unbounded_channel();
+        let follower = tokio::spawn(follow(taken, meter.recorder(), Arc::clone(meter), Arc::clone(&stop)));
         let job = Job {
             plan: plan.clone(),
             streams,
@@ -275,28 +275,22 @@ impl SendClock {
     /// When the next record is due, once it is; `None` if there is none any more.
     #[inline]
     fn next(&mut self, number: u64, until: Option<Moment>, tally: &mut Tally, meter: &Meter) -> Option<Moment> {
-        match self.schedule {
-            Some(schedule) => {
-                let due = schedule.due(number);
-                if until.is_some_and(|until| due >= until) {
-                    return None;
-                }
-                self.wait(due, tally, meter)
-            }
-            None => {
-                let strides = number.is_multiple_of(STRIDE);
-                if strides || self.stamp_each || self.is_timed(number) {
-                    self.last = Moment::now().max(self.start);
-                }
-                if strides {
-                    tally.hand_on(meter);
-                    if until.is_some_and(|until| self.last >= until) || self.stop.load(Ordering::Relaxed) {
-                        return None;
-                    }
-                }
-                Some(self.last)
+        if let Some(schedule) = self.schedule {
+            let due = schedule.due(number);
+            let is_over = until.is_some_and(|until| due >= until);
+            return if is_over { None } else { self.wait(due, tally, meter) };
+        }
+        let strides = number.is_multiple_of(STRIDE);
+        if strides || self.stamp_each || self.is_timed(number) {
+            self.last = Moment::now().max(self.start);
+        }
+        if strides {
+            tally.hand_on(meter);
+            if until.is_some_and(|until| self.last >= until) || self.stop.load(Ordering::Relaxed) {
+                return None;
             }
         }
+        Some(self.last)
     }
 
     fn wait(&mut self, due: Moment, tally: &mut Tally, meter: &Meter) -> Option<Moment> {

@@ -207,12 +207,15 @@ mod tests {
             ..PLAIN
         };
         let range = Range::of(axis, [0.0, 0.9999].into_iter()).unwrap();
-        let places = [0.0, 0.9, 0.99, 0.999, 0.9999].map(|value| (100.0 * range.share(value)).round());
-        assert_eq!(places, [0.0, 25.0, 50.0, 75.0, 100.0]);
+        let places = [0.0, 0.9, 0.99, 0.999, 0.9999].map(|value| (100.0 * range.share(value)).round() as i32);
+        assert_eq!(places, [0, 25, 50, 75, 100]);
     }
 
     #[test]
     fn grids_have_round_numbers() {
-        assert_eq!([0.7, 1.0, 3.0, 17.0, 60.0].map(nice), [1.0, 1.0, 5.0, 20.0, 100.0]);
+        assert_eq!(
+            [0.7, 1.0, 3.0, 17.0, 60.0].map(|least| nice(least).round() as i32),
+            [1, 1, 5, 20, 100]
+        );
     }
 }

@@ -74,7 +74,7 @@ impl Host {
     /// Where its metrics are, if they are to be had.
     pub fn metrics(&self, run: &RunArgs) -> Option<String> {
         match self {
-            Self::Embedded(_) => None,
+            Self::Embedded(embedded) => embedded.metrics_address(),
             Self::Running { .. } => run.place.metrics.clone(),
         }
     }

@@ -44,7 +44,7 @@ pub fn run<T: Target>(setting: &mut Setting<'_>, args: &MixedArgs) -> Result<Run
     let gauge = setting.watch();
     let ((produce, tail), catch_up) = until_interrupted(setting.runtime, async {
         let target = T::connect(&address).await?;
-        let (_stop_when_dropped, stop) = watch::channel(());
+        let (until_dropped, stop) = watch::channel(());
         let meter = Meter::new("catch_up", Arc::default());
         // Consumers of old data start first, and are stopped when the others are done.
         let readers = (0..args.catch_up_consumers).map(|_| {
@@ -56,7 +56,7 @@ pub fn run<T: Target>(setting: &mut Setting<'_>, args: &MixedArgs) -> Result<Run
         let readers = futures::future::try_join_all(readers);
         let both = async {
             let both = produce_and_tail(&target, setting, args.tail_consumers, ["produce", "tail"]).await;
-            drop(_stop_when_dropped);
+            drop(until_dropped);
             both
         };
         let (both, found) = futures::future::try_join(both, readers).await?;

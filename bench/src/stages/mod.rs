@@ -122,7 +122,7 @@ impl Histogram {
         } else {
             1.0
         };
-        bound.is_finite().then(|| low + (bound - low) * share)
+        bound.is_finite().then_some(low + (bound - low) * share)
     }
 }
 

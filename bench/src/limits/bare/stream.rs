@@ -253,6 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_never_written_by_two_writes_at_once() {
+        let mut stream = stream(false);
+        stream.on_received(BLOCK + 1);
+        assert_eq!(stream.begin_write().unwrap().blocks, 0..2 * BLOCK);
+        stream.on_received(8 * BLOCK);
+        assert_eq!(
+            stream.begin_write(),
+            None,
+            "a full write is there, and its first block is being written"
+        );
+        stream.on_written(0);
+        assert_eq!(stream.begin_write().unwrap().blocks, BLOCK..8 * BLOCK);
+    }
+
+    #[test]
     fn a_flush_covers_what_was_written_in_one_piece_when_it_began_and_nothing_else() {
         let mut stream = stream(false);
         stream.on_received(24 * BLOCK);

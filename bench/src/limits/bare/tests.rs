@@ -53,7 +53,7 @@ fn deliver(config: BareConfig, frames: usize, sizes: [usize; 2], in_flight_bytes
     let feeder = Feeder {
         addr: bare.producer_addr(),
         in_flight_bytes,
-        time: Duration::from_secs(60),
+        time: Duration::from_mins(1),
     };
     let (copies, sent) = mpsc::channel();
     let mut source = Copied {
