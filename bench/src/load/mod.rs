@@ -14,4 +14,4 @@ pub mod pace;
 pub mod produce;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

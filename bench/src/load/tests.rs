@@ -12,7 +12,7 @@ use super::meter::{Measured, Meter, Sampler};
 use super::produce::{self, Plan};
 use crate::cli::RunArgs;
 use crate::error::BenchError;
-use crate::payload::{Keys, Payload};
+use crate::payload::Payload;
 use crate::target::{Outgoing, Position, ProducerSettings, Span, Target, TargetConsumer, TargetProducer};
 
 /// Takes and acknowledges every record at once, but takes nothing while it stalls.
@@ -84,9 +84,22 @@ impl TargetConsumer for NoConsumer {
     }
 }
 
-fn options(arguments: &[&str]) -> RunArgs {
+/// The options of a command.
+pub fn options(arguments: &[&str]) -> RunArgs {
     let command = RunArgs::augment_args(clap::Command::new("test").no_binary_name(true));
     RunArgs::from_arg_matches(&command.get_matches_from(arguments)).unwrap()
+}
+
+/// Records of 10 bytes to the topic `t`.
+pub fn plan(run: &RunArgs) -> Plan {
+    Plan {
+        topic: "t".into(),
+        load: run.load.clone(),
+        payload: Arc::new(Payload::generated(10)),
+        keys: run.values.keys,
+        bytes_max: u64::MAX,
+        stamp_each: false,
+    }
 }
 
 fn run(target: &Stalling, arguments: &[&str]) -> (Measured, u64) {
@@ -95,14 +108,7 @@ fn run(target: &Stalling, arguments: &[&str]) -> (Measured, u64) {
         .enable_all()
         .build()
         .unwrap();
-    let plan = Plan {
-        topic: "t".into(),
-        load: options(arguments).load,
-        payload: Arc::new(Payload::generated(10)),
-        keys: Keys::None,
-        bytes_max: u64::MAX,
-        stamp_each: false,
-    };
+    let plan = plan(&options(arguments));
     runtime.block_on(async {
         let meter = Meter::new("produce", Arc::default());
         let sampler = Sampler::start(vec![Arc::clone(&meter)], Duration::from_secs(1), None);

@@ -73,17 +73,20 @@ impl Target for Kafka {
     }
 
     async fn ensure_topic(&self, topic: &str, partitions: u32) -> Result<usize, BenchError> {
-        let failed = || BenchError::other("cannot make the topic");
+        let there = self.spans(topic).await.unwrap_or_default();
+        if !there.is_empty() {
+            return Ok(there.len());
+        }
         let wanted = NewTopic::new(topic, partitions.cast_signed(), TopicReplication::Fixed(-1));
         let made = self
             .admin()?
             .create_topics([&wanted], &AdminOptions::new())
             .await
-            .map_err(failed())?;
+            .map_err(BenchError::other("cannot make the topic"))?;
         for result in made {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, code)) => return Err(failed()(code)),
+                Err((_, code)) => return Err(BenchError::other("cannot make the topic")(code)),
             }
         }
         Ok(self.spans(topic).await?.len())
@@ -243,5 +246,53 @@ impl TargetConsumer for KafkaConsumer {
         intake.record(partition, message.key(), stamp, message.payload());
         intake.end(partition, Position(message.offset().cast_unsigned() + 1));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+    use crate::load::intake::Timing;
+    use crate::load::meter::Meter;
+    use crate::load::tests::{options, plan};
+    use crate::load::{clock::Moment, produce};
+    use crate::payload::Keys;
+    use crate::workload::Expectation;
+
+    /// On librdkafka's own cluster, which lives in this process and keeps records in memory.
+    #[test]
+    fn records_come_back_from_a_kafka_broker_as_they_were_sent() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 2, 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let keyed = options(&["--bytes", "5000", "--partitions", "2", "--keys", "uniform:10"]);
+        runtime.block_on(async {
+            let kafka = Kafka::connect(&cluster.bootstrap_servers()).await.unwrap();
+            assert_eq!(kafka.ensure_topic("t", 2).await.unwrap(), 2);
+            let plan = plan(&keyed);
+            let meter = Meter::new("produce", Arc::default());
+            let produced = produce::run(&kafka, &plan, &[Arc::clone(&meter)]).await.unwrap();
+            assert_eq!(produced.acknowledged.values().sum::<u64>(), 500);
+
+            let spans = kafka.spans("t").await.unwrap();
+            let ends: Vec<_> = spans.iter().map(|span| span.end).collect();
+            assert_eq!(ends.iter().map(|end| end.0).sum::<u64>(), 500);
+            let from = vec![Position(0); 2];
+            meter.open(Moment::now());
+            let mut intake = Intake::new(meter, &from, keyed.values.keys != Keys::None, Timing::None)
+                .verify(Arc::clone(&plan.payload), Expectation::Exactly(produced.acknowledged));
+            let mut consumer = kafka.consumer("t", &from).await.unwrap();
+            while !intake.has_reached(&ends) {
+                consumer.receive(&mut intake).await.unwrap();
+            }
+            assert!(intake.finish(None).unwrap().is_none());
+        });
     }
 }
