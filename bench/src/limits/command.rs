@@ -77,6 +77,9 @@ pub struct LimitsArgs {
     #[arg(long, value_name = "PER SECOND", default_value_t = 10_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
+    /// CPU that the bare program is pinned to [default: none; the scheduler chooses]
+    #[arg(long, value_name = "NUMBER")]
+    cpu: Option<usize>,
     /// What to print on standard output
     #[arg(long, value_enum, default_value_t)]
     #[serde(skip)]
@@ -110,6 +113,7 @@ pub fn run(args: &LimitsArgs) -> Result<String, LimitsError> {
         record_bytes: args.record_size as usize,
         floor_record_bytes: args.floor_record_size as usize,
         floor_records_per_s: args.rate,
+        cpu: args.cpu,
         ..Config::new(&directory)
     });
     let bar = bar(args.repeat as usize * selection.steps());

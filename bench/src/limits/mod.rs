@@ -121,6 +121,8 @@ pub struct Config {
     pub floor_record_bytes: usize,
     /// How many of them are due in a second, where they are paced.
     pub floor_records_per_s: u32,
+    /// Where the bare program is pinned; `None` leaves it to the scheduler.
+    pub cpu: Option<usize>,
 }
 
 impl Config {
@@ -135,6 +137,7 @@ impl Config {
             record_bytes: 1 << 10,
             floor_record_bytes: 100,
             floor_records_per_s: 10_000,
+            cpu: None,
         }
     }
 }
@@ -178,6 +181,14 @@ pub enum LimitsError {
     /// Threads.
     #[error("cannot start a thread: {0}")]
     Threads(#[source] io::Error),
+    /// There is no such CPU, or not for this process.
+    #[error("cannot pin the bare program to CPU {cpu}: {source}; see taskset -p for those that this process may use")]
+    Cpu {
+        /// Its number.
+        cpu: usize,
+        /// The cause.
+        source: io::Error,
+    },
     /// The bare program failed while it ran.
     #[error("the bare program failed: {0}")]
     Bare(String),
@@ -315,8 +326,16 @@ impl Probe {
         Ok(())
     }
 
+    fn bare_config(&mut self, progress: &mut dyn FnMut(&str)) -> Result<BareConfig, LimitsError> {
+        let scratch = self.scratch(progress)?;
+        Ok(BareConfig {
+            cpu: self.config.cpu,
+            ..BareConfig::new(scratch)
+        })
+    }
+
     fn bare(&mut self, limits: &mut Limits, progress: &mut dyn FnMut(&str)) -> Result<(), LimitsError> {
-        let config = BareConfig::new(self.scratch(progress)?);
+        let config = self.bare_config(progress)?;
         let mut source = Prepared::new(self.config.batch_bytes);
         progress("bare program");
         let (fed, report) = self.feed(config.clone(), &mut source)?;
@@ -333,7 +352,7 @@ impl Probe {
     }
 
     fn bare_built(&mut self, progress: &mut dyn FnMut(&str)) -> Result<f64, LimitsError> {
-        let config = BareConfig::new(self.scratch(progress)?);
+        let config = self.bare_config(progress)?;
         let built = Built::new(self.config.batch_bytes, self.config.record_bytes);
         let mut source = Ahead::spawn(built, BATCHES_AHEAD)?;
         let (fed, _) = self.feed(config, &mut source)?;
@@ -341,7 +360,7 @@ impl Probe {
     }
 
     fn bare_push(&mut self, progress: &mut dyn FnMut(&str)) -> Result<f64, LimitsError> {
-        let config = BareConfig::new(self.scratch(progress)?).with_push();
+        let config = self.bare_config(progress)?.with_push();
         let bare = Bare::start(config)?;
         let mut consumer = TcpStream::connect(bare.consumer_addr()).map_err(LimitsError::Network)?;
         network::prepare(&consumer).map_err(LimitsError::Network)?;
@@ -351,15 +370,13 @@ impl Probe {
             .spawn(move || network::drain(&mut consumer))
             .map_err(LimitsError::Threads)?;
         let fed = self.feeder(&bare).run(&mut Prepared::new(self.config.batch_bytes));
+        let received = consumer.join();
+        let elapsed = started.elapsed();
+        // What failed there is why the connections failed.
+        bare.stop()?.check()?;
         let fed = fed.map_err(LimitsError::Network)?;
         let panicked = |_panic| io::Error::other("the consumer has panicked");
-        let received = consumer
-            .join()
-            .map_err(panicked)
-            .flatten()
-            .map_err(LimitsError::Network)?;
-        let elapsed = started.elapsed();
-        bare.stop()?.check()?;
+        let received = received.map_err(panicked).flatten().map_err(LimitsError::Network)?;
         if received != fed.sent_bytes {
             return Err(LimitsError::Bare(format!(
                 "the consumer has received {received} bytes of {}",
@@ -385,7 +402,7 @@ impl Probe {
     }
 
     fn floor(&mut self, rate: Option<u32>, progress: &mut dyn FnMut(&str)) -> Result<floor::Latency, LimitsError> {
-        let bare = Bare::start(BareConfig::new(self.scratch(progress)?).with_push())?;
+        let bare = Bare::start(self.bare_config(progress)?.with_push())?;
         let load = floor::Load {
             record_bytes: self.config.floor_record_bytes,
             records_per_s: rate,

@@ -1,4 +1,4 @@
-//! The bare program: the physical work of a broker on one raw `io_uring` in one pinned thread, and nothing else.
+//! The bare program: the physical work of a broker on one raw `io_uring` in one thread, and nothing else.
 //!
 //! It receives frames from a producer, writes them past the page cache into a prepared file, flushes for many at once,
 //! acknowledges with the count of durable frames, and pushes the durable bytes to a consumer. It serves one producer (and
@@ -13,10 +13,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::LimitsError;
 use super::figures::{Percentiles, Stopwatch};
@@ -51,6 +52,8 @@ pub struct BareConfig {
     pub buffer_bytes: u64,
     /// A longer frame closes the connection.
     pub frame_bytes_max: u32,
+    /// Where to pin the thread; `None` leaves it to the scheduler.
+    pub cpu: Option<usize>,
     /// Where flushes fail.
     #[cfg(test)]
     pub flushes_fail: bool,
@@ -68,6 +71,7 @@ impl BareConfig {
             single_write_bytes_max: 64 << 10,
             buffer_bytes: 32 << 20,
             frame_bytes_max: 8 << 20,
+            cpu: None,
             #[cfg(test)]
             flushes_fail: false,
         }
@@ -143,7 +147,7 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Starts it, pinned to the first CPU that this process may use if there are several.
+    /// Starts it. When this returns its memory is touched and its ring made: neither is in anybody's time.
     pub fn start(config: BareConfig) -> Result<Self, LimitsError> {
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(LimitsError::Network);
         let (producers, consumers) = (listen()?, listen()?);
@@ -151,16 +155,29 @@ impl Bare {
         let (producer_addr, consumer_addr) = (address(&producers)?, address(&consumers)?);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let (ready, is_ready) = sync_channel(1);
+        let work = move || {
+            let ring = ring(&config)?;
+            // Nobody waits for it any more if the program was given up.
+            let _ = ready.send(());
+            serve(ring, &config, &producers, &consumers, &stopped)
+        };
         let thread = thread::Builder::new()
             .name("bare".to_owned())
-            .spawn(move || serve(&config, &producers, &consumers, &stopped))
+            .spawn(work)
             .map_err(LimitsError::Threads)?;
-        Ok(Self {
+        let mut bare = Self {
             producer_addr,
             consumer_addr,
             stop,
             thread: Some(thread),
-        })
+        };
+        if is_ready.recv().is_err()
+            && let Some(result) = bare.join()
+        {
+            result?;
+        }
+        Ok(bare)
     }
 
     /// Where a producer connects.
@@ -195,18 +212,26 @@ impl Drop for Bare {
     }
 }
 
-fn serve(
-    config: &BareConfig,
-    producers: &TcpListener,
-    consumers: &TcpListener,
-    stop: &AtomicBool,
-) -> Result<BareReport, LimitsError> {
-    pin();
+/// The ring, with the memory and the file.
+fn ring(config: &BareConfig) -> Result<Ring, LimitsError> {
+    if let Some(cpu) = config.cpu {
+        pin(cpu).map_err(|source| LimitsError::Cpu { cpu, source })?;
+    }
     // Acknowledgements have the last page.
     let memory = config.buffer_bytes.next_multiple_of(config.write_bytes) as usize + PAGE;
     let mut ring = Ring::new(ENTRIES, memory, SLOTS).map_err(LimitsError::Ring)?;
     ring.set_file(session::FILE, Some(config.scratch.direct()?))
         .map_err(LimitsError::Ring)?;
+    Ok(ring)
+}
+
+fn serve(
+    mut ring: Ring,
+    config: &BareConfig,
+    producers: &TcpListener,
+    consumers: &TcpListener,
+    stop: &AtomicBool,
+) -> Result<BareReport, LimitsError> {
     let mut tally = Tally {
         frames: 0,
         bytes: 0,
@@ -254,15 +279,11 @@ fn accept(listener: &TcpListener, stop: &AtomicBool) -> Result<Option<TcpStream>
     Ok(None)
 }
 
-/// Without it, or with one CPU only, the figures are noisier and still true.
-fn pin() {
-    let Ok(allowed) = sched_getaffinity(None) else { return };
-    if allowed.count() < 2 {
-        return;
+fn pin(cpu: usize) -> io::Result<()> {
+    let mut only = CpuSet::new();
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
-    if let Some(first) = (0..CpuSet::MAX_CPU).find(|&cpu| allowed.is_set(cpu)) {
-        let mut only = CpuSet::new();
-        only.set(first);
-        let _ = sched_setaffinity(None, &only);
-    }
+    only.set(cpu);
+    Ok(sched_setaffinity(None, &only)?)
 }

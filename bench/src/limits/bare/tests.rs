@@ -174,3 +174,15 @@ fn a_producer_that_ends_within_a_frame_gets_what_was_whole_acknowledged() {
     assert_eq!(acks.last_chunk(), Some(&1_u64.to_le_bytes()));
     assert_eq!(bare.stop().unwrap().frames, 1);
 }
+
+#[test]
+fn a_cpu_that_is_not_there_is_an_error_and_no_panic() {
+    for cpu in [1023, usize::MAX] {
+        let config = BareConfig {
+            cpu: Some(cpu),
+            ..config()
+        };
+        let error = Bare::start(config).unwrap_err();
+        assert!(matches!(error, LimitsError::Cpu { .. }), "{error}");
+    }
+}
