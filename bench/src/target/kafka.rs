@@ -104,7 +104,7 @@ impl Target for Kafka {
             let found = metadata.topics().first();
             let mut partitions: Vec<i32> = found
                 .into_iter()
-                .flat_map(|topic| topic.partitions())
+                .flat_map(rdkafka::metadata::MetadataTopic::partitions)
                 .map(rdkafka::metadata::MetadataPartition::id)
                 .collect();
             partitions.sort_unstable();

@@ -203,7 +203,7 @@ impl TargetProducer for NatsProducer {
 
     async fn close(self) -> Result<(), BenchError> {
         let all = self.in_flight.acquire_many(self.budget as u32).await;
-        all.map_err(|closed| BenchError::other("cannot wait")(closed.to_string()))?;
+        let _all = all.map_err(|closed| BenchError::other("cannot wait")(closed.to_string()))?;
         match self.failure.get() {
             Some(reason) => Err(BenchError::other("records were not acknowledged")(reason)),
             None => Ok(()),
