@@ -124,8 +124,8 @@ fn config(args: &BrokerArgs, partitions: u32, directory: &Path) -> Result<Config
     (config.log.retention_ms, config.log.retention_bytes) = (None, None);
     config.limits.partitions_per_topic_max = config.limits.partitions_per_topic_max.max(partitions);
     config.limits.partitions_max = config.limits.partitions_max.max(partitions);
-    config.validate()?;
-    Ok(config)
+    let set = args.set.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    Ok(config.with(set)?)
 }
 
 /// A broker in this process, with its data.

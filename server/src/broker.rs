@@ -36,9 +36,6 @@ use crate::{
 /// glommio's preemption timer: long, because a timer that fires before the first task can park the executor.
 const PREEMPT_TIMER: Duration = Duration::from_millis(100);
 
-/// How long a dedicated core that has nothing to do polls before it sleeps.
-const DEDICATED_SPIN: Duration = Duration::from_millis(10);
-
 /// How long a port may be in use by a broker that was killed: the kernel closes what its rings hold after the process is gone.
 const PORT_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -357,10 +354,7 @@ fn start_core(
     activity: Arc<Activity>,
 ) -> Result<ExecutorJoinHandle<io::Result<()>>, String> {
     let (ready, started) = oneshot::channel();
-    let mut spin = Duration::from_micros(setup.config.cores.spin_before_park_us.get());
-    if setup.config.cores.dedicated {
-        spin = spin.max(DEDICATED_SPIN);
-    }
+    let spin = Duration::from_micros(setup.config.cores.spin_before_park_us.get());
     let builder = LocalExecutorBuilder::new(placement)
         .name(&format!("core-{id}"))
         .spin_before_park(spin)

@@ -52,8 +52,6 @@ sections! {
         set: CpuSet = CpuSet::default();
         /// Pin each executor to its CPU. Turn it off where other programs share the CPUs.
         pin: bool = true;
-        /// The cores belong to the broker alone: poll disk and network while there is work and for 10 ms after it, instead of sleeping.
-        dedicated: bool = false;
         /// How long an idle core polls before it sleeps. Longer saves wake-ups of a few tens of microseconds and burns CPU.
         spin_before_park_us: Micros = Micros::new(0), 0..=100_000;
         /// Tail buffers of one core: what is not yet on disk, and the most recent records for consumers.

@@ -91,8 +91,6 @@ struct Lifecycle {
     stopping: Cell<bool>,
     connections: Cell<usize>,
     changed: Signal,
-    /// Work has begun.
-    began: Signal,
     activity: Arc<Activity>,
 }
 
@@ -116,7 +114,6 @@ impl Core {
             stopping: Cell::new(false),
             connections: Cell::new(0),
             changed: Signal::default(),
-            began: Signal::default(),
             activity,
         };
         let memory = TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize);
@@ -144,9 +141,6 @@ impl Core {
     pub(crate) async fn run(self: Rc<Self>, mut inbox: mpsc::UnboundedReceiver<CoreMessage>) {
         let queues = Queues::new();
         runtime::spawn(pulse(Rc::clone(&self)));
-        if self.config.cores.dedicated {
-            runtime::spawn(poll(Rc::clone(&self)));
-        }
         let log = &self.config.log;
         let upkeep = [
             (Upkeep::Checkpoint, log.checkpoint_interval_ms),
@@ -364,9 +358,7 @@ impl Core {
 
     /// Says for as long as the guard lives that the core has work to do.
     pub(crate) fn working(&self) -> crate::watchdog::Working {
-        let working = self.lifecycle.activity.begin();
-        self.lifecycle.began.notify();
-        working
+        self.lifecycle.activity.begin()
     }
 }
 
@@ -380,18 +372,6 @@ impl Drop for Admitted {
         let connections = &self.core.lifecycle.connections;
         connections.set(connections.get() - 1);
         self.core.lifecycle.changed.notify();
-    }
-}
-
-/// Keeps a dedicated core awake while it has work, and takes the disk's completions without waiting to be woken for them.
-async fn poll(core: Rc<Core>) {
-    loop {
-        let began = core.lifecycle.began.wait();
-        if !core.lifecycle.activity.has_work() {
-            began.await;
-        }
-        core.disk.ring().reap();
-        runtime::yield_now().await;
     }
 }
 

@@ -37,12 +37,23 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::load::size)]
     #[serde(rename = "tail_buffer_bytes")]
     pub tail_buffer: u64,
+    /// Set any key of its configuration, such as flush.delay_us=100, to measure what it does (tuning.md lists them all);
+    /// may be given many times
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = key_and_value, conflicts_with = "server")]
+    pub set: Vec<(String, String)>,
     /// Where to make the directory for the data [default: ./target, or $TMPDIR]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Leave the data where it is, and say where
     #[arg(long, conflicts_with = "server")]
     pub keep: bool,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("expected SECTION.KEY=VALUE, such as flush.delay_us=100")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// Systems that can be measured.

@@ -17,7 +17,6 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("cores.count", "3"),
     ("cores.set", "0,2-3"),
     ("cores.pin", "false"),
-    ("cores.dedicated", "true"),
     ("metrics.listen", "127.0.0.1:9644"),
     ("cores.spin_before_park_us", "1ms"),
     ("cores.tail_buffer_bytes_max", "1GiB"),
