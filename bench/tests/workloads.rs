@@ -73,7 +73,10 @@ fn produce_on_a_schedule_times_every_record_after_the_warm_up() {
     for name in ["append", "write", "acknowledge"] {
         let stage = stages.iter().find(|stage| stage["name"] == name);
         let stage = stage.unwrap_or_else(|| panic!("{name} in {stages:?}"));
-        assert!(stage["count"].as_u64().unwrap() > 0 && stage["mean_us"].as_f64().unwrap() > 0.0, "{stage}");
+        assert!(
+            stage["count"].as_u64().unwrap() > 0 && stage["mean_us"].as_f64().unwrap() > 0.0,
+            "{stage}"
+        );
     }
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nothing is left behind");
 }
