@@ -8,6 +8,7 @@
 pub mod host;
 mod limits;
 mod mixed;
+mod setting;
 pub mod sweep;
 pub mod workloads;
 
@@ -26,7 +27,7 @@ use crate::target::headwater::Headwater;
 use crate::workload::RunId;
 use host::Host;
 use limits::LimitsPlan;
-pub use workloads::Setting;
+use setting::Setting;
 
 /// What a consumer may take by the client's defaults, in bytes.
 const CONSUMER_BYTES: u64 = 32 << 20;
