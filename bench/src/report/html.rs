@@ -105,7 +105,7 @@ pub fn sweep(sweep: &Sweep) -> String {
         section {
             h2 { "All points" }
             div.scroll { table {
-                tr { @for axis in &axes { th { (axis) } } th { "records/s" } th { "MB/s" } th { "p50" } th { "p99" } th { "p99.9" } th { "max" } }
+                tr { @for axis in &axes { th.text { (axis) } } th { "records/s" } th { "MB/s" } th { "p50" } th { "p99" } th { "p99.9" } th { "max" } }
                 @for (cell, report) in &sweep.cells {
                     @let phase = report.median().main();
                     tr {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::host::Host;
+use super::setting::Setting;
 use super::until_interrupted;
-use super::workloads::{Setting, add, done, ends, fill, produce_and_tail, starts};
+use super::workloads::{add, done, ends, fill, produce_and_tail, starts};
 use crate::cli::MixedArgs;
 use crate::error::BenchError;
 use crate::load::clock::Moment;

@@ -8,6 +8,7 @@
 pub mod host;
 mod limits;
 mod mixed;
+mod setting;
 pub mod sweep;
 pub mod workloads;
 
@@ -26,7 +27,7 @@ use crate::target::headwater::Headwater;
 use crate::workload::RunId;
 use host::Host;
 use limits::LimitsPlan;
-pub use workloads::Setting;
+use setting::Setting;
 
 /// What a consumer may take by the client's defaults, in bytes.
 const CONSUMER_BYTES: u64 = 32 << 20;
@@ -126,6 +127,14 @@ fn with_target<T: Target>(
         .transpose()?
         .map(Arc::new);
     let mut runs: Vec<Run> = Vec::new();
+    // What cannot work fails before the limits take their time.
+    until_interrupted(runtime, async {
+        let target = T::connect(&host.address()).await?;
+        match &run.place.topic {
+            Some(topic) if workload.reads_existing(run) => target.spans(topic).await.map(drop),
+            _ => Ok(()),
+        }
+    })?;
     let mut probe = limits.map(|plan| plan.probe(runtime));
     let mut before = probe.as_mut().map(limits::Turn::measure).transpose()?;
     for number in 0..run.output.repeat {
