@@ -37,7 +37,7 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::load::size)]
     #[serde(rename = "tail_buffer_bytes")]
     pub tail_buffer: u64,
-    /// Set any key of its configuration, such as flush.delay_us=100, to measure what it does (tuning.md lists them all);
+    /// Set any key of its configuration, to measure what it does (`headwater-server --print-config` lists them all);
     /// may be given many times
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = key_and_value, conflicts_with = "server")]
     pub set: Vec<(String, String)>,
