@@ -203,7 +203,7 @@ fn main() -> ExitCode {
 fn report(config: &Config, output: Output) -> ExitCode {
     let report = Report::look(config);
     let text = match output {
-        Output::Text => report.text(),
+        Output::Text => report.text(io::stdout().is_terminal()),
         Output::Json => report.json().map_or_else(
             |error| unreachable!("texts and flags are always JSON: {error}"),
             |json| json + "\n",

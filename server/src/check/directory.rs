@@ -146,7 +146,7 @@ pub(super) fn usable(facts: &Facts, _: &Config) -> Finding {
     }
     let state = match (facts.storage.owner, directory.is_new) {
         (Some(process), _) => format!("in use by a broker, process {process}"),
-        (None, false) => "in use by no broker now".to_owned(),
+        (None, false) => "used before; no broker is seen to hold it".to_owned(),
         (None, true) if directory.path.exists() => "not used before".to_owned(),
         (None, true) => format!("to be made in {}", directory.nearest.display()),
     };

@@ -63,9 +63,14 @@ impl Report {
         serde_json::to_string(self)
     }
 
-    /// The table, then what to change, the most important first, then one line in conclusion.
-    pub fn text(&self) -> String {
-        let mut text = format!("{}\n", self.table());
+    /// The table, then what to change, the most important first, then the conclusion. On a terminal, the table is folded
+    /// to its width.
+    pub fn text(&self, is_terminal: bool) -> String {
+        let mut table = self.table();
+        if !is_terminal {
+            table.force_no_tty();
+        }
+        let mut text = format!("{table}\n");
         for (verdict, title) in [
             (Verdict::ForbidsStart, "Must change before the broker starts"),
             (Verdict::MustChange, "Must change"),
@@ -118,11 +123,15 @@ impl Report {
         };
         let must = count(Verdict::must_change);
         let better = count(|verdict| verdict == Verdict::CouldBeBetter);
-        let verdict = match (must, self.starts) {
+        let forbids = count(|verdict| verdict == Verdict::ForbidsStart);
+        let verdict = match (must, forbids) {
             (0, _) => "Nothing must change".to_owned(),
-            (must, true) => format!("{} must change", counted(must, "item")),
-            (must, false) => format!(
-                "{} must change, and the broker does not start before",
+            (must, 0) => format!("{} must change", counted(must, "item")),
+            (must, forbids) if forbids == must => {
+                format!("{} must change before the broker starts", counted(must, "item"))
+            }
+            (must, forbids) => format!(
+                "{} must change, {forbids} of them before the broker starts",
                 counted(must, "item")
             ),
         };
