@@ -7,10 +7,10 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use headwater_server::{Config, config::ByteSize};
+use headwater_server::{Broker, Config, config::ByteSize};
 use tempfile::TempDir;
 
-use crate::cli::QuickArgs;
+use crate::cli::BrokerArgs;
 use crate::environment::FileSystem;
 use crate::error::BenchError;
 
@@ -42,7 +42,7 @@ impl DataDirectory {
                 }
                 parent.to_owned()
             }
-            None => choose(&mut notes)?,
+            None => usual_place(&mut notes)?,
         };
         let directory = tempfile::Builder::new()
             .prefix("headwater-bench-")
@@ -77,7 +77,7 @@ fn is_disk(filesystem: &FileSystem) -> bool {
 }
 
 /// The first of the usual places that is a real disk; else the first that is at least no memory.
-fn choose(notes: &mut Vec<String>) -> Result<PathBuf, BenchError> {
+pub fn usual_place(notes: &mut Vec<String>) -> Result<PathBuf, BenchError> {
     let target = PathBuf::from("target");
     let places = [
         target,
@@ -107,21 +107,104 @@ fn choose(notes: &mut Vec<String>) -> Result<PathBuf, BenchError> {
     Ok(place)
 }
 
-/// The configuration of the broker, and the memory it allows itself.
-pub fn config(args: &QuickArgs, directory: &Path) -> Result<Config, BenchError> {
+/// The configuration of the broker.
+fn config(args: &BrokerArgs, partitions: u32, directory: &Path) -> Result<Config, BenchError> {
     let mut config = Config::default();
     config.broker.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.cores.count = args.cores.unwrap_or_else(default_cores);
     config.cores.tail_buffer_bytes_max = ByteSize::new(args.tail_buffer);
     // What is measured is a broker that has been at work for a while.
     config.cores.tail_buffer_prefault = true;
+    config.metrics.listen = Some(headwater_server::config::HttpAddress::new(SocketAddr::from((
+        [127, 0, 0, 1],
+        0,
+    ))));
     directory.clone_into(&mut config.log.directory);
     // Nothing is deleted before it has been verified.
     (config.log.retention_ms, config.log.retention_bytes) = (None, None);
-    config.limits.partitions_per_topic_max = config.limits.partitions_per_topic_max.max(args.load.partitions);
-    config.limits.partitions_max = config.limits.partitions_max.max(args.load.partitions);
-    config.validate()?;
-    Ok(config)
+    config.limits.partitions_per_topic_max = config.limits.partitions_per_topic_max.max(partitions);
+    config.limits.partitions_max = config.limits.partitions_max.max(partitions);
+    let set = args.set.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    Ok(config.with(set)?)
+}
+
+/// A broker in this process, with its data.
+pub struct Embedded {
+    // Before the directory, so that it is stopped before that is removed.
+    broker: Option<Broker>,
+    /// Where its data is.
+    pub directory: DataDirectory,
+    /// How it runs.
+    pub config: Config,
+}
+
+impl Embedded {
+    /// Starts it. Call from an ordinary thread.
+    pub fn start(args: &BrokerArgs, partitions: u32) -> Result<Self, BenchError> {
+        let directory = DataDirectory::make(args.data_dir.as_deref(), args.keep)?;
+        let config = config(args, partitions, directory.path())?;
+        let broker = Some(Broker::start(config.clone())?);
+        Ok(Self {
+            broker,
+            directory,
+            config,
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Panics
+    /// After a restart that failed.
+    pub fn address(&self) -> String {
+        let broker = self.broker.as_ref().expect("it runs but for within `restart`");
+        broker.addr().to_string()
+    }
+
+    /// Where its metrics are.
+    pub fn metrics_address(&self) -> Option<String> {
+        let address = self.broker.as_ref().and_then(Broker::metrics_addr);
+        address.map(|address| address.to_string())
+    }
+
+    /// Stops it in order and starts it again, at another address, with nothing of its data in memory.
+    pub fn restart_cold(&mut self) -> Result<(), BenchError> {
+        self.stop()?;
+        drop_page_cache(self.directory.path())?;
+        self.broker = Some(Broker::start(self.config.clone())?);
+        Ok(())
+    }
+
+    /// Stops it in order.
+    pub fn stop(&mut self) -> Result<(), BenchError> {
+        self.broker
+            .take()
+            .map_or(Ok(()), Broker::shutdown)
+            .map_err(BenchError::Stop)
+    }
+
+    /// What it may take, in bytes.
+    pub fn memory_budget(&self) -> u64 {
+        memory_budget(&self.config)
+    }
+}
+
+/// Tells the kernel that the pages of all files in a directory are not needed any more. What is not written yet stays.
+pub fn drop_page_cache(directory: &Path) -> Result<(), BenchError> {
+    let failed = |source: std::io::Error| BenchError::Directory {
+        path: directory.to_owned(),
+        source,
+    };
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            drop_page_cache(&path)?;
+        } else if path.is_file() {
+            let file = fs::File::open(&path).map_err(failed)?;
+            let advised = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+            advised.map_err(|error| failed(error.into()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Half of the CPUs, as the client needs the others.
@@ -131,7 +214,7 @@ fn default_cores() -> u16 {
 }
 
 /// What the broker may take, in bytes.
-pub fn memory_budget(config: &Config) -> u64 {
+fn memory_budget(config: &Config) -> u64 {
     let cores = &config.cores;
     let budgets = [
         cores.tail_buffer_bytes_max,

@@ -14,16 +14,66 @@ pub struct Environment {
     pub version: &'static str,
     /// Without optimisation figures mean nothing.
     pub optimised: bool,
+    /// The commit it was built from, if that was known.
+    pub commit: Option<&'static str>,
     /// Release of the kernel.
     pub kernel: String,
     /// CPUs that this process may use.
     pub cpus: usize,
     /// Their model.
     pub cpu_model: Option<String>,
+    /// How their frequency is governed.
+    pub governor: Option<String>,
     /// Memory of the machine.
     pub memory_bytes: Option<u64>,
     /// Where the data is, if this process stores it.
     pub filesystem: Option<FileSystem>,
+    /// The block device below it.
+    pub disk: Option<Disk>,
+}
+
+/// A block device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    /// Such as `nvme0n1`.
+    pub name: String,
+    /// What it calls itself.
+    pub model: Option<String>,
+    /// The scheduler of its queue.
+    pub scheduler: Option<String>,
+    /// `write back` or `write through`.
+    pub write_cache: Option<String>,
+    /// In bytes.
+    pub size_bytes: Option<u64>,
+}
+
+impl Disk {
+    /// The one that a file or directory lies on, if it is a plain one.
+    fn of(path: &Path) -> Option<Self> {
+        let device = rustix::fs::stat(path).ok()?.st_dev;
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let place = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+        // The queue of a partition is that of the whole device.
+        let whole = if place.join("partition").exists() {
+            place.parent()?.to_owned()
+        } else {
+            place
+        };
+        let read = |name: &str| {
+            let text = fs::read_to_string(whole.join(name)).ok()?;
+            Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        // The one in use stands in brackets.
+        let in_use = |text: String| text.split_once('[')?.1.split_once(']').map(|(name, _)| name.to_owned());
+        Some(Self {
+            name: whole.file_name()?.to_string_lossy().into_owned(),
+            model: read("device/model"),
+            scheduler: read("queue/scheduler").and_then(in_use),
+            write_cache: read("queue/write_cache"),
+            // In sectors of 512 bytes, whatever the device has.
+            size_bytes: read("size").and_then(|text| text.parse::<u64>().ok()?.checked_mul(512)),
+        })
+    }
 }
 
 /// A mounted file system.
@@ -45,11 +95,16 @@ impl Environment {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             optimised: !cfg!(debug_assertions),
+            commit: option_env!("HEADWATER_COMMIT"),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             cpus,
             cpu_model: field("/proc/cpuinfo", "model name"),
+            governor: fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+                .ok()
+                .map(|text| text.trim().to_owned()),
             memory_bytes: field("/proc/meminfo", "MemTotal").and_then(|text| kibibytes(&text)),
             filesystem: data.and_then(FileSystem::of),
+            disk: data.and_then(Disk::of),
         }
     }
 }

@@ -3,12 +3,14 @@
 //! Damage to records is not among these: it is a result, and reported as one.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use headwater_client as client;
 use headwater_server::config::ConfigError;
 use headwater_server::{StartError, StopError};
 
+use crate::limits::LimitsError;
 use crate::payload::PayloadError;
 
 /// What went wrong.
@@ -45,9 +47,40 @@ pub enum BenchError {
         /// The cause.
         source: io::Error,
     },
+    /// A file that was named cannot be written or read.
+    #[error("cannot use the file {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A result to be compared is not one.
+    #[error("{} is no result of this bench: {reason}; make one with --output json", path.display())]
+    Result {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What should be there does not come.
+    #[error("for {} s no record came, though there should be more; the broker's log may tell why", .0.as_secs())]
+    Starved(Duration),
+    /// A client of another system.
+    #[cfg(any(feature = "kafka", feature = "nats"))]
+    #[error("{doing}: {reason}; check the address given by --server")]
+    Other {
+        /// What was being done.
+        doing: &'static str,
+        /// The client's words.
+        reason: String,
+    },
     /// Threads, or their signals, are not to be had.
     #[error("cannot start threads: {0}")]
     Threads(#[source] io::Error),
+    /// What the machine can do cannot be measured.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
     /// Ctrl-C, before there was a result.
     #[error("interrupted")]
     Interrupted,
@@ -57,6 +90,21 @@ impl BenchError {
     /// For `map_err`: a client's error with what was being done.
     pub fn client(doing: &'static str) -> impl FnOnce(client::Error) -> Self {
         move |source| Self::Client { doing, source }
+    }
+
+    /// A file with what went wrong with it.
+    pub fn file(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        Self::File { path, source }
+    }
+
+    /// For `map_err`: the error of another system's client with what was being done.
+    #[cfg(any(feature = "kafka", feature = "nats"))]
+    pub fn other<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> Self {
+        move |error| Self::Other {
+            doing,
+            reason: error.to_string(),
+        }
     }
 }
 
@@ -76,7 +124,7 @@ fn advice(error: &client::Error) -> &'static str {
         client::Error::UnknownTopic(_) => "; produce to it first, or check the name",
         client::Error::Config { .. } => "; change that option",
         client::Error::Connect { .. } | client::Error::Timeout { .. } | client::Error::Disconnected { .. } => {
-            "; check that a broker runs at the address given by --bootstrap"
+            "; check that a broker runs at the address given by --server"
         }
         client::Error::Broker { .. } | client::Error::Protocol { .. } => "; the broker's log tells more",
         _ => "",

@@ -1,48 +1,43 @@
-//! `headwater-bench`: workloads against a Headwater broker that verify every record.
+//! `headwater-bench`: workloads against a log that verify every record, and figures that can be trusted.
 //!
 //! ```text
-//! cli -> quick ------> embedded (a broker in this process)
-//!          |     +---> produce: payload -> client -> broker     (workload: who a record is)
-//!          |     +---> consume: broker -> client -> Verifier    (workload: what became of it)
-//!          +-> report: table, JSON
+//! cli -> run (host, limits, workload; again and again) -> report: table, JSON, page
+//!         |       |
+//!         |       '-> limits: what the machine can do by itself
+//!         '-> load: producers and consumers of a target, meters, intake -> workload: who a record is, what became of it
 //! ```
 //!
 //! The load runs on threads of its own; a small tokio runtime drives the clients' connections.
 
 mod cli;
-mod consume;
+mod cost;
 mod embedded;
 mod environment;
 mod error;
+mod limits;
+mod load;
 mod payload;
-mod produce;
 mod progress;
-mod quick;
 mod report;
+mod run;
+mod stages;
+mod target;
 mod workload;
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser as _;
-use serde::Serialize;
+use serde_json::Value;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
-use cli::{Cli, Command, ConsumeArgs, LoadArgs, Output, ProduceArgs, ValueArgs};
-use consume::Verify;
-use environment::{Environment, peak_resident_bytes};
+use cli::{Cli, Command, Output, OutputArgs, RunArgs};
 use error::BenchError;
-use payload::Payload;
-use progress::{Goal, Progress};
-use report::{Memory, Outcome, Report};
+use run::Workload;
 
 /// Threads for the clients' tasks: each mostly waits for a socket.
 const WORKERS: usize = 2;
-
-/// What a consumer may take by the client's defaults, in bytes.
-const CONSUMER_BYTES: u64 = 32 << 20;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -52,8 +47,8 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     match run(cli.command) {
-        Ok(report) if report.is_damaged() => ExitCode::from(1),
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(IsDamaged(true)) => ExitCode::from(1),
+        Ok(IsDamaged(false)) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("headwater-bench: {error}");
             ExitCode::from(if matches!(error, BenchError::Interrupted) {
@@ -65,119 +60,86 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<Report, BenchError> {
+/// Whether a record came back otherwise than it was sent.
+struct IsDamaged(bool);
+
+fn run(command: Command) -> Result<IsDamaged, BenchError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("client")
         .enable_all()
         .build()
         .map_err(BenchError::Threads)?;
-    let (report, output) = match command {
-        Command::Quick(mut args) => (quick::run(&mut args, &runtime)?, args.output),
-        Command::Produce(args) => (produce(&args, &runtime)?, args.output),
-        Command::Consume(args) => (consume(&args, &runtime)?, args.output),
+    let damaged = match command {
+        Command::Quick(args) => workload(&Workload::Quick, &args, run::config_of(&args), &runtime),
+        Command::Produce(args) => workload(&Workload::Produce, &args, run::config_of(&args), &runtime),
+        Command::Consume(args) => {
+            let config = run::config_of(&args);
+            workload(&Workload::Consume(Box::new(args.clone())), &args.run, config, &runtime)
+        }
+        Command::EndToEnd(args) => workload(
+            &Workload::EndToEnd(args.consumers),
+            &args.run,
+            run::config_of(&args),
+            &runtime,
+        ),
+        Command::Mixed(args) => {
+            let config = run::config_of(&args);
+            workload(&Workload::Mixed(Box::new(args.clone())), &args.run, config, &runtime)
+        }
+        Command::Sweep(args) => {
+            let sweep = run::sweep::run(&args, &runtime)?;
+            print(args.run.output.output, || sweep.text(), || sweep.json());
+            write_page(&args.run.output, || report::html::sweep(&sweep))?;
+            Ok(IsDamaged(sweep.is_damaged()))
+        }
+        Command::Limits(args) => {
+            let work = async {
+                // Ctrl-C is listened to before anything is begun.
+                tokio::task::yield_now().await;
+                let measured = tokio::task::spawn_blocking(move || limits::command::run(&args));
+                Ok(measured.await.map_err(|error| BenchError::Threads(error.into()))??)
+            };
+            let text = run::until_interrupted(&runtime, work);
+            text.map(|text| {
+                print_text(&text);
+                IsDamaged(false)
+            })
+        }
+        Command::Compare(args) => {
+            let comparison = report::compare::Comparison::of_files(&args.a, &args.b)?;
+            print(args.output, || comparison.text(), || comparison.json());
+            Ok(IsDamaged(false))
+        }
     };
     // Nothing is left to be done there but to notice that connections have ended.
     runtime.shutdown_background();
+    damaged
+}
+
+fn workload(workload: &Workload, args: &RunArgs, config: Value, runtime: &Runtime) -> Result<IsDamaged, BenchError> {
+    let report = run::report(workload, args, config, runtime)?;
+    print(args.output.output, || report::table::text(&report), || report.json());
+    write_page(&args.output, || report::html::page(&report))?;
+    Ok(IsDamaged(report.is_damaged()))
+}
+
+fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) {
     let text = match output {
-        Output::Table => report.text(),
-        Output::Json => format!("{}\n", report.json().expect("reports have string keys only")),
+        Output::Table => text(),
+        Output::Json => format!("{}\n", json()),
     };
+    print_text(&text);
+}
+
+fn print_text(text: &str) {
     // A reader that has gone away has what it wanted.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(report)
 }
 
-fn produce(args: &ProduceArgs, runtime: &Runtime) -> Result<Report, BenchError> {
-    let payload = Arc::new(payload_of(&args.values)?);
-    let budget = producers_budget(&args.load) + payload.memory() as u64;
-    let plan = produce::Plan {
-        bootstrap: args.target.bootstrap.clone(),
-        topic: args.target.topic.clone(),
-        load: args.load.clone(),
-        payload,
-        bytes_max: u64::MAX,
+fn write_page(args: &OutputArgs, page: impl FnOnce() -> String) -> Result<(), BenchError> {
+    let Some(path) = &args.report else {
+        return Ok(());
     };
-    let work = async {
-        let progress = Progress::start("produce", quick::goal(&args.load));
-        Ok(produce::run(plan, progress.counter()).await?.phase)
-    };
-    let phase = until_interrupted(runtime, work)?;
-    Ok(report_of(Outcome::One(phase), budget, config_of(args)))
-}
-
-fn consume(args: &ConsumeArgs, runtime: &Runtime) -> Result<Report, BenchError> {
-    let payload = Arc::new(payload_of(&args.values)?);
-    let budget = CONSUMER_BYTES + payload.memory() as u64;
-    let verify = args.verify.then_some(Verify {
-        payload,
-        expectation: None,
-        records: args.expect_records,
-    });
-    let work = async {
-        let plan = consume::Plan {
-            client: produce::client(&args.target.bootstrap).await?,
-            topic: args.target.topic.clone(),
-            verify,
-            follow: args.follow,
-        };
-        let progress = Progress::start("consume", Goal::None);
-        consume::run(plan, progress.counter()).await
-    };
-    let phase = if args.follow {
-        runtime.block_on(work)
-    } else {
-        until_interrupted(runtime, work)
-    };
-    Ok(report_of(Outcome::One(phase?), budget, config_of(args)))
-}
-
-/// Runs to the end, or to Ctrl-C.
-fn until_interrupted<T>(runtime: &Runtime, work: impl Future<Output = Result<T, BenchError>>) -> Result<T, BenchError> {
-    runtime.block_on(async {
-        tokio::select! {
-            result = work => result,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.map_err(BenchError::Threads)?;
-                Err(BenchError::Interrupted)
-            }
-        }
-    })
-}
-
-fn payload_of(values: &ValueArgs) -> Result<Payload, BenchError> {
-    Ok(match &values.payload {
-        Some(path) => Payload::lines(path)?,
-        None => Payload::generated(values.record_size),
-    })
-}
-
-/// What the producers of a load may take, in bytes.
-fn producers_budget(load: &LoadArgs) -> u64 {
-    u64::from(load.producers) * load.client_memory()
-}
-
-fn config_of(args: &impl Serialize) -> serde_json::Value {
-    serde_json::to_value(args).expect("options have string keys only")
-}
-
-fn report_of(outcome: Outcome, memory_budget_bytes: u64, config: serde_json::Value) -> Report {
-    let environment = Environment::look(None);
-    let memory = Memory {
-        peak_rss_bytes: peak_resident_bytes(),
-        memory_budget_bytes,
-    };
-    let notes = notes(&environment);
-    Report {
-        outcome,
-        memory,
-        config,
-        environment,
-        notes,
-    }
-}
-
-fn notes(environment: &Environment) -> Vec<String> {
-    let slow = (!environment.optimised).then(|| "built without optimisation: build with --release".to_owned());
-    slow.into_iter().collect()
+    std::fs::write(path, page()).map_err(|source| BenchError::file(path, source))
 }

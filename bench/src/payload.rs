@@ -1,4 +1,5 @@
 //! What the values of records are: pseudo-random bytes, or the lines of a file. A function of (stream, sequence) alone.
+//! `sizes` says how large they are, `keys` what keys go with them.
 //!
 //! Shared read-only by all producers and the verifier, so that a value is made and checked by reading memory: no
 //! generator runs for each record, and nothing is allocated. The pool's bytes never change between versions, as data
@@ -8,7 +9,13 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+pub use keys::{KeySource, Keys};
+pub use sizes::Sizes;
+
 use crate::workload::{Sequence, StreamId};
+
+mod keys;
+mod sizes;
 
 /// Offsets at which a generated value can begin: a power of two, small enough to stay in a shared cache.
 const POOL_OFFSETS: usize = 4 << 20;
@@ -57,7 +64,7 @@ pub enum PayloadError {
 /// The source of values.
 #[derive(Debug)]
 pub enum Payload {
-    /// Values of one size, taken from a pool of pseudo-random bytes at an offset that the record's identity gives.
+    /// Values taken from a pool of pseudo-random bytes at an offset that the record's identity gives.
     Generated(Pool),
     /// The lines of a file, over and over.
     Lines(Lines),
@@ -65,8 +72,14 @@ pub enum Payload {
 
 impl Payload {
     /// Pseudo-random values of `size` bytes, at most [`VALUE_SIZE_MAX`].
+    #[cfg(test)]
     pub fn generated(size: usize) -> Self {
-        Self::Generated(Pool::new(size))
+        Self::random(Sizes::fixed(size), 0.0)
+    }
+
+    /// Pseudo-random values of these sizes, of which this share (0 to 1) can be compressed away.
+    pub fn random(sizes: Sizes, compressibility: f64) -> Self {
+        Self::Generated(Pool::new(sizes, compressibility))
     }
 
     /// The lines of a file, without their ends (`\n`).
@@ -92,32 +105,42 @@ impl Payload {
     }
 }
 
-/// Pseudo-random bytes.
+/// Pseudo-random bytes, with runs of one byte between them if they are to be compressible.
 #[derive(Debug)]
 pub struct Pool {
     bytes: Vec<u8>,
-    size: usize,
+    sizes: Sizes,
 }
 
+/// Bytes of the pool in which the share that can be compressed away is a run: large enough for codecs to find it.
+const PATTERN: usize = 256;
+
 impl Pool {
-    fn new(size: usize) -> Self {
-        assert!(size <= VALUE_SIZE_MAX, "the command line bounds the size");
+    fn new(sizes: Sizes, compressibility: f64) -> Self {
+        assert!(sizes.max() <= VALUE_SIZE_MAX, "the command line bounds the size");
         let mut state = 0_u64;
-        let words = (POOL_OFFSETS + size).div_ceil(size_of::<u64>());
+        let words = (POOL_OFFSETS + sizes.max()).div_ceil(size_of::<u64>());
         let mut bytes = Vec::with_capacity(words * size_of::<u64>());
         for _ in 0..words {
             // SplitMix64: each state is scrambled to a word.
             state = state.wrapping_add(GOLDEN);
             bytes.extend_from_slice(&scramble(state).to_le_bytes());
         }
-        Self { bytes, size }
+        let run = (PATTERN as f64 * compressibility.clamp(0.0, 1.0)).round() as usize;
+        for pattern in bytes.chunks_mut(PATTERN) {
+            let length = run.min(pattern.len());
+            pattern[..length].fill(b'.');
+        }
+        Self { bytes, sizes }
     }
 
     #[inline]
     fn value(&self, stream: StreamId, sequence: Sequence) -> &[u8] {
-        let identity = stream.get() ^ sequence.get().wrapping_mul(GOLDEN);
-        let offset = scramble(identity) as usize % POOL_OFFSETS;
-        &self.bytes[offset..offset + self.size]
+        let identity = scramble(stream.get() ^ sequence.get().wrapping_mul(GOLDEN));
+        let offset = identity as usize % POOL_OFFSETS;
+        // The upper half, as the lower one has chosen the offset.
+        let size = self.sizes.pick((identity >> 32) as u32);
+        &self.bytes[offset..offset + size]
     }
 }
 
@@ -240,6 +263,32 @@ mod tests {
         let payload = Payload::generated(8);
         let value = payload.value(stream(3, 5), Sequence::new(1_000_000));
         assert_eq!(value, [49, 137, 154, 180, 165, 122, 0, 250]);
+    }
+
+    #[test]
+    fn the_share_of_a_value_that_is_compressible_is_the_one_asked_for() {
+        for share in [0.0, 0.25, 0.5, 1.0] {
+            let payload = Payload::random(Sizes::fixed(4096), share);
+            let values = values(&payload, stream(0, 0), 100);
+            let runs = values
+                .iter()
+                .flat_map(|value| value.iter())
+                .filter(|&&byte| byte == b'.');
+            let found = runs.count() as f64 / 409_600.0;
+            assert!((found - share).abs() < 0.01, "{found} for {share}");
+        }
+    }
+
+    #[test]
+    fn values_have_the_sizes_of_their_distribution() {
+        let payload = Payload::random("10..20".parse().unwrap(), 0.0);
+        let mut sizes: Vec<_> = values(&payload, stream(0, 0), 1000)
+            .iter()
+            .map(|value| value.len())
+            .collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        assert_eq!(sizes, (10..=20).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Who a record is, and whether every record came back: identities in the keys, and the verifier.
+//! Who a record is, and whether every record came back: the stamp on each record, and the verifier.
 //!
 //! A *stream* is what one producer of one run sends to one partition; its records are numbered from 0 without a gap. The
-//! 16-byte key holds stream and sequence, so that the value is the payload and nothing else. A [`Verifier`] belongs to
-//! one consumer; it sees each record once, in the order of its partition, and does no I/O.
+//! 24-byte stamp holds stream, sequence and the time the record was due; it travels beside the value, so that the value
+//! is the payload and nothing else. A [`Verifier`] belongs to one consumer; it sees each record once, in the order of
+//! its partition, and does no I/O.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use headwater_client::PartitionIndex;
 use serde::Serialize;
 
+use crate::load::clock::Moment;
 use crate::payload::Payload;
 
 const PRODUCER_BITS: u32 = 12;
@@ -38,6 +40,11 @@ impl RunId {
     /// A run that no other is likely to share its number with.
     pub fn random() -> Self {
         Self(rand::random())
+    }
+
+    /// As a number.
+    pub const fn get(self) -> u32 {
+        self.0
     }
 }
 
@@ -98,35 +105,40 @@ impl Sequence {
     }
 }
 
-/// The key of a record: stream and sequence, big endian.
+/// What travels with a record: stream, sequence, and when it was due, each 8 bytes, big endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecordKey {
+pub struct Stamp {
     /// The stream.
     pub stream: StreamId,
     /// Its number there.
     pub sequence: Sequence,
+    /// When it was due to be sent (open loop), or was sent (closed loop).
+    pub due: Moment,
 }
 
-impl RecordKey {
-    /// Bytes in a key.
-    pub const LEN: usize = 16;
+impl Stamp {
+    /// Bytes in a stamp.
+    pub const LEN: usize = 24;
 
-    /// The key as it is sent.
+    /// The stamp as it is sent.
     #[inline]
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         bytes[..8].copy_from_slice(&self.stream.0.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.sequence.0.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.sequence.0.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.due.as_nanos().to_be_bytes());
         bytes
     }
 
     /// `None` if the bench has not made it.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let (stream, sequence) = bytes.split_first_chunk()?;
+        let (stream, rest) = bytes.split_first_chunk()?;
+        let (sequence, due) = rest.split_first_chunk()?;
         Some(Self {
             stream: StreamId(u64::from_be_bytes(*stream)),
-            sequence: Sequence(u64::from_be_bytes(sequence.try_into().ok()?)),
+            sequence: Sequence(u64::from_be_bytes(*sequence)),
+            due: Moment::from_nanos(u64::from_be_bytes(due.try_into().ok()?)),
         })
     }
 }
@@ -202,13 +214,11 @@ impl Verifier {
         }
     }
 
-    /// Takes the next record of a partition.
+    /// Takes the next record of a partition. `stamp` is `None` if it has none that the bench has made.
     #[inline]
-    pub fn check(&mut self, partition: PartitionIndex, key: Option<&[u8]>, value: Option<&[u8]>) {
-        let key = key
-            .and_then(RecordKey::parse)
-            .filter(|key| key.stream.partition() == partition);
-        let Some(RecordKey { stream, sequence }) = key else {
+    pub fn check(&mut self, partition: PartitionIndex, stamp: Option<Stamp>, value: Option<&[u8]>) {
+        let stamp = stamp.filter(|stamp| stamp.stream.partition() == partition);
+        let Some(Stamp { stream, sequence, .. }) = stamp else {
             return self.unreadable(partition);
         };
         if self.streams.get(self.last).is_none_or(|last| last.id != stream) {
@@ -221,6 +231,22 @@ impl Verifier {
         if value != Some(self.payload.value(stream, sequence)) {
             self.damage.corrupt += 1;
         }
+    }
+
+    /// Takes note of a record that came as it was sent but for its key.
+    pub fn wrong_key(&mut self) {
+        self.damage.corrupt += 1;
+    }
+
+    /// Takes note of how many records of each stream were acknowledged, once that is known. What has come of other
+    /// streams is damage.
+    pub fn expect(&mut self, acknowledged: HashMap<StreamId, u64>) {
+        let strange = self
+            .streams
+            .iter()
+            .filter(|stream| !acknowledged.contains_key(&stream.id));
+        self.damage.corrupt += strange.map(|stream| stream.next).sum::<u64>();
+        self.expectation = Expectation::Exactly(acknowledged);
     }
 
     /// Takes note of a record of a partition that is there but cannot be read, or whose identity is damaged.

@@ -159,7 +159,15 @@ fn an_altered_byte_on_disk_is_found_and_what_lies_behind_it_is_still_verified() 
     let data = PathBuf::from(report["config"]["data_dir"].as_str().unwrap());
     let consume = |broker: &Broker| {
         let address = broker.addr().to_string();
-        let target = ["--bootstrap", &address, "--topic", "bench", "--verify"];
+        let target = [
+            "--bootstrap",
+            &address,
+            "--topic",
+            "bench",
+            "--limits",
+            "off",
+            "--verify",
+        ];
         bench(
             &[
                 &["consume", "--expect-records", &records, "--output", "json"],
@@ -199,7 +207,16 @@ fn records_that_are_missing_at_the_end_are_lost() {
     let place = directory();
     let running = broker(place.path());
     let address = running.addr().to_string();
-    let target = ["--bootstrap", &address, "--topic", "load", "--output", "json"];
+    let target = [
+        "--bootstrap",
+        &address,
+        "--topic",
+        "load",
+        "--limits",
+        "off",
+        "--output",
+        "json",
+    ];
     let produced = bench(&[&["produce", "--bytes", "1MB", "--partitions", "2"], &target[..]].concat());
     assert_eq!(exit_code(&produced), 0, "{produced:?}");
     let records = json(&produced)["records"].as_u64().unwrap();
@@ -223,7 +240,16 @@ fn another_payload_than_was_sent_is_corrupt() {
     let place = directory();
     let running = broker(place.path());
     let address = running.addr().to_string();
-    let target = ["--bootstrap", &address, "--topic", "load", "--output", "json"];
+    let target = [
+        "--bootstrap",
+        &address,
+        "--topic",
+        "load",
+        "--limits",
+        "off",
+        "--output",
+        "json",
+    ];
     let produced = bench(&[&["produce", "--bytes", "100KB", "--record-size", "100"], &target[..]].concat());
     assert_eq!(exit_code(&produced), 0, "{produced:?}");
     let consumed = bench(&[&["consume", "--verify", "--record-size", "99"], &target[..]].concat());

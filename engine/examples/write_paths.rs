@@ -85,7 +85,7 @@ async fn drive(write: impl Fn(u64) -> Operation, sync: Option<impl Fn() -> Opera
                 None => pending().await,
             }
         };
-        let mut written = writes.next().map(|done| done.transpose()).fuse();
+        let mut written = writes.next().map(Option::transpose).fuse();
         futures::select_biased! {
             done = if_any(&mut written).fuse() => { done?; uncovered += WRITE; }
             done = synced.boxed_local().fuse() => { done?; syncing = None; }
@@ -141,7 +141,7 @@ async fn with_engine(disk: &DirectDisk, path: &Path, each_durable: bool) -> io::
     drive(write, (!each_durable).then_some(|| file.sync().boxed_local())).await
 }
 
-/// As the engine has them: parts of chunks that lie in huge pages, which makes one request of each write.
+/// As the engine has them: parts of chunks that are to lie in huge pages.
 fn slices() -> Vec<BlockSlice> {
     let chunk = |_| {
         let buffer = BlockBuffer::new(4 * WRITE);
@@ -165,7 +165,7 @@ fn with_ring(path: &Path, registered: bool) -> io::Result<()> {
         // SAFETY: as above; an `IoSlice` has the layout of an `iovec`.
         unsafe {
             ring.submitter()
-                .register_buffers(std::slice::from_raw_parts(vectors.as_ptr().cast(), IN_FLIGHT))?
+                .register_buffers(std::slice::from_raw_parts(vectors.as_ptr().cast(), IN_FLIGHT))?;
         };
         ring.submitter().register_files(&[file.as_raw_fd()])?;
     }

@@ -20,15 +20,23 @@ fn payload() -> Arc<Payload> {
 #[derive(Clone)]
 struct Consumed {
     partition: PartitionIndex,
-    key: Vec<u8>,
+    stamp: Vec<u8>,
     value: Vec<u8>,
+}
+
+fn stamp(stream: StreamId, sequence: Sequence) -> Stamp {
+    Stamp {
+        stream,
+        sequence,
+        due: Moment::from_nanos(7),
+    }
 }
 
 fn consumed(stream: StreamId, number: u64) -> Consumed {
     let sequence = Sequence::new(number);
     Consumed {
         partition: stream.partition(),
-        key: RecordKey { stream, sequence }.to_bytes().to_vec(),
+        stamp: stamp(stream, sequence).to_bytes().to_vec(),
         value: payload().value(stream, sequence).to_vec(),
     }
 }
@@ -43,7 +51,7 @@ fn sent() -> (Vec<Consumed>, HashMap<StreamId, u64>) {
 fn verify_with(expectation: Expectation, records: &[Consumed]) -> Damage {
     let mut verifier = Verifier::new(payload(), expectation);
     for record in records {
-        verifier.check(record.partition, Some(&record.key), Some(&record.value));
+        verifier.check(record.partition, Stamp::parse(&record.stamp), Some(&record.value));
     }
     verifier.finish()
 }
@@ -129,8 +137,8 @@ fn an_altered_value_is_corrupt_and_nothing_else() {
 
 #[test]
 fn an_altered_key_is_corrupt_and_its_record_is_not_also_lost() {
-    assert_eq!(found(|records| records[7].key[0] ^= 1), damage(0, 0, 0, 1));
-    assert_eq!(found(|records| records[7].key.clear()), damage(0, 0, 0, 1));
+    assert_eq!(found(|records| records[7].stamp[0] ^= 1), damage(0, 0, 0, 1));
+    assert_eq!(found(|records| records[7].stamp.clear()), damage(0, 0, 0, 1));
     // A record that another partition was meant to get.
     assert_eq!(
         found(|records| records[7].partition = PartitionIndex::new(2)),
@@ -142,7 +150,7 @@ fn an_altered_key_is_corrupt_and_its_record_is_not_also_lost() {
 fn null_keys_and_values_are_corrupt() {
     let mut verifier = Verifier::new(payload(), Expectation::FromTheFirst);
     let record = consumed(stream(0, 0), 0);
-    verifier.check(record.partition, Some(&record.key), None);
+    verifier.check(record.partition, Stamp::parse(&record.stamp), None);
     verifier.check(record.partition, None, Some(&record.value));
     assert_eq!(verifier.finish(), damage(0, 0, 0, 2));
 }
@@ -153,7 +161,7 @@ fn records_that_cannot_be_read_are_corrupt_and_not_also_lost() {
     records.drain(30..60);
     let mut verifier = Verifier::new(payload(), Expectation::Exactly(counts));
     for record in &records {
-        verifier.check(record.partition, Some(&record.key), Some(&record.value));
+        verifier.check(record.partition, Stamp::parse(&record.stamp), Some(&record.value));
     }
     // 20 of the 30 were in partition 0, of which 5 are lost all the same.
     (0..15).for_each(|_| verifier.unreadable(PartitionIndex::new(0)));
@@ -187,13 +195,14 @@ fn memory_stays_bounded_when_nothing_is_in_order() {
 }
 
 #[test]
-fn keys_survive_the_way_and_others_are_told_from_them() {
-    let key = RecordKey {
+fn stamps_survive_the_way_and_others_are_told_from_them() {
+    let stamp = Stamp {
         stream: stream(PRODUCERS_MAX - 1, (PARTITIONS_MAX - 1).cast_signed()),
         sequence: Sequence::new(u64::MAX - 1),
+        due: Moment::from_nanos(u64::MAX),
     };
-    assert_eq!(RecordKey::parse(&key.to_bytes()), Some(key));
-    assert_eq!(key.stream.partition().get(), (PARTITIONS_MAX - 1).cast_signed());
-    assert_eq!(RecordKey::parse(b"customer-3"), None);
+    assert_eq!(Stamp::parse(&stamp.to_bytes()), Some(stamp));
+    assert_eq!(stamp.stream.partition().get(), (PARTITIONS_MAX - 1).cast_signed());
+    assert_eq!(Stamp::parse(b"customer-3"), None);
     assert_eq!(ProducerIndex::new(PRODUCERS_MAX), None);
 }

@@ -391,6 +391,10 @@ impl<D: Disk> Opening<'_, D> {
             let block = read.map_err(LogError::io("read", &active.path))?;
             active.tail.borrow_mut().restart(block_start, &block);
         }
+        // Thousands of logs may be opened at once, and few of them are used soon.
+        for segment in &segments {
+            segment.file.take();
+        }
         let first = segments.front().map_or(start, |first| first.base_offset);
         let state = State {
             start: start.max(first).min(next_offset),

@@ -20,6 +20,11 @@ use crate::support::{
 const NOW: Timestamp = Timestamp::new(NOON);
 const PRODUCER: i64 = 3;
 
+/// Whether it is a segment's own file.
+pub fn is_log(name: &str) -> bool {
+    name.strip_suffix(".log").is_some()
+}
+
 async fn names(disk: &SimDisk, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = disk.list(&directory()).await.unwrap();
     let names = entries.into_iter().filter(|entry| wanted(&entry.name));
@@ -58,7 +63,7 @@ fn side_files_that_are_lost_or_damaged_cost_no_record_and_no_producer() {
             }
             let before = read_all(&log).await;
             drop(log);
-            for path in names(&disk, |name| !name.ends_with(".log")).await {
+            for path in names(&disk, |name| !is_log(name)).await {
                 let mut bytes = disk.read_file(&path).await.unwrap();
                 match rng.random_range(0..5) {
                     0 => {
@@ -122,7 +127,7 @@ fn damage_behind_the_checkpoint_is_cut_and_reported_and_all_before_it_is_kept() 
         let disk = SimDisk::new(seed);
         run(&disk, seed, async {
             let (before, checkpoint, ends) = with_a_checkpoint(&disk, &mut rng).await;
-            let path = names(&disk, |name| name.ends_with(".log")).await.remove(0);
+            let path = names(&disk, is_log).await.remove(0);
             let old = disk.read_file(&path).await.unwrap();
             let mut new = old.clone();
             for _ in 0..rng.random_range(1..4) {
@@ -195,7 +200,7 @@ fn damage_before_the_checkpoint_is_found_when_it_is_read_and_reading_goes_on_beh
         let disk = SimDisk::new(seed);
         run(&disk, seed, async {
             let (before, checkpoint, _) = with_a_checkpoint(&disk, &mut rng).await;
-            let path = names(&disk, |name| name.ends_with(".log")).await.remove(0);
+            let path = names(&disk, is_log).await.remove(0);
             let mut bytes = disk.read_file(&path).await.unwrap();
             scribble(&mut rng, &mut bytes, 0, checkpoint);
             disk.replace_file(&path, bytes).await.unwrap();
@@ -227,4 +232,31 @@ fn damage_before_the_checkpoint_is_found_when_it_is_read_and_reading_goes_on_beh
         });
     });
     assert!(damaged.get() > 200 && resumed.get() > 200, "{damaged:?} {resumed:?}");
+}
+
+#[test]
+fn a_damaged_offset_or_length_before_the_checkpoint_is_a_named_error() {
+    // Of the base offset, which no checksum covers, and of the length.
+    for (byte, flip) in [(7, 0x40), (8, 0x01)] {
+        let disk = SimDisk::new(1);
+        run(&disk, 1, async {
+            let mut rng = StdRng::seed_from_u64(1);
+            let (_, _, ends) = with_a_checkpoint(&disk, &mut rng).await;
+            let path = names(&disk, is_log).await.remove(0);
+            let mut bytes = disk.read_file(&path).await.unwrap();
+            bytes[ends[4] + byte] ^= flip;
+            disk.replace_file(&path, bytes).await.unwrap();
+            let (log, _) = open(&disk, &one_segment()).await.unwrap();
+            let error = log.fetch(Offset::new(5), 1).await.unwrap_err();
+            let FetchError::Log(LogError::Corrupt {
+                position, resume_at, ..
+            }) = error
+            else {
+                panic!("{error}")
+            };
+            assert_eq!(position, ends[4] as u64);
+            let resume_at = resume_at.expect("the index knows where the next batches are");
+            assert!(log.fetch(resume_at, 1).await.unwrap().range.is_some());
+        });
+    }
 }

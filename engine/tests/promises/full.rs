@@ -134,7 +134,10 @@ fn what_retention_could_not_delete_it_deletes_when_it_is_asked_again() {
 async fn disk_files(disk: &SimDisk) -> usize {
     use headwater_engine::disk::Directory;
     let entries = disk.list(&crate::support::directory()).await.unwrap();
-    entries.iter().filter(|entry| entry.name.ends_with(".log")).count()
+    entries
+        .iter()
+        .filter(|entry| crate::damage::is_log(&entry.name))
+        .count()
 }
 
 #[test]

@@ -106,6 +106,19 @@ impl Layers {
 }
 
 impl Config {
+    /// Sets keys by name, as flags of the command line do, and checks the whole.
+    pub fn with<'a>(self, flags: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, ConfigError> {
+        let mut loader = Loader {
+            sources: Sources::of_program(&self),
+            config: self,
+            problems: Vec::new(),
+        };
+        for (name, value) in flags {
+            loader.set_by_name(name, value, Source::Flag("--set".to_owned()));
+        }
+        loader.finish().map(|effective| effective.config)
+    }
+
     /// Checks every value and the values against each other. For a configuration made in code; [`Layers::load`] does it
     /// by itself.
     pub fn validate(&self) -> Result<(), ConfigError> {

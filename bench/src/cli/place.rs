@@ -1,0 +1,72 @@
+//! Which system is measured: a broker in this process, or a running one.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+/// Which topic of which system.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct PlaceArgs {
+    /// Address of a running broker, or several, separated by commas [default: a broker in this process]
+    #[arg(long, visible_alias = "bootstrap", value_name = "HOST:PORT")]
+    pub server: Option<String>,
+    /// The system that runs there
+    #[arg(long, value_enum, default_value_t)]
+    pub system: System,
+    /// The topic, which is made if it is missing and left as it is [default: a new one, removed at the end]
+    #[arg(long, requires = "server")]
+    pub topic: Option<String>,
+    /// Address of the running broker's metrics, such as localhost:9644, for the time spent in each stage
+    #[arg(long, value_name = "HOST:PORT", requires = "server")]
+    pub metrics: Option<String>,
+    /// The broker in this process.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub broker: BrokerArgs,
+}
+
+/// How the broker in this process runs.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct BrokerArgs {
+    /// Cores that the broker in this process runs on, each with its own share of the partitions [default: half of them]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with = "server")]
+    pub cores: Option<u16>,
+    /// Memory of each of its cores for what was written last, which is consumed from there; what no longer fits is read
+    /// from disk
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::load::size)]
+    #[serde(rename = "tail_buffer_bytes")]
+    pub tail_buffer: u64,
+    /// Set any key of its configuration, such as flush.delay_us=100, to measure what it does (tuning.md lists them all);
+    /// may be given many times
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = key_and_value, conflicts_with = "server")]
+    pub set: Vec<(String, String)>,
+    /// Where to make the directory for the data [default: ./target, or $TMPDIR]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Leave the data where it is, and say where
+    #[arg(long, conflicts_with = "server")]
+    pub keep: bool,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("expected SECTION.KEY=VALUE, such as flush.delay_us=100")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// Systems that can be measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum System {
+    /// Headwater, by its own protocol
+    #[default]
+    Headwater,
+    /// Any broker that speaks Kafka's protocol
+    #[cfg(feature = "kafka")]
+    Kafka,
+    /// NATS `JetStream`
+    #[cfg(feature = "nats")]
+    Nats,
+}

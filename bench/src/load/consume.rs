@@ -1,0 +1,142 @@
+//! The consuming side: consumers, each on a thread of its own, that read all partitions up to an end, and verify.
+//!
+//! The end is known beforehand (catch-up), or told while they read (tail), or never (until Ctrl-C).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::intake::{Intake, Timing};
+use super::meter::Meter;
+use super::produce::SAMPLE_EVERY;
+use crate::error::BenchError;
+use crate::payload::{Keys, Payload};
+use crate::target::{Position, Target, TargetConsumer};
+use crate::workload::{Damage, Expectation, StreamId};
+
+/// A broker that has told the high watermark must come up with the next records within this.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is consumed.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The topic.
+    pub topic: String,
+    /// By partition.
+    pub from: Vec<Position>,
+    /// How the records are verified, if they are.
+    pub verify: Option<Verify>,
+    /// What keys they have.
+    pub keys: Keys,
+    /// Which records are timed.
+    pub timed: Timed,
+}
+
+/// Which records are timed from when they were due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timed {
+    /// None: they were stored before.
+    None,
+    /// A sample of them, enough for a closed loop.
+    Sample,
+    /// All.
+    All,
+}
+
+/// What the records should be.
+#[derive(Debug, Clone)]
+pub struct Verify {
+    /// Their values.
+    pub payload: Arc<Payload>,
+    /// What is known of their streams beforehand.
+    pub expectation: Expectation,
+}
+
+/// Where reading ends.
+#[derive(Debug, Clone)]
+pub enum End {
+    /// Not known yet.
+    Open,
+    /// At these positions; and how many records of each stream there are, if that was not known beforehand.
+    At(Vec<Position>, Option<HashMap<StreamId, u64>>),
+    /// At once.
+    Now,
+}
+
+/// What one consumer found.
+#[derive(Debug, Clone, Copy)]
+pub struct Consumed {
+    /// If it was verified.
+    pub damage: Option<Damage>,
+    /// Records that are there and cannot be told.
+    pub unreadable: u64,
+}
+
+/// Starts a consumer on a thread of its own. It has its connections, and is about to read, when this returns.
+pub async fn start<T: Target>(
+    target: &T,
+    plan: Plan,
+    meter: Arc<Meter>,
+    end: watch::Receiver<End>,
+) -> Result<JoinHandle<Result<Consumed, BenchError>>, BenchError> {
+    let consumer = target.consumer(&plan.topic, &plan.from).await?;
+    let timing = match plan.timed {
+        Timed::None => Timing::None,
+        Timed::Sample => Timing::Every(SAMPLE_EVERY, meter.recorder()),
+        Timed::All => Timing::Every(1, meter.recorder()),
+    };
+    let mut intake = Intake::new(meter, &plan.from, plan.keys != Keys::None, timing);
+    if let Some(verify) = plan.verify {
+        intake = intake.verify(verify.payload, verify.expectation);
+    }
+    let runtime = Handle::current();
+    Ok(tokio::task::spawn_blocking(move || {
+        runtime.block_on(read(consumer, intake, end))
+    }))
+}
+
+/// The result of a consumer's thread.
+pub async fn join(thread: JoinHandle<Result<Consumed, BenchError>>) -> Result<Consumed, BenchError> {
+    thread.await.map_err(|error| BenchError::Threads(error.into()))?
+}
+
+async fn read<C: TargetConsumer>(
+    mut consumer: C,
+    mut intake: Intake,
+    mut end: watch::Receiver<End>,
+) -> Result<Consumed, BenchError> {
+    let acknowledged = loop {
+        let (is_open, is_over) = match &*end.borrow_and_update() {
+            End::Open => (true, false),
+            End::At(ends, _) => (false, intake.has_reached(ends)),
+            End::Now => (false, true),
+        };
+        if is_over {
+            break match &*end.borrow() {
+                End::At(_, acknowledged) => acknowledged.clone(),
+                End::Open | End::Now => None,
+            };
+        }
+        if is_open {
+            tokio::select! {
+                received = consumer.receive(&mut intake) => received?,
+                changed = end.changed() => if changed.is_err() {
+                    // Whoever would tell the end is gone: the run is given up.
+                    break None;
+                },
+            }
+        } else {
+            let received = tokio::time::timeout(PATIENCE, consumer.receive(&mut intake)).await;
+            received.map_err(|_elapsed| BenchError::Starved(PATIENCE))??;
+        }
+    };
+    let unreadable = intake.unreadable_count();
+    Ok(Consumed {
+        damage: intake.finish(acknowledged),
+        unreadable,
+    })
+}

@@ -1,0 +1,220 @@
+//! Runs a command: the system under test is made ready, the workload runs as often as asked for, with the limits in
+//! between, and everything is put into a report.
+//!
+//! ```text
+//! host (embedded or running) -> [limits, workload]* limits -> Report
+//! ```
+
+pub mod host;
+mod limits;
+mod mixed;
+mod setting;
+pub mod sweep;
+pub mod workloads;
+
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+
+use crate::cli::{ConsumeArgs, LimitsMode, MixedArgs, RunArgs, System, ValueArgs};
+use crate::environment::{Environment, peak_resident_bytes};
+use crate::error::BenchError;
+use crate::load::hlog::HistogramLog;
+use crate::payload::Payload;
+use crate::report::{Memory, Report, Run};
+use crate::target::Target;
+use crate::target::headwater::Headwater;
+use crate::workload::RunId;
+use host::Host;
+use limits::LimitsPlan;
+use setting::Setting;
+
+/// What a consumer may take by the client's defaults, in bytes.
+const CONSUMER_BYTES: u64 = 32 << 20;
+
+/// The topic of a broker in this process.
+const TOPIC: &str = "bench";
+
+/// What is run.
+#[derive(Debug, Clone)]
+pub enum Workload {
+    /// Produce, then consume.
+    Quick,
+    /// Produce.
+    Produce,
+    /// Consume.
+    Consume(Box<ConsumeArgs>),
+    /// Both at once, with so many consumers.
+    EndToEnd(u16),
+    /// Both at once, and readers of old data.
+    Mixed(Box<MixedArgs>),
+}
+
+impl Workload {
+    /// As the command is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Produce => "produce",
+            Self::Consume(_) => "consume",
+            Self::EndToEnd(_) => "end-to-end",
+            Self::Mixed(_) => "mixed",
+        }
+    }
+
+    /// Whether it reads from the disk.
+    pub fn is_cold(&self) -> bool {
+        matches!(self, Self::Consume(args) if args.cold)
+    }
+
+    fn consumers(&self) -> u64 {
+        match self {
+            Self::Quick => 1,
+            Self::Produce => 0,
+            Self::Consume(args) => u64::from(args.consumers),
+            Self::EndToEnd(consumers) => u64::from(*consumers),
+            Self::Mixed(args) => u64::from(args.tail_consumers) + u64::from(args.catch_up_consumers),
+        }
+    }
+
+    /// Whether what is in the topic already is what it is about.
+    fn reads_existing(&self, run: &RunArgs) -> bool {
+        matches!(self, Self::Consume(_)) && run.place.topic.is_some()
+    }
+}
+
+/// Runs a workload and reports; `config` is what the report says of the options.
+pub fn report(
+    workload: &Workload,
+    run: &RunArgs,
+    config: serde_json::Value,
+    runtime: &Runtime,
+) -> Result<Report, BenchError> {
+    match run.place.system {
+        System::Headwater => with_target::<Headwater>(workload, run, config, runtime),
+        #[cfg(feature = "kafka")]
+        System::Kafka => with_target::<crate::target::kafka::Kafka>(workload, run, config, runtime),
+        #[cfg(feature = "nats")]
+        System::Nats => with_target::<crate::target::nats::Nats>(workload, run, config, runtime),
+    }
+}
+
+fn with_target<T: Target>(
+    workload: &Workload,
+    run: &RunArgs,
+    mut config: serde_json::Value,
+    runtime: &Runtime,
+) -> Result<Report, BenchError> {
+    let payload = Arc::new(payload_of(&run.values)?);
+    let mut host = Host::open(run)?;
+    let limits = LimitsPlan::choose(workload, run, &host)?;
+    host.describe(&mut config);
+    let mut memory_budget_bytes =
+        host.memory_budget() + payload.memory() as u64 + workload.consumers() * CONSUMER_BYTES;
+    if !workload.reads_existing(run) {
+        memory_budget_bytes += run.load.clients_memory();
+    }
+    let environment = Environment::look(host.data_directory());
+    let mut notes = host.notes();
+    if !environment.optimised {
+        notes.push("built without optimisation: build with --release".to_owned());
+    }
+    let log = run
+        .output
+        .histogram_log
+        .as_deref()
+        .map(HistogramLog::create)
+        .transpose()?
+        .map(Arc::new);
+    let mut runs: Vec<Run> = Vec::new();
+    // What cannot work fails before the limits take their time.
+    until_interrupted(runtime, async {
+        let target = T::connect(&host.address()).await?;
+        match &run.place.topic {
+            Some(topic) if workload.reads_existing(run) => target.spans(topic).await.map(drop),
+            _ => Ok(()),
+        }
+    })?;
+    let mut probe = limits.map(|plan| plan.probe(runtime));
+    let mut before = probe.as_mut().map(limits::Turn::measure).transpose()?;
+    for number in 0..run.output.repeat {
+        let mut setting = Setting {
+            runtime,
+            host: &mut host,
+            run,
+            payload: Arc::clone(&payload),
+            topic: topic(run, number),
+            is_last: number + 1 == run.output.repeat,
+            log: log.clone(),
+        };
+        let mut done = workloads::run::<T>(workload, &mut setting)?;
+        if let Some(probe) = &mut probe {
+            let after = probe.measure()?;
+            let before = before.replace(after.clone()).unwrap_or_default();
+            limits::compare(&mut done, &before, &after, run, workload);
+        }
+        runs.push(done);
+    }
+    host.close()?;
+    if let Some(log) = log.and_then(Arc::into_inner) {
+        log.finish()?;
+    }
+    Ok(Report {
+        workload: workload.name(),
+        runs,
+        memory: Memory {
+            peak_rss_bytes: peak_resident_bytes(),
+            memory_budget_bytes,
+        },
+        config,
+        environment,
+        notes,
+    })
+}
+
+/// The topic of a run: the one asked for, or a new one.
+fn topic(run: &RunArgs, number: u16) -> String {
+    match (&run.place.topic, &run.place.server, number) {
+        (Some(topic), ..) => topic.clone(),
+        (None, None, 0) => TOPIC.to_owned(),
+        (None, None, number) => format!("{TOPIC}-{number}"),
+        (None, Some(_), _) => format!("{TOPIC}-{:08x}", RunId::random().get()),
+    }
+}
+
+fn payload_of(values: &ValueArgs) -> Result<Payload, BenchError> {
+    Ok(match &values.payload {
+        Some(path) => Payload::lines(path)?,
+        None => Payload::random(values.record_size.clone(), values.compressibility),
+    })
+}
+
+/// Runs to the end, or to Ctrl-C.
+pub fn until_interrupted<T>(
+    runtime: &Runtime,
+    work: impl Future<Output = Result<T, BenchError>>,
+) -> Result<T, BenchError> {
+    runtime.block_on(async {
+        tokio::select! {
+            result = work => result,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted.map_err(BenchError::Threads)?;
+                Err(BenchError::Interrupted)
+            }
+        }
+    })
+}
+
+/// Whether limits are measured if nothing is said.
+fn limits_by_default(workload: &Workload, host: &Host) -> LimitsMode {
+    if matches!(workload, Workload::Quick) || !host.is_local() {
+        LimitsMode::Off
+    } else {
+        LimitsMode::On
+    }
+}
+
+/// Options as they go into a report.
+pub fn config_of(args: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(args).expect("options have string keys only")
+}

@@ -1,0 +1,210 @@
+//! Headwater, through its own client.
+
+use headwater_client::{
+    Client, Consumer, Delivery, Error, ErrorCode, HeaderRef, NewTopic, Offset, OffsetSpec, PartitionIndex, Producer,
+    Record, Records, Start,
+};
+
+use super::{Outgoing, Position, ProducerSettings, STAMP_HEADER, Span, Target, TargetConsumer, TargetProducer};
+use crate::error::BenchError;
+use crate::load::intake::Intake;
+
+/// A Headwater broker.
+#[derive(Debug, Clone)]
+pub struct Headwater {
+    bootstrap: String,
+    /// For administration.
+    client: Client,
+}
+
+async fn connect(bootstrap: &str) -> Result<Client, BenchError> {
+    let connected = Client::connect(bootstrap).await;
+    connected.map_err(BenchError::client("cannot connect"))
+}
+
+impl Target for Headwater {
+    type Producer = HeadwaterProducer;
+    type Consumer = HeadwaterConsumer;
+
+    async fn connect(bootstrap: &str) -> Result<Self, BenchError> {
+        Ok(Self {
+            bootstrap: bootstrap.to_owned(),
+            client: connect(bootstrap).await?,
+        })
+    }
+
+    async fn ensure_topic(&self, topic: &str, partitions: u32) -> Result<usize, BenchError> {
+        let admin = self.client.admin();
+        let wanted = NewTopic::new(topic).partitions(partitions.cast_signed());
+        match admin.create_topic(wanted).await {
+            Ok(created) => return Ok(created.partitions),
+            Err(error) if error.code() == Some(ErrorCode::TopicAlreadyExists) => {}
+            Err(error) => return Err(BenchError::client("cannot make the topic")(error)),
+        }
+        let described = admin.describe_topic(topic).await;
+        let described = described.map_err(BenchError::client("cannot look up the topic"))?;
+        Ok(described.partitions.len())
+    }
+
+    async fn delete_topic(&self, topic: &str) -> Result<(), BenchError> {
+        let deleted = self.client.admin().delete_topic(topic).await;
+        deleted.map_err(BenchError::client("cannot delete the topic"))
+    }
+
+    async fn spans(&self, topic: &str) -> Result<Vec<Span>, BenchError> {
+        let admin = self.client.admin();
+        let list = async |spec| {
+            let listed = admin.list_offsets(topic, spec).await;
+            listed.map_err(BenchError::client("cannot look up the topic's offsets"))
+        };
+        let starts = list(OffsetSpec::Earliest).await?;
+        let ends = list(OffsetSpec::Latest).await?;
+        let position = |offset: Option<Offset>| Position(offset.unwrap_or_default().get());
+        let spans = starts.into_iter().zip(ends).map(|(start, end)| Span {
+            start: position(start),
+            end: position(end),
+        });
+        Ok(spans.collect())
+    }
+
+    async fn producer(&self, topic: &str, settings: &ProducerSettings) -> Result<HeadwaterProducer, BenchError> {
+        let producer = connect(&self.bootstrap)
+            .await?
+            .producer()
+            .batch_bytes(settings.batch_bytes)
+            .in_flight_bytes_max(settings.in_flight_bytes)
+            .memory_max(settings.memory_bytes)
+            .linger(settings.linger)
+            .compression(settings.compression)
+            .acks(settings.acks)
+            .build()
+            .await;
+        let producer = producer.map_err(BenchError::client("cannot start a producer"))?;
+        // The first record would else wait for the topic's metadata.
+        let known = producer.partition_count(topic).await;
+        known.map_err(BenchError::client("cannot look up the topic"))?;
+        Ok(HeadwaterProducer {
+            producer,
+            topic: topic.to_owned(),
+        })
+    }
+
+    async fn consumer(&self, topic: &str, from: &[Position]) -> Result<HeadwaterConsumer, BenchError> {
+        let failed = || BenchError::client("cannot start a consumer");
+        let client = connect(&self.bootstrap).await?;
+        let consumer = client.consumer().topics([topic]).start(Start::Earliest).build().await;
+        let mut consumer = consumer.map_err(failed())?;
+        for (partition, position) in from.iter().enumerate().filter(|(_, position)| position.0 > 0) {
+            let partition = PartitionIndex::new(partition as i32);
+            let sought = consumer.seek(topic, partition, Offset::new(position.0)).await;
+            sought.map_err(failed())?;
+        }
+        Ok(HeadwaterConsumer { consumer })
+    }
+}
+
+/// A producer with a client of its own.
+#[derive(Debug)]
+pub struct HeadwaterProducer {
+    producer: Producer,
+    topic: String,
+}
+
+impl TargetProducer for HeadwaterProducer {
+    type Completion = Completion;
+
+    #[inline]
+    async fn send(&self, outgoing: &Outgoing<'_>) -> Result<Completion, BenchError> {
+        let header = HeaderRef {
+            key: STAMP_HEADER,
+            value: outgoing.stamp,
+        };
+        let headers = std::slice::from_ref(&header);
+        let record = Record::to(&self.topic)
+            .partition(outgoing.partition)
+            .key(outgoing.key)
+            .value(outgoing.value)
+            .headers(if outgoing.stamp.is_some() { headers } else { &[] });
+        let delivery = self.producer.send(record).await;
+        delivery.map(Completion).map_err(BenchError::client("cannot send"))
+    }
+
+    async fn close(self) -> Result<(), BenchError> {
+        let closed = self.producer.close().await;
+        closed.map_err(BenchError::client("records were not acknowledged"))
+    }
+}
+
+/// Of one record.
+#[derive(Debug)]
+pub struct Completion(Delivery);
+
+impl Future for Completion {
+    type Output = Result<(), BenchError>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        let delivery = std::pin::Pin::new(&mut self.0).poll(context);
+        delivery.map(|delivered| {
+            let delivered = delivered.map(drop);
+            delivered.map_err(BenchError::client("a record was not acknowledged"))
+        })
+    }
+}
+
+/// A consumer with a client of its own.
+#[derive(Debug)]
+pub struct HeadwaterConsumer {
+    consumer: Consumer,
+}
+
+impl TargetConsumer for HeadwaterConsumer {
+    async fn receive(&mut self, intake: &mut Intake) -> Result<(), BenchError> {
+        match self.consumer.recv_batch().await {
+            Ok(records) => {
+                take(&records, intake);
+                Ok(())
+            }
+            Err(error) => self.pass(error, intake).await,
+        }
+    }
+}
+
+impl HeadwaterConsumer {
+    /// Passes a record that lies in a damaged batch; any other error ends the run. How many records such a batch has is
+    /// not known, as its header may be what is damaged, hence one by one.
+    async fn pass(&mut self, error: Error, intake: &mut Intake) -> Result<(), BenchError> {
+        match &error {
+            Error::CorruptBatch {
+                topic,
+                partition,
+                offset,
+                ..
+            } if intake.passes_damage() => {
+                intake.unreadable(*partition, 1);
+                intake.reached(*partition, Position(offset.next().get()));
+                let sought = self.consumer.seek(topic.as_str(), *partition, offset.next()).await;
+                sought.map_err(BenchError::client("cannot go on behind a damaged batch"))
+            }
+            _ => Err(BenchError::client("cannot consume")(error)),
+        }
+    }
+}
+
+fn take(records: &Records, intake: &mut Intake) {
+    let partition = records.partition();
+    let mut next = records.first_offset();
+    intake.begin();
+    for record in records {
+        let Ok(record) = record else {
+            // The batch is whole, but this record and those behind it cannot be told apart.
+            let rest = records.next_offset().distance_from(next).unwrap_or_default();
+            intake.unreadable(partition, rest);
+            break;
+        };
+        next = record.offset.next();
+        let mut headers = record.headers;
+        let stamp = headers.next().and_then(|header| header.value);
+        intake.record(partition, record.key, stamp, record.value);
+    }
+    intake.end(partition, Position(records.next_offset().get()));
+}

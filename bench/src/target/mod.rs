@@ -1,0 +1,119 @@
+//! What the load generator needs of a system: topics, producers, consumers. Everything else of the bench is the same
+//! for every system, so that their figures can be compared.
+//!
+//! A target says nothing of measurement: it takes a record and says when it is acknowledged, and hands over records as
+//! they come. Retries, batches and memory are the business of the system's own client.
+
+pub mod headwater;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+#[cfg(feature = "nats")]
+pub mod nats;
+
+use std::time::Duration;
+
+use headwater_client::{Acks, Compression, PartitionIndex};
+
+use crate::error::BenchError;
+use crate::load::intake::Intake;
+
+/// Name of the header that holds the stamp of a record that has a key of its own; others have the stamp as their key.
+pub const STAMP_HEADER: &str = "s";
+
+/// A system to put load on. Cheap to clone.
+pub trait Target: Clone + Send + Sync + 'static {
+    /// Sends records.
+    type Producer: TargetProducer;
+    /// Receives records.
+    type Consumer: TargetConsumer;
+
+    /// Connects to the system at these addresses, separated by commas.
+    fn connect(bootstrap: &str) -> impl Future<Output = Result<Self, BenchError>> + Send;
+
+    /// Makes a topic if it is missing. Returns how many partitions it has.
+    fn ensure_topic(&self, topic: &str, partitions: u32) -> impl Future<Output = Result<usize, BenchError>> + Send;
+
+    /// Removes a topic with its records.
+    fn delete_topic(&self, topic: &str) -> impl Future<Output = Result<(), BenchError>> + Send;
+
+    /// What each partition of a topic holds now, for consumers to see.
+    fn spans(&self, topic: &str) -> impl Future<Output = Result<Vec<Span>, BenchError>> + Send;
+
+    /// A producer with connections of its own.
+    fn producer(
+        &self,
+        topic: &str,
+        settings: &ProducerSettings,
+    ) -> impl Future<Output = Result<Self::Producer, BenchError>> + Send;
+
+    /// A consumer of all partitions, with connections of its own, that begins at these positions.
+    fn consumer(
+        &self,
+        topic: &str,
+        from: &[Position],
+    ) -> impl Future<Output = Result<Self::Consumer, BenchError>> + Send;
+}
+
+/// Sends records to one topic.
+pub trait TargetProducer: Send + 'static {
+    /// Resolves when the record is acknowledged.
+    type Completion: Future<Output = Result<(), BenchError>> + Send + 'static;
+
+    /// Takes a record; waits only while the client's memory is spent. The record is encoded or copied before it returns.
+    fn send(&self, record: &Outgoing<'_>) -> impl Future<Output = Result<Self::Completion, BenchError>> + Send;
+
+    /// Waits until everything that was sent is acknowledged.
+    ///
+    /// # Errors
+    /// If any record was not, whether its completion was awaited or not.
+    fn close(self) -> impl Future<Output = Result<(), BenchError>> + Send;
+}
+
+/// Receives the records of one topic.
+pub trait TargetConsumer: Send + 'static {
+    /// Waits for records and hands one batch of them, or one record, to the intake. May be cancelled without loss.
+    fn receive(&mut self, intake: &mut Intake) -> impl Future<Output = Result<(), BenchError>> + Send;
+}
+
+/// A record on its way out.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Where to.
+    pub partition: PartitionIndex,
+    /// Its key.
+    pub key: &'a [u8],
+    /// What the header [`STAMP_HEADER`] holds, if the record has one.
+    pub stamp: Option<&'a [u8]>,
+    /// Its value.
+    pub value: &'a [u8],
+}
+
+/// Number of a record in its partition, by the system's own count. Where to read on, or where reading ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position(pub u64);
+
+/// What a partition holds: from the first position up to the one after the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// Of the first record.
+    pub start: Position,
+    /// After the last one.
+    pub end: Position,
+}
+
+/// How a producer sends.
+#[derive(Debug, Clone, Copy)]
+pub struct ProducerSettings {
+    /// Size at which a batch is full, before compression.
+    pub batch_bytes: usize,
+    /// Of one partition on their way.
+    pub in_flight_bytes: usize,
+    /// That all records may take, from `send` to their acknowledgement.
+    pub memory_bytes: usize,
+    /// How long a batch waits for more records.
+    pub linger: Duration,
+    /// Of batches.
+    pub compression: Compression,
+    /// When a record is acknowledged.
+    pub acks: Acks,
+}

@@ -1,0 +1,258 @@
+//! Every workload as a user runs it, on a broker in its own process: short, with its result and its page checked.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// On the disk that cargo builds on.
+fn directory() -> TempDir {
+    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+fn bench(arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-bench"));
+    command
+        .args(arguments.split_whitespace())
+        .current_dir(env!("CARGO_TARGET_TMPDIR"));
+    command.output().unwrap()
+}
+
+/// Runs it in a directory of its own, and checks what every workload promises.
+fn run(place: &TempDir, arguments: &str) -> Value {
+    let data = place.path().to_str().unwrap();
+    let output = bench(&format!("{arguments} --output json --data-dir {data}"));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert!(
+        report["records"].as_u64().unwrap() > 0 && report["bytes_per_s"].as_f64().unwrap() > 0.0,
+        "{text}"
+    );
+    for kind in ["lost", "duplicated", "reordered", "corrupt"] {
+        assert!(report[kind] == 0 || report[kind].is_null(), "{kind} in {text}");
+    }
+    assert!(
+        report["cost"]["broker"]["cpu_seconds"].as_f64().unwrap() > 0.0,
+        "{text}"
+    );
+    assert!(report["environment"]["kernel"].is_string() && report["environment"]["filesystem"]["options"].is_string());
+    report
+}
+
+fn verified(report: &Value) {
+    for kind in ["lost", "duplicated", "reordered", "corrupt"] {
+        assert_eq!(report[kind], 0, "{kind}");
+    }
+}
+
+fn percentiles(phase: &Value) -> [f64; 4] {
+    ["p50", "p99", "p999", "max"].map(|name| phase["latency_us"][name].as_f64().unwrap())
+}
+
+#[test]
+fn produce_on_a_schedule_times_every_record_after_the_warm_up() {
+    let place = directory();
+    let report = run(
+        &place,
+        "produce --rate 2000 --seconds 0.5 --warm-up 0.2 --producers 2 --limits off",
+    );
+    assert_eq!(
+        (report["workload"].as_str(), &report["records"]),
+        (Some("produce"), &1000.into())
+    );
+    assert_eq!(report["latency_us"]["samples"], 1000);
+    assert!(percentiles(&report).is_sorted() && report["behind_schedule_us"]["p50"].is_number());
+    assert_eq!(report["config"]["rate_records_per_s"], 2000.0);
+    assert_eq!(report["lost"], Value::Null, "nothing was read");
+    let stages = report["stages"].as_array().unwrap();
+    for name in ["append", "write", "acknowledge"] {
+        let stage = stages.iter().find(|stage| stage["name"] == name);
+        let stage = stage.unwrap_or_else(|| panic!("{name} in {stages:?}"));
+        assert!(
+            stage["count"].as_u64().unwrap() > 0 && stage["mean_us"].as_f64().unwrap() > 0.0,
+            "{stage}"
+        );
+    }
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn end_to_end_verifies_and_times_what_each_consumer_receives() {
+    let place = directory();
+    let log = place.path().join("latency.hlog");
+    let options = "--keys zipf:100 --partitions 3 --record-size 10..500 --compressibility 0.5 --compression lz4";
+    let report = run(
+        &place,
+        &format!(
+            "end-to-end --rate 2000 --seconds 1.2 --consumers 2 --limits off {options} --histogram-log {}",
+            log.display()
+        ),
+    );
+    verified(&report);
+    assert_eq!(report["end_to_end"]["records"], 2 * 2400);
+    assert_eq!(report["produce"]["records"], 2400);
+    assert_eq!(report["end_to_end"]["latency_us"]["samples"], 2 * 2400);
+    assert!(percentiles(&report["end_to_end"]).is_sorted());
+    let text = fs::read_to_string(log).unwrap();
+    for tag in ["Tag=produce,", "Tag=end_to_end,"] {
+        assert!(
+            text.lines().filter(|line| line.starts_with(tag)).count() >= 2,
+            "{tag} in {text}"
+        );
+    }
+}
+
+#[test]
+fn consume_reads_what_was_just_written_and_what_is_only_on_disk() {
+    let place = directory();
+    let hot = run(&place, "consume --bytes 8MB --limits off");
+    verified(&hot);
+    assert!(hot["bytes"].as_u64().unwrap() >= 8_000_000);
+    let cold = run(&place, "consume --cold --bytes 8MB --consumers 2 --limits off");
+    verified(&cold);
+    assert_eq!(cold["records"].as_u64().unwrap(), 2 * 8_000_000_u64.div_ceil(1024));
+    assert_eq!(cold["latency_us"], Value::Null);
+}
+
+#[test]
+fn mixed_shows_producers_with_and_without_readers_of_old_data() {
+    let place = directory();
+    let report = run(
+        &place,
+        "mixed --rate 1000 --seconds 0.5 --history 4MB --catch-up-consumers 1 --limits off",
+    );
+    verified(&report);
+    for part in ["produce", "tail", "alone", "alone_tail"] {
+        assert_eq!(report[part]["records"], 500, "{part}");
+        assert!(percentiles(&report[part]).is_sorted());
+    }
+    assert!(report["catch_up"]["records"].as_u64().unwrap() > 0);
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("with readers of old data"), "{notes}");
+}
+
+#[test]
+fn a_sweep_runs_every_point_of_its_grid() {
+    let place = directory();
+    let data = place.path().to_str().unwrap();
+    let axes = "--axis record-size=100,1KiB --axis acks=all,none";
+    let output = bench(&format!("sweep {axes} --bytes 200KB --output json --data-dir {data}"));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let sweep: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cells = sweep["cells"].as_array().unwrap();
+    let points: Vec<_> = cells.iter().map(|cell| cell["point"].to_string()).collect();
+    assert_eq!(points.len(), 4);
+    assert_eq!(points[1], r#"{"acks":"none","record-size":"100"}"#);
+    let records: Vec<_> = cells.iter().map(|cell| cell["records"].as_u64().unwrap()).collect();
+    assert_eq!(records, [2000, 2000, 196, 196]);
+    let table = bench(&format!("sweep --axis linger=0ms,1ms --bytes 100KB --data-dir {data}"));
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(
+        table.contains("linger") && table.contains("1ms") && table.contains("MB/s"),
+        "{table}"
+    );
+}
+
+#[test]
+fn repeated_runs_are_all_in_the_result_and_can_be_compared() {
+    let place = directory();
+    let file = |name: &str| place.path().join(name);
+    for name in ["a.json", "b.json"] {
+        let report = run(&place, "end-to-end --rate 1000 --seconds 0.2 --repeat 3 --limits off");
+        verified(&report);
+        assert_eq!(report["runs"].as_array().unwrap().len(), 3);
+        fs::write(file(name), report.to_string()).unwrap();
+    }
+    let files = format!("{} {}", file("a.json").display(), file("b.json").display());
+    let text = String::from_utf8(bench(&format!("compare {files}")).stdout).unwrap();
+    assert!(text.contains("p99") && text.contains("B/A"), "{text}");
+    let same = format!("compare {0} {0} --output json", file("a.json").display());
+    let same: Value = serde_json::from_slice(&bench(&same).stdout).unwrap();
+    let figures = same["figures"].as_array().unwrap();
+    assert!(
+        figures.len() > 10 && figures.iter().all(|row| row["judgement"] == "noise"),
+        "{same}"
+    );
+    fs::write(file("c.json"), "{}").unwrap();
+    let refused = bench(&format!("compare {0} {0}", file("c.json").display()));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--output json"));
+}
+
+#[test]
+fn limits_are_measured_next_to_the_workload() {
+    let place = directory();
+    let report = run(&place, "consume --bytes 4MB --limits on");
+    let shares = report["shares"].as_array().unwrap();
+    assert!(shares.iter().any(|share| share["limit"] == "loopback"), "{shares:?}");
+    for share in shares {
+        let [value, limit, ratio] = ["value", "limit_value", "ratio"].map(|name| share[name].as_f64().unwrap());
+        assert!(limit > 0.0 && (value / limit - ratio).abs() < 1e-9, "{share}");
+    }
+    assert!(report["limits"]["loopback_bytes_per_s"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn the_page_of_a_report_needs_nothing_else() {
+    let place = directory();
+    let page = place.path().join("report.html");
+    run(
+        &place,
+        &format!(
+            "end-to-end --rate 2000 --seconds 1 --limits off --report {}",
+            page.display()
+        ),
+    );
+    let html = fs::read_to_string(&page).unwrap();
+    for part in [
+        "<svg",
+        "Latency by percentile",
+        "Throughput over time",
+        "Latency over time",
+        "every record verified",
+        "filesystem options",
+        "prefers-color-scheme",
+    ] {
+        assert!(html.contains(part), "{part} is missing");
+    }
+    for outside in [
+        "http:",
+        "https:",
+        "<link",
+        "<script src",
+        "@import",
+        "url(",
+        "<img",
+        "<iframe",
+    ] {
+        assert!(!html.contains(outside), "{outside} in the page");
+    }
+    assert!(html.contains("<h1>end-to-end</h1>") && html.ends_with("</html>"));
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_what_to_do_instead() {
+    for (arguments, advice) in [
+        ("consume --cold --server 127.0.0.1:1", "--server"),
+        ("produce --topic here", "--server"),
+        ("sweep --axis colour=red", "record-size"),
+        ("sweep", "--axis"),
+        ("sweep --axis linger=soon", "linger"),
+        ("produce --keys zipf", "uniform:COUNT"),
+        ("compare missing.json missing.json", "missing.json"),
+        (
+            "produce --seconds 0.1 --limits off --report /nowhere/at/all.html",
+            "/nowhere",
+        ),
+    ] {
+        let output = bench(arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {text}");
+        assert!(text.contains(advice), "{arguments}: {text}");
+    }
+}
