@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use crate::{connection, core::Core, runtime};
 
 /// Connections that the kernel has accepted and the core has not yet.
-const BACKLOG: i32 = 1024;
+pub(crate) const BACKLOG: i32 = 1024;
 
 /// How long a core waits after it could not accept, so that a lack of descriptors does not spin it.
 const ACCEPT_RETRY: std::time::Duration = std::time::Duration::from_millis(50);

@@ -1,4 +1,5 @@
-//! `headwater-server`: reads the configuration, checks the machine, runs the broker until a signal ends it.
+//! `headwater-server`: reads the configuration, checks the machine, runs the broker until a signal ends it, or only reports
+//! what it found (`check`).
 //!
 //! Everything that it does is in the library; here are the command line, the logs and the exit codes.
 
@@ -7,9 +8,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand, ValueEnum};
 use headwater_server::broker::{Broker, StopSignals};
-use headwater_server::config::{Config, Effective, Layers, LogFormat};
+use headwater_server::check::Report;
+use headwater_server::config::{Config, Layers, LogFormat};
 
 /// Exit code for a configuration that is not valid, as clap has it for a command line that is not.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -26,11 +28,25 @@ Examples:
   headwater-server --config headwater.toml --set log.retention_ms=30d
   HEADWATER_LOG_RETENTION_MS=30d headwater-server --config headwater.toml
       Keep records for 30 days, whatever the file says.
+  headwater-server check --config headwater.toml
+      What makes a broker slow or unsafe on this machine, and how to change it.
 
 Stop it with SIGTERM or SIGINT: requests in flight are answered and everything is on disk when it \
 ends.
 Exit codes: 0 after a shutdown in order, 1 if it could not start or stop, 2 if the configuration is \
 not valid.";
+
+const CHECK_AFTER: &str = "\
+Takes the flags of the broker, before or after `check`, and judges the machine for that configuration. \
+Nothing is changed, and a broker that runs is not disturbed. To try direct I/O, a file without a name \
+is written in the data directory, or in the nearest one above it that exists. \
+\"The machine\" in tuning.md explains every item.
+
+Examples:
+  headwater-server check --data-dir /srv/headwater
+  headwater-server check --config headwater.toml --output json
+
+Exit codes: 0 if nothing must change, 1 if something must, 2 if the configuration is not valid.";
 
 /// The Headwater broker: a partitioned, durable log. Records are acknowledged once they are on disk.
 #[derive(Parser, Debug)]
@@ -40,8 +56,11 @@ not valid.";
     reason = "clap prints these texts as they are, and not as Markdown"
 )]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Subject>,
+
     /// Read the configuration from this TOML file
-    #[arg(short, long, value_name = "FILE", env = "HEADWATER_CONFIG")]
+    #[arg(short, long, global = true, value_name = "FILE", env = "HEADWATER_CONFIG")]
     config: Option<PathBuf>,
 
     /// Print the configuration in force as TOML, with the text and range of every key and the source of every value that
@@ -50,40 +69,63 @@ struct Args {
     print_config: bool,
 
     /// Address and port to listen on; port 0 takes any free port [broker.listen]
-    #[arg(short, long, value_name = "ADDRESS:PORT")]
+    #[arg(short, long, global = true, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
 
     /// Host that clients are told to connect to [broker.advertised_host]
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, global = true, value_name = "HOST")]
     advertised_host: Option<String>,
 
     /// Number of this broker in its cluster [broker.id]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, global = true, value_name = "NUMBER")]
     id: Option<String>,
 
     /// Directory for the data, made if it is missing [log.directory]
-    #[arg(short, long, value_name = "DIRECTORY")]
+    #[arg(short, long, global = true, value_name = "DIRECTORY")]
     data_dir: Option<String>,
 
     /// Number of cores to run on, 0 for all [cores.count]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, global = true, value_name = "NUMBER")]
     cores: Option<String>,
 
     /// CPUs to run on, such as 0,2-3 [cores.set]
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, global = true, value_name = "LIST")]
     cpus: Option<String>,
 
     /// Form of the log on stderr: text or json [logging.format]
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
 
     /// What is logged, such as info or headwater_server=debug [logging.filter]
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, global = true, value_name = "FILTER")]
     log_filter: Option<String>,
 
     /// Set any key of the configuration; may be given many times
     #[arg(short, long = "set", value_name = "SECTION.KEY=VALUE", value_parser = key_and_value)]
     set: Vec<(String, String)>,
+}
+
+/// What to do other than to run the broker.
+#[derive(Subcommand, Debug)]
+enum Subject {
+    /// Look at what makes a broker slow or unsafe on this machine: print each thing with its value, the recommended one and
+    /// the command to change it, and exit. Changes nothing
+    #[command(after_help = CHECK_AFTER)]
+    Check {
+        /// Print a table and a list of what to change, or the same as one JSON object
+        #[arg(short, long, value_name = "FORM", default_value = "text")]
+        output: Output,
+
+        /// Set any key of the configuration; may be given many times
+        #[arg(short, long = "set", value_name = "SECTION.KEY=VALUE", value_parser = key_and_value)]
+        set: Vec<(String, String)>,
+    },
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum Output {
+    Text,
+    Json,
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -108,9 +150,11 @@ impl Args {
         let named = named
             .into_iter()
             .filter_map(|(flag, key, value)| Some((flag.to_owned(), key.to_owned(), value?)));
+        let after = self.command.map_or_else(Vec::new, |Subject::Check { set, .. }| set);
         let set = self
             .set
             .into_iter()
+            .chain(after)
             .map(|(key, value)| ("--set".to_owned(), key, value));
         // A value that is not UTF-8 is no value of ours; the replacement makes it fail as such, with its name.
         let text = |text: OsString| text.to_string_lossy().into_owned();
@@ -127,6 +171,7 @@ impl Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let print_config = args.print_config;
+    let check = args.command.as_ref().map(|Subject::Check { output, .. }| *output);
     let effective = match args.layers(std::env::vars_os()).load() {
         Ok(effective) => effective,
         Err(error) => {
@@ -137,7 +182,10 @@ fn main() -> ExitCode {
         }
     };
     if print_config {
-        return print(&effective);
+        return print(&effective.to_toml(), ExitCode::SUCCESS);
+    }
+    if let Some(output) = check {
+        return report(&effective.config, output);
     }
     start_logging(&effective.config);
     match run(effective.config) {
@@ -152,14 +200,32 @@ fn main() -> ExitCode {
     }
 }
 
-fn print(effective: &Effective) -> ExitCode {
-    match io::stdout().write_all(effective.to_toml().as_bytes()) {
+fn report(config: &Config, output: Output) -> ExitCode {
+    let report = Report::look(config);
+    let text = match output {
+        Output::Text => report.text(io::stdout().is_terminal()),
+        Output::Json => report.json().map_or_else(
+            |error| unreachable!("texts and flags are always JSON: {error}"),
+            |json| json + "\n",
+        ),
+    };
+    let code = if report.passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    };
+    print(&text, code)
+}
+
+/// Prints, and ends with the given code.
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
         // Whoever reads it has seen enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("headwater-server: cannot print the configuration: {error}");
+            eprintln!("headwater-server: cannot print: {error}");
             ExitCode::FAILURE
         }
-        _ => ExitCode::SUCCESS,
+        _ => code,
     }
 }
 
@@ -183,7 +249,7 @@ fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
-    use headwater_server::config::{Knob, Source};
+    use headwater_server::config::{Effective, Knob, Source};
 
     use super::*;
 

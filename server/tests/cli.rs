@@ -2,15 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 
-fn run(arguments: &[&str]) -> (Output, String, String) {
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-server"));
     // Nothing of the developer's own environment.
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEADWATER_")) {
         command.env_remove(variable);
     }
-    let output = command.args(arguments).output().unwrap();
+    command.args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> (Output, String, String) {
+    let output = command(arguments).output().unwrap();
     let (stdout, stderr) = (
         String::from_utf8(output.stdout.clone()),
         String::from_utf8(output.stderr.clone()),
@@ -97,4 +105,136 @@ fn the_help_says_what_there_is_to_say() {
     ] {
         assert!(stdout.contains(expected), "{stdout}");
     }
+}
+
+/// The data directory's file system is that of the tests, whatever it is; the rest of this asks little of a machine.
+const SMALL: [&str; 6] = [
+    "--set",
+    "log.segment_size_bytes=8MiB",
+    "--set",
+    "limits.connections_max=64",
+    "--set",
+    "limits.partitions_max=1000",
+];
+
+/// The names of the files in a directory, each with when it or its content was last changed.
+fn content(directory: &Path) -> Vec<(PathBuf, i64, i64)> {
+    let above = std::iter::once(directory.to_owned());
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut content: Vec<_> = above
+        .chain(entries)
+        .map(|path| {
+            let metadata = std::fs::metadata(&path).unwrap();
+            (path, metadata.ctime(), metadata.ctime_nsec())
+        })
+        .collect();
+    content.sort();
+    content
+}
+
+#[test]
+fn a_check_explains_itself_in_a_table_and_in_json_and_changes_nothing() {
+    let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let before = content(temporary.path());
+    let directory = temporary.path().join("not/there/yet");
+    let flags = [&["--data-dir", directory.to_str().unwrap()], &SMALL[..]].concat();
+    let (output, json, stderr) = run(&[&["check", "--output", "json"], &flags[..]].concat());
+    assert!(stderr.is_empty(), "{stderr}");
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json.lines().count(), 1);
+    let passed = report["passed"].as_bool().unwrap();
+    assert_eq!(output.status.code(), Some(i32::from(!passed)), "{json}");
+    // The flags of the broker may also stand before the command.
+    let (_, text, _) = run(&[&flags[..], &["check"]].concat());
+    for item in report["items"].as_array().unwrap() {
+        let text_of = |key: &str| item[key].as_str().unwrap();
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(&format!("│ {} ", text_of("name"))));
+        let row = row.unwrap_or_else(|| panic!("{item} is not in {text}"));
+        assert!(
+            row.contains(text_of("recommended")) && row.contains(text_of("verdict")),
+            "{row}"
+        );
+        if let Some(command) = item["command"].as_str() {
+            assert!(text.contains(&format!("# {command}\n")), "{text}");
+        }
+    }
+    assert_eq!(content(temporary.path()), before);
+}
+
+#[test]
+fn a_check_ends_with_1_if_something_must_change() {
+    let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let directory = temporary.path().to_str().unwrap();
+    let (output, text, _) = run(&["check", "--data-dir", directory, "--cores", "1024"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text.contains("Must change before the broker starts:\n") && text.contains("\n  cores: cores.count is 1024"),
+        "{text}"
+    );
+    let (output, _, stderr) = run(&["check", "--cores", "many"]);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+}
+
+/// A broker that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_check_next_to_a_broker_that_runs_reports_it_and_leaves_it_alone() {
+    let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let flags = [
+        "--data-dir",
+        temporary.path().to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+        "--cores",
+        "1",
+    ];
+    let flags = [&flags, &SMALL[..], &["--set", "cores.pin=false"]].concat();
+    let mut broker = Running(command(&flags).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(broker.0.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("the broker is ready") {
+        line.clear();
+        assert!(
+            log.read_line(&mut line).unwrap() > 0,
+            "the broker ended before it was ready"
+        );
+    }
+    let lock = std::fs::read(temporary.path().join("lock")).unwrap();
+    let (_, text, _) = run(&[&["check"], &flags[..]].concat());
+    let owner = format!("in use by a broker, process {}", broker.0.id());
+    assert!(text.contains(&owner), "{text}");
+    assert_eq!(std::fs::read(temporary.path().join("lock")).unwrap(), lock);
+    assert!(broker.0.try_wait().unwrap().is_none(), "the broker still runs");
+    drop(broker);
+    let before = content(temporary.path());
+    let (_, text, _) = run(&[&["check"], &flags[..]].concat());
+    assert!(text.contains("used before; no broker is seen to hold it"), "{text}");
+    assert_eq!(content(temporary.path()), before);
+}
+
+#[test]
+fn a_key_is_set_before_and_after_the_command() {
+    let (_, text, stderr) = run(&[
+        "--set",
+        "log.segment_size_bytes=2GiB",
+        "check",
+        "--set",
+        "cores.pin=false",
+    ]);
+    assert!(
+        stderr.is_empty() && text.contains("6 GiB or more (3 segments)"),
+        "{stderr}{text}"
+    );
+    assert!(text.contains("not pinned"), "{text}");
 }

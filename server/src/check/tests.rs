@@ -1,40 +1,22 @@
+mod machine;
+mod verdicts;
+
 use std::io;
 
-use super::facts::{DirectoryFacts, kernel_version};
+use super::kernel::kernel_version;
 use super::*;
-use crate::config::CpuSet;
-
-/// A machine on which everything is as it should be.
-fn good() -> Facts {
-    Facts {
-        kernel: Some((6, 18)),
-        kernel_release: "6.18.0".to_owned(),
-        io_uring: Probe::Passed,
-        io_uring_disabled: Some(0),
-        cpus: vec![0, 1],
-        memlock_bytes: Some(8 << 20),
-        open_files: Some(20_000),
-        memory_bytes: Some(8 << 30),
-        directory: DirectoryFacts {
-            path: PathBuf::from("/srv/data"),
-            lock: Probe::Passed,
-            is_new: true,
-            direct_io: Probe::Passed,
-            in_memory: false,
-            free_bytes: Some(100 << 30),
-        },
-    }
-}
+use machine::Machine;
 
 fn failed(kind: io::ErrorKind) -> Probe {
     Probe::Failed(io::Error::from(kind))
 }
 
-/// What is said about `config` on a good machine that `spoil` changed in one way.
-fn judged(config: &Config, spoil: impl FnOnce(&mut Facts)) -> (Vec<String>, Vec<String>) {
-    let mut facts = good();
-    spoil(&mut facts);
-    let (failures, warnings) = judge(config, &facts);
+/// What is said at the start on a good machine that `spoil` changed.
+fn judged(spoil: impl FnOnce(&mut Machine)) -> (Vec<String>, Vec<String>) {
+    let mut machine = Machine::good();
+    spoil(&mut machine);
+    let (facts, config) = machine.facts();
+    let (failures, warnings) = sentences(&facts, &config);
     for sentence in failures.iter().chain(&warnings) {
         assert!(
             sentence.ends_with('.') && sentence.contains("; ") && !sentence.contains('\n'),
@@ -45,46 +27,51 @@ fn judged(config: &Config, spoil: impl FnOnce(&mut Facts)) -> (Vec<String>, Vec<
 }
 
 #[track_caller]
-fn fails(spoil: impl FnOnce(&mut Facts), remedy: &str) {
-    let (failures, warnings) = judged(&Config::default(), spoil);
+fn fails(spoil: impl FnOnce(&mut Machine), remedy: &str) {
+    let (failures, warnings) = judged(spoil);
     assert!(failures.len() == 1 && warnings.is_empty(), "{failures:?} {warnings:?}");
     assert!(failures[0].contains(remedy), "{failures:?}");
 }
 
 #[track_caller]
-fn warns(spoil: impl FnOnce(&mut Facts), remedy: &str) {
-    let (failures, warnings) = judged(&Config::default(), spoil);
+fn warns(spoil: impl FnOnce(&mut Machine), remedy: &str) {
+    let (failures, warnings) = judged(spoil);
     assert!(failures.is_empty() && warnings.len() == 1, "{failures:?} {warnings:?}");
     assert!(warnings[0].contains(remedy), "{warnings:?}");
 }
 
 #[test]
 fn a_good_machine_passes_without_a_word() {
-    assert_eq!(judged(&Config::default(), |_| {}), (vec![], vec![]));
-    assert_eq!(
-        judged(&Config::default(), |facts| {
-            facts.memlock_bytes = None;
-            facts.open_files = None;
-        }),
-        (vec![], vec![])
-    );
+    assert_eq!(judged(|_| {}), (vec![], vec![]));
+    let unlimited = judged(|machine| {
+        machine.asked.memlock_bytes = None;
+        machine.asked.open_files = None;
+    });
+    assert_eq!(unlimited, (vec![], vec![]));
+}
+
+#[test]
+fn what_only_costs_speed_is_not_said_at_the_start() {
+    let slow = judged(|machine| machine.write("proc/sys/net/core/somaxconn", "128"));
+    assert_eq!(slow, (vec![], vec![]));
 }
 
 #[test]
 fn an_unfit_kernel_is_refused_with_the_remedy() {
-    fails(|facts| facts.kernel = Some((5, 14)), "run on Linux 5.15 or newer");
-    warns(|facts| facts.kernel = None, "Linux 5.15 or newer is needed");
-    let denied = |facts: &mut Facts| facts.io_uring = failed(io::ErrorKind::PermissionDenied);
+    let release = |release: &'static str| |machine: &mut Machine| machine.asked.kernel_release = release.to_owned();
+    fails(release("5.14.21-generic"), "run on Linux 5.15 or newer");
+    assert_eq!(judged(release("5.15.0")), (vec![], vec![]));
+    let denied = |machine: &mut Machine| machine.asked.io_uring = failed(io::ErrorKind::PermissionDenied);
     fails(denied, "seccomp");
     fails(
-        |facts| {
-            denied(facts);
-            facts.io_uring_disabled = Some(2);
+        |machine| {
+            denied(machine);
+            machine.write("proc/sys/kernel/io_uring_disabled", "2");
         },
-        "sysctl kernel.io_uring_disabled=0",
+        "run `sysctl -w kernel.io_uring_disabled=0` as root",
     );
     fails(
-        |facts| facts.io_uring = failed(io::ErrorKind::Unsupported),
+        |machine| machine.asked.io_uring = failed(io::ErrorKind::Unsupported),
         "CONFIG_IO_URING",
     );
     assert_eq!(kernel_version("6.18.44-fc-v657"), Some((6, 18)));
@@ -95,77 +82,82 @@ fn an_unfit_kernel_is_refused_with_the_remedy() {
 #[test]
 fn limits_of_the_process_are_refused_with_the_remedy() {
     fails(
-        |facts| facts.memlock_bytes = Some((512 << 10) - 1),
+        |machine| machine.asked.memlock_bytes = Some((512 << 10) - 1),
         "raise it to 512 KiB",
     );
     fails(
-        |facts| facts.open_files = Some(16_000),
+        |machine| machine.asked.open_files = Some(16_000),
         "lower limits.connections_max or limits.partitions_max",
     );
     warns(
-        |facts| facts.memory_bytes = Some(300 << 20),
-        "384.0 MiB, more than the 300.0 MiB of memory; lower",
+        |machine| machine.write("proc/meminfo", "MemTotal: 307200 kB"),
+        "384 MiB, more than the 300 MiB of memory; lower",
     );
 }
 
 #[test]
 fn cpus_that_the_process_may_not_use_are_refused() {
-    let mut config = Config::default();
-    config.cores.set = [1, 5].into_iter().collect::<CpuSet>();
-    let (failures, _) = judged(&config, |_| {});
-    assert!(
-        failures[0].contains("names CPU 5") && failures[0].contains("choose from 0,1"),
-        "{failures:?}"
+    fails(
+        |machine| machine.config.cores.set = [1, 5].into_iter().collect(),
+        "names CPU 5, which this process may not use; choose from 0-1",
     );
-    config.cores.set = CpuSet::default();
-    config.cores.count = 3;
-    let (failures, _) = judged(&config, |_| {});
-    assert!(failures[0].contains("cores.count is 3"), "{failures:?}");
-    config.cores.pin = false;
-    assert_eq!(judged(&config, |_| {}), (vec![], vec![]));
-    assert_eq!(
-        cpus(&config.cores).len(),
-        3,
-        "executors may share CPUs when they are not pinned"
-    );
+    let three = |machine: &mut Machine| machine.config.cores.count = 3;
+    fails(three, "cores.count is 3");
+    let unpinned = |machine: &mut Machine| {
+        three(machine);
+        machine.config.cores.pin = false;
+    };
+    assert_eq!(judged(unpinned), (vec![], vec![]));
+    let mut machine = Machine::good();
+    unpinned(&mut machine);
+    let cpus = cores::chosen(&machine.config.cores, &machine.asked.cpus);
+    assert_eq!(cpus, [0, 1, 0], "executors may share CPUs when they are not pinned");
 }
 
 #[test]
 fn ports_that_do_not_fit_the_machines_cores_are_refused() {
-    let mut config = Config::default();
-    config.broker.core_port_base = 9291;
-    config.validate().unwrap();
-    let (failures, _) = judged(&config, |_| {});
-    assert!(failures[0].contains("ports 9291 to 9292 of 2 cores"), "{failures:?}");
-    config.broker.core_port_base = 65_535;
-    let (failures, _) = judged(&config, |_| {});
-    assert!(failures[0].contains("allowed is up to 65534"), "{failures:?}");
+    let from = |base| move |machine: &mut Machine| machine.config.broker.core_port_base = base;
+    fails(from(9291), "ports 9291 to 9292 of 2 cores");
+    fails(from(65_535), "allowed is up to 65534");
+    let mut machine = Machine::good();
+    from(9291)(&mut machine);
+    machine
+        .config
+        .validate()
+        .expect("only the machine tells how many cores there are");
 }
 
 #[test]
 fn an_unfit_data_directory_is_refused_with_the_remedy() {
     fails(
-        |facts| facts.directory.lock = failed(io::ErrorKind::PermissionDenied),
+        |machine| machine.directory.usable = failed(io::ErrorKind::PermissionDenied),
         "choose another with --data-dir",
     );
     fails(
-        |facts| facts.directory.direct_io = failed(io::ErrorKind::InvalidInput),
+        |machine| machine.directory.direct_io = Some(failed(io::ErrorKind::InvalidInput)),
         "such as ext4 or XFS",
     );
-    warns(|facts| facts.directory.in_memory = true, "choose a disk");
+    warns(
+        |machine| machine.mount("20 1 0:40 / / rw,noatime - tmpfs tmpfs rw"),
+        "choose a disk",
+    );
+    warns(
+        |machine| machine.mount("20 1 259:2 / / rw,noatime - ext4 /dev/root rw,nobarrier"),
+        "loses records that were acknowledged; run `mount -o remount,barrier /`",
+    );
 }
 
 #[test]
 fn a_full_disk_forbids_a_first_start_but_not_a_restart() {
-    let full = |facts: &mut Facts| {
-        facts.directory.free_bytes = Some(0);
-        facts.directory.direct_io = failed(io::ErrorKind::StorageFull);
+    let full = |machine: &mut Machine| {
+        machine.directory.free_bytes = Some(0);
+        machine.directory.direct_io = Some(failed(io::ErrorKind::StorageFull));
     };
     fails(full, "less than 3 segments of 1GiB");
     warns(
-        |facts| {
-            full(facts);
-            facts.directory.is_new = false;
+        |machine| {
+            full(machine);
+            machine.directory.is_new = false;
         },
         "lower log.segment_size_bytes",
     );
@@ -235,4 +227,34 @@ fn the_soft_limit_on_open_files_is_raised_to_the_hard_limit() {
     let _checks = Checks::run(&small(temporary.path()));
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     assert_eq!(limit.current, limit.maximum);
+}
+
+#[test]
+fn a_report_makes_nothing_and_locks_nothing() {
+    let temporary = tempfile::tempdir().unwrap();
+    let config = small(temporary.path());
+    let text = Report::look(&config).text(false);
+    assert!(text.contains("to be made in"), "{text}");
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+    let held = Checks::run(&config).into_lock().unwrap();
+    let text = Report::look(&config).text(false);
+    let owner = format!("in use by a broker, process {}", std::process::id());
+    assert!(text.contains(&owner), "{text}");
+    drop(held);
+    let text = Report::look(&config).text(false);
+    assert!(!text.contains("in use by a broker"), "{text}");
+}
+
+#[test]
+fn tuning_md_explains_every_item_and_no_other() {
+    let (_, section) = include_str!("../../../tuning.md")
+        .split_once("\n## The machine\n")
+        .unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| **")?.split_once("** |"));
+    let explained: Vec<&str> = rows.map(|(name, _)| name).collect();
+    let items: Vec<&str> = ITEMS.iter().map(|item| item.name).collect();
+    assert_eq!(explained, items);
 }

@@ -1,0 +1,240 @@
+//! The data directory: may the broker use it, does direct I/O work there, how much is free.
+//!
+//! To look changes nothing in it: the probe is a file without a name. Only where a file system has no such files, one with
+//! a name is made, and removed at once.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use headwater_engine::disk::BLOCK_SIZE;
+use rustix::fs::{Access, AtFlags, OFlags, StatxFlags};
+
+use super::facts::{Facts, Probe};
+use super::item::Finding;
+use super::lock_path;
+use super::root::rounded;
+use crate::config::Config;
+use crate::topics::IDENTITY_FILE;
+
+/// Segments that must fit on the disk for a partition to roll while its oldest segment waits for retention.
+const SEGMENTS_FREE_MIN: u64 = 3;
+
+#[derive(Debug)]
+pub(super) struct DirectoryFacts {
+    pub path: PathBuf,
+    /// The directory, or the nearest one above that exists; without symbolic links.
+    pub nearest: PathBuf,
+    /// This process may use it, or make it. The rest is only known if this passed.
+    pub usable: Probe,
+    /// No broker has used it before.
+    pub is_new: bool,
+    pub direct_io: Option<Probe>,
+    /// To which positions in a file must be aligned (`STATX_DIOALIGN`, since Linux 6.1).
+    pub alignment_bytes: Option<u32>,
+    /// What this user may still write.
+    pub free_bytes: Option<u64>,
+    /// Of the file that a broker which runs holds a lock on.
+    pub lock_inode: Option<u64>,
+}
+
+impl DirectoryFacts {
+    /// Looks, without making the directory.
+    pub(super) fn look(path: &Path) -> Self {
+        let nearest = nearest(path);
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        let usable = if nearest.is_dir() {
+            rustix::fs::access(&nearest, access).map_err(io::Error::from)
+        } else {
+            Err(io::ErrorKind::NotADirectory.into())
+        };
+        Self::with(path, nearest, usable.into())
+    }
+
+    /// Looks after an attempt to make the directory and to take its lock.
+    pub(super) fn after(path: &Path, taken: Probe) -> Self {
+        Self::with(path, nearest(path), taken)
+    }
+
+    fn with(path: &Path, nearest: PathBuf, usable: Probe) -> Self {
+        let mut facts = Self {
+            is_new: !path.join(IDENTITY_FILE).exists(),
+            lock_inode: std::fs::metadata(lock_path(path)).ok().map(|file| file.ino()),
+            path: path.to_owned(),
+            nearest,
+            usable,
+            direct_io: None,
+            alignment_bytes: None,
+            free_bytes: None,
+        };
+        if let Probe::Passed = facts.usable {
+            let direct = try_direct_io(&facts.nearest);
+            facts.alignment_bytes = direct.as_ref().ok().copied().flatten();
+            facts.direct_io = Some(direct.map(drop).into());
+            let stat = rustix::fs::statvfs(&facts.nearest).ok();
+            facts.free_bytes = stat.map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        }
+        facts
+    }
+}
+
+/// The path, or what exists of it.
+fn nearest(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let existing = absolute.ancestors().find_map(|path| path.canonicalize().ok());
+    existing.unwrap_or(absolute)
+}
+
+/// Writes one block the way segments are written, and flushes it. Returns the alignment that is needed, if it is known.
+fn try_direct_io(directory: &Path) -> io::Result<Option<u32>> {
+    #[repr(align(4096))]
+    struct Block([u8; BLOCK_SIZE]);
+
+    let file = open_direct(directory)?;
+    file.write_all_at(&Box::new(Block([0x5a; BLOCK_SIZE])).0, 0)?;
+    file.sync_data()?;
+    let stat = rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN);
+    Ok(stat
+        .ok()
+        .map(|stat| stat.stx_dio_offset_align)
+        .filter(|bytes| *bytes > 0))
+}
+
+fn open_direct(directory: &Path) -> io::Result<File> {
+    let direct = OFlags::DIRECT.bits().cast_signed();
+    let nameless = OFlags::TMPFILE.bits().cast_signed();
+    let opened = File::options()
+        .write(true)
+        .custom_flags(direct | nameless)
+        .open(directory);
+    match opened {
+        // open(2): the file system, or the kernel, has no files without a name.
+        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory) => {}
+        opened => return opened,
+    }
+    let path = directory.join(format!("direct-io-check-{}.tmp", std::process::id()));
+    let opened = File::options()
+        .write(true)
+        .create_new(true)
+        .custom_flags(direct)
+        .open(&path);
+    // The file may be there although the open failed: file systems without O_DIRECT make it first.
+    match std::fs::remove_file(&path) {
+        Err(error) if opened.is_ok() => Err(error),
+        _ => opened,
+    }
+}
+
+pub(super) fn usable(facts: &Facts, _: &Config) -> Finding {
+    let directory = &facts.directory;
+    let path = directory.path.display();
+    let recommended = "one that this user may write to";
+    match &directory.usable {
+        Probe::Passed => {}
+        Probe::Failed(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            // The lock's error already names the process which holds it.
+            return Finding::new(path.to_string(), recommended)
+                .forbids(error.to_string())
+                .advice("stop that broker, or choose another directory with --data-dir");
+        }
+        Probe::Failed(error) => {
+            return Finding::new(path.to_string(), recommended)
+                .forbids(format!("The data directory {path} cannot be made or written ({error})"))
+                .advice("give this user the right to, or choose another with --data-dir");
+        }
+    }
+    let state = match (facts.storage.owner, directory.is_new) {
+        (Some(process), _) => format!("in use by a broker, process {process}"),
+        (None, false) => "used before; no broker is seen to hold it".to_owned(),
+        (None, true) if directory.path.exists() => "not used before".to_owned(),
+        (None, true) => format!("to be made in {}", directory.nearest.display()),
+    };
+    Finding::new(format!("{path}, {state}"), recommended)
+}
+
+pub(super) fn direct_io(facts: &Facts, _: &Config) -> Finding {
+    let directory = &facts.directory;
+    let recommended = format!("in blocks of {BLOCK_SIZE} bytes or less");
+    let remedy = "put it on a file system which has it, such as ext4 or XFS, with --data-dir";
+    let path = directory.path.display();
+    match &directory.direct_io {
+        None => Finding::unseen("not tried", recommended),
+        // A broker with a full disk must start: it serves what it has, and deletes what has passed its retention.
+        Some(Probe::Failed(error)) if error.kind() == io::ErrorKind::StorageFull => {
+            Finding::unseen("not tried: the disk is full", recommended)
+        }
+        Some(Probe::Failed(error)) => Finding::new(format!("does not work: {error}"), recommended)
+            .forbids(format!(
+                "Direct I/O (O_DIRECT) does not work in the data directory {path} ({error})"
+            ))
+            .advice(remedy),
+        Some(Probe::Passed) => {
+            let alignment = directory.alignment_bytes;
+            let value = alignment.map_or_else(
+                || "works".to_owned(),
+                |bytes| format!("works, in blocks of {bytes} bytes"),
+            );
+            Finding::new(value, recommended)
+        }
+    }
+}
+
+pub(super) fn free_space(facts: &Facts, config: &Config) -> Finding {
+    let segment = config.log.segment_size_bytes;
+    let needed = segment.bytes().saturating_mul(SEGMENTS_FREE_MIN);
+    let recommended = format!("{} or more ({SEGMENTS_FREE_MIN} segments)", rounded(needed));
+    let Some(free) = facts.directory.free_bytes else {
+        return Finding::unseen("not known", recommended);
+    };
+    let finding = Finding::new(rounded(free), recommended);
+    if free >= needed {
+        return finding;
+    }
+    let why = format!(
+        "The disk of the data directory {} has {} free, less than {SEGMENTS_FREE_MIN} segments of {segment}",
+        facts.directory.path.display(),
+        rounded(free)
+    );
+    // Existing data must stay readable on a full disk; a new broker there has nothing to offer.
+    let finding = if facts.directory.is_new {
+        finding.forbids(why)
+    } else {
+        finding.must(why)
+    };
+    finding.advice("free some, choose another with --data-dir, or lower log.segment_size_bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_of_direct_io_is_direct_and_leaves_nothing() {
+        let temporary = tempfile::tempdir().unwrap();
+        let file = open_direct(temporary.path()).unwrap();
+        assert!(rustix::fs::fcntl_getfl(&file).unwrap().contains(OFlags::DIRECT));
+        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_is_new_until_a_broker_has_its_identity_in_it() {
+        let temporary = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temporary.path().join("lost+found")).unwrap();
+        assert!(DirectoryFacts::look(temporary.path()).is_new);
+        std::fs::write(temporary.path().join(IDENTITY_FILE), "").unwrap();
+        assert!(!DirectoryFacts::look(temporary.path()).is_new);
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_judged_by_the_nearest_above() {
+        let temporary = tempfile::tempdir().unwrap();
+        let facts = DirectoryFacts::look(&temporary.path().join("a/b"));
+        assert_eq!(facts.nearest, temporary.path().canonicalize().unwrap());
+        assert!(matches!(facts.direct_io, Some(Probe::Passed)), "{facts:?}");
+        let file = temporary.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let facts = DirectoryFacts::look(&file.join("data"));
+        assert!(matches!(&facts.usable, Probe::Failed(error) if error.kind() == io::ErrorKind::NotADirectory));
+    }
+}
