@@ -188,6 +188,8 @@ impl<D: Disk> Log<D> {
         let mut blocks = state.spares.seams.remove(&segment.base_offset).flatten()?;
         // Some were noted for batches that have been truncated since.
         blocks.retain(|block| u64::from(*block) * (BLOCK_SIZE as u64) < segment.end());
+        blocks.sort_unstable();
+        blocks.dedup();
         // The state holds it, and the caller. Under anybody else's eyes its bytes must not change.
         let is_unseen = Rc::strong_count(segment) == 2;
         // Only then was it cut to its size.
