@@ -78,6 +78,8 @@ sections! {
         retention_bytes: Option<ByteSize> = None, 0..=u64::MAX;
         /// How often retention looks for segments to delete.
         retention_check_interval_ms: Millis = Millis::new(30_000), 10..=DAY_MS;
+        /// Files of deleted segments become those of later ones, in partitions that are busy: writes into them are faster.
+        recycle: bool = true;
         /// Bytes of log between two entries of the offset and time indexes.
         index_interval_bytes: ByteSize = ByteSize::new(4 * KIB), KIB..=GIB;
         /// Largest record batch that is stored, compressed as it came.

@@ -86,11 +86,13 @@ pub(crate) struct Core {
     lifecycle: Lifecycle,
 }
 
-/// What tells a core's tasks how far it is in its life.
+/// What a core's tasks tell each other.
 struct Lifecycle {
     stopping: Cell<bool>,
     connections: Cell<usize>,
     changed: Signal,
+    /// A segment was filled somewhere.
+    filled: Signal,
     activity: Arc<Activity>,
 }
 
@@ -114,6 +116,7 @@ impl Core {
             stopping: Cell::new(false),
             connections: Cell::new(0),
             changed: Signal::default(),
+            filled: Signal::default(),
             activity,
         };
         let memory = TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize);
@@ -150,6 +153,7 @@ impl Core {
             let interval = Duration::from_millis(interval.get());
             queues.spawn_background(maintain(Rc::clone(&self), what, interval));
         }
+        queues.spawn_background(retain_filled(Rc::clone(&self)));
         while let Some(message) = inbox.next().await {
             if matches!(message, CoreMessage::Stop) {
                 break;
@@ -356,6 +360,11 @@ impl Core {
         Some(Admitted { core: Rc::clone(self) })
     }
 
+    /// A segment of a partition was filled.
+    pub(crate) fn segment_filled(&self) {
+        self.lifecycle.filled.notify();
+    }
+
     /// Says for as long as the guard lives that the core has work to do.
     pub(crate) fn working(&self) -> crate::watchdog::Working {
         self.lifecycle.activity.begin()
@@ -398,15 +407,32 @@ async fn maintain(core: Rc<Core>, what: Upkeep, interval: Duration) {
             if core.lifecycle.stopping.get() {
                 return;
             }
-            let now = Timestamp::now();
-            let done = match what {
-                Upkeep::Checkpoint => partition.log.checkpoint(now).await,
-                Upkeep::Retention => partition.log.retain(now).await,
-            };
-            if let Err(error) = done {
-                tracing::warn!(directory = %partition.log.directory().display(), %error, ?what, "maintenance failed; it is tried again");
-            }
-            runtime::yield_now().await;
+            maintain_one(&partition, what).await;
         }
+    }
+}
+
+async fn maintain_one(partition: &Partition, what: Upkeep) {
+    let now = Timestamp::now();
+    let done = match what {
+        Upkeep::Checkpoint => partition.log.checkpoint(now).await,
+        Upkeep::Retention => partition.log.retain(now).await,
+    };
+    if let Err(error) = done {
+        tracing::warn!(directory = %partition.log.directory().display(), %error, ?what, "maintenance failed; it is tried again");
+    }
+    runtime::yield_now().await;
+}
+
+/// Retention where a segment was filled, without waiting for its interval: what it deletes is the file of the next segment.
+async fn retain_filled(core: Rc<Core>) {
+    loop {
+        let filled = core.lifecycle.filled.wait();
+        for partition in core.online() {
+            if !core.lifecycle.stopping.get() && partition.has_filled.take() {
+                maintain_one(&partition, Upkeep::Retention).await;
+            }
+        }
+        filled.await;
     }
 }

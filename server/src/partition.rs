@@ -12,6 +12,8 @@ use crate::{core::Core, runtime};
 pub(crate) struct Partition {
     pub(crate) log: Log<DirectDisk>,
     flushing: Cell<bool>,
+    /// It has filled a segment, and retention has not looked since.
+    pub(crate) has_filled: Cell<bool>,
 }
 
 impl Partition {
@@ -19,12 +21,17 @@ impl Partition {
         Rc::new(Partition {
             log,
             flushing: Cell::new(false),
+            has_filled: Cell::new(false),
         })
     }
 
     /// Appends whole record batches and sees to it that they are flushed.
     pub(crate) fn append(self: &Rc<Self>, core: &Rc<Core>, payload: &[u8]) -> Result<Appended, AppendError> {
         let appended = self.log.append(payload, Timestamp::now())?;
+        if self.log.take_filled() {
+            self.has_filled.set(true);
+            core.segment_filled();
+        }
         if self.log.needs_flush() && !self.flushing.replace(true) {
             runtime::spawn(flush(Rc::clone(self), Rc::clone(core)));
         }

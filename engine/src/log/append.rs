@@ -107,7 +107,10 @@ impl<D: Disk> Log<D> {
         let segment = self.segment_for(&mut state, size, now);
         let base_offset = segment.extent.get().next_offset;
         for batch in batches {
+            let position = segment.end();
             copy_batch(&mut state, &segment, batch, now);
+            let segment_size = self.config.segment_size_bytes;
+            state.spares.note(segment.base_offset, position, segment_size);
         }
         let Extent { end, next_offset, .. } = segment.extent.get();
         let durable = state.pending.push(DurablePoint {
@@ -136,6 +139,7 @@ impl<D: Disk> Log<D> {
         // An index entry has four bytes for the distance from the base offset.
         let is_long = state.end().get() - state.active().base_offset.get() > u64::from(i32::MAX.cast_unsigned());
         if is_full || is_long {
+            state.spares.filled(now);
             state.roll(&self.directory, &self.memory, self.config.index_interval_bytes);
         }
         let segment = Rc::clone(state.active());

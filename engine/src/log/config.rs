@@ -55,6 +55,8 @@ pub struct LogConfig {
     pub retention_ms: Option<u64>,
     /// Size in bytes of the whole log beyond which its oldest segments are deleted; `None` for no limit.
     pub retention_bytes: Option<u64>,
+    /// Whether files of deleted segments become those of later ones, as far as the partition is busy.
+    pub recycle: bool,
     /// Bytes of batches for each entry of the offset index.
     pub index_interval_bytes: u32,
     /// Limits of a record batch.
@@ -82,6 +84,7 @@ impl Default for LogConfig {
             segment_age_ms: 7 * 24 * 60 * 60 * 1000,
             retention_ms: Some(7 * 24 * 60 * 60 * 1000),
             retention_bytes: None,
+            recycle: true,
             index_interval_bytes: 4096,
             batch: BatchLimits {
                 batch_size_max: 1 << 20,

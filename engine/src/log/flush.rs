@@ -279,6 +279,9 @@ impl<D: Disk> Log<D> {
         if let Some(file) = segment.file.borrow().as_ref() {
             return Ok(file.clone());
         }
+        if let Some(size) = self.reuse(segment).await.map_err(Failure::of("open"))? {
+            segment.prepared.set(size.next_multiple_of(BLOCK_SIZE as u64));
+        }
         let file = self.disk.open(&segment.path, true).await.map_err(Failure::of("open"))?;
         *segment.file.borrow_mut() = Some(file.clone());
         Ok(file)
@@ -301,6 +304,7 @@ impl<D: Disk> Log<D> {
         let acknowledged = state.durable.position;
         segment.tail.borrow_mut().made_durable(acknowledged, is_complete);
         state.step_over_segment_end();
+        state.spares.has_room();
         state.check();
         drop(state);
         self.advanced.notify();
@@ -310,6 +314,7 @@ impl<D: Disk> Log<D> {
     async fn fail(&self, segment: &Rc<Segment<D>>, failure: Failure) -> LogError {
         let path = segment.path.clone();
         if is_full(&failure.source) {
+            self.is_short().await;
             let error = LogError::DiskFull { path };
             let durable = self.state.borrow().durable;
             match self.cut_back(durable, None, &error).await {

@@ -9,6 +9,7 @@ mod config;
 mod fetch;
 mod flush;
 mod recovery;
+mod recycle;
 mod scan;
 mod ticket;
 mod upkeep;
@@ -66,6 +67,7 @@ struct State<D: Disk> {
     durable: DurablePoint,
     leader_epoch: LeaderEpoch,
     producers: Producers,
+    spares: recycle::Spares,
     pending: ticket::Pending,
     fence: Option<LogError>,
     /// Something has changed since the checkpoint was written.
@@ -107,6 +109,7 @@ impl<D: Disk> State<D> {
             }
             Segment::new(directory, active.extent.get().next_offset, memory, interval_bytes)
         };
+        self.spares.begin(next.base_offset);
         self.segments.push_back(Rc::new(next));
         self.step_over_segment_end();
         self.dirty = true;
@@ -207,7 +210,7 @@ impl<D: Disk> Log<D> {
                 + segment.tail.borrow().size()
                 + segment.index.borrow().as_ref().map_or(0, crate::index::Index::size)
         };
-        size_of::<Self>() + state.segments.iter().map(of_segment).sum::<usize>()
+        size_of::<Self>() + state.spares.size() + state.segments.iter().map(of_segment).sum::<usize>()
     }
 
     /// Producers that are remembered.

@@ -18,6 +18,7 @@ use headwater_protocol::{
 
 use super::{
     DurablePoint, Gate, Log, LogConfig, State,
+    recycle::{self, Spares, is_earlier_use},
     scan::{ScanEnd, scan},
     ticket::Pending,
 };
@@ -39,6 +40,8 @@ pub struct Recovery {
     pub scanned_bytes: u64,
     /// What was cut from the end of the log.
     pub cut: Option<Cut>,
+    /// Bytes that were cut from the end of the log because they are from before its file was recycled: nothing is lost.
+    pub earlier_use_bytes: u64,
     /// Why the checkpoint could not be used, if there was one.
     pub checkpoint_damage: Option<String>,
 }
@@ -127,7 +130,8 @@ impl<D: Disk> Opening<'_, D> {
             .map_err(LogError::io("list", self.directory))?;
         let mut segments = BTreeMap::new();
         for entry in entries.iter().filter(|entry| !entry.is_dir) {
-            if entry.name.strip_suffix(".tmp").is_some() {
+            let is_spare = base_offset_of(&entry.name, recycle::EXTENSION).is_some();
+            if is_spare || entry.name.strip_suffix(".tmp").is_some() {
                 let path = self.directory.join(&entry.name);
                 self.disk
                     .remove_file(&path)
@@ -184,12 +188,13 @@ impl<D: Disk> Opening<'_, D> {
         if let Some(lost) = facts.values().find(|facts| needed(facts) && !is_there(facts)) {
             return Err(self.corrupt(Offset::new(lost.base_offset), 0, "the file is missing"));
         }
-        let last = files.keys().next_back().copied();
+        let mut following = files.keys().skip(1).copied();
         for (&base_offset, &size) in files {
+            let next = following.next();
             let known = facts.get(&base_offset.get()).copied();
             let is_settled = recovery.is_some_and(|recovery| base_offset.get() < recovery.segment);
             // Of a segment that goes on behind the recovery point, the checkpoint does not know the end.
-            if is_settled && known.is_some_and(|known| known.next_offset <= start) && Some(base_offset) != last {
+            if is_settled && known.is_some_and(|known| known.next_offset <= start) && next.is_some() {
                 // Retention was interrupted between the checkpoint and the removal.
                 self.remove(base_offset).await?;
                 continue;
@@ -209,10 +214,7 @@ impl<D: Disk> Opening<'_, D> {
             }
             let segment = match known {
                 Some(known) if is_settled => self.trust(known, size)?,
-                _ => {
-                    self.scan_segment(base_offset, size, known, Some(base_offset) == last)
-                        .await?
-                }
+                _ => self.scan_segment(base_offset, size, known, next).await?,
             };
             segments.push_back(Rc::new(segment));
         }
@@ -248,13 +250,13 @@ impl<D: Disk> Opening<'_, D> {
         Ok(segment)
     }
 
-    /// Scans a segment from where the checkpoint's knowledge of it ends, and cuts it if it is the last.
+    /// Scans a segment from where the checkpoint's knowledge of it ends, and cuts it if no other is `next`.
     async fn scan_segment(
         &mut self,
         base_offset: Offset,
         size: u64,
         known: Option<SegmentFacts>,
-        is_last: bool,
+        next: Option<Offset>,
     ) -> Result<Segment<D>, LogError> {
         let segment = Segment::new(
             self.directory,
@@ -281,6 +283,7 @@ impl<D: Disk> Opening<'_, D> {
             );
             return Err(self.corrupt(base_offset, size, &reason));
         }
+        let is_last = next.is_none();
         let producers = &mut self.producers;
         // Batches that the checkpoint knows of are in its producer state already.
         let noted = known.map_or(base_offset, |known| Offset::new(known.next_offset));
@@ -311,6 +314,8 @@ impl<D: Disk> Opening<'_, D> {
             match found.end {
                 ScanEnd::EndOfFile | ScanEnd::Reserved => segment.prepared.set(size),
                 ScanEnd::Bad(reason) if is_last => self.cut(&segment, &file, scanned, size, reason).await?,
+                // It is whole; what follows is from before its file was recycled, and will be cut when it is sealed.
+                ScanEnd::Bad(_) if next == Some(found.next_offset) => segment.prepared.set(size),
                 ScanEnd::Bad(reason) => return Err(self.corrupt(base_offset, found.position, &reason)),
             }
             if is_last && found.position > extent.end {
@@ -334,8 +339,16 @@ impl<D: Disk> Opening<'_, D> {
         reason: String,
     ) -> Result<(), LogError> {
         let path = segment.path.clone();
+        let earlier_use = self.config.recycle
+            && is_earlier_use(file, end.end, segment.base_offset)
+                .await
+                .map_err(LogError::io("read", &path))?;
         // What is cut must not come back as records behind new ones, so this is durable before anything is appended.
         file.truncate(end.end).await.map_err(LogError::io("truncate", &path))?;
+        if earlier_use {
+            self.report.earlier_use_bytes = size - end.end;
+            return Ok(());
+        }
         let cut = Cut {
             path,
             position: end.end,
@@ -406,6 +419,7 @@ impl<D: Disk> Opening<'_, D> {
             segments,
             leader_epoch: LeaderEpoch::new(0),
             producers: std::mem::take(&mut self.producers),
+            spares: Spares::default(),
             pending: Pending::default(),
             fence: None,
             dirty: true,

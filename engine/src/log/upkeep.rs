@@ -43,6 +43,7 @@ impl<D: Disk> Log<D> {
         }
         self.roll_by_age(now);
         self.seal().await?;
+        self.drop_idle_spares(now).await?;
         let start = self.retained_start(now);
         if start == self.offsets().start && self.first_below_start().is_none() {
             return Ok(());
@@ -195,7 +196,10 @@ impl<D: Disk> Log<D> {
                 .map_err(LogError::io("truncate", &segment.path))?;
             match self.write_index(&segment, segment.end()).await {
                 // Tried again later, unless retention lets the segment go before that: it must not wait for an index.
-                Err(error) if error.is_disk_full() => continue,
+                Err(error) if error.is_disk_full() => {
+                    self.is_short().await;
+                    continue;
+                }
                 written => written?,
             }
             segment.stage.set(Stage::Sealed);
@@ -264,7 +268,9 @@ impl<D: Disk> Log<D> {
         self.write_checkpoint(Purpose::MakesRoom).await?;
         while let Some(segment) = self.first_below_start() {
             // Held here, and in the state.
-            self.remove_files(&segment, 2).await?;
+            if !self.recycle(&segment).await? {
+                self.remove_files(&segment, 2).await?;
+            }
             self.state.borrow_mut().segments.pop_front();
         }
         Ok(())

@@ -18,6 +18,7 @@ mod history;
 mod memory;
 mod producers;
 mod races;
+mod recycle;
 mod support;
 mod upkeep;
 mod vec;

@@ -29,6 +29,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("log.retention_ms", "unlimited"),
     ("log.retention_bytes", "1TiB"),
     ("log.retention_check_interval_ms", "1500ms"),
+    ("log.recycle", "false"),
     ("log.index_interval_bytes", "64KiB"),
     ("log.batch_size_bytes_max", "1MiB"),
     ("log.checkpoint_interval_ms", "1m"),

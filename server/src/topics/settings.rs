@@ -146,6 +146,7 @@ impl TopicSettings {
             segment_age_ms: self.segment_age_ms.get(),
             retention_ms: self.retention_ms.map(Millis::get),
             retention_bytes: self.retention_bytes.map(ByteSize::bytes),
+            recycle: log.recycle,
             // The range of the configuration keeps it below 4 GiB.
             index_interval_bytes: log.index_interval_bytes.bytes() as u32,
             batch: BatchLimits {
