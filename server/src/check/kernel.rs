@@ -103,10 +103,11 @@ pub(super) fn locked_memory(facts: &Facts, _: &Config) -> Finding {
 
 pub(super) fn open_files(facts: &Facts, config: &Config) -> Finding {
     let limits = &config.limits;
-    let needed = u64::from(limits.connections_max)
-        + u64::from(limits.partitions_max) * FILES_PER_PARTITION
+    let partitions = u64::from(limits.partitions_max);
+    let besides = u64::from(limits.connections_max)
         + core_count(&config.cores, &facts.asked.cpus) as u64 * FILES_PER_CORE
         + FILES_OF_PROCESS;
+    let needed = besides + partitions * FILES_PER_PARTITION;
     let recommended = format!("{needed} or more");
     let Some(limit) = facts.asked.open_files else {
         return Finding::new("unlimited", recommended);
@@ -115,15 +116,20 @@ pub(super) fn open_files(facts: &Facts, config: &Config) -> Finding {
     if limit >= needed {
         return finding;
     }
-    finding
-        .forbids(format!(
-            "The limit on open files is {limit}, but {} connections and {} partitions may need {needed}",
-            limits.connections_max, limits.partitions_max
-        ))
-        .advice(format!(
-            "raise it (`ulimit -n {needed}` as root in the shell that starts the broker, or LimitNOFILE={needed} in its \
+    let reason = format!(
+        "The limit on open files is {limit}, but {} connections and {} partitions may need {needed}",
+        limits.connections_max, limits.partitions_max
+    );
+    // Partitions that are not in use hold no file, and those that are written to hold one.
+    let finding = if limit < besides + partitions {
+        finding.forbids(reason)
+    } else {
+        finding.better(reason)
+    };
+    finding.advice(format!(
+        "raise it (`ulimit -n {needed}` as root in the shell that starts the broker, or LimitNOFILE={needed} in its \
              systemd unit), or lower limits.connections_max or limits.partitions_max"
-        ))
+    ))
 }
 
 /// For information: whether to trade safety for speed is not for a broker to say.

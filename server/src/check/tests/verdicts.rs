@@ -150,6 +150,12 @@ const KERNEL_AND_MEMORY_CASES: &[Case] = &[
         "ulimit -n 16512",
     ),
     (
+        "open files",
+        |m| m.asked.open_files = Some(10_000),
+        BETTER,
+        "ulimit -n 16512",
+    ),
+    (
         "memory budgets",
         |m| m.write("sys/fs/cgroup/memory.max", "314572800"),
         MUST,
