@@ -86,9 +86,12 @@ fn limits_of_the_process_are_refused_with_the_remedy() {
         "raise it to 512 KiB",
     );
     fails(
-        |machine| machine.asked.open_files = Some(16_000),
+        |machine| machine.asked.open_files = Some(8_000),
         "lower limits.connections_max or limits.partitions_max",
     );
+    // Not every partition is in use at once.
+    let (failures, _) = judged(|machine| machine.asked.open_files = Some(16_000));
+    assert!(failures.is_empty(), "{failures:?}");
     warns(
         |machine| machine.write("proc/meminfo", "MemTotal: 307200 kB"),
         "384 MiB, more than the 300 MiB of memory; lower",
