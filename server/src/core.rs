@@ -39,6 +39,9 @@ use crate::{
     watchdog::Activity,
 };
 
+/// How long a core that has answered everything waits for what its tasks still do.
+const REST_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// What all cores are told when they start.
 #[derive(Clone)]
 pub(crate) struct Setup {
@@ -170,6 +173,7 @@ impl Core {
         };
         futures::future::select(std::pin::pin!(self.drained()), std::pin::pin!(inbox_open)).await;
         self.close_partitions().await;
+        self.at_rest().await;
     }
 
     fn take(self: &Rc<Self>, message: CoreMessage) {
@@ -349,6 +353,15 @@ impl Core {
         }
     }
 
+    /// Waits for tasks that are still at work. One that waited for glommio's blocking pool beyond the end of its executor would
+    /// have the pool's thread panic.
+    async fn at_rest(&self) {
+        let deadline = Instant::now() + REST_WAIT_MAX;
+        while self.lifecycle.activity.has_work() && Instant::now() < deadline {
+            runtime::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Counts a connection for as long as the guard lives; `None` if there are as many as allowed.
     pub(crate) fn admit(self: &Rc<Self>) -> Option<Admitted> {
         let connections = self.lifecycle.connections.get();
@@ -407,12 +420,13 @@ async fn maintain(core: Rc<Core>, what: Upkeep, interval: Duration) {
             if core.lifecycle.stopping.get() {
                 return;
             }
-            maintain_one(&partition, what).await;
+            maintain_one(&core, &partition, what).await;
         }
     }
 }
 
-async fn maintain_one(partition: &Partition, what: Upkeep) {
+async fn maintain_one(core: &Core, partition: &Partition, what: Upkeep) {
+    let _working = core.working();
     let now = Timestamp::now();
     let done = match what {
         Upkeep::Checkpoint => partition.log.checkpoint(now).await,
@@ -430,7 +444,7 @@ async fn retain_filled(core: Rc<Core>) {
         let filled = core.lifecycle.filled.wait();
         for partition in core.online() {
             if !core.lifecycle.stopping.get() && partition.has_filled.take() {
-                maintain_one(&partition, Upkeep::Retention).await;
+                maintain_one(&core, &partition, Upkeep::Retention).await;
             }
         }
         filled.await;

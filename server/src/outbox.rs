@@ -174,5 +174,8 @@ impl Outbox {
     pub(crate) fn close(&self) {
         self.closed.set(true);
         self.queue.borrow_mut().clear();
+        // Whoever waits for room to answer goes on, and answers nobody.
+        self.bytes.set(0);
+        self.drained.notify();
     }
 }

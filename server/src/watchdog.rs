@@ -63,6 +63,11 @@ impl Activity {
 }
 
 impl Activity {
+    /// Whether any work is under way.
+    pub(crate) fn has_work(&self) -> bool {
+        self.work.load(Ordering::Relaxed) > 0
+    }
+
     /// How often the core did not answer in time, and for how long in all.
     pub(crate) fn stalls(&self) -> (u64, Duration) {
         let stalled = Duration::from_millis(self.stalled_ms.load(Ordering::Relaxed));
@@ -126,7 +131,7 @@ fn watch(cores: &[Arc<Activity>], stop: &AtomicBool) {
         thread::sleep(INTERVAL);
         for (core, (activity, (beats_before, intervals))) in cores.iter().zip(&mut silent).enumerate() {
             let beats = activity.beats.load(Ordering::Relaxed);
-            let has_work = activity.work.load(Ordering::Relaxed) > 0;
+            let has_work = activity.has_work();
             if beats != *beats_before || !has_work {
                 if *intervals >= STALL_INTERVALS {
                     let stalled_ms = INTERVAL.as_millis() as u64 * u64::from(*intervals);
