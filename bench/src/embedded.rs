@@ -35,7 +35,7 @@ impl DataDirectory {
                     path: parent.to_owned(),
                     source,
                 })?;
-                if let Some(filesystem) = FileSystem::of(parent).filter(|found| !is_disk(found)) {
+                if let Some(filesystem) = FileSystem::of(parent).filter(|found| !found.is_disk()) {
                     notes.push(format!(
                         "the data is on {filesystem}: the figures are not those of a disk"
                     ));
@@ -72,10 +72,6 @@ impl DataDirectory {
     }
 }
 
-fn is_disk(filesystem: &FileSystem) -> bool {
-    !filesystem.is_memory() && !filesystem.is_overlay()
-}
-
 /// The first of the usual places that is a real disk; else the first that is at least no memory.
 pub fn usual_place(notes: &mut Vec<String>) -> Result<PathBuf, BenchError> {
     let target = PathBuf::from("target");
@@ -90,7 +86,7 @@ pub fn usual_place(notes: &mut Vec<String>) -> Result<PathBuf, BenchError> {
         .filter(|place| place.is_dir())
         .filter_map(|place| Some((FileSystem::of(&place)?, place)))
         .collect();
-    if let Some((_, place)) = known.iter().find(|(filesystem, _)| is_disk(filesystem)) {
+    if let Some((_, place)) = known.iter().find(|(filesystem, _)| filesystem.is_disk()) {
         return Ok(place.clone());
     }
     let (filesystem, place) = known

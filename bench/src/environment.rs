@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 
+use headwater_server::check::Mount;
 use serde::Serialize;
 
 /// The machine and the program.
@@ -112,32 +113,14 @@ impl Environment {
 impl FileSystem {
     /// The file system that a file or directory lies on.
     pub fn of(path: &Path) -> Option<Self> {
-        let path = fs::canonicalize(path).ok()?;
-        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-        Self::find(&mounts, &path)
-    }
-
-    /// Reads `/proc/self/mountinfo` (proc(5)). By path and not by device number, as btrfs shows another one there.
-    fn find(mounts: &str, path: &Path) -> Option<Self> {
-        let mounts = mounts.lines().filter_map(Self::parse);
-        let above = mounts.filter(|(point, _)| path.starts_with(point));
-        // Of several on one point the last one is on top.
-        above.max_by_key(|(point, _)| point.len()).map(|(_, found)| found)
-    }
-
-    /// One line: mount point and file system.
-    fn parse(line: &str) -> Option<(String, Self)> {
-        let (mount, source) = line.split_once(" - ")?;
-        let mut mount = mount.split(' ').skip(4);
-        let point = mount.next()?.replace("\\040", " ");
-        let options = mount.next()?;
-        let mut source = source.split(' ');
-        let found = Self {
-            kind: source.next()?.to_owned(),
-            device: source.next()?.to_owned(),
-            options: format!("{options},{}", source.next()?),
-        };
-        Some((point, found))
+        let Mount {
+            kind, source, options, ..
+        } = Mount::of(path)?;
+        Some(Self {
+            kind,
+            device: source,
+            options: options.join(","),
+        })
     }
 
     /// In memory, so that nothing on it is durable and its speed says nothing of a disk.
@@ -145,9 +128,9 @@ impl FileSystem {
         matches!(self.kind.as_str(), "tmpfs" | "ramfs")
     }
 
-    /// Over another file system, as in containers, at a cost of its own.
-    pub fn is_overlay(&self) -> bool {
-        self.kind == "overlay"
+    /// A plain disk: not memory, and not over another file system, as in containers, at a cost of its own.
+    pub fn is_disk(&self) -> bool {
+        !self.is_memory() && self.kind != "overlay"
     }
 }
 
@@ -178,22 +161,6 @@ fn kibibytes(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_lies_on_the_nearest_mount_above_it_and_the_last_one_made_there() {
-        let mounts = "\
-            20 1 98:0 / / rw,noatime - ext4 /dev/root rw,errors=continue\n\
-            36 20 98:1 /sub /mnt/my\\040disk rw master:1 shared:2 - btrfs /dev/b ssd\n\
-            37 20 0:44 / /mnt/my\\040disk rw - xfs /dev/x rw\n\
-            38 20 0:45 / /mnt/my ro - tmpfs tmpfs size=1g\n\
-            broken\n";
-        let kind = |path: &str| FileSystem::find(mounts, Path::new(path)).unwrap().kind;
-        assert_eq!(kind("/mnt/my disk/data"), "xfs");
-        assert_eq!(kind("/mnt/my"), "tmpfs");
-        assert_eq!(kind("/mnt/myself"), "ext4");
-        let root = FileSystem::find(mounts, Path::new("/home")).unwrap();
-        assert_eq!(root.to_string(), "ext4 on /dev/root (rw,noatime,rw,errors=continue)");
-    }
 
     #[test]
     fn this_process_has_had_memory() {

@@ -16,6 +16,7 @@ mod item;
 mod kernel;
 mod lock;
 mod memory;
+mod mount;
 mod network;
 mod report;
 mod root;
@@ -33,6 +34,7 @@ use directory::DirectoryFacts;
 use facts::{Asked, Facts, Probe};
 pub use item::{Finding, ITEMS, Item, Section, Verdict};
 pub use lock::DirectoryLock;
+pub use mount::Mount;
 pub use report::{Report, Row};
 use root::Root;
 

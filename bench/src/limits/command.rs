@@ -153,20 +153,16 @@ fn bar(steps: usize) -> ProgressBar {
 
 fn notes(environment: &Environment) -> Vec<String> {
     let slow = (!environment.optimised).then(|| "built without optimisation: build with --release".to_owned());
-    let disk = environment.filesystem.as_ref().filter(|found| !is_disk(found));
+    let disk = environment.filesystem.as_ref().filter(|found| !found.is_disk());
     let disk = disk.map(|found| format!("the file is on {found}: the figures are not those of a disk"));
     slow.into_iter().chain(disk).collect()
-}
-
-fn is_disk(filesystem: &FileSystem) -> bool {
-    !filesystem.is_memory() && !filesystem.is_overlay()
 }
 
 /// The first of the usual places that is a disk.
 fn choose() -> PathBuf {
     let usual = ["target".into(), std::env::temp_dir(), "/var/tmp".into()];
     let mut places = usual.into_iter().filter(|place| place.is_dir());
-    let found = places.find(|place| FileSystem::of(place).as_ref().is_some_and(is_disk));
+    let found = places.find(|place| FileSystem::of(place).as_ref().is_some_and(FileSystem::is_disk));
     found.unwrap_or_else(|| PathBuf::from("."))
 }
 

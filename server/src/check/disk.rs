@@ -3,7 +3,8 @@
 use super::cores::core_count;
 use super::facts::Facts;
 use super::item::Finding;
-use super::storage::{Disk, Mount};
+use super::mount::Mount;
+use super::storage::Disk;
 use crate::config::Config;
 
 /// The largest write of the log.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::directory::DirectoryFacts;
+use super::mount::Mount;
 use super::root::Root;
 
 #[derive(Debug)]
@@ -16,19 +17,6 @@ pub(super) struct StorageFacts {
     pub disks: Vec<Disk>,
     /// The process that holds the lock of the data directory.
     pub owner: Option<u32>,
-}
-
-/// A mounted file system.
-#[derive(Debug)]
-pub(super) struct Mount {
-    pub point: String,
-    /// Such as `ext4`.
-    pub kind: String,
-    /// Options of the mount and of the file system.
-    pub options: Vec<String>,
-    source: String,
-    /// `MAJOR:MINOR`.
-    number: String,
 }
 
 #[derive(Debug)]
@@ -64,43 +52,6 @@ impl StorageFacts {
                 .and_then(|(mount, inode)| lock_owner(&root.text("proc/locks")?, &mount.number, inode)),
             mount,
         }
-    }
-}
-
-impl Mount {
-    /// Reads `/proc/self/mountinfo` (proc(5)). By path and not by device number, as btrfs shows another one there.
-    fn find(mounts: &str, path: &Path) -> Option<Self> {
-        let above = mounts
-            .lines()
-            .filter_map(Self::parse)
-            .filter(|mount| path.starts_with(&mount.point));
-        // Of several on one point the last one is on top.
-        above.max_by_key(|mount| mount.point.len())
-    }
-
-    fn parse(line: &str) -> Option<Self> {
-        let (mount, source) = line.split_once(" - ")?;
-        let mut mount = mount.split(' ').skip(2);
-        let number = mount.next()?.to_owned();
-        let point = mount.nth(1)?.replace("\\040", " ");
-        let options = mount.next()?;
-        let mut source = source.split(' ');
-        let kind = source.next()?.to_owned();
-        let device = source.next()?.to_owned();
-        let mut all = Vec::new();
-        for option in options.split(',').chain(source.next()?.split(',')) {
-            // `rw` is one of both.
-            if all.iter().all(|known| known != option) {
-                all.push(option.to_owned());
-            }
-        }
-        Some(Self {
-            point,
-            kind,
-            options: all,
-            source: device,
-            number,
-        })
     }
 }
 
@@ -170,23 +121,6 @@ fn lock_owner(locks: &str, number: &str, inode: u64) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_lies_on_the_nearest_mount_above_it_and_the_last_one_made_there() {
-        let mounts = "\
-            20 1 98:0 / / rw,noatime - ext4 /dev/root rw,errors=continue\n\
-            36 20 98:1 /sub /mnt/my\\040disk rw master:1 shared:2 - btrfs /dev/b ssd\n\
-            37 20 0:44 / /mnt/my\\040disk rw - xfs /dev/x rw\n\
-            38 20 0:45 / /mnt/my ro - tmpfs tmpfs size=1g\n\
-            broken\n";
-        let kind = |path: &str| Mount::find(mounts, Path::new(path)).unwrap().kind;
-        assert_eq!(kind("/mnt/my disk/data"), "xfs");
-        assert_eq!(kind("/mnt/my"), "tmpfs");
-        assert_eq!(kind("/mnt/myself"), "ext4");
-        let mount = Mount::find(mounts, Path::new("/home")).unwrap();
-        assert_eq!((mount.number.as_str(), mount.source.as_str()), ("98:0", "/dev/root"));
-        assert_eq!(mount.options, ["rw", "noatime", "errors=continue"]);
-    }
 
     #[test]
     fn who_holds_a_lock_is_read_and_who_waits_for_it_is_not() {
