@@ -162,6 +162,12 @@ fn answer(core: &Rc<Core>, id: CorrelationId, api: Api, bytes: &[u8]) -> Result<
             async move { admin::init_producer_id(&core, id, known).await }.boxed_local()
         }
         Api::Produce | Api::Error => unreachable!("dealt with before"),
+        _ => {
+            return Err(Refusal::new(
+                ErrorCode::UnsupportedVersion,
+                format!("{api:?} is not served yet"),
+            ));
+        }
     };
     Ok(Answer::Later(later))
 }

@@ -209,6 +209,19 @@ const fn api_name(api: Api) -> &'static str {
         Api::Fetch => "fetch",
         Api::ListOffsets => "list_offsets",
         Api::DeleteRecords => "delete_records",
+        Api::AlterTopic => "alter_topic",
+        Api::DescribeBroker => "describe_broker",
+        Api::FindGroup => "find_group",
+        Api::JoinGroup => "join_group",
+        Api::SyncGroup => "sync_group",
+        Api::Heartbeat => "heartbeat",
+        Api::LeaveGroup => "leave_group",
+        Api::OffsetCommit => "offset_commit",
+        Api::OffsetFetch => "offset_fetch",
+        Api::OffsetDelete => "offset_delete",
+        Api::ListGroups => "list_groups",
+        Api::DescribeGroup => "describe_group",
+        Api::DeleteGroup => "delete_group",
     }
 }
 

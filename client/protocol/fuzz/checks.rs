@@ -101,6 +101,23 @@ fn request(api: Api, head: &[u8]) -> bool {
         Api::Fetch => read_back!(head::decode::<schema::FetchRequest>, FetchRequest, head),
         Api::ListOffsets => read_back!(head::decode::<schema::ListOffsetsRequest>, ListOffsetsRequest, head),
         Api::DeleteRecords => read_back!(head::decode::<schema::DeleteRecordsRequest>, DeleteRecordsRequest, head),
+        Api::AlterTopic => read_back!(head::decode::<schema::AlterTopicRequest>, AlterTopicRequest, head),
+        Api::DescribeBroker => read_back!(
+            head::decode::<schema::DescribeBrokerRequest>,
+            DescribeBrokerRequest,
+            head
+        ),
+        Api::FindGroup => read_back!(head::decode::<schema::FindGroupRequest>, FindGroupRequest, head),
+        Api::JoinGroup => read_back!(head::decode::<schema::JoinGroupRequest>, JoinGroupRequest, head),
+        Api::SyncGroup => read_back!(head::decode::<schema::SyncGroupRequest>, SyncGroupRequest, head),
+        Api::Heartbeat => read_back!(head::decode::<schema::HeartbeatRequest>, HeartbeatRequest, head),
+        Api::LeaveGroup => read_back!(head::decode::<schema::LeaveGroupRequest>, LeaveGroupRequest, head),
+        Api::OffsetCommit => read_back!(head::decode::<schema::OffsetCommitRequest>, OffsetCommitRequest, head),
+        Api::OffsetFetch => read_back!(head::decode::<schema::OffsetFetchRequest>, OffsetFetchRequest, head),
+        Api::OffsetDelete => read_back!(head::decode::<schema::OffsetDeleteRequest>, OffsetDeleteRequest, head),
+        Api::ListGroups => read_back!(head::decode::<schema::ListGroupsRequest>, ListGroupsRequest, head),
+        Api::DescribeGroup => read_back!(head::decode::<schema::DescribeGroupRequest>, DescribeGroupRequest, head),
+        Api::DeleteGroup => read_back!(head::decode::<schema::DeleteGroupRequest>, DeleteGroupRequest, head),
     };
     assert_eq!(read, api);
     true
@@ -120,6 +137,19 @@ fn response(api: Api, head: &[u8]) -> bool {
         Api::Fetch => read_back!(decode::<schema::FetchResponse>, FetchResponse, head),
         Api::ListOffsets => read_back!(decode::<schema::ListOffsetsResponse>, ListOffsetsResponse, head),
         Api::DeleteRecords => read_back!(decode::<schema::DeleteRecordsResponse>, DeleteRecordsResponse, head),
+        Api::AlterTopic => read_back!(decode::<schema::AlterTopicResponse>, AlterTopicResponse, head),
+        Api::DescribeBroker => read_back!(decode::<schema::DescribeBrokerResponse>, DescribeBrokerResponse, head),
+        Api::FindGroup => read_back!(decode::<schema::FindGroupResponse>, FindGroupResponse, head),
+        Api::JoinGroup => read_back!(decode::<schema::JoinGroupResponse>, JoinGroupResponse, head),
+        Api::SyncGroup => read_back!(decode::<schema::SyncGroupResponse>, SyncGroupResponse, head),
+        Api::Heartbeat => read_back!(decode::<schema::HeartbeatResponse>, HeartbeatResponse, head),
+        Api::LeaveGroup => read_back!(decode::<schema::LeaveGroupResponse>, LeaveGroupResponse, head),
+        Api::OffsetCommit => read_back!(decode::<schema::OffsetCommitResponse>, OffsetCommitResponse, head),
+        Api::OffsetFetch => read_back!(decode::<schema::OffsetFetchResponse>, OffsetFetchResponse, head),
+        Api::OffsetDelete => read_back!(decode::<schema::OffsetDeleteResponse>, OffsetDeleteResponse, head),
+        Api::ListGroups => read_back!(decode::<schema::ListGroupsResponse>, ListGroupsResponse, head),
+        Api::DescribeGroup => read_back!(decode::<schema::DescribeGroupResponse>, DescribeGroupResponse, head),
+        Api::DeleteGroup => read_back!(decode::<schema::DeleteGroupResponse>, DeleteGroupResponse, head),
     };
     assert_eq!(read, api);
     true

@@ -43,6 +43,32 @@ pub enum Api {
     ListOffsets = 9,
     /// Deletes the oldest records of a partition.
     DeleteRecords = 10,
+    /// Changes the configuration of a topic, or gives it more partitions.
+    AlterTopic = 11,
+    /// The settings in force on a broker.
+    DescribeBroker = 12,
+    /// Which broker and core runs a group.
+    FindGroup = 13,
+    /// Becomes a member of a group, or stays one in its next generation.
+    JoinGroup = 14,
+    /// Hands in or asks for the assignment of a generation.
+    SyncGroup = 15,
+    /// Says that a member is alive, and asks whether the group rebalances.
+    Heartbeat = 16,
+    /// Takes members out of a group.
+    LeaveGroup = 17,
+    /// Commits offsets of a group.
+    OffsetCommit = 18,
+    /// Committed offsets of a group.
+    OffsetFetch = 19,
+    /// Forgets committed offsets of a group.
+    OffsetDelete = 20,
+    /// The groups that a broker runs.
+    ListGroups = 21,
+    /// State and members of one group.
+    DescribeGroup = 22,
+    /// Deletes an empty group with its offsets.
+    DeleteGroup = 23,
 }
 
 impl Api {
@@ -58,6 +84,19 @@ impl Api {
         Self::Fetch,
         Self::ListOffsets,
         Self::DeleteRecords,
+        Self::AlterTopic,
+        Self::DescribeBroker,
+        Self::FindGroup,
+        Self::JoinGroup,
+        Self::SyncGroup,
+        Self::Heartbeat,
+        Self::LeaveGroup,
+        Self::OffsetCommit,
+        Self::OffsetFetch,
+        Self::OffsetDelete,
+        Self::ListGroups,
+        Self::DescribeGroup,
+        Self::DeleteGroup,
     ];
 
     /// The api with this number.

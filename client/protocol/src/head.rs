@@ -110,6 +110,19 @@ heads! {
     Fetch: FetchRequestT, FetchResponseT;
     ListOffsets: ListOffsetsRequestT, ListOffsetsResponseT;
     DeleteRecords: DeleteRecordsRequestT, DeleteRecordsResponseT;
+    AlterTopic: AlterTopicRequestT, AlterTopicResponseT;
+    DescribeBroker: DescribeBrokerRequestT, DescribeBrokerResponseT;
+    FindGroup: FindGroupRequestT, FindGroupResponseT;
+    JoinGroup: JoinGroupRequestT, JoinGroupResponseT;
+    SyncGroup: SyncGroupRequestT, SyncGroupResponseT;
+    Heartbeat: HeartbeatRequestT, HeartbeatResponseT;
+    LeaveGroup: LeaveGroupRequestT, LeaveGroupResponseT;
+    OffsetCommit: OffsetCommitRequestT, OffsetCommitResponseT;
+    OffsetFetch: OffsetFetchRequestT, OffsetFetchResponseT;
+    OffsetDelete: OffsetDeleteRequestT, OffsetDeleteResponseT;
+    ListGroups: ListGroupsRequestT, ListGroupsResponseT;
+    DescribeGroup: DescribeGroupRequestT, DescribeGroupResponseT;
+    DeleteGroup: DeleteGroupRequestT, DeleteGroupResponseT;
 }
 
 #[cfg(test)]

@@ -343,5 +343,18 @@ fn api_name(api: Api) -> &'static str {
         Api::Fetch => "fetch",
         Api::ListOffsets => "list offsets",
         Api::DeleteRecords => "delete records",
+        Api::AlterTopic => "alter topic",
+        Api::DescribeBroker => "describe broker",
+        Api::FindGroup => "find group",
+        Api::JoinGroup => "join group",
+        Api::SyncGroup => "sync group",
+        Api::Heartbeat => "heartbeat",
+        Api::LeaveGroup => "leave group",
+        Api::OffsetCommit => "offset commit",
+        Api::OffsetFetch => "offset fetch",
+        Api::OffsetDelete => "offset delete",
+        Api::ListGroups => "list groups",
+        Api::DescribeGroup => "describe group",
+        Api::DeleteGroup => "delete group",
     }
 }
