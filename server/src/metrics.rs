@@ -15,7 +15,7 @@ use headwater_protocol::{frame::Api, id::CoreId};
 use crate::core::Core;
 
 /// Apis are numbered below this.
-const APIS_MAX: usize = 16;
+const APIS_MAX: usize = 32;
 
 /// A part of a request's way through the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
