@@ -13,7 +13,7 @@ use headwater_protocol::{
     schema::PartitionDescriptionT,
 };
 
-use crate::{image::ClusterImage, metrics::CoreSnapshot, remote::RemoteRange};
+use crate::{groups::{GroupCall, GroupReply, Listed}, image::ClusterImage, metrics::CoreSnapshot, remote::RemoteRange};
 
 /// A partition, for ever: a topic of the same name made later has another id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,6 +141,9 @@ pub(crate) enum CoreMessage {
         ids: Vec<PartitionId>,
         reply: Reply<Vec<PartitionDescriptionT>>,
     },
+    /// A request to a group that this core runs.
+    Group { call: Box<GroupCall>, reply: Reply<GroupReply> },
+    ListGroups { reply: Reply<Result<Vec<Listed>, Refusal>> },
     /// What has been counted so far?
     Metrics { reply: Reply<CoreSnapshot> },
     /// The cluster looks like this now: open what is new, let go of what is gone.

@@ -16,6 +16,10 @@ impl Group {
         if !self.is_empty() || self.writes > 0 || !self.roster.promised.is_empty() {
             return;
         }
+        if self.is_behind {
+            let records = vec![self.stored()];
+            return step.write(self, Write::Emptied, records);
+        }
         let retention = step.config.offsets_retention_ms.get();
         let (now, since) = (step.now.clock, self.since);
         // Consumers that assign themselves have no membership to end: each offset counts from its commit.

@@ -70,6 +70,8 @@ pub(super) struct Group {
     pub(super) assigned_of: BTreeMap<String, u32>,
     /// What is not durable yet.
     pub(super) writes: usize,
+    /// Its record could not be written when it became empty, and says that it has members.
+    pub(super) is_behind: bool,
 }
 
 impl Group {
@@ -86,6 +88,7 @@ impl Group {
             sync_until: None,
             assigned_of: BTreeMap::new(),
             writes: 0,
+            is_behind: false,
         }
     }
 

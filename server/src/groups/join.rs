@@ -154,7 +154,11 @@ impl Group {
             return step.refuse(call, refusal(ErrorCode::UnknownMemberId));
         };
         match (outcome, &self.phase) {
-            (Err(code), _) => step.refuse(call, refusal(code)),
+            (Err(code), _) => {
+                step.refuse(call, refusal(code));
+                // The log knows the former self; the next generation will be written with the new one.
+                self.rebalance(step);
+            }
             (Ok(()), Phase::Preparing(_)) => {
                 if let Some(earlier) = member.joining.replace(call) {
                     step.refuse(earlier, refusal(ErrorCode::RebalanceInProgress));

@@ -185,7 +185,7 @@ impl Shard {
     }
 
     /// All records have been taken over.
-    pub(crate) fn replayed(&mut self, now: Moment) -> Vec<Effect> {
+    pub(crate) fn replayed(&mut self, topics: Rc<Topics>, now: Moment) -> Vec<Effect> {
         let blank: Vec<GroupId> = self.groups.values().filter(|group| group.is_blank()).map(|group| group.id.clone()).collect();
         for group in blank {
             self.remove(&group);
@@ -193,7 +193,6 @@ impl Shard {
         for group in self.groups.values() {
             self.deadlines.set(&group.id, group.next_deadline());
         }
-        let topics = Rc::clone(&self.topics);
         self.step(Event::Topics(topics), now)
     }
 
@@ -391,7 +390,8 @@ fn settle(group: &mut Group, write: Write, outcome: Result<(), ErrorCode>, step:
                 group.assigned(assigned, outcome, step);
             }
         }
-        (Write::Emptied, _) | (Write::End, Ok(())) => {}
+        (Write::Emptied, outcome) => group.is_behind = outcome.is_err(),
+        (Write::End, Ok(())) => {}
         (Write::Delete { call }, Ok(())) => step.answer(call, Answer::Deleted),
         // A group whose end could not be written is as it was.
         (Write::End, Err(_)) => group.phase = Phase::Empty,
@@ -443,7 +443,7 @@ impl Shard {
 
     /// What must be the same after the log was read again, of the groups that are at rest.
     pub(super) fn summary(&self) -> Vec<String> {
-        let at_rest = |group: &&Group| group.writes == 0 && matches!(group.phase, Phase::Stable | Phase::Empty);
+        let at_rest = |group: &&Group| group.writes == 0 && !group.is_behind && matches!(group.phase, Phase::Stable | Phase::Empty);
         let groups = self.groups.values().filter(at_rest).filter(|group| !group.is_blank());
         let has_record = |group: &Group| group.generation > Generation::ZERO;
         groups
