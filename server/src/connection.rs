@@ -25,8 +25,8 @@ use crate::{
     budget::{Budget, Lease},
     core::Core,
     dispatch::{self, Taken},
-    groups::Client,
     frames::{FrameLimits, FrameReader, ReadError},
+    groups::Client,
     metrics::Stage,
     outbox::{InFlight, Outbox, RequestLease, Response},
     reply, runtime,
@@ -82,7 +82,9 @@ pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream) {
         turns: Budget::new(1),
         client: RefCell::new(Client {
             id: String::new(),
-            host: stream.peer_addr().map_or_else(|_| String::new(), |peer| peer.ip().to_string()),
+            host: stream
+                .peer_addr()
+                .map_or_else(|_| String::new(), |peer| peer.ip().to_string()),
         }),
     });
     let frame_limits = FrameLimits {

@@ -9,10 +9,11 @@ use headwater_protocol::{
     head::{self, HeadError},
     id::CorrelationId,
     schema::{
-        ApiVersionsRequest, CreateTopicRequest, DeleteRecordsRequest, DeleteTopicRequest, DescribeTopicRequest,
-        DeleteGroupRequest, DescribeGroupRequest, FetchRequest, FindGroupRequest, HeartbeatRequest, InitProducerIdRequest,
-        JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-        OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
+        ApiVersionsRequest, CreateTopicRequest, DeleteGroupRequest, DeleteRecordsRequest, DeleteTopicRequest,
+        DescribeGroupRequest, DescribeTopicRequest, FetchRequest, FindGroupRequest, HeartbeatRequest,
+        InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
+        MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest,
+        SyncGroupRequest,
     },
 };
 
@@ -186,7 +187,9 @@ fn answer(request: &Request<'_>, api: Api, bytes: &[u8]) -> Result<Answer, Refus
 fn group_answer(request: &Request<'_>, api: Api, bytes: &[u8]) -> Result<Answer, Refusal> {
     macro_rules! decode {
         ($table:ty) => {
-            head::decode::<$table>(bytes).map_err(|error| malformed(&error))?.unpack()
+            head::decode::<$table>(bytes)
+                .map_err(|error| malformed(&error))?
+                .unpack()
         };
     }
     let (core, id) = (Rc::clone(request.core), request.id);

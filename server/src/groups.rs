@@ -26,6 +26,7 @@ mod record;
 pub(crate) mod requests;
 mod roster;
 pub(crate) mod service;
+mod settle;
 mod shard;
 mod stored;
 mod sync;

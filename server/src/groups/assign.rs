@@ -164,7 +164,10 @@ fn sticky<'a>(wishes: &[BTreeSet<&'a str>], claims: &Claims<'a>, topics: &Topics
     let owned: BTreeSet<Place<'a>> = shares.iter().flatten().copied().collect();
     for (topic, _) in &wanted {
         for place in partitions(topic, topics).filter(|place| !owned.contains(place)) {
-            let least = loads.iter().find(|(_, member)| wishes[*member].contains(topic)).copied();
+            let least = loads
+                .iter()
+                .find(|(_, member)| wishes[*member].contains(topic))
+                .copied();
             if let Some((load, member)) = least {
                 shares[member].insert(place);
                 loads.remove(&(load, member));
@@ -193,7 +196,10 @@ fn improvement<'a>(
 ) -> Option<(usize, usize, Place<'a>)> {
     for (most, from) in loads.iter().rev() {
         for (_, to) in loads.iter().take_while(|(least, _)| least + 2 <= *most) {
-            let movable = shares[*from].iter().rev().filter(|(topic, _)| wishes[*to].contains(topic));
+            let movable = shares[*from]
+                .iter()
+                .rev()
+                .filter(|(topic, _)| wishes[*to].contains(topic));
             // false comes before true.
             if let Some(place) = movable.min_by_key(|place| claims.claims.contains_key(place)) {
                 return Some((*from, *to, *place));

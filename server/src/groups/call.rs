@@ -51,12 +51,11 @@ ids! {
     InstanceId;
 }
 
-/// Number of a rebalance of a group; [`Generation::NONE`] stands for no membership.
+/// Number of a rebalance of a group. A negative one stands for no membership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Generation(i32);
 
 impl Generation {
-    pub(crate) const NONE: Generation = Generation(-1);
     /// Of a group that has never had members.
     pub(crate) const ZERO: Generation = Generation(0);
 

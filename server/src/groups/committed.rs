@@ -25,7 +25,10 @@ pub(super) struct Offsets {
 impl Offsets {
     /// Records that delete the offsets for which `is_gone` says so.
     pub(super) fn tombstones(&self, group: &GroupId, is_gone: impl Fn(&Place, &Committed) -> bool) -> Vec<Record> {
-        let gone = self.committed.iter().filter(|(place, committed)| is_gone(place, committed));
+        let gone = self
+            .committed
+            .iter()
+            .filter(|(place, committed)| is_gone(place, committed));
         gone.map(|(place, _)| offset_record(group, place, None)).collect()
     }
 
@@ -90,9 +93,15 @@ impl Group {
     }
 
     pub(super) fn fetch_offsets(&self, places: Option<Vec<Place>>) -> Answer {
-        let known = |(topic, partition): &Place, committed: &Committed| (topic.clone(), *partition, Some(committed.clone()));
+        let known =
+            |(topic, partition): &Place, committed: &Committed| (topic.clone(), *partition, Some(committed.clone()));
         let offsets = match places {
-            None => self.offsets.committed.iter().map(|(place, committed)| known(place, committed)).collect(),
+            None => self
+                .offsets
+                .committed
+                .iter()
+                .map(|(place, committed)| known(place, committed))
+                .collect(),
             Some(places) => {
                 let find = |place: Place| {
                     let committed = self.offsets.committed.get(&place).cloned();
@@ -130,7 +139,10 @@ impl Group {
         if places.is_empty() {
             return step.answer(call, Answer::Forgotten(codes));
         }
-        let records = places.iter().map(|place| offset_record(&self.id, place, None)).collect();
+        let records = places
+            .iter()
+            .map(|place| offset_record(&self.id, place, None))
+            .collect();
         let write = Write::Forget {
             call: Some((call, codes)),
             places,
@@ -141,8 +153,12 @@ impl Group {
     /// Every topic that a member subscribes to in any of its protocols.
     fn subscribed_topics(&self) -> Vec<String> {
         let offers = self.roster.members.values().flat_map(|member| &member.protocols);
-        let read = |offer: &super::call::Protocol| headwater_protocol::group::Subscription::decode(&offer.metadata).ok();
-        offers.filter_map(read).flat_map(|subscription| subscription.topics).collect()
+        let read =
+            |offer: &super::call::Protocol| headwater_protocol::group::Subscription::decode(&offer.metadata).ok();
+        offers
+            .filter_map(read)
+            .flat_map(|subscription| subscription.topics)
+            .collect()
     }
 }
 

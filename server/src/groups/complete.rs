@@ -130,7 +130,11 @@ impl Group {
         step: &mut Step<'_>,
     ) {
         if let Err(code) = outcome {
-            let code = if code.is_retriable() { code } else { ErrorCode::UnknownServerError };
+            let code = if code.is_retriable() {
+                code
+            } else {
+                ErrorCode::UnknownServerError
+            };
             self.fail_syncs(code, step);
             return self.rebalance(step);
         }

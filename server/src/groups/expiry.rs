@@ -25,7 +25,11 @@ impl Group {
         // Consumers that assign themselves have no membership to end: each offset counts from its commit.
         let had_members = self.protocol_type.is_some();
         let is_old = move |_: &Place, committed: &Committed| {
-            let from = if had_members { committed.at.max(since) } else { committed.at };
+            let from = if had_members {
+                committed.at.max(since)
+            } else {
+                committed.at
+            };
             age(from, now) >= retention
         };
         let records = self.offsets.tombstones(&self.id, is_old);
@@ -56,7 +60,11 @@ impl Group {
         if records.is_empty() {
             return;
         }
-        let places = self.offsets.committed.keys().filter(|place| topics.count(&place.0) == 0);
+        let places = self
+            .offsets
+            .committed
+            .keys()
+            .filter(|place| topics.count(&place.0) == 0);
         let places = places.cloned().collect();
         step.write(self, Write::Forget { call: None, places }, records);
     }

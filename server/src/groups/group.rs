@@ -33,7 +33,9 @@ pub(super) enum Phase {
     /// Members join until all have, or the time is up.
     Preparing(Preparing),
     /// Members wait for what they get. It is known once it `is_assigned`, and then it is being made durable.
-    Completing { is_assigned: bool },
+    Completing {
+        is_assigned: bool,
+    },
     Stable,
     Dead,
 }

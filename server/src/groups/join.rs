@@ -30,7 +30,10 @@ impl Group {
             return Err(ErrorCode::InconsistentGroupProtocol);
         }
         let is_known = |id: &MemberId| self.roster.members.contains_key(id) || self.roster.promised.contains_key(id);
-        let replaces = join.instance.as_ref().is_some_and(|instance| self.roster.instances.contains_key(instance));
+        let replaces = join
+            .instance
+            .as_ref()
+            .is_some_and(|instance| self.roster.instances.contains_key(instance));
         let count = self.roster.members.len() + self.roster.promised.len();
         let is_new = join.member.as_ref().is_none_or(|id| !is_known(id)) && !replaces;
         if is_new && count >= step.config.members_max as usize {
@@ -54,7 +57,10 @@ impl Group {
     }
 
     fn join_as_new(&mut self, call: CallId, join: &Join, step: &mut Step<'_>) {
-        let replaced = join.instance.as_ref().and_then(|instance| self.roster.instances.get(instance));
+        let replaced = join
+            .instance
+            .as_ref()
+            .and_then(|instance| self.roster.instances.get(instance));
         if let Some(old) = replaced.cloned() {
             self.replace_static(&old, call, join, step);
         } else if join.instance.is_none() && join.in_two_steps {
@@ -88,7 +94,11 @@ impl Group {
         if let Err(code) = self.roster.check(id, join.instance.as_ref()) {
             return step.refuse(call, refusal(code));
         }
-        let has_changed = self.roster.members.get(id).is_some_and(|member| member.protocols != join.protocols);
+        let has_changed = self
+            .roster
+            .members
+            .get(id)
+            .is_some_and(|member| member.protocols != join.protocols);
         // Its leader joins again when it has seen that there is something new to assign.
         let is_to_assign = self.roster.is_leader(id) && self.assignor().is_none();
         match self.phase {
@@ -130,7 +140,9 @@ impl Group {
         let subscribes_alike = || {
             let topics = |member: &Member| {
                 let metadata = member.metadata(self.protocol.as_deref().unwrap_or_default());
-                Subscription::decode(&metadata).ok().map(|subscription| subscription.topics)
+                Subscription::decode(&metadata)
+                    .ok()
+                    .map(|subscription| subscription.topics)
             };
             self.assignor().is_none() || self.roster.members.get(&id).map(topics) == Some(topics(&former))
         };
@@ -149,7 +161,13 @@ impl Group {
     }
 
     /// The new name of a static member is durable, or could not be made so.
-    pub(super) fn replaced(&mut self, call: CallId, id: &MemberId, outcome: Result<(), ErrorCode>, step: &mut Step<'_>) {
+    pub(super) fn replaced(
+        &mut self,
+        call: CallId,
+        id: &MemberId,
+        outcome: Result<(), ErrorCode>,
+        step: &mut Step<'_>,
+    ) {
         let Some(member) = self.roster.members.get_mut(id) else {
             return step.refuse(call, refusal(ErrorCode::UnknownMemberId));
         };
@@ -173,9 +191,8 @@ impl Group {
     pub(super) fn answer_joined(&mut self, id: &MemberId, call: CallId, step: &mut Step<'_>) {
         let protocol = self.protocol.clone().unwrap_or_default();
         let is_to_assign = self.roster.is_leader(id) && self.assignor().is_none();
-        let list = |(id, member): (&MemberId, &Member)| {
-            (id.clone(), member.instance.clone(), member.metadata(&protocol))
-        };
+        let list =
+            |(id, member): (&MemberId, &Member)| (id.clone(), member.instance.clone(), member.metadata(&protocol));
         let members = if is_to_assign {
             self.roster.members.iter().map(list).collect()
         } else {
@@ -197,12 +214,7 @@ impl Group {
         step.answer(call, Answer::Joined(joined));
     }
 
-    pub(super) fn leave(
-        &mut self,
-        call: CallId,
-        members: &[(MemberId, Option<InstanceId>)],
-        step: &mut Step<'_>,
-    ) {
+    pub(super) fn leave(&mut self, call: CallId, members: &[(MemberId, Option<InstanceId>)], step: &mut Step<'_>) {
         if self.phase == Phase::Dead {
             return step.refuse(call, refusal(ErrorCode::CoordinatorNotAvailable));
         }

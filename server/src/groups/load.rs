@@ -10,11 +10,7 @@ use headwater_protocol::{
     id::PartitionIndex,
 };
 
-use super::{
-    record::Record,
-    service::perform,
-    shard::Shard,
-};
+use super::{record::Record, service::perform, shard::Shard};
 use crate::{core::Core, mesh::Refusal, partition::Partition, runtime};
 
 /// Read at a time.
@@ -38,7 +34,12 @@ pub(super) async fn load(core: Rc<Core>, index: PartitionIndex, partition: Rc<Pa
     let _working = core.working();
     let service = &core.groups;
     let topics = Rc::clone(&service.topics.borrow());
-    let mut shard = Shard::new(Rc::clone(&service.config), topics, Rc::clone(&service.population), service.now());
+    let mut shard = Shard::new(
+        Rc::clone(&service.config),
+        topics,
+        Rc::clone(&service.population),
+        service.now(),
+    );
     let read = read(&core, &partition, &mut shard).await;
     let effects = {
         let mut slots = service.slots.borrow_mut();

@@ -74,7 +74,11 @@ impl Record {
                 topic,
                 partition,
                 ..
-            } => writer.i16(OFFSET_KEY).string(group.as_str()).string(topic).i32(*partition),
+            } => writer
+                .i16(OFFSET_KEY)
+                .string(group.as_str())
+                .string(topic)
+                .i32(*partition),
             Record::Group { group, .. } => writer.i16(GROUP_KEY).string(group.as_str()),
         };
         writer.into_bytes()
@@ -109,7 +113,10 @@ impl Record {
 
 fn encode_offset(committed: &Committed) -> Vec<u8> {
     let mut writer = Writer::new();
-    writer.i16(OFFSET_VALUE).i64(committed.offset).i32(committed.leader_epoch.get());
+    writer
+        .i16(OFFSET_VALUE)
+        .i64(committed.offset)
+        .i32(committed.leader_epoch.get());
     writer.string(&committed.metadata).i64(committed.at.get());
     writer.into_bytes()
 }
@@ -133,7 +140,10 @@ fn decode_offset(bytes: &[u8]) -> Result<Committed, ClassicError> {
 
 fn encode_group(group: &StoredGroup) -> Vec<u8> {
     let mut writer = Writer::new();
-    writer.i16(GROUP_VALUE).string(&group.protocol_type).i32(group.generation.get());
+    writer
+        .i16(GROUP_VALUE)
+        .string(&group.protocol_type)
+        .i32(group.generation.get());
     writer.nullable_string(group.protocol.as_deref());
     writer.nullable_string(group.leader.as_ref().map(MemberId::as_str));
     writer.i64(group.since.get()).count(group.members.len());
@@ -141,8 +151,12 @@ fn encode_group(group: &StoredGroup) -> Vec<u8> {
         writer.string(member.id.as_str());
         writer.nullable_string(member.instance.as_ref().map(InstanceId::as_str));
         writer.string(&member.client.id).string(&member.client.host);
-        writer.i32(millis(member.timeouts.rebalance)).i32(millis(member.timeouts.session));
-        writer.nullable_bytes(Some(&member.subscription)).nullable_bytes(Some(&member.assignment));
+        writer
+            .i32(millis(member.timeouts.rebalance))
+            .i32(millis(member.timeouts.session));
+        writer
+            .nullable_bytes(Some(&member.subscription))
+            .nullable_bytes(Some(&member.assignment));
     }
     writer.into_bytes()
 }
@@ -171,7 +185,11 @@ fn decode_group(bytes: &[u8]) -> Result<StoredGroup, ClassicError> {
             id: reader.string()?.to_owned(),
             host: reader.string()?.to_owned(),
         };
-        let rebalance = if version >= 1 { Some(duration(reader.i32()?)) } else { None };
+        let rebalance = if version >= 1 {
+            Some(duration(reader.i32()?))
+        } else {
+            None
+        };
         let session = duration(reader.i32()?);
         group.members.push(StoredMember {
             id,

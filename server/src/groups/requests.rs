@@ -15,8 +15,8 @@ use headwater_protocol::{
     error::ErrorCode,
     id::CorrelationId,
     schema::{
-        HeartbeatRequestT, HeartbeatResponseT, JoinGroupRequestT, JoinGroupResponseT, JoinedMemberT, LeaveGroupRequestT,
-        LeaveGroupResponseT, SyncGroupRequestT, SyncGroupResponseT,
+        HeartbeatRequestT, HeartbeatResponseT, JoinGroupRequestT, JoinGroupResponseT, JoinedMemberT,
+        LeaveGroupRequestT, LeaveGroupResponseT, SyncGroupRequestT, SyncGroupResponseT,
     },
 };
 
@@ -44,7 +44,10 @@ fn check_id(what: &str, id: &str, config: &GroupsSection) -> Result<(), Refusal>
     if id.len() as u64 <= max.bytes() {
         return Ok(());
     }
-    let message = format!("a {what} of {} bytes; at most {max} are allowed (groups.id_bytes_max)", id.len());
+    let message = format!(
+        "a {what} of {} bytes; at most {max} are allowed (groups.id_bytes_max)",
+        id.len()
+    );
     Err(Refusal::new(ErrorCode::InvalidRequest, message))
 }
 
@@ -82,7 +85,10 @@ async fn ask(core: &Rc<Core>, call: Result<(GroupId, Request), Refusal>) -> Repl
 
 /// The answer was to another request: there is a bug.
 fn unexpected(answer: &Answer) -> Refusal {
-    Refusal::new(ErrorCode::UnknownServerError, format!("an unexpected answer: {answer:?}"))
+    Refusal::new(
+        ErrorCode::UnknownServerError,
+        format!("an unexpected answer: {answer:?}"),
+    )
 }
 
 /// Becomes or stays a member.

@@ -160,7 +160,9 @@ impl Service {
 
 /// Where a group belongs; an error if there is no internal topic yet.
 pub(super) fn place_of(image: &ClusterImage, group: &GroupId) -> Result<PartitionId, Refusal> {
-    let topic = image.topic(OFFSETS_TOPIC).filter(|topic| topic.state == TopicState::Ready);
+    let topic = image
+        .topic(OFFSETS_TOPIC)
+        .filter(|topic| topic.state == TopicState::Ready);
     let topic = topic.ok_or_else(|| refusal(ErrorCode::NotCoordinator))?;
     Ok(PartitionId {
         topic: topic.id,
@@ -214,7 +216,9 @@ fn unavailable(core: &Core, place: PartitionId) -> Option<Refusal> {
         None => match core.partition(place) {
             // It is being opened.
             Ok(_) => Some(refusal(ErrorCode::CoordinatorLoadInProgress)),
-            Err(why) if why.code == ErrorCode::NotLeaderOrFollower => Some(refusal(ErrorCode::CoordinatorLoadInProgress)),
+            Err(why) if why.code == ErrorCode::NotLeaderOrFollower => {
+                Some(refusal(ErrorCode::CoordinatorLoadInProgress))
+            }
             Err(why) => Some(Refusal::new(ErrorCode::CoordinatorNotAvailable, why.message)),
         },
     }
@@ -285,7 +289,9 @@ pub(crate) fn follow(core: &Rc<Core>) {
             perform(core, index, effects);
         }
     }
-    let internal = image.topic(OFFSETS_TOPIC).filter(|topic| topic.state == TopicState::Ready);
+    let internal = image
+        .topic(OFFSETS_TOPIC)
+        .filter(|topic| topic.state == TopicState::Ready);
     for index in internal.iter().flat_map(|topic| topic.partitions()) {
         let place = internal.map(|topic| PartitionId { topic: topic.id, index });
         let partition = place.and_then(|place| core.partition(place).ok());
@@ -313,7 +319,8 @@ pub(crate) async fn keep_time(core: Rc<Core>) {
         let now = service.now().monotonic;
         let deadlines: Vec<(PartitionIndex, Duration)> = {
             let slots = service.slots.borrow();
-            let deadline = |(index, slot): (&PartitionIndex, &Slot)| Some((*index, slot.shard.as_ref().ok()?.next_deadline()));
+            let deadline =
+                |(index, slot): (&PartitionIndex, &Slot)| Some((*index, slot.shard.as_ref().ok()?.next_deadline()));
             slots.iter().filter_map(deadline).collect()
         };
         for (index, _) in deadlines.iter().filter(|(_, deadline)| *deadline <= now) {

@@ -20,6 +20,7 @@ use super::{
     group::{Group, Phase},
     join::is_readable,
     record::Record,
+    settle::settle,
     topics::Topics,
 };
 use crate::{config::GroupsSection, mesh::Refusal};
@@ -48,11 +49,21 @@ pub(crate) enum Event {
 
 #[derive(Debug)]
 pub(crate) enum Effect {
-    Answer { call: CallId, reply: Reply },
+    Answer {
+        call: CallId,
+        reply: Reply,
+    },
     /// Append these records, all or none.
-    Append { write: WriteId, records: Vec<Record> },
+    Append {
+        write: WriteId,
+        records: Vec<Record>,
+    },
     /// A new generation has begun.
-    Rebalanced { group: GroupId, generation: Generation, members: usize },
+    Rebalanced {
+        group: GroupId,
+        generation: Generation,
+        members: usize,
+    },
 }
 
 /// What happens when an append is durable.
@@ -65,7 +76,10 @@ pub(super) enum Write {
     /// Nobody was left.
     Emptied,
     /// A static member has taken the place of its former self.
-    Replace { call: CallId, member: MemberId },
+    Replace {
+        call: CallId,
+        member: MemberId,
+    },
     Commit {
         call: CallId,
         offsets: Vec<(Place, Committed)>,
@@ -75,7 +89,9 @@ pub(super) enum Write {
         call: Option<(CallId, Vec<ErrorCode>)>,
         places: Vec<Place>,
     },
-    Delete { call: CallId },
+    Delete {
+        call: CallId,
+    },
     /// It has expired.
     End,
 }
@@ -100,7 +116,10 @@ pub(super) struct Step<'a> {
 
 impl Step<'_> {
     pub(super) fn answer(&mut self, call: CallId, answer: Answer) {
-        self.effects.push(Effect::Answer { call, reply: Ok(answer) });
+        self.effects.push(Effect::Answer {
+            call,
+            reply: Ok(answer),
+        });
     }
 
     pub(super) fn refuse(&mut self, call: CallId, refusal: Refusal) {
@@ -186,7 +205,12 @@ impl Shard {
 
     /// All records have been taken over.
     pub(crate) fn replayed(&mut self, topics: Rc<Topics>, now: Moment) -> Vec<Effect> {
-        let blank: Vec<GroupId> = self.groups.values().filter(|group| group.is_blank()).map(|group| group.id.clone()).collect();
+        let blank: Vec<GroupId> = self
+            .groups
+            .values()
+            .filter(|group| group.is_blank())
+            .map(|group| group.id.clone())
+            .collect();
         for group in blank {
             self.remove(&group);
         }
@@ -293,14 +317,22 @@ impl Shard {
         }
         let makes_group = matches!(request, Request::Join(_) | Request::Commit(..)) && !self.groups.contains_key(id);
         if makes_group && self.population.get() >= self.config.count_max as usize {
-            let message = format!("the core runs {} groups, as many as it may (groups.count_max)", self.population.get());
+            let message = format!(
+                "the core runs {} groups, as many as it may (groups.count_max)",
+                self.population.get()
+            );
             return Err(Refusal::new(ErrorCode::PolicyViolation, message));
         }
         Ok(())
     }
 
     fn written(&mut self, id: WriteId, outcome: Result<(), ErrorCode>, now: Moment, effects: &mut Vec<Effect>) {
-        let Some(Queued { id: expected, group, write }) = self.writes.queue.pop_front() else {
+        let Some(Queued {
+            id: expected,
+            group,
+            write,
+        }) = self.writes.queue.pop_front()
+        else {
             unreachable!("the outcome of an append that nobody asked for");
         };
         assert_eq!(id, expected, "appends become durable in order");
@@ -328,7 +360,13 @@ impl Shard {
     }
 
     /// Lets a group act, and sees to what follows from it.
-    fn with(&mut self, id: &GroupId, now: Moment, effects: &mut Vec<Effect>, act: impl FnOnce(&mut Group, &mut Step<'_>)) {
+    fn with(
+        &mut self,
+        id: &GroupId,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Group, &mut Step<'_>),
+    ) {
         let Some(group) = self.groups.get_mut(id) else { return };
         let mut step = Step {
             now,
@@ -382,59 +420,6 @@ fn without_group(request: &Request) -> Option<Reply> {
     Some(Err(refusal(code)))
 }
 
-/// An append is durable, or has failed.
-fn settle(group: &mut Group, write: Write, outcome: Result<(), ErrorCode>, step: &mut Step<'_>) {
-    match (write, outcome) {
-        (Write::Assigned { generation, assigned }, outcome) => {
-            if generation == group.generation && matches!(group.phase, Phase::Completing { .. }) {
-                group.assigned(assigned, outcome, step);
-            }
-        }
-        (Write::Emptied, outcome) => group.is_behind = outcome.is_err(),
-        (Write::End, Ok(())) => {}
-        (Write::Delete { call }, Ok(())) => step.answer(call, Answer::Deleted),
-        // A group whose end could not be written is as it was.
-        (Write::End, Err(_)) => group.phase = Phase::Empty,
-        (Write::Delete { call }, Err(error)) => {
-            group.phase = Phase::Empty;
-            step.refuse(call, refusal(error));
-        }
-        (Write::Replace { call, member }, outcome) => group.replaced(call, &member, outcome, step),
-        (Write::Commit { call, offsets, codes }, Ok(())) => {
-            for (place, committed) in offsets {
-                group.offsets.apply(place, Some(committed));
-            }
-            step.answer(call, Answer::Committed(codes));
-        }
-        (Write::Commit { call, codes, .. }, Err(error)) => {
-            let code = commit_code(error);
-            let codes = codes.into_iter().map(|own| if own.is_none() { code } else { own });
-            step.answer(call, Answer::Committed(codes.collect()));
-        }
-        (Write::Forget { call, places }, Ok(())) => {
-            for place in places {
-                group.offsets.apply(place, None);
-            }
-            if let Some((call, codes)) = call {
-                step.answer(call, Answer::Forgotten(codes));
-            }
-        }
-        (Write::Forget { call, .. }, Err(error)) => {
-            if let Some((call, _)) = call {
-                step.refuse(call, refusal(error));
-            }
-        }
-    }
-}
-
-/// Kafka's name for a commit that is larger than the log takes.
-fn commit_code(error: ErrorCode) -> ErrorCode {
-    match error {
-        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => ErrorCode::InvalidCommitOffsetSize,
-        error => error,
-    }
-}
-
 #[cfg(test)]
 impl Shard {
     pub(super) fn group_named(&self, id: &str) -> Option<&Group> {
@@ -443,7 +428,9 @@ impl Shard {
 
     /// What must be the same after the log was read again, of the groups that are at rest.
     pub(super) fn summary(&self) -> Vec<String> {
-        let at_rest = |group: &&Group| group.writes == 0 && !group.is_behind && matches!(group.phase, Phase::Stable | Phase::Empty);
+        let at_rest = |group: &&Group| {
+            group.writes == 0 && !group.is_behind && matches!(group.phase, Phase::Stable | Phase::Empty)
+        };
         let groups = self.groups.values().filter(at_rest).filter(|group| !group.is_blank());
         let has_record = |group: &Group| group.generation > Generation::ZERO;
         groups

@@ -13,7 +13,9 @@ pub(crate) struct Topics {
 impl Topics {
     pub(crate) fn of(image: &ClusterImage) -> Topics {
         let ready = image.topics().filter(|topic| topic.state == TopicState::Ready);
-        ready.map(|topic| (topic.name.to_string(), topic.partition_count)).collect()
+        ready
+            .map(|topic| (topic.name.to_string(), topic.partition_count))
+            .collect()
     }
 
     /// 0 if there is no such topic.

@@ -49,7 +49,10 @@ pub(crate) async fn find_group(core: Rc<Core>, id: CorrelationId, group: Option<
 
 async fn owner_of(core: &Core, group: &GroupId) -> Result<CoreId, Refusal> {
     if service::place_of(&core.image(), group).is_err() {
-        let made = core.control.create_topic(internal::new_topic(&core.config.groups), false).await;
+        let made = core
+            .control
+            .create_topic(internal::new_topic(&core.config), false)
+            .await;
         // Another group may have been first.
         if let Err(refusal) = made
             && refusal.code != ErrorCode::TopicAlreadyExists

@@ -54,7 +54,16 @@ async fn read_commit(core: &Core, head: OffsetCommitRequestT) -> Result<(GroupId
     let ends: HashMap<PartitionId, Result<i64, ErrorCode>> = offsets::list(core, known.collect())
         .await
         .into_iter()
-        .map(|end| (end.id, if end.error.is_none() { Ok(end.offset) } else { Err(end.error) }))
+        .map(|end| {
+            (
+                end.id,
+                if end.error.is_none() {
+                    Ok(end.offset)
+                } else {
+                    Err(end.error)
+                },
+            )
+        })
         .collect();
     let item = |(offset, place): (CommittedOffsetT, Option<PartitionId>)| CommitItem {
         topic: offset.topic.unwrap_or_default(),
@@ -72,8 +81,12 @@ async fn read_commit(core: &Core, head: OffsetCommitRequestT) -> Result<(GroupId
 
 fn place(core: &Core, offset: &CommittedOffsetT) -> Option<PartitionId> {
     let image = core.image();
-    let topic = image.topic(offset.topic.as_deref()?).filter(|topic| topic.state == TopicState::Ready)?;
-    let index = PartitionIndex::try_from(offset.partition).ok().filter(|index| topic.has(*index))?;
+    let topic = image
+        .topic(offset.topic.as_deref()?)
+        .filter(|topic| topic.state == TopicState::Ready)?;
+    let index = PartitionIndex::try_from(offset.partition)
+        .ok()
+        .filter(|index| topic.has(*index))?;
     Some(PartitionId { topic: topic.id, index })
 }
 

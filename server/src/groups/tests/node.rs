@@ -28,7 +28,7 @@ pub(super) enum Doing {
 
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) number: usize,
+    pub(super) next_wake: u64,
     pub(super) is_alive: bool,
     pub(super) paused_until: Duration,
     pub(super) instance: Option<InstanceId>,
@@ -57,7 +57,13 @@ pub(super) fn places(assignment: &Bytes) -> BTreeSet<Place> {
 
 fn by_topic(places: &BTreeSet<Place>) -> Vec<TopicPartitions> {
     let topics: BTreeSet<&String> = places.iter().map(|(topic, _)| topic).collect();
-    let partitions = |topic: &String| places.iter().filter(|place| place.0 == *topic).map(|place| place.1).collect();
+    let partitions = |topic: &String| {
+        places
+            .iter()
+            .filter(|place| place.0 == *topic)
+            .map(|place| place.1)
+            .collect()
+    };
     topics
         .into_iter()
         .map(|topic| TopicPartitions {
@@ -79,15 +85,15 @@ impl World {
             topics.truncate(1);
         }
         self.nodes.push(Node {
-            number,
+            next_wake: 0,
             is_alive: true,
             paused_until: Duration::ZERO,
             instance: instance.map(|number| InstanceId::new(format!("i{number}"))),
             member: None,
-            generation: Generation::NONE,
+            generation: Generation::new(-1),
             topics,
             owned: BTreeSet::new(),
-            owned_in: Generation::NONE,
+            owned_in: Generation::new(-1),
             doing: Doing::Joins,
             waits: None,
             commit: None,
@@ -230,7 +236,10 @@ impl World {
             if let Ok(Answer::Committed(codes)) = reply
                 && codes[0].is_none()
             {
-                assert!(self.durable_commits.contains(&(place, offset)), "acknowledged, but not durable");
+                assert!(
+                    self.durable_commits.contains(&(place, offset)),
+                    "acknowledged, but not durable"
+                );
             }
             return;
         }

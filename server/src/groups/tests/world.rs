@@ -27,12 +27,23 @@ pub(super) type Place = (String, i32);
 /// Something that happens at a time.
 #[derive(Debug)]
 enum Happening {
-    Request { call: CallId, request: Request },
-    Reply { call: CallId, reply: Reply },
-    /// A node looks what there is to do.
-    Wake { node: usize },
+    Request {
+        call: CallId,
+        request: Request,
+    },
+    Reply {
+        call: CallId,
+        reply: Reply,
+    },
+    /// A node looks what there is to do, unless it has been told another time since.
+    Wake {
+        node: usize,
+        number: u64,
+    },
     /// The oldest append is done.
-    Written { epoch: u64 },
+    Written {
+        epoch: u64,
+    },
     Reload,
     Fault,
 }
@@ -66,7 +77,13 @@ pub(super) fn config() -> Rc<GroupsSection> {
 impl World {
     pub(super) fn new(seed: u64) -> World {
         let mut random = SmallRng::seed_from_u64(seed);
-        let protocols = ["server-sticky", "server-sticky", "server-range", "server-roundrobin", "own"];
+        let protocols = [
+            "server-sticky",
+            "server-sticky",
+            "server-range",
+            "server-roundrobin",
+            "own",
+        ];
         let protocol = protocols[random.random_range(0..protocols.len())];
         let topics = [("a", 7), ("b", 4)].map(|(name, count)| (name.to_owned(), count));
         let mut world = World {
@@ -106,7 +123,9 @@ impl World {
     }
 
     pub(super) fn wake(&mut self, node: usize, after: Duration) {
-        self.at(after, Happening::Wake { node });
+        let number = self.sequence + 1;
+        self.nodes[node].next_wake = number;
+        self.at(after, Happening::Wake { node, number });
     }
 
     fn delay(&mut self) -> Duration {
@@ -158,7 +177,8 @@ impl World {
                     self.deliver(node, call, reply);
                 }
             }
-            Happening::Wake { node } => self.node_wakes(node),
+            Happening::Wake { node, number } if self.nodes[node].next_wake == number => self.node_wakes(node),
+            Happening::Wake { .. } => {}
             Happening::Written { epoch } if epoch == self.epoch => self.written(),
             Happening::Written { .. } => {}
             Happening::Reload => self.load(),
@@ -223,7 +243,8 @@ impl World {
                 ..
             } = record
             {
-                self.durable_commits.insert(((topic.clone(), *partition), committed.offset));
+                self.durable_commits
+                    .insert(((topic.clone(), *partition), committed.offset));
             }
             self.log.push((record.key(), record.value()));
         }
@@ -246,11 +267,15 @@ impl World {
             let mut again = self.replayed();
             // The time of a restart is not part of what must survive.
             let (stored, held) = (again.summary(), shard.summary());
-            assert!(held.iter().all(|group| stored.contains(group)), "what was read again differs: {stored:?}, not {held:?}");
+            assert!(
+                held.iter().all(|group| stored.contains(group)),
+                "what was read again differs: {stored:?}, not {held:?}"
+            );
             drop(again.replayed(Rc::clone(&self.topics), self.moment()));
         }
         let lost: Vec<CallId> = self.calls.keys().copied().collect();
-        self.agenda.retain(|_, happening| !matches!(happening, Happening::Request { .. } | Happening::Reply { .. }));
+        self.agenda
+            .retain(|_, happening| !matches!(happening, Happening::Request { .. } | Happening::Reply { .. }));
         for call in lost {
             let reply = Err(refusal(ErrorCode::CoordinatorNotAvailable));
             let delay = self.delay();
@@ -317,7 +342,12 @@ impl World {
                 // A static member is started again, perhaps while its former self still runs.
                 let number = self.random.random_range(0..3);
                 if self.random.random_ratio(2, 3) {
-                    let is_former = |other: &Node| other.instance.as_ref().is_some_and(|id| id.as_str() == format!("i{number}"));
+                    let is_former = |other: &Node| {
+                        other
+                            .instance
+                            .as_ref()
+                            .is_some_and(|id| id.as_str() == format!("i{number}"))
+                    };
                     for former in 0..self.nodes.len() {
                         if is_former(&self.nodes[former]) {
                             self.kill_node(former);
@@ -335,7 +365,12 @@ impl World {
     fn add_partitions(&mut self) {
         if self.topics.count("a") < 12 {
             let grown = [("a", self.topics.count("a") + 1), ("b", self.topics.count("b"))];
-            self.topics = Rc::new(grown.map(|(name, count)| (name.to_owned(), count)).into_iter().collect());
+            self.topics = Rc::new(
+                grown
+                    .map(|(name, count)| (name.to_owned(), count))
+                    .into_iter()
+                    .collect(),
+            );
             self.step(Event::Topics(Rc::clone(&self.topics)));
         }
     }
@@ -364,7 +399,9 @@ impl World {
                 }
             }
         }
-        let Some(group) = self.shard.as_ref().and_then(|shard| shard.group_named(GROUP)) else { return };
+        let Some(group) = self.shard.as_ref().and_then(|shard| shard.group_named(GROUP)) else {
+            return;
+        };
         if group.phase == Phase::Stable {
             let mut assigned = BTreeSet::new();
             for member in group.roster.members.values() {
@@ -374,7 +411,9 @@ impl World {
             }
             let is_eager = self.protocol.starts_with("server-") && self.protocol != "server-sticky";
             if is_eager {
-                let all = ["a", "b"].into_iter().filter(|topic| group.assigned_of.contains_key(*topic));
+                let all = ["a", "b"]
+                    .into_iter()
+                    .filter(|topic| group.assigned_of.contains_key(*topic));
                 let all: usize = all.map(|topic| self.topics.count(topic) as usize).sum();
                 assert_eq!(assigned.len(), all, "every partition has an owner in a stable group");
             }
