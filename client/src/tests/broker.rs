@@ -452,6 +452,7 @@ impl Broker {
                 failed |= result.is_err();
                 let error = result.as_ref().err().copied().unwrap_or(ErrorCode::None) as i16;
                 let bytes = result.unwrap_or_default();
+                let next_offset = log::next_offset(&bytes);
                 partitions.push(schema::FetchedPartitionT {
                     topic_id: topic.into(),
                     partition: slot.partition(),
@@ -459,6 +460,7 @@ impl Broker {
                     records_size: bytes.len() as u32,
                     high_watermark: -1,
                     log_start_offset: log_start,
+                    next_offset,
                 });
                 payload.extend_from_slice(&bytes);
             }
