@@ -17,6 +17,7 @@ use headwater_protocol::{
 
 use crate::{
     core::Core,
+    groups::internal,
     image::{Topic, TopicState},
     mesh::{CoreMessage, PartitionId, Refusal},
     outbox::Response,
@@ -137,6 +138,7 @@ pub(crate) async fn create_topic(core: &Core, id: CorrelationId, request: Create
 fn new_topic(request: &CreateTopicRequestT) -> Result<NewTopic, Refusal> {
     let name = TopicName::new(request.name.as_deref().unwrap_or_default())
         .map_err(|error| Refusal::because(ErrorCode::InvalidTopicException, &error))?;
+    check_not_internal(name.as_str())?;
     let pair = |config: &ConfigT| {
         (
             config.name.clone().unwrap_or_default(),
@@ -151,9 +153,21 @@ fn new_topic(request: &CreateTopicRequestT) -> Result<NewTopic, Refusal> {
     })
 }
 
+fn check_not_internal(topic: &str) -> Result<(), Refusal> {
+    if internal::is_internal(topic) {
+        let message = format!("the topic {topic} belongs to the broker");
+        return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
+    }
+    Ok(())
+}
+
 /// Deletes a topic and its records.
 pub(crate) async fn delete_topic(core: &Core, id: CorrelationId, name: String) -> Response {
-    let head = match core.control.delete_topic(name).await {
+    let deleted = match check_not_internal(&name) {
+        Ok(()) => core.control.delete_topic(name).await,
+        Err(refusal) => Err(refusal),
+    };
+    let head = match deleted {
         Ok(()) => DeleteTopicResponseT {
             error: 0,
             message: None,

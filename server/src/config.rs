@@ -148,6 +148,32 @@ sections! {
         replication_factor: u16 = 1, 1..=1;
     }
 
+    /// Consumer groups and their committed offsets.
+    groups: GroupsSection {
+        /// Shortest session timeout that a member may ask for.
+        session_timeout_ms_min: Millis = Millis::new(6_000), 10..=DAY_MS;
+        /// Longest session timeout that a member may ask for.
+        session_timeout_ms_max: Millis = Millis::new(30 * 60 * 1000), 10..=DAY_MS;
+        /// How long the first member of an empty group waits for others, and again for each that comes meanwhile.
+        initial_rebalance_delay_ms: Millis = Millis::new(500), 0..=60_000;
+        /// Groups that one core runs.
+        count_max: u32 = 10_000, 1..=10_000_000;
+        /// Members of one group.
+        members_max: u32 = 1_000, 1..=100_000;
+        /// Longest group id, instance id, protocol type or protocol name.
+        id_bytes_max: ByteSize = ByteSize::new(255), 1..=4096;
+        /// Most that one member may tell its group when it joins, and most that it may be assigned.
+        metadata_bytes_max: ByteSize = ByteSize::new(64 * KIB), 128..=4 * MIB;
+        /// Longest metadata of a committed offset.
+        offset_metadata_bytes_max: ByteSize = ByteSize::new(4 * KIB), 0..=32_767;
+        /// Committed offsets of a group that has been empty for this long are deleted.
+        offsets_retention_ms: Millis = Millis::new(7 * DAY_MS), 1..=36_500 * DAY_MS;
+        /// How often the broker looks for offsets and groups to delete.
+        offsets_check_interval_ms: Millis = Millis::new(10 * 60 * 1000), 10..=DAY_MS;
+        /// Partitions of the internal topic `__consumer_offsets`, which is made when the first group is.
+        offsets_partitions: u32 = 50, 1..=100_000;
+    }
+
     /// What the broker counts, for Prometheus.
     metrics: MetricsSection {
         /// Address and port of the HTTP endpoint `/metrics`; "off" has none. Whoever can reach it can read it.

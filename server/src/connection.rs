@@ -6,6 +6,7 @@
 //! the client has not read yet. Otherwise the socket is not read.
 
 use std::{
+    cell::RefCell,
     io,
     os::fd::AsFd,
     pin::pin,
@@ -25,6 +26,7 @@ use crate::{
     core::Core,
     dispatch::{self, Taken},
     frames::{FrameLimits, FrameReader, ReadError},
+    groups::Client,
     metrics::Stage,
     outbox::{InFlight, Outbox, RequestLease, Response},
     reply, runtime,
@@ -37,6 +39,9 @@ const COALESCE_BYTES: usize = 64 * 1024;
 /// A request's share of the budgets beyond its bytes: its task and its response.
 const REQUEST_OVERHEAD_BYTES: u64 = 512;
 
+/// More of a client's name is not remembered, in bytes.
+const CLIENT_NAME_LEN_MAX: usize = 128;
+
 /// What belongs to one connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -45,6 +50,8 @@ pub(crate) struct Connection {
     budget: Rc<Budget>,
     /// One turn.
     turns: Rc<Budget>,
+    /// Who it comes from, as far as it has said.
+    pub(crate) client: RefCell<Client>,
 }
 
 impl Connection {
@@ -57,6 +64,14 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// The client has said what it is called.
+    pub(crate) fn is_named(&self, name: &str) {
+        let end = name.floor_char_boundary(CLIENT_NAME_LEN_MAX.min(name.len()));
+        name[..end].clone_into(&mut self.client.borrow_mut().id);
+    }
+}
+
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream) {
     let limits = &core.config.limits;
@@ -65,6 +80,12 @@ pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream) {
         in_flight: Rc::default(),
         budget: Budget::new(limits.requests_in_flight_bytes_max.bytes()),
         turns: Budget::new(1),
+        client: RefCell::new(Client {
+            id: String::new(),
+            host: stream
+                .peer_addr()
+                .map_or_else(|_| String::new(), |peer| peer.ip().to_string()),
+        }),
     });
     let frame_limits = FrameLimits {
         size_max: limits.frame_size_bytes_max.bytes() as u32,

@@ -28,6 +28,7 @@ use crate::{
     control::ControlHandle,
     fetch,
     frames::ReadBuffers,
+    groups::{self, internal},
     image::{ClusterImage, Topic, TopicState},
     listener,
     mesh::{CoreMessage, Mesh, PartitionId, Refusal},
@@ -84,6 +85,7 @@ pub(crate) struct Core {
     /// Requests that are not answered yet, in bytes.
     pub(crate) in_flight: Rc<Budget>,
     pub(crate) metrics: CoreMetrics,
+    pub(crate) groups: groups::Service,
     image: RefCell<Arc<ClusterImage>>,
     partitions: RefCell<HashMap<PartitionId, Owned>>,
     lifecycle: Lifecycle,
@@ -136,6 +138,7 @@ impl Core {
             read_buffers: ReadBuffers::new(config.cores.connection_bytes_max.bytes()),
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
             metrics: CoreMetrics::default(),
+            groups: groups::Service::new(&config.groups),
             image: RefCell::default(),
             partitions: RefCell::default(),
             lifecycle,
@@ -157,6 +160,7 @@ impl Core {
             queues.spawn_background(maintain(Rc::clone(&self), what, interval));
         }
         queues.spawn_background(retain_filled(Rc::clone(&self)));
+        runtime::spawn(groups::service::keep_time(Rc::clone(&self)));
         while let Some(message) = inbox.next().await {
             if matches!(message, CoreMessage::Stop) {
                 break;
@@ -191,11 +195,18 @@ impl Core {
             CoreMessage::Describe { ids, reply } => {
                 let _ = reply.send(admin::describe_here(&core, &ids));
             }
+            CoreMessage::Group { call, reply } => runtime::spawn(async move {
+                let _ = reply.send(groups::service::call_here(&core, *call).await);
+            }),
+            CoreMessage::ListGroups { reply } => {
+                let _ = reply.send(core.groups.list());
+            }
             CoreMessage::Metrics { reply } => {
                 let _ = reply.send(metrics::snapshot(&core));
             }
             CoreMessage::Apply { image, reply } => runtime::spawn(async move {
                 core.apply(image).await;
+                groups::service::follow(&core);
                 let _ = reply.send(());
             }),
             CoreMessage::Serve { listeners } => {
@@ -281,7 +292,7 @@ impl Core {
                     tracing::info!(topic = %topic.name, partition = %id.index, scanned_bytes = recovery.scanned_bytes,
                         cut = ?recovery.cut, end = %log.offsets().end, "a partition was recovered");
                 }
-                Owned::Online(Partition::new(log))
+                Owned::Online(Partition::new(log, internal::is_internal(topic.name.as_str())))
             }
             Err(error) => {
                 tracing::error!(topic = %topic.name, partition = %id.index, %error, "a partition is offline");

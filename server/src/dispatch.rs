@@ -9,8 +9,11 @@ use headwater_protocol::{
     head::{self, HeadError},
     id::CorrelationId,
     schema::{
-        ApiVersionsRequest, CreateTopicRequest, DeleteRecordsRequest, DeleteTopicRequest, DescribeTopicRequest,
-        FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+        ApiVersionsRequest, CreateTopicRequest, DeleteGroupRequest, DeleteRecordsRequest, DeleteTopicRequest,
+        DescribeGroupRequest, DescribeTopicRequest, FetchRequest, FindGroupRequest, HeartbeatRequest,
+        InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
+        MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest,
+        SyncGroupRequest,
     },
 };
 
@@ -20,6 +23,7 @@ use crate::{
     core::Core,
     fetch,
     frames::Frame,
+    groups::requests,
     mesh::Refusal,
     offsets,
     outbox::{RequestLease, Response},
@@ -90,14 +94,19 @@ impl Request<'_> {
     }
 
     fn start(self, api: Api, head: &[u8]) -> Taken {
-        match answer(self.core, self.id, api, head) {
+        match answer(&self, api, head) {
             Ok(Answer::Now(response)) => self.connection.outbox.push(response, self.lease),
             Ok(Answer::Later(answer)) => {
-                let (connection, lease, working) = (Rc::clone(self.connection), self.lease, self.core.working());
+                let (connection, mut lease, working) = (Rc::clone(self.connection), self.lease, self.core.working());
                 runtime::spawn(async move {
-                    // A fetch may wait for long, and its response is not much larger than itself.
                     let turn = match api {
+                        // A fetch may wait for long, and its response is not much larger than itself.
                         Api::Fetch => None,
+                        // A member waits for the others of its group, and sends heartbeats meanwhile.
+                        Api::JoinGroup | Api::SyncGroup => {
+                            lease.give_bytes_back();
+                            None
+                        }
                         _ => Some(connection.turn().await),
                     };
                     connection.outbox.push(answer.await, lease);
@@ -117,16 +126,17 @@ enum Answer {
 }
 
 /// Verifies the head, copies out of it what the answer needs, and begins the answer.
-fn answer(core: &Rc<Core>, id: CorrelationId, api: Api, bytes: &[u8]) -> Result<Answer, Refusal> {
+fn answer(request: &Request<'_>, api: Api, bytes: &[u8]) -> Result<Answer, Refusal> {
     macro_rules! decode {
         ($table:ty) => {
             head::decode::<$table>(bytes).map_err(|error| malformed(&error))?
         };
     }
-    let core = Rc::clone(core);
+    let (core, id) = (Rc::clone(request.core), request.id);
     let later = match api {
         Api::ApiVersions => {
-            decode!(ApiVersionsRequest);
+            let name = decode!(ApiVersionsRequest).client_name().unwrap_or_default();
+            request.connection.is_named(name);
             return Ok(Answer::Now(admin::api_versions(&core, id)));
         }
         Api::Metadata => {
@@ -162,12 +172,43 @@ fn answer(core: &Rc<Core>, id: CorrelationId, api: Api, bytes: &[u8]) -> Result<
             async move { admin::init_producer_id(&core, id, known).await }.boxed_local()
         }
         Api::Produce | Api::Error => unreachable!("dealt with before"),
-        _ => {
+        Api::AlterTopic | Api::DescribeBroker => {
             return Err(Refusal::new(
                 ErrorCode::UnsupportedVersion,
                 format!("{api:?} is not served yet"),
             ));
         }
+        _ => return group_answer(request, api, bytes),
+    };
+    Ok(Answer::Later(later))
+}
+
+/// The same for requests about groups.
+fn group_answer(request: &Request<'_>, api: Api, bytes: &[u8]) -> Result<Answer, Refusal> {
+    macro_rules! decode {
+        ($table:ty) => {
+            head::decode::<$table>(bytes)
+                .map_err(|error| malformed(&error))?
+                .unpack()
+        };
+    }
+    let (core, id) = (Rc::clone(request.core), request.id);
+    let later = match api {
+        Api::FindGroup => requests::find_group(core, id, decode!(FindGroupRequest).group_id).boxed_local(),
+        Api::JoinGroup => {
+            let client = request.connection.client.borrow().clone();
+            requests::join(core, id, client, decode!(JoinGroupRequest)).boxed_local()
+        }
+        Api::SyncGroup => requests::sync(core, id, decode!(SyncGroupRequest)).boxed_local(),
+        Api::Heartbeat => requests::heartbeat(core, id, decode!(HeartbeatRequest)).boxed_local(),
+        Api::LeaveGroup => requests::leave(core, id, decode!(LeaveGroupRequest)).boxed_local(),
+        Api::OffsetCommit => requests::commit(core, id, decode!(OffsetCommitRequest)).boxed_local(),
+        Api::OffsetFetch => requests::fetch_offsets(core, id, decode!(OffsetFetchRequest)).boxed_local(),
+        Api::OffsetDelete => requests::delete_offsets(core, id, decode!(OffsetDeleteRequest)).boxed_local(),
+        Api::ListGroups => requests::list_groups(core, id, decode!(ListGroupsRequest)).boxed_local(),
+        Api::DescribeGroup => requests::describe_group(core, id, decode!(DescribeGroupRequest).group_id).boxed_local(),
+        Api::DeleteGroup => requests::delete_group(core, id, decode!(DeleteGroupRequest).group_id).boxed_local(),
+        _ => unreachable!("every other api is dealt with before"),
     };
     Ok(Answer::Later(later))
 }

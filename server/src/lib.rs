@@ -25,6 +25,7 @@ mod core;
 mod dispatch;
 mod fetch;
 mod frames;
+mod groups;
 pub mod image;
 mod listener;
 mod mesh;

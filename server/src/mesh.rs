@@ -13,7 +13,12 @@ use headwater_protocol::{
     schema::PartitionDescriptionT,
 };
 
-use crate::{image::ClusterImage, metrics::CoreSnapshot, remote::RemoteRange};
+use crate::{
+    groups::{GroupCall, GroupReply, Listed},
+    image::ClusterImage,
+    metrics::CoreSnapshot,
+    remote::RemoteRange,
+};
 
 /// A partition, for ever: a topic of the same name made later has another id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,7 +39,7 @@ impl PartitionId {
 }
 
 /// An error for a client: a code and a sentence.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: ErrorCode,
     pub(crate) message: String,
@@ -143,12 +148,27 @@ pub(crate) enum CoreMessage {
         ids: Vec<PartitionId>,
         reply: Reply<Vec<PartitionDescriptionT>>,
     },
+    /// A request to a group that this core runs.
+    Group {
+        call: Box<GroupCall>,
+        reply: Reply<GroupReply>,
+    },
+    ListGroups {
+        reply: Reply<Result<Vec<Listed>, Refusal>>,
+    },
     /// What has been counted so far?
-    Metrics { reply: Reply<CoreSnapshot> },
+    Metrics {
+        reply: Reply<CoreSnapshot>,
+    },
     /// The cluster looks like this now: open what is new, let go of what is gone.
-    Apply { image: Arc<ClusterImage>, reply: Reply<()> },
+    Apply {
+        image: Arc<ClusterImage>,
+        reply: Reply<()>,
+    },
     /// Accept connections on the shared port and on the core's own.
-    Serve { listeners: [std::net::TcpListener; 2] },
+    Serve {
+        listeners: [std::net::TcpListener; 2],
+    },
     /// Answer what has been taken in, make everything durable, and end.
     Stop,
 }

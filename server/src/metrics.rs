@@ -15,7 +15,7 @@ use headwater_protocol::{frame::Api, id::CoreId};
 use crate::core::Core;
 
 /// Apis are numbered below this.
-const APIS_MAX: usize = 16;
+const APIS_MAX: usize = 32;
 
 /// A part of a request's way through the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +140,10 @@ pub(crate) enum Family {
     Connections,
     Partitions,
     PartitionsOffline,
+    Groups,
+    GroupMembers,
+    GroupRebalances,
+    OffsetCommits,
     Stalls,
     StalledSeconds,
     BusySeconds,
@@ -172,6 +176,7 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
     }
     let (online, offline) = core.partition_counts();
     let (stalls, stalled) = core.stalls();
+    let groups = core.groups.counts();
     for (family, value) in [
         (Family::Received, metrics.received_bytes.get()),
         (Family::Sent, metrics.sent_bytes.get()),
@@ -182,6 +187,10 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
         (Family::Connections, core.connections() as u64),
         (Family::Partitions, online as u64),
         (Family::PartitionsOffline, offline as u64),
+        (Family::Groups, groups.groups as u64),
+        (Family::GroupMembers, groups.members as u64),
+        (Family::GroupRebalances, groups.rebalances),
+        (Family::OffsetCommits, groups.commits),
         (Family::Stalls, stalls),
     ] {
         sample(family, "", value);

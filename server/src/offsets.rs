@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The timestamp that asks for the high watermark.
-const LATEST: i64 = -1;
+pub(crate) const LATEST: i64 = -1;
 /// The timestamp that asks for the log start offset.
 const EARLIEST: i64 = -2;
 
@@ -39,6 +39,24 @@ pub(crate) fn read_list(request: ListOffsetsRequest<'_>) -> Result<Vec<ListItem>
 
 /// Answers a list-offsets request, asking other cores for their partitions.
 pub(crate) async fn answer_list(core: &Core, correlation_id: CorrelationId, items: Vec<ListItem>) -> Response {
+    let listed = list(core, items).await.into_iter();
+    let partitions = listed.map(|item| ListedOffsetT {
+        topic_id: item.id.topic.into(),
+        partition: item.id.index.get(),
+        error: item.error as i16,
+        timestamp: item.timestamp,
+        offset: item.offset,
+    });
+    let head = ListOffsetsResponseT {
+        error: 0,
+        message: None,
+        partitions: Some(partitions.collect()),
+    };
+    Response::of(reply::head(correlation_id, &head))
+}
+
+/// Asks each core for its partitions.
+pub(crate) async fn list(core: &Core, items: Vec<ListItem>) -> Vec<ListedItem> {
     let groups = core.mesh.by_owner(items, |item| item.id);
     let answers = groups.into_iter().map(|(owner, items)| async move {
         if owner == core.id {
@@ -53,20 +71,7 @@ pub(crate) async fn answer_list(core: &Core, correlation_id: CorrelationId, item
             .await
             .unwrap_or(failed)
     });
-    let listed = join_all(answers).await.into_iter().flatten();
-    let partitions = listed.map(|item| ListedOffsetT {
-        topic_id: item.id.topic.into(),
-        partition: item.id.index.get(),
-        error: item.error as i16,
-        timestamp: item.timestamp,
-        offset: item.offset,
-    });
-    let head = ListOffsetsResponseT {
-        error: 0,
-        message: None,
-        partitions: Some(partitions.collect()),
-    };
-    Response::of(reply::head(correlation_id, &head))
+    join_all(answers).await.into_iter().flatten().collect()
 }
 
 /// Answers for partitions of this core.
@@ -161,6 +166,7 @@ pub(crate) fn read_delete(request: DeleteRecordsRequest<'_>) -> Result<DeleteCal
 /// Deletes records of a partition of this core; -1 deletes up to the high watermark. Returns the log start offset.
 pub(crate) async fn delete_here(core: &Core, id: PartitionId, before: i64) -> Result<Offset, Refusal> {
     let partition = core.partition(id)?;
+    partition.check_not_internal()?;
     let offsets = partition.log.offsets();
     let before = if before == -1 {
         Ok(offsets.durable)

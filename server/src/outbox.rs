@@ -93,6 +93,14 @@ pub(crate) struct RequestLease {
     in_flight: Rc<InFlight>,
 }
 
+impl RequestLease {
+    /// Gives the bytes back before the answer is there: for a request that waits for others, and that nobody may pay for
+    /// meanwhile.
+    pub(crate) fn give_bytes_back(&mut self) {
+        self.bytes = None;
+    }
+}
+
 impl Drop for RequestLease {
     fn drop(&mut self) {
         self.in_flight.count.set(self.in_flight.count.get() - 1);

@@ -3,26 +3,38 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use headwater_engine::{AppendError, Appended, Log, LogError, disk::DirectDisk};
-use headwater_protocol::id::Timestamp;
+use headwater_protocol::{error::ErrorCode, id::Timestamp};
 
-use crate::{core::Core, runtime};
+use crate::{core::Core, mesh::Refusal, runtime};
 
 /// One partition of a topic on the core that owns it.
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) log: Log<DirectDisk>,
+    /// Of a topic that clients must leave to the broker.
+    is_internal: bool,
     flushing: Cell<bool>,
     /// It has filled a segment, and retention has not looked since.
     pub(crate) has_filled: Cell<bool>,
 }
 
 impl Partition {
-    pub(crate) fn new(log: Log<DirectDisk>) -> Rc<Partition> {
+    pub(crate) fn new(log: Log<DirectDisk>, is_internal: bool) -> Rc<Partition> {
         Rc::new(Partition {
             log,
+            is_internal,
             flushing: Cell::new(false),
             has_filled: Cell::new(false),
         })
+    }
+
+    /// Refuses what clients may not do to topics of the broker's own.
+    pub(crate) fn check_not_internal(&self) -> Result<(), Refusal> {
+        if self.is_internal {
+            let message = "the topic belongs to the broker: clients may read it only";
+            return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
+        }
+        Ok(())
     }
 
     /// Appends whole record batches and sees to it that they are flushed.

@@ -130,6 +130,7 @@ fn partition_id(request: &ProduceRequest<'_>) -> Result<PartitionId, Refusal> {
 
 fn append(core: &Rc<Core>, id: PartitionId, payload: &[u8]) -> Result<Appended, Refusal> {
     let partition = core.partition(id)?;
+    partition.check_not_internal()?;
     let began = Instant::now();
     let appended = partition.append(core, payload);
     core.metrics.passed(Stage::Append, began.elapsed());

@@ -31,6 +31,7 @@ impl Config {
             rules.frames_and_memory();
             rules.disk();
             rules.topics();
+            rules.groups();
         }
         rules.problems
     }
@@ -179,6 +180,29 @@ impl Rules<'_> {
             u64::from(limits.partitions_max),
             per_topic,
             "limits.partitions_per_topic_max",
+        );
+    }
+
+    fn groups(&mut self) {
+        let Config { groups, limits, .. } = self.config;
+        self.at_least(
+            "groups.session_timeout_ms_max",
+            groups.session_timeout_ms_max.get(),
+            groups.session_timeout_ms_min.get(),
+            "groups.session_timeout_ms_min",
+        );
+        self.at_least(
+            "limits.partitions_per_topic_max",
+            limits.partitions_per_topic_max.into(),
+            groups.offsets_partitions.into(),
+            "groups.offsets_partitions",
+        );
+        let metadata = groups.metadata_bytes_max.bytes();
+        self.at_least(
+            "limits.frame_size_bytes_max",
+            limits.frame_size_bytes_max.bytes(),
+            metadata + FRAME_OVERHEAD_BYTES,
+            "groups.metadata_bytes_max",
         );
     }
 

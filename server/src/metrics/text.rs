@@ -99,6 +99,20 @@ const SHAPES: &[Shape] = &[
         "partitions_offline",
         "Partitions that could not be opened; the log says why",
     ),
+    gauge(Family::Groups, "groups", "Groups that the core runs"),
+    gauge(Family::GroupMembers, "group_members", "Members of those groups"),
+    counter(
+        Family::GroupRebalances,
+        "group_rebalances",
+        None,
+        "New generations of groups",
+    ),
+    counter(
+        Family::OffsetCommits,
+        "offset_commits",
+        None,
+        "Offsets that were committed",
+    ),
     counter(
         Family::Stalls,
         "stalls",

@@ -15,6 +15,7 @@ mod connections;
 mod cores;
 mod disk_full;
 mod forwarding;
+mod groups;
 mod kills;
 mod long_poll;
 mod lookup;

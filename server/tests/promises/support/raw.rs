@@ -129,6 +129,17 @@ responses! {
     fetch: FetchResponse => FetchResponseT;
     list_offsets: ListOffsetsResponse => ListOffsetsResponseT;
     delete_records: DeleteRecordsResponse => DeleteRecordsResponseT;
+    find_group: FindGroupResponse => FindGroupResponseT;
+    join_group: JoinGroupResponse => JoinGroupResponseT;
+    sync_group: SyncGroupResponse => SyncGroupResponseT;
+    heartbeat: HeartbeatResponse => HeartbeatResponseT;
+    leave_group: LeaveGroupResponse => LeaveGroupResponseT;
+    offset_commit: OffsetCommitResponse => OffsetCommitResponseT;
+    offset_fetch: OffsetFetchResponse => OffsetFetchResponseT;
+    offset_delete: OffsetDeleteResponse => OffsetDeleteResponseT;
+    list_groups: ListGroupsResponse => ListGroupsResponseT;
+    describe_group: DescribeGroupResponse => DescribeGroupResponseT;
+    delete_group: DeleteGroupResponse => DeleteGroupResponseT;
 }
 
 impl Reply {

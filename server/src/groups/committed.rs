@@ -1,0 +1,174 @@
+//! Committed offsets of a group: what has been made durable, and the requests that change it.
+//!
+//! An offset is shown once its record is durable. Records become durable in the order in which they were appended, so the
+//! last word in memory is also the last in the log.
+
+use std::collections::BTreeMap;
+
+use headwater_protocol::{error::ErrorCode, group::CONSUMER};
+
+use super::{
+    call::{Answer, CallId, CommitItem, Committed, Generation, GroupId, Identity, refusal},
+    group::{Group, Phase},
+    record::Record,
+    shard::{Step, Write},
+};
+
+/// A partition of a topic that may no longer exist.
+pub(super) type Place = (String, i32);
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Offsets {
+    pub(super) committed: BTreeMap<Place, Committed>,
+}
+
+impl Offsets {
+    /// Records that delete the offsets for which `is_gone` says so.
+    pub(super) fn tombstones(&self, group: &GroupId, is_gone: impl Fn(&Place, &Committed) -> bool) -> Vec<Record> {
+        let gone = self
+            .committed
+            .iter()
+            .filter(|(place, committed)| is_gone(place, committed));
+        gone.map(|(place, _)| offset_record(group, place, None)).collect()
+    }
+
+    /// Makes memory what the records say.
+    pub(super) fn apply(&mut self, place: Place, value: Option<Committed>) {
+        match value {
+            Some(committed) => self.committed.insert(place, committed),
+            None => self.committed.remove(&place),
+        };
+    }
+}
+
+pub(super) fn offset_record(group: &GroupId, (topic, partition): &Place, value: Option<Committed>) -> Record {
+    Record::Offset {
+        group: group.clone(),
+        topic: topic.clone(),
+        partition: *partition,
+        value,
+    }
+}
+
+impl Group {
+    pub(super) fn commit(&mut self, call: CallId, who: &Identity, items: Vec<CommitItem>, step: &mut Step<'_>) {
+        if let Err(code) = self.may_commit(who) {
+            return step.refuse(call, refusal(code));
+        }
+        self.touch(&who.member, step);
+        if matches!(self.phase, Phase::Completing { .. }) {
+            return step.refuse(call, refusal(ErrorCode::RebalanceInProgress));
+        }
+        let codes: Vec<ErrorCode> = items.iter().map(|item| verdict(item, step)).collect();
+        let good = items.into_iter().zip(&codes).filter(|(_, code)| code.is_none());
+        let offsets: Vec<(Place, Committed)> = good
+            .map(|(item, _)| {
+                let committed = Committed {
+                    offset: item.offset,
+                    leader_epoch: item.leader_epoch,
+                    metadata: item.metadata,
+                    at: step.now.clock,
+                };
+                ((item.topic, item.partition), committed)
+            })
+            .collect();
+        if offsets.is_empty() {
+            return step.answer(call, Answer::Committed(codes));
+        }
+        let record = |(place, committed): &(Place, Committed)| offset_record(&self.id, place, Some(committed.clone()));
+        let records = offsets.iter().map(record).collect();
+        step.write(self, Write::Commit { call, offsets, codes }, records);
+    }
+
+    fn may_commit(&self, who: &Identity) -> Result<(), ErrorCode> {
+        let is_member = who.generation >= Generation::ZERO || !who.member.as_str().is_empty() || who.instance.is_some();
+        match self.phase {
+            Phase::Dead => Err(ErrorCode::CoordinatorNotAvailable),
+            // Nobody's membership can be checked: whoever claims one was taken out.
+            Phase::Empty if who.generation < Generation::ZERO => Ok(()),
+            _ if is_member => self.check_member(who),
+            // A consumer that assigns itself must not commit what members are working on.
+            _ => Err(ErrorCode::UnknownMemberId),
+        }
+    }
+
+    pub(super) fn fetch_offsets(&self, places: Option<Vec<Place>>) -> Answer {
+        let known =
+            |(topic, partition): &Place, committed: &Committed| (topic.clone(), *partition, Some(committed.clone()));
+        let offsets = match places {
+            None => self
+                .offsets
+                .committed
+                .iter()
+                .map(|(place, committed)| known(place, committed))
+                .collect(),
+            Some(places) => {
+                let find = |place: Place| {
+                    let committed = self.offsets.committed.get(&place).cloned();
+                    (place.0, place.1, committed)
+                };
+                places.into_iter().map(find).collect()
+            }
+        };
+        Answer::Offsets(offsets)
+    }
+
+    pub(super) fn forget_offsets(&mut self, call: CallId, places: Vec<Place>, step: &mut Step<'_>) {
+        let is_consumer = self.protocol_type.as_deref() == Some(CONSUMER);
+        match self.phase {
+            Phase::Dead => return step.refuse(call, refusal(ErrorCode::CoordinatorNotAvailable)),
+            Phase::Empty => {}
+            _ if is_consumer => {}
+            _ => return step.refuse(call, refusal(ErrorCode::NonEmptyGroup)),
+        }
+        let in_use: Vec<String> = if self.is_empty() {
+            Vec::new()
+        } else {
+            self.subscribed_topics()
+        };
+        let code = |place: &Place| match in_use.contains(&place.0) {
+            true => ErrorCode::GroupSubscribedToTopic,
+            false => ErrorCode::None,
+        };
+        let codes: Vec<ErrorCode> = places.iter().map(code).collect();
+        let free = places.into_iter().zip(&codes).filter(|(_, code)| code.is_none());
+        let places: Vec<Place> = free
+            .map(|(place, _)| place)
+            .filter(|place| self.offsets.committed.contains_key(place))
+            .collect();
+        if places.is_empty() {
+            return step.answer(call, Answer::Forgotten(codes));
+        }
+        let records = places
+            .iter()
+            .map(|place| offset_record(&self.id, place, None))
+            .collect();
+        let write = Write::Forget {
+            call: Some((call, codes)),
+            places,
+        };
+        step.write(self, write, records);
+    }
+
+    /// Every topic that a member subscribes to in any of its protocols.
+    fn subscribed_topics(&self) -> Vec<String> {
+        let offers = self.roster.members.values().flat_map(|member| &member.protocols);
+        let read =
+            |offer: &super::call::Protocol| headwater_protocol::group::Subscription::decode(&offer.metadata).ok();
+        offers
+            .filter_map(read)
+            .flat_map(|subscription| subscription.topics)
+            .collect()
+    }
+}
+
+fn verdict(item: &CommitItem, step: &Step<'_>) -> ErrorCode {
+    match item.end {
+        Err(code) => code,
+        Ok(_) if item.metadata.len() as u64 > step.config.offset_metadata_bytes_max.bytes() => {
+            ErrorCode::OffsetMetadataTooLarge
+        }
+        Ok(end) if item.offset < 0 || item.offset > end => ErrorCode::OffsetOutOfRange,
+        Ok(_) => ErrorCode::None,
+    }
+}

@@ -1,0 +1,75 @@
+//! What groups forget in time: offsets of groups that were long empty, offsets of topics that are gone, and groups of which
+//! nothing is left (KIP-211).
+
+use headwater_protocol::id::Timestamp;
+
+use super::{
+    call::Committed,
+    committed::Place,
+    group::{Group, Phase},
+    shard::{Step, Write},
+};
+
+impl Group {
+    /// Deletes what has been kept for long enough.
+    pub(super) fn expire(&mut self, step: &mut Step<'_>) {
+        if !self.is_empty() || self.writes > 0 || !self.roster.promised.is_empty() {
+            return;
+        }
+        if self.is_behind {
+            let records = vec![self.stored()];
+            return step.write(self, Write::Emptied, records);
+        }
+        let retention = step.config.offsets_retention_ms.get();
+        let (now, since) = (step.now.clock, self.since);
+        // Consumers that assign themselves have no membership to end: each offset counts from its commit.
+        let had_members = self.protocol_type.is_some();
+        let is_old = move |_: &Place, committed: &Committed| {
+            let from = if had_members {
+                committed.at.max(since)
+            } else {
+                committed.at
+            };
+            age(from, now) >= retention
+        };
+        let records = self.offsets.tombstones(&self.id, is_old);
+        let places = |(place, committed): (&Place, &Committed)| is_old(place, committed).then(|| place.clone());
+        let places: Vec<Place> = self.offsets.committed.iter().filter_map(places).collect();
+        if places.len() == self.offsets.committed.len() {
+            self.end(records, step);
+        } else if !places.is_empty() {
+            step.write(self, Write::Forget { call: None, places }, records);
+        }
+    }
+
+    /// Deletes the group with its last offsets.
+    fn end(&mut self, mut records: Vec<super::record::Record>, step: &mut Step<'_>) {
+        self.phase = Phase::Dead;
+        records.push(self.tombstone());
+        step.write(self, Write::End, records);
+    }
+
+    /// Deletes the offsets of topics that are gone: one of the same name made later begins anew.
+    pub(super) fn forget_deleted_topics(&mut self, step: &mut Step<'_>) {
+        if self.phase == Phase::Dead {
+            return;
+        }
+        let topics = step.topics;
+        let is_gone = |place: &Place, _: &Committed| topics.count(&place.0) == 0;
+        let records = self.offsets.tombstones(&self.id, is_gone);
+        if records.is_empty() {
+            return;
+        }
+        let places = self
+            .offsets
+            .committed
+            .keys()
+            .filter(|place| topics.count(&place.0) == 0);
+        let places = places.cloned().collect();
+        step.write(self, Write::Forget { call: None, places }, records);
+    }
+}
+
+fn age(from: Timestamp, now: Timestamp) -> u64 {
+    now.get().saturating_sub(from.get()).max(0).cast_unsigned()
+}

@@ -1,0 +1,93 @@
+//! Makes the groups of a partition from its records, when the partition has been opened.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use headwater_engine::FetchError;
+use headwater_protocol::{
+    batch::{BatchError, BatchLimits, Batches, RecordSet},
+    error::ErrorCode,
+    id::PartitionIndex,
+};
+
+use super::{record::Record, service::perform, shard::Shard};
+use crate::{core::Core, mesh::Refusal, partition::Partition, runtime};
+
+/// Read at a time.
+const READ_BYTES: u64 = 1 << 20;
+
+/// The broker's own batches are not compressed; this only bounds what others may have left there.
+const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Log(#[from] headwater_engine::LogError),
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+}
+
+/// Reads the partition, and lets its groups be asked.
+pub(super) async fn load(core: Rc<Core>, index: PartitionIndex, partition: Rc<Partition>) {
+    let _working = core.working();
+    let service = &core.groups;
+    let topics = Rc::clone(&service.topics.borrow());
+    let mut shard = Shard::new(
+        Rc::clone(&service.config),
+        topics,
+        Rc::clone(&service.population),
+        service.now(),
+    );
+    let read = read(&core, &partition, &mut shard).await;
+    let effects = {
+        let mut slots = service.slots.borrow_mut();
+        let Some(slot) = slots.get_mut(&index) else { return };
+        match read {
+            Ok(records) => {
+                tracing::debug!(partition = %index, records, "groups were read");
+                let topics = Rc::clone(&service.topics.borrow());
+                let effects = shard.replayed(topics, service.now());
+                slot.shard = Ok(shard);
+                effects
+            }
+            Err(error) => {
+                tracing::error!(partition = %index, %error, "groups cannot be read");
+                slot.shard = Err(Refusal::because(ErrorCode::CoordinatorNotAvailable, &error));
+                return;
+            }
+        }
+    };
+    perform(&core, index, effects);
+    service.shard_is_new();
+}
+
+async fn read(core: &Core, partition: &Partition, shard: &mut Shard) -> Result<u64, LoadError> {
+    let log = &partition.log;
+    let mut offset = log.offsets().start;
+    let mut count = 0;
+    let limits = BatchLimits {
+        batch_size_max: usize::MAX,
+    };
+    while let Some(range) = log.fetch(offset, READ_BYTES).await?.range {
+        let bytes = Bytes::from(log.read(&range).await?);
+        for batch in Batches::new(&bytes, &limits) {
+            let batch = batch?;
+            offset = batch.next_offset();
+            for record in &RecordSet::open(&batch, &bytes, DECOMPRESSED_BYTES_MAX)? {
+                let record = record?;
+                match record.key.map(|key| Record::decode(key, record.value)) {
+                    Some(Ok(Some(known))) => shard.replay(known, core.groups.now()),
+                    Some(Err(error)) => {
+                        tracing::error!(offset = %record.offset, %error, directory = %log.directory().display(), "a record of a group cannot be read and is left out");
+                    }
+                    Some(Ok(None)) | None => {}
+                }
+                count += 1;
+            }
+        }
+        runtime::yield_now().await;
+    }
+    Ok(count)
+}
