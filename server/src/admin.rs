@@ -8,20 +8,22 @@ use headwater_protocol::{
     frame::Api,
     id::{CorrelationId, ProducerEpoch, ProducerId},
     schema::{
-        ApiRangeT, ApiVersionsResponseT, BrokerT, ConfigT, CreateTopicRequestT, CreateTopicResponseT,
-        DeleteTopicResponseT, DescribeTopicResponseT, InitProducerIdRequestT, InitProducerIdResponseT,
-        MetadataResponseT, PartitionDescriptionT, PartitionMetadataT, TopicMetadataT,
+        AlterTopicRequestT, AlterTopicResponseT, ApiRangeT, ApiVersionsResponseT, BrokerT, ConfigT,
+        CreateTopicRequestT, CreateTopicResponseT, DeleteTopicResponseT, DescribeBrokerResponseT,
+        DescribeTopicResponseT, InitProducerIdRequestT, InitProducerIdResponseT, MetadataResponseT,
+        PartitionDescriptionT, PartitionMetadataT, TopicMetadataT,
     },
     topic::TopicName,
 };
 
 use crate::{
+    config::{Config, Knob},
     core::Core,
     image::{Topic, TopicState},
     mesh::{CoreMessage, PartitionId, Refusal},
     outbox::Response,
     reply,
-    topics::NewTopic,
+    topics::{NewTopic, TopicAlteration},
 };
 
 /// Epoch of every leader: a single broker is elected once.
@@ -149,6 +151,47 @@ fn new_topic(request: &CreateTopicRequestT) -> Result<NewTopic, Refusal> {
         replication_factor: request.replication_factor,
         configs: request.configs.iter().flatten().map(pair).collect(),
     })
+}
+
+/// Alters a topic, or only says if it could be.
+pub(crate) async fn alter_topic(core: &Core, id: CorrelationId, request: AlterTopicRequestT) -> Response {
+    let configs = request.configs.into_iter().flatten();
+    let alteration = TopicAlteration {
+        name: request.name.unwrap_or_default(),
+        configs: configs
+            .map(|config| (config.name.unwrap_or_default(), config.value))
+            .collect(),
+        partitions: request.partitions,
+    };
+    let head = match core.control.alter_topic(alteration, request.validate_only).await {
+        Ok(topic) => AlterTopicResponseT {
+            error: 0,
+            message: None,
+            partitions: topic.partition_count.cast_signed(),
+        },
+        Err(refusal) => AlterTopicResponseT {
+            error: refusal.code as i16,
+            message: Some(refusal.message),
+            ..AlterTopicResponseT::default()
+        },
+    };
+    Response::of(reply::head(id, &head))
+}
+
+/// Every setting in force on this broker, as its configuration would write it. None of them is a secret.
+pub(crate) fn describe_broker(core: &Core, id: CorrelationId) -> Response {
+    let config = |knob: &Knob| ConfigT {
+        name: Some(knob.name()),
+        value: Some(knob.value(&core.config).show()),
+    };
+    let head = DescribeBrokerResponseT {
+        error: 0,
+        message: None,
+        broker_id: core.config.broker.id.get(),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        configs: Some(Config::KNOBS.iter().map(config).collect()),
+    };
+    Response::of(reply::head(id, &head))
 }
 
 /// Deletes a topic and its records.

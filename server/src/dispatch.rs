@@ -9,8 +9,9 @@ use headwater_protocol::{
     head::{self, HeadError},
     id::CorrelationId,
     schema::{
-        ApiVersionsRequest, CreateTopicRequest, DeleteRecordsRequest, DeleteTopicRequest, DescribeTopicRequest,
-        FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+        AlterTopicRequest, ApiVersionsRequest, CreateTopicRequest, DeleteRecordsRequest, DeleteTopicRequest,
+        DescribeBrokerRequest, DescribeTopicRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
+        MetadataRequest, ProduceRequest,
     },
 };
 
@@ -148,6 +149,14 @@ fn answer(core: &Rc<Core>, id: CorrelationId, api: Api, bytes: &[u8]) -> Result<
         Api::CreateTopic => {
             let new = decode!(CreateTopicRequest).unpack();
             async move { admin::create_topic(&core, id, new).await }.boxed_local()
+        }
+        Api::AlterTopic => {
+            let request = decode!(AlterTopicRequest).unpack();
+            async move { admin::alter_topic(&core, id, request).await }.boxed_local()
+        }
+        Api::DescribeBroker => {
+            decode!(DescribeBrokerRequest);
+            return Ok(Answer::Now(admin::describe_broker(&core, id)));
         }
         Api::DeleteTopic => {
             let name = decode!(DeleteTopicRequest).name().unwrap_or_default().to_owned();

@@ -303,7 +303,7 @@ impl<D: Disk> Log<D> {
         self.load_index(segment).await?;
         let mut end = with_index(segment, |index| index.boundary(wanted)).max(first_end);
         // Between two entries of the index lie small batches only, so this is short.
-        while end < wanted && end + u64::from(self.config.index_interval_bytes) > wanted {
+        while end < wanted && end + u64::from(self.config().index_interval_bytes) > wanted {
             let next = end + self.header_at(segment, end).await?.size;
             if next > wanted {
                 break;
@@ -343,7 +343,7 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         let (base_offset, size) = (segment.base_offset, segment.end());
-        let interval = self.config.index_interval_bytes;
+        let interval = self.config().index_interval_bytes;
         let stored = read_index(&self.disk, &self.directory, base_offset, size, interval).await?;
         let index = match stored {
             Some(index) => index,
@@ -354,14 +354,14 @@ impl<D: Disk> Log<D> {
     }
 
     async fn rebuild_index(&self, segment: &Rc<Segment<D>>) -> Result<Index, LogError> {
-        let mut index = Index::new(segment.base_offset, self.config.index_interval_bytes);
+        let mut index = Index::new(segment.base_offset, self.config().index_interval_bytes);
         let mut max_timestamp = Timestamp::NONE;
         let file = segment.open(&self.disk).await?;
         let note = |batch: &RecordBatch<'_>, position| {
             max_timestamp = max_timestamp.max(batch.max_timestamp());
             index.add(batch.base_offset(), position, max_timestamp);
         };
-        let batch_size_max = self.config.batch.batch_size_max;
+        let batch_size_max = self.config().batch.batch_size_max;
         let scanned = scan(&file, 0, segment.end(), segment.base_offset, batch_size_max, note);
         let scanned = scanned.await.map_err(LogError::io("read", &segment.path))?;
         match scanned.end {
