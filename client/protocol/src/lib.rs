@@ -12,6 +12,7 @@
 //! - [`id`], [`topic`]: the numbers and names of the log, each a type of its own.
 //! - [`error`]: the closed list of error codes, with Kafka's numbers.
 //! - [`frame`], [`head`], [`schema`]: the native protocol's frame and its FlatBuffers heads.
+//! - [`classic`]: Kafka's plain encoding of fields; [`group`]: what members of a group tell each other in it.
 //! - [`batch`]: Kafka's `RecordBatch` v2, the only form in which records exist outside a client.
 //!
 //! Nothing here does I/O, keeps time or starts a task. Every parser takes untrusted bytes: it returns a typed error,
@@ -21,8 +22,10 @@
 extern crate alloc;
 
 pub mod batch;
+pub mod classic;
 pub mod error;
 pub mod frame;
+pub mod group;
 pub mod head;
 pub mod id;
 pub mod schema;
