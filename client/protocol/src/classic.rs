@@ -217,12 +217,12 @@ mod tests {
         writer.nullable_bytes(Some(&[1, 2])).nullable_bytes(None).count(0);
         let bytes = writer.into_bytes();
         let mut reader = Reader::new(&bytes);
-        assert_eq!((reader.i16(), reader.i32(), reader.i64()), (Ok(-2), Ok(3), Ok(i64::MIN)));
-        assert_eq!((reader.string(), reader.nullable_string()), (Ok("ä"), Ok(None)));
         assert_eq!(
-            (reader.bytes(), reader.nullable_bytes()),
-            (Ok(&[1, 2][..]), Ok(None))
+            (reader.i16(), reader.i32(), reader.i64()),
+            (Ok(-2), Ok(3), Ok(i64::MIN))
         );
+        assert_eq!((reader.string(), reader.nullable_string()), (Ok("ä"), Ok(None)));
+        assert_eq!((reader.bytes(), reader.nullable_bytes()), (Ok(&[1, 2][..]), Ok(None)));
         assert_eq!((reader.count(1), reader.left()), (Ok(0), 0));
     }
 
@@ -230,15 +230,27 @@ mod tests {
     fn a_length_beyond_what_is_left_is_refused_before_anything_is_reserved() {
         let huge = i32::MAX.to_be_bytes();
         let truncated = |need| Err(ClassicError::Truncated { need, have: 0 });
-        assert_eq!(Reader::new(&huge).nullable_bytes().map(|_| 0), truncated(i32::MAX as usize).map(|(): ()| 0));
-        assert_eq!(Reader::new(&huge).count(4), truncated(4 * i32::MAX as usize).map(|(): ()| 0));
-        assert_eq!(Reader::new(&[0x7f, 0xff]).string().map(str::len), truncated(32_767).map(|(): ()| 0));
+        assert_eq!(
+            Reader::new(&huge).nullable_bytes().map(|_| 0),
+            truncated(i32::MAX as usize).map(|(): ()| 0)
+        );
+        assert_eq!(
+            Reader::new(&huge).count(4),
+            truncated(4 * i32::MAX as usize).map(|(): ()| 0)
+        );
+        assert_eq!(
+            Reader::new(&[0x7f, 0xff]).string().map(str::len),
+            truncated(32_767).map(|(): ()| 0)
+        );
         let negative = Err(ClassicError::Length { length: -2 });
         assert_eq!(Reader::new(&[0xff, 0xfe]).nullable_string(), negative);
         assert_eq!(
             Reader::new(&[0xff, 0xff]).string(),
             Err(ClassicError::Length { length: -1 })
         );
-        assert!(matches!(Reader::new(&[0, 1, 0xff]).string(), Err(ClassicError::Utf8(_))));
+        assert!(matches!(
+            Reader::new(&[0, 1, 0xff]).string(),
+            Err(ClassicError::Utf8(_))
+        ));
     }
 }

@@ -18,7 +18,13 @@ fn owned() -> impl Strategy<Value = Vec<TopicPartitions>> {
 }
 
 fn subscriptions() -> impl Strategy<Value = Subscription> {
-    let parts = (vec("[a-z.]{0,9}", 0..4), option::of(any::<Vec<u8>>()), owned(), any::<i32>(), option::of("[a-z]{0,5}"));
+    let parts = (
+        vec("[a-z.]{0,9}", 0..4),
+        option::of(any::<Vec<u8>>()),
+        owned(),
+        any::<i32>(),
+        option::of("[a-z]{0,5}"),
+    );
     parts.prop_map(|(topics, user_data, owned_partitions, generation, rack)| Subscription {
         topics,
         user_data,
