@@ -1,0 +1,10 @@
+//! What the command line promises: the real program, run against a real broker.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod groups;
+mod help;
+mod records;
+mod scripts;
+mod support;
+mod topics;
