@@ -15,7 +15,7 @@ use headwater_protocol::{frame::Api, id::CoreId};
 use crate::core::Core;
 
 /// Apis are numbered below this.
-const APIS_MAX: usize = 16;
+const APIS_MAX: usize = 32;
 
 /// A part of a request's way through the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +87,15 @@ pub(crate) struct CoreMetrics {
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
 }
+
+const _: () = {
+    let mut index = 0;
+    while index < Api::REQUESTS.len() {
+        // A request would have no counter, and end its core.
+        assert!((Api::REQUESTS[index].as_u16() as usize) < APIS_MAX);
+        index += 1;
+    }
+};
 
 fn add(counter: &Cell<u64>, count: u64) {
     counter.set(counter.get() + count);

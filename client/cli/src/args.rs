@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::commands::{bench, config, consume, group, offsets, partition, produce, shell, topic};
 use crate::failure::EXIT_CODES;
@@ -15,8 +16,6 @@ use crate::failure::EXIT_CODES;
     version,
     max_term_width = 110,
     disable_help_subcommand = true,
-    subcommand_required = true,
-    arg_required_else_help = true,
     after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
 )]
 pub struct Cli {
@@ -33,7 +32,7 @@ A first tour, with a broker on this machine:
   headwater consume greetings
   headwater topic describe greetings
 
-`headwater COMMAND --help` has examples of each command. `--output json` makes the result of any of them one JSON value (of
+`headwater COMMAND --help` has examples of each command. `--output json` makes the result of any of them one JSON value (of \
 `consume` one a line) for scripts.";
 
 /// Options of every command.
@@ -47,7 +46,8 @@ pub struct Global {
         env = "HEADWATER_SERVER",
         default_value = "127.0.0.1:9292",
         value_name = "HOST:PORT",
-        value_hint = ValueHint::Hostname
+        value_hint = ValueHint::Hostname,
+        hide_env_values = true
     )]
     pub server: String,
     /// What to print: a table for people, or JSON for scripts
@@ -69,11 +69,35 @@ pub struct Global {
 /// What to print on standard output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
     #[default]
     Table,
-    /// For scripts.
     Json,
+}
+
+impl Cli {
+    /// Reads the command line; ends the program where it asks for help or is wrong.
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|error| {
+            if error.kind() == ErrorKind::MissingSubcommand {
+                help_of_what_was_named();
+            }
+            error.exit()
+        })
+    }
+}
+
+/// The command line ends at a command that has commands: shows which.
+fn help_of_what_was_named() -> ! {
+    let mut root = Cli::command();
+    root.build();
+    let mut command = &mut root;
+    for word in std::env::args().skip(1) {
+        if command.find_subcommand(&word).is_some() {
+            command = command.find_subcommand_mut(&word).expect("it was found just now");
+        }
+    }
+    anstream::eprint!("{}", command.render_help().ansi());
+    std::process::exit(2)
 }
 
 /// What to do.
@@ -113,8 +137,6 @@ pub enum Command {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     /// Every command with its name, from the root on.

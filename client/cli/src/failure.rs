@@ -8,7 +8,7 @@ use headwater_client::{Error, ErrorCode};
 
 /// The exit codes, as every `--help` has them.
 pub const EXIT_CODES: &str = "\
-Exit status: 0 done; 1 failed here (a file, an input line); 2 wrong usage; 3 topic, partition, group or offset not found;
+Exit status: 0 done; 1 failed here (a file, an input line); 2 wrong usage; 3 topic, partition, group or offset not found; \
 4 cannot connect, or no answer in time; 5 refused by the broker; 130 interrupted by Ctrl-C.";
 
 /// Who is at fault, as the exit code says it.

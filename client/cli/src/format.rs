@@ -6,12 +6,6 @@ use headwater_client::RecordView;
 
 use crate::values::{rfc3339, unescaped};
 
-/// What can stand in a format string, for `--help`.
-pub const HELP: &str = "\
-Format: %t topic, %p partition, %o offset, %T timestamp in milliseconds, %D the same as date and time, %k key, %v value,
-%h headers as name=value joined by commas, %K and %V sizes of key and value in bytes (-1 is null), %% a percent sign;
-\\n \\t \\r \\0 \\\\ \\xHH as usual. Nothing is added between records.";
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Bytes(Vec<u8>),

@@ -18,13 +18,11 @@ mod values;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use args::Cli;
 use failure::Failure;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let result = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

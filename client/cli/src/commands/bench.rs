@@ -16,7 +16,7 @@ Examples:
   headwater bench quick                                      # is it fast here? about 10 seconds
   headwater bench quick --help                               # what it can be told
 
-Everything behind `bench` goes to headwater-bench, which is looked for beside this program and then in PATH. It comes with
+Everything behind `bench` goes to headwater-bench, which is looked for beside this program and then in PATH. It comes with \
 the same workspace: `cargo build --release -p headwater-bench`.";
 
 /// Options of `bench`.

@@ -13,7 +13,7 @@ Examples:
   headwater config log.retention                             # those whose name has this in it
   headwater config topic orders                              # every setting of a topic
 
-`headwater topic alter orders --set retention.ms=3600000` changes a setting of a topic. A broker's settings come from its
+`headwater topic alter orders --set retention.ms=3600000` changes a setting of a topic. A broker's settings come from its \
 file, environment and flags when it starts: `headwater-server --print-config` explains each.";
 
 const TOPIC_EXAMPLES: &str = "\

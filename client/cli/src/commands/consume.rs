@@ -14,7 +14,7 @@ use headwater_client::{
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::format::{self, Format};
+use crate::format::Format;
 use crate::json::JsonRecord;
 use crate::session::{Ends, Session};
 use crate::values::{self, Separator};
@@ -31,7 +31,11 @@ Examples:
   headwater consume orders --format '%p@%o %D %k=%v\\n'
   headwater consume orders --raw > values.bin                # values byte for byte, nothing between them
 
-Records of one partition come in their order; partitions come as they please. Without --follow it stops at the records that
+Format: %t topic, %p partition, %o offset, %T timestamp in milliseconds, %D the same as date and time, %k key, %v value, \
+%h headers as name=value joined by commas, %K and %V sizes of key and value in bytes (-1 is null), %% a percent sign; \
+\\n \\t \\r \\0 \\\\ \\xHH as usual. Nothing is added between records.
+
+Records of one partition come in their order; partitions come as they please. Without --follow it stops at the records that \
 were there when it began.";
 
 /// Options of `consume`.
@@ -83,8 +87,8 @@ struct FormArgs {
     /// Print the key and this text before each value
     #[arg(short = 'k', long, value_name = "TEXT", value_parser = values::separator, help_heading = "How records are written")]
     key_separator: Option<Separator>,
-    /// Print each record in this form
-    #[arg(long, value_name = "FORMAT", value_parser = Format::parse, help_heading = "How records are written", long_help = format::HELP)]
+    /// Print each record in this form; see below
+    #[arg(long, value_name = "FORMAT", value_parser = Format::parse, help_heading = "How records are written")]
     format: Option<Format>,
     /// Print values only, byte for byte, with nothing between them
     #[arg(long, help_heading = "How records are written")]

@@ -41,7 +41,7 @@ Examples:
   headwater group reset-offsets billing --to-time '1h ago'   # process the last hour again
   headwater group reset-offsets billing --shift-by=-100      # 100 back in each partition
 
-The group must have no members. Without --topic it is every topic that the group has committed offsets for. Offsets
+The group must have no members. Without --topic it is every topic that the group has committed offsets for. Offsets \
 outside of what a partition holds are moved to its beginning or end.";
 
 const DELETE_EXAMPLES: &str = "\
@@ -64,7 +64,7 @@ pub enum GroupCommand {
     #[command(after_help = LAG_EXAMPLES)]
     Lag(GroupArgs),
     /// Let a group without members go on elsewhere
-    #[command(after_help = RESET_EXAMPLES)]
+    #[command(after_help = RESET_EXAMPLES, override_usage = "headwater group reset-offsets [OPTIONS] <GROUP> --to-…|--shift-by")]
     ResetOffsets(ResetArgs),
     /// Delete groups without members, with their committed offsets
     #[command(after_help = DELETE_EXAMPLES)]

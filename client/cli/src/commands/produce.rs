@@ -38,9 +38,9 @@ Examples:
   headwater produce orders picture.jpg --input raw --key picture
   headwater consume orders --output json | headwater produce copy --input json
 
-A line without the separator is refused, so that no key is lost by a slip; use \\t for a tab. JSON input has one object a
-line, as `consume --output json` prints it: key, value, headers, partition, timestamp (topic and offset are ignored); bytes
-that are no text are base64 in key_base64 and value_base64.
+A line without the separator is refused, so that no key is lost by a slip; use \\t for a tab. JSON input has one object a \
+line, as `consume --output json` prints it: key, value, headers, partition, timestamp (topic and offset are ignored); bytes \
+that are no text are base64 in key_base64 and value_base64. \
 A record counts as stored when it is on stable storage; any other outcome ends the command with a failure.";
 
 /// Options of `produce`.
@@ -51,7 +51,7 @@ pub struct ProduceArgs {
     /// The file; standard input if there is none, or for -
     #[arg(value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
-    /// What the input holds
+    /// What the input holds: a value on each line, a JSON object on each line, or one value byte for byte (raw)
     #[arg(
         short,
         long,
@@ -86,7 +86,8 @@ pub struct ProduceArgs {
         help_heading = "Where and how"
     )]
     compression: Codec,
-    /// Who must have a record on stable storage before it counts as stored
+    /// Who must have a record on stable storage before it counts as stored: all replicas that are in sync, the leader, or
+    /// nobody, so that records may be lost unnoticed
     #[arg(
         long,
         value_enum,
@@ -103,12 +104,9 @@ pub struct ProduceArgs {
 /// What the input holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum InputKind {
-    /// A record on each line
     #[default]
     Lines,
-    /// A JSON object on each line
     Json,
-    /// One value: all of it, byte for byte
     Raw,
 }
 
@@ -136,14 +134,11 @@ impl From<Codec> for Compression {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum AcksArg {
-    /// Every replica that is in sync
     #[default]
     #[value(alias = "-1")]
     All,
-    /// The partition's leader
     #[value(alias = "1")]
     Leader,
-    /// Nobody: records may be lost unnoticed
     #[value(alias = "0")]
     None,
 }

@@ -37,7 +37,7 @@ Examples:
   headwater topic alter orders --partitions 16               # more partitions; never fewer
   headwater topic alter orders --partitions 16 --dry-run
 
-With more partitions, records with a key may go to another partition than earlier records with the same key.
+With more partitions, records with a key may go to another partition than earlier records with the same key. \
 `headwater config topic orders` shows the settings that there are.";
 
 const DELETE_EXAMPLES: &str = "\
@@ -61,7 +61,7 @@ pub enum TopicCommand {
     #[command(after_help = DESCRIBE_EXAMPLES)]
     Describe(DescribeArgs),
     /// Change the settings of a topic, or give it more partitions
-    #[command(after_help = ALTER_EXAMPLES)]
+    #[command(after_help = ALTER_EXAMPLES, override_usage = "headwater topic alter [OPTIONS] <NAME> --set|--reset|--partitions …")]
     Alter(AlterArgs),
     /// Delete topics with all their records
     #[command(after_help = DELETE_EXAMPLES)]
@@ -244,18 +244,16 @@ fn topic_json(topic: &TopicDescription) -> Value {
 
 fn topic_text(topic: &TopicDescription) -> String {
     let size: u64 = topic.partitions.iter().map(|partition| partition.size_bytes).sum();
-    let mut lines = vec![
+    let about = facts(&[
         ("topic", topic.name.to_string()),
         ("id", topic.id.to_string()),
         ("partitions", topic.partitions.len().to_string()),
         ("size", values::size(size)),
-    ];
-    lines.extend(
-        topic
-            .configs
-            .iter()
-            .map(|config| (config.name.as_str(), config.value.clone())),
-    );
+    ]);
+    let mut settings = Rows::new(["SETTING", "VALUE"]);
+    for config in &topic.configs {
+        settings.add([config.name.clone(), config.value.clone()]);
+    }
     let mut rows = Rows::new([
         ">PARTITION",
         ">LEADER",
@@ -281,7 +279,7 @@ fn topic_text(topic: &TopicDescription) -> String {
             json::partition_state(partition),
         ]);
     }
-    format!("{}\n{}", facts(&lines), rows.text())
+    format!("{about}\n{}\n{}", rows.text(), settings.text())
 }
 
 async fn alter(session: &Session, args: AlterArgs) -> Result<(), Failure> {

@@ -44,6 +44,7 @@ fn the_help_of_every_command_needs_no_broker_and_teaches_by_example() {
         assert!(has_commands || text.contains("Examples:"), "{command}: {text}");
     }
     let root = String::from_utf8(program(&["--help"]).output().unwrap().stdout).unwrap();
+    let root = root.split_whitespace().collect::<Vec<_>>().join(" ");
     for code in [
         "0 done",
         "1 failed",
@@ -116,4 +117,18 @@ fn the_benchmark_is_pointed_to_where_it_is_not_there() {
         (present.code, &present.out[..]),
         (Some(0), &b"measured quick --seconds 2\n"[..])
     );
+}
+
+#[test]
+fn a_command_that_is_not_whole_shows_what_there_is() {
+    for (words, shown) in [
+        (&[][..], "A first tour"),
+        (&["topic"], "describe"),
+        (&["--timeout", "1s", "group"], "reset-offsets"),
+    ] {
+        let ran = ran(program(words).output().unwrap());
+        assert_eq!((ran.code, ran.out.len()), (Some(2), 0), "{words:?}");
+        assert!(ran.err.contains(shown), "{words:?}: {}", ran.err);
+        assert!(ran.err.contains("Commands:"), "{words:?}: {}", ran.err);
+    }
 }

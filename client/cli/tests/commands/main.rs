@@ -4,6 +4,7 @@
 
 mod groups;
 mod help;
+mod readme;
 mod records;
 mod scripts;
 mod support;

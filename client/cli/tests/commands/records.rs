@@ -59,7 +59,9 @@ fn a_file_of_lines_with_keys_and_headers_comes_back_byte_for_byte_under_every_co
 fn a_binary_file_is_one_record_that_comes_back_byte_for_byte() {
     let site = Site::start();
     site.ok(&["topic", "create", "t", "-p", "1"]);
-    let bytes: Vec<u8> = (0..300_000_u32).map(|number| (number * number >> 7) as u8).collect();
+    let bytes: Vec<u8> = (0..300_000_u32)
+        .map(|number| (number.wrapping_mul(number) >> 7) as u8)
+        .collect();
     let stored = site.feed(&["produce", "t", "-", "--input", "raw", "--key", "picture"], &bytes);
     assert_eq!(stored.ok(&[]), "stored 1 record in t: partition 0 at offset 0\n");
     assert!(site.run(&["consume", "t", "--raw"]).out == bytes);

@@ -33,7 +33,7 @@ impl Site {
         let settings = [
             ("cores.count", "1"),
             ("cores.pin", "false"),
-            ("cores.tail_buffer_bytes_max", "8MiB"),
+            ("cores.tail_buffer_bytes_max", "16MiB"),
             ("log.segment_size_bytes", "16MiB"),
         ];
         let broker = Broker::start(config.with(settings).unwrap()).unwrap();
