@@ -328,7 +328,7 @@ impl<D: Disk> Log<D> {
             end = Place { position, offset };
         }
         // Between two entries of the index lie small batches only, so this is short.
-        while end.position < wanted && end.position + u64::from(self.config.index_interval_bytes) > wanted {
+        while end.position < wanted && end.position + u64::from(self.config().index_interval_bytes) > wanted {
             let header = self.header_at(segment, end.position).await?;
             if end.position + header.size > wanted {
                 break;
@@ -371,7 +371,7 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         let (base_offset, size) = (segment.base_offset, segment.end());
-        let interval = self.config.index_interval_bytes;
+        let interval = self.config().index_interval_bytes;
         let stored = read_index(&self.disk, &self.directory, base_offset, size, interval).await?;
         let index = match stored {
             Some(index) => index,
@@ -382,14 +382,14 @@ impl<D: Disk> Log<D> {
     }
 
     async fn rebuild_index(&self, segment: &Rc<Segment<D>>) -> Result<Index, LogError> {
-        let mut index = Index::new(segment.base_offset, self.config.index_interval_bytes);
+        let mut index = Index::new(segment.base_offset, self.config().index_interval_bytes);
         let mut max_timestamp = Timestamp::NONE;
         let file = segment.open(&self.disk).await?;
         let note = |batch: &RecordBatch<'_>, position| {
             max_timestamp = max_timestamp.max(batch.max_timestamp());
             index.add(batch.base_offset(), position, max_timestamp);
         };
-        let batch_size_max = self.config.batch.batch_size_max;
+        let batch_size_max = self.config().batch.batch_size_max;
         let scanned = scan(&file, 0, segment.end(), segment.base_offset, batch_size_max, note);
         let scanned = scanned.await.map_err(LogError::io("read", &segment.path))?;
         match scanned.end {
