@@ -1,6 +1,10 @@
 //! Administration: topics, their offsets, and the deletion of old records.
 //!
+//! Changes to topics and what a broker says of itself are in `alter`, groups in `groups`.
 //! Every call is tried again until the client's call timeout while its errors are retriable.
+
+mod alter;
+mod groups;
 
 use std::sync::Arc;
 
@@ -11,6 +15,11 @@ use headwater_protocol::topic::TopicName;
 use crate::cluster::Cluster;
 use crate::error::{Error, topic_name};
 use crate::requests::{self, LATEST_TIMESTAMP, ResponseError};
+
+pub use alter::{BrokerDescription, BrokerSetting, TopicAlteration};
+pub use groups::{
+    CommittedOffset, GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions, PartitionLag,
+};
 
 /// A topic to be created.
 ///
@@ -222,6 +231,11 @@ impl Admin {
         self.cluster
             .ask_any(deadline, &requests::describe_topic(&name), read)
             .await
+    }
+
+    /// The administration of consumer groups.
+    pub fn groups(&self) -> Groups {
+        Groups::new(Arc::clone(&self.cluster))
     }
 
     /// Lists all topics, in the order of their names.

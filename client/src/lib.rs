@@ -51,7 +51,9 @@ mod tests;
 
 pub use address::Address;
 pub use admin::{
-    Admin, ConfigEntry, CreatedTopic, NewTopic, OffsetSpec, PartitionDescription, TopicDescription, TopicListing,
+    Admin, BrokerDescription, BrokerSetting, CommittedOffset, ConfigEntry, CreatedTopic, GroupDescription,
+    GroupListing, GroupMember, GroupState, Groups, MemberPartitions, NewTopic, OffsetSpec, PartitionDescription,
+    PartitionLag, TopicAlteration, TopicDescription, TopicListing,
 };
 pub use client::{Client, ClientBuilder};
 pub use consumer::{Consumer, ConsumerBuilder, ConsumerRecord, Header, OffsetReset, Records, RecordsIter, Start};

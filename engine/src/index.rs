@@ -85,14 +85,15 @@ impl Index {
             .map_or(0, |at| u64::from(self.offsets[at].position))
     }
 
-    /// Start of the last indexed batch at or below `position`: the furthest known place to cut a range.
-    pub(crate) fn boundary(&self, position: u64) -> u64 {
+    /// Start and first offset of the last indexed batch at or below `position`: the furthest known place to cut a range.
+    pub(crate) fn boundary(&self, position: u64) -> (u64, Offset) {
         let after = self
             .offsets
             .partition_point(|entry| u64::from(entry.position) <= position);
-        after
-            .checked_sub(1)
-            .map_or(0, |at| u64::from(self.offsets[at].position))
+        let entry = after.checked_sub(1).map(|at| self.offsets[at]);
+        entry.map_or((0, self.base_offset), |entry| {
+            (u64::from(entry.position), self.base_offset + u64::from(entry.relative))
+        })
     }
 
     /// Offset of the first indexed batch that begins after `position`.
@@ -248,8 +249,8 @@ mod tests {
         assert_eq!(index.floor(Offset::new(114)), 0);
         assert_eq!(index.floor(Offset::new(115)), 5_000);
         assert_eq!(index.floor(Offset::new(10_000)), 45_000);
-        assert_eq!(index.boundary(4_999), 0);
-        assert_eq!(index.boundary(9_999), 5_000);
+        assert_eq!(index.boundary(4_999), (0, Offset::new(100)));
+        assert_eq!(index.boundary(9_999), (5_000, Offset::new(115)));
     }
 
     #[test]
@@ -283,7 +284,7 @@ mod tests {
     fn truncation_forgets_later_batches_only() {
         let mut index = example();
         index.truncate(10_000);
-        assert_eq!(index.boundary(u64::MAX), 5_000);
+        assert_eq!(index.boundary(u64::MAX).0, 5_000);
         assert_eq!(index.before_timestamp(Timestamp::new(i64::MAX)), Offset::new(115));
     }
 }

@@ -8,21 +8,23 @@ use headwater_protocol::{
     frame::Api,
     id::{CorrelationId, ProducerEpoch, ProducerId},
     schema::{
-        ApiRangeT, ApiVersionsResponseT, BrokerT, ConfigT, CreateTopicRequestT, CreateTopicResponseT,
-        DeleteTopicResponseT, DescribeTopicResponseT, InitProducerIdRequestT, InitProducerIdResponseT,
-        MetadataResponseT, PartitionDescriptionT, PartitionMetadataT, TopicMetadataT,
+        AlterTopicRequestT, AlterTopicResponseT, ApiRangeT, ApiVersionsResponseT, BrokerT, ConfigT,
+        CreateTopicRequestT, CreateTopicResponseT, DeleteTopicResponseT, DescribeBrokerResponseT,
+        DescribeTopicResponseT, InitProducerIdRequestT, InitProducerIdResponseT, MetadataResponseT,
+        PartitionDescriptionT, PartitionMetadataT, TopicMetadataT,
     },
     topic::TopicName,
 };
 
 use crate::{
+    config::{Config, Knob},
     core::Core,
     groups::internal,
     image::{Topic, TopicState},
     mesh::{CoreMessage, PartitionId, Refusal},
     outbox::Response,
     reply,
-    topics::NewTopic,
+    topics::{NewTopic, TopicAlteration},
 };
 
 /// Epoch of every leader: a single broker is elected once.
@@ -159,6 +161,51 @@ fn check_not_internal(topic: &str) -> Result<(), Refusal> {
         return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
     }
     Ok(())
+}
+
+/// Alters a topic, or only says if it could be.
+pub(crate) async fn alter_topic(core: &Core, id: CorrelationId, request: AlterTopicRequestT) -> Response {
+    let configs = request.configs.into_iter().flatten();
+    let alteration = TopicAlteration {
+        name: request.name.unwrap_or_default(),
+        configs: configs
+            .map(|config| (config.name.unwrap_or_default(), config.value))
+            .collect(),
+        partitions: request.partitions,
+    };
+    let altered = match check_not_internal(&alteration.name) {
+        Ok(()) => core.control.alter_topic(alteration, request.validate_only).await,
+        Err(refusal) => Err(refusal),
+    };
+    let head = match altered {
+        Ok(topic) => AlterTopicResponseT {
+            error: 0,
+            message: None,
+            partitions: topic.partition_count.cast_signed(),
+        },
+        Err(refusal) => AlterTopicResponseT {
+            error: refusal.code as i16,
+            message: Some(refusal.message),
+            ..AlterTopicResponseT::default()
+        },
+    };
+    Response::of(reply::head(id, &head))
+}
+
+/// Every setting in force on this broker, as its configuration would write it. None of them is a secret.
+pub(crate) fn describe_broker(core: &Core, id: CorrelationId) -> Response {
+    let config = |knob: &Knob| ConfigT {
+        name: Some(knob.name()),
+        value: Some(knob.value(&core.config).show()),
+    };
+    let head = DescribeBrokerResponseT {
+        error: 0,
+        message: None,
+        broker_id: core.config.broker.id.get(),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        configs: Some(Config::KNOBS.iter().map(config).collect()),
+    };
+    Response::of(reply::head(id, &head))
 }
 
 /// Deletes a topic and its records.

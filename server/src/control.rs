@@ -19,7 +19,7 @@ use crate::{
     image::{ClusterImage, Topic},
     mesh::{CoreMessage, Mesh, Refusal, Reply},
     metrics,
-    topics::{NewTopic, ProducerIdBlock, TopicStore},
+    topics::{NewTopic, ProducerIdBlock, TopicAlteration, TopicError, TopicStore},
 };
 
 /// Requests that wait for the control thread; further ones are refused.
@@ -28,6 +28,11 @@ const QUEUE_MAX: usize = 4096;
 enum Request {
     CreateTopic {
         new: NewTopic,
+        validate_only: bool,
+        reply: Reply<Result<Arc<Topic>, Refusal>>,
+    },
+    AlterTopic {
+        alteration: TopicAlteration,
         validate_only: bool,
         reply: Reply<Result<Arc<Topic>, Refusal>>,
     },
@@ -51,6 +56,20 @@ impl ControlHandle {
     pub(crate) async fn create_topic(&self, new: NewTopic, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
         self.ask(|reply| Request::CreateTopic {
             new,
+            validate_only,
+            reply,
+        })
+        .await
+    }
+
+    /// Alters a topic; the change is in force on every core when this returns.
+    pub(crate) async fn alter_topic(
+        &self,
+        alteration: TopicAlteration,
+        validate_only: bool,
+    ) -> Result<Arc<Topic>, Refusal> {
+        self.ask(|reply| Request::AlterTopic {
+            alteration,
             validate_only,
             reply,
         })
@@ -166,6 +185,13 @@ impl Worker {
                 } => {
                     let _ = reply.send(self.create(new, validate_only).await);
                 }
+                Request::AlterTopic {
+                    alteration,
+                    validate_only,
+                    reply,
+                } => {
+                    let _ = reply.send(self.alter(&alteration, validate_only).await);
+                }
                 Request::DeleteTopic { name, reply } => {
                     let _ = reply.send(self.delete(&name).await);
                 }
@@ -190,6 +216,17 @@ impl Worker {
             .map_err(|error| Refusal::because(error.code(), &error))?;
         publish(&self.mesh, self.store.image()).await;
         tracing::info!(topic = %topic.name, partitions = topic.partition_count, "a topic was created");
+        Ok(topic)
+    }
+
+    async fn alter(&mut self, alteration: &TopicAlteration, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
+        let refusal = |error: TopicError| Refusal::because(error.code(), &error);
+        if validate_only {
+            return self.store.check_alter(alteration).map(Arc::new).map_err(refusal);
+        }
+        let topic = self.store.alter(alteration).await.map_err(refusal)?;
+        publish(&self.mesh, self.store.image()).await;
+        tracing::info!(topic = %topic.name, partitions = topic.partition_count, overrides = ?topic.overrides, "a topic was altered");
         Ok(topic)
     }
 

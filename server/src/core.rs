@@ -269,9 +269,19 @@ impl Core {
         for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
             for index in topic.partitions() {
                 let id = PartitionId { topic: topic.id, index };
-                if id.owner(self.mesh.len()) == self.id && !self.partitions.borrow().contains_key(&id) {
-                    let owned = self.open(topic, id).await;
-                    self.partitions.borrow_mut().insert(id, owned);
+                if id.owner(self.mesh.len()) != self.id {
+                    continue;
+                }
+                let owned = self.partitions.borrow().get(&id).cloned();
+                match owned {
+                    Some(Owned::Online(partition)) => {
+                        partition.log.reconfigure(topic.settings.log_config(&self.config))
+                    }
+                    Some(Owned::Offline(_)) => {}
+                    None => {
+                        let owned = self.open(topic, id).await;
+                        self.partitions.borrow_mut().insert(id, owned);
+                    }
                 }
             }
         }

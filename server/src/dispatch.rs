@@ -9,11 +9,11 @@ use headwater_protocol::{
     head::{self, HeadError},
     id::CorrelationId,
     schema::{
-        ApiVersionsRequest, CreateTopicRequest, DeleteGroupRequest, DeleteRecordsRequest, DeleteTopicRequest,
-        DescribeGroupRequest, DescribeTopicRequest, FetchRequest, FindGroupRequest, HeartbeatRequest,
-        InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
-        MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest,
-        SyncGroupRequest,
+        AlterTopicRequest, ApiVersionsRequest, CreateTopicRequest, DeleteGroupRequest, DeleteRecordsRequest,
+        DeleteTopicRequest, DescribeBrokerRequest, DescribeGroupRequest, DescribeTopicRequest, FetchRequest,
+        FindGroupRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+        ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+        OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
     },
 };
 
@@ -159,6 +159,14 @@ fn answer(request: &Request<'_>, api: Api, bytes: &[u8]) -> Result<Answer, Refus
             let new = decode!(CreateTopicRequest).unpack();
             async move { admin::create_topic(&core, id, new).await }.boxed_local()
         }
+        Api::AlterTopic => {
+            let request = decode!(AlterTopicRequest).unpack();
+            async move { admin::alter_topic(&core, id, request).await }.boxed_local()
+        }
+        Api::DescribeBroker => {
+            decode!(DescribeBrokerRequest);
+            return Ok(Answer::Now(admin::describe_broker(&core, id)));
+        }
         Api::DeleteTopic => {
             let name = decode!(DeleteTopicRequest).name().unwrap_or_default().to_owned();
             async move { admin::delete_topic(&core, id, name).await }.boxed_local()
@@ -172,12 +180,6 @@ fn answer(request: &Request<'_>, api: Api, bytes: &[u8]) -> Result<Answer, Refus
             async move { admin::init_producer_id(&core, id, known).await }.boxed_local()
         }
         Api::Produce | Api::Error => unreachable!("dealt with before"),
-        Api::AlterTopic | Api::DescribeBroker => {
-            return Err(Refusal::new(
-                ErrorCode::UnsupportedVersion,
-                format!("{api:?} is not served yet"),
-            ));
-        }
         _ => return group_answer(request, api, bytes),
     };
     Ok(Answer::Later(later))

@@ -72,6 +72,7 @@ pub(crate) async fn answer(core: &Rc<Core>, correlation_id: CorrelationId, call:
             records_size: records_size as u32,
             high_watermark: item.high_watermark,
             log_start_offset: item.log_start_offset,
+            next_offset: item.next_offset,
         });
         payload.extend(item.records);
     }
@@ -170,6 +171,7 @@ fn with_records<R, S>(item: FetchedItem<R>, wrap: impl FnOnce(R) -> S) -> Fetche
         error,
         high_watermark,
         log_start_offset,
+        next_offset,
         records,
     } = item;
     FetchedItem {
@@ -177,6 +179,7 @@ fn with_records<R, S>(item: FetchedItem<R>, wrap: impl FnOnce(R) -> S) -> Fetche
         error,
         high_watermark,
         log_start_offset,
+        next_offset,
         records: records.map(wrap),
     }
 }
@@ -187,6 +190,7 @@ fn failed<R>(id: PartitionId, error: ErrorCode) -> FetchedItem<R> {
         error,
         high_watermark: -1,
         log_start_offset: -1,
+        next_offset: -1,
         records: None,
     }
 }
@@ -252,6 +256,7 @@ async fn look_into(partition: &Partition, item: &FetchItem, left: u64) -> Fetche
             error: ErrorCode::None,
             high_watermark: fetched.high_watermark.as_i64(),
             log_start_offset: fetched.log_start_offset.as_i64(),
+            next_offset: fetched.range.as_ref().map_or(-1, |range| range.next_offset().as_i64()),
             records: fetched.range,
         },
         Err(error) => failed_at(partition, item.id, error.code()),
@@ -273,6 +278,7 @@ fn nothing<R>(partition: &Partition, id: PartitionId) -> FetchedItem<R> {
         error: ErrorCode::None,
         high_watermark: offsets.durable.as_i64(),
         log_start_offset: offsets.start.as_i64(),
+        next_offset: -1,
         records: None,
     }
 }

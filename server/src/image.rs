@@ -37,6 +37,8 @@ pub struct Topic {
     pub settings: TopicSettings,
     /// How far it is in its life.
     pub state: TopicState,
+    /// What it will be when it has got more partitions, while it is getting them; they are not served yet.
+    pub becoming: Option<Arc<Topic>>,
 }
 
 impl Topic {
@@ -44,6 +46,11 @@ impl Topic {
     pub fn partitions(&self) -> impl ExactSizeIterator<Item = PartitionIndex> + use<> {
         // The count was checked against a limit far below i32::MAX.
         (0..self.partition_count.cast_signed()).map(PartitionIndex::new)
+    }
+
+    /// The partitions that may have a directory: all that it has, and those that it is getting.
+    pub fn directories(&self) -> impl ExactSizeIterator<Item = PartitionIndex> + use<> {
+        self.becoming.as_deref().unwrap_or(self).partitions()
     }
 
     /// Whether the topic has this partition.

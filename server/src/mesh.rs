@@ -101,6 +101,8 @@ pub(crate) struct FetchedItem<R> {
     pub(crate) error: ErrorCode,
     pub(crate) high_watermark: i64,
     pub(crate) log_start_offset: i64,
+    /// After the last record; -1 without records.
+    pub(crate) next_offset: i64,
     pub(crate) records: Option<R>,
 }
 

@@ -88,6 +88,15 @@ pub(crate) struct CoreMetrics {
     sent_bytes: Cell<u64>,
 }
 
+const _: () = {
+    let mut index = 0;
+    while index < Api::REQUESTS.len() {
+        // A request would have no counter, and end its core.
+        assert!((Api::REQUESTS[index].as_u16() as usize) < APIS_MAX);
+        index += 1;
+    }
+};
+
 fn add(counter: &Cell<u64>, count: u64) {
     counter.set(counter.get() + count);
 }

@@ -1,4 +1,4 @@
-//! The topics of a single broker: made, deleted, and found again after a crash.
+//! The topics of a single broker: made, altered, deleted, and found again after a crash.
 //!
 //! ```text
 //! create: store "creating" ─► directories <topic>-<partition> ─► store "ready"
@@ -7,6 +7,7 @@
 //! Each arrow is durable before the next begins, so that [`TopicStore::open`] can finish whatever a crash cut short. The
 //! control thread owns the store; cores see its [`ClusterImage`]. It opens no log and serves no request.
 
+mod alter;
 mod identity;
 mod names;
 mod recovery;
@@ -25,6 +26,7 @@ use headwater_protocol::id::TopicId;
 use headwater_protocol::topic::TopicName;
 use serde::{Deserialize, Serialize};
 
+pub use alter::TopicAlteration;
 pub(crate) use identity::IDENTITY_FILE;
 use identity::ProducerIds;
 pub use identity::{Identity, ProducerIdBlock};
@@ -52,7 +54,7 @@ pub struct NewTopic {
     pub configs: Vec<(String, String)>,
 }
 
-/// Why a topic cannot be created or deleted.
+/// Why a topic cannot be created, altered or deleted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopicError {
@@ -77,6 +79,18 @@ pub enum TopicError {
         count: i32,
         /// The limit.
         max: u32,
+    },
+    /// A partition that is there cannot be taken away.
+    #[error(
+        "the topic {name} has {has} partitions and cannot have {count}: they are only ever added; make another topic"
+    )]
+    FewerPartitions {
+        /// The topic.
+        name: TopicName,
+        /// How many it has.
+        has: u32,
+        /// What was asked for.
+        count: u32,
     },
     /// The broker has as much as it may.
     #[error("the broker holds {held} {what}; {asked} more would exceed {limit}")]
@@ -116,7 +130,7 @@ impl TopicError {
         match self {
             Self::Exists { .. } => ErrorCode::TopicAlreadyExists,
             Self::Unknown { .. } => ErrorCode::UnknownTopicOrPartition,
-            Self::Partitions { .. } => ErrorCode::InvalidPartitions,
+            Self::Partitions { .. } | Self::FewerPartitions { .. } => ErrorCode::InvalidPartitions,
             Self::Full { .. } => ErrorCode::PolicyViolation,
             Self::ReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
             Self::Setting(_) => ErrorCode::InvalidConfig,
@@ -194,6 +208,7 @@ impl<D: Directory> TopicStore<D> {
             overrides,
             settings,
             state,
+            becoming: None,
         })
     }
 
@@ -269,7 +284,7 @@ impl<D: Directory> TopicStore<D> {
             .filter(|topic| topic.state == TopicState::Deleting);
         let Some(topic) = topic.cloned() else { return Ok(()) };
         let listing = Listing::read(&self.disk, &self.directory).await?;
-        for partition in topic.partitions().filter(|partition| listing.has(&topic, *partition)) {
+        for partition in topic.directories().filter(|partition| listing.has(&topic, *partition)) {
             let from = self.directory.join(topic.partition_directory(partition));
             let to = self.directory.join(names::deleted(&topic, partition));
             self.disk
@@ -277,7 +292,7 @@ impl<D: Directory> TopicStore<D> {
                 .await
                 .map_err(StoreError::io("rename", &from))?;
         }
-        for partition in topic.partitions() {
+        for partition in topic.directories() {
             let path = self.directory.join(names::deleted(&topic, partition));
             self.disk
                 .remove_dir_all(&path)
@@ -342,6 +357,15 @@ struct StoredTopic {
     partitions: u32,
     configs: BTreeMap<String, String>,
     state: StoredState,
+    /// Only while it is getting more partitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    becoming: Option<StoredGrowth>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredGrowth {
+    partitions: u32,
+    configs: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -369,6 +393,10 @@ async fn write_topics(
             TopicState::Ready => StoredState::Ready,
             TopicState::Deleting => StoredState::Deleting,
         },
+        becoming: topic.becoming.as_ref().map(|larger| StoredGrowth {
+            partitions: larger.partition_count,
+            configs: larger.overrides.clone(),
+        }),
     });
     let stored = StoredTopics {
         topics: topics.collect(),

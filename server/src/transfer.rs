@@ -6,9 +6,9 @@
 //! where the bytes are.
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
 use headwater_engine::{
@@ -34,13 +34,33 @@ use crate::{
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// How far ahead of what is being sent the kernel is told to read from disk.
-const PREFETCH_BYTES: u64 = 4 << 20;
+const PREFETCH_BYTES: u64 = 8 << 20;
+
+/// How much it is told to read at a time.
+const PREFETCH_STEP_BYTES: u64 = 1 << 20;
+
+/// Positions of one connection in segment files that are remembered, so that a consumer who goes on is read ahead for across
+/// its requests.
+const READERS_MAX: usize = 16;
 
 /// The writing side of a connection.
 pub(crate) struct Sender<'a> {
     socket: BorrowedFd<'a>,
     core: &'a Core,
     pipe: OnceCell<Pipe>,
+    /// The one that was used last is at the end.
+    readers: RefCell<Vec<Reader>>,
+}
+
+/// How far a file is being read in order.
+#[derive(Debug, Clone, Copy)]
+struct Reader {
+    /// Tells files apart while they are open; a number that is used again costs a needless hint, no more.
+    file: RawFd,
+    /// Where it goes on.
+    position: u64,
+    /// What the kernel was told to read ends here.
+    ahead: u64,
 }
 
 struct Pipe {
@@ -57,6 +77,7 @@ impl<'a> Sender<'a> {
             socket,
             core,
             pipe: OnceCell::new(),
+            readers: RefCell::default(),
         })
     }
 
@@ -94,7 +115,6 @@ impl<'a> Sender<'a> {
     }
 
     async fn send_range(&self, mut range: LogRange<DirectDisk>) -> io::Result<()> {
-        let mut ahead = 0;
         while !range.is_empty() {
             // The slice must not live over the wait: it would keep the memory of a consumer that does not read.
             let sent = match range.in_memory() {
@@ -102,7 +122,7 @@ impl<'a> Sender<'a> {
                     let sent = self.try_send(&slice, SendFlags::empty())?;
                     sent.map(|count| (ReadPath::Tail, count as u64))
                 }
-                None => self.send_from_disk(&range, &mut ahead).await?,
+                None => self.send_from_disk(&range).await?,
             };
             match sent {
                 Some((path, count)) => {
@@ -145,38 +165,53 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends one piece from the segment file. How, and bytes sent; `None` if the socket is full.
-    async fn send_from_disk(
-        &self,
-        range: &LogRange<DirectDisk>,
-        ahead: &mut u64,
-    ) -> io::Result<Option<(ReadPath, u64)>> {
+    async fn send_from_disk(&self, range: &LogRange<DirectDisk>) -> io::Result<Option<(ReadPath, u64)>> {
         let file = range.file(&self.core.disk).await.map_err(io::Error::other)?;
         let file = file.cached()?;
-        self.prefetch(file, range, ahead).await?;
+        let ahead = self.prefetch(file, range);
         let piece = range.len().min(PIECE_BYTES as u64);
-        if !is_resident(file, range.position(), piece)? {
+        let sent = if is_resident(file, range.position(), piece)? {
+            let mut position = range.position();
+            match rustix::fs::sendfile(self.socket, file, Some(&mut position), piece as usize) {
+                Ok(0) => Err(ended_early()),
+                Ok(count) => Ok(Some((ReadPath::Sendfile, count as u64))),
+                Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        } else {
             let sent = self.send_through_pipe(file, range.position(), piece as u32).await?;
-            return Ok(Some((ReadPath::Splice, sent)));
+            Ok(Some((ReadPath::Splice, sent)))
+        };
+        if let Ok(sent) = &sent {
+            let mut readers = self.readers.borrow_mut();
+            if readers.len() == READERS_MAX {
+                readers.remove(0);
+            }
+            readers.push(Reader {
+                file: file.as_raw_fd(),
+                position: range.position() + sent.map_or(0, |(_, count)| count),
+                ahead,
+            });
         }
-        let mut position = range.position();
-        match rustix::fs::sendfile(self.socket, file, Some(&mut position), piece as usize) {
-            Ok(0) => Err(ended_early()),
-            Ok(count) => Ok(Some((ReadPath::Sendfile, count as u64))),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        sent
     }
 
-    /// Keeps the kernel reading up to a window ahead of what is being sent, in steps of half a window.
-    async fn prefetch(&self, file: BorrowedFd<'_>, range: &LogRange<DirectDisk>, ahead: &mut u64) -> io::Result<()> {
-        let end = range.position() + range.len();
-        let from = (*ahead).max(range.position());
-        if from < end && from < range.position() + PREFETCH_BYTES / 2 {
-            let length = (end - from).min(PREFETCH_BYTES / 2);
-            self.ring().prefetch(file, from, length as u32).await?;
-            *ahead = from + length;
+    /// Keeps the kernel reading up to a window ahead of what is being sent, beyond the end of the response: the next one
+    /// will want it. Returns up to where.
+    fn prefetch(&self, file: BorrowedFd<'_>, range: &LogRange<DirectDisk>) -> u64 {
+        let position = range.position();
+        let mut readers = self.readers.borrow_mut();
+        let known = readers
+            .iter()
+            .position(|reader| reader.file == file.as_raw_fd() && reader.position == position);
+        let mut ahead = known.map_or(position, |at| readers.remove(at).ahead);
+        let end = range.durable_end().min(position + PREFETCH_BYTES);
+        while ahead < end && (end - ahead >= PREFETCH_STEP_BYTES || end == range.durable_end()) {
+            let length = (range.durable_end() - ahead).min(PREFETCH_STEP_BYTES);
+            self.ring().prefetch(file, ahead, length as u32);
+            ahead += length;
         }
-        Ok(())
+        ahead
     }
 
     async fn send_through_pipe(&self, file: BorrowedFd<'_>, position: u64, piece: u32) -> io::Result<u64> {

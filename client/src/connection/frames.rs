@@ -33,6 +33,8 @@ pub(crate) struct FrameReader {
     retired: Vec<(BytesMut, usize)>,
     /// Header of the frame at the start of `buffer`, once it is there.
     header: Option<FrameHeader>,
+    /// The head of that frame was handed out before the rest had come.
+    is_announced: bool,
     /// Bytes in the largest of the last frames.
     frame_len_recent: usize,
     frame_size_max: u32,
@@ -46,6 +48,7 @@ impl FrameReader {
             buffer_size: 0,
             retired: Vec::new(),
             header: None,
+            is_announced: false,
             frame_len_recent: 0,
             frame_size_max,
         }
@@ -79,6 +82,7 @@ impl FrameReader {
             return Ok(None);
         }
         self.header = None;
+        self.is_announced = false;
         // Falls by an eighth with each frame, so that one large frame does not cost large buffers for ever.
         self.frame_len_recent = len.max(self.frame_len_recent - self.frame_len_recent / 8);
         let mut rest = self.buffer.split_to(len).freeze();
@@ -89,6 +93,14 @@ impl FrameReader {
             head,
             payload: rest,
         }))
+    }
+
+    /// Header and head of the frame that is still coming, once.
+    pub(crate) fn announced(&mut self) -> Option<(FrameHeader, Bytes)> {
+        let header = self.header.filter(|_| !self.is_announced)?;
+        let head = self.buffer.get(HEADER_LEN..HEADER_LEN + header.head_len())?;
+        self.is_announced = true;
+        Some((header, Bytes::copy_from_slice(head)))
     }
 
     /// Goes on in another buffer of at least `size` bytes, taking along what has been read of the next frame.
@@ -199,6 +211,32 @@ mod tests {
             "the first buffer is free and was not used again"
         );
         assert!(second.payload.iter().all(|&byte| byte == 2));
+    }
+
+    #[test]
+    fn the_head_of_a_frame_is_announced_once_and_only_while_its_payload_is_still_coming() {
+        let mut reader = FrameReader::new(1 << 20);
+        let stream = frame(9, &[1; 5000]);
+        let mut announced = Vec::new();
+        for byte in &stream {
+            reader.room().extend_from_slice(&[*byte]);
+            if reader.next_frame().unwrap().is_none() {
+                announced.extend(
+                    reader
+                        .announced()
+                        .map(|(header, head)| (header, head, reader.buffer.len())),
+                );
+            }
+        }
+        let [(header, head, read)] = announced.as_slice() else {
+            panic!("announced {} times", announced.len());
+        };
+        assert_eq!(header.correlation_id, CorrelationId::new(9));
+        assert_eq!((&head[..12], *read), (&[7; 12][..], HEADER_LEN + head.len()));
+        // All at once: there is nothing to announce.
+        reader.room().extend_from_slice(&stream);
+        assert!(reader.next_frame().unwrap().is_some());
+        assert!(reader.announced().is_none());
     }
 
     #[test]

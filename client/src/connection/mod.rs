@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use headwater_protocol::frame::{self, Api};
+use headwater_protocol::frame::{self, Api, FrameHeader};
 use headwater_protocol::head::{self, Head};
 use headwater_protocol::id::CorrelationId;
 use headwater_protocol::schema;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::address::Address;
@@ -97,6 +97,8 @@ impl std::fmt::Debug for Queue {
 struct Waiting {
     api: Api,
     reply: Reply,
+    /// Wants the response's head as soon as it is there.
+    announce: Option<oneshot::Sender<Bytes>>,
 }
 
 struct Outgoing {
@@ -166,7 +168,7 @@ impl Connection {
     /// Queues a request and returns at once; `reply` is called when it has ended, perhaps before this returns.
     pub(crate) fn submit<H: Head>(&self, head: &H, payload: Bytes, answer: Answer, reply: Reply) {
         match self.handle.check_support(H::API) {
-            Ok(()) => self.handle.shared.submit(head, payload, answer, reply),
+            Ok(()) => self.handle.shared.submit(head, payload, answer, reply, None),
             Err(error) => reply.done(Err(error)),
         }
     }
@@ -180,6 +182,29 @@ impl Connection {
     pub(crate) async fn call_within<H: Head>(&self, head: &H, hold: Duration) -> Result<Frame, Error> {
         self.handle.check_support(H::API)?;
         self.handle.call_within(head, Bytes::new(), hold).await
+    }
+
+    /// As [`Connection::call_within`], in two parts: the response's head, which comes before its payload, and then the whole.
+    /// The head is left out (its sender dropped) where all came at once, and after a failure.
+    pub(crate) fn call_in_parts<H: Head>(
+        &self,
+        head: &H,
+        hold: Duration,
+    ) -> Result<
+        (
+            oneshot::Receiver<Bytes>,
+            impl Future<Output = Result<Frame, Error>> + Send + use<H>,
+        ),
+        Error,
+    > {
+        self.handle.check_support(H::API)?;
+        let (announce, announced) = oneshot::channel();
+        let (reply, receiver) = Reply::channel(self.address());
+        self.handle
+            .shared
+            .submit(head, Bytes::new(), Answer::Expected, reply, Some(announce));
+        let (handle, limit) = (Arc::clone(&self.handle), self.handle.request_timeout + hold);
+        Ok((announced, async move { handle.wait(H::API, receiver, limit).await }))
     }
 
     /// Reads a response's head with `read`; one that breaks the protocol closes the connection.
@@ -215,8 +240,16 @@ impl Handle {
 
     async fn call_within<H: Head>(&self, head: &H, payload: Bytes, hold: Duration) -> Result<Frame, Error> {
         let (reply, receiver) = Reply::channel(&self.shared.address);
-        self.shared.submit(head, payload, Answer::Expected, reply);
-        let limit = self.request_timeout + hold;
+        self.shared.submit(head, payload, Answer::Expected, reply, None);
+        self.wait(H::API, receiver, self.request_timeout + hold).await
+    }
+
+    async fn wait(
+        &self,
+        api: Api,
+        receiver: oneshot::Receiver<Result<Outcome, Error>>,
+        limit: Duration,
+    ) -> Result<Frame, Error> {
         match timeout(limit, receiver).await {
             Ok(Ok(Ok(Outcome::Response(frame)))) => Ok(frame),
             Ok(Ok(Err(error))) => Err(error),
@@ -224,7 +257,7 @@ impl Handle {
             Ok(Ok(Ok(Outcome::Written)) | Err(_)) => Err(Error::Closed),
             Err(_elapsed) => {
                 let error = Error::Timeout {
-                    operation: api_name(H::API),
+                    operation: api_name(api),
                     limit,
                     last: None,
                 };
@@ -250,7 +283,14 @@ impl Shared {
         shared
     }
 
-    fn submit<H: Head>(&self, head: &H, payload: Bytes, answer: Answer, reply: Reply) {
+    fn submit<H: Head>(
+        &self,
+        head: &H,
+        payload: Bytes,
+        answer: Answer,
+        reply: Reply,
+        announce: Option<oneshot::Sender<Bytes>>,
+    ) {
         let id = CorrelationId::new(self.correlation.fetch_add(1, Ordering::Relaxed));
         let head = Bytes::from(frame::encode_head(head, VERSION, id, payload.len()));
         let mut queue = self.queue.lock();
@@ -261,7 +301,12 @@ impl Shared {
         let written = match answer {
             Answer::None => Some(reply),
             Answer::Expected => {
-                queue.waiting.insert(id, Waiting { api: H::API, reply });
+                let waiting = Waiting {
+                    api: H::API,
+                    reply,
+                    announce,
+                };
+                queue.waiting.insert(id, waiting);
                 None
             }
         };
@@ -270,12 +315,23 @@ impl Shared {
         self.submitted.notify_one();
     }
 
+    /// Hands the head of a response that is still coming to whoever wants it early.
+    fn announce(&self, header: FrameHeader, head: Bytes) {
+        let mut queue = self.queue.lock();
+        let waiting = queue.waiting.get_mut(&header.correlation_id);
+        let waiting = waiting.filter(|waiting| waiting.api.as_u16() == header.api);
+        if let Some(announce) = waiting.and_then(|waiting| waiting.announce.take()) {
+            // The caller may have stopped waiting.
+            drop(announce.send(head));
+        }
+    }
+
     /// Hands a frame to the reply that waits for it. An error is the end of the connection.
     fn dispatch(&self, frame: Frame) -> Result<(), Error> {
         let header = frame.header;
         let is_error = header.api == Api::Error.as_u16();
         let refusal = is_error.then(|| self.read_refusal(&frame)).transpose()?;
-        let Some(Waiting { api, reply }) = self.queue.lock().waiting.remove(&header.correlation_id) else {
+        let Some(Waiting { api, reply, .. }) = self.queue.lock().waiting.remove(&header.correlation_id) else {
             let unknown = ProtocolViolation::UnknownCorrelation(header.correlation_id.get());
             return Err(refusal.unwrap_or_else(|| self.violation(unknown)));
         };

@@ -38,7 +38,12 @@ async fn read_frames(shared: &Shared, mut half: Box<dyn AsyncRead + Send + Unpin
         }
         loop {
             let dispatched = match frames.next_frame() {
-                Ok(None) => break,
+                Ok(None) => {
+                    if let Some((header, head)) = frames.announced() {
+                        shared.announce(header, head);
+                    }
+                    break;
+                }
                 Ok(Some(frame)) => shared.dispatch(frame),
                 Err(error) => Err(shared.violation(ProtocolViolation::Frame(Arc::new(error)))),
             };

@@ -83,7 +83,7 @@ impl ConsumerBuilder {
             unknown_patience: client.metadata_timeout,
             failing_patience: client.call_timeout,
             fetch_bytes_max: 8 << 20,
-            partition_bytes_max: 8 << 20,
+            partition_bytes_max: 1 << 20,
             fetch_bytes_min: 1,
             wait_max: Duration::from_millis(500),
             prefetch_bytes: 32 << 20,

@@ -1,7 +1,7 @@
 //! The task that keeps a consumer's partitions filled: it sends what the state plans and feeds back what comes.
 //!
-//! One for each consumer; ends with it. Fetches to different cores run at the same time, and each partition is in one at
-//! most. The broker holds a fetch back until there are records (long poll), so that an idle consumer costs next to nothing.
+//! One for each consumer; ends with it. Fetches to different cores run at the same time. The next fetch of a partition is sent
+//! as soon as the head of a response says where it begins, while the records are still coming. The broker holds a fetch back until there are records (long poll), so that an idle consumer costs next to nothing.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -23,7 +23,7 @@ use crate::admin::OffsetSpec;
 use crate::cluster::{Cluster, leader};
 use crate::connection::Frame;
 use crate::error::{Error, ProtocolViolation};
-use crate::requests::{self, Fetched};
+use crate::requests::{self, FetchSlot, Fetched};
 
 /// How a consumer fetches.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,12 @@ pub(super) struct FetchSettings {
 
 /// Something that was asked for has come.
 enum Done {
+    /// The head of a response: what follows it can be asked for while its records are still coming.
+    Begun {
+        tickets: Vec<Ticket>,
+        fetched: Vec<Fetched>,
+        rest: Pin<Box<dyn Future<Output = Done> + Send>>,
+    },
     Fetched {
         address: Address,
         tickets: Vec<Ticket>,
@@ -104,8 +110,11 @@ impl Fetcher {
             };
             tokio::select! {
                 Some(done) = self.work.next() => {
+                    let is_news = !matches!(done, Done::Begun { .. });
                     self.on_done(done);
-                    self.shared.arrived.notify_one();
+                    if is_news {
+                        self.shared.arrived.notify_one();
+                    }
                 }
                 () = self.shared.wanted.notified() => {}
                 () = pause => {}
@@ -131,6 +140,13 @@ impl Fetcher {
 
     fn on_done(&mut self, done: Done) {
         match done {
+            Done::Begun { tickets, fetched, rest } => {
+                let mut state = self.shared.state.lock();
+                for (&ticket, fetched) in tickets.iter().zip(&fetched) {
+                    state.on_begun(ticket, fetched);
+                }
+                self.work.push(rest);
+            }
             Done::Fetched {
                 address,
                 tickets,
@@ -226,32 +242,61 @@ async fn run_fetch(cluster: Arc<Cluster>, fetch: PlannedFetch, settings: FetchSe
         bytes_max,
     } = fetch;
     let wait_ms = settings.wait_max.as_millis() as u32;
-    let result = async {
-        let connection = cluster.connect(&address).await?;
-        let request = requests::fetch(&slots, wait_ms, settings.fetch_bytes_min, bytes_max);
-        let frame = connection.call_within(&request, settings.wait_max).await?;
-        let fetched = connection.read(&frame, requests::read_fetch)?;
-        let same = |(slot, fetched): (&requests::FetchSlot, &Fetched)| {
-            slot.topic == fetched.topic && slot.partition == fetched.partition
-        };
-        let size: usize = fetched.iter().map(|fetched| fetched.records_size).sum();
-        if fetched.len() != slots.len() || !slots.iter().zip(&fetched).all(same) || size != frame.payload.len() {
+    let request = requests::fetch(&slots, wait_ms, settings.fetch_bytes_min, bytes_max);
+    let sent = cluster.connect(&address).await.and_then(|connection| {
+        let (head, frame) = connection.call_in_parts(&request, settings.wait_max)?;
+        Ok((connection, head, frame))
+    });
+    let (connection, head, frame) = match sent {
+        Ok(sent) => sent,
+        Err(error) => {
+            return Done::Fetched {
+                address,
+                tickets,
+                result: Err(error),
+            };
+        }
+    };
+    // A head that is not right is reported with its frame.
+    let head = head.await.ok().and_then(|head| requests::read_fetch(&head).ok());
+    let begun = head.filter(|fetched| is_answer(&slots, fetched));
+    let tickets_begun = tickets.clone();
+    let rest = async move {
+        let result = frame.await.and_then(|frame| {
+            let fetched = connection.read(&frame, requests::read_fetch)?;
+            let size: usize = fetched.iter().map(|fetched| fetched.records_size).sum();
+            if is_answer(&slots, &fetched) && size == frame.payload.len() {
+                return Ok((fetched, frame));
+            }
             let source = ProtocolViolation::Field("a fetch response that does not answer its request");
             let error = Error::Protocol {
                 address: address.clone(),
                 source,
             };
             connection.close(&error);
-            return Err(error);
+            Err(error)
+        });
+        Done::Fetched {
+            address,
+            tickets,
+            result,
         }
-        Ok((fetched, frame))
     };
-    let result = result.await;
-    Done::Fetched {
-        address,
-        tickets,
-        result,
+    match begun {
+        Some(fetched) => Done::Begun {
+            tickets: tickets_begun,
+            fetched,
+            rest: Box::pin(rest),
+        },
+        None => rest.await,
     }
+}
+
+/// Whether a response is about the partitions that were asked for.
+fn is_answer(slots: &[FetchSlot], fetched: &[Fetched]) -> bool {
+    let same =
+        |(slot, fetched): (&FetchSlot, &Fetched)| slot.topic == fetched.topic && slot.partition == fetched.partition;
+    fetched.len() == slots.len() && slots.iter().zip(fetched).all(same)
 }
 
 async fn run_lookup(cluster: Arc<Cluster>, lookup: PlannedLookup) -> Done {

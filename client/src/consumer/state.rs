@@ -1,11 +1,14 @@
 //! The partitions of a consumer: what was fetched, what to fetch next, what failed. Decisions only, no I/O.
 //!
 //! Shared by the consumer, which takes batches out, and its fetcher task, which puts responses in, under one short lock.
-//! A partition is in at most one fetch at a time; a seek raises its epoch, so that what was asked for before is dropped.
+//! A partition waits for the head of one response at a time, while the records of earlier ones are still coming; they are taken
+//! in order. A seek raises its epoch, so that what was asked for before is dropped.
 //! Here is the consumer's side; the fetcher's is in `plan` (what to ask for) and `outcome` (what came of it).
 
 mod outcome;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
@@ -70,11 +73,22 @@ struct Partition {
     fetch_offset: Offset,
     /// Where the consumer is.
     position: Offset,
+    /// Records whose heads have come and which have not, in order.
+    arriving: VecDeque<Arriving>,
     queue: VecDeque<Item>,
+    /// What is arriving included.
     queued_bytes: usize,
     /// Since when nothing but failures came.
     failing_since: Option<Instant>,
     backoff: Backoff,
+}
+
+/// Records that a response's head has announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Arriving {
+    from: Offset,
+    next: Offset,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -102,6 +116,8 @@ enum Item {
 pub(super) struct Ticket {
     index: usize,
     epoch: u32,
+    /// Where the fetch begins.
+    from: Offset,
 }
 
 /// What the consumer found.
@@ -162,6 +178,7 @@ impl State {
             epoch: 0,
             fetch_offset: offset,
             position: offset,
+            arriving: VecDeque::new(),
             queue: VecDeque::new(),
             queued_bytes: 0,
             failing_since: None,
@@ -206,6 +223,7 @@ impl State {
         let partition = &mut self.partitions[index];
         self.queued_bytes -= std::mem::take(&mut partition.queued_bytes);
         partition.queue.clear();
+        partition.arriving.clear();
         self.ready.retain(|&other| other != index);
     }
 

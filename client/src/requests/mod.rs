@@ -3,6 +3,7 @@
 //! Heads are verified before they are read; what the schema cannot say (dense partitions, offsets that are not negative)
 //! is checked here, so that nothing further in checks it again.
 
+mod groups;
 mod records;
 mod topics;
 
@@ -17,13 +18,19 @@ use std::sync::Arc;
 use crate::address::Address;
 use crate::error::{Error, ProtocolViolation};
 
+pub(crate) use groups::{
+    commit_offsets, delete_group, delete_offsets, describe_group, fetch_offsets, find_group, list_groups,
+    read_commit_offsets, read_delete_group, read_delete_offsets, read_describe_group, read_fetch_offsets,
+    read_find_group, read_list_groups,
+};
 pub(crate) use records::{
     FetchSlot, Fetched, LATEST_TIMESTAMP, delete_records, fetch, list_offsets, produce, read_delete_records,
     read_fetch, read_list_offsets, read_produce,
 };
 pub(crate) use topics::{
-    ClusterImage, Leader, TopicImage, create_topic, delete_topic, describe_topic, metadata, read_create_topic,
-    read_delete_topic, read_describe_topic, read_metadata,
+    ClusterImage, Leader, TopicImage, alter_topic, create_topic, delete_topic, describe_broker, describe_topic,
+    metadata, read_alter_topic, read_create_topic, read_delete_topic, read_describe_broker, read_describe_topic,
+    read_metadata,
 };
 
 /// What is wrong with a response.

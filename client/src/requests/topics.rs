@@ -11,7 +11,10 @@ use headwater_protocol::topic::TopicName;
 
 use super::{ResponseError, field, partition_error};
 use crate::address::Address;
-use crate::admin::{ConfigEntry, CreatedTopic, NewTopic, PartitionDescription, TopicDescription};
+use crate::admin::{
+    BrokerDescription, BrokerSetting, ConfigEntry, CreatedTopic, NewTopic, PartitionDescription, TopicAlteration,
+    TopicDescription,
+};
 use crate::error::Error;
 
 /// What one metadata response says about the cluster.
@@ -141,6 +144,47 @@ pub(crate) fn read_create_topic(bytes: &[u8]) -> Result<CreatedTopic, ResponseEr
         id: response.id().map_or(TopicId::NIL, TopicId::from),
         partitions: usize::try_from(response.partitions())
             .map_err(|_negative| field("a number of partitions below zero"))?,
+    })
+}
+
+pub(crate) fn alter_topic(alteration: &TopicAlteration) -> schema::AlterTopicRequestT {
+    let configs = alteration.configs.iter().map(|(name, value)| schema::ConfigT {
+        name: Some(name.clone()),
+        value: value.clone(),
+    });
+    schema::AlterTopicRequestT {
+        name: Some(alteration.name.clone()),
+        configs: Some(configs.collect()),
+        partitions: alteration.partitions.unwrap_or(-1),
+        validate_only: alteration.validate_only,
+    }
+}
+
+pub(crate) fn read_alter_topic(bytes: &[u8]) -> Result<usize, ResponseError> {
+    let response = head::decode_response::<schema::AlterTopicResponse<'_>>(bytes)?;
+    Error::check(response.error(), response.message())?;
+    usize::try_from(response.partitions()).map_err(|_negative| field("a number of partitions below zero"))
+}
+
+pub(crate) fn describe_broker() -> schema::DescribeBrokerRequestT {
+    schema::DescribeBrokerRequestT {}
+}
+
+pub(crate) fn read_describe_broker(bytes: &[u8]) -> Result<BrokerDescription, ResponseError> {
+    let response = head::decode_response::<schema::DescribeBrokerResponse<'_>>(bytes)?;
+    Error::check(response.error(), response.message())?;
+    let settings = response
+        .configs()
+        .unwrap_or_default()
+        .iter()
+        .map(|config| BrokerSetting {
+            name: config.name().unwrap_or_default().to_owned(),
+            value: config.value().map(str::to_owned),
+        });
+    Ok(BrokerDescription {
+        id: BrokerId::new(response.broker_id()),
+        version: response.version().unwrap_or_default().to_owned(),
+        settings: settings.collect(),
     })
 }
 

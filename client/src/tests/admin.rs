@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::broker::Harm;
 use super::network::Network;
 use super::{Broker, builder, one_broker};
-use crate::{Client, Error, NewTopic, Offset, OffsetSpec, PartitionIndex, Record, Timestamp};
+use crate::{Client, Error, NewTopic, Offset, OffsetSpec, PartitionIndex, Record, Timestamp, TopicAlteration};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -54,6 +54,47 @@ async fn a_missing_topic_is_an_error_at_once_and_an_illegal_name_never_leaves_th
     ));
     assert_eq!(broker.requests(Api::DeleteTopic), 1);
     assert_eq!(broker.requests(Api::CreateTopic), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_is_altered_as_a_whole_and_its_new_partitions_are_written_to() {
+    let (broker, client) = one_broker().await;
+    let admin = client.admin();
+    broker.create_topic("t", 2);
+    let producer = client.producer().build().await.unwrap();
+    assert_eq!(producer.partition_count("t").await.unwrap(), 2);
+    let change = TopicAlteration::of("t")
+        .set("retention.ms", 1000)
+        .reset("segment.ms")
+        .partitions(4);
+    assert_eq!(admin.alter_topic(change.clone().validate_only(true)).await.unwrap(), 4);
+    assert_eq!(broker.state.lock().altered, []);
+    assert_eq!(admin.alter_topic(change).await.unwrap(), 4);
+    let altered = broker.state.lock().altered.clone();
+    let expected = [("retention.ms", Some("1000")), ("segment.ms", None)];
+    assert_eq!(
+        altered,
+        expected.map(|(name, value)| (name.to_owned(), value.map(str::to_owned)))
+    );
+    assert_eq!(admin.create_partitions("t", 5).await.unwrap(), 5);
+    let record = Record::to("t").value("v").partition(PartitionIndex::new(4));
+    producer.send(record).await.unwrap().await.unwrap();
+    let fewer = admin.create_partitions("t", 1).await.unwrap_err();
+    assert_eq!(fewer.code(), Some(ErrorCode::InvalidPartitions));
+    let unknown = admin.create_partitions("nowhere", 1).await;
+    assert!(matches!(unknown, Err(Error::UnknownTopic(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_says_how_it_is_set_and_keeps_its_secrets() {
+    let (_broker, client) = one_broker().await;
+    let described = client.admin().describe_broker().await.unwrap();
+    assert_eq!((described.id.get(), &*described.version), (1, "1.2.3"));
+    let settings = described.settings.iter();
+    let settings: Vec<_> = settings
+        .map(|setting| (&*setting.name, setting.value.as_deref()))
+        .collect();
+    assert_eq!(settings, [("log.level", Some("low")), ("secret", None)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! A simulated broker: the native protocol's rules over `Vec`s, and harm on demand.
 
+mod admin;
+mod groups;
 mod log;
 
 use std::collections::{HashMap, VecDeque};
@@ -19,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, WriteHalf, split};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub(super) use groups::Group;
 pub(super) use log::{Partition, Topic};
 
 use super::network::Network;
@@ -63,6 +66,9 @@ pub(super) struct Broker {
 #[derive(Default)]
 pub(super) struct State {
     pub(super) topics: HashMap<String, Topic>,
+    pub(super) groups: HashMap<String, Group>,
+    /// Configurations that were set, or returned to their default.
+    pub(super) altered: Vec<(String, Option<String>)>,
     next_producer_id: i64,
     /// Requests that came, by api.
     pub(super) requests: HashMap<u16, usize>,
@@ -246,51 +252,7 @@ impl Broker {
             }
             Api::Produce => self.produce(request),
             Api::ListOffsets => Some(request.reply(&self.list_offsets(request))),
-            api => Some(self.administer(api, request)),
-        }
-    }
-
-    fn administer(&self, api: Api, request: &Request) -> Vec<u8> {
-        let none = ErrorCode::None as i16;
-        match api {
-            Api::CreateTopic => {
-                let head = decode::<schema::CreateTopicRequest<'_>>(&request.head).unwrap();
-                let name = head.name().unwrap();
-                let exists = self.state.lock().topics.contains_key(name);
-                let partitions = head.partitions().max(1);
-                let error = if exists {
-                    ErrorCode::TopicAlreadyExists as i16
-                } else {
-                    none
-                };
-                let id = (!exists).then(|| self.create_topic(name, partitions as u16).into());
-                request.reply(&schema::CreateTopicResponseT {
-                    error,
-                    message: None,
-                    id,
-                    partitions,
-                })
-            }
-            Api::DeleteTopic => {
-                let head = decode::<schema::DeleteTopicRequest<'_>>(&request.head).unwrap();
-                let deleted = self.state.lock().topics.remove(head.name().unwrap()).is_some();
-                let error = if deleted {
-                    none
-                } else {
-                    ErrorCode::UnknownTopicOrPartition as i16
-                };
-                request.reply(&schema::DeleteTopicResponseT { error, message: None })
-            }
-            // Nothing else is built here: as a broker answers what it does not know.
-            _ => {
-                let error = ErrorCode::UnsupportedVersion as i16;
-                let mut response = request.reply(&schema::ErrorResponseT {
-                    error,
-                    message: Some("no".into()),
-                });
-                response[4..6].copy_from_slice(&Api::Error.as_u16().to_le_bytes());
-                response
-            }
+            api => Some(self.administer(api, request).unwrap_or_else(|| request.refuse())),
         }
     }
 
@@ -452,6 +414,7 @@ impl Broker {
                 failed |= result.is_err();
                 let error = result.as_ref().err().copied().unwrap_or(ErrorCode::None) as i16;
                 let bytes = result.unwrap_or_default();
+                let next_offset = log::next_offset(&bytes);
                 partitions.push(schema::FetchedPartitionT {
                     topic_id: topic.into(),
                     partition: slot.partition(),
@@ -459,6 +422,7 @@ impl Broker {
                     records_size: bytes.len() as u32,
                     high_watermark: -1,
                     log_start_offset: log_start,
+                    next_offset,
                 });
                 payload.extend_from_slice(&bytes);
             }
@@ -495,6 +459,16 @@ impl Request {
     fn reply<H: Head>(&self, head: &H) -> Vec<u8> {
         let id: CorrelationId = self.header.correlation_id;
         encode_head(head, 0, id, 0)
+    }
+
+    /// As a broker answers what it does not know.
+    fn refuse(&self) -> Vec<u8> {
+        let mut response = self.reply(&schema::ErrorResponseT {
+            error: ErrorCode::UnsupportedVersion as i16,
+            message: Some("no".into()),
+        });
+        response[4..6].copy_from_slice(&Api::Error.as_u16().to_le_bytes());
+        response
     }
 }
 

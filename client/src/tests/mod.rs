@@ -8,6 +8,7 @@ mod admin;
 mod broker;
 mod connection;
 mod consumer;
+mod groups;
 mod network;
 mod producer;
 mod random;

@@ -130,15 +130,12 @@ impl Ring {
         unsafe { self.submit(poll.build(), Rc::new(())) }.await.0.map(drop)
     }
 
-    /// Has the kernel begin to read this part of a file into the page cache, without waiting for it. Resolves when it has
-    /// begun; what becomes of it shows when the bytes are needed.
-    pub async fn prefetch(&self, file: BorrowedFd<'_>, position: u64, length: u32) -> io::Result<()> {
+    /// Has a kernel thread begin to read this part of a file into the page cache, and waits for nothing: what becomes of it shows
+    /// when the bytes are needed.
+    pub fn prefetch(&self, file: BorrowedFd<'_>, position: u64, length: u32) {
         let advice = opcode::Fadvise::new(Fd(file.as_raw_fd()), i64::from(length), WILLNEED);
         // SAFETY: there is no memory, and the kernel takes a reference to the file when it is submitted, which is now.
-        unsafe { self.submit(advice.offset(position).build(), Rc::new(())) }
-            .await
-            .0
-            .map(drop)
+        drop(unsafe { self.submit(advice.offset(position).build(), Rc::new(())) });
     }
 
     /// Moves up to `length` bytes of a file, from `position` on, into a pipe without copying them, waiting for the disk on a

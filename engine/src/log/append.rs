@@ -37,28 +37,30 @@ impl<D: Disk> Log<D> {
     /// poll [`flush`](Self::flush) for the ticket to resolve. `now` is the broker's clock.
     pub fn append(&self, payload: &[u8], now: Timestamp) -> Result<Appended, AppendError> {
         let batches = self.admit(payload, now)?;
-        if self.config.timestamp_type == TimestampType::CreateTime {
+        let config = self.config();
+        if config.timestamp_type == TimestampType::CreateTime {
             return self.append_checked(&batches, payload.len(), now);
         }
         let stamped = stamp_append_time(payload, &batches, now);
-        let batches = Batches::new(&stamped, &self.config.batch).collect::<Result<Vec<_>, _>>()?;
+        let batches = Batches::new(&stamped, &config.batch).collect::<Result<Vec<_>, _>>()?;
         self.append_checked(&batches, stamped.len(), now)
     }
 
     /// Parses the payload and applies every rule that does not depend on what is in the log.
     fn admit<'a>(&self, payload: &'a [u8], now: Timestamp) -> Result<Vec<RecordBatch<'a>>, AppendError> {
+        let config = self.config();
         let size = payload.len() as u64;
-        if size > self.config.segment_size_bytes {
+        if size > config.segment_size_bytes {
             return Err(AppendError::TooLarge {
                 size,
-                segment_size_bytes: self.config.segment_size_bytes,
+                segment_size_bytes: config.segment_size_bytes,
             });
         }
-        let batches = Batches::new(payload, &self.config.batch).collect::<Result<Vec<_>, _>>()?;
+        let batches = Batches::new(payload, &config.batch).collect::<Result<Vec<_>, _>>()?;
         if batches.is_empty() {
             return Err(AppendError::Empty);
         }
-        let latest = now.get().saturating_add_unsigned(self.config.timestamp_ahead_ms_max);
+        let latest = now.get().saturating_add_unsigned(config.timestamp_ahead_ms_max);
         for batch in &batches {
             batch.check_from_client()?;
             if batch.is_transactional() {
@@ -68,10 +70,10 @@ impl<D: Disk> Log<D> {
                 return Err(AppendError::Invalid("an idempotent producer sends one batch a request"));
             }
             let timestamp = batch.max_timestamp().get();
-            if timestamp > latest && self.config.timestamp_type == TimestampType::CreateTime {
+            if timestamp > latest && config.timestamp_type == TimestampType::CreateTime {
                 return Err(AppendError::Timestamp {
                     timestamp,
-                    ahead_ms_max: self.config.timestamp_ahead_ms_max,
+                    ahead_ms_max: config.timestamp_ahead_ms_max,
                 });
             }
         }
@@ -106,11 +108,13 @@ impl<D: Disk> Log<D> {
         }
         let segment = self.segment_for(&mut state, size, now);
         let base_offset = segment.extent.get().next_offset;
+        let config = self.config();
         for batch in batches {
             let position = segment.end();
             copy_batch(&mut state, &segment, batch, now);
-            let segment_size = self.config.segment_size_bytes;
-            state.spares.note(segment.base_offset, position, segment_size);
+            state
+                .spares
+                .note(segment.base_offset, position, config.segment_size_bytes);
         }
         let Extent { end, next_offset, .. } = segment.extent.get();
         let durable = state.pending.push(DurablePoint {
@@ -123,7 +127,7 @@ impl<D: Disk> Log<D> {
         state.check();
         drop(state);
         self.appended.notify();
-        let append_time = (self.config.timestamp_type == TimestampType::LogAppendTime).then_some(now);
+        let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now);
         Ok(Appended {
             base_offset,
             next_offset,
@@ -135,12 +139,13 @@ impl<D: Disk> Log<D> {
 
     /// The segment that takes `size` more bytes. A payload is never split over two.
     fn segment_for(&self, state: &mut State<D>, size: usize, now: Timestamp) -> Rc<Segment<D>> {
-        let is_full = state.active().end() > 0 && state.active().end() + size as u64 > self.config.segment_size_bytes;
+        let config = self.config();
+        let is_full = state.active().end() > 0 && state.active().end() + size as u64 > config.segment_size_bytes;
         // An index entry has four bytes for the distance from the base offset.
         let is_long = state.end().get() - state.active().base_offset.get() > u64::from(i32::MAX.cast_unsigned());
         if is_full || is_long {
             state.spares.filled(now);
-            state.roll(&self.directory, &self.memory, self.config.index_interval_bytes);
+            state.roll(&self.directory, &self.memory, config.index_interval_bytes);
         }
         let segment = Rc::clone(state.active());
         if segment.began.get().is_none() {

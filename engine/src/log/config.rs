@@ -75,6 +75,13 @@ pub struct LogConfig {
 impl LogConfig {
     /// Largest segment, so that a position fits the four bytes of an index entry.
     pub const SEGMENT_SIZE_MAX: u64 = 2 << 30;
+
+    pub(super) fn check(&self) {
+        assert!(
+            self.segment_size_bytes <= Self::SEGMENT_SIZE_MAX,
+            "segments are too large for their index"
+        );
+    }
 }
 
 impl Default for LogConfig {

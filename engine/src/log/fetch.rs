@@ -36,14 +36,17 @@ pub struct LogRange<D: Disk> {
     segment: Rc<Segment<D>>,
     position: u64,
     length: u64,
+    /// Offset after the last record.
+    next_offset: Offset,
+    /// Where the durable part of the segment ended when the range was named.
+    durable_end: u64,
 }
 
 impl<D: Disk> Clone for LogRange<D> {
     fn clone(&self) -> Self {
         LogRange {
             segment: Rc::clone(&self.segment),
-            position: self.position,
-            length: self.length,
+            ..*self
         }
     }
 }
@@ -59,6 +62,16 @@ impl<D: Disk> LogRange<D> {
         self.length
     }
 
+    /// The offset after the last record: where the next fetch begins.
+    pub fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
+    /// Bytes of the segment file up to which a reader that goes on may be read ahead for.
+    pub fn durable_end(&self) -> u64 {
+        self.durable_end
+    }
+
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.length == 0
@@ -71,7 +84,7 @@ impl<D: Disk> LogRange<D> {
         self.length -= bytes;
     }
 
-    /// The part of the range that its first bytes make up.
+    /// The part of the range that its first bytes make up, perhaps with part of a batch at its end.
     #[must_use]
     pub fn first(&self, bytes: u64) -> LogRange<D> {
         LogRange {
@@ -134,14 +147,19 @@ impl<D: Disk> Log<D> {
     /// Whole batches from the one on that holds `offset`, which is durable.
     async fn range_from(&self, offset: Offset, max_bytes: u64) -> Result<LogRange<D>, LogError> {
         let (segment, limit) = self.durable_part_of(offset);
-        let (position, first_len) = self.find(&segment, offset, limit).await?;
-        let end = self
-            .cut(&segment, position, position + first_len, max_bytes, limit)
-            .await?;
+        let (position, first) = self.find(&segment, offset, limit.position).await?;
+        let first_end = Place {
+            position: position + first.size,
+            offset: first.next_offset,
+        };
+        let wanted = position.saturating_add(max_bytes);
+        let end = self.cut(&segment, first_end, wanted, limit).await?;
         Ok(LogRange {
             segment,
             position,
-            length: end - position,
+            length: end.position - position,
+            next_offset: end.offset,
+            durable_end: limit.position,
         })
     }
 
@@ -201,13 +219,14 @@ impl<D: Disk> Log<D> {
         let mut offset = from.max(start);
         while offset < segment.extent.get().next_offset.min(durable) {
             let limit = self.state.borrow().durable_end_of(segment);
-            let (position, length) = self.find(segment, offset, limit).await?;
+            let (position, header) = self.find(segment, offset, limit).await?;
             let range = LogRange {
                 segment: Rc::clone(segment),
                 position,
-                length,
+                length: header.size,
+                next_offset: header.next_offset,
+                durable_end: limit,
             };
-            let header = self.header_at(segment, position).await?;
             offset = header.next_offset;
             if header.max_timestamp < timestamp {
                 continue;
@@ -238,15 +257,18 @@ impl<D: Disk> Log<D> {
     }
 
     /// The segment that holds `offset`, which is durable, and where its durable part ends.
-    fn durable_part_of(&self, offset: Offset) -> (Rc<Segment<D>>, u64) {
+    fn durable_part_of(&self, offset: Offset) -> (Rc<Segment<D>>, Place) {
         let state = self.state.borrow();
         let segment = Rc::clone(state.segment_of(offset));
-        let limit = state.durable_end_of(&segment);
+        let limit = Place {
+            position: state.durable_end_of(&segment),
+            offset: state.durable.offset.min(segment.extent.get().next_offset),
+        };
         (segment, limit)
     }
 
-    /// Position and size of the batch that holds `offset`.
-    async fn find(&self, segment: &Rc<Segment<D>>, offset: Offset, limit: u64) -> Result<(u64, u64), LogError> {
+    /// Position and header of the batch that holds `offset`.
+    async fn find(&self, segment: &Rc<Segment<D>>, offset: Offset, limit: u64) -> Result<(u64, Header), LogError> {
         self.load_index(segment).await?;
         let mut position = with_index(segment, |index| index.floor(offset));
         let mut expected = None;
@@ -269,7 +291,7 @@ impl<D: Disk> Log<D> {
                 return Err(self.corrupt(segment, position, &reason));
             }
             if header.next_offset > offset {
-                return Ok((position, header.size));
+                return Ok((position, header));
             }
             position += header.size;
             expected = Some(header.next_offset);
@@ -283,34 +305,40 @@ impl<D: Disk> Log<D> {
         segment: &Rc<Segment<D>>,
         offset: Offset,
     ) -> Result<(u64, Offset), LogError> {
-        let (position, _) = self.find(segment, offset, segment.end()).await?;
-        Ok((position, self.header_at(segment, position).await?.base_offset))
+        let (position, header) = self.find(segment, offset, segment.end()).await?;
+        Ok((position, header.base_offset))
     }
 
-    /// End of the last whole batch that fits: as far as the index knows, and then batch by batch.
+    /// End of the last whole batch that ends at or before the position `wanted`: as far as the index knows, and then batch by
+    /// batch.
     async fn cut(
         &self,
         segment: &Rc<Segment<D>>,
-        position: u64,
-        first_end: u64,
-        max_bytes: u64,
-        limit: u64,
-    ) -> Result<u64, LogError> {
-        let wanted = position.saturating_add(max_bytes);
-        if wanted >= limit {
+        first_end: Place,
+        wanted: u64,
+        limit: Place,
+    ) -> Result<Place, LogError> {
+        if wanted >= limit.position {
             return Ok(limit);
         }
         self.load_index(segment).await?;
-        let mut end = with_index(segment, |index| index.boundary(wanted)).max(first_end);
+        let (position, offset) = with_index(segment, |index| index.boundary(wanted));
+        let mut end = first_end;
+        if position > first_end.position {
+            end = Place { position, offset };
+        }
         // Between two entries of the index lie small batches only, so this is short.
-        while end < wanted && end + u64::from(self.config.index_interval_bytes) > wanted {
-            let next = end + self.header_at(segment, end).await?.size;
-            if next > wanted {
+        while end.position < wanted && end.position + u64::from(self.config().index_interval_bytes) > wanted {
+            let header = self.header_at(segment, end.position).await?;
+            if end.position + header.size > wanted {
                 break;
             }
-            end = next;
+            end = Place {
+                position: end.position + header.size,
+                offset: header.next_offset,
+            };
         }
-        Ok(end.min(limit))
+        Ok(if end.position < limit.position { end } else { limit })
     }
 
     async fn header_at(&self, segment: &Rc<Segment<D>>, position: u64) -> Result<Header, LogError> {
@@ -343,7 +371,7 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         let (base_offset, size) = (segment.base_offset, segment.end());
-        let interval = self.config.index_interval_bytes;
+        let interval = self.config().index_interval_bytes;
         let stored = read_index(&self.disk, &self.directory, base_offset, size, interval).await?;
         let index = match stored {
             Some(index) => index,
@@ -354,14 +382,14 @@ impl<D: Disk> Log<D> {
     }
 
     async fn rebuild_index(&self, segment: &Rc<Segment<D>>) -> Result<Index, LogError> {
-        let mut index = Index::new(segment.base_offset, self.config.index_interval_bytes);
+        let mut index = Index::new(segment.base_offset, self.config().index_interval_bytes);
         let mut max_timestamp = Timestamp::NONE;
         let file = segment.open(&self.disk).await?;
         let note = |batch: &RecordBatch<'_>, position| {
             max_timestamp = max_timestamp.max(batch.max_timestamp());
             index.add(batch.base_offset(), position, max_timestamp);
         };
-        let batch_size_max = self.config.batch.batch_size_max;
+        let batch_size_max = self.config().batch.batch_size_max;
         let scanned = scan(&file, 0, segment.end(), segment.base_offset, batch_size_max, note);
         let scanned = scanned.await.map_err(LogError::io("read", &segment.path))?;
         match scanned.end {
@@ -399,6 +427,13 @@ impl<D: Disk> Log<D> {
         tracing::error!(directory = %self.directory.display(), %error, "durable bytes do not read back");
         error
     }
+}
+
+/// Where a batch ends, and the offset after it.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    position: u64,
+    offset: Offset,
 }
 
 /// What a walk over batches needs of a header.

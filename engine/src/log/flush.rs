@@ -212,7 +212,7 @@ impl<D: Disk> Log<D> {
 
     async fn flush_segment(&self, segment: &Rc<Segment<D>>) -> Result<(), Failure> {
         let file = self.file_for_writing(segment).await?;
-        let mut plan = Plan::new(self.config.flush, segment.durable.get());
+        let mut plan = Plan::new(self.config().flush, segment.durable.get());
         let mut running: FuturesUnordered<Running> = FuturesUnordered::new();
         loop {
             let appended = self.appended.wait();
@@ -261,7 +261,8 @@ impl<D: Disk> Log<D> {
     fn next_step(&self, plan: &mut Plan, segment: &Segment<D>) -> Option<Step> {
         let end = segment.end();
         let is_active = segment.stage.get() == Stage::Active;
-        if is_active && let Some(step) = plan.next_prepare(end, segment.prepared.get(), self.config.segment_size_bytes)
+        if is_active
+            && let Some(step) = plan.next_prepare(end, segment.prepared.get(), self.config().segment_size_bytes)
         {
             return Some(step);
         }

@@ -153,7 +153,8 @@ impl<D: Disk> State<D> {
 pub struct Log<D: Disk> {
     disk: D,
     directory: PathBuf,
-    config: LogConfig,
+    /// Replaced as a whole by [`reconfigure`](Self::reconfigure).
+    config: RefCell<Rc<LogConfig>>,
     memory: Rc<TailMemory>,
     state: RefCell<State<D>>,
     /// There is something to flush.
@@ -224,8 +225,21 @@ impl<D: Disk> Log<D> {
     }
 
     /// The configuration in force.
-    pub fn config(&self) -> &LogConfig {
-        &self.config
+    pub fn config(&self) -> Rc<LogConfig> {
+        Rc::clone(&self.config.borrow())
+    }
+
+    /// Has another configuration from now on: the next append, roll and retention go by it. What is stored stays as it is,
+    /// also where it is larger than what would be allowed now. `index_interval_bytes` must be the same, as the indexes in
+    /// memory have it.
+    pub fn reconfigure(&self, config: LogConfig) {
+        config.check();
+        let mut current = self.config.borrow_mut();
+        assert!(
+            config.index_interval_bytes == current.index_interval_bytes,
+            "the interval of an open log's indexes cannot change"
+        );
+        *current = Rc::new(config);
     }
 
     /// The epoch that is stamped into batches from now on.

@@ -79,10 +79,7 @@ impl<D: Disk> Log<D> {
         config: LogConfig,
         memory: Rc<TailMemory>,
     ) -> Result<(Log<D>, Recovery), LogError> {
-        assert!(
-            config.segment_size_bytes <= LogConfig::SEGMENT_SIZE_MAX,
-            "segments are too large for their index"
-        );
+        config.check();
         disk.create_dir(&directory)
             .await
             .map_err(LogError::io("create", &directory))?;
@@ -108,7 +105,7 @@ impl<D: Disk> Log<D> {
         let log = Log {
             disk,
             directory,
-            config,
+            config: RefCell::new(Rc::new(config)),
             memory,
             state: RefCell::new(state),
             appended: Signal::default(),

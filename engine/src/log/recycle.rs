@@ -141,7 +141,7 @@ impl<D: Disk> Log<D> {
     /// segment after the next. Always false if files are not recycled.
     pub fn take_filled(&self) -> bool {
         let filled = std::mem::take(&mut self.state.borrow_mut().spares.is_due);
-        filled && self.config.recycle
+        filled && self.config().recycle
     }
 
     /// Makes a spare of the segment, which lies wholly below the log start offset, instead of removing it. Returns whether it
@@ -193,8 +193,8 @@ impl<D: Disk> Log<D> {
         // The state holds it, and the caller. Under anybody else's eyes its bytes must not change.
         let is_unseen = Rc::strong_count(segment) == 2;
         // Only then was it cut to its size.
-        let is_whole = segment.stage.get() == Stage::Sealed && segment.end() >= self.config.segment_size_bytes / 2;
-        let is_wanted = self.config.recycle && state.spares.wants_more(state.last_append);
+        let is_whole = segment.stage.get() == Stage::Sealed && segment.end() >= self.config().segment_size_bytes / 2;
+        let is_wanted = self.config().recycle && state.spares.wants_more(state.last_append);
         (is_unseen && is_whole && is_wanted).then_some(blocks)
     }
 

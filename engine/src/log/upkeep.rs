@@ -60,7 +60,7 @@ impl<D: Disk> Log<D> {
         self.seal().await?;
         self.write_checkpoint(Purpose::Routine).await?;
         self.free_idle_memory(now);
-        let producers = self.config.producers;
+        let producers = self.config().producers;
         self.state
             .borrow_mut()
             .producers
@@ -170,15 +170,15 @@ impl<D: Disk> Log<D> {
         if active.end() == 0 || state.fence.is_some() {
             return;
         }
-        let retention_ms = self.config.retention_ms.unwrap_or(u64::MAX);
-        let age_ms_max = self.config.segment_age_ms.min(retention_ms).cast_signed();
+        let retention_ms = self.config().retention_ms.unwrap_or(u64::MAX);
+        let age_ms_max = self.config().segment_age_ms.min(retention_ms).cast_signed();
         // How old a segment was is forgotten over a restart; its age counts from the first look at it.
         let began = active.began.get().unwrap_or(now);
         active.began.set(Some(began));
         let is_old = now.get().saturating_sub(began.get()) >= age_ms_max;
         let is_expired = active.extent.get().max_timestamp.get() < now.get().saturating_sub_unsigned(retention_ms);
         if is_old || is_expired {
-            state.roll(&self.directory, &self.memory, self.config.index_interval_bytes);
+            state.roll(&self.directory, &self.memory, self.config().index_interval_bytes);
         }
     }
 
@@ -233,16 +233,14 @@ impl<D: Disk> Log<D> {
     /// Where the log should begin by the rules of retention. Whole segments only.
     fn retained_start(&self, now: Timestamp) -> Offset {
         let state = self.state.borrow();
+        let config = self.config();
         let mut start = state.start;
         let mut total: u64 = state.segments.iter().map(|segment| segment.end()).sum();
         for segment in state.segments.iter().take_while(|segment| segment.is_at_rest()) {
             let extent = segment.extent.get();
-            let oldest = self.config.retention_ms.map(|ms| now.get().saturating_sub_unsigned(ms));
+            let oldest = config.retention_ms.map(|ms| now.get().saturating_sub_unsigned(ms));
             let is_expired = oldest.is_some_and(|oldest| extent.max_timestamp.get() < oldest);
-            let is_excess = self
-                .config
-                .retention_bytes
-                .is_some_and(|bytes| total - extent.end >= bytes);
+            let is_excess = config.retention_bytes.is_some_and(|bytes| total - extent.end >= bytes);
             if !is_expired && !is_excess {
                 break;
             }

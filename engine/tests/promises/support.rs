@@ -202,6 +202,11 @@ pub async fn try_fetch(log: &SimLog, offset: u64, max_bytes: u64) -> Result<Vec<
         Offset::new(last.offset) < fetched.high_watermark,
         "only durable records are seen"
     );
+    assert_eq!(
+        range.next_offset(),
+        Offset::new(last.offset + 1),
+        "where the next fetch begins"
+    );
     if bytes.len() as u64 > max_bytes {
         let limits = BatchLimits {
             batch_size_max: usize::MAX,

@@ -161,3 +161,47 @@ fn a_process_that_dies_after_a_failed_flush_loses_nothing_that_was_acknowledged(
     });
     assert!(failed.get() > 100, "{} failures", failed.get());
 }
+
+#[test]
+fn a_new_configuration_counts_from_the_next_append_on_and_loses_nothing_that_the_old_one_allowed() {
+    for_each_seed(
+        "a_new_configuration_counts_from_the_next_append_on_and_loses_nothing_that_the_old_one_allowed",
+        20,
+        |seed| {
+            let disk = SimDisk::new(seed);
+            let config = small_config();
+            let smaller = LogConfig {
+                segment_size_bytes: 8 << 10,
+                batch: BatchLimits { batch_size_max: 4096 },
+                ..config.clone()
+            };
+            let large = |id| batch(&[Record::new(id, 6000)]);
+            run(&disk, seed, async {
+                let (log, _) = open(&disk, &config).await.unwrap();
+                append_durably(&log, &large(0)).await;
+                append_durably(&log, &large(1)).await;
+                assert_eq!(log.size().0, 1);
+                log.reconfigure(smaller.clone());
+                assert!(log.append(&large(2), NOW).is_err(), "more than a batch may have now");
+                append_durably(&log, &batch(&[Record::new(2, 500)])).await;
+                assert_eq!(log.size().0, 2, "the segment was larger than a segment may be now");
+                log.reconfigure(config.clone());
+                append_durably(&log, &large(3)).await;
+                log.reconfigure(smaller.clone());
+            });
+            let disk = disk.crash(seed);
+            run(&disk, seed, async {
+                let (log, recovery) = open(&disk, &smaller).await.unwrap();
+                assert_eq!(recovery.cut, None);
+                let ids: Vec<_> = read_all(&log).await.iter().map(|record| record.id).collect();
+                assert_eq!(ids, [0, 1, 2, 3]);
+                log.reconfigure(LogConfig {
+                    retention_bytes: Some(0),
+                    ..smaller.clone()
+                });
+                log.retain(NOW).await.unwrap();
+                assert_eq!(log.offsets().start, Offset::new(2), "only the active segment stays");
+            });
+        },
+    );
+}

@@ -102,6 +102,7 @@ mod tests {
             overrides,
             settings,
             state,
+            becoming: None,
         }
     }
 

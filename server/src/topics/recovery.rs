@@ -13,7 +13,9 @@ use headwater_protocol::topic::TopicName;
 use super::identity::{IDENTITY_FILE, Identity, PRODUCER_IDS_FILE, ProducerIds};
 use super::names::Listing;
 use super::sealed::{self, StoreError};
-use super::{StoredState, StoredTopic, StoredTopics, TOPICS_FILE, TopicSettings, TopicStore, write_topics};
+use super::{
+    StoredGrowth, StoredState, StoredTopic, StoredTopics, TOPICS_FILE, TopicSettings, TopicStore, write_topics,
+};
 use crate::config::Config;
 use crate::image::{ClusterImage, Topic, TopicState};
 
@@ -24,6 +26,8 @@ pub struct Recovery {
     pub created: Vec<TopicName>,
     /// Topics whose deletion was finished.
     pub deleted: Vec<TopicName>,
+    /// Topics that got the partitions that they were to get.
+    pub grown: Vec<TopicName>,
     /// Partitions of ready topics whose directory is gone. They must not be opened: that would make them empty.
     pub missing: Vec<(Arc<Topic>, PartitionIndex)>,
     /// Directories that look like partitions of topics that do not exist. They are left alone.
@@ -77,6 +81,10 @@ impl<D: Directory> TopicStore<D> {
                     recovery.deleted.push(topic.name.clone());
                 }
                 TopicState::Ready => {
+                    if topic.becoming.is_some() {
+                        self.finish_grow(topic).await?;
+                        recovery.grown.push(topic.name.clone());
+                    }
                     let lost = topic.partitions().filter(|partition| !listing.has(topic, *partition));
                     recovery
                         .missing
@@ -95,7 +103,7 @@ impl<D: Directory> TopicStore<D> {
         let is_nobodys = |topic, partition| {
             image
                 .topic(topic)
-                .is_none_or(|topic: &Arc<Topic>| !topic.has(partition))
+                .is_none_or(|topic: &Arc<Topic>| !topic.directories().any(|own| own == partition))
         };
         let orphans = listing
             .partitions()
@@ -181,18 +189,42 @@ fn read_topic(stored: StoredTopic, config: &Config) -> Result<Topic, String> {
     if !(1..=i32::MAX.cast_unsigned()).contains(&stored.partitions) {
         return Err(format!("the topic {name} has {} partitions", stored.partitions));
     }
-    let settings = TopicSettings::of_existing_topic(&stored.configs, config);
-    let settings = settings.map_err(|error| format!("the topic {name} has a setting that is not valid: {error}"))?;
+    let settings = |configs: &_| {
+        TopicSettings::of_existing_topic(configs, config)
+            .map_err(|error| format!("the topic {name} has a setting that is not valid: {error}"))
+    };
+    let state = match stored.state {
+        StoredState::Creating => TopicState::Creating,
+        StoredState::Ready => TopicState::Ready,
+        StoredState::Deleting => TopicState::Deleting,
+    };
+    let becoming = match stored.becoming {
+        None => None,
+        Some(larger) if (stored.partitions..=i32::MAX.cast_unsigned()).contains(&larger.partitions) => {
+            Some(Arc::new(Topic {
+                name: name.clone(),
+                id: TopicId::new(stored.id),
+                partition_count: larger.partitions,
+                settings: settings(&larger.configs)?,
+                overrides: larger.configs,
+                state,
+                becoming: None,
+            }))
+        }
+        Some(StoredGrowth { partitions, .. }) => {
+            return Err(format!(
+                "the topic {name} has {} partitions and is to get {partitions}",
+                stored.partitions
+            ));
+        }
+    };
     Ok(Topic {
+        settings: settings(&stored.configs)?,
         name,
         id: TopicId::new(stored.id),
         partition_count: stored.partitions,
         overrides: stored.configs,
-        settings,
-        state: match stored.state {
-            StoredState::Creating => TopicState::Creating,
-            StoredState::Ready => TopicState::Ready,
-            StoredState::Deleting => TopicState::Deleting,
-        },
+        state,
+        becoming,
     })
 }

@@ -4,7 +4,7 @@
 //! cannot disagree. Values are read once, when a topic is created or loaded; what is in force is a typed
 //! [`TopicSettings`] from then on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use headwater_engine::{FlushConfig, LogConfig, ProducerConfig};
@@ -79,19 +79,38 @@ impl TopicSettings {
     /// The broker's configuration with a new topic's overrides over it, which must fit each other and the broker.
     pub fn of_new_topic(overrides: &BTreeMap<String, String>, config: &Config) -> Result<Self, SettingError> {
         let settings = Self::read(overrides, config)?;
+        settings.check_batch_size(overrides, config)?;
+        Ok(settings.clamped(config))
+    }
+
+    /// The same for a topic of which the keys `changed` were changed; about the others the broker's limits may have come to
+    /// say something else since.
+    pub fn of_altered_topic<'a>(
+        overrides: &BTreeMap<String, String>,
+        mut changed: impl Iterator<Item = &'a str>,
+        config: &Config,
+    ) -> Result<Self, SettingError> {
+        let settings = Self::read(overrides, config)?;
+        if changed.any(|key| [MAX_MESSAGE_BYTES, SEGMENT_BYTES].contains(&key)) {
+            settings.check_batch_size(overrides, config)?;
+        }
+        Ok(settings.clamped(config))
+    }
+
+    fn check_batch_size(&self, overrides: &BTreeMap<String, String>, config: &Config) -> Result<(), SettingError> {
         if overrides.contains_key(MAX_MESSAGE_BYTES) {
-            let batch = settings.batch_size_bytes_max;
+            let batch = self.batch_size_bytes_max;
             let broker_max = config.log.batch_size_bytes_max;
             if batch > broker_max {
                 let allowed = format!("at most the broker's log.batch_size_bytes_max, {}", broker_max.bytes());
                 return Err(invalid(MAX_MESSAGE_BYTES, batch.bytes(), allowed));
             }
-            if batch > settings.segment_size_bytes {
-                let allowed = format!("at most {SEGMENT_BYTES}, {}", settings.segment_size_bytes.bytes());
+            if batch > self.segment_size_bytes {
+                let allowed = format!("at most {SEGMENT_BYTES}, {}", self.segment_size_bytes.bytes());
                 return Err(invalid(MAX_MESSAGE_BYTES, batch.bytes(), allowed));
             }
         }
-        Ok(settings.clamped(config))
+        Ok(())
     }
 
     /// The same for a topic that exists: the broker's limits may have been lowered since, and then win.
@@ -206,6 +225,28 @@ pub(super) fn overrides(entries: &[(String, String)]) -> Result<BTreeMap<String,
         }
     }
     Ok(overrides)
+}
+
+/// A topic's overrides with changes over them; a key without a value is taken out.
+pub(super) fn altered(
+    overrides: &BTreeMap<String, String>,
+    changes: &[(String, Option<String>)],
+) -> Result<BTreeMap<String, String>, SettingError> {
+    let mut altered = overrides.clone();
+    let mut seen = BTreeSet::new();
+    for (key, value) in changes {
+        if !KEYS.contains(&key.as_str()) {
+            return Err(SettingError::UnknownKey { key: key.clone() });
+        }
+        if !seen.insert(key) {
+            return Err(SettingError::Repeated { key: key.clone() });
+        }
+        match value {
+            Some(value) => altered.insert(key.clone(), value.trim().to_owned()),
+            None => altered.remove(key),
+        };
+    }
+    Ok(altered)
 }
 
 /// Reads a value with the type and the range of the broker's key `knob`.

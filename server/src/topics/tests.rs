@@ -167,6 +167,132 @@ fn what_exceeds_a_limit_is_refused_with_the_limit() {
     assert!(refused(&store, &new_topic("c", 1)).1.contains("limits.topics_max"));
 }
 
+fn alteration(configs: &[(&str, Option<&str>)], partitions: i32) -> TopicAlteration {
+    let configs = configs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned)));
+    TopicAlteration {
+        name: "orders".to_owned(),
+        configs: configs.collect(),
+        partitions,
+    }
+}
+
+#[test]
+fn an_altered_topic_is_found_again_as_it_was_altered() {
+    let disk = MemoryDisk::default();
+    let mut store = open(&disk);
+    let created = now(store.create(&new_topic("orders", 1))).unwrap();
+    let set = alteration(&[("retention.ms", Some("1000")), ("segment.ms", Some("60000"))], 2);
+    let altered = now(store.alter(&set)).unwrap();
+    assert_eq!((altered.id, altered.partition_count), (created.id, 2));
+    assert_eq!(altered.settings.retention_ms.unwrap().get(), 1000);
+    assert_eq!(open(&disk).image().topic("orders"), Some(&altered));
+    let unset = alteration(&[("retention.ms", None), ("retention.bytes", None)], -1);
+    let checked = store.check_alter(&unset).unwrap();
+    assert_eq!(store.image().topic("orders"), Some(&altered), "a check changes nothing");
+    let unset = now(store.alter(&unset)).unwrap();
+    assert_eq!(*unset, checked);
+    assert_eq!(
+        unset.settings.retention_ms, created.settings.retention_ms,
+        "the default again"
+    );
+    assert_eq!(unset.overrides.keys().collect::<Vec<_>>(), ["segment.ms"]);
+    assert_eq!(open(&disk).image().topic("orders"), Some(&unset));
+    let version = store.image().version();
+    now(store.alter(&alteration(&[], 2))).unwrap();
+    assert_eq!(store.image().version(), version, "what changes nothing is not written");
+}
+
+#[test]
+fn an_alteration_that_cannot_be_is_refused_with_the_reason() {
+    let disk = MemoryDisk::default();
+    let mut config = config();
+    config.limits.partitions_per_topic_max = 8;
+    config.limits.partitions_max = 10;
+    let (mut store, _) = try_open(&disk, config).unwrap();
+    let unknown = now(store.alter(&alteration(&[], 2))).unwrap_err();
+    assert_eq!(unknown.code(), ErrorCode::UnknownTopicOrPartition);
+    now(store.create(&new_topic("other", 4))).unwrap();
+    now(store.create(&new_topic("orders", 4))).unwrap();
+    let before = store.image();
+    for (configs, partitions, code, words) in [
+        (
+            &[][..],
+            3,
+            ErrorCode::InvalidPartitions,
+            "has 4 partitions and cannot have 3",
+        ),
+        (&[], 0, ErrorCode::InvalidPartitions, "allowed is 1 to 8"),
+        (&[], -2, ErrorCode::InvalidPartitions, "allowed is 1 to 8"),
+        (&[], 9, ErrorCode::InvalidPartitions, "limits.partitions_per_topic_max"),
+        (&[], 7, ErrorCode::PolicyViolation, "limits.partitions_max"),
+        (
+            &[("no.such", Some("1"))],
+            -1,
+            ErrorCode::InvalidConfig,
+            "no topic configuration",
+        ),
+        (
+            &[("no.such", None)],
+            -1,
+            ErrorCode::InvalidConfig,
+            "no topic configuration",
+        ),
+        (
+            &[("segment.ms", Some("soon"))],
+            -1,
+            ErrorCode::InvalidConfig,
+            "segment.ms",
+        ),
+        (
+            &[("segment.ms", Some("60000")), ("segment.ms", None)],
+            -1,
+            ErrorCode::InvalidConfig,
+            "more than once",
+        ),
+        // Good partitions do not save bad settings.
+        (
+            &[("segment.ms", Some("soon"))],
+            5,
+            ErrorCode::InvalidConfig,
+            "segment.ms",
+        ),
+    ] {
+        let refused = now(store.alter(&alteration(configs, partitions))).unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+        assert!(refused.to_string().contains(words), "{refused}");
+        assert_eq!(store.image().version(), before.version());
+    }
+    disk.make_dir("/data/orders-5");
+    let refused = now(store.alter(&alteration(&[], 6))).unwrap_err();
+    assert!(
+        matches!(&refused, TopicError::DirectoryInTheWay { path } if path.ends_with("orders-5")),
+        "{refused}"
+    );
+    assert!(!disk.paths().contains(&"orders-4".to_owned()));
+    now(store.alter(&alteration(&[], 5))).unwrap();
+}
+
+#[test]
+fn a_setting_that_a_lowered_limit_has_outdated_does_not_stand_in_the_way_of_others() {
+    let disk = MemoryDisk::default();
+    let mut new = new_topic("orders", 1);
+    new.configs = vec![("max.message.bytes".to_owned(), "4194304".to_owned())];
+    now(open(&disk).create(&new)).unwrap();
+    let mut lowered = config();
+    lowered.log.batch_size_bytes_max = ByteSize::new(1 << 20);
+    let (mut store, _) = try_open(&disk, lowered).unwrap();
+    now(store.alter(&alteration(&[("retention.ms", Some("1000"))], -1))).unwrap();
+    let too_much = alteration(&[("max.message.bytes", Some("2097152"))], -1);
+    assert!(
+        now(store.alter(&too_much))
+            .unwrap_err()
+            .to_string()
+            .contains("log.batch_size_bytes_max")
+    );
+}
+
 #[test]
 fn a_lowered_limit_hides_no_topic() {
     let disk = MemoryDisk::default();
@@ -273,6 +399,7 @@ fn a_topic_that_is_listed_twice_is_refused() {
         partitions: 1,
         configs: BTreeMap::new(),
         state: StoredState::Creating,
+        becoming: None,
     };
     for (topics, is_valid) in [
         (vec![topic("a", 1), topic("b", 2)], true),

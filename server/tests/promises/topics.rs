@@ -1,9 +1,15 @@
 //! Topics over the wire: made, described, deleted, made anew, through crashes and while they are in use.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
-use headwater_client::{Client, Error, ErrorCode, NewTopic, Offset, OffsetSpec, PartitionIndex, Record, TopicId};
+use headwater_client::{
+    Client, Error, ErrorCode, NewTopic, Offset, OffsetSpec, PartitionIndex, Record, Start, TopicAlteration, TopicId,
+};
 use headwater_protocol::schema::DeleteRecordsRequestT;
+use headwater_server::config::{Config, Knob};
 use rand::RngExt as _;
 
 use crate::support::{Raw, Seed, Site, batch, fetch, list_offsets, produce, read_topic, run};
@@ -136,6 +142,139 @@ async fn errors_of(raw: &mut Raw, topic: TopicId, partition: i32) -> [ErrorCode;
         listed.partitions.unwrap()[0].error,
     );
     [produced, fetched, listed, deleted].map(ErrorCode::from_i16)
+}
+
+#[test]
+fn a_topic_that_is_altered_while_it_is_in_use_obeys_at_once_and_for_good() {
+    run(async {
+        let site = Site::new();
+        let mut broker = site.start();
+        let client = site.client_with_topic("t", 2).await;
+        let admin = client.admin();
+        let large = vec![7; 100_000];
+        let producer = client.producer().build().await.unwrap();
+        let send = async |partition| {
+            let record = Record::to("t").value(&large).partition(PartitionIndex::new(partition));
+            producer.send(record).await.unwrap().await
+        };
+        send(0).await.unwrap();
+        let smaller = TopicAlteration::of("t")
+            .set("max.message.bytes", 65_536)
+            .set("segment.bytes", 131_072);
+        assert_eq!(admin.alter_topic(smaller.clone().validate_only(true)).await.unwrap(), 2);
+        send(0).await.unwrap();
+        admin.alter_topic(smaller).await.unwrap();
+        for partition in [0, 1] {
+            let error = send(partition).await.unwrap_err();
+            assert_eq!(error.code(), Some(ErrorCode::MessageTooLarge), "{error}");
+        }
+        broker.kill();
+        broker = site.start();
+        let described = admin.describe_topic("t").await.unwrap();
+        let value = |key| {
+            described
+                .configs
+                .iter()
+                .find(|config| config.name == key)
+                .map(|config| &*config.value)
+        };
+        assert_eq!(
+            (value("max.message.bytes"), value("segment.bytes")),
+            (Some("65536"), Some("131072"))
+        );
+        // What was stored under the old limits is whole.
+        assert_eq!(read_topic(&client, "t").await[0].len(), 2);
+        admin
+            .alter_topic(
+                TopicAlteration::of("t")
+                    .reset("max.message.bytes")
+                    .reset("segment.bytes"),
+            )
+            .await
+            .unwrap();
+        let producer = client.producer().build().await.unwrap();
+        let record = Record::to("t").value(&large).partition(ONLY);
+        producer.send(record).await.unwrap().await.unwrap();
+        for (alteration, code) in [
+            (TopicAlteration::of("t").partitions(1), ErrorCode::InvalidPartitions),
+            (TopicAlteration::of("t").partitions(257), ErrorCode::InvalidPartitions),
+            (TopicAlteration::of("t").set("no.such", 1), ErrorCode::InvalidConfig),
+            (
+                TopicAlteration::of("t").set("segment.ms", 1).reset("segment.ms"),
+                ErrorCode::InvalidConfig,
+            ),
+            (
+                TopicAlteration::of("nowhere").partitions(1),
+                ErrorCode::UnknownTopicOrPartition,
+            ),
+        ] {
+            assert_eq!(admin.alter_topic(alteration).await.unwrap_err().code(), Some(code));
+        }
+        broker.stop();
+    });
+}
+
+#[test]
+fn partitions_that_a_topic_got_are_served_by_their_cores_and_survive_sigkill() {
+    run(async {
+        let site = Site::new();
+        let broker = site.start();
+        let client = site.client_with_topic("t", 1).await;
+        let id = client.admin().describe_topic("t").await.unwrap().id;
+        // A consumer of the whole topic reads what is added to it.
+        let consumer = client
+            .consumer()
+            .topics(["t"])
+            .start(Start::Earliest)
+            .build()
+            .await
+            .unwrap();
+        assert_eq!(consumer.assignment().len(), 1);
+        write(&client, "t", 1, 3).await;
+        assert_eq!(client.admin().create_partitions("t", 4).await.unwrap(), 4);
+        write(&client, "t", 4, 2).await;
+        let described = client.admin().describe_topic("t").await.unwrap();
+        assert_eq!(
+            (described.id, described.partitions.len()),
+            (id, 4),
+            "it is the same topic"
+        );
+        let cores: BTreeSet<u16> = described
+            .partitions
+            .iter()
+            .map(|partition| partition.core.get())
+            .collect();
+        assert_eq!(cores.len(), 2, "on both cores");
+        broker.kill();
+        let broker = site.start();
+        let lengths: Vec<_> = read_topic(&client, "t").await.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [5, 2, 2, 2]);
+        assert_eq!(partition_directories(&site), ["t-0", "t-1", "t-2", "t-3"]);
+        client.admin().delete_topic("t").await.unwrap();
+        assert_eq!(partition_directories(&site), [""; 0]);
+        broker.stop();
+    });
+}
+
+#[test]
+fn a_broker_tells_every_setting_that_is_in_force() {
+    run(async {
+        let site = Site::new().set("log.retention_ms", "90m");
+        let broker = site.start();
+        let described = site.client().await.admin().describe_broker().await.unwrap();
+        assert_eq!(described.version, env!("CARGO_PKG_VERSION"));
+        let settings: BTreeMap<_, _> = described
+            .settings
+            .iter()
+            .map(|setting| (setting.name.clone(), setting.value.as_deref()))
+            .collect();
+        let known: Vec<String> = Config::KNOBS.iter().map(Knob::name).collect();
+        assert_eq!(settings.len(), known.len());
+        assert!(known.iter().all(|name| settings.contains_key(name)), "{settings:?}");
+        assert_eq!(settings["log.retention_ms"], Some("90m"));
+        assert_eq!(settings["log.directory"], site.directory().to_str());
+        broker.stop();
+    });
 }
 
 #[test]

@@ -1218,14 +1218,15 @@ impl FetchPartitionT {
 }
 
 /// The payload holds `records_size` bytes of whole record batches for each partition, in this order. The first batch
-/// may begin before the offset that was asked for.
+/// may begin before the offset that was asked for. `next_offset` is the one after the last record: the next fetch can be
+/// sent as soon as this head is there. -1 without records.
 // struct FetchedPartition, aligned to 8
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq)]
-pub struct FetchedPartition(pub [u8; 48]);
+pub struct FetchedPartition(pub [u8; 56]);
 impl Default for FetchedPartition { 
   fn default() -> Self { 
-    Self([0; 48])
+    Self([0; 56])
   }
 }
 impl ::core::fmt::Debug for FetchedPartition {
@@ -1237,6 +1238,7 @@ impl ::core::fmt::Debug for FetchedPartition {
       .field("records_size", &self.records_size())
       .field("high_watermark", &self.high_watermark())
       .field("log_start_offset", &self.log_start_offset())
+      .field("next_offset", &self.next_offset())
       .finish()
   }
 }
@@ -1287,14 +1289,16 @@ impl<'a> FetchedPartition {
     records_size: u32,
     high_watermark: i64,
     log_start_offset: i64,
+    next_offset: i64,
   ) -> Self {
-    let mut s = Self([0; 48]);
+    let mut s = Self([0; 56]);
     s.set_topic_id(topic_id);
     s.set_partition(partition);
     s.set_error(error);
     s.set_records_size(records_size);
     s.set_high_watermark(high_watermark);
     s.set_log_start_offset(log_start_offset);
+    s.set_next_offset(next_offset);
     s
   }
 
@@ -1455,6 +1459,35 @@ impl<'a> FetchedPartition {
     }
   }
 
+  pub fn next_offset(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[48..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_next_offset(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[48..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
   pub fn unpack(&self) -> FetchedPartitionT {
     FetchedPartitionT {
       topic_id: self.topic_id().unpack(),
@@ -1463,6 +1496,7 @@ impl<'a> FetchedPartition {
       records_size: self.records_size(),
       high_watermark: self.high_watermark(),
       log_start_offset: self.log_start_offset(),
+      next_offset: self.next_offset(),
     }
   }
 }
@@ -1475,6 +1509,7 @@ pub struct FetchedPartitionT {
   pub records_size: u32,
   pub high_watermark: i64,
   pub log_start_offset: i64,
+  pub next_offset: i64,
 }
 impl FetchedPartitionT {
   pub fn pack(&self) -> FetchedPartition {
@@ -1485,6 +1520,7 @@ impl FetchedPartitionT {
       self.records_size,
       self.high_watermark,
       self.log_start_offset,
+      self.next_offset,
     )
   }
 }

@@ -7,18 +7,74 @@ use headwater_protocol::id::{Offset, PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 use tokio::time::Instant;
 
-use super::{Item, Partition, Phase, State, Ticket};
+use super::{Arriving, Item, Partition, Phase, State, Ticket};
 use crate::address::Address;
 use crate::consumer::builder::OffsetReset;
 use crate::consumer::records::corrupt;
 use crate::error::Error;
 use crate::requests::Fetched;
 
+/// A response came before another one that belongs in front of it.
+#[derive(Debug)]
+struct Overtaken;
+
 impl State {
     fn current(&mut self, ticket: Ticket) -> Option<&mut Partition> {
         self.partitions
             .get_mut(ticket.index)
             .filter(|partition| partition.epoch == ticket.epoch)
+    }
+
+    /// The head of a response has come: what follows its records can be asked for now.
+    pub(in crate::consumer) fn on_begun(&mut self, ticket: Ticket, fetched: &Fetched) {
+        let Some(partition) = self.current(ticket) else { return };
+        let (Ok(()), Some(next)) = (&fetched.result, fetched.next_offset) else {
+            return;
+        };
+        let is_asked_for = matches!(partition.phase, Phase::Fetching) && partition.fetch_offset == ticket.from;
+        if !is_asked_for || next <= ticket.from || fetched.records_size == 0 {
+            return;
+        }
+        let bytes = fetched.records_size;
+        partition.arriving.push_back(Arriving {
+            from: ticket.from,
+            next,
+            bytes,
+        });
+        partition.fetch_offset = next;
+        partition.phase = Phase::Idle;
+        partition.queued_bytes += bytes;
+        self.queued_bytes += bytes;
+    }
+
+    /// The records that the head of this response announced, which now come or fail. `Err`: the response overtook another one, as
+    /// when the partition has moved, so that what came and all behind it must be asked for again.
+    fn take_arriving(&mut self, ticket: Ticket) -> Result<Option<Arriving>, Overtaken> {
+        let Some(partition) = self.current(ticket) else {
+            return Ok(None);
+        };
+        let Some(&first) = partition.arriving.front() else {
+            return Ok(None);
+        };
+        if first.from != ticket.from {
+            self.ask_again(ticket.index, first.from);
+            return Err(Overtaken);
+        }
+        partition.arriving.pop_front();
+        partition.queued_bytes -= first.bytes;
+        self.queued_bytes -= first.bytes;
+        Ok(Some(first))
+    }
+
+    /// Forgets everything that is on its way, and goes on at `from`.
+    fn ask_again(&mut self, index: usize, from: Offset) {
+        let partition = &mut self.partitions[index];
+        let bytes: usize = partition.arriving.drain(..).map(|arriving| arriving.bytes).sum();
+        partition.queued_bytes -= bytes;
+        partition.epoch += 1;
+        partition.fetch_offset = from;
+        partition.phase = Phase::Idle;
+        self.queued_bytes -= bytes;
     }
 
     /// Takes one partition's share of a response.
@@ -28,36 +84,47 @@ impl State {
     )]
     pub(in crate::consumer) fn on_fetched(&mut self, ticket: Ticket, fetched: &Fetched, records: Bytes, now: Instant) {
         let reset = self.settings.reset;
+        if let Err(error) = &fetched.result
+            && !is_out_of_range(error)
+        {
+            return self.on_failure(ticket, error, now);
+        }
+        let Ok(announced) = self.take_arriving(ticket) else {
+            return;
+        };
         let Some(partition) = self.current(ticket) else { return };
-        partition.phase = Phase::Idle;
-        match &fetched.result {
-            Ok(()) => {}
-            Err(Error::Broker {
-                code: ErrorCode::OffsetOutOfRange,
-                ..
-            }) => {
-                return self.on_out_of_range(ticket, fetched.log_start_offset, reset);
-            }
-            Err(error) => return self.on_failure(ticket, error, now),
+        if announced.is_none() {
+            partition.phase = Phase::Idle;
+        }
+        if fetched.result.is_err() {
+            return self.on_out_of_range(ticket, fetched.log_start_offset, reset);
         }
         partition.failing_since = None;
         partition.backoff.reset();
-        match walk(&records, partition.fetch_offset) {
+        match walk(&records, ticket.from) {
             Ok((0, _)) => {}
             Ok((size, next)) => {
-                partition.fetch_offset = next;
-                partition.queued_bytes += size;
-                self.queued_bytes += size;
+                match announced {
+                    Some(announced) if announced.next == next => {}
+                    // The head was wrong: what was asked for since does not follow these records.
+                    Some(_) => self.ask_again(ticket.index, next),
+                    None => partition.fetch_offset = next,
+                }
                 self.enqueue(ticket.index, Item::Batches(records.slice(..size)));
             }
             Err(source) => {
-                let error = corrupt(&partition.topic, partition.index, partition.fetch_offset, source);
+                let error = corrupt(&partition.topic, partition.index, ticket.from, source);
+                self.ask_again(ticket.index, ticket.from);
                 self.halt_behind(ticket.index, error);
             }
         }
     }
 
     fn enqueue(&mut self, index: usize, item: Item) {
+        if let Item::Batches(batches) = &item {
+            self.partitions[index].queued_bytes += batches.len();
+            self.queued_bytes += batches.len();
+        }
         let queue = &mut self.partitions[index].queue;
         queue.push_back(item);
         if queue.len() == 1 {
@@ -115,6 +182,16 @@ impl State {
     /// A fetch or a lookup failed for one partition.
     pub(in crate::consumer) fn on_failure(&mut self, ticket: Ticket, error: &Error, now: Instant) {
         let settings = self.settings;
+        let mut ticket = ticket;
+        match self.take_arriving(ticket) {
+            Ok(None) => {}
+            // What was asked for since begins behind records that will not come.
+            Ok(Some(lost)) => {
+                self.ask_again(ticket.index, lost.from);
+                ticket.epoch += 1;
+            }
+            Err(Overtaken) => return,
+        }
         let Some(partition) = self.current(ticket) else { return };
         let unknown = matches!(error, Error::UnknownTopic(_) | Error::UnknownPartition { .. });
         if !unknown && !error.is_worth_another_attempt() {
@@ -155,6 +232,7 @@ impl State {
                 Ticket {
                     index,
                     epoch: partition.epoch,
+                    from: partition.fetch_offset,
                 },
                 partition.index,
             )
@@ -173,6 +251,16 @@ impl State {
             self.on_out_of_range(ticket, None, reset);
         }
     }
+}
+
+fn is_out_of_range(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Broker {
+            code: ErrorCode::OffsetOutOfRange,
+            ..
+        }
+    )
 }
 
 /// Walks over the batches of a response by their headers. Returns the bytes of all whole batches and the offset after

@@ -14,6 +14,9 @@ use crate::requests::FetchSlot;
 /// Most fetches to one core at once. One is the rule; more where partitions got room while others wait for records.
 const FETCHES_MAX: usize = 4;
 
+/// A partition is fetched from as long as less than this many full responses of it are queued or arriving.
+const PARTITION_FETCHES_AHEAD: usize = 4;
+
 /// One fetch to send.
 #[derive(Debug)]
 pub(in crate::consumer) struct PlannedFetch {
@@ -66,6 +69,7 @@ impl State {
             let ticket = Ticket {
                 index,
                 epoch: partition.epoch,
+                from: partition.fetch_offset,
             };
             if let Phase::Lost { asking } = &mut partition.phase {
                 *asking = true;
@@ -85,7 +89,8 @@ impl State {
                 }
                 continue;
             };
-            let has_room = partition.queued_bytes < settings.partition_bytes_max as usize && budget > 0;
+            let has_room =
+                partition.queued_bytes < PARTITION_FETCHES_AHEAD * settings.partition_bytes_max as usize && budget > 0;
             if !has_room || in_flight.get(address).is_some_and(|&count| count >= FETCHES_MAX) {
                 continue;
             }

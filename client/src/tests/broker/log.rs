@@ -127,3 +127,14 @@ impl Partition {
         Ok(bytes)
     }
 }
+
+/// The offset after the last of these batches, -1 if there is none.
+pub(super) fn next_offset(mut batches: &[u8]) -> i64 {
+    let mut next = -1;
+    while !batches.is_empty() {
+        let header = BatchHeader::read(batches).unwrap();
+        next = header.next_offset().as_i64();
+        batches = &batches[header.size()..];
+    }
+    next
+}

@@ -126,6 +126,127 @@ fn a_crash_at_any_operation_of_delete_leaves_the_topic_wholly_there_or_gone() {
     }
 }
 
+/// Opens the store and checks that `orders` is there with all that belongs to it. Returns whether it has been altered.
+fn orders_altered_or_as_before(disk: &MemoryDisk) -> bool {
+    let (store, recovery) = try_open(disk, config()).unwrap();
+    assert_eq!((recovery.missing, recovery.orphans), (vec![], vec![]));
+    let image = store.image();
+    let orders = image.topic("orders").unwrap();
+    let mine = disk.paths().into_iter().filter(|path| path.starts_with("orders"));
+    let mut expected: BTreeSet<String> = orders.partitions().map(|index| format!("orders-{index}")).collect();
+    for index in 0..3 {
+        expected.extend([format!("orders-{index}/0.index"), format!("orders-{index}/0.log")]);
+    }
+    assert_eq!(mine.collect::<BTreeSet<_>>(), expected);
+    assert_eq!((orders.state, &orders.becoming), (TopicState::Ready, &None));
+    let found = (
+        orders.partition_count,
+        orders.overrides.is_empty(),
+        orders.settings.retention_ms,
+    );
+    open(disk);
+    let is_altered = orders.partition_count == 5;
+    let default = config().log.retention_ms;
+    let expected = if is_altered {
+        (5, false, Some(crate::config::Millis::new(1000)))
+    } else {
+        (3, true, default)
+    };
+    assert_eq!(found, expected, "partitions and settings change together");
+    is_altered
+}
+
+fn alteration() -> TopicAlteration {
+    TopicAlteration {
+        name: "orders".to_owned(),
+        configs: vec![("retention.ms".to_owned(), Some("1000".to_owned()))],
+        partitions: 5,
+    }
+}
+
+#[test]
+fn a_crash_at_any_operation_of_an_alteration_leaves_it_wholly_done_or_not_begun() {
+    for outcome in Outcome::ALL {
+        let mut seen = BTreeSet::new();
+        at_every_operation(5, |at| {
+            let disk = populated(true);
+            let mut store = open(&disk);
+            disk.plan(Fault::crash(at, outcome));
+            let acknowledged = now(store.alter(&alteration())).is_ok();
+            let crashed = disk.heal();
+            let mut ends = BTreeSet::new();
+            // And at any operation of the recovery that follows.
+            for outcome in Outcome::ALL {
+                at_every_operation(4, |at| {
+                    let disk = disk.copy();
+                    disk.plan(Fault::crash(at, outcome));
+                    let _ = try_open(&disk, config());
+                    let crashed = disk.heal();
+                    ends.insert(orders_altered_or_as_before(&disk));
+                    crashed
+                });
+            }
+            assert_eq!(ends.len(), 1, "a second crash changed what the first had settled");
+            assert!(
+                !acknowledged || ends.contains(&true),
+                "acknowledged and lost: {at}, {outcome:?}"
+            );
+            seen.extend(ends);
+            crashed
+        });
+        assert_eq!(seen.len(), 2, "both ends must be seen");
+    }
+}
+
+/// The disk fails for a while and the broker lives on.
+#[test]
+fn an_alteration_that_fails_with_the_disk_changes_nothing_that_is_served_and_can_be_made_again() {
+    for fault in short_faults() {
+        at_every_operation(5, |at| {
+            let fault = Fault { at, ..fault };
+            let disk = populated(true);
+            let mut store = open(&disk);
+            let before = Topic::clone(store.image().topic("orders").unwrap());
+            disk.plan(fault);
+            let done = now(store.alter(&alteration())).is_ok();
+            let failed = disk.heal();
+            let image = store.image();
+            let mut served = Topic::clone(image.topic("orders").unwrap());
+            let is_settled = served.becoming.take().is_none();
+            assert_eq!(done, served.partition_count == 5, "{fault:?}");
+            assert!(done || served == before, "{fault:?}");
+            assert!(fault.count > 1 || is_settled, "refused and not undone: {fault:?}");
+            // What is served after a restart is all of one or all of the other.
+            let is_altered = orders_altered_or_as_before(&disk.copy());
+            assert!(!done || is_altered, "acknowledged and undone: {fault:?}");
+            // The disk is well again.
+            let altered = now(store.alter(&alteration())).unwrap();
+            assert_eq!((altered.partition_count, &altered.becoming), (5, &None));
+            assert!(orders_altered_or_as_before(&disk));
+            failed
+        });
+    }
+}
+
+#[test]
+fn a_topic_that_could_neither_grow_nor_be_put_back_can_be_deleted_with_all_its_directories() {
+    let mut unsettled = 0;
+    for fault in short_faults() {
+        at_every_operation(5, |at| {
+            let disk = populated(true);
+            let mut store = open(&disk);
+            disk.plan(Fault { at, ..fault });
+            let _ = now(store.alter(&alteration()));
+            let failed = disk.heal();
+            unsettled += usize::from(store.image().topic("orders").unwrap().becoming.is_some());
+            delete(&mut store, "orders").unwrap();
+            assert!(!orders_wholly_there_or_gone(&disk, true));
+            failed
+        });
+    }
+    assert!(unsettled > 0, "it never came to that");
+}
+
 #[test]
 fn a_crash_at_any_operation_of_a_recovery_is_recovered_from() {
     for (with_orders, outcome) in [true, false]

@@ -1,0 +1,58 @@
+//! The commands, each in a file of its own with its options and examples.
+
+pub mod bench;
+pub mod config;
+pub mod consume;
+pub mod group;
+pub mod offsets;
+pub mod partition;
+pub mod produce;
+pub mod shell;
+pub mod topic;
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use crate::args::{Cli, Command};
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// Does what was asked for.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    let command = match cli.command {
+        // These need no broker.
+        Command::Bench(args) => return bench::run(&args),
+        Command::Completions(args) => return shell::completions(&args, cli.global.output),
+        Command::Man(args) => return shell::man(&args, cli.global.output),
+        command => command,
+    };
+    let session = Session::open(&cli.global).await?;
+    match command {
+        Command::Topic(command) => topic::run(&session, command).await,
+        Command::Produce(args) => produce::run(&session, *args).await,
+        Command::Consume(args) => consume::run(&session, &args).await,
+        Command::Group(command) => group::run(&session, command).await,
+        Command::Partition(command) => partition::run(&session, command).await,
+        Command::Offsets(args) => offsets::run(&session, args).await,
+        Command::Config(args) => config::run(&session, args).await,
+        Command::Bench(_) | Command::Completions(_) | Command::Man(_) => unreachable!("done before"),
+    }
+}
+
+/// Asks before something is lost, if there is somebody to ask.
+fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
+    let stdin = std::io::stdin();
+    if yes || !stdin.is_terminal() {
+        return Ok(());
+    }
+    eprint!("{question} [y/N] ");
+    // The question is lost with the terminal.
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = stdin.lock().read_line(&mut answer);
+    read.map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
+    if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
+        Ok(())
+    } else {
+        Err(Failure::failed("nothing was done").hint("--yes does it without asking"))
+    }
+}

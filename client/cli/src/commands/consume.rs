@@ -1,0 +1,272 @@
+//! `headwater consume`: records to standard output.
+//!
+//! Where to begin and, without `--follow`, where to end is looked up first, for each partition. Records are written into a
+//! buffer that is flushed whenever the next would have to be waited for.
+
+use std::collections::HashMap;
+use std::io::{BufWriter, StdoutLock, Write as _};
+
+use clap::Args;
+use futures::FutureExt as _;
+use headwater_client::{
+    Consumer, Error, Offset, OffsetReset, OffsetSpec, PartitionIndex, RecordView, Records, Timestamp, TopicDescription,
+};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::format::Format;
+use crate::json::JsonRecord;
+use crate::session::{Ends, Session};
+use crate::values::{self, Separator};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  headwater consume orders                                   # all that is there, then stop
+  headwater consume orders --follow                          # and go on with what comes
+  headwater consume orders --from-end --follow               # only what comes from now on
+  headwater consume orders --last 10                         # the last 10 of each partition
+  headwater consume orders --from-time '10m ago' --key-separator ': '
+  headwater consume orders --partition 0 --from-offset 1000 --count 5
+  headwater consume orders --output json                     # one JSON object a line, for jq or `produce --input json`
+  headwater consume orders --format '%p@%o %D %k=%v\\n'
+  headwater consume orders --raw > values.bin                # values byte for byte, nothing between them
+
+Format: %t topic, %p partition, %o offset, %T timestamp in milliseconds, %D the same as date and time, %k key, %v value, \
+%h headers as name=value joined by commas, %K and %V sizes of key and value in bytes (-1 is null), %% a percent sign; \
+\\n \\t \\r \\0 \\\\ \\xHH as usual. Nothing is added between records.
+
+Records of one partition come in their order; partitions come as they please. Without --follow it stops at the records that \
+were there when it began.";
+
+/// Options of `consume`.
+#[derive(Debug, Args)]
+pub struct ConsumeArgs {
+    /// The topic
+    topic: String,
+    /// Only this partition; several times for several
+    #[arg(short, long = "partition", value_name = "NUMBER")]
+    partitions: Vec<i32>,
+    #[command(flatten)]
+    start: StartArgs,
+    /// Go on with what comes after the end, until Ctrl-C
+    #[arg(short, long, help_heading = "Where to end")]
+    follow: bool,
+    /// Stop after so many records
+    #[arg(short = 'n', long, value_name = "NUMBER", help_heading = "Where to end")]
+    count: Option<u64>,
+    #[command(flatten)]
+    form: FormArgs,
+}
+
+/// Where to begin.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct StartArgs {
+    /// From the first record that is there; this is the default
+    #[arg(long, help_heading = "Where to begin")]
+    from_beginning: bool,
+    /// From the next record that comes; for --follow
+    #[arg(long, help_heading = "Where to begin", requires = "follow")]
+    from_end: bool,
+    /// From this offset, in each partition that has it
+    #[arg(long, value_name = "NUMBER", help_heading = "Where to begin")]
+    from_offset: Option<u64>,
+    /// From this moment: '10m ago', 2026-01-31, '2026-01-31 12:00' (local time), 2026-01-31T12:00:00Z, or milliseconds
+    /// since 1970
+    #[arg(long, value_name = "TIME", value_parser = values::moment, help_heading = "Where to begin")]
+    from_time: Option<Timestamp>,
+    /// The last so many offsets of each partition
+    #[arg(long, value_name = "NUMBER", help_heading = "Where to begin")]
+    last: Option<u64>,
+}
+
+/// How records are written. JSON is asked for by `--output json`.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct FormArgs {
+    /// Print the key and this text before each value
+    #[arg(short = 'k', long, value_name = "TEXT", value_parser = values::separator, help_heading = "How records are written")]
+    key_separator: Option<Separator>,
+    /// Print each record in this form; see below
+    #[arg(long, value_name = "FORMAT", value_parser = Format::parse, help_heading = "How records are written")]
+    format: Option<Format>,
+    /// Print values only, byte for byte, with nothing between them
+    #[arg(long, help_heading = "How records are written")]
+    raw: bool,
+}
+
+/// Does what was asked for.
+pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<(), Failure> {
+    let form = form(session, &args.form)?;
+    let topic = session.topic(&args.topic).await?;
+    let mut reading = starts(session, &topic, args).await?;
+    if !args.follow {
+        reading.retain(|range| range.start < range.end);
+    }
+    if reading.is_empty() || args.count == Some(0) {
+        return Ok(());
+    }
+    let consumer = consumer(session, &args.topic, &reading).await?;
+    let ends = (!args.follow).then(|| reading.iter().map(|range| (range.partition, range.end)).collect());
+    let mut reader = Reader {
+        out: BufWriter::with_capacity(1 << 18, std::io::stdout().lock()),
+        form,
+        topic: &args.topic,
+        left: args.count.unwrap_or(u64::MAX),
+        ends,
+    };
+    let read = tokio::select! {
+        read = reader.run(consumer) => read,
+        _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+    };
+    // Also what came before a failure.
+    reader.out.flush()?;
+    read
+}
+
+enum Form {
+    Json,
+    Text(Format),
+}
+
+fn form(session: &Session, args: &FormArgs) -> Result<Form, Failure> {
+    let is_text = args.format.is_some() || args.raw || args.key_separator.is_some();
+    if session.screen.is_json() {
+        if is_text {
+            return Err(Failure::usage(
+                "--output json does not go with --format, --raw or --key-separator",
+            ));
+        }
+        return Ok(Form::Json);
+    }
+    Ok(Form::Text(match (&args.format, args.raw) {
+        (Some(format), _) => format.clone(),
+        (None, true) => Format::raw(),
+        (None, false) => Format::lines(args.key_separator.as_ref().map(|separator| separator.0.as_slice())),
+    }))
+}
+
+/// Where each partition begins and ends.
+async fn starts(session: &Session, topic: &TopicDescription, args: &ConsumeArgs) -> Result<Vec<Ends>, Failure> {
+    let mut ends = session.ends(topic, &args.partitions).await?;
+    let StartArgs {
+        from_end,
+        from_offset,
+        from_time,
+        last,
+        ..
+    } = args.start;
+    if let Some(offset) = from_offset {
+        if let [ends] = &ends[..]
+            && !(ends.start..=ends.end).contains(&offset)
+        {
+            let Ends { partition, start, end } = ends;
+            let name = &topic.name;
+            return Err(Failure::not_found(format!(
+                "offset {offset} is not in partition {partition} of topic {name}"
+            ))
+            .hint(format!(
+                "it holds offsets {start} to {end} (not included); `headwater offsets {name}` shows all"
+            )));
+        }
+        ends.iter_mut()
+            .for_each(|ends| ends.start = offset.clamp(ends.start, ends.end));
+    } else if let Some(moment) = from_time {
+        let partitions: Vec<_> = ends.iter().map(|ends| ends.partition).collect();
+        let found = session
+            .offsets(topic.name.as_str(), &partitions, OffsetSpec::Timestamp(moment))
+            .await?;
+        for (ends, found) in ends.iter_mut().zip(found) {
+            ends.start = found.unwrap_or(ends.end);
+        }
+    } else if let Some(count) = last {
+        ends.iter_mut()
+            .for_each(|ends| ends.start = ends.start.max(ends.end.saturating_sub(count)));
+    } else if from_end {
+        ends.iter_mut().for_each(|ends| ends.start = ends.end);
+    }
+    Ok(ends)
+}
+
+/// A consumer that begins where it should.
+async fn consumer(session: &Session, topic: &str, ranges: &[Ends]) -> Result<Consumer, Failure> {
+    let failure = |error: Error| Failure::client(&format!("read topic {topic}"), &error);
+    let builder = session.client.consumer().offset_reset(OffsetReset::Earliest);
+    let builder = builder.assign(topic, ranges.iter().map(|range| range.partition));
+    let mut starts = ranges.iter().map(|range| range.start);
+    let first = starts.next().unwrap_or_default();
+    let mut consumer = builder.start(Offset::new(first)).build().await.map_err(failure)?;
+    if starts.all(|start| start == first) {
+        return Ok(consumer);
+    }
+    for range in ranges {
+        let sought = consumer.seek(topic, range.partition, Offset::new(range.start)).await;
+        sought.map_err(failure)?;
+    }
+    Ok(consumer)
+}
+
+struct Reader<'a> {
+    out: BufWriter<StdoutLock<'static>>,
+    form: Form,
+    topic: &'a str,
+    left: u64,
+    /// Partitions that are not at their end yet; `None` follows for ever.
+    ends: Option<HashMap<PartitionIndex, u64>>,
+}
+
+impl Reader<'_> {
+    async fn run(&mut self, mut consumer: Consumer) -> Result<(), Failure> {
+        let topic = self.topic;
+        let failure = |error: Error| Failure::client(&format!("read topic {topic}"), &error);
+        while self.left > 0 && self.ends.as_ref().is_none_or(|ends| !ends.is_empty()) {
+            let ready = consumer.recv_batch().now_or_never();
+            let records = match ready {
+                Some(records) => records,
+                None => {
+                    // What there is should be seen before the next is waited for.
+                    self.out.flush()?;
+                    consumer.recv_batch().await
+                }
+            };
+            self.write(&records.map_err(failure)?)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, records: &Records) -> Result<(), Failure> {
+        let partition = records.partition();
+        let end = match &self.ends {
+            None => u64::MAX,
+            Some(ends) => match ends.get(&partition) {
+                Some(end) => *end,
+                None => return Ok(()),
+            },
+        };
+        for record in records {
+            let record = record.map_err(|error| Failure::client(&format!("read topic {}", self.topic), &error))?;
+            if self.left == 0 || record.offset.get() >= end {
+                break;
+            }
+            self.write_record(partition, &record)?;
+            self.left -= 1;
+        }
+        if records.next_offset().get() >= end
+            && let Some(ends) = &mut self.ends
+        {
+            ends.remove(&partition);
+        }
+        Ok(())
+    }
+
+    fn write_record(&mut self, partition: PartitionIndex, record: &RecordView<'_>) -> Result<(), Failure> {
+        match &self.form {
+            Form::Text(format) => format.write(&mut self.out, self.topic, partition.get(), record)?,
+            Form::Json => {
+                let record = JsonRecord::new(self.topic, partition.get(), record);
+                writeln!(self.out, "{}", json!(record))?;
+            }
+        }
+        Ok(())
+    }
+}

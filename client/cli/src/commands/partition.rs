@@ -1,0 +1,87 @@
+//! `headwater partition`: one partition.
+
+use clap::{Args, Subcommand};
+use headwater_client::OffsetSpec;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::screen::facts;
+use crate::session::{Session, chosen};
+use crate::{json, values};
+
+const DESCRIBE_EXAMPLES: &str = "\
+Examples:
+  headwater partition describe orders 0
+  headwater partition describe orders 0 --output json";
+
+/// What to do with a partition.
+#[derive(Debug, Subcommand)]
+pub enum PartitionCommand {
+    /// Show who serves a partition, its offsets and its size
+    #[command(after_help = DESCRIBE_EXAMPLES)]
+    Describe(DescribeArgs),
+}
+
+/// Options of `partition describe`.
+#[derive(Debug, Args)]
+pub struct DescribeArgs {
+    /// The topic
+    topic: String,
+    /// The partition's number, from 0
+    partition: i32,
+}
+
+/// Does what was asked for.
+pub async fn run(session: &Session, command: PartitionCommand) -> Result<(), Failure> {
+    let PartitionCommand::Describe(args) = command;
+    let topic = session.topic(&args.topic).await?;
+    let wanted = chosen(&topic, &[args.partition])?;
+    let name = topic.name.as_str();
+    let found = topic
+        .partitions
+        .iter()
+        .find(|partition| wanted.contains(&partition.partition));
+    let partition =
+        found.ok_or_else(|| Failure::not_found(format!("topic {name} has no partition {}", args.partition)))?;
+    let leader = partition.leader;
+    // It may be offline, and is described all the same.
+    let visible = match partition.error {
+        None => session
+            .offsets(name, &wanted, OffsetSpec::Latest)
+            .await?
+            .first()
+            .copied()
+            .flatten(),
+        Some(_) => None,
+    };
+    session.screen.show(
+        || {
+            let mut value = json::partition(partition);
+            if let Value::Object(fields) = &mut value {
+                fields.insert("topic".to_owned(), json!(name));
+            }
+            value
+        },
+        || {
+            let (start, end) = (partition.log_start_offset.get(), partition.high_watermark.get());
+            facts(&[
+                ("topic", name.to_owned()),
+                ("partition", partition.partition.to_string()),
+                ("state", json::partition_state(partition)),
+                (
+                    "leader",
+                    format!(
+                        "broker {leader}, core {}, epoch {}",
+                        partition.core, partition.leader_epoch
+                    ),
+                ),
+                ("log start offset", start.to_string()),
+                ("high watermark", visible.unwrap_or(end).to_string()),
+                ("log end offset", partition.log_end_offset.to_string()),
+                ("records", end.saturating_sub(start).to_string()),
+                ("segments", partition.segments.to_string()),
+                ("size", values::size(partition.size_bytes)),
+            ])
+        },
+    )
+}

@@ -1,0 +1,167 @@
+//! What ends a command early: a message, what to do next, and the exit code that scripts can use.
+
+use std::io;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use headwater_client::{Error, ErrorCode};
+
+/// The exit codes, as every `--help` has them.
+pub const EXIT_CODES: &str = "\
+Exit status: 0 done; 1 failed here (a file, an input line); 2 wrong usage; 3 topic, partition, group or offset not found; \
+4 cannot connect, or no answer in time; 5 refused by the broker; 130 interrupted by Ctrl-C.";
+
+/// Who is at fault, as the exit code says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Whoever read the output has what it wanted.
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    NotFound = 3,
+    Connection = 4,
+    Refused = 5,
+    Interrupted = 130,
+}
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub struct Failure {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn new(kind: Kind, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self {
+            kind,
+            message,
+            hint: None,
+        }
+    }
+
+    /// Something on this side: a file, a line of the input.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    /// Options that do not go together, or not with what is there.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// What was named is not there.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    /// Nobody answers.
+    pub fn connection(message: impl Into<String>) -> Self {
+        Self::new(Kind::Connection, message)
+    }
+
+    /// Ctrl-C: nothing is said.
+    pub fn interrupted() -> Self {
+        Self::new(Kind::Interrupted, "")
+    }
+
+    /// What to do next.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same failure, with where it happened.
+    pub fn at(mut self, place: &str) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// A call of the client that failed while `doing` this.
+    pub fn client(doing: &str, error: &Error) -> Self {
+        let kind = kind_of(error);
+        let failure = Self::new(kind, format!("cannot {doing}: {}", chain(error)));
+        match (kind, error.code()) {
+            (Kind::Connection, _) => failure.hint(CONNECTION_HINT),
+            (_, Some(ErrorCode::InvalidConfig)) => {
+                failure.hint("`headwater config topic NAME` shows every setting of a topic that exists with its value")
+            }
+            (_, Some(ErrorCode::UnsupportedVersion)) => {
+                failure.hint("this broker is older than this program; `headwater config` tells its version if it can")
+            }
+            (_, Some(ErrorCode::NonEmptyGroup | ErrorCode::UnknownMemberId)) => {
+                failure.hint("stop the group's members first; `headwater group describe GROUP` shows who they are")
+            }
+            (_, Some(ErrorCode::GroupIdNotFound)) => failure.hint("`headwater group list` lists the groups there are"),
+            (_, Some(ErrorCode::MessageTooLarge)) => {
+                failure.hint("`headwater topic alter NAME --set max.message.bytes=…` raises the limit of a topic")
+            }
+            (_, Some(ErrorCode::InvalidRecord)) => failure.hint("a compacted topic needs a key on every record"),
+            (Kind::Refused, Some(_)) => failure.hint("the broker's log may tell more"),
+            _ => failure,
+        }
+    }
+
+    /// Says what went wrong on standard error.
+    pub fn report(self) -> ExitCode {
+        let Self { kind, message, hint } = self;
+        if !matches!(kind, Kind::Done | Kind::Interrupted) {
+            let (red, cyan) = (AnsiColor::Red.on_default().bold(), AnsiColor::Cyan.on_default());
+            say("error", red, &message);
+            if let Some(hint) = hint {
+                say("hint", cyan, &hint);
+            }
+        }
+        ExitCode::from(kind as u8)
+    }
+}
+
+/// What to do when nobody answers.
+pub const CONNECTION_HINT: &str =
+    "check that a broker runs there, or name another with --server HOST:PORT or HEADWATER_SERVER";
+
+/// One line on standard error, in colour where that is a terminal; nobody hears if it cannot be written.
+fn say(title: &str, style: Style, text: &str) {
+    anstream::eprintln!("{style}{title}:{style:#} {text}");
+}
+
+impl From<io::Error> for Failure {
+    /// Of standard output.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(Kind::Done, ""),
+            _ => Self::failed(format!("cannot write to standard output: {error}")),
+        }
+    }
+}
+
+fn kind_of(error: &Error) -> Kind {
+    match error {
+        Error::UnknownTopic(_) | Error::UnknownPartition { .. } | Error::OffsetOutOfRange { .. } => Kind::NotFound,
+        Error::Broker { code, .. } => match code {
+            ErrorCode::GroupIdNotFound | ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId => {
+                Kind::NotFound
+            }
+            _ => Kind::Refused,
+        },
+        Error::Connect { .. } | Error::Disconnected { .. } | Error::NoLeader { .. } => Kind::Connection,
+        Error::Timeout { last: Some(last), .. } => kind_of(last),
+        Error::Timeout { last: None, .. } => Kind::Connection,
+        Error::Config { .. } | Error::IllegalTopicName { .. } => Kind::Usage,
+        Error::RecordTooLarge { .. } | Error::IllegalRecord { .. } => Kind::Failed,
+        _ => Kind::Refused,
+    }
+}
+
+/// The error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

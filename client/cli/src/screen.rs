@@ -1,0 +1,116 @@
+//! What a command prints on standard output: a table for people or JSON for scripts, coloured only on a terminal.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use serde_json::Value;
+
+use crate::args::Output;
+use crate::failure::Failure;
+
+/// Where results go, and in which form.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen {
+    output: Output,
+}
+
+impl Screen {
+    pub fn new(output: Output) -> Self {
+        Self { output }
+    }
+
+    pub fn is_json(self) -> bool {
+        self.output == Output::Json
+    }
+
+    /// Prints the one or the other. Text ends with a line end.
+    pub fn show(self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        let mut stdout = std::io::stdout().lock();
+        let text = match self.output {
+            Output::Table => text(),
+            Output::Json if stdout.is_terminal() => format!("{:#}\n", json()),
+            Output::Json => format!("{}\n", json()),
+        };
+        stdout.write_all(text.as_bytes())?;
+        Ok(stdout.flush()?)
+    }
+}
+
+/// Rows under a header. A column whose title begins with `>` holds figures, which stand to the right.
+#[derive(Debug)]
+pub struct Rows {
+    table: Table,
+    alignments: Vec<CellAlignment>,
+}
+
+impl Rows {
+    pub fn new<const N: usize>(titles: [&str; N]) -> Self {
+        let mut table = plain();
+        let alignments: Vec<_> = titles.iter().map(|title| alignment(title)).collect();
+        let header = titles.iter().zip(&alignments).map(|(title, alignment)| {
+            let cell = Cell::new(title.trim_start_matches('>')).set_alignment(*alignment);
+            if has_colours() {
+                cell.add_attribute(Attribute::Bold)
+            } else {
+                cell
+            }
+        });
+        table.set_header(header);
+        Self { table, alignments }
+    }
+
+    pub fn add<const N: usize>(&mut self, row: [String; N]) {
+        let cells = row.into_iter().zip(&self.alignments);
+        self.table
+            .add_row(cells.map(|(text, alignment)| Cell::new(text).set_alignment(*alignment)));
+    }
+
+    /// The table with the end of its last line.
+    pub fn text(&self) -> String {
+        trimmed(&self.table)
+    }
+}
+
+/// Names and what belongs to each, one a line.
+pub fn facts(facts: &[(&str, String)]) -> String {
+    let mut table = plain();
+    for (name, value) in facts {
+        let name = Cell::new(name);
+        let name = if has_colours() {
+            name.add_attribute(Attribute::Bold)
+        } else {
+            name
+        };
+        table.add_row([name, Cell::new(value)]);
+    }
+    trimmed(&table)
+}
+
+fn plain() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
+fn alignment(title: &str) -> CellAlignment {
+    if title.starts_with('>') {
+        CellAlignment::Right
+    } else {
+        CellAlignment::Left
+    }
+}
+
+/// Without the space that the table puts around every line.
+fn trimmed(table: &Table) -> String {
+    let lines = table.lines().map(|line| {
+        let line = line.strip_prefix(' ').unwrap_or(&line);
+        format!("{}\n", line.trim_end())
+    });
+    lines.collect()
+}
+
+/// Whether standard output is a terminal that wants colours (<https://no-color.org>).
+fn has_colours() -> bool {
+    anstream::stdout().is_terminal() && anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+}

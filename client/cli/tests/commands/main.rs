@@ -1,0 +1,11 @@
+//! What the command line promises: the real program, run against a real broker.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod groups;
+mod help;
+mod readme;
+mod records;
+mod scripts;
+mod support;
+mod topics;

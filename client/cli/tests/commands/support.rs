@@ -1,0 +1,139 @@
+//! A broker in this process on a free port, and the program as a user would run it.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use headwater_server::{Broker, Config};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A broker with its data; both end with it.
+pub struct Site {
+    broker: Option<Broker>,
+    directory: TempDir,
+    address: String,
+}
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: Vec<u8>,
+    pub err: String,
+}
+
+impl Site {
+    pub fn start() -> Self {
+        // On the disk of the build: where the system keeps temporary files may be memory, which has no direct I/O.
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let mut config = Config::default();
+        config.broker.listen = ([127, 0, 0, 1], 0).into();
+        config.log.directory = directory.path().join("data");
+        let settings = [
+            ("cores.count", "1"),
+            ("cores.pin", "false"),
+            ("cores.tail_buffer_bytes_max", "16MiB"),
+            ("log.segment_size_bytes", "16MiB"),
+        ];
+        let broker = Broker::start(config.with(settings).unwrap()).unwrap();
+        let address = broker.addr().to_string();
+        Self {
+            broker: Some(broker),
+            directory,
+            address,
+        }
+    }
+
+    /// Where files of the test can be.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The command with the broker's address in its environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program(arguments);
+        command.env("HEADWATER_SERVER", &self.address);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        ran(self.command(arguments).stdin(Stdio::null()).output().unwrap())
+    }
+
+    /// The same with this on its standard input.
+    pub fn feed(&self, arguments: &[&str], input: &[u8]) -> Ran {
+        let mut child = self.spawn(arguments);
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        // It may end before it has read everything.
+        let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        ran(output)
+    }
+
+    /// Starts a command, with pipes.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        self.run(arguments).ok(arguments)
+    }
+
+    /// The same with `--output json`: every value that it printed.
+    pub fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        let arguments = [arguments, &["--output", "json"]].concat();
+        let out = self.ok(&arguments);
+        let values = serde_json::Deserializer::from_str(&out).into_iter();
+        values
+            .map(|value| value.unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}")))
+            .collect()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(broker) = self.broker.take() {
+            // A failing test has its own panic.
+            let _ = broker.shutdown();
+        }
+    }
+}
+
+impl Ran {
+    pub fn ok(self, arguments: &[&str]) -> String {
+        assert_eq!((self.code, &*self.err), (Some(0), ""), "{arguments:?}");
+        String::from_utf8(self.out).unwrap()
+    }
+}
+
+/// The program without anything of the developer's own environment.
+pub fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
+    for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEADWATER_")) {
+        command.env_remove(variable);
+    }
+    command.args(arguments);
+    command
+}
+
+pub fn ran(output: Output) -> Ran {
+    Ran {
+        code: output.status.code(),
+        out: output.stdout,
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
