@@ -295,7 +295,7 @@ async fn settle(core: Rc<Core>, index: PartitionIndex) {
                 tracing::warn!(partition = %index, %error, "records of groups are not durable");
                 error.code()
             }),
-            Err(code) => Err(code),
+            Err(refused) => Err(refused),
         };
         let effects = core.groups.step(index, Event::Written { write, outcome });
         perform(&core, index, effects);
