@@ -67,6 +67,11 @@ impl Failure {
         Self::new(Kind::Interrupted, "")
     }
 
+    /// Whether it was Ctrl-C.
+    pub fn is_interruption(&self) -> bool {
+        self.kind == Kind::Interrupted
+    }
+
     /// What to do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

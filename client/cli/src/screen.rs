@@ -66,8 +66,8 @@ impl Rows {
     }
 
     /// The table with the end of its last line.
-    pub fn text(&self) -> String {
-        trimmed(&self.table)
+    pub fn text(mut self) -> String {
+        trimmed(&mut self.table)
     }
 }
 
@@ -83,7 +83,7 @@ pub fn facts(facts: &[(&str, String)]) -> String {
         };
         table.add_row([name, Cell::new(value)]);
     }
-    trimmed(&table)
+    trimmed(&mut table)
 }
 
 fn plain() -> Table {
@@ -101,13 +101,12 @@ fn alignment(title: &str) -> CellAlignment {
     }
 }
 
-/// Without the space that the table puts around every line.
-fn trimmed(table: &Table) -> String {
-    let lines = table.lines().map(|line| {
-        let line = line.strip_prefix(' ').unwrap_or(&line);
-        format!("{}\n", line.trim_end())
-    });
-    lines.collect()
+/// The table with nothing around its lines, and two spaces between its columns.
+fn trimmed(table: &mut Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// Whether standard output is a terminal that wants colours (<https://no-color.org>).

@@ -11,7 +11,6 @@ use futures::FutureExt as _;
 use headwater_client::{
     Consumer, Error, Offset, OffsetReset, OffsetSpec, PartitionIndex, RecordView, Records, Timestamp, TopicDescription,
 };
-use serde_json::json;
 
 use crate::failure::Failure;
 use crate::format::Format;
@@ -264,7 +263,8 @@ impl Reader<'_> {
             Form::Text(format) => format.write(&mut self.out, self.topic, partition.get(), record)?,
             Form::Json => {
                 let record = JsonRecord::new(self.topic, partition.get(), record);
-                writeln!(self.out, "{}", json!(record))?;
+                serde_json::to_writer(&mut self.out, &record).map_err(std::io::Error::from)?;
+                self.out.write_all(b"\n")?;
             }
         }
         Ok(())

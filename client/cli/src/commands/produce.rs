@@ -9,6 +9,7 @@
 mod input;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -174,6 +175,9 @@ pub async fn run(session: &Session, args: ProduceArgs) -> Result<(), Failure> {
     let producer = producer.build().await;
     let producer = producer.map_err(|error| Failure::client("start a producer", &error))?;
     let input = Input::open(args.file.as_deref(), args.input == InputKind::Raw)?;
+    if input.is_typed {
+        anstream::eprintln!("type a record on each line; Ctrl-D ends");
+    }
     let bar = progress(&input);
     let mut work = Work {
         args,
@@ -192,9 +196,10 @@ pub async fn run(session: &Session, args: ProduceArgs) -> Result<(), Failure> {
     let result = done.and(settled);
     match &result {
         Ok(()) => work.tally.show(session, &work.args.topic)?,
-        Err(_) if work.tally.records > 0 => {
+        // After Ctrl-C only somebody who watches is told.
+        Err(failure) if work.tally.records > 0 && (!failure.is_interruption() || std::io::stderr().is_terminal()) => {
             let stored = values::count(work.tally.records, "record");
-            anstream::eprintln!("{stored} before that had been stored in {}", work.args.topic);
+            anstream::eprintln!("{stored} had been stored in {} before that", work.args.topic);
         }
         Err(_) => {}
     }

@@ -113,7 +113,7 @@ fn a_bad_line_is_named_and_what_came_before_it_is_stored() {
     let ran = site.feed(&["produce", "t", "-k", ":"], b"a:1\nb:2\nno key\nc:3\n");
     assert_eq!(ran.code, Some(1));
     assert!(
-        ran.err.contains("line 3: it has no key") && ran.err.contains("2 records before"),
+        ran.err.contains("line 3: it has no key") && ran.err.contains("2 records had been stored in t before that"),
         "{}",
         ran.err
     );
