@@ -264,7 +264,7 @@ impl Core {
                 let owned = self.partitions.borrow().get(&id).cloned();
                 match owned {
                     Some(Owned::Online(partition)) => {
-                        partition.log.reconfigure(topic.settings.log_config(&self.config))
+                        partition.log.reconfigure(topic.settings.log_config(&self.config));
                     }
                     Some(Owned::Offline(_)) => {}
                     None => {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::args::Output;
 use crate::failure::Failure;
+use crate::values;
 
 /// Where results go, and in which form.
 #[derive(Debug, Clone, Copy)]
@@ -106,7 +107,7 @@ fn trimmed(table: &mut Table) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    values::lines(table.lines().map(|line| line.trim_end().to_owned()))
 }
 
 /// Whether standard output is a terminal that wants colours (<https://no-color.org>).

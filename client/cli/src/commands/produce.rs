@@ -348,9 +348,12 @@ fn failure_at(failure: Failure, line: &Line) -> Failure {
 #[derive(Debug, Default)]
 struct Tally {
     records: u64,
-    /// Records, first and last offset by partition.
-    partitions: BTreeMap<i32, (u64, Option<(u64, u64)>)>,
+    /// By partition.
+    partitions: BTreeMap<i32, Stored>,
 }
+
+/// Records, and their first and last offset if those are known.
+type Stored = (u64, Option<(u64, u64)>);
 
 impl Tally {
     fn add(&mut self, stored: &RecordMetadata) {
@@ -366,7 +369,7 @@ impl Tally {
     fn show(&self, session: &Session, topic: &str) -> Result<(), Failure> {
         session.screen.show(
             || {
-                let partition = |(number, (records, offsets)): (&i32, &(u64, Option<(u64, u64)>))| {
+                let partition = |(number, (records, offsets)): (&i32, &Stored)| {
                     let (first, last) = offsets.unzip();
                     json!({"partition": number, "records": records, "first_offset": first, "last_offset": last})
                 };
@@ -374,7 +377,7 @@ impl Tally {
                 json!({"topic": topic, "records": self.records, "partitions": partitions})
             },
             || {
-                let place = |(number, (_, offsets)): (&i32, &(u64, Option<(u64, u64)>))| match offsets {
+                let place = |(number, (_, offsets)): (&i32, &Stored)| match offsets {
                     None => format!("partition {number}"),
                     Some((first, last)) if first == last => format!("partition {number} at offset {first}"),
                     Some((first, last)) => format!("partition {number} at offsets {first} to {last}"),
