@@ -268,7 +268,10 @@ fn check_thinned(batch: &RecordBatch<'_>, set: &RecordSet, records: &[RecordView
     );
     assert_eq!(header.delete_horizon(), (records.len() > 1).then_some(horizon));
     let kept: Vec<_> = records.iter().skip(1).step_by(2).map(parts).collect();
-    let again: Vec<_> = thinned.iter().collect::<Result<_, _>>().expect("what we write can be read");
+    let again: Vec<_> = thinned
+        .iter()
+        .collect::<Result<_, _>>()
+        .expect("what we write can be read");
     assert_eq!(kept, again.iter().map(parts).collect::<Vec<_>>());
 }
 

@@ -50,7 +50,13 @@ pub fn rebuild(
     compress(header.compression(), &records, &mut bytes);
     let attributes = header.attributes() & !header::DELETE_HORIZON_BIT;
     let horizon = delete_horizon.map_or(0, |_| header::DELETE_HORIZON_BIT);
-    Ok(finish(bytes, attributes | horizon, base_timestamp, max_timestamp, count))
+    Ok(finish(
+        bytes,
+        attributes | horizon,
+        base_timestamp,
+        max_timestamp,
+        count,
+    ))
 }
 
 /// The batch without any of its records: it still says which offsets, producer and sequences there were.

@@ -268,7 +268,10 @@ fn what_only_a_broker_writes_is_refused_from_a_client() {
         from_client(|bytes| bytes[22] = 0x08),
         Err(BatchError::AppendTimeFromClient)
     );
-    assert_eq!(from_client(|bytes| bytes[22] = 0x40), Err(BatchError::HorizonFromClient));
+    assert_eq!(
+        from_client(|bytes| bytes[22] = 0x40),
+        Err(BatchError::HorizonFromClient)
+    );
     for (count, last_offset_delta) in [(1, 4), (0, 0), (2, i32::MAX)] {
         let bytes = batch_of(Compression::None, &RECORDS, |bytes| {
             bytes[23..27].copy_from_slice(&i32::to_be_bytes(last_offset_delta));

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use headwater_protocol::batch::{
-    BatchLimits, Compression, HEADER_LEN, RecordBatch, RecordSet, TimestampType, emptied, rebuild, set_append_time, stamp,
+    BatchLimits, Compression, HEADER_LEN, RecordBatch, RecordSet, TimestampType, emptied, rebuild, set_append_time,
+    stamp,
 };
 use headwater_protocol::id::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use kafka_protocol::records as kafka;
