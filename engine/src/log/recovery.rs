@@ -342,6 +342,10 @@ impl<D: Disk> Opening<'_, D> {
                 file.sync().await.map_err(LogError::io("flush", &path))?;
             }
         }
+        if let Some(known) = known.filter(|known| self.compaction.has_holes(base_offset) && known.size <= scanned.end) {
+            // A truncation into a hole has left no batch that says so.
+            scanned.next_offset = scanned.next_offset.max(Offset::new(known.next_offset));
+        }
         segment.extent.set(scanned);
         segment.durable.set(scanned.end);
         *segment.index.borrow_mut() = Some(index);
