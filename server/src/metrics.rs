@@ -12,10 +12,10 @@ use std::{cell::Cell, time::Duration};
 use headwater_engine::{Timed, TimedSnapshot, disk::DirectDisk};
 use headwater_protocol::{frame::Api, id::CoreId};
 
-use crate::core::Core;
+use crate::{compaction::CompactionMetrics, core::Core};
 
 /// Apis are numbered below this.
-const APIS_MAX: usize = 16;
+const APIS_MAX: usize = 32;
 
 /// A part of a request's way through the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,7 @@ pub(crate) struct CoreMetrics {
     requests: [Cell<u64>; APIS_MAX],
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
+    pub(crate) compaction: CompactionMetrics,
 }
 
 fn add(counter: &Cell<u64>, count: u64) {
@@ -143,6 +144,11 @@ pub(crate) enum Family {
     Stalls,
     StalledSeconds,
     BusySeconds,
+    CompactionBytes,
+    CompactionPasses,
+    CompactionRemoved,
+    CompactionSeconds,
+    CompactionDirty,
 }
 
 /// Takes a core's figures. Call it on the core.
@@ -170,6 +176,9 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
     for (stage, bytes) in disk_bytes {
         sample(Family::DiskBytes, stage, bytes);
     }
+    let compaction = &metrics.compaction;
+    sample(Family::CompactionBytes, "read", compaction.read_bytes.get());
+    sample(Family::CompactionBytes, "write", compaction.written_bytes.get());
     let (online, offline) = core.partition_counts();
     let (stalls, stalled) = core.stalls();
     for (family, value) in [
@@ -183,9 +192,13 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
         (Family::Partitions, online as u64),
         (Family::PartitionsOffline, offline as u64),
         (Family::Stalls, stalls),
+        (Family::CompactionPasses, compaction.passes.get()),
+        (Family::CompactionRemoved, compaction.removed_records.get()),
     ] {
         sample(family, "", value);
     }
+    samples.push((Family::CompactionSeconds, "", compaction.time.get().as_secs_f64()));
+    samples.push((Family::CompactionDirty, "", compaction.dirty_ratio_max.get()));
     samples.push((Family::StalledSeconds, "", stalled.as_secs_f64()));
     samples.push((Family::BusySeconds, "", crate::runtime::busy().as_secs_f64()));
     CoreSnapshot { stages, samples }
