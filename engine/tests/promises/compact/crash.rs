@@ -15,8 +15,8 @@ use headwater_protocol::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::model::{Keyed, Model, batch_of, config, consume, open, read_all, turn};
-use crate::support::{NOON, SimLog, for_each_seed};
+use super::model::{Keyed, Model, batch_of, config, consume, open, read_all, sequenced, turn};
+use crate::support::{NOON, SimLog, append_durably, for_each_seed};
 
 /// What one seed decides before anything runs.
 struct Plan {
@@ -295,4 +295,52 @@ fn compaction_equals_the_model_under_random_writes_deletes_and_readers() {
         removed.set(removed.get() + world.removed.get());
     });
     assert!(removed.get() > 0);
+}
+
+#[test]
+fn a_crash_while_compacting_costs_neither_the_checkpoint_nor_what_only_that_knows() {
+    let one = |id| [Keyed::new(1, id, NOON)];
+    for change in 0.. {
+        let _at = At(change);
+        let disk = SimDisk::new(change);
+        let executor = SimExecutor::new(&disk, change);
+        let log = executor.block_on(async {
+            let log = open(&disk, &config()).await;
+            for sequence in 0..4 {
+                append_durably(&log, &sequenced(&one(sequence as u64), 300, 7, sequence)).await;
+            }
+            log.delete_records(Offset::new(2)).await.unwrap();
+            // From here on the checkpoint knows nothing of what comes, not even of the end of the first segment.
+            for sequence in 4..40 {
+                append_durably(&log, &sequenced(&one(sequence as u64), 300, 7, sequence)).await;
+            }
+            log
+        });
+        let log = log.unwrap();
+        disk.crash_at(disk.changes() + change);
+        let compacted = executor.block_on(log.compact(Timestamp::new(NOON), 1 << 20, async |_| ()));
+        let image = if change % 2 == 0 {
+            disk.crash(change)
+        } else {
+            disk.certain_image(change)
+        };
+        let reopened = SimExecutor::new(&image, change).block_on(async {
+            let (log, recovery) = crate::support::open(&image, &config()).await.unwrap();
+            assert_eq!((recovery.checkpoint_damage, recovery.cut), (None, None));
+            assert_eq!(
+                (log.offsets().start, log.offsets().end),
+                (Offset::new(2), Offset::new(40))
+            );
+            // Compacted away or not: sent again, it is known.
+            let again = log
+                .append(&sequenced(&one(1), 300, 7, 1), Timestamp::new(NOON))
+                .unwrap();
+            assert!(again.duplicate && again.base_offset == Offset::new(1), "{again:?}");
+        });
+        reopened.unwrap();
+        if compacted.is_ok() {
+            assert!(change > 10, "{change} operations are no compaction");
+            break;
+        }
+    }
 }
