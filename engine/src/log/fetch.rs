@@ -13,7 +13,7 @@ use headwater_protocol::{
 
 use super::{
     DECOMPRESSED_SIZE_MAX, Log, LogOffsets,
-    recovery::read_index,
+    files::read_index,
     scan::{ScanEnd, Stretch, scan},
 };
 use crate::{

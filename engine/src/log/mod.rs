@@ -8,6 +8,7 @@ mod append;
 mod compact;
 mod config;
 mod fetch;
+mod files;
 mod flush;
 mod recovery;
 mod recycle;

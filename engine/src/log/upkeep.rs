@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use headwater_protocol::id::{Offset, Timestamp};
 
-use super::{DurablePoint, Log, recovery::remove_segment_files};
+use super::{DurablePoint, Log, files::remove_segment_files};
 use crate::{
     checkpoint::{self, Checkpoint, Point, SegmentFacts},
     disk::{BLOCK_SIZE, Disk, SegmentFile},

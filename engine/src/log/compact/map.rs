@@ -72,7 +72,7 @@ impl OffsetMap {
     /// The key's entry, or the free one that would become it.
     fn find(&self, key: KeyHash) -> usize {
         let count = self.entries.len();
-        let mut at = (u128::from(key.0[0]) * count as u128 >> 64) as usize;
+        let mut at = ((u128::from(key.0[0]) * count as u128) >> 64) as usize;
         while self.entries[at].offset_plus_one != 0 && self.entries[at].hash != key.0 {
             at = if at + 1 == count { 0 } else { at + 1 };
         }

@@ -21,7 +21,7 @@ use std::{
 use headwater_protocol::id::Offset;
 
 use super::{
-    super::{Log, recovery::remove_segment_files, upkeep::Purpose},
+    super::{Log, files::remove_segment_files, upkeep::Purpose},
     output::{self, Output},
     progress::Swap,
 };

@@ -165,9 +165,9 @@ impl World {
             self.model
                 .borrow_mut()
                 .recovered(offsets.start.get(), offsets.end.get());
-            let seen = read_all(&log).await;
+            let found = read_all(&log).await;
             let (start, end) = (offsets.start.get(), offsets.end.get());
-            self.model.borrow().check(&seen, start, end, self.clock.get());
+            self.model.borrow().check(&found, start, end, self.clock.get());
             log
         })?;
         for _ in 0..rounds {
@@ -194,17 +194,17 @@ impl World {
                 Rc::clone(self).compact(Rc::clone(&log)).await;
             }
             let offsets = log.offsets();
-            let seen = read_all(&log).await;
+            let found = read_all(&log).await;
             let model = self.model.borrow();
             let (start, end) = (offsets.start.get(), offsets.end.get());
-            model.check(&seen, start, end, self.clock.get());
+            model.check(&found, start, end, self.clock.get());
             let last = model.last(start, end);
             let is_last = |found: &&super::model::Found| last[&found.record.key].0 == found.offset;
-            let kept = seen.iter().filter(is_last).count();
+            let kept = found.iter().filter(is_last).count();
             if self.plan.config.compaction.unwrap().dirty_ratio_min == 0.0 {
                 // A segment that also holds records below the log start offset is not cleaned of those, which nobody sees.
-                assert_eq!(kept, seen.len(), "superseded records are left");
-                let tombstones = seen.iter().filter(|found| found.record.id.is_none()).count();
+                assert_eq!(kept, found.len(), "superseded records are left");
+                let tombstones = found.iter().filter(|found| found.record.id.is_none()).count();
                 assert!(
                     tombstones == 0 || model.delete_retention_ms > 70_000,
                     "{tombstones} tombstones are left"

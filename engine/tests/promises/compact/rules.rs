@@ -157,7 +157,7 @@ fn a_tombstone_stays_for_its_time_after_what_it_deletes_is_gone_and_then_goes_by
                 .await
                 .unwrap();
             for_each_batch(&bytes, |batch| {
-                assert_eq!(batch.delete_horizon(), Some(later(10_500_000)))
+                assert_eq!(batch.delete_horizon(), Some(later(10_500_000)));
             });
             if restart {
                 log = open(&disk, &config).await;
@@ -293,7 +293,7 @@ fn producers_go_on_after_a_compaction_even_if_nothing_but_the_log_is_left() {
                 .unwrap();
             let mut left = Vec::new();
             for_each_batch(&bytes, |batch| {
-                left.push((batch.base_offset().get(), batch.record_count()))
+                left.push((batch.base_offset().get(), batch.record_count()));
             });
             assert_eq!(left, [(42, 0), (43, 1)]);
         });

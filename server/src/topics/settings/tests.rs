@@ -1,0 +1,167 @@
+use super::*;
+
+fn of(entries: &[(&str, &str)]) -> Result<TopicSettings, SettingError> {
+    let entries: Vec<_> = entries
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    TopicSettings::of_new_topic(&overrides(&entries)?, &Config::default())
+}
+
+#[test]
+fn a_topic_follows_the_broker_where_it_sets_nothing() {
+    let entries = of(&[]).unwrap().entries();
+    assert_eq!(
+        entries.each_ref().map(|(key, value)| (*key, value.as_str())),
+        [
+            ("cleanup.policy", "delete"),
+            ("delete.retention.ms", "86400000"),
+            ("max.compaction.lag.ms", "9223372036854775807"),
+            ("max.message.bytes", "4194304"),
+            ("message.timestamp.type", "CreateTime"),
+            ("min.cleanable.dirty.ratio", "0.5"),
+            ("min.compaction.lag.ms", "0"),
+            ("retention.bytes", "-1"),
+            ("retention.ms", "604800000"),
+            ("segment.bytes", "1073741824"),
+            ("segment.ms", "604800000"),
+        ]
+    );
+}
+
+#[test]
+fn every_key_can_be_set_and_reads_back_as_it_is_described() {
+    let set = [
+        ("cleanup.policy", "compact,delete"),
+        ("delete.retention.ms", "5"),
+        ("max.compaction.lag.ms", "7000"),
+        ("max.message.bytes", "65536"),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("min.cleanable.dirty.ratio", "0.125"),
+        ("min.compaction.lag.ms", "6"),
+        ("retention.bytes", "1000000"),
+        ("retention.ms", "-1"),
+        ("segment.bytes", "131072"),
+        ("segment.ms", "60000"),
+    ];
+    let settings = of(&set).unwrap();
+    assert_eq!(
+        settings.entries().each_ref().map(|(key, value)| (*key, value.as_str())),
+        set
+    );
+}
+
+#[test]
+fn what_is_not_valid_is_refused_with_what_is() {
+    for (entries, expected) in [
+        (
+            &[("retention.hours", "1")][..],
+            "there is no topic configuration \"retention.hours\"; there are",
+        ),
+        (
+            &[("segment.ms", "60000"), ("segment.ms", "60000")],
+            "segment.ms is given more than once",
+        ),
+        (
+            &[("cleanup.policy", "compact,compact")],
+            "allowed is \"delete\", \"compact\" or \"compact,delete\"",
+        ),
+        (
+            &[("min.cleanable.dirty.ratio", "1.5")],
+            "allowed is a number from 0 to 1, such as 0.5",
+        ),
+        (
+            &[("message.timestamp.type", "now")],
+            "\"CreateTime\" or \"LogAppendTime\"",
+        ),
+        (
+            &[("segment.bytes", "1")],
+            "segment.bytes = \"1\" is not valid: allowed is 64KiB to 2GiB",
+        ),
+        (&[("segment.ms", "-1")], "allowed is a time, such as 10ms"),
+        (&[("retention.ms", "0")], "allowed is 1ms to"),
+        (
+            &[("max.message.bytes", "8388608")],
+            "at most the broker's log.batch_size_bytes_max, 4194304",
+        ),
+        (
+            &[("max.message.bytes", "131072"), ("segment.bytes", "65536")],
+            "at most segment.bytes, 65536",
+        ),
+    ] {
+        let message = of(entries).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn the_engine_is_told_what_is_in_force() {
+    let settings = of(&[("segment.bytes", "131072"), ("message.timestamp.type", "LogAppendTime")]).unwrap();
+    let mut config = Config::default();
+    config.flush.writes_in_flight_max = 3;
+    config.producers.count_max = 5;
+    config.log.index_interval_bytes = ByteSize::new(8192);
+    let log = settings.log_config(&config);
+    assert_eq!(
+        (log.segment_size_bytes, log.retention_ms),
+        (131_072, Some(7 * 24 * 3_600_000))
+    );
+    assert_eq!(
+        (log.batch.batch_size_max, log.timestamp_type),
+        (131_072, TimestampType::LogAppendTime)
+    );
+    assert_eq!((log.flush.writes_in_flight_max, log.producers.count_max), (3, 5));
+    assert_eq!(log.index_interval_bytes, 8192);
+}
+
+#[test]
+fn a_topic_is_compacted_or_deleted_from_or_both_as_its_policy_says() {
+    for (policy, deletes, compacts) in [
+        ("delete", true, false),
+        ("compact", false, true),
+        ("compact,delete", true, true),
+        ("delete, compact", true, true),
+    ] {
+        let settings = of(&[
+            ("cleanup.policy", policy),
+            ("retention.bytes", "1000000"),
+            ("max.compaction.lag.ms", "9223372036854775807"),
+            ("min.cleanable.dirty.ratio", "0.25"),
+        ]);
+        let log = settings.unwrap().log_config(&Config::default());
+        assert_eq!(
+            (log.retention_ms.is_some(), log.retention_bytes.is_some()),
+            (deletes, deletes)
+        );
+        let expected = CompactionConfig {
+            dirty_ratio_min: 0.25,
+            ..CompactionConfig::default()
+        };
+        assert_eq!(log.compaction, compacts.then_some(expected));
+    }
+}
+
+#[test]
+fn defaults_agree_with_the_engine_except_for_larger_batches() {
+    let config = Config::default();
+    let told = of(&[]).unwrap().log_config(&config);
+    let own = LogConfig {
+        batch: told.batch,
+        ..LogConfig::default()
+    };
+    assert_eq!(format!("{told:?}"), format!("{own:?}"));
+}
+
+#[test]
+fn a_batch_never_outgrows_its_segment_or_a_broker_limit_that_was_lowered() {
+    assert_eq!(
+        of(&[("segment.bytes", "65536")]).unwrap().batch_size_bytes_max,
+        ByteSize::new(65_536)
+    );
+    let mut config = Config::default();
+    config.log.batch_size_bytes_max = ByteSize::new(1 << 20);
+    let overrides = BTreeMap::from([(MAX_MESSAGE_BYTES.to_owned(), "2097152".to_owned())]);
+    assert!(TopicSettings::of_new_topic(&overrides, &config).is_err());
+    let settings = TopicSettings::of_existing_topic(&overrides, &config).unwrap();
+    assert_eq!(settings.batch_size_bytes_max, ByteSize::new(1 << 20));
+}
