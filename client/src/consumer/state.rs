@@ -229,7 +229,9 @@ impl State {
     }
 
     fn live(&self) -> impl Iterator<Item = &Partition> {
-        self.partitions.iter().filter(|partition| partition.flow != Flow::Removed)
+        self.partitions
+            .iter()
+            .filter(|partition| partition.flow != Flow::Removed)
     }
 
     /// Every partition that is read.
@@ -242,9 +244,7 @@ impl State {
     pub(in crate::consumer) fn find(&self, topic: &str, partition: PartitionIndex) -> Option<usize> {
         self.partitions
             .iter()
-            .position(|other| {
-                other.flow != Flow::Removed && other.index == partition && other.topic.as_str() == topic
-            })
+            .position(|other| other.flow != Flow::Removed && other.index == partition && other.topic.as_str() == topic)
     }
 
     pub(in crate::consumer) fn queued_bytes(&self) -> usize {

@@ -73,13 +73,19 @@ impl Member {
     async fn start(client: &Client, configure: impl FnOnce(GroupConsumerBuilder) -> GroupConsumerBuilder) -> Member {
         let (sender, partitions) = watch::channel(BTreeSet::new());
         let builder = client.group_consumer(GROUP).topics([TOPIC]).listener(Watch(sender));
-        let builder = builder.session_timeout(LONG).heartbeat_interval(Duration::from_millis(50));
+        let builder = builder
+            .session_timeout(LONG)
+            .heartbeat_interval(Duration::from_millis(50));
         let consumer = configure(builder).build().await.unwrap();
         Member { consumer, partitions }
     }
 
     async fn has(&mut self, count: usize) -> BTreeSet<i32> {
-        self.partitions.wait_for(|set| set.len() == count).await.unwrap().clone()
+        self.partitions
+            .wait_for(|set| set.len() == count)
+            .await
+            .unwrap()
+            .clone()
     }
 }
 
@@ -113,7 +119,16 @@ fn two_members_share_the_partitions_and_when_one_closes_the_other_takes_over_whe
         }
         assert_eq!(seen.len(), 12);
         second.consumer.close().await.unwrap();
-        assert!(client.admin().groups().lag(GROUP).await.unwrap().iter().all(|lag| lag.lag() == Some(0)));
+        assert!(
+            client
+                .admin()
+                .groups()
+                .lag(GROUP)
+                .await
+                .unwrap()
+                .iter()
+                .all(|lag| lag.lag() == Some(0))
+        );
         broker.stop();
     });
 }
@@ -140,7 +155,10 @@ fn when_one_of_three_members_leaves_only_its_partitions_move() {
             loop {
                 let now = member.partitions.borrow_and_update().clone();
                 assert!(kept.is_subset(&now), "{kept:?} became {now:?}");
-                assert!(now.difference(kept).all(|partition| moved.contains(partition)), "{now:?}");
+                assert!(
+                    now.difference(kept).all(|partition| moved.contains(partition)),
+                    "{now:?}"
+                );
                 if now.len() > 3 && client.admin().groups().describe(GROUP).await.unwrap().members.len() == 2 {
                     break;
                 }
@@ -167,7 +185,10 @@ fn a_member_that_is_too_slow_is_told_once_and_another_takes_over() {
         let again = other.consumer.recv().await.unwrap();
         assert_eq!(again.offset.get(), 0, "what the slow one was at was not committed");
         let told = slow.consumer.recv().await.unwrap_err();
-        assert!(matches!(told, Error::PollIntervalExceeded { limit: told } if told == limit), "{told:?}");
+        assert!(
+            matches!(told, Error::PollIntervalExceeded { limit: told } if told == limit),
+            "{told:?}"
+        );
         assert!(slow.consumer.assignment().is_empty());
         other.consumer.close().await.unwrap();
         let next = slow.consumer.recv().await.unwrap();
@@ -203,7 +224,14 @@ fn lost_partitions_are_told_once_and_before_any_other_record() {
 
 /// Takes every member out of the group, as the end of their sessions would.
 async fn expel_all(site: &Site, client: &Client) {
-    let members = client.admin().groups().describe(GROUP).await.unwrap().members.into_iter();
+    let members = client
+        .admin()
+        .groups()
+        .describe(GROUP)
+        .await
+        .unwrap()
+        .members
+        .into_iter();
     let mut raw = Raw::connect(site.address()).await;
     let find = FindGroupRequestT {
         group_id: Some(GROUP.to_owned()),
@@ -246,7 +274,10 @@ fn commits_are_of_what_was_received_and_a_paused_partition_waits() {
         consumer.resume(TOPIC, index).unwrap();
         assert_eq!(consumer.recv_batch().await.unwrap().first_offset().get(), 2);
         let later = consumer.commit_async();
-        consumer.seek(TOPIC, index, headwater_client::Start::Earliest).await.unwrap();
+        consumer
+            .seek(TOPIC, index, headwater_client::Start::Earliest)
+            .await
+            .unwrap();
         later.await.unwrap();
         assert_eq!(consumer.recv().await.unwrap().offset.get(), 0);
         let committed = consumer.committed(TOPIC, index).await.unwrap().unwrap();
@@ -313,7 +344,10 @@ fn a_member() {
     let Ok(told) = std::env::var(MEMBER) else { return };
     let (address, name) = told.split_once(' ').unwrap();
     let (address, name): (SocketAddr, Arc<str>) = (address.parse().unwrap(), Arc::from(name));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     if let Err(error) = runtime.block_on(member(address, &name)) {
         say(&format!("failed {name} 0 0 {error:?}"));
     }
@@ -321,7 +355,10 @@ fn a_member() {
 
 async fn member(address: SocketAddr, name: &Arc<str>) -> Result<(), Error> {
     let client = client_of(address).await;
-    let builder = client.group_consumer(GROUP).topics([TOPIC]).listener(Say(Arc::clone(name)));
+    let builder = client
+        .group_consumer(GROUP)
+        .topics([TOPIC])
+        .listener(Say(Arc::clone(name)));
     let builder = builder
         .session_timeout(Duration::from_secs(2))
         .heartbeat_interval(Duration::from_millis(100));
@@ -342,7 +379,8 @@ async fn member(address: SocketAddr, name: &Arc<str>) -> Result<(), Error> {
         tokio::time::sleep(Duration::from_micros(300)).await;
         say(&format!("record {name} {} {}", record.partition, record.offset));
         since_commit.insert(record.partition, record.offset.next());
-        if commits_itself && since_commit.len() > 1 && record.offset.get() % 16 == 0 && consumer.commit().await.is_ok() {
+        if commits_itself && since_commit.len() > 1 && record.offset.get() % 16 == 0 && consumer.commit().await.is_ok()
+        {
             for (partition, offset) in std::mem::take(&mut since_commit) {
                 say(&format!("commit {name} {partition} {offset}"));
             }
@@ -363,7 +401,14 @@ struct Book {
 impl Book {
     fn note(&mut self, line: &str) {
         let words: Vec<&str> = line.split(' ').collect();
-        let [what @ ("begin" | "record" | "commit" | "failed"), name, partition, offset, ..] = words[..] else {
+        let [
+            what @ ("begin" | "record" | "commit" | "failed"),
+            name,
+            partition,
+            offset,
+            ..,
+        ] = words[..]
+        else {
             return;
         };
         assert_ne!(what, "failed", "{line}");
@@ -479,7 +524,9 @@ async fn await_records(lines: &mut mpsc::UnboundedReceiver<String>, book: &mut B
         let line = tokio::time::timeout(Duration::from_secs(60), lines.recv()).await;
         let line = line.unwrap_or_else(|_elapsed| {
             let mut missing = vec![0; PARTITIONS as usize];
-            book.seen.keys().for_each(|(partition, _)| missing[*partition as usize] += 1);
+            book.seen
+                .keys()
+                .for_each(|(partition, _)| missing[*partition as usize] += 1);
             panic!("records are not processed; of each partition there were {missing:?}")
         });
         book.note(&line.unwrap());

@@ -291,7 +291,9 @@ impl Reader<'_> {
                 }
                 Err(error) => return Err(failure(error)),
             };
-            let written = self.write(&records).and_then(|next| Ok(self.out.flush().map(|()| next)?));
+            let written = self
+                .write(&records)
+                .and_then(|next| Ok(self.out.flush().map(|()| next)?));
             let next = written.as_ref().map_or(records.first_offset(), |next| *next);
             if next < records.next_offset() {
                 let sought = consumer.seek(self.topic, records.partition(), next).await;

@@ -46,7 +46,10 @@ impl Member {
             panic!("a member is one line");
         };
         // In the place of the shell, so that it is what is killed.
-        let mut child = shell(site, &format!("exec {line}")).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = shell(site, &format!("exec {line}"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (out, printed) = (child.stdout.take().unwrap(), printed.clone());
         std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
@@ -94,7 +97,10 @@ fn the_walk_through_of_a_group_works_as_it_stands() {
         let described = &site.json(&["group", "describe", "workers"])[0];
         let members = described["members"].as_array().unwrap().clone();
         let count = |member: &serde_json::Value| member.to_string().matches("\"partition").count();
-        (described["state"] == "Stable", members.iter().map(count).collect::<Vec<_>>())
+        (
+            described["state"] == "Stable",
+            members.iter().map(count).collect::<Vec<_>>(),
+        )
     };
     while !matches!(shares(), (true, members) if members.len() == 2) {}
     drop(first);

@@ -132,12 +132,7 @@ pub(super) fn start_committer(
 }
 
 /// While the group rebalances, commits are refused, and tried again in the next generation with the partitions that stayed.
-async fn commit(
-    coordinator: &Coordinator,
-    shared: &Shared,
-    marks: &[Mark],
-    deadline: Deadline,
-) -> Result<(), Error> {
+async fn commit(coordinator: &Coordinator, shared: &Shared, marks: &[Mark], deadline: Deadline) -> Result<(), Error> {
     let mut backoff = coordinator.cluster.backoff();
     loop {
         let (who, held) = {
@@ -145,7 +140,9 @@ async fn commit(
             (ledger.identity.clone(), ledger.still_held(marks))
         };
         if held.is_empty() {
-            let partitions = marks.iter().map(|mark| (mark.offset.topic.clone(), mark.offset.partition));
+            let partitions = marks
+                .iter()
+                .map(|mark| (mark.offset.topic.clone(), mark.offset.partition));
             return Err(Error::PartitionsLost {
                 partitions: partitions.collect(),
                 code: ErrorCode::IllegalGeneration,

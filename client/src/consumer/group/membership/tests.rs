@@ -108,10 +108,7 @@ fn only_revoked_partitions_stop_and_they_are_claimed_until_they_are_given_up() {
     assert_eq!(member.claims(), [0, 1, 2, 3]);
     member.joined(2);
     let change = member.synced([0, 1]);
-    assert_eq!(
-        (change.leaving, change.added),
-        (places([2, 3]), BTreeSet::new())
-    );
+    assert_eq!((change.leaving, change.added), (places([2, 3]), BTreeSet::new()));
     assert_eq!(member.claims(), [0, 1, 2, 3], "nobody else may have them yet");
     assert_eq!(member.next(), Action::Heartbeat);
     member.membership.on_heartbeat(2, Ok(()), member.now).unwrap();
@@ -172,14 +169,23 @@ fn a_group_that_cannot_be_reached_takes_nothing_away() {
     ] {
         assert_eq!(member.heartbeat(1, Err(code)).unwrap(), Change::default());
     }
-    assert_eq!(member.heartbeat(1, Err(ErrorCode::RebalanceInProgress)).unwrap(), Change::default());
+    assert_eq!(
+        member.heartbeat(1, Err(ErrorCode::RebalanceInProgress)).unwrap(),
+        Change::default()
+    );
     assert_eq!(member.next(), Action::Join);
     let gone = Err(refused(ErrorCode::NotCoordinator));
-    assert_eq!(member.membership.on_joined(gone, member.now).unwrap(), Change::default());
+    assert_eq!(
+        member.membership.on_joined(gone, member.now).unwrap(),
+        Change::default()
+    );
     member.joined(2);
     assert_eq!(member.next(), Action::Sync);
     let gone = Err(refused(ErrorCode::NotCoordinator));
-    assert_eq!(member.membership.on_synced(gone, member.now).unwrap(), Change::default());
+    assert_eq!(
+        member.membership.on_synced(gone, member.now).unwrap(),
+        Change::default()
+    );
     assert_eq!(member.synced([0, 1]), Change::default());
 }
 
