@@ -306,6 +306,8 @@ pub(crate) fn follow(core: &Rc<Core>) {
                 is_settling: false,
             };
             slots.insert(index, slot);
+            // The task runs at once, up to its first wait.
+            drop(slots);
             runtime::spawn(load::load(Rc::clone(core), index, partition));
         }
     }
