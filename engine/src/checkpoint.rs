@@ -71,6 +71,20 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Takes note that one segment has taken the place of all in its range of offsets, if they lie before the recovery point. Its
+    /// largest timestamp is at most theirs.
+    pub(crate) fn replace(&mut self, mut facts: SegmentFacts) {
+        let range = facts.base_offset..facts.next_offset;
+        let first = self.segments.partition_point(|known| known.base_offset < range.start);
+        let after = self.segments.partition_point(|known| known.base_offset < range.end);
+        let replaced = &self.segments[first..after];
+        let Some(max_timestamp) = replaced.iter().map(|known| known.max_timestamp).max() else {
+            return;
+        };
+        facts.max_timestamp = max_timestamp;
+        self.segments.splice(first..after, [facts]);
+    }
+
     fn check(&self) -> Result<(), String> {
         let in_order = self
             .segments
@@ -125,6 +139,36 @@ mod tests {
             // A changed case of a hexadecimal digit is the same number, written otherwise, and is refused as well.
             assert!(Checkpoint::decode(&damaged).is_err(), "bit {at}");
         }
+    }
+
+    #[test]
+    fn a_segment_takes_the_place_of_those_in_its_range_of_offsets() {
+        let known = |base_offset, next_offset, max_timestamp| SegmentFacts {
+            base_offset,
+            size: 500,
+            next_offset,
+            max_timestamp,
+        };
+        let mut checkpoint = example();
+        checkpoint.segments = vec![known(0, 4, 1), known(4, 7, 9), known(7, 10, 3), known(10, 15, 9)];
+        let facts = SegmentFacts {
+            size: 40,
+            ..known(4, 10, -1)
+        };
+        checkpoint.replace(facts);
+        let replaced = SegmentFacts {
+            size: 40,
+            ..known(4, 10, 9)
+        };
+        assert_eq!(checkpoint.segments, [known(0, 4, 1), replaced, known(10, 15, 9)]);
+        let again = checkpoint.clone();
+        checkpoint.replace(facts);
+        assert_eq!(checkpoint, again);
+        assert_eq!(checkpoint.check(), Ok(()));
+        checkpoint.segments.remove(1);
+        let without = checkpoint.clone();
+        checkpoint.replace(facts);
+        assert_eq!(checkpoint, without, "retention has taken them");
     }
 
     #[test]

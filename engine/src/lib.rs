@@ -21,7 +21,8 @@ mod timed;
 
 pub use error::{AppendError, FetchError, LogError};
 pub use log::{
-    Appended, Cut, Fetched, FlushConfig, Log, LogConfig, LogOffsets, LogRange, ProducerConfig, Recovery, Ticket,
+    Appended, CompactionConfig, CompactionReport, Cut, Fetched, FlushConfig, Log, LogConfig, LogOffsets, LogRange,
+    ProducerConfig, Recovery, Ticket,
 };
 pub use producers::{SequenceError, WINDOW as PRODUCER_WINDOW};
 pub use signal::{Signal, Wait};

@@ -165,7 +165,7 @@ impl Producers {
             first: batch.base_sequence().get(),
             last: batch.last_sequence().get(),
             base_offset: base_offset.get(),
-            next_offset: base_offset.get() + u64::from(batch.record_count()),
+            next_offset: base_offset.get() + u64::from(batch.offset_count()),
         });
         let is_enough = |at: Option<&Stored>| at.is_some_and(|stored| stored.next_offset <= durable.get());
         while is_enough(producer.window.get(WINDOW)) {
@@ -197,6 +197,15 @@ impl Producers {
                 self.by_id.remove(id);
             }
         }
+    }
+
+    /// Base offset of the last batch of each producer that is known.
+    pub(crate) fn last_batches(&self) -> HashMap<ProducerId, Offset> {
+        let last = |producer: &Producer| {
+            let stored = producer.window.back()?;
+            Some((ProducerId::new(producer.id), Offset::new(stored.base_offset)))
+        };
+        self.by_id.values().filter_map(last).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

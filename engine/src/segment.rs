@@ -71,8 +71,11 @@ pub(crate) struct Segment<D: Disk> {
     /// `None`: in the side files.
     pub(crate) index: RefCell<Option<Index>>,
     pub(crate) tail: RefCell<Tail>,
-    /// The name may be another log's by now: a file that is not open any more is not opened again.
+    /// Its names are not its own: they are another log's or another segment's by now, or this one has not got them yet. A file
+    /// that is not open is then not opened by its name, and no index is read.
     pub(crate) retired: Cell<bool>,
+    /// Compaction may have taken out offsets.
+    pub(crate) has_holes: Cell<bool>,
 }
 
 impl<D: Disk> Segment<D> {
@@ -102,6 +105,7 @@ impl<D: Disk> Segment<D> {
             index: RefCell::new(index),
             tail: RefCell::new(Tail::new(Rc::clone(memory))),
             retired: Cell::new(false),
+            has_holes: Cell::new(false),
         }
     }
 
@@ -117,6 +121,16 @@ impl<D: Disk> Segment<D> {
     /// Whether nothing will be done to its file any more but to cut it to its size.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.stage.get() != Stage::Active && self.is_durable() && !self.preparing.get()
+    }
+
+    /// Whether the next segment may begin at `offset`. Where a truncation has left a hole at the end, it then ends there.
+    pub(crate) fn reaches(&self, offset: Offset) -> bool {
+        let mut extent = self.extent.get();
+        if self.has_holes.get() && extent.next_offset < offset {
+            extent.next_offset = offset;
+            self.extent.set(extent);
+        }
+        extent.next_offset == offset
     }
 
     /// The open file, opened now if need be.

@@ -21,7 +21,9 @@ pub use error::{ConfigError, Problem};
 pub use knob::Knob;
 use knob::sections;
 pub use load::{Effective, Layers, Source, Sources};
-pub use value::{ByteSize, ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat, Micros, Millis, Value};
+pub use value::{
+    ByteSize, ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat, Micros, Millis, Ratio, Value,
+};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const KIB: u64 = 1024;
@@ -58,6 +60,8 @@ sections! {
         tail_buffer_bytes_max: ByteSize = ByteSize::new(64 * MIB), 4 * MIB..=TIB;
         /// Map all of the tail buffers at the start. It takes seconds for gigabytes; without it the first records pay for it.
         tail_buffer_prefault: bool = false;
+        /// How far ahead of a consumer that reads from disk in order the kernel is told to read.
+        read_ahead_bytes: ByteSize = ByteSize::new(8 * MIB), 0..=GIB;
         /// Read buffers of all connections of one core. When it is spent, sockets are not read.
         connection_bytes_max: ByteSize = ByteSize::new(64 * MIB), 2 * MIB..=TIB;
         /// Requests of one core that are not answered yet. When it is spent, sockets are not read.
@@ -90,6 +94,24 @@ sections! {
         prepare_step_bytes_max: ByteSize = ByteSize::new(128 * MIB), 64 * KIB..=2 * GIB;
         /// How far ahead of this machine's clock a producer's timestamp may be.
         timestamp_ahead_ms_max: Millis = Millis::new(60 * 60 * 1000), 0..=36_500 * DAY_MS;
+    }
+
+    /// Compaction of topics with cleanup.policy=compact: what a topic gets when it does not say, and what it may cost a core.
+    compaction: CompactionSection {
+        /// A partition is compacted when this share of its sealed segments, by bytes, has not been compacted yet.
+        dirty_ratio_min: Ratio = Ratio::percent(50), 0..=Ratio::WHOLE;
+        /// Age that a record reaches before it may be compacted away.
+        lag_ms_min: Millis = Millis::new(0), 0..=36_500 * DAY_MS;
+        /// Age at which a record is compacted away whatever the ratio; its segment rolls at this age too.
+        lag_ms_max: Option<Millis> = None, 100..=36_500 * DAY_MS;
+        /// How long a tombstone stays after all that it deletes is gone, for consumers that have read that.
+        delete_retention_ms: Millis = Millis::new(DAY_MS), 0..=36_500 * DAY_MS;
+        /// How often a core looks for partitions to compact.
+        check_interval_ms: Millis = Millis::new(15_000), 10..=DAY_MS;
+        /// Memory of a core for the offsets of keys while it compacts, 30 bytes a key. When it is spent, a partition takes several passes.
+        map_bytes_max: ByteSize = ByteSize::new(32 * MIB), KIB..=64 * GIB;
+        /// Bytes that compaction reads and writes in a second on one core.
+        bytes_per_second_max: ByteSize = ByteSize::new(32 * MIB), 64 * KIB..=TIB;
     }
 
     /// How records get to the disk: the group commit of each partition.

@@ -24,6 +24,7 @@ use headwater_protocol::{
 use crate::{
     admin,
     budget::Budget,
+    compaction,
     config::Config,
     control::ControlHandle,
     fetch,
@@ -161,6 +162,7 @@ impl Core {
         }
         queues.spawn_background(retain_filled(Rc::clone(&self)));
         runtime::spawn(groups::service::keep_time(Rc::clone(&self)));
+        queues.spawn_background(compaction::run(Rc::clone(&self)));
         while let Some(message) = inbox.next().await {
             if matches!(message, CoreMessage::Stop) {
                 break;
@@ -275,7 +277,7 @@ impl Core {
                 let owned = self.partitions.borrow().get(&id).cloned();
                 match owned {
                     Some(Owned::Online(partition)) => {
-                        partition.log.reconfigure(topic.settings.log_config(&self.config))
+                        partition.log.reconfigure(topic.settings.log_config(&self.config));
                     }
                     Some(Owned::Offline(_)) => {}
                     None => {
@@ -311,7 +313,8 @@ impl Core {
         }
     }
 
-    fn online(&self) -> Vec<Rc<Partition>> {
+    /// The partitions that are open.
+    pub(crate) fn online(&self) -> Vec<Rc<Partition>> {
         let online = |owned: &Owned| match owned {
             Owned::Online(partition) => Some(Rc::clone(partition)),
             Owned::Offline(_) => None,
@@ -343,6 +346,11 @@ impl Core {
                 tracing::error!(directory = %partition.log.directory().display(), %error, "a partition was not closed");
             }
         }
+    }
+
+    /// Whether the core has been told to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.lifecycle.stopping.get()
     }
 
     /// Resolves once the core has been told to stop.

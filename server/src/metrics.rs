@@ -12,7 +12,7 @@ use std::{cell::Cell, time::Duration};
 use headwater_engine::{Timed, TimedSnapshot, disk::DirectDisk};
 use headwater_protocol::{frame::Api, id::CoreId};
 
-use crate::core::Core;
+use crate::{compaction::CompactionMetrics, core::Core};
 
 /// Apis are numbered below this.
 const APIS_MAX: usize = 32;
@@ -86,6 +86,7 @@ pub(crate) struct CoreMetrics {
     requests: [Cell<u64>; APIS_MAX],
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
+    pub(crate) compaction: CompactionMetrics,
 }
 
 const _: () = {
@@ -156,6 +157,11 @@ pub(crate) enum Family {
     Stalls,
     StalledSeconds,
     BusySeconds,
+    CompactionBytes,
+    CompactionPasses,
+    CompactionRemoved,
+    CompactionSeconds,
+    CompactionDirty,
 }
 
 /// Takes a core's figures. Call it on the core.
@@ -183,6 +189,9 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
     for (stage, bytes) in disk_bytes {
         sample(Family::DiskBytes, stage, bytes);
     }
+    let compaction = &metrics.compaction;
+    sample(Family::CompactionBytes, "read", compaction.read_bytes.get());
+    sample(Family::CompactionBytes, "write", compaction.written_bytes.get());
     let (online, offline) = core.partition_counts();
     let (stalls, stalled) = core.stalls();
     let groups = core.groups.counts();
@@ -201,9 +210,13 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
         (Family::GroupRebalances, groups.rebalances),
         (Family::OffsetCommits, groups.commits),
         (Family::Stalls, stalls),
+        (Family::CompactionPasses, compaction.passes.get()),
+        (Family::CompactionRemoved, compaction.removed_records.get()),
     ] {
         sample(family, "", value);
     }
+    samples.push((Family::CompactionSeconds, "", compaction.time.get().as_secs_f64()));
+    samples.push((Family::CompactionDirty, "", compaction.dirty_ratio_max.get()));
     samples.push((Family::StalledSeconds, "", stalled.as_secs_f64()));
     samples.push((Family::BusySeconds, "", crate::runtime::busy().as_secs_f64()));
     CoreSnapshot { stages, samples }

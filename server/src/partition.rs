@@ -16,6 +16,8 @@ pub(crate) struct Partition {
     flushing: Cell<bool>,
     /// It has filled a segment, and retention has not looked since.
     pub(crate) has_filled: Cell<bool>,
+    /// Compaction has found bytes that do not read back.
+    pub(crate) is_damaged: Cell<bool>,
 }
 
 impl Partition {
@@ -25,6 +27,7 @@ impl Partition {
             is_internal,
             flushing: Cell::new(false),
             has_filled: Cell::new(false),
+            is_damaged: Cell::new(false),
         })
     }
 

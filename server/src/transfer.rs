@@ -33,11 +33,8 @@ use crate::{
 /// Most bytes that are handed to the kernel at once, so that one connection does not keep the core for long.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// How far ahead of what is being sent the kernel is told to read from disk.
-const PREFETCH_BYTES: u64 = 8 << 20;
-
-/// How much it is told to read at a time.
-const PREFETCH_STEP_BYTES: u64 = 1 << 20;
+/// How much the kernel is told to read at a time, ahead of what is being sent.
+pub(crate) const READ_AHEAD_STEP_BYTES: u64 = 1 << 20;
 
 /// Positions of one connection in segment files that are remembered, so that a consumer who goes on is read ahead for across
 /// its requests.
@@ -205,9 +202,11 @@ impl<'a> Sender<'a> {
             .iter()
             .position(|reader| reader.file == file.as_raw_fd() && reader.position == position);
         let mut ahead = known.map_or(position, |at| readers.remove(at).ahead);
-        let end = range.durable_end().min(position + PREFETCH_BYTES);
-        while ahead < end && (end - ahead >= PREFETCH_STEP_BYTES || end == range.durable_end()) {
-            let length = (range.durable_end() - ahead).min(PREFETCH_STEP_BYTES);
+        let window = self.core.config.cores.read_ahead_bytes.bytes();
+        let step = window.min(READ_AHEAD_STEP_BYTES);
+        let end = range.durable_end().min(position + window);
+        while ahead < end && (end - ahead >= step || end == range.durable_end()) {
+            let length = (range.durable_end() - ahead).min(step);
             self.ring().prefetch(file, ahead, length as u32);
             ahead += length;
         }

@@ -67,6 +67,11 @@ impl Failure {
         Self::new(Kind::Interrupted, "")
     }
 
+    /// Whether it was Ctrl-C.
+    pub fn is_interruption(&self) -> bool {
+        self.kind == Kind::Interrupted
+    }
+
     /// What to do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -139,16 +144,18 @@ impl From<io::Error> for Failure {
 
 fn kind_of(error: &Error) -> Kind {
     match error {
-        Error::UnknownTopic(_) | Error::UnknownPartition { .. } | Error::OffsetOutOfRange { .. } => Kind::NotFound,
-        Error::Broker { code, .. } => match code {
-            ErrorCode::GroupIdNotFound | ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId => {
-                Kind::NotFound
-            }
-            _ => Kind::Refused,
-        },
-        Error::Connect { .. } | Error::Disconnected { .. } | Error::NoLeader { .. } => Kind::Connection,
+        Error::UnknownTopic(_)
+        | Error::UnknownPartition { .. }
+        | Error::OffsetOutOfRange { .. }
+        | Error::Broker {
+            code: ErrorCode::GroupIdNotFound | ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId,
+            ..
+        } => Kind::NotFound,
         Error::Timeout { last: Some(last), .. } => kind_of(last),
-        Error::Timeout { last: None, .. } => Kind::Connection,
+        Error::Connect { .. }
+        | Error::Disconnected { .. }
+        | Error::NoLeader { .. }
+        | Error::Timeout { last: None, .. } => Kind::Connection,
         Error::Config { .. } | Error::IllegalTopicName { .. } => Kind::Usage,
         Error::RecordTooLarge { .. } | Error::IllegalRecord { .. } => Kind::Failed,
         _ => Kind::Refused,

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::args::Output;
 use crate::failure::Failure;
+use crate::values;
 
 /// Where results go, and in which form.
 #[derive(Debug, Clone, Copy)]
@@ -66,8 +67,8 @@ impl Rows {
     }
 
     /// The table with the end of its last line.
-    pub fn text(&self) -> String {
-        trimmed(&self.table)
+    pub fn text(mut self) -> String {
+        trimmed(&mut self.table)
     }
 }
 
@@ -83,7 +84,7 @@ pub fn facts(facts: &[(&str, String)]) -> String {
         };
         table.add_row([name, Cell::new(value)]);
     }
-    trimmed(&table)
+    trimmed(&mut table)
 }
 
 fn plain() -> Table {
@@ -101,13 +102,12 @@ fn alignment(title: &str) -> CellAlignment {
     }
 }
 
-/// Without the space that the table puts around every line.
-fn trimmed(table: &Table) -> String {
-    let lines = table.lines().map(|line| {
-        let line = line.strip_prefix(' ').unwrap_or(&line);
-        format!("{}\n", line.trim_end())
-    });
-    lines.collect()
+/// The table with nothing around its lines, and two spaces between its columns.
+fn trimmed(table: &mut Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    values::lines(table.lines().map(|line| line.trim_end().to_owned()))
 }
 
 /// Whether standard output is a terminal that wants colours (<https://no-color.org>).

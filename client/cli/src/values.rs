@@ -1,5 +1,6 @@
 //! Values of options: times, moments, pairs, escapes; and values as people read them.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use headwater_client::Timestamp;
@@ -106,6 +107,11 @@ pub struct Separator(pub Vec<u8>);
 /// A size as people read it: `1.5 MiB`.
 pub fn size(bytes: u64) -> String {
     bytesize::ByteSize::b(bytes).to_string()
+}
+
+/// Each on a line of its own.
+pub fn lines<T: Display>(items: impl Iterator<Item = T>) -> String {
+    items.fold(String::new(), |text, item| text + &item.to_string() + "\n")
 }
 
 /// `1 record`, `2 records`.

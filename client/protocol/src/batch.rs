@@ -9,7 +9,8 @@
 //! ```
 //!
 //! All big endian. [`BatchBuilder`] makes batches and [`RecordBatch::parse`] checks them; from then on the bytes stay as
-//! they are but for what [`stamp`] and [`set_append_time`] write. [`RecordSet`] opens a batch for its records.
+//! they are but for what [`stamp`] and [`set_append_time`] write; compaction alone takes records out, with [`rebuild`].
+//! [`RecordSet`] opens a batch for its records.
 //! Format: the Kafka documentation, "Message Format", and `org.apache.kafka.common.record.DefaultRecordBatch`.
 //!
 //! ```
@@ -33,6 +34,7 @@ mod builder;
 mod compression;
 mod error;
 mod header;
+mod rebuild;
 mod records;
 mod varint;
 mod view;
@@ -41,6 +43,7 @@ pub use builder::{BatchBuilder, EncodedBatch};
 pub use compression::{Compression, UnknownCompressionName};
 pub use error::{BatchError, RecordFault};
 pub use header::{BatchHeader, TimestampType, set_append_time, set_producer, stamp};
+pub use rebuild::{emptied, rebuild};
 pub use records::{HeaderIter, HeaderRef, RecordCursor, RecordIter, RecordSet, RecordView};
 pub use view::{BatchLimits, Batches, RecordBatch};
 

@@ -309,8 +309,12 @@ impl State {
                 _ => return None,
             },
         };
-        let (size, next, control) = match BatchHeader::read(batches) {
-            Ok(header) => (header.size(), header.next_offset(), header.is_control()),
+        let (size, next, skipped) = match BatchHeader::read(batches) {
+            Ok(header) => {
+                // Compaction may leave batches without a record.
+                let skipped = header.is_control() || header.record_count() == 0;
+                (header.size(), header.next_offset(), skipped)
+            }
             // Walked before it was queued.
             Err(_error) => (batches.len(), partition.position, true),
         };
@@ -321,7 +325,7 @@ impl State {
         partition.queued_bytes -= batch.len();
         self.queued_bytes -= batch.len();
         let position = partition.position;
-        if control || next <= position {
+        if skipped || next <= position {
             partition.position = position.max(next);
             return None;
         }

@@ -165,18 +165,12 @@ struct Inner {
 impl Inner {
     fn cached(&self) -> io::Result<BorrowedFd<'_>> {
         if self.cached.get().is_none() {
-            // By name, because a duplicated descriptor would share O_DIRECT. The name may be gone after retention: then
-            // the file is still there behind the other descriptor.
+            // Opened anew, because a duplicated descriptor would share O_DIRECT; and not by name, which retention may have
+            // removed and compaction given to another file, unless there is no /proc.
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            let by_name = rustix::fs::open(&self.path, flags, Mode::empty());
-            let behind = || {
-                rustix::fs::open(
-                    format!("/proc/self/fd/{}", self.direct.as_raw_fd()),
-                    flags,
-                    Mode::empty(),
-                )
-            };
-            let opened = by_name.or_else(|_| behind())?;
+            let behind = format!("/proc/self/fd/{}", self.direct.as_raw_fd());
+            let by_name = || rustix::fs::open(&self.path, flags, Mode::empty());
+            let opened = rustix::fs::open(behind, flags, Mode::empty()).or_else(|_| by_name())?;
             // Consumers read segments from front to back: let the kernel read further ahead.
             rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::Sequential)?;
             self.cached.get_or_init(|| opened);

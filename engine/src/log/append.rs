@@ -7,7 +7,7 @@ use headwater_protocol::{
     id::{Offset, Timestamp},
 };
 
-use super::{DurablePoint, Log, State, Ticket};
+use super::{DECOMPRESSED_SIZE_MAX, DurablePoint, Log, State, Ticket};
 use crate::{
     disk::Disk,
     error::AppendError,
@@ -63,6 +63,9 @@ impl<D: Disk> Log<D> {
         let latest = now.get().saturating_add_unsigned(config.timestamp_ahead_ms_max);
         for batch in &batches {
             batch.check_from_client()?;
+            if self.config().compaction.is_some() {
+                batch.validate_records(DECOMPRESSED_SIZE_MAX, true)?;
+            }
             if batch.is_transactional() {
                 return Err(AppendError::Invalid("transactions are not supported"));
             }
@@ -175,7 +178,7 @@ fn copy_batch<D: Disk>(state: &mut State<D>, segment: &Segment<D>, batch: &Recor
     state.producers.note(batch, next_offset, now, durable);
     segment.extent.set(Extent {
         end: end + batch.bytes().len() as u64,
-        next_offset: next_offset + u64::from(batch.record_count()),
+        next_offset: next_offset + u64::from(batch.offset_count()),
         max_timestamp,
     });
 }

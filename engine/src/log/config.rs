@@ -44,6 +44,30 @@ impl Default for ProducerConfig {
     }
 }
 
+/// When and how a log is compacted; the terms are Kafka's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CompactionConfig {
+    /// Share of the log, in bytes, that must have been written since it was last compacted (`min.cleanable.dirty.ratio`): 0 to 1.
+    pub dirty_ratio_min: f64,
+    /// Age in milliseconds that a record reaches before it may be compacted away (`min.compaction.lag.ms`).
+    pub lag_ms_min: u64,
+    /// Age in milliseconds at which a record is compacted whatever the ratio (`max.compaction.lag.ms`); `None` for never.
+    pub lag_ms_max: Option<u64>,
+    /// How long in milliseconds a tombstone stays after all older records of its key are gone (`delete.retention.ms`).
+    pub delete_retention_ms: u64,
+}
+
+impl Default for CompactionConfig {
+    fn default() -> Self {
+        CompactionConfig {
+            dirty_ratio_min: 0.5,
+            lag_ms_min: 0,
+            lag_ms_max: None,
+            delete_retention_ms: 24 * 60 * 60 * 1000,
+        }
+    }
+}
+
 /// Configuration of one log.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
@@ -55,7 +79,9 @@ pub struct LogConfig {
     pub retention_ms: Option<u64>,
     /// Size in bytes of the whole log beyond which its oldest segments are deleted; `None` for no limit.
     pub retention_bytes: Option<u64>,
-    /// Whether files of deleted segments become those of later ones, as far as the partition is busy.
+    /// Whether only the last record of each key is kept (`cleanup.policy=compact`). Every record then needs a key.
+    pub compaction: Option<CompactionConfig>,
+    /// Whether files of deleted segments become those of later ones, as far as the partition is busy and not compacted.
     pub recycle: bool,
     /// Bytes of batches for each entry of the offset index.
     pub index_interval_bytes: u32,
@@ -91,6 +117,7 @@ impl Default for LogConfig {
             segment_age_ms: 7 * 24 * 60 * 60 * 1000,
             retention_ms: Some(7 * 24 * 60 * 60 * 1000),
             retention_bytes: None,
+            compaction: None,
             recycle: true,
             index_interval_bytes: 4096,
             batch: BatchLimits {

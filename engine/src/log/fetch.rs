@@ -12,9 +12,9 @@ use headwater_protocol::{
 };
 
 use super::{
-    Log, LogOffsets,
+    DECOMPRESSED_SIZE_MAX, Log, LogOffsets,
     recovery::read_index,
-    scan::{ScanEnd, scan},
+    scan::{ScanEnd, Stretch, scan},
 };
 use crate::{
     disk::{Disk, SegmentFile},
@@ -26,9 +26,6 @@ use crate::{
 
 /// Bytes read at a time while looking for a batch on disk.
 const LOOK_BYTES: usize = 4096;
-
-/// A batch in a log is at most this large when its records are looked at for a timestamp.
-const DECOMPRESSED_SIZE_MAX: usize = 64 << 20;
 
 /// A contiguous range of whole batches in one segment.
 #[derive(Debug)]
@@ -117,7 +114,8 @@ pub struct Fetched<D: Disk> {
 }
 
 impl<D: Disk> Log<D> {
-    /// Finds whole batches from the one that holds `offset` on: at least one, and more while they fit `max_bytes`.
+    /// Finds whole batches from the one that holds `offset` on, or from the next one, if compaction has taken that out: at
+    /// least one, and more while they fit `max_bytes`.
     pub async fn fetch(&self, offset: Offset, max_bytes: u64) -> Result<Fetched<D>, FetchError> {
         let offsets = self.offsets();
         if offset < offsets.start || offset > offsets.end {
@@ -135,7 +133,7 @@ impl<D: Disk> Log<D> {
                 // It was deleted meanwhile.
                 return Err(FetchError::OutOfRange { offset, start, end });
             }
-            range = Some(found?);
+            range = found?;
         }
         Ok(Fetched {
             range,
@@ -144,23 +142,31 @@ impl<D: Disk> Log<D> {
         })
     }
 
-    /// Whole batches from the one on that holds `offset`, which is durable.
-    async fn range_from(&self, offset: Offset, max_bytes: u64) -> Result<LogRange<D>, LogError> {
-        let (segment, limit) = self.durable_part_of(offset);
-        let (position, first) = self.find(&segment, offset, limit.position).await?;
-        let first_end = Place {
-            position: position + first.size,
-            offset: first.next_offset,
-        };
-        let wanted = position.saturating_add(max_bytes);
-        let end = self.cut(&segment, first_end, wanted, limit).await?;
-        Ok(LogRange {
-            segment,
-            position,
-            length: end.position - position,
-            next_offset: end.offset,
-            durable_end: limit.position,
-        })
+    /// Whole batches from the one on that holds `offset`, which is durable, or that follows it.
+    async fn range_from(&self, mut offset: Offset, max_bytes: u64) -> Result<Option<LogRange<D>>, LogError> {
+        loop {
+            let (segment, limit) = self.durable_part_of(offset);
+            let Some((position, first)) = self.find(&segment, offset, limit.position).await? else {
+                offset = segment.extent.get().next_offset;
+                if offset >= self.offsets().durable {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let first_end = Place {
+                position: position + first.size,
+                offset: first.next_offset,
+            };
+            let wanted = position.saturating_add(max_bytes);
+            let end = self.cut(&segment, first_end, wanted, limit).await?;
+            return Ok(Some(LogRange {
+                segment,
+                position,
+                length: end.position - position,
+                next_offset: end.offset,
+                durable_end: limit.position,
+            }));
+        }
     }
 
     /// The bytes of a range in memory of their own: for requests that came through another core, and for tests.
@@ -219,7 +225,9 @@ impl<D: Disk> Log<D> {
         let mut offset = from.max(start);
         while offset < segment.extent.get().next_offset.min(durable) {
             let limit = self.state.borrow().durable_end_of(segment);
-            let (position, header) = self.find(segment, offset, limit).await?;
+            let Some((position, header)) = self.find(segment, offset, limit).await? else {
+                return Ok(None);
+            };
             let range = LogRange {
                 segment: Rc::clone(segment),
                 position,
@@ -267,15 +275,28 @@ impl<D: Disk> Log<D> {
         (segment, limit)
     }
 
-    /// Position and header of the batch that holds `offset`.
-    async fn find(&self, segment: &Rc<Segment<D>>, offset: Offset, limit: u64) -> Result<(u64, Header), LogError> {
+    /// Position and header of the batch that holds `offset`, or of the next one in the segment if compaction has taken that out.
+    /// `None` if nothing follows there either.
+    async fn find(
+        &self,
+        segment: &Rc<Segment<D>>,
+        offset: Offset,
+        limit: u64,
+    ) -> Result<Option<(u64, Header)>, LogError> {
         self.load_index(segment).await?;
+        let has_holes = segment.has_holes.get();
         let mut position = with_index(segment, |index| index.floor(offset));
         let mut expected = None;
         while position < limit {
             let header = self.header_at(segment, position).await?;
             // The checksum covers neither the base offset nor, of course, where a damaged length leads to.
-            if header.base_offset > offset || expected.is_some_and(|expected| header.base_offset != expected) {
+            let is_wrong = if has_holes {
+                header.base_offset < expected.unwrap_or(segment.base_offset)
+                    || header.next_offset > segment.extent.get().next_offset
+            } else {
+                header.base_offset > offset || expected.is_some_and(|expected| header.base_offset != expected)
+            };
+            if is_wrong {
                 let reason = format!(
                     "a batch of offset {} is not the one that belongs there",
                     header.base_offset
@@ -291,22 +312,27 @@ impl<D: Disk> Log<D> {
                 return Err(self.corrupt(segment, position, &reason));
             }
             if header.next_offset > offset {
-                return Ok((position, header));
+                return Ok(Some((position, header)));
             }
             position += header.size;
             expected = Some(header.next_offset);
         }
+        if has_holes {
+            return Ok(None);
+        }
         Err(self.corrupt(segment, position, &format!("the batch of offset {offset} is not there")))
     }
 
-    /// Position and first offset of the batch that holds `offset`.
+    /// Position and first offset of the batch that holds `offset`; in a hole, where the next batch begins, and `offset`.
     pub(super) async fn batch_start(
         &self,
         segment: &Rc<Segment<D>>,
         offset: Offset,
     ) -> Result<(u64, Offset), LogError> {
-        let (position, header) = self.find(segment, offset, segment.end()).await?;
-        Ok((position, header.base_offset))
+        let Some((position, header)) = self.find(segment, offset, segment.end()).await? else {
+            return Ok((segment.end(), offset));
+        };
+        Ok((position, header.base_offset.min(offset)))
     }
 
     /// End of the last whole batch that ends at or before the position `wanted`: as far as the index knows, and then batch by
@@ -372,7 +398,11 @@ impl<D: Disk> Log<D> {
         }
         let (base_offset, size) = (segment.base_offset, segment.end());
         let interval = self.config().index_interval_bytes;
-        let stored = read_index(&self.disk, &self.directory, base_offset, size, interval).await?;
+        let stored = if segment.retired.get() {
+            None
+        } else {
+            read_index(&self.disk, &self.directory, base_offset, size, interval).await?
+        };
         let index = match stored {
             Some(index) => index,
             None => self.rebuild_index(segment).await?,
@@ -390,7 +420,13 @@ impl<D: Disk> Log<D> {
             index.add(batch.base_offset(), position, max_timestamp);
         };
         let batch_size_max = self.config().batch.batch_size_max;
-        let scanned = scan(&file, 0, segment.end(), segment.base_offset, batch_size_max, note);
+        let stretch = Stretch {
+            position: 0,
+            size: segment.end(),
+            expected: segment.base_offset,
+            has_holes: segment.has_holes.get(),
+        };
+        let scanned = scan(&file, stretch, batch_size_max, note);
         let scanned = scanned.await.map_err(LogError::io("read", &segment.path))?;
         match scanned.end {
             ScanEnd::Bad(reason) => Err(self.corrupt(segment, scanned.position, &reason)),
@@ -407,7 +443,7 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    fn corrupt(&self, segment: &Segment<D>, position: u64, reason: &str) -> LogError {
+    pub(super) fn corrupt(&self, segment: &Segment<D>, position: u64, reason: &str) -> LogError {
         let indexed = segment
             .index
             .borrow()

@@ -5,6 +5,7 @@
 //! awaits. Invariant: log start offset <= durable offset <= log end offset.
 
 mod append;
+mod compact;
 mod config;
 mod fetch;
 mod flush;
@@ -24,7 +25,8 @@ use std::{
 use headwater_protocol::id::{LeaderEpoch, Offset, Timestamp};
 
 pub use append::Appended;
-pub use config::{FlushConfig, LogConfig, ProducerConfig};
+pub use compact::CompactionReport;
+pub use config::{CompactionConfig, FlushConfig, LogConfig, ProducerConfig};
 pub use fetch::{Fetched, LogRange};
 pub use recovery::{Cut, Recovery};
 pub use ticket::Ticket;
@@ -37,6 +39,9 @@ use crate::{
     signal::{Signal, Wait},
     tail::TailMemory,
 };
+
+/// A batch in a log is at most this large, in bytes, when its records are looked at.
+const DECOMPRESSED_SIZE_MAX: usize = 64 << 20;
 
 /// The offsets of a log, in Kafka's terms; with one replica the high watermark is the durable offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +73,7 @@ struct State<D: Disk> {
     leader_epoch: LeaderEpoch,
     producers: Producers,
     spares: recycle::Spares,
+    compaction: compact::Progress<D>,
     pending: ticket::Pending,
     fence: Option<LogError>,
     /// Something has changed since the checkpoint was written.
@@ -165,6 +171,7 @@ pub struct Log<D: Disk> {
     flush_gate: Gate,
     /// One change of the structure (seal, retention, truncation, checkpoint) at a time.
     upkeep_gate: Gate,
+    compactor: compact::Compactor,
 }
 
 impl<D: Disk> Log<D> {

@@ -18,13 +18,14 @@ use headwater_protocol::{
 
 use super::{
     DurablePoint, Gate, Log, LogConfig, State,
+    compact::{self, Compactor, Progress},
     recycle::{self, Spares, is_earlier_use},
-    scan::{ScanEnd, scan},
+    scan::{ScanEnd, Stretch, scan},
     ticket::Pending,
 };
 use crate::{
     checkpoint::{self, Checkpoint, SegmentFacts},
-    disk::{BLOCK_SIZE, Disk, SegmentFile},
+    disk::{BLOCK_SIZE, DirEntry, Disk, SegmentFile},
     error::LogError,
     index::Index,
     producers::Producers,
@@ -68,6 +69,7 @@ struct Opening<'a, D: Disk> {
     config: &'a LogConfig,
     memory: &'a Rc<TailMemory>,
     producers: Producers,
+    compaction: compact::Record,
     report: Recovery,
 }
 
@@ -89,6 +91,7 @@ impl<D: Disk> Log<D> {
             config: &config,
             memory: &memory,
             producers: Producers::default(),
+            compaction: compact::Record::default(),
             report: Recovery::default(),
         };
         let files = opening.list_segments().await?;
@@ -101,6 +104,7 @@ impl<D: Disk> Log<D> {
             .map_or(Offset::ZERO, |checkpoint| Offset::new(checkpoint.recovery.offset));
         let segments = opening.open_segments(&files, checkpoint).await?;
         let state = opening.finish(segments, start, end).await?;
+        opening.cut_compaction(&state).await?;
         let report = opening.report;
         let log = Log {
             disk,
@@ -112,19 +116,27 @@ impl<D: Disk> Log<D> {
             advanced: Signal::default(),
             flush_gate: Gate::default(),
             upkeep_gate: Gate::default(),
+            compactor: Compactor::default(),
         };
         Ok((log, report))
     }
 }
 
 impl<D: Disk> Opening<'_, D> {
+    async fn list(&self) -> Result<Vec<DirEntry>, LogError> {
+        let entries = self.disk.list(self.directory).await;
+        entries.map_err(LogError::io("list", self.directory))
+    }
+
     /// Base offset and file size of every segment file.
-    async fn list_segments(&self) -> Result<BTreeMap<Offset, u64>, LogError> {
-        let entries = self
-            .disk
-            .list(self.directory)
-            .await
-            .map_err(LogError::io("list", self.directory))?;
+    async fn list_segments(&mut self) -> Result<BTreeMap<Offset, u64>, LogError> {
+        let mut entries = self.list().await?;
+        if compact::swap::recover(self.disk, self.directory, &entries).await? {
+            entries = self.list().await?;
+        }
+        if entries.iter().any(|entry| entry.name == compact::progress::FILE_NAME) {
+            self.compaction = compact::Record::read(self.disk, self.directory).await?;
+        }
         let mut segments = BTreeMap::new();
         for entry in entries.iter().filter(|entry| !entry.is_dir) {
             let is_spare = base_offset_of(&entry.name, recycle::EXTENSION).is_some();
@@ -201,7 +213,7 @@ impl<D: Disk> Opening<'_, D> {
                 continue;
             }
             if let Some(before) = segments.back()
-                && before.extent.get().next_offset != base_offset
+                && !before.reaches(base_offset)
             {
                 let reason = format!(
                     "it begins at offset {base_offset}, but the one before it ends at {}",
@@ -213,6 +225,7 @@ impl<D: Disk> Opening<'_, D> {
                 Some(known) if is_settled => self.trust(known, size)?,
                 _ => self.scan_segment(base_offset, size, known, next).await?,
             };
+            segment.has_holes.set(self.compaction.has_holes(base_offset));
             segments.push_back(Rc::new(segment));
         }
         Ok(segments)
@@ -296,7 +309,13 @@ impl<D: Disk> Opening<'_, D> {
                     producers.note(batch, batch.base_offset(), Timestamp::NONE, Offset::MAX);
                 }
             };
-            let found = scan(&file, extent.end, size, extent.next_offset, batch_size_max, note);
+            let stretch = Stretch {
+                position: extent.end,
+                size,
+                expected: extent.next_offset,
+                has_holes: self.compaction.has_holes(base_offset),
+            };
+            let found = scan(&file, stretch, batch_size_max, note);
             let found = found.await.map_err(LogError::io("read", &path))?;
             self.report.scanned_bytes += found.position - extent.end;
             scanned = Extent {
@@ -319,6 +338,10 @@ impl<D: Disk> Opening<'_, D> {
                 // If only the process died, what it had not flushed reads back and could yet be lost with the power.
                 file.sync().await.map_err(LogError::io("flush", &path))?;
             }
+        }
+        if let Some(known) = known.filter(|known| self.compaction.has_holes(base_offset) && known.size <= scanned.end) {
+            // A truncation into a hole has left no batch that says so.
+            scanned.next_offset = scanned.next_offset.max(Offset::new(known.next_offset));
         }
         segment.extent.set(scanned);
         segment.durable.set(scanned.end);
@@ -417,6 +440,7 @@ impl<D: Disk> Opening<'_, D> {
             leader_epoch: LeaderEpoch::new(0),
             producers: std::mem::take(&mut self.producers),
             spares: Spares::default(),
+            compaction: Progress::new(self.compaction.cut(next_offset)),
             pending: Pending::default(),
             fence: None,
             dirty: true,
@@ -424,6 +448,15 @@ impl<D: Disk> Opening<'_, D> {
         };
         state.check();
         Ok(state)
+    }
+
+    /// A crash may have come between a truncation and the note of it.
+    async fn cut_compaction(&self, state: &State<D>) -> Result<(), LogError> {
+        let record = self.compaction.cut(state.end());
+        if record == self.compaction {
+            return Ok(());
+        }
+        record.write(self.disk, self.directory).await
     }
 
     fn corrupt(&self, base_offset: Offset, position: u64, reason: &str) -> LogError {

@@ -104,6 +104,11 @@ impl Spares {
         }
     }
 
+    /// The segment is not what was appended any more: it will be no spare.
+    pub(super) fn forget(&mut self, base_offset: Offset) {
+        self.seams.remove(&base_offset);
+    }
+
     fn is_busy(&self, now: Timestamp) -> bool {
         self.filled
             .is_some_and(|filled| now.get().saturating_sub(filled.get()) <= BUSY_MS)
@@ -141,7 +146,12 @@ impl<D: Disk> Log<D> {
     /// segment after the next. Always false if files are not recycled.
     pub fn take_filled(&self) -> bool {
         let filled = std::mem::take(&mut self.state.borrow_mut().spares.is_due);
-        filled && self.config().recycle
+        filled && self.recycles()
+    }
+
+    /// What compaction leaves of a segment is a new file each time, and its seams are not known.
+    fn recycles(&self) -> bool {
+        self.config().recycle && self.config().compaction.is_none()
     }
 
     /// Makes a spare of the segment, which lies wholly below the log start offset, instead of removing it. Returns whether it
@@ -194,7 +204,7 @@ impl<D: Disk> Log<D> {
         let is_unseen = Rc::strong_count(segment) == 2;
         // Only then was it cut to its size.
         let is_whole = segment.stage.get() == Stage::Sealed && segment.end() >= self.config().segment_size_bytes / 2;
-        let is_wanted = self.config().recycle && state.spares.wants_more(state.last_append);
+        let is_wanted = self.recycles() && state.spares.wants_more(state.last_append);
         (is_unseen && is_whole && is_wanted).then_some(blocks)
     }
 

@@ -38,16 +38,26 @@ pub(super) struct Scanned {
 }
 
 /// A stretch of the file in memory.
-struct Window<'a, F: SegmentFile> {
+pub(super) struct Window<'a, F: SegmentFile> {
     file: &'a F,
-    size: u64,
+    pub(super) size: u64,
     start: u64,
     bytes: Vec<u8>,
 }
 
-impl<F: SegmentFile> Window<'_, F> {
+impl<'a, F: SegmentFile> Window<'a, F> {
+    /// Nothing of the first `size` bytes of the file yet.
+    pub(super) fn new(file: &'a F, size: u64) -> Window<'a, F> {
+        Window {
+            file,
+            size,
+            start: 0,
+            bytes: Vec::new(),
+        }
+    }
+
     /// At least `wanted` bytes from `position` on, unless the file ends before.
-    async fn at(&mut self, position: u64, wanted: usize) -> io::Result<&[u8]> {
+    pub(super) async fn at(&mut self, position: u64, wanted: usize) -> io::Result<&[u8]> {
         let wanted = wanted.min(usize::try_from(self.size - position).unwrap_or(usize::MAX));
         let end = self.start + self.bytes.len() as u64;
         if position < self.start || position + wanted as u64 > end {
@@ -61,7 +71,7 @@ impl<F: SegmentFile> Window<'_, F> {
     }
 
     /// Why a batch at `position` that claims `claimed` bytes, more than `allowed`, is not one. Takes no memory of that size.
-    async fn doubt(&mut self, position: u64, claimed: usize, allowed: usize) -> io::Result<Option<String>> {
+    pub(super) async fn doubt(&mut self, position: u64, claimed: usize, allowed: usize) -> io::Result<Option<String>> {
         let left = self.size - position;
         if claimed as u64 > left {
             let reason = format!("a batch claims {claimed} bytes, where {allowed} are allowed and {left} are left");
@@ -87,31 +97,38 @@ impl<F: SegmentFile> Window<'_, F> {
     }
 }
 
-/// Visits every good batch from `position` (a batch boundary, where `expected` begins) up to `size`. `batch_size_max` is what is
+/// Where the batches to be scanned lie, and what is expected of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stretch {
+    /// A batch boundary.
+    pub(super) position: u64,
+    /// Where to stop.
+    pub(super) size: u64,
+    /// Offset of the first batch, or, with holes, the least that it may have.
+    pub(super) expected: Offset,
+    /// Compaction may have taken out offsets.
+    pub(super) has_holes: bool,
+}
+
+/// Visits every good batch of the stretch. `batch_size_max` is what is
 /// allowed for new batches: longer ones may be there from when more was allowed.
 pub(super) async fn scan<F: SegmentFile>(
     file: &F,
-    position: u64,
-    size: u64,
-    expected: Offset,
+    stretch: Stretch,
     batch_size_max: usize,
     mut visit: impl FnMut(&RecordBatch<'_>, u64),
 ) -> io::Result<Scanned> {
-    let mut window = Window {
-        file,
-        size,
-        start: position,
-        bytes: Vec::new(),
-    };
+    let size = stretch.size;
+    let mut window = Window::new(file, size);
     let mut at = Scanned {
-        position,
-        next_offset: expected,
+        position: stretch.position,
+        next_offset: stretch.expected,
         end: ScanEnd::EndOfFile,
     };
     while at.position < size {
         let head = window.at(at.position, HEADER_LEN).await?;
         let wanted = match BatchHeader::read(head) {
-            Ok(header) if header.base_offset() != at.next_offset => {
+            Ok(header) if !stretch.follows(header.base_offset(), at.next_offset) => {
                 at.end = ScanEnd::Bad(format!(
                     "offset {} where {} has to follow",
                     header.base_offset(),
@@ -146,6 +163,12 @@ pub(super) async fn scan<F: SegmentFile>(
         }
     }
     Ok(at)
+}
+
+impl Stretch {
+    fn follows(&self, offset: Offset, expected: Offset) -> bool {
+        offset == expected || (self.has_holes && offset > expected)
+    }
 }
 
 async fn unreadable<F: SegmentFile>(
@@ -240,7 +263,13 @@ mod tests {
             rest,
             largest: Rc::clone(&largest),
         };
-        let found = block_on(scan(&file, 0, size, Offset::ZERO, batch_size_max, |_, _| {})).unwrap();
+        let stretch = Stretch {
+            position: 0,
+            size,
+            expected: Offset::ZERO,
+            has_holes: false,
+        };
+        let found = block_on(scan(&file, stretch, batch_size_max, |_, _| {})).unwrap();
         (found, largest.get())
     }
 

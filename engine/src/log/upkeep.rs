@@ -21,7 +21,7 @@ const IDLE_MS: i64 = 10_000;
 
 /// What a checkpoint is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     /// So that there is less to recover.
     Routine,
     /// So that files can be removed: it may use the space that is kept for a full disk.
@@ -41,6 +41,7 @@ impl<D: Disk> Log<D> {
         if self.is_retired() {
             return Ok(());
         }
+        self.finish_swap().await?;
         self.roll_by_age(now);
         self.seal().await?;
         self.drop_idle_spares(now).await?;
@@ -57,6 +58,7 @@ impl<D: Disk> Log<D> {
         if self.is_retired() {
             return Ok(());
         }
+        self.finish_swap().await?;
         self.seal().await?;
         self.write_checkpoint(Purpose::Routine).await?;
         self.free_idle_memory(now);
@@ -70,8 +72,10 @@ impl<D: Disk> Log<D> {
 
     /// Makes everything durable and leaves nothing to recover. Nothing may be appended any more.
     pub async fn close(&self) -> Result<(), LogError> {
+        self.halt_compaction().await;
         self.flush().await?;
         let _entered = self.upkeep_gate.enter().await;
+        self.finish_swap().await?;
         self.seal().await?;
         let active = Rc::clone(self.state.borrow().active());
         if active.prepared.get() > active.end() {
@@ -87,6 +91,7 @@ impl<D: Disk> Log<D> {
     /// Gives the log up for good, because its topic is being deleted: waits for what is under way, and touches no file any
     /// more. When it has returned, another log may be made in a directory of the same name. Who waits for records is woken.
     pub async fn retire(&self) {
+        self.halt_compaction().await;
         let _flush = self.flush_gate.enter().await;
         let _entered = self.upkeep_gate.enter().await;
         for segment in &self.state.borrow().segments {
@@ -107,6 +112,7 @@ impl<D: Disk> Log<D> {
         if let Some(retired) = self.fence().filter(|_| self.is_retired()) {
             return Err(retired);
         }
+        self.finish_swap().await?;
         self.seal().await?;
         let durable = self.offsets().durable;
         self.advance_start(before.min(durable)).await?;
@@ -122,6 +128,7 @@ impl<D: Disk> Log<D> {
         if let Some(fence) = self.fence() {
             return Err(fence);
         }
+        self.finish_swap().await?;
         let to = to.max(offsets.start);
         if to >= offsets.end {
             return Ok(());
@@ -161,7 +168,8 @@ impl<D: Disk> Log<D> {
             state.dirty = true;
         }
         self.write_checkpoint_at(end, Purpose::MakesRoom).await?;
-        self.cut_back(end, Some(block), &LogError::Truncated).await
+        self.cut_back(end, Some(block), &LogError::Truncated).await?;
+        self.cut_compaction(end.offset).await
     }
 
     fn roll_by_age(&self, now: Timestamp) {
@@ -171,7 +179,13 @@ impl<D: Disk> Log<D> {
             return;
         }
         let retention_ms = self.config().retention_ms.unwrap_or(u64::MAX);
-        let age_ms_max = self.config().segment_age_ms.min(retention_ms).cast_signed();
+        // Only what is sealed is compacted.
+        let lag_ms_max = self.config().compaction.and_then(|compaction| compaction.lag_ms_max);
+        let age_ms_max = self.config().segment_age_ms.min(retention_ms);
+        let age_ms_max = age_ms_max
+            .min(lag_ms_max.unwrap_or(u64::MAX))
+            .min(i64::MAX as u64)
+            .cast_signed();
         // How old a segment was is forgotten over a restart; its age counts from the first look at it.
         let began = active.began.get().unwrap_or(now);
         active.began.set(Some(began));
@@ -183,7 +197,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Cuts rolled segments to their size and writes their indexes.
-    async fn seal(&self) -> Result<(), LogError> {
+    pub(super) async fn seal(&self) -> Result<(), LogError> {
         let rolled: Vec<_> = {
             let state = self.state.borrow();
             let is_due = |segment: &&Rc<Segment<D>>| segment.stage.get() == Stage::Rolled && segment.is_at_rest();
@@ -210,7 +224,7 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    async fn write_index(&self, segment: &Segment<D>, size: u64) -> Result<(), LogError> {
+    pub(super) async fn write_index(&self, segment: &Segment<D>, size: u64) -> Result<(), LogError> {
         let files = {
             let index = segment.index.borrow();
             index.as_ref().map(|index| {
@@ -294,7 +308,7 @@ impl<D: Disk> Log<D> {
         remove_segment_files(&self.disk, &self.directory, segment.base_offset).await
     }
 
-    async fn write_checkpoint(&self, purpose: Purpose) -> Result<(), LogError> {
+    pub(super) async fn write_checkpoint(&self, purpose: Purpose) -> Result<(), LogError> {
         let durable = self.state.borrow().durable;
         self.write_checkpoint_at(durable, purpose).await
     }

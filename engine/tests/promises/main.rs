@@ -10,6 +10,7 @@
 )]
 
 mod commit;
+mod compact;
 mod crash;
 mod damage;
 mod faults;

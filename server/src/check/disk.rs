@@ -6,12 +6,13 @@ use super::item::Finding;
 use super::mount::Mount;
 use super::storage::Disk;
 use crate::config::Config;
+use crate::transfer::READ_AHEAD_STEP_BYTES;
 
 /// The largest write of the log.
 const WRITE_KIB_MAX: u64 = 512;
 
-/// The steps in which consumers have the kernel read what is not in memory (half of the prefetch of a fetch).
-const PREFETCH_KIB: u64 = 2048;
+/// The steps in which the kernel is told to read ahead of consumers.
+const STEP_KIB: u64 = READ_AHEAD_STEP_BYTES / 1024;
 
 fn mount(facts: &Facts) -> Option<&Mount> {
     facts.storage.mount.as_ref()
@@ -230,7 +231,7 @@ pub(super) fn queue_depth(facts: &Facts, config: &Config) -> Finding {
 
 pub(super) fn read_ahead(facts: &Facts, _: &Config) -> Finding {
     // Segments are opened with POSIX_FADV_SEQUENTIAL, which doubles it.
-    let enough = PREFETCH_KIB / 2;
+    let enough = STEP_KIB / 2;
     let recommended = format!("{enough} KiB or more");
     let Some((device, kib)) = facts.storage.device.as_ref().zip(facts.storage.read_ahead_kib) else {
         return Finding::unseen(NO_DISK, recommended);
@@ -241,7 +242,7 @@ pub(super) fn read_ahead(facts: &Facts, _: &Config) -> Finding {
     }
     finding
         .better(format!(
-            "Consumers who read old records ask for {PREFETCH_KIB} KiB ahead, of which the kernel may read no more than {} KiB",
+            "Consumers who read old records are read ahead for in steps of {STEP_KIB} KiB, of which the kernel may read no more than {} KiB",
             kib * 2
         ))
         .command(format!("echo {enough} > /sys/block/{device}/queue/read_ahead_kb"))

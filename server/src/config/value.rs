@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use headwater_protocol::id::BrokerId;
 
 pub use names::{ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat};
-pub use units::{ByteSize, Micros, Millis};
+pub use units::{ByteSize, Micros, Millis, Ratio};
 
 /// What a file, a variable or a flag can set. Object-safe, so that knobs of all types fit one table.
 pub trait Value: fmt::Debug {

@@ -126,9 +126,12 @@ impl Group {
         } else {
             self.subscribed_topics()
         };
-        let code = |place: &Place| match in_use.contains(&place.0) {
-            true => ErrorCode::GroupSubscribedToTopic,
-            false => ErrorCode::None,
+        let code = |place: &Place| {
+            if in_use.contains(&place.0) {
+                ErrorCode::GroupSubscribedToTopic
+            } else {
+                ErrorCode::None
+            }
         };
         let codes: Vec<ErrorCode> = places.iter().map(code).collect();
         let free = places.into_iter().zip(&codes).filter(|(_, code)| code.is_none());

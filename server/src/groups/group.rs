@@ -6,7 +6,7 @@
 //!   +--nobody joined---+    +----------join, leave, silence, new partitions-----------------------------------------+
 //! ```
 //! A group that is being deleted is Dead until that is durable. The names are Kafka's, whose `GroupCoordinator` this follows.
-//! Invariants: a member waits for at most one answer of each kind; nobody waits to sync outside CompletingRebalance.
+//! Invariants: a member waits for at most one answer of each kind; nobody waits to sync but in `CompletingRebalance`.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -2,20 +2,15 @@
 //!
 //! Clients read it like any other topic, but write, make, cut and delete it through their groups only.
 
-use std::collections::BTreeMap;
-
 use headwater_protocol::{id::PartitionIndex, topic::TopicName};
 
-use crate::{
-    config::Config,
-    topics::{NewTopic, TopicSettings},
-};
+use crate::{config::Config, topics::NewTopic};
 
 /// Its name, which is Kafka's.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// Its configuration: only the last record of a key counts, and nothing may be deleted by age or size, or committed offsets
-/// would be lost. What topics cannot be set to is left out.
+/// would be lost.
 const OFFSETS_TOPIC_CONFIGS: &[(&str, &str)] = &[
     ("cleanup.policy", "compact"),
     ("retention.ms", "-1"),
@@ -33,13 +28,11 @@ pub(super) fn new_topic(config: &Config) -> NewTopic {
     let pairs = OFFSETS_TOPIC_CONFIGS
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    let is_known =
-        |pair: &(String, String)| TopicSettings::of_new_topic(&BTreeMap::from([pair.clone()]), config).is_ok();
     NewTopic {
         name: TopicName::new(OFFSETS_TOPIC).expect("the name is legal: a test makes the topic"),
         partitions: config.groups.offsets_partitions.cast_signed(),
         replication_factor: -1,
-        configs: pairs.filter(is_known).collect(),
+        configs: pairs.collect(),
     }
 }
 
@@ -56,6 +49,7 @@ pub(super) fn partition_of(group: &str, count: u32) -> PartitionIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topics::TopicSettings;
 
     #[test]
     fn groups_lie_where_kafka_puts_them() {

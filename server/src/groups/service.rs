@@ -146,6 +146,28 @@ impl Service {
         self.alarm.notify();
     }
 
+    /// Queues an append to be reported. Returns whether a task must be started that does.
+    fn queue(&self, index: PartitionIndex, write: WriteId, ticket: Result<Ticket, ErrorCode>) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        slots.get_mut(&index).is_some_and(|slot| {
+            slot.appends.push_back((write, ticket));
+            !std::mem::replace(&mut slot.is_settling, true)
+        })
+    }
+
+    /// Begins a slot whose groups are to be read, unless it has begun.
+    fn begin(&self, index: PartitionIndex, partition: &Rc<Partition>) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        let is_new = !slots.contains_key(&index);
+        slots.entry(index).or_insert_with(|| Slot {
+            partition: Rc::clone(partition),
+            shard: Err(refusal(ErrorCode::CoordinatorLoadInProgress)),
+            appends: VecDeque::new(),
+            is_settling: false,
+        });
+        is_new
+    }
+
     fn reply(&self, call: CallId, reply: Reply) {
         if let Ok(Answer::Committed(codes)) = &reply {
             let committed = codes.iter().filter(|code| code.is_none()).count();
@@ -231,11 +253,14 @@ pub(super) fn perform(core: &Rc<Core>, index: PartitionIndex, effects: Vec<Effec
         match effect {
             Effect::Answer { call, reply } => service.reply(call, reply),
             Effect::Append { write, records } => {
-                let mut slots = service.slots.borrow_mut();
-                let slot = slots.get_mut(&index).expect("only a shard in its slot has effects");
-                let ticket = append::append(core, &slot.partition, &records);
-                slot.appends.push_back((write, ticket));
-                if !std::mem::replace(&mut slot.is_settling, true) {
+                let partition = service
+                    .slots
+                    .borrow()
+                    .get(&index)
+                    .map(|slot| Rc::clone(&slot.partition));
+                let partition = partition.expect("only a shard in its slot has effects");
+                let ticket = append::append(core, &partition, &records);
+                if service.queue(index, write, ticket) {
                     runtime::spawn(settle(Rc::clone(core), index));
                 }
             }
@@ -254,6 +279,8 @@ pub(super) fn perform(core: &Rc<Core>, index: PartitionIndex, effects: Vec<Effec
 /// Reports appends in their order, until all are settled.
 async fn settle(core: Rc<Core>, index: PartitionIndex) {
     let _working = core.working();
+    // Whoever has started this is still at the effects that this append was one of.
+    runtime::yield_now().await;
     loop {
         let next = {
             let mut slots = core.groups.slots.borrow_mut();
@@ -268,7 +295,7 @@ async fn settle(core: Rc<Core>, index: PartitionIndex) {
                 tracing::warn!(partition = %index, %error, "records of groups are not durable");
                 error.code()
             }),
-            Err(code) => Err(code),
+            Err(refused) => Err(refused),
         };
         let effects = core.groups.step(index, Event::Written { write, outcome });
         perform(&core, index, effects);
@@ -295,19 +322,10 @@ pub(crate) fn follow(core: &Rc<Core>) {
     for index in internal.iter().flat_map(|topic| topic.partitions()) {
         let place = internal.map(|topic| PartitionId { topic: topic.id, index });
         let partition = place.and_then(|place| core.partition(place).ok());
-        let mut slots = service.slots.borrow_mut();
+        // A task runs until it waits as soon as it is started, so nothing may be borrowed here.
         if let Some(partition) = partition
-            && !slots.contains_key(&index)
+            && service.begin(index, &partition)
         {
-            let slot = Slot {
-                partition: Rc::clone(&partition),
-                shard: Err(refusal(ErrorCode::CoordinatorLoadInProgress)),
-                appends: VecDeque::new(),
-                is_settling: false,
-            };
-            slots.insert(index, slot);
-            // The task runs at once, up to its first wait.
-            drop(slots);
             runtime::spawn(load::load(Rc::clone(core), index, partition));
         }
     }

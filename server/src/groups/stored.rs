@@ -79,9 +79,10 @@ impl Group {
             roster.insert(member.id, restored);
         }
         roster.leader = stored.leader;
-        self.phase = match roster.members.is_empty() {
-            true => Phase::Empty,
-            false => Phase::Stable,
+        self.phase = if roster.members.is_empty() {
+            Phase::Empty
+        } else {
+            Phase::Stable
         };
         self.generation = stored.generation;
         self.protocol_type = Some(stored.protocol_type).filter(|name| !name.is_empty());

@@ -131,6 +131,35 @@ const SHAPES: &[Shape] = &[
         None,
         "Time that a core has run tasks",
     ),
+    counter(
+        Family::CompactionBytes,
+        "compaction_bytes",
+        Some("operation"),
+        "Bytes of segments that compaction has read and written",
+    ),
+    counter(
+        Family::CompactionPasses,
+        "compaction_passes",
+        None,
+        "Passes of compaction over a partition; several in a row where compaction.map_bytes_max was too small for its keys",
+    ),
+    counter(
+        Family::CompactionRemoved,
+        "compaction_removed_records",
+        None,
+        "Records that compaction has removed",
+    ),
+    counter(
+        Family::CompactionSeconds,
+        "compaction_seconds",
+        None,
+        "Time from the beginning to the end of compactions, with what they waited for compaction.bytes_per_second_max",
+    ),
+    gauge(
+        Family::CompactionDirty,
+        "compaction_dirty_ratio_max",
+        "Largest share of what is sealed in a partition that was not compacted yet, when it was looked at last",
+    ),
 ];
 
 /// All figures as text.

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
-use headwater_engine::{FlushConfig, LogConfig, ProducerConfig};
+use headwater_engine::{CompactionConfig, FlushConfig, LogConfig, ProducerConfig};
 use headwater_protocol::batch::{BatchLimits, TimestampType};
 
-use crate::config::{ByteSize, Config, Knob, Millis, Value};
+use crate::config::{ByteSize, Config, Knob, Millis, Ratio, Value};
 
 const RETENTION_MS: &str = "retention.ms";
 const RETENTION_BYTES: &str = "retention.bytes";
@@ -19,12 +19,20 @@ const SEGMENT_MS: &str = "segment.ms";
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 const CLEANUP_POLICY: &str = "cleanup.policy";
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+const DELETE_RETENTION_MS: &str = "delete.retention.ms";
+const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
+const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
+const MIN_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
 
 /// Every key that a topic can set.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 11] = [
     CLEANUP_POLICY,
+    DELETE_RETENTION_MS,
+    MAX_COMPACTION_LAG_MS,
     MAX_MESSAGE_BYTES,
     TIMESTAMP_TYPE,
+    MIN_DIRTY_RATIO,
+    MIN_COMPACTION_LAG_MS,
     RETENTION_BYTES,
     RETENTION_MS,
     SEGMENT_BYTES,
@@ -58,9 +66,60 @@ pub enum SettingError {
     },
 }
 
+/// What becomes of old records (cleanup.policy).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cleanup {
+    /// Retention deletes them.
+    Delete,
+    /// Only the last of each key stays, for ever.
+    Compact,
+    /// Only the last of each key stays, until retention deletes it.
+    CompactAndDelete,
+}
+
+impl Cleanup {
+    const ALLOWED: &str = "\"delete\", \"compact\" or \"compact,delete\"";
+
+    fn read(text: &str) -> Option<Self> {
+        let mut policies: Vec<&str> = text.split(',').map(str::trim).collect();
+        policies.sort_unstable();
+        match policies[..] {
+            ["delete"] => Some(Self::Delete),
+            ["compact"] => Some(Self::Compact),
+            ["compact", "delete"] => Some(Self::CompactAndDelete),
+            _ => None,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Compact => "compact",
+            Self::CompactAndDelete => "compact,delete",
+        }
+    }
+}
+
+/// When and how a topic is compacted, if it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionSettings {
+    /// min.cleanable.dirty.ratio: share of what is sealed that must be new.
+    pub dirty_ratio_min: Ratio,
+    /// min.compaction.lag.ms: age that a record reaches before it may be compacted away.
+    pub lag_ms_min: Millis,
+    /// max.compaction.lag.ms: age at which a record is compacted away in any case.
+    pub lag_ms_max: Option<Millis>,
+    /// delete.retention.ms: how long a tombstone stays when what it deletes is gone.
+    pub delete_retention_ms: Millis,
+}
+
 /// What is in force for a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSettings {
+    /// cleanup.policy: what becomes of old records.
+    pub cleanup: Cleanup,
+    /// When and how it is compacted, if it is.
+    pub compaction: CompactionSettings,
     /// retention.ms: age at which records are deleted.
     pub retention_ms: Option<Millis>,
     /// retention.bytes: size of a partition beyond which its oldest segments are deleted.
@@ -120,7 +179,15 @@ impl TopicSettings {
 
     fn read(overrides: &BTreeMap<String, String>, config: &Config) -> Result<Self, SettingError> {
         let log = &config.log;
+        let compaction = &config.compaction;
         let mut settings = Self {
+            cleanup: Cleanup::Delete,
+            compaction: CompactionSettings {
+                dirty_ratio_min: compaction.dirty_ratio_min,
+                lag_ms_min: compaction.lag_ms_min,
+                lag_ms_max: compaction.lag_ms_max,
+                delete_retention_ms: compaction.delete_retention_ms,
+            },
             retention_ms: log.retention_ms,
             retention_bytes: log.retention_bytes,
             segment_size_bytes: log.segment_size_bytes,
@@ -141,8 +208,27 @@ impl TopicSettings {
             SEGMENT_BYTES => set(&mut self.segment_size_bytes, "log.segment_size_bytes", key, value),
             SEGMENT_MS => set(&mut self.segment_age_ms, "log.segment_age_ms", key, value),
             MAX_MESSAGE_BYTES => set(&mut self.batch_size_bytes_max, "log.batch_size_bytes_max", key, value),
-            CLEANUP_POLICY if value == "delete" => Ok(()),
-            CLEANUP_POLICY => Err(invalid(key, value, "\"delete\": compaction is not supported yet")),
+            CLEANUP_POLICY => {
+                self.cleanup = Cleanup::read(value).ok_or_else(|| invalid(key, value, Cleanup::ALLOWED))?;
+                Ok(())
+            }
+            MIN_DIRTY_RATIO => set(
+                &mut self.compaction.dirty_ratio_min,
+                "compaction.dirty_ratio_min",
+                key,
+                value,
+            ),
+            MIN_COMPACTION_LAG_MS => set(&mut self.compaction.lag_ms_min, "compaction.lag_ms_min", key, value),
+            // Kafka's word for no limit.
+            MAX_COMPACTION_LAG_MS if value == i64::MAX.to_string() => {
+                self.compaction.lag_ms_max = None;
+                Ok(())
+            }
+            MAX_COMPACTION_LAG_MS => set(&mut self.compaction.lag_ms_max, "compaction.lag_ms_max", key, value),
+            DELETE_RETENTION_MS => {
+                let field = &mut self.compaction.delete_retention_ms;
+                set(field, "compaction.delete_retention_ms", key, value)
+            }
             TIMESTAMP_TYPE => {
                 self.timestamp_type = match value {
                     "CreateTime" => TimestampType::CreateTime,
@@ -160,11 +246,13 @@ impl TopicSettings {
         let Config {
             log, flush, producers, ..
         } = config;
+        let deletes = self.cleanup != Cleanup::Compact;
         LogConfig {
             segment_size_bytes: self.segment_size_bytes.bytes(),
             segment_age_ms: self.segment_age_ms.get(),
-            retention_ms: self.retention_ms.map(Millis::get),
-            retention_bytes: self.retention_bytes.map(ByteSize::bytes),
+            retention_ms: self.retention_ms.filter(|_| deletes).map(Millis::get),
+            retention_bytes: self.retention_bytes.filter(|_| deletes).map(ByteSize::bytes),
+            compaction: self.compaction_config(),
             recycle: log.recycle,
             // The range of the configuration keeps it below 4 GiB.
             index_interval_bytes: log.index_interval_bytes.bytes() as u32,
@@ -184,6 +272,16 @@ impl TopicSettings {
                 count_max: producers.count_max as usize,
             },
         }
+    }
+
+    fn compaction_config(&self) -> Option<CompactionConfig> {
+        let compaction = self.compaction;
+        (self.cleanup != Cleanup::Delete).then(|| CompactionConfig {
+            dirty_ratio_min: compaction.dirty_ratio_min.get(),
+            lag_ms_min: compaction.lag_ms_min.get(),
+            lag_ms_max: compaction.lag_ms_max.map(Millis::get),
+            delete_retention_ms: compaction.delete_retention_ms.get(),
+        })
     }
 
     fn clamped(mut self, config: &Config) -> Self {
@@ -211,7 +309,14 @@ impl TopicSettings {
                 TimestampType::CreateTime => "CreateTime".to_owned(),
                 TimestampType::LogAppendTime => "LogAppendTime".to_owned(),
             },
-            _ => "delete".to_owned(),
+            MIN_DIRTY_RATIO => self.compaction.dirty_ratio_min.to_string(),
+            MIN_COMPACTION_LAG_MS => self.compaction.lag_ms_min.get().to_string(),
+            MAX_COMPACTION_LAG_MS => {
+                let lag = self.compaction.lag_ms_max;
+                lag.map_or_else(|| i64::MAX.to_string(), |lag| lag.get().to_string())
+            }
+            DELETE_RETENTION_MS => self.compaction.delete_retention_ms.get().to_string(),
+            _ => self.cleanup.name().to_owned(),
         }
     }
 }
@@ -292,8 +397,12 @@ mod tests {
             entries.each_ref().map(|(key, value)| (*key, value.as_str())),
             [
                 ("cleanup.policy", "delete"),
+                ("delete.retention.ms", "86400000"),
+                ("max.compaction.lag.ms", "9223372036854775807"),
                 ("max.message.bytes", "4194304"),
                 ("message.timestamp.type", "CreateTime"),
+                ("min.cleanable.dirty.ratio", "0.5"),
+                ("min.compaction.lag.ms", "0"),
                 ("retention.bytes", "-1"),
                 ("retention.ms", "604800000"),
                 ("segment.bytes", "1073741824"),
@@ -305,9 +414,13 @@ mod tests {
     #[test]
     fn every_key_can_be_set_and_reads_back_as_it_is_described() {
         let set = [
-            ("cleanup.policy", "delete"),
+            ("cleanup.policy", "compact,delete"),
+            ("delete.retention.ms", "5"),
+            ("max.compaction.lag.ms", "7000"),
             ("max.message.bytes", "65536"),
             ("message.timestamp.type", "LogAppendTime"),
+            ("min.cleanable.dirty.ratio", "0.125"),
+            ("min.compaction.lag.ms", "6"),
             ("retention.bytes", "1000000"),
             ("retention.ms", "-1"),
             ("segment.bytes", "131072"),
@@ -331,7 +444,14 @@ mod tests {
                 &[("segment.ms", "60000"), ("segment.ms", "60000")],
                 "segment.ms is given more than once",
             ),
-            (&[("cleanup.policy", "compact")], "compaction is not supported yet"),
+            (
+                &[("cleanup.policy", "compact,compact")],
+                "allowed is \"delete\", \"compact\" or \"compact,delete\"",
+            ),
+            (
+                &[("min.cleanable.dirty.ratio", "1.5")],
+                "allowed is a number from 0 to 1, such as 0.5",
+            ),
             (
                 &[("message.timestamp.type", "now")],
                 "\"CreateTime\" or \"LogAppendTime\"",
@@ -374,6 +494,33 @@ mod tests {
         );
         assert_eq!((log.flush.writes_in_flight_max, log.producers.count_max), (3, 5));
         assert_eq!(log.index_interval_bytes, 8192);
+    }
+
+    #[test]
+    fn a_topic_is_compacted_or_deleted_from_or_both_as_its_policy_says() {
+        for (policy, deletes, compacts) in [
+            ("delete", true, false),
+            ("compact", false, true),
+            ("compact,delete", true, true),
+            ("delete, compact", true, true),
+        ] {
+            let settings = of(&[
+                ("cleanup.policy", policy),
+                ("retention.bytes", "1000000"),
+                ("max.compaction.lag.ms", "9223372036854775807"),
+                ("min.cleanable.dirty.ratio", "0.25"),
+            ]);
+            let log = settings.unwrap().log_config(&Config::default());
+            assert_eq!(
+                (log.retention_ms.is_some(), log.retention_bytes.is_some()),
+                (deletes, deletes)
+            );
+            let expected = CompactionConfig {
+                dirty_ratio_min: 0.25,
+                ..CompactionConfig::default()
+            };
+            assert_eq!(log.compaction, compacts.then_some(expected));
+        }
     }
 
     #[test]

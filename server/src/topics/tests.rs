@@ -142,7 +142,7 @@ fn what_exceeds_a_limit_is_refused_with_the_limit() {
         },
     );
     assert_eq!(code, ErrorCode::InvalidReplicationFactor);
-    let configs = vec![("cleanup.policy".to_owned(), "compact".to_owned())];
+    let configs = vec![("cleanup.policy".to_owned(), "squeeze".to_owned())];
     assert_eq!(
         refused(
             &store,

@@ -11,6 +11,7 @@
 )]
 
 mod bad_input;
+mod compaction;
 mod connections;
 mod cores;
 mod disk_full;

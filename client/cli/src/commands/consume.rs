@@ -13,7 +13,6 @@ use headwater_client::{
     Consumer, Error, GroupConsumer, Offset, OffsetReset, OffsetSpec, PartitionIndex, RecordView, Records, Timestamp,
     TopicDescription,
 };
-use serde_json::json;
 
 use crate::failure::Failure;
 use crate::format::Format;
@@ -211,8 +210,9 @@ async fn starts(session: &Session, topic: &TopicDescription, args: &ConsumeArgs)
                 "it holds offsets {start} to {end} (not included); `headwater offsets {name}` shows all"
             )));
         }
-        ends.iter_mut()
-            .for_each(|ends| ends.start = offset.clamp(ends.start, ends.end));
+        for ends in &mut ends {
+            ends.start = offset.clamp(ends.start, ends.end);
+        }
     } else if let Some(moment) = from_time {
         let partitions: Vec<_> = ends.iter().map(|ends| ends.partition).collect();
         let found = session
@@ -222,10 +222,13 @@ async fn starts(session: &Session, topic: &TopicDescription, args: &ConsumeArgs)
             ends.start = found.unwrap_or(ends.end);
         }
     } else if let Some(count) = last {
-        ends.iter_mut()
-            .for_each(|ends| ends.start = ends.start.max(ends.end.saturating_sub(count)));
+        for ends in &mut ends {
+            ends.start = ends.start.max(ends.end.saturating_sub(count));
+        }
     } else if from_end {
-        ends.iter_mut().for_each(|ends| ends.start = ends.end);
+        for ends in &mut ends {
+            ends.start = ends.end;
+        }
     }
     Ok(ends)
 }
@@ -262,14 +265,12 @@ impl Reader<'_> {
         let topic = self.topic;
         let failure = |error: Error| Failure::client(&format!("read topic {topic}"), &error);
         while self.left > 0 && self.ends.as_ref().is_none_or(|ends| !ends.is_empty()) {
-            let ready = consumer.recv_batch().now_or_never();
-            let records = match ready {
-                Some(records) => records,
-                None => {
-                    // What there is should be seen before the next is waited for.
-                    self.out.flush()?;
-                    consumer.recv_batch().await
-                }
+            let records = if let Some(ready) = consumer.recv_batch().now_or_never() {
+                ready
+            } else {
+                // What there is should be seen before the next is waited for.
+                self.out.flush()?;
+                consumer.recv_batch().await
             };
             self.write(&records.map_err(failure)?)?;
         }
@@ -338,7 +339,8 @@ impl Reader<'_> {
             Form::Text(format) => format.write(&mut self.out, self.topic, partition.get(), record)?,
             Form::Json => {
                 let record = JsonRecord::new(self.topic, partition.get(), record);
-                writeln!(self.out, "{}", json!(record))?;
+                serde_json::to_writer(&mut self.out, &record).map_err(std::io::Error::from)?;
+                self.out.write_all(b"\n")?;
             }
         }
         Ok(())

@@ -109,18 +109,18 @@ pub struct ResetArgs {
 #[group(required = true, multiple = false)]
 struct To {
     /// The first record that is there
-    #[arg(long, help_heading = "Where to go on")]
-    to_beginning: bool,
+    #[arg(long = "to-beginning", help_heading = "Where to go on")]
+    beginning: bool,
     /// The next record that comes
-    #[arg(long, help_heading = "Where to go on")]
-    to_end: bool,
+    #[arg(long = "to-end", help_heading = "Where to go on")]
+    end: bool,
     /// This offset
-    #[arg(long, value_name = "NUMBER", help_heading = "Where to go on")]
-    to_offset: Option<u64>,
+    #[arg(long = "to-offset", value_name = "NUMBER", help_heading = "Where to go on")]
+    offset: Option<u64>,
     /// The first record at or after this moment: '10m ago', 2026-01-31, '2026-01-31 12:00' (local time),
     /// 2026-01-31T12:00:00Z, or milliseconds since 1970
-    #[arg(long, value_name = "TIME", value_parser = values::moment, help_heading = "Where to go on")]
-    to_time: Option<Timestamp>,
+    #[arg(long = "to-time", value_name = "TIME", value_parser = values::moment, help_heading = "Where to go on")]
+    moment: Option<Timestamp>,
     /// So many offsets after (or before, with a minus) what is committed now
     #[arg(
         long,
@@ -374,7 +374,7 @@ async fn moves(session: &Session, args: &ResetArgs) -> Result<Vec<Move>, Failure
         let topic = session.topic(name).await?;
         let ends = session.ends(&topic, &args.partitions).await?;
         let partitions: Vec<_> = ends.iter().map(|ends| ends.partition).collect();
-        let at = match args.to.to_time {
+        let at = match args.to.moment {
             Some(moment) => {
                 session
                     .offsets(name, &partitions, OffsetSpec::Timestamp(moment))
@@ -401,11 +401,11 @@ async fn moves(session: &Session, args: &ResetArgs) -> Result<Vec<Move>, Failure
 /// Where a partition goes on, within what it holds.
 fn target(to: &To, ends: Ends, from: Option<u64>, at: Option<u64>) -> u64 {
     let Ends { start, end, .. } = ends;
-    let target = if to.to_beginning {
+    let target = if to.beginning {
         start
-    } else if to.to_end {
+    } else if to.end {
         end
-    } else if let Some(offset) = to.to_offset {
+    } else if let Some(offset) = to.offset {
         offset
     } else if let Some(by) = to.shift_by {
         from.unwrap_or(start).saturating_add_signed(by)
@@ -433,12 +433,7 @@ async fn delete(session: &Session, args: &DeleteArgs) -> Result<(), Failure> {
     }
     session.screen.show(
         || json!({"deleted": args.groups}),
-        || {
-            args.groups
-                .iter()
-                .map(|group| format!("deleted group {group}\n"))
-                .collect()
-        },
+        || values::lines(args.groups.iter().map(|group| format!("deleted group {group}"))),
     )
 }
 
@@ -454,14 +449,14 @@ mod tests {
             end: 20,
         };
         let none = || To {
-            to_beginning: false,
-            to_end: false,
-            to_offset: None,
-            to_time: None,
+            beginning: false,
+            end: false,
+            offset: None,
+            moment: None,
             shift_by: None,
         };
         let offset = |offset| To {
-            to_offset: Some(offset),
+            offset: Some(offset),
             ..none()
         };
         let shift = |by| To {
@@ -469,10 +464,10 @@ mod tests {
             ..none()
         };
         let beginning = To {
-            to_beginning: true,
+            beginning: true,
             ..none()
         };
-        let end = To { to_end: true, ..none() };
+        let end = To { end: true, ..none() };
         for (to, from, at, expected) in [
             (beginning, Some(15), None, 10),
             (end, None, None, 20),

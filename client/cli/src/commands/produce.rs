@@ -9,6 +9,7 @@
 mod input;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -174,6 +175,9 @@ pub async fn run(session: &Session, args: ProduceArgs) -> Result<(), Failure> {
     let producer = producer.build().await;
     let producer = producer.map_err(|error| Failure::client("start a producer", &error))?;
     let input = Input::open(args.file.as_deref(), args.input == InputKind::Raw)?;
+    if input.is_typed {
+        anstream::eprintln!("type a record on each line; Ctrl-D ends");
+    }
     let bar = progress(&input);
     let mut work = Work {
         args,
@@ -192,9 +196,10 @@ pub async fn run(session: &Session, args: ProduceArgs) -> Result<(), Failure> {
     let result = done.and(settled);
     match &result {
         Ok(()) => work.tally.show(session, &work.args.topic)?,
-        Err(_) if work.tally.records > 0 => {
+        // After Ctrl-C only somebody who watches is told.
+        Err(failure) if work.tally.records > 0 && (!failure.is_interruption() || std::io::stderr().is_terminal()) => {
             let stored = values::count(work.tally.records, "record");
-            anstream::eprintln!("{stored} before that had been stored in {}", work.args.topic);
+            anstream::eprintln!("{stored} had been stored in {} before that", work.args.topic);
         }
         Err(_) => {}
     }
@@ -343,9 +348,12 @@ fn failure_at(failure: Failure, line: &Line) -> Failure {
 #[derive(Debug, Default)]
 struct Tally {
     records: u64,
-    /// Records, first and last offset by partition.
-    partitions: BTreeMap<i32, (u64, Option<(u64, u64)>)>,
+    /// By partition.
+    partitions: BTreeMap<i32, Stored>,
 }
+
+/// Records, and their first and last offset if those are known.
+type Stored = (u64, Option<(u64, u64)>);
 
 impl Tally {
     fn add(&mut self, stored: &RecordMetadata) {
@@ -361,7 +369,7 @@ impl Tally {
     fn show(&self, session: &Session, topic: &str) -> Result<(), Failure> {
         session.screen.show(
             || {
-                let partition = |(number, (records, offsets)): (&i32, &(u64, Option<(u64, u64)>))| {
+                let partition = |(number, (records, offsets)): (&i32, &Stored)| {
                     let (first, last) = offsets.unzip();
                     json!({"partition": number, "records": records, "first_offset": first, "last_offset": last})
                 };
@@ -369,7 +377,7 @@ impl Tally {
                 json!({"topic": topic, "records": self.records, "partitions": partitions})
             },
             || {
-                let place = |(number, (_, offsets)): (&i32, &(u64, Option<(u64, u64)>))| match offsets {
+                let place = |(number, (_, offsets)): (&i32, &Stored)| match offsets {
                     None => format!("partition {number}"),
                     Some((first, last)) if first == last => format!("partition {number} at offset {first}"),
                     Some((first, last)) => format!("partition {number} at offsets {first} to {last}"),

@@ -73,10 +73,10 @@ pub enum TopicCommand {
 pub struct CreateArgs {
     /// Its name
     name: String,
-    /// How many partitions [default: the broker's topics.partitions]
+    /// How many partitions [default: as the broker is set]
     #[arg(short, long, value_name = "COUNT")]
     partitions: Option<i32>,
-    /// How many brokers keep each partition [default: the broker's topics.replication_factor]
+    /// How many brokers keep each partition [default: as the broker is set]
     #[arg(short, long, value_name = "COUNT")]
     replication_factor: Option<i16>,
     /// A setting of its own, such as retention.ms=86400000; several times for several
@@ -203,7 +203,7 @@ async fn list(session: &Session, args: &ListArgs) -> Result<(), Failure> {
         },
         || {
             if args.quiet {
-                return topics.iter().map(|topic| format!("{}\n", topic.name)).collect();
+                return values::lines(topics.iter().map(|topic| &topic.name));
             }
             if topics.is_empty() {
                 return "there are no topics; `headwater topic create NAME` creates one\n".to_owned();
@@ -347,10 +347,8 @@ async fn delete(session: &Session, args: &DeleteArgs) -> Result<(), Failure> {
     session.screen.show(
         || json!({"deleted": there.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>()}),
         || {
-            there
-                .iter()
-                .map(|topic| format!("deleted topic {}\n", topic.name))
-                .collect()
+            let deleted = |topic: &TopicDescription| format!("deleted topic {}", topic.name);
+            values::lines(there.iter().map(deleted))
         },
     )
 }

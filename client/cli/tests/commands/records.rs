@@ -113,7 +113,7 @@ fn a_bad_line_is_named_and_what_came_before_it_is_stored() {
     let ran = site.feed(&["produce", "t", "-k", ":"], b"a:1\nb:2\nno key\nc:3\n");
     assert_eq!(ran.code, Some(1));
     assert!(
-        ran.err.contains("line 3: it has no key") && ran.err.contains("2 records before"),
+        ran.err.contains("line 3: it has no key") && ran.err.contains("2 records had been stored in t before that"),
         "{}",
         ran.err
     );
@@ -140,14 +140,11 @@ fn reading_begins_and_ends_where_it_is_told_to() {
     let site = Site::start();
     site.ok(&["topic", "create", "t", "-p", "2"]);
     for partition in [0, 1] {
-        let lines: String = (0..10)
-            .map(|number| {
-                format!(
-                    "{{\"value\": \"{partition}-{number}\", \"partition\": {partition}, \"timestamp\": {}}}\n",
-                    1000 + number
-                )
-            })
-            .collect();
+        let line = |number| {
+            let timestamp = 1000 + number;
+            format!("{{\"value\": \"{partition}-{number}\", \"partition\": {partition}, \"timestamp\": {timestamp}}}")
+        };
+        let lines = (0..10).map(line).collect::<Vec<_>>().join("\n");
         site.feed(&["produce", "t", "-i", "json"], lines.as_bytes()).ok(&[]);
     }
     site.feed(&["produce", "t", "-p", "0"], b"0-10\n").ok(&[]);

@@ -104,9 +104,10 @@ fn the_server_is_taken_from_the_option_then_from_the_environment() {
 fn a_reader_that_goes_away_ends_a_command_quietly() {
     let site = Site::start();
     site.ok(&["topic", "create", "t", "-p", "1"]);
-    let lines: String = (0..200_000)
-        .map(|number| format!("a line with the number {number}\n"))
+    let lines: Vec<_> = (0..200_000)
+        .map(|number| format!("a line with the number {number}"))
         .collect();
+    let lines = lines.join("\n");
     site.feed(&["produce", "t"], lines.as_bytes()).ok(&[]);
     let mut child = site.spawn(&["consume", "t"]);
     let mut first = String::new();

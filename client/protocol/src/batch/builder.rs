@@ -65,29 +65,22 @@ impl BatchBuilder {
         };
         let timestamp_delta = timestamp.get() - base.get();
         let index = self.count;
-        let body_len = body_len(timestamp_delta, index, key, value, headers);
+        let record = RecordParts {
+            timestamp_delta,
+            offset_delta: index,
+            key,
+            value,
+            headers: headers.iter().copied(),
+        };
         let size = self
             .buffer
             .len()
-            .saturating_add(body_len)
+            .saturating_add(record.body_len())
             .saturating_add(varint::LEN_MAX);
         if size > SIZE_MAX {
             return Err(BatchError::TooLarge { size, max: SIZE_MAX });
         }
-        let out = &mut self.buffer;
-        out.reserve(varint::LEN_MAX + body_len);
-        varint::put(out, body_len as i64);
-        // The attributes of a record: none are defined.
-        out.push(0);
-        varint::put(out, timestamp_delta);
-        varint::put(out, i64::from(index));
-        put_nullable(out, key);
-        put_nullable(out, value);
-        varint::put(out, headers.len() as i64);
-        for header in headers {
-            put_nullable(out, Some(header.key.as_bytes()));
-            put_nullable(out, header.value);
-        }
+        record.put(&mut self.buffer);
         self.base_timestamp = base;
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.count += 1;
@@ -97,7 +90,14 @@ impl BatchBuilder {
     /// The most bytes that a record can add to a batch, whatever its place in it; for a producer's own limits.
     pub fn record_size_max(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[HeaderRef<'_>]) -> usize {
         // The longest timestamp delta and the largest index there can be.
-        body_len(i64::MAX, u32::MAX / 2, key, value, headers).saturating_add(varint::len(i64::from(i32::MAX)))
+        let record = RecordParts {
+            timestamp_delta: i64::MAX,
+            offset_delta: u32::MAX / 2,
+            key,
+            value,
+            headers: headers.iter().copied(),
+        };
+        record.body_len().saturating_add(varint::len(i64::from(i32::MAX)))
     }
 
     /// Bytes in the batch so far, header included and before compression.
@@ -202,23 +202,49 @@ impl EncodedBatch {
     }
 }
 
-/// Bytes in a record after its length.
-#[inline]
-fn body_len(
-    timestamp_delta: i64,
-    index: u32,
-    key: Option<&[u8]>,
-    value: Option<&[u8]>,
-    headers: &[HeaderRef<'_>],
-) -> usize {
-    let fixed = 1 + varint::len(timestamp_delta) + varint::len(i64::from(index)) + varint::len(headers.len() as i64);
-    let fields = fixed
-        .saturating_add(nullable_len(key))
-        .saturating_add(nullable_len(value));
-    headers.iter().fold(fields, |len, header| {
-        len.saturating_add(nullable_len(Some(header.key.as_bytes())))
-            .saturating_add(nullable_len(header.value))
-    })
+/// A record as it is about to be written.
+pub(super) struct RecordParts<'a, H> {
+    pub(super) timestamp_delta: i64,
+    pub(super) offset_delta: u32,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: H,
+}
+
+impl<'a, H: ExactSizeIterator<Item = HeaderRef<'a>> + Clone> RecordParts<'a, H> {
+    /// Bytes in the record after its length.
+    #[inline]
+    fn body_len(&self) -> usize {
+        let numbers = varint::len(self.timestamp_delta)
+            + varint::len(i64::from(self.offset_delta))
+            + varint::len(self.headers.len() as i64);
+        let fields = (1 + numbers)
+            .saturating_add(nullable_len(self.key))
+            .saturating_add(nullable_len(self.value));
+        self.headers.clone().fold(fields, |len, header| {
+            len.saturating_add(nullable_len(Some(header.key.as_bytes())))
+                .saturating_add(nullable_len(header.value))
+        })
+    }
+
+    /// Appends the record.
+    #[inline]
+    pub(super) fn put(self, out: &mut Vec<u8>) {
+        let body_len = self.body_len();
+        out.reserve(varint::LEN_MAX + body_len);
+        varint::put(out, body_len as i64);
+        // The attributes of a record: none are defined.
+        out.push(0);
+        varint::put(out, self.timestamp_delta);
+        varint::put(out, i64::from(self.offset_delta));
+        put_nullable(out, self.key);
+        put_nullable(out, self.value);
+        varint::put(out, self.headers.len() as i64);
+        for header in self.headers {
+            put_nullable(out, Some(header.key.as_bytes()));
+            put_nullable(out, header.value);
+        }
+    }
 }
 
 #[inline]

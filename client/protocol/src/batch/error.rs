@@ -45,7 +45,7 @@ pub enum BatchError {
         /// The checksum of the bytes.
         computed: u32,
     },
-    /// The number of records is not positive, does not match the last offset delta, or cannot fit the batch.
+    /// The number of records is negative, does not match the last offset delta, or cannot fit the batch.
     #[error("the record batch says it has {count} records and a last offset delta of {last_offset_delta}")]
     BadCount {
         /// The record count in the header.
@@ -79,6 +79,9 @@ pub enum BatchError {
     /// A batch from a client claims to bear the broker's clock.
     #[error("a client cannot set the timestamp type to LogAppendTime")]
     AppendTimeFromClient,
+    /// A batch from a client claims to have been compacted.
+    #[error("a client cannot set a delete horizon")]
+    HorizonFromClient,
     /// Producer id, epoch and sequence do not go together.
     #[error("producer id {id} with epoch {epoch} and base sequence {sequence}")]
     BadProducer {
@@ -160,6 +163,7 @@ impl BatchError {
             Self::BadCount { .. }
             | Self::BadOffset { .. }
             | Self::ControlBatch
+            | Self::HorizonFromClient
             | Self::BadProducer { .. }
             | Self::BadCompression { .. }
             | Self::BadRecord { .. } => ErrorCode::InvalidRecord,

@@ -20,12 +20,12 @@ pub(super) const PRODUCER_EPOCH: usize = 51;
 pub(super) const BASE_SEQUENCE: usize = 53;
 pub(super) const RECORD_COUNT: usize = 57;
 
-const COMPRESSION_BITS: i16 = 0x07;
+pub(super) const COMPRESSION_BITS: i16 = 0x07;
 const APPEND_TIME_BIT: i16 = 0x08;
 const TRANSACTIONAL_BIT: i16 = 0x10;
 const CONTROL_BIT: i16 = 0x20;
 /// The base timestamp is not one, but the time from which compaction may drop tombstones (KIP-534).
-const DELETE_HORIZON_BIT: i16 = 0x40;
+pub(super) const DELETE_HORIZON_BIT: i16 = 0x40;
 
 /// Where the timestamps of a batch come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,15 +73,16 @@ impl<'a> BatchHeader<'a> {
         if length < (HEADER_LEN - LENGTH_PREFIX) as i32 {
             return Err(BatchError::BadLength { length });
         }
-        let (count, last_offset_delta) = (self.i32_at(RECORD_COUNT), self.i32_at(LAST_OFFSET_DELTA));
-        if count <= 0 || last_offset_delta != count - 1 {
+        let (count, last_offset_delta) = self.counts();
+        // Compaction takes records out, all of them perhaps, and leaves the offsets of the batch as they are.
+        if count < 0 || last_offset_delta < 0 || i64::from(count) > i64::from(last_offset_delta) + 1 {
             return Err(BatchError::BadCount {
                 count,
                 last_offset_delta,
             });
         }
         let base_offset = self.i64_at(BASE_OFFSET);
-        if base_offset < 0 || base_offset.checked_add(i64::from(count)).is_none() {
+        if base_offset < 0 || base_offset.checked_add(i64::from(last_offset_delta) + 1).is_none() {
             return Err(BatchError::BadOffset { base_offset });
         }
         let codec = (self.attributes() & COMPRESSION_BITS) as u8;
@@ -105,13 +106,18 @@ impl<'a> BatchHeader<'a> {
         LENGTH_PREFIX + self.i32_at(LENGTH).cast_unsigned() as usize
     }
 
-    /// The offset of the first record.
+    /// Record count and last offset delta, as they stand there.
+    pub(super) fn counts(self) -> (i32, i32) {
+        (self.i32_at(RECORD_COUNT), self.i32_at(LAST_OFFSET_DELTA))
+    }
+
+    /// The offset of the first record, as the batch was appended.
     #[inline]
     pub fn base_offset(self) -> Offset {
         Offset::new(self.i64_at(BASE_OFFSET).cast_unsigned())
     }
 
-    /// The offset of the last record.
+    /// The offset of the last record, as the batch was appended.
     #[inline]
     pub fn last_offset(self) -> Offset {
         self.base_offset() + u64::from(self.i32_at(LAST_OFFSET_DELTA).cast_unsigned())
@@ -120,7 +126,13 @@ impl<'a> BatchHeader<'a> {
     /// The offset after the last record.
     #[inline]
     pub fn next_offset(self) -> Offset {
-        self.base_offset() + u64::from(self.record_count())
+        self.base_offset() + u64::from(self.offset_count())
+    }
+
+    /// How many offsets the batch takes up; at least one. More than its records, if compaction has taken some out.
+    #[inline]
+    pub fn offset_count(self) -> u32 {
+        self.i32_at(LAST_OFFSET_DELTA).cast_unsigned() + 1
     }
 
     /// The epoch of the leader that appended the batch.
@@ -170,7 +182,14 @@ impl<'a> BatchHeader<'a> {
         self.attributes() & CONTROL_BIT != 0
     }
 
-    /// The timestamp that the records' are relative to: the first record's.
+    /// From when on compaction may drop the tombstones of this batch (KIP-534), in the broker's time; `None` if it has not
+    /// yet seen that nothing older than them is left.
+    #[inline]
+    pub fn delete_horizon(self) -> Option<Timestamp> {
+        (self.attributes() & DELETE_HORIZON_BIT != 0).then(|| self.base_timestamp())
+    }
+
+    /// The timestamp that the records' are relative to: the first record's, or the delete horizon.
     #[inline]
     pub fn base_timestamp(self) -> Timestamp {
         Timestamp::new(self.i64_at(BASE_TIMESTAMP))
@@ -200,13 +219,13 @@ impl<'a> BatchHeader<'a> {
         Sequence::new(self.i32_at(BASE_SEQUENCE))
     }
 
-    /// The producer's sequence of the last record.
+    /// The producer's sequence of the last record, as the batch was appended.
     #[inline]
     pub fn last_sequence(self) -> Sequence {
-        self.base_sequence().plus(self.record_count() - 1)
+        self.base_sequence().plus(self.offset_count() - 1)
     }
 
-    /// How many records there are; at least one.
+    /// How many records there are; none, if compaction has taken out all of them.
     #[inline]
     pub fn record_count(self) -> u32 {
         self.i32_at(RECORD_COUNT).cast_unsigned()

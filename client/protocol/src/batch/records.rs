@@ -163,6 +163,8 @@ pub struct RecordIter<'a> {
     append_time: Option<Timestamp>,
     index: u32,
     count: u32,
+    /// What the offset deltas lie below: more than the count, where compaction has taken records out.
+    offset_count: u32,
     /// The smallest offset delta that the next record may have.
     offset_delta_min: u32,
     done: bool,
@@ -181,6 +183,7 @@ impl<'a> RecordIter<'a> {
             append_time,
             index: 0,
             count: header.record_count(),
+            offset_count: header.offset_count(),
             offset_delta_min: 0,
             done: false,
         }
@@ -217,7 +220,7 @@ impl<'a> RecordIter<'a> {
     fn offset(&mut self, delta: i32) -> Result<Offset, RecordFault> {
         let delta = u32::try_from(delta)
             .ok()
-            .filter(|delta| (self.offset_delta_min..self.count).contains(delta));
+            .filter(|delta| (self.offset_delta_min..self.offset_count).contains(delta));
         let delta = delta.ok_or(RecordFault::OffsetDelta)?;
         self.offset_delta_min = delta + 1;
         Ok(self.base_offset + u64::from(delta))

@@ -61,10 +61,10 @@ impl<'a> RecordBatch<'a> {
         // A batch of few bytes must not use up billions of offsets. Under compression only opening it could tell.
         let records_len_min = header.record_count() as usize * RECORD_LEN_MIN;
         if header.compression() == Compression::None && records_len_min > size - HEADER_LEN {
-            let count = header.record_count().cast_signed();
+            let (count, last_offset_delta) = header.counts();
             return Err(BatchError::BadCount {
                 count,
-                last_offset_delta: count - 1,
+                last_offset_delta,
             });
         }
         Ok(Self { header, bytes })
@@ -85,9 +85,19 @@ impl<'a> RecordBatch<'a> {
         &self.bytes[HEADER_LEN..]
     }
 
-    /// Checks what holds for batches from clients only: no control batch, timestamps their own, and a sequence and an
-    /// epoch with every producer id.
+    /// Checks what holds for batches from clients only: a record for each offset, no control batch, timestamps their own, and
+    /// a sequence and an epoch with every producer id.
     pub fn check_from_client(&self) -> Result<(), BatchError> {
+        if self.record_count() != self.offset_count() {
+            let (count, last_offset_delta) = self.counts();
+            return Err(BatchError::BadCount {
+                count,
+                last_offset_delta,
+            });
+        }
+        if self.delete_horizon().is_some() {
+            return Err(BatchError::HorizonFromClient);
+        }
         if self.is_control() {
             return Err(BatchError::ControlBatch);
         }

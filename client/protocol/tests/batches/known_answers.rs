@@ -213,7 +213,7 @@ fn each_field_of_the_header_is_checked_although_the_checksum_is_right() {
     for codec in 5..8 {
         assert_eq!(error(22, &[codec]), BatchError::UnknownCompression { codec });
     }
-    for (count, delta) in [(1, 1), (3, 1), (2, 0), (0, -1), (-1, -2), (i32::MIN, i32::MAX)] {
+    for (count, delta) in [(3, 1), (2, 0), (0, -1), (-1, -2), (-1, 1), (i32::MIN, i32::MAX)] {
         let bytes = batch_of(Compression::None, &RECORDS, |bytes| {
             bytes[23..27].copy_from_slice(&i32::to_be_bytes(delta));
             bytes[57..61].copy_from_slice(&i32::to_be_bytes(count));
@@ -268,6 +268,22 @@ fn what_only_a_broker_writes_is_refused_from_a_client() {
         from_client(|bytes| bytes[22] = 0x08),
         Err(BatchError::AppendTimeFromClient)
     );
+    assert_eq!(
+        from_client(|bytes| bytes[22] = 0x40),
+        Err(BatchError::HorizonFromClient)
+    );
+    for (count, last_offset_delta) in [(1, 4), (0, 0), (2, i32::MAX)] {
+        let bytes = batch_of(Compression::None, &RECORDS, |bytes| {
+            bytes[23..27].copy_from_slice(&i32::to_be_bytes(last_offset_delta));
+            bytes[57..61].copy_from_slice(&i32::to_be_bytes(count));
+        });
+        let error = RecordBatch::parse(&bytes, &LIMITS).unwrap().check_from_client();
+        let holes = BatchError::BadCount {
+            count,
+            last_offset_delta,
+        };
+        assert_eq!(error, Err(holes), "only compaction leaves holes");
+    }
     let no_sequence = BatchError::BadProducer {
         id: 1001,
         epoch: 3,

@@ -7,3 +7,4 @@ mod kafka_oracle;
 mod known_answers;
 mod model;
 mod properties;
+mod rebuild;

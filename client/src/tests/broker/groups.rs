@@ -103,7 +103,10 @@ impl Broker {
         let deleted = self.on_group(request, id, |groups| match groups.get(id) {
             None => Err(ErrorCode::GroupIdNotFound),
             Some(group) if !group.members.is_empty() => Err(ErrorCode::NonEmptyGroup),
-            Some(_) => Ok(drop(groups.remove(id))),
+            Some(_) => {
+                groups.remove(id);
+                Ok(())
+            }
         });
         schema::DeleteGroupResponseT {
             error: deleted.err().unwrap_or(ErrorCode::None) as i16,

@@ -278,7 +278,7 @@ const DISK_CASES: &[Case] = &[
         "read-ahead",
         |m| m.queue("read_ahead_kb", "128"),
         BETTER,
-        "echo 1024 > /sys/block/nvme0n1/queue/read_ahead_kb",
+        "echo 512 > /sys/block/nvme0n1/queue/read_ahead_kb",
     ),
 ];
 
@@ -433,7 +433,7 @@ fn the_disks_below_logical_volumes_are_found_and_read_ahead_is_that_of_the_volum
     let scheduler = finding("I/O scheduler", volume).command.unwrap();
     assert_eq!(scheduler, "echo none > /sys/block/nvme0n1/queue/scheduler");
     let ahead = finding("read-ahead", volume).command.unwrap();
-    assert_eq!(ahead, "echo 1024 > /sys/block/dm-0/queue/read_ahead_kb");
+    assert_eq!(ahead, "echo 512 > /sys/block/dm-0/queue/read_ahead_kb");
 }
 
 #[test]

@@ -71,6 +71,56 @@ impl Optional for ByteSize {
     const NONE: &'static [&'static str] = &["unlimited", "-1"];
 }
 
+/// A share of a whole, from 0 to 1, exact to a millionth. Written as `0.5`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ratio(u32);
+
+impl Ratio {
+    /// The whole, in millionths.
+    pub const WHOLE: u64 = 1_000_000;
+
+    /// So many hundredths.
+    pub const fn percent(count: u32) -> Self {
+        Self(count * 10_000)
+    }
+
+    /// As a number from 0 to 1.
+    pub fn get(self) -> f64 {
+        f64::from(self.0) / Self::WHOLE as f64
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.get())
+    }
+}
+
+impl Value for Ratio {
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        let expected = || "a number from 0 to 1, such as 0.5".to_owned();
+        let ratio = text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        *self = Self((ratio.ok_or_else(expected)? * Self::WHOLE as f64).round() as u32);
+        Ok(())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
+    fn magnitude(&self) -> Option<u64> {
+        Some(u64::from(self.0))
+    }
+
+    fn show_magnitude(&self, magnitude: u64) -> String {
+        Self(magnitude as u32).to_string()
+    }
+
+    fn toml(&self) -> String {
+        self.show()
+    }
+}
+
 /// Reads `10ms`, `7d` or `1h 30m`; a plain number counts units of `unit`.
 fn read_duration(text: &str, unit: Duration, unit_name: &str) -> Result<u64, String> {
     let expected =

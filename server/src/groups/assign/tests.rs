@@ -20,7 +20,7 @@ fn member(name: usize, wishes: &[usize]) -> (MemberId, Subscription) {
 }
 
 /// Assigns until nobody has to give anything up, as members do.
-fn settle(members: &mut Vec<(MemberId, Subscription)>, topics: &Topics) -> Vec<Vec<TopicPartitions>> {
+fn settle(members: &mut [(MemberId, Subscription)], topics: &Topics) -> Vec<Vec<TopicPartitions>> {
     for generation in 1..=2 {
         let assigned = Assignor::Sticky.assign(members, topics);
         for ((_, member), (_, partitions)) in members.iter_mut().zip(assigned) {
@@ -103,7 +103,7 @@ proptest! {
         let before: Vec<_> = members.iter().map(|(_, member)| places(&member.owned_partitions)).collect();
         members.push(member(count, &[0]));
         let withheld = Assignor::Sticky.assign(&members, &topics);
-        for (place, _) in before.iter().flatten().map(|place| (place, ())) {
+        for place in before.iter().flatten() {
             prop_assert!(!places(&withheld[count].1).contains(place), "it is still another's");
         }
         let after = settle(&mut members, &topics);

@@ -125,7 +125,7 @@ impl World {
             return;
         }
         if node.paused_until > now {
-            let left = node.paused_until - now;
+            let left = node.paused_until.saturating_sub(now);
             return self.wake(number, left);
         }
         node.waits.take_if(|(_, until)| *until <= now);

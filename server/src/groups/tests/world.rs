@@ -178,9 +178,9 @@ impl World {
                 }
             }
             Happening::Wake { node, number } if self.nodes[node].next_wake == number => self.node_wakes(node),
-            Happening::Wake { .. } => {}
             Happening::Written { epoch } if epoch == self.epoch => self.written(),
-            Happening::Written { .. } => {}
+            // Of before the crash, or told another time since.
+            Happening::Wake { .. } | Happening::Written { .. } => {}
             Happening::Reload => self.load(),
             Happening::Fault => self.fault(),
         }

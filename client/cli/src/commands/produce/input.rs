@@ -1,7 +1,7 @@
 //! The input of `produce`, read by a thread of its own.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read as _};
+use std::io::{self, BufRead, BufReader, IsTerminal as _, Read as _};
 use std::path::Path;
 use std::thread;
 
@@ -34,6 +34,8 @@ pub struct Input {
     pieces: mpsc::Receiver<Result<Vec<Line>, Failure>>,
     /// Bytes of the file, if it is one.
     pub size: Option<u64>,
+    /// Somebody types it.
+    pub is_typed: bool,
 }
 
 impl Input {
@@ -63,7 +65,8 @@ impl Input {
         let read = move || reader.run(&sender, whole);
         let thread = thread::Builder::new().name("input".to_owned()).spawn(read);
         thread.map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
-        Ok(Self { pieces, size })
+        let is_typed = file.is_none() && io::stdin().is_terminal();
+        Ok(Self { pieces, size, is_typed })
     }
 
     /// The next lines; `None` at the end. May be cancelled.

@@ -1,0 +1,311 @@
+//! Compaction: of the records of each key only the last stays (`cleanup.policy=compact`), at the offset that it always had.
+//!
+//! ```text
+//! compact: is it due? ─► map: the last offset of each key that is new ─► rewrite: segment by segment, without what is
+//!          superseded ─► swap in ─► note how far it has come                   (several passes if the map is too small)
+//! ```
+//!
+//! Like the rest of the log it is passive: its owner polls [`Log::compact`] from a background queue, and every piece of work asks
+//! `pace` first. Only sealed segments are touched. Rules and names are those of Kafka's log cleaner (KIP-58, KIP-354, KIP-534), but
+//! a tombstone gets its delete horizon only when no older record of its key is left, and compaction is due by itself when a
+//! horizon has passed.
+
+pub(super) mod map;
+pub(super) mod output;
+pub(super) mod progress;
+mod rewrite;
+pub(super) mod swap;
+
+use std::{
+    cell::{Cell, RefCell},
+    ops::AsyncFn,
+    pin::pin,
+    rc::Rc,
+};
+
+use futures::future::{Either, select};
+use headwater_protocol::{
+    batch::{BatchHeader, HEADER_LEN, RecordSet, RecordView},
+    id::{Offset, Timestamp},
+};
+
+pub use progress::CompactionReport;
+pub(super) use progress::{Compactor, Progress, Record};
+
+use self::{map::OffsetMap, output::Walk, progress::Tally, rewrite::Pass};
+use super::{CompactionConfig, DECOMPRESSED_SIZE_MAX, Log};
+use crate::{
+    disk::{Disk, SegmentFile},
+    error::LogError,
+    segment::{Segment, Stage},
+};
+
+/// What a compaction was asked to do, and what it has done so far.
+struct Run<'a, D: Disk, P> {
+    log: &'a Log<D>,
+    config: CompactionConfig,
+    now: Timestamp,
+    pace: &'a P,
+    tally: Tally,
+    /// A segment was removed meanwhile.
+    lost: Cell<bool>,
+}
+
+/// Sealed segments that may be compacted, oldest first.
+struct Cleanable<D: Disk> {
+    segments: Vec<Rc<Segment<D>>>,
+    /// First offset that has not been compacted.
+    first_dirty: Offset,
+}
+
+impl<D: Disk> Cleanable<D> {
+    fn end(&self) -> Offset {
+        let last = self.segments.last();
+        last.map_or(self.first_dirty, |last| last.extent.get().next_offset)
+    }
+
+    fn dirty(&self) -> impl Iterator<Item = &Rc<Segment<D>>> {
+        let is_dirty = |segment: &&Rc<Segment<D>>| segment.extent.get().next_offset > self.first_dirty;
+        self.segments.iter().filter(is_dirty)
+    }
+
+    fn dirty_ratio(&self) -> f64 {
+        let size = |segment: &Rc<Segment<D>>| segment.end();
+        let (dirty, all): (u64, u64) = (self.dirty().map(size).sum(), self.segments.iter().map(size).sum());
+        if all == 0 { 0.0 } else { dirty as f64 / all as f64 }
+    }
+}
+
+impl<D: Disk> Log<D> {
+    /// Share of the sealed segments, by bytes, that has not been compacted: which of many logs needs it most. 0 for a log that is
+    /// not to be compacted.
+    pub fn dirty_ratio(&self, now: Timestamp) -> f64 {
+        let config = self.config().compaction;
+        config.map_or(0.0, |config| self.cleanable(&config, now).dirty_ratio())
+    }
+
+    /// Compacts the log if that is due. `now` is the broker's clock.
+    ///
+    /// Takes `map_bytes_max` of memory at most for the offsets of keys, besides a few buffers and the largest batch. `pace` is
+    /// called with a number of bytes that were read or written, batch by batch, and decides when the work goes on. Retention,
+    /// checkpoints and truncation go on meanwhile; closing or retiring the log ends it early. If the future is dropped, what it
+    /// has begun is finished or undone by the next maintenance. An error leaves the log as it was; with [`LogError::Corrupt`]
+    /// there is no use in trying again.
+    pub async fn compact(
+        &self,
+        now: Timestamp,
+        map_bytes_max: usize,
+        pace: impl AsyncFn(u64),
+    ) -> Result<CompactionReport, LogError> {
+        let Some(config) = self.config().compaction else {
+            return Ok(CompactionReport::default());
+        };
+        let _entered = self.compactor.gate.enter().await;
+        let run = Run {
+            log: self,
+            config,
+            now,
+            pace: &pace,
+            tally: RefCell::default(),
+            lost: Cell::default(),
+        };
+        if run.is_over() {
+            return Ok(CompactionReport::default());
+        }
+        {
+            let _upkeep = self.upkeep_gate.enter().await;
+            self.seal().await?;
+            self.finish_swap().await?;
+        }
+        let end = self.cleanable(&config, now).end();
+        if run.is_due().await? {
+            while run.pass(map_bytes_max).await? < end && !run.is_over() {}
+        }
+        Ok(run.tally.take())
+    }
+
+    /// Ends a compaction that is under way, for good: there will be no other.
+    pub(super) async fn halt_compaction(&self) {
+        self.compactor.halted.set(true);
+        self.compactor.halt.notify();
+        let _entered = self.compactor.gate.enter().await;
+    }
+
+    fn cleanable(&self, config: &CompactionConfig, now: Timestamp) -> Cleanable<D> {
+        let state = self.state.borrow();
+        let first_dirty = state.compaction.record.clean_below().max(state.start);
+        let latest = now.get().saturating_sub_unsigned(config.lag_ms_min);
+        let is_cleanable = |segment: &&Rc<Segment<D>>| {
+            let extent = segment.extent.get();
+            let is_old = config.lag_ms_min == 0 || extent.max_timestamp.get() <= latest;
+            segment.stage.get() == Stage::Sealed && (is_old || extent.next_offset <= first_dirty)
+        };
+        Cleanable {
+            segments: state.segments.iter().take_while(is_cleanable).cloned().collect(),
+            first_dirty,
+        }
+    }
+
+    /// The log was truncated to `end`.
+    pub(super) async fn cut_compaction(&self, end: Offset) -> Result<(), LogError> {
+        let (before, after) = {
+            let mut state = self.state.borrow_mut();
+            state.compaction.truncations += 1;
+            let before = state.compaction.record;
+            state.compaction.record = before.cut(end);
+            (before, state.compaction.record)
+        };
+        if after == before {
+            return Ok(());
+        }
+        after.write(&self.disk, &self.directory).await
+    }
+}
+
+impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
+    /// The log is being closed, or has failed, or has changed too much.
+    fn is_over(&self) -> bool {
+        self.lost.get() || self.log.compactor.halted.get() || self.log.state.borrow().fence.is_some()
+    }
+
+    async fn pace(&self, bytes: u64) {
+        let halt = self.log.compactor.halt.wait();
+        if self.is_over() {
+            return;
+        }
+        let pace = pin!((self.pace)(bytes));
+        if let Either::Right(_) = select(pace, halt).await {
+            tracing::debug!(directory = %self.log.directory.display(), "a compaction ends early");
+        }
+    }
+
+    async fn is_due(&self) -> Result<bool, LogError> {
+        let cleanable = self.log.cleanable(&self.config, self.now);
+        if self.log.state.borrow().compaction.record.is_horizon_past(self.now) {
+            return Ok(true);
+        }
+        let Some(first) = cleanable.dirty().next() else {
+            return Ok(false);
+        };
+        if cleanable.dirty_ratio() >= self.config.dirty_ratio_min {
+            return Ok(true);
+        }
+        let Some(lag_ms_max) = self.config.lag_ms_max else {
+            return Ok(false);
+        };
+        let Some(file) = self.open(first).await? else {
+            return Ok(false);
+        };
+        let head = file
+            .read(0, HEADER_LEN)
+            .await
+            .map_err(LogError::io("read", &first.path))?;
+        let oldest = self.now.get().saturating_sub_unsigned(lag_ms_max);
+        Ok(BatchHeader::read(&head).is_ok_and(|header| header.max_timestamp().get() <= oldest))
+    }
+
+    /// One pass: as many new keys as the map holds. Returns the offset up to which the log is compacted then.
+    async fn pass(&self, map_bytes_max: usize) -> Result<Offset, LogError> {
+        let cleanable = self.log.cleanable(&self.config, self.now);
+        let (truncations, last_batches) = {
+            let state = self.log.state.borrow();
+            (state.compaction.truncations, state.producers.last_batches())
+        };
+        let keys = cleanable.end().get().saturating_sub(cleanable.first_dirty.get());
+        let mut map = OffsetMap::new(map_bytes_max, keys);
+        let mapped_to = self.fill(&mut map, &cleanable).await?;
+        if self.is_over() {
+            return Ok(Offset::MAX);
+        }
+        let mut segments = cleanable.segments;
+        segments.retain(|segment| segment.base_offset < mapped_to);
+        let pass = Pass {
+            run: self,
+            map,
+            mapped_to,
+            last_batches,
+            truncations,
+            horizon: RefCell::default(),
+        };
+        self.tally.borrow_mut().passes += 1;
+        if let Some(last) = segments.last() {
+            let end = last.extent.get().next_offset;
+            self.note(truncations, |record| record.with_holes_below(end)).await?;
+        }
+        if !pass.rewrite(segments).await? {
+            return Ok(Offset::MAX);
+        }
+        let horizon = pass.horizon.take();
+        self.note(truncations, |record| record.with_clean_below(mapped_to, horizon))
+            .await?;
+        Ok(mapped_to)
+    }
+
+    /// The segment's file, for this run alone; `None` if retention has removed it meanwhile, which ends the run.
+    async fn open(&self, segment: &Segment<D>) -> Result<Option<D::File>, LogError> {
+        match self.log.disk.open(&segment.path, false).await {
+            Ok(file) => Ok(Some(file)),
+            Err(_) if self.log.offsets().start > segment.base_offset => {
+                self.lost.set(true);
+                Ok(None)
+            }
+            Err(error) => Err(LogError::io("open", &segment.path)(error)),
+        }
+    }
+
+    /// Notes the offsets of all keys from the first dirty offset on, as far as the map has room. Returns how far that was.
+    async fn fill(&self, map: &mut OffsetMap, cleanable: &Cleanable<D>) -> Result<Offset, LogError> {
+        for segment in cleanable.dirty() {
+            let Some(file) = self.open(segment).await? else {
+                return Ok(cleanable.first_dirty);
+            };
+            let mut walk = Walk::new(self.log, segment, &file);
+            while let Some(batch) = walk.next().await? {
+                self.pace(batch.len() as u64).await;
+                if self.is_over() {
+                    return Ok(cleanable.first_dirty);
+                }
+                self.tally.borrow_mut().read_bytes += batch.len() as u64;
+                if let Some(full_at) = fill_from(map, &batch, cleanable.first_dirty) {
+                    return Ok(full_at);
+                }
+            }
+        }
+        Ok(cleanable.end())
+    }
+
+    /// Writes down how far it has come, unless the log was truncated meanwhile.
+    async fn note(&self, truncations: u64, change: impl FnOnce(Record) -> Record) -> Result<(), LogError> {
+        let _upkeep = self.log.upkeep_gate.enter().await;
+        let (before, is_true) = {
+            let compaction = &self.log.state.borrow().compaction;
+            (compaction.record, compaction.truncations == truncations)
+        };
+        let after = change(before);
+        if self.is_over() || !is_true || before == after {
+            return Ok(());
+        }
+        after.write(&self.log.disk, &self.log.directory).await?;
+        self.log.state.borrow_mut().compaction.record = after;
+        Ok(())
+    }
+}
+
+/// Notes the keys of one batch. Returns the offset of the first record for which there was no room.
+fn fill_from(map: &mut OffsetMap, batch: &bytes::Bytes, first_dirty: Offset) -> Option<Offset> {
+    let records = RecordSet::decode_without_crc(batch, DECOMPRESSED_SIZE_MAX).ok()?;
+    if records.header().is_control() || records.header().next_offset() <= first_dirty {
+        return None;
+    }
+    // What cannot be read stays in the log as it is.
+    let readable = |record: Result<RecordView<'_>, _>| record.ok().map(|record| (record.offset, map_key(map, &record)));
+    let keys: Vec<_> = records.iter().map_while(readable).collect();
+    let keyed = keys.into_iter().filter_map(|(offset, key)| Some((offset, key?)));
+    let mut new = keyed.filter(|(offset, _)| *offset >= first_dirty);
+    new.find(|(offset, key)| !map.put(*key, offset.get()))
+        .map(|(offset, _)| offset)
+}
+
+fn map_key(map: &OffsetMap, record: &RecordView<'_>) -> Option<map::KeyHash> {
+    record.key.map(|key| map.hash(key))
+}

@@ -1,0 +1,246 @@
+//! One pass over the log: which records stay, and into which segments they go.
+//!
+//! Owned by one compaction. From the oldest segment to the newest, so that whenever it ends early no record is gone whose
+//! successor is not there, and no tombstone while something older than it is. Batches keep their base offset, last offset delta,
+//! producer and sequence; one without records stays, empty, while it is the last of an idempotent producer, or of a segment.
+
+use std::{cell::RefCell, collections::HashMap, ops::AsyncFn, rc::Rc};
+
+use bytes::Bytes;
+use headwater_protocol::{
+    batch::{self, BatchHeader, RecordSet, RecordView},
+    id::{Offset, ProducerId, Timestamp},
+};
+
+use super::{
+    super::DECOMPRESSED_SIZE_MAX,
+    Run,
+    map::OffsetMap,
+    output::{Output, Walk},
+};
+use crate::{disk::Disk, error::LogError, segment::Segment};
+
+/// Most segments that become one at a time: each is held open.
+const SOURCES_MAX: usize = 32;
+
+/// One pass.
+pub(super) struct Pass<'a, D: Disk, P> {
+    pub(super) run: &'a Run<'a, D, P>,
+    pub(super) map: OffsetMap,
+    /// From this offset on the map knows nothing, and all stays.
+    pub(super) mapped_to: Offset,
+    /// Where the state of each idempotent producer can be rebuilt from.
+    pub(super) last_batches: HashMap<ProducerId, Offset>,
+    pub(super) truncations: u64,
+    /// The earliest delete horizon of the tombstones that stay.
+    pub(super) horizon: RefCell<Option<Timestamp>>,
+}
+
+/// What becomes of a batch.
+enum Fate {
+    Stays,
+    Changes(Vec<u8>),
+    Goes {
+        /// What it would be without records.
+        emptied: Vec<u8>,
+        had_records: bool,
+    },
+}
+
+/// What a batch holds, seen from its records that stay.
+struct Sifted {
+    kept: Vec<bool>,
+    has_tombstones: bool,
+}
+
+impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
+    /// Rewrites these segments, and puts each in its place. Returns whether it came to its end: not if the log is being closed,
+    /// or if segments have gone meanwhile.
+    pub(super) async fn rewrite(&self, segments: Vec<Rc<Segment<D>>>) -> Result<bool, LogError> {
+        let mut group: Vec<Rc<Segment<D>>> = Vec::new();
+        let mut output: Option<Output<D>> = None;
+        for segment in segments {
+            let is_enough = |output: &Output<D>| !self.fits(output, &group, &segment);
+            if output.as_ref().is_some_and(is_enough)
+                && let Some(full) = output.take()
+                && !self.settle(full, &std::mem::take(&mut group)).await?
+            {
+                return Ok(false);
+            }
+            let mut open = match output.take() {
+                Some(open) => open,
+                None => Output::begin(self.run.log, segment.base_offset).await?,
+            };
+            if let Err(error) = self.copy(&segment, &mut open).await {
+                self.discard(&open).await;
+                return Err(error);
+            }
+            group.push(segment);
+            output = Some(open);
+            if self.run.is_over() {
+                break;
+            }
+        }
+        match output {
+            Some(last) => self.settle(last, &group).await,
+            None => Ok(true),
+        }
+    }
+
+    /// Whether the segment can go into the same file as those before it.
+    fn fits(&self, output: &Output<D>, group: &[Rc<Segment<D>>], segment: &Segment<D>) -> bool {
+        let distance = segment.extent.get().next_offset.get() - output.base_offset().get();
+        output.size() + segment.end() <= self.run.log.config().segment_size_bytes
+            // An index entry has four bytes for it.
+            && distance <= u64::from(i32::MAX.cast_unsigned())
+            && group.len() < SOURCES_MAX
+    }
+
+    /// Puts what was written in the place of the group, if it is any different. Returns whether the pass can go on.
+    async fn settle(&self, mut output: Output<D>, group: &[Rc<Segment<D>>]) -> Result<bool, LogError> {
+        if self.run.is_over() || (group.len() == 1 && !output.differs) {
+            self.discard(&output).await;
+            return Ok(!self.run.is_over());
+        }
+        if let Err(error) = output.finish().await {
+            self.discard(&output).await;
+            return Err(error);
+        }
+        let path = output.path.clone();
+        let swapped = self.run.log.swap_in(output, group, self.truncations).await;
+        if matches!(swapped, Ok(true)) {
+            self.run.tally.borrow_mut().replaced_segments += group.len() as u64;
+        } else if self.run.log.state.borrow().compaction.swap.is_none() {
+            self.remove(&path).await;
+        }
+        swapped
+    }
+
+    async fn discard(&self, output: &Output<D>) {
+        self.remove(&output.path).await;
+    }
+
+    async fn remove(&self, path: &std::path::Path) {
+        // Opening the log would remove it, as would the next attempt.
+        if let Err(error) = self.run.log.disk.remove_file(path).await {
+            tracing::debug!(path = %path.display(), %error, "a file of a compaction that came to nothing is left");
+        }
+    }
+
+    /// Copies what stays of a segment.
+    async fn copy(&self, segment: &Segment<D>, output: &mut Output<D>) -> Result<(), LogError> {
+        let log = self.run.log;
+        let Some(file) = self.run.open(segment).await? else {
+            return Ok(());
+        };
+        let mut walk = Walk::new(log, segment, &file);
+        while let Some(batch) = walk.next().await? {
+            let before = output.size();
+            match self.sift(&batch) {
+                Fate::Stays => output.put(&batch).await?,
+                Fate::Changes(batch) => {
+                    output.put(&batch).await?;
+                    output.differs = true;
+                }
+                Fate::Goes { emptied, had_records } => output.skip(emptied, had_records),
+            }
+            let (read, written) = (batch.len() as u64, output.size() - before);
+            {
+                let mut tally = self.run.tally.borrow_mut();
+                tally.read_bytes += read;
+                tally.written_bytes += written;
+            }
+            self.run.pace(read + written).await;
+            if self.run.is_over() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn sift(&self, bytes: &Bytes) -> Fate {
+        let Ok(records) = RecordSet::decode_without_crc(bytes, DECOMPRESSED_SIZE_MAX) else {
+            return Fate::Stays;
+        };
+        let header = records.header();
+        let Some(sifted) = self.sifted(&records).filter(|_| !header.is_control()) else {
+            return Fate::Stays;
+        };
+        let (count, kept) = (sifted.kept.len(), sifted.kept.iter().filter(|kept| **kept).count());
+        {
+            let mut tally = self.run.tally.borrow_mut();
+            tally.records += count as u64;
+            tally.removed_records += (count - kept) as u64;
+        }
+        if kept == 0 {
+            return self.empty(header, count);
+        }
+        let horizon = self.horizon_of(header, sifted.has_tombstones);
+        if kept == count && horizon == header.delete_horizon() {
+            return Fate::Stays;
+        }
+        let mut kept = sifted.kept.into_iter();
+        match batch::rebuild(&records, horizon, |_| kept.next().unwrap_or(true)) {
+            Ok(batch) => Fate::Changes(batch),
+            Err(_) => Fate::Stays,
+        }
+    }
+
+    /// Which records stay. `None` if they cannot be read: only what was stored before the topic was compacted.
+    fn sifted(&self, records: &RecordSet) -> Option<Sifted> {
+        let horizon = records.header().delete_horizon();
+        let mut sifted = Sifted {
+            kept: Vec::with_capacity(records.header().record_count() as usize),
+            has_tombstones: false,
+        };
+        for record in records {
+            let record = record.ok()?;
+            let stays = self.stays(&record, horizon);
+            sifted.has_tombstones |= stays && record.value.is_none();
+            sifted.kept.push(stays);
+        }
+        Some(sifted)
+    }
+
+    fn stays(&self, record: &RecordView<'_>, horizon: Option<Timestamp>) -> bool {
+        if record.offset >= self.mapped_to {
+            return true;
+        }
+        // Stored before the topic was compacted, and the last of no key.
+        let Some(key) = record.key else { return false };
+        let last = self.map.get(self.map.hash(key));
+        let is_last = last.is_none_or(|last| record.offset.get() >= last);
+        is_last && (record.value.is_some() || horizon.is_none_or(|horizon| self.run.now < horizon))
+    }
+
+    /// The delete horizon of a batch that stays.
+    fn horizon_of(&self, header: BatchHeader<'_>, has_tombstones: bool) -> Option<Timestamp> {
+        let mut horizon = header.delete_horizon();
+        if !has_tombstones {
+            return horizon;
+        }
+        // When this pass is over, nothing older than its tombstones is left.
+        if horizon.is_none() && header.next_offset() <= self.mapped_to {
+            let retention_ms = self.run.config.delete_retention_ms;
+            horizon = Some(Timestamp::new(self.run.now.get().saturating_add_unsigned(retention_ms)));
+        }
+        if let Some(horizon) = horizon {
+            let mut earliest = self.horizon.borrow_mut();
+            *earliest = Some(earliest.map_or(horizon, |earliest| earliest.min(horizon)));
+        }
+        horizon
+    }
+
+    fn empty(&self, header: BatchHeader<'_>, count: usize) -> Fate {
+        let last = self.last_batches.get(&header.producer_id());
+        let is_last = last.is_some_and(|last| *last == header.base_offset());
+        match (is_last, count) {
+            (true, 0) => Fate::Stays,
+            (true, _) => Fate::Changes(batch::emptied(header)),
+            (false, _) => Fate::Goes {
+                emptied: batch::emptied(header),
+                had_records: count > 0,
+            },
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Compaction of the partitions of one core: which comes next, and how fast it may go.
+//!
+//! One partition at a time, that with the largest share of new records first, so that a core needs the memory for one only. It
+//! runs in the background queue, gives way after each turn, and keeps to a number of bytes in a second.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use headwater_engine::{CompactionReport, LogError};
+use headwater_protocol::id::Timestamp;
+
+use crate::{core::Core, partition::Partition, runtime};
+
+/// How long it works before it lets others go first.
+const TURN_MAX: Duration = Duration::from_micros(200);
+
+/// Shortest wait that is worth a timer.
+const WAIT_MIN: Duration = Duration::from_millis(5);
+
+/// What one core has compacted.
+#[derive(Debug, Default)]
+pub(crate) struct CompactionMetrics {
+    pub(crate) passes: Cell<u64>,
+    pub(crate) read_bytes: Cell<u64>,
+    pub(crate) written_bytes: Cell<u64>,
+    pub(crate) removed_records: Cell<u64>,
+    pub(crate) time: Cell<Duration>,
+    /// Largest share of new records of any partition, when it was looked at last.
+    pub(crate) dirty_ratio_max: Cell<f64>,
+}
+
+impl CompactionMetrics {
+    fn count(&self, report: &CompactionReport, time: Duration) {
+        let add = |counter: &Cell<u64>, count| counter.set(counter.get() + count);
+        add(&self.passes, report.passes);
+        add(&self.read_bytes, report.read_bytes);
+        add(&self.written_bytes, report.written_bytes);
+        add(&self.removed_records, report.removed_records);
+        if report.passes > 0 {
+            self.time.set(self.time.get() + time);
+        }
+    }
+}
+
+/// Spreads bytes evenly over time, and turns among tasks.
+#[derive(Debug)]
+struct Pace {
+    bytes_per_second: u64,
+    /// When all that was spent will be paid for.
+    paid: Cell<Instant>,
+    /// When this turn began.
+    turn: Cell<Instant>,
+}
+
+impl Pace {
+    fn new(bytes_per_second: u64) -> Pace {
+        let now = Instant::now();
+        Pace {
+            bytes_per_second,
+            paid: Cell::new(now),
+            turn: Cell::new(now),
+        }
+    }
+
+    /// How long to wait after so many more bytes. Time in which nothing was spent is lost.
+    fn spend(&self, bytes: u64, now: Instant) -> Duration {
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let paid = self.paid.get().max(now) + cost;
+        self.paid.set(paid);
+        paid.saturating_duration_since(now)
+    }
+
+    async fn wait(&self, bytes: u64) {
+        let now = Instant::now();
+        let wait = self.spend(bytes, now);
+        if wait >= WAIT_MIN {
+            runtime::sleep(wait).await;
+        } else if now.saturating_duration_since(self.turn.get()) >= TURN_MAX {
+            runtime::yield_now().await;
+        } else {
+            return;
+        }
+        self.turn.set(Instant::now());
+    }
+}
+
+/// Looks for partitions to compact as long as the core runs.
+pub(crate) async fn run(core: Rc<Core>) {
+    let config = &core.config.compaction;
+    let pace = Pace::new(config.bytes_per_second_max.bytes());
+    loop {
+        runtime::sleep(config.check_interval_ms.duration()).await;
+        let mut due = dirty(&core);
+        core.metrics
+            .compaction
+            .dirty_ratio_max
+            .set(due.first().map_or(0.0, |(ratio, _)| *ratio));
+        for (_, partition) in due.drain(..) {
+            if core.is_stopping() {
+                return;
+            }
+            compact(&core, &partition, &pace).await;
+        }
+    }
+}
+
+/// The partitions that may be compacted, those with the most new records first. Others may have tombstones to drop.
+fn dirty(core: &Core) -> Vec<(f64, Rc<Partition>)> {
+    let now = Timestamp::now();
+    let compacted =
+        |partition: &Rc<Partition>| partition.log.config().compaction.is_some() && !partition.is_damaged.get();
+    let mut partitions: Vec<_> = core
+        .online()
+        .into_iter()
+        .filter(compacted)
+        .map(|partition| (partition.log.dirty_ratio(now), partition))
+        .collect();
+    partitions.sort_by(|a, b| b.0.total_cmp(&a.0));
+    partitions
+}
+
+async fn compact(core: &Core, partition: &Partition, pace: &Pace) {
+    let _working = core.working();
+    let (log, began) = (&partition.log, Instant::now());
+    let map_bytes_max = core.config.compaction.map_bytes_max.as_usize();
+    let compacted = log.compact(Timestamp::now(), map_bytes_max, async |bytes| pace.wait(bytes).await);
+    match compacted.await {
+        Ok(report) => {
+            core.metrics.compaction.count(&report, began.elapsed());
+            if report.passes > 0 {
+                tracing::debug!(directory = %log.directory().display(), ?report, "a partition was compacted");
+            }
+        }
+        Err(error) => {
+            // Reading it again would find the same.
+            partition.is_damaged.set(matches!(error, LogError::Corrupt { .. }));
+            tracing::warn!(directory = %log.directory().display(), %error, "a partition could not be compacted");
+        }
+    }
+    runtime::yield_now().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_spread_over_time_and_what_was_not_used_is_lost() {
+        let pace = Pace::new(1000);
+        let began = pace.paid.get();
+        let after = |ms| began + Duration::from_millis(ms);
+        assert_eq!(pace.spend(500, began), Duration::from_millis(500));
+        assert_eq!(pace.spend(500, began), Duration::from_secs(1));
+        assert_eq!(pace.spend(100, after(900)), Duration::from_millis(200));
+        assert_eq!(
+            pace.spend(100, after(60_000)),
+            Duration::from_millis(100),
+            "no burst after a rest"
+        );
+        assert_eq!(pace.spend(0, after(60_000)), Duration::from_millis(100));
+    }
+}
