@@ -10,7 +10,7 @@ use std::{
 };
 
 use headwater_client::{
-    Client, Error, ErrorCode, GroupConsumer, GroupConsumerBuilder, PartitionIndex, RebalanceListener,
+    Client, CommittedOffset, Error, ErrorCode, GroupConsumer, GroupConsumerBuilder, Offset, PartitionIndex, RebalanceListener,
     TopicName,
 };
 use headwater_protocol::schema::{FindGroupRequestT, LeaveGroupRequestT, LeavingMemberT};
@@ -380,8 +380,15 @@ async fn member(address: SocketAddr, name: &Arc<str>) -> Result<(), Error> {
         tokio::time::sleep(Duration::from_micros(300)).await;
         say(&format!("record {name} {} {}", record.partition, record.offset));
         since_commit.insert(record.partition, record.offset.next());
-        if commits_itself && since_commit.len() > 1 && record.offset.get() % 16 == 0 && consumer.commit().await.is_ok()
-        {
+        // Partitions that were revoked meanwhile are no longer this member's to commit.
+        let held = consumer.assignment();
+        since_commit.retain(|partition, _| held.iter().any(|(_, other)| other == partition));
+        let is_time = commits_itself && since_commit.len() > 1 && record.offset.get() % 16 == 0;
+        let offset = |(partition, offset): (&PartitionIndex, &Offset)| {
+            CommittedOffset::new(record.topic.clone(), *partition, *offset)
+        };
+        let offsets: Vec<CommittedOffset> = since_commit.iter().map(offset).collect();
+        if is_time && consumer.commit_offsets(&offsets).await.is_ok() {
             for (partition, offset) in std::mem::take(&mut since_commit) {
                 say(&format!("commit {name} {partition} {offset}"));
             }
