@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::admin::Admin;
 use crate::cluster::{Cluster, Settings};
 use crate::connection::ConnectionLimits;
-use crate::consumer::ConsumerBuilder;
+use crate::consumer::{ConsumerBuilder, GroupConsumerBuilder};
 use crate::deadline::BackoffLimits;
 use crate::error::Error;
 use crate::producer::ProducerBuilder;
@@ -63,6 +63,11 @@ impl Client {
     /// Starts the configuration of a consumer.
     pub fn consumer(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(Arc::clone(&self.cluster))
+    }
+
+    /// Starts the configuration of a consumer that shares its topics with the other members of a group.
+    pub fn group_consumer(&self, group_id: impl Into<String>) -> GroupConsumerBuilder {
+        GroupConsumerBuilder::new(Arc::clone(&self.cluster), group_id.into())
     }
 }
 

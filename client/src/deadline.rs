@@ -29,6 +29,11 @@ impl Deadline {
         }
     }
 
+    /// Whether it will be over after such a pause.
+    pub(crate) fn is_over_after(&self, pause: Duration) -> bool {
+        Instant::now() + pause >= self.at
+    }
+
     /// The error for a call whose time is over.
     pub(crate) fn error(&self, last: Option<Error>) -> Error {
         Error::Timeout {
@@ -62,7 +67,7 @@ impl Deadline {
                 Err(_elapsed) => return Err(self.error(last)),
             }
             let pause = backoff.next_pause();
-            if Instant::now() + pause >= self.at {
+            if self.is_over_after(pause) {
                 return Err(self.error(last));
             }
             sleep(pause).await;

@@ -54,6 +54,14 @@ pub enum Error {
     /// `try_send` found the producer's memory spent (`memory_max`), or the topic's partitions not known yet.
     #[error("the record cannot be taken at once: {0}")]
     WouldBlock(&'static str),
+    /// The application did not call a group consumer for longer than `max_poll_interval`. The consumer has left its group, so
+    /// that others could take over; it joins again with the next call. What was received since the last commit comes again, here or
+    /// elsewhere.
+    #[error("the group consumer was not called for longer than {limit:?} (max_poll_interval): it has left its group")]
+    PollIntervalExceeded {
+        /// The limit.
+        limit: Duration,
+    },
     /// The producer, consumer or client was closed, or the runtime that drives it was shut down.
     #[error("closed")]
     Closed,
@@ -91,6 +99,23 @@ pub enum Error {
         offset: Offset,
         /// First offset that the broker still has, if it said so.
         log_start: Option<Offset>,
+    },
+    /// The group gave a consumer's partitions to others without it, such as after a session timeout. Told once; the consumer has
+    /// joined again or does so. What was received since the last commit comes again, here or elsewhere.
+    #[error("the group has taken away {} partitions: {code}", .partitions.len())]
+    PartitionsLost {
+        /// The partitions that were lost.
+        partitions: Arc<[(TopicName, PartitionIndex)]>,
+        /// What the broker answered.
+        code: ErrorCode,
+    },
+    /// Nothing is committed for a partition, and the consumer's reset policy is to fail. Seek in it to go on.
+    #[error("the group has committed no offset for partition {partition} of topic {topic}")]
+    NoCommittedOffset {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
     },
     /// The broker refused the request.
     #[error("{code}{}{message}", if .message.is_empty() { "" } else { ": " })]
@@ -207,6 +232,9 @@ impl Error {
             | Self::RecordTooLarge { .. }
             | Self::IllegalRecord { .. }
             | Self::Closed
+            | Self::PollIntervalExceeded { .. }
+            | Self::PartitionsLost { .. }
+            | Self::NoCommittedOffset { .. }
             | Self::UnknownTopic(_)
             | Self::UnknownPartition { .. }
             | Self::OffsetOutOfRange { .. }
@@ -221,6 +249,7 @@ impl Error {
             Self::Broker { code, .. } => Some(*code),
             Self::UnknownTopic(_) | Self::UnknownPartition { .. } => Some(ErrorCode::UnknownTopicOrPartition),
             Self::OffsetOutOfRange { .. } => Some(ErrorCode::OffsetOutOfRange),
+            Self::PartitionsLost { code, .. } => Some(*code),
             Self::Timeout { last: Some(last), .. } => last.code(),
             _ => None,
         }

@@ -7,6 +7,7 @@
 //!          +-- Producer: Record -> batch of its partition --------+--> Cluster -> Pool -> Connection -> broker's core
 //!          |             Delivery <- acknowledgement <------------+    (leader, core)     (pipelined)
 //!          +-- Consumer: ConsumerRecord, Records <- prefetch <----+
+//!          '-- GroupConsumer: the same, of partitions that a group assigns
 //! ```
 //!
 //! A client learns from the brokers' metadata which core of which broker owns a partition, and talks straight to that
@@ -56,7 +57,10 @@ pub use admin::{
     PartitionLag, TopicAlteration, TopicDescription, TopicListing,
 };
 pub use client::{Client, ClientBuilder};
-pub use consumer::{Consumer, ConsumerBuilder, ConsumerRecord, Header, OffsetReset, Records, RecordsIter, Start};
+pub use consumer::{
+    Assignor, Consumer, ConsumerBuilder, ConsumerRecord, GroupConsumer, GroupConsumerBuilder, Header, OffsetReset,
+    RebalanceListener, Records, RecordsIter, Start,
+};
 pub use error::{Error, ProtocolViolation};
 pub use producer::{
     Acks, DefaultPartitioner, Delivery, Partitioner, Producer, ProducerBuilder, RecordMetadata, RoundRobinPartitioner,

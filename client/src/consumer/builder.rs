@@ -218,7 +218,6 @@ impl ConsumerBuilder {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let settings = &self.settings;
         if self
             .topics
             .values()
@@ -229,6 +228,17 @@ impl ConsumerBuilder {
                 "there is nothing to read: name a topic, or assign partitions",
             ));
         }
+        self.check_fetching()
+    }
+
+    /// How this consumer would fetch.
+    pub(super) fn fetch_settings(&self) -> Result<FetchSettings, Error> {
+        self.check_fetching()?;
+        Ok(self.settings)
+    }
+
+    fn check_fetching(&self) -> Result<(), Error> {
+        let settings = &self.settings;
         if settings.partition_bytes_max == 0 || settings.fetch_bytes_max == 0 {
             return Err(Error::config(
                 "fetch_bytes_max",

@@ -9,6 +9,7 @@
 
 mod builder;
 mod fetcher;
+mod group;
 mod records;
 mod state;
 
@@ -32,6 +33,7 @@ use fetcher::{FetchSettings, Fetcher};
 use state::{Shared, Taken};
 
 pub use builder::{ConsumerBuilder, OffsetReset, Start};
+pub use group::{Assignor, GroupConsumer, GroupConsumerBuilder, RebalanceListener};
 pub use records::{ConsumerRecord, Header, Records, RecordsIter};
 
 /// Receives records; from [`Client::consumer`](crate::Client::consumer).
@@ -159,6 +161,32 @@ impl Consumer {
         Ok(())
     }
 
+    /// Hands out nothing more of a partition until [`Consumer::resume`], and fetches nothing more of it either.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPartition`] for a partition that is not read.
+    pub fn pause(&mut self, topic: &str, partition: PartitionIndex) -> Result<(), Error> {
+        let index = self.find(&topic_name(topic)?, partition)?;
+        let mut state = self.shared.state.lock();
+        if let Some((_, records)) = self.current.take_if(|(current, _)| *current == index) {
+            state.seek(index, records.position());
+        }
+        state.set_paused(index, true);
+        Ok(())
+    }
+
+    /// Goes on with a partition that was paused.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPartition`] for a partition that is not read.
+    pub fn resume(&mut self, topic: &str, partition: PartitionIndex) -> Result<(), Error> {
+        let index = self.find(&topic_name(topic)?, partition)?;
+        self.shared.state.lock().set_paused(index, false);
+        self.shared.arrived.notify_one();
+        self.shared.wanted.notify_one();
+        Ok(())
+    }
+
     /// The offset of the next record of a partition; `None` for a partition that is not read.
     pub fn position(&self, topic: &str, partition: PartitionIndex) -> Option<Offset> {
         let state = self.shared.state.lock();
@@ -195,34 +223,40 @@ impl Consumer {
     async fn next_batch(&mut self) -> Result<(usize, Records), Error> {
         loop {
             let taken = self.shared.state.lock().take();
-            match taken {
-                Taken::Batch {
-                    index,
-                    topic,
-                    partition,
-                    position,
-                    batch,
-                } => {
-                    // There may be room again.
-                    self.shared.wanted.notify_one();
-                    let decode = if self.settings.check_crcs {
-                        RecordSet::decode
-                    } else {
-                        RecordSet::decode_without_crc
-                    };
-                    let set = match decode(&batch, self.settings.decompressed_bytes_max) {
-                        Ok(set) => set,
-                        Err(source) => {
-                            let error = records::corrupt(&topic, partition, position, source);
-                            self.shared.state.lock().halt(index, position, error.clone());
-                            return Err(error);
-                        }
-                    };
-                    return Ok((index, Records::new(topic, partition, position, set)));
-                }
-                Taken::Failure(error) => return Err(error),
-                Taken::Nothing if self.fetcher.is_finished() => return Err(Error::Closed),
-                Taken::Nothing => self.shared.arrived.notified().await,
+            match self.open(taken)? {
+                Some(batch) => return Ok(batch),
+                None => self.shared.arrived.notified().await,
+            }
+        }
+    }
+
+    /// Opens a batch; `None` if there was nothing to take.
+    fn open(&self, taken: Taken) -> Result<Option<(usize, Records)>, Error> {
+        let (index, topic, partition, position, batch) = match taken {
+            Taken::Batch {
+                index,
+                topic,
+                partition,
+                position,
+                batch,
+            } => (index, topic, partition, position, batch),
+            Taken::Failure(error) => return Err(error),
+            Taken::Nothing if self.fetcher.is_finished() => return Err(Error::Closed),
+            Taken::Nothing => return Ok(None),
+        };
+        // There may be room again.
+        self.shared.wanted.notify_one();
+        let decode = if self.settings.check_crcs {
+            RecordSet::decode
+        } else {
+            RecordSet::decode_without_crc
+        };
+        match decode(&batch, self.settings.decompressed_bytes_max) {
+            Ok(set) => Ok(Some((index, Records::new(topic, partition, position, set)))),
+            Err(source) => {
+                let error = records::corrupt(&topic, partition, position, source);
+                self.shared.state.lock().halt(index, position, error.clone());
+                Err(error)
             }
         }
     }

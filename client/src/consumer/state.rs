@@ -25,29 +25,29 @@ use crate::deadline::{Backoff, BackoffLimits};
 use crate::error::Error;
 use crate::sync::Mutex;
 
-pub(super) use plan::{Plan, PlannedFetch, PlannedLookup};
+pub(in crate::consumer) use plan::{Plan, PlannedFetch, PlannedLookup};
 
 /// A partition to read, and from where.
 #[derive(Debug, Clone)]
-pub(super) struct Assignment {
-    pub(super) topic: TopicName,
-    pub(super) partition: PartitionIndex,
-    pub(super) topic_id: TopicId,
-    pub(super) offset: Offset,
+pub(in crate::consumer) struct Assignment {
+    pub(in crate::consumer) topic: TopicName,
+    pub(in crate::consumer) partition: PartitionIndex,
+    pub(in crate::consumer) topic_id: TopicId,
+    pub(in crate::consumer) offset: Offset,
 }
 
 /// What the consumer and its fetcher share.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) state: Mutex<State>,
+pub(in crate::consumer) struct Shared {
+    pub(in crate::consumer) state: Mutex<State>,
     /// Wakes the consumer: there is something to take.
-    pub(super) arrived: Notify,
+    pub(in crate::consumer) arrived: Notify,
     /// Wakes the fetcher: there is room, or a new position.
-    pub(super) wanted: Notify,
+    pub(in crate::consumer) wanted: Notify,
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(in crate::consumer) struct State {
     partitions: Vec<Partition>,
     /// Partitions that have something to take, in the order of their turns.
     ready: VecDeque<usize>,
@@ -55,7 +55,7 @@ pub(super) struct State {
     /// The partition that comes first in the next fetch.
     turn: usize,
     /// Topics whose new partitions are read as well.
-    pub(super) subscribed: Vec<TopicName>,
+    pub(in crate::consumer) subscribed: Vec<TopicName>,
     settings: FetchSettings,
     backoff: BackoffLimits,
 }
@@ -81,6 +81,17 @@ struct Partition {
     /// Since when nothing but failures came.
     failing_since: Option<Instant>,
     backoff: Backoff,
+    flow: Flow,
+}
+
+/// Whether a partition's records are to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Open,
+    /// What was fetched is kept, and nothing more is fetched or taken.
+    Closed,
+    /// The partition is read no more; its place may be used for another.
+    Removed,
 }
 
 /// Records that a response's head has announced.
@@ -113,7 +124,7 @@ enum Item {
 
 /// Names a partition as it was when something was asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(in crate::consumer) struct Ticket {
     index: usize,
     epoch: u32,
     /// Where the fetch begins.
@@ -122,7 +133,7 @@ pub(super) struct Ticket {
 
 /// What the consumer found.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(in crate::consumer) enum Taken {
     Batch {
         index: usize,
         topic: TopicName,
@@ -135,7 +146,7 @@ pub(super) enum Taken {
 }
 
 impl Shared {
-    pub(super) fn new(
+    pub(in crate::consumer) fn new(
         assignments: Vec<Assignment>,
         subscribed: Vec<TopicName>,
         settings: FetchSettings,
@@ -162,14 +173,15 @@ impl Shared {
 }
 
 impl State {
-    pub(super) fn add(&mut self, assignment: Assignment) {
+    /// Begins to read a partition. Returns its place, by which it is named until it is removed.
+    pub(in crate::consumer) fn add(&mut self, assignment: Assignment) -> usize {
         let Assignment {
             topic,
             partition,
             topic_id,
             offset,
         } = assignment;
-        self.partitions.push(Partition {
+        let mut added = Partition {
             topic,
             index: partition,
             topic_id,
@@ -183,33 +195,68 @@ impl State {
             queued_bytes: 0,
             failing_since: None,
             backoff: Backoff::new(self.backoff),
-        });
+            flow: Flow::Open,
+        };
+        let free = self.partitions.iter().position(|other| other.flow == Flow::Removed);
+        if let Some(index) = free {
+            // What is still on its way for the former partition is dropped.
+            added.epoch = self.partitions[index].epoch + 1;
+            self.partitions[index] = added;
+            return index;
+        }
+        self.partitions.push(added);
+        self.partitions.len() - 1
+    }
+
+    /// Reads a partition no more, and forgets what was fetched of it.
+    pub(in crate::consumer) fn remove(&mut self, index: usize) {
+        let position = self.partitions[index].position;
+        self.seek(index, position);
+        self.partitions[index].flow = Flow::Removed;
+    }
+
+    /// Stops or goes on handing out a partition's records. What is on its way comes, and is kept.
+    pub(in crate::consumer) fn set_paused(&mut self, index: usize, paused: bool) {
+        let partition = &mut self.partitions[index];
+        if partition.flow == Flow::Removed {
+            return;
+        }
+        partition.flow = if paused { Flow::Closed } else { Flow::Open };
+        self.ready.retain(|&other| other != index);
+        if !paused && !self.partitions[index].queue.is_empty() {
+            self.ready.push_back(index);
+        }
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Partition> {
+        self.partitions
+            .iter()
+            .filter(|partition| partition.flow != Flow::Removed)
     }
 
     /// Every partition that is read.
-    pub(super) fn assigned(&self) -> Vec<(TopicName, PartitionIndex)> {
-        self.partitions
-            .iter()
+    pub(in crate::consumer) fn assigned(&self) -> Vec<(TopicName, PartitionIndex)> {
+        self.live()
             .map(|partition| (partition.topic.clone(), partition.index))
             .collect()
     }
 
-    pub(super) fn find(&self, topic: &str, partition: PartitionIndex) -> Option<usize> {
+    pub(in crate::consumer) fn find(&self, topic: &str, partition: PartitionIndex) -> Option<usize> {
         self.partitions
             .iter()
-            .position(|other| other.index == partition && other.topic.as_str() == topic)
+            .position(|other| other.flow != Flow::Removed && other.index == partition && other.topic.as_str() == topic)
     }
 
-    pub(super) fn queued_bytes(&self) -> usize {
+    pub(in crate::consumer) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
 
-    pub(super) fn position(&self, index: usize) -> Offset {
+    pub(in crate::consumer) fn position(&self, index: usize) -> Offset {
         self.partitions[index].position
     }
 
     /// Goes on at `offset`, and forgets what was fetched.
-    pub(super) fn seek(&mut self, index: usize, offset: Offset) {
+    pub(in crate::consumer) fn seek(&mut self, index: usize, offset: Offset) {
         let partition = &mut self.partitions[index];
         partition.position = offset;
         partition.fetch_offset = offset;
@@ -228,7 +275,7 @@ impl State {
     }
 
     /// Takes one batch, or one failure, from the partition whose turn it is.
-    pub(super) fn take(&mut self) -> Taken {
+    pub(in crate::consumer) fn take(&mut self) -> Taken {
         while let Some(index) = self.ready.pop_front() {
             let taken = self.take_from(index);
             if !self.partitions[index].queue.is_empty() {
@@ -238,7 +285,7 @@ impl State {
                 return taken;
             }
         }
-        let halted = self.partitions.iter().map(|partition| match &partition.phase {
+        let halted = self.live().map(|partition| match &partition.phase {
             Phase::Halted(error) => Some(error),
             _ => None,
         });
@@ -294,7 +341,7 @@ impl State {
     }
 
     /// The batch that begins at or before `position` is damaged: stays in front of it.
-    pub(super) fn halt(&mut self, index: usize, position: Offset, error: Error) {
+    pub(in crate::consumer) fn halt(&mut self, index: usize, position: Offset, error: Error) {
         self.seek(index, position);
         self.partitions[index].phase = Phase::Halted(error);
     }

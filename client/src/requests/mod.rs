@@ -4,6 +4,7 @@
 //! is checked here, so that nothing further in checks it again.
 
 mod groups;
+mod membership;
 mod records;
 mod topics;
 
@@ -22,6 +23,10 @@ pub(crate) use groups::{
     commit_offsets, delete_group, delete_offsets, describe_group, fetch_offsets, find_group, list_groups,
     read_commit_offsets, read_delete_group, read_delete_offsets, read_describe_group, read_fetch_offsets,
     read_find_group, read_list_groups,
+};
+pub(crate) use membership::{
+    Identity, JoinWish, Joined, commit_as, fetch_offsets_of, heartbeat, join_group, leave_group, read_heartbeat,
+    read_join_group, read_leave_group, read_sync_group, sync_group,
 };
 pub(crate) use records::{
     FetchSlot, Fetched, LATEST_TIMESTAMP, delete_records, fetch, list_offsets, produce, read_delete_records,

@@ -16,6 +16,7 @@ mod connections;
 mod cores;
 mod disk_full;
 mod forwarding;
+mod group_consumer;
 mod groups;
 mod kills;
 mod long_poll;

@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::io::{BufWriter, StdoutLock, Write as _};
+use std::time::Duration;
 
 use clap::Args;
 use futures::FutureExt as _;
 use headwater_client::{
-    Consumer, Error, Offset, OffsetReset, OffsetSpec, PartitionIndex, RecordView, Records, Timestamp, TopicDescription,
+    Consumer, Error, GroupConsumer, Offset, OffsetReset, OffsetSpec, PartitionIndex, RecordView, Records, Timestamp,
+    TopicDescription,
 };
 
 use crate::failure::Failure;
@@ -26,6 +28,7 @@ Examples:
   headwater consume orders --last 10                         # the last 10 of each partition
   headwater consume orders --from-time '10m ago' --key-separator ': '
   headwater consume orders --partition 0 --from-offset 1000 --count 5
+  headwater consume orders --group billing                   # share the partitions with all who say the same
   headwater consume orders --output json                     # one JSON object a line, for jq or `produce --input json`
   headwater consume orders --format '%p@%o %D %k=%v\\n'
   headwater consume orders --raw > values.bin                # values byte for byte, nothing between them
@@ -50,6 +53,18 @@ pub struct ConsumeArgs {
     /// Go on with what comes after the end, until Ctrl-C
     #[arg(short, long, help_heading = "Where to end")]
     follow: bool,
+    /// Share the topic's partitions with the other members of this group, and go on where it was; until Ctrl-C
+    #[arg(
+        short,
+        long,
+        value_name = "GROUP",
+        conflicts_with_all = ["partitions", "from_end", "from_offset", "from_time", "last"],
+        help_heading = "Where to begin"
+    )]
+    group: Option<String>,
+    /// With --group, how long after this program has died its partitions go to others
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "45s", requires = "group")]
+    session_timeout: Duration,
     /// Stop after so many records
     #[arg(short = 'n', long, value_name = "NUMBER", help_heading = "Where to end")]
     count: Option<u64>,
@@ -98,6 +113,9 @@ struct FormArgs {
 pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<(), Failure> {
     let form = form(session, &args.form)?;
     let topic = session.topic(&args.topic).await?;
+    if let Some(group) = &args.group {
+        return run_in_group(session, args, form, group).await;
+    }
     let mut reading = starts(session, &topic, args).await?;
     if !args.follow {
         reading.retain(|range| range.start < range.end);
@@ -120,6 +138,30 @@ pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<(), Failure> {
     };
     // Also what came before a failure.
     reader.out.flush()?;
+    read
+}
+
+/// As a member of a group: what was printed is committed, and Ctrl-C leaves the group.
+async fn run_in_group(session: &Session, args: &ConsumeArgs, form: Form, group: &str) -> Result<(), Failure> {
+    let failure = |error: Error| Failure::client(&format!("consume topic {} in group {group}", args.topic), &error);
+    let builder = session.client.group_consumer(group).topics([&args.topic]);
+    let builder = builder
+        .session_timeout(args.session_timeout)
+        .heartbeat_interval((args.session_timeout / 10).min(Duration::from_secs(3)));
+    let mut consumer = builder.build().await.map_err(failure)?;
+    let mut reader = Reader {
+        out: BufWriter::with_capacity(1 << 18, std::io::stdout().lock()),
+        form,
+        topic: &args.topic,
+        left: args.count.unwrap_or(u64::MAX),
+        ends: None,
+    };
+    let read = tokio::select! {
+        read = reader.run_in_group(&mut consumer, failure) => read,
+        _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+    };
+    reader.out.flush()?;
+    consumer.close().await.map_err(failure)?;
     read
 }
 
@@ -235,18 +277,50 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn write(&mut self, records: &Records) -> Result<(), Failure> {
+    /// What was not printed to its end is not committed.
+    async fn run_in_group(
+        &mut self,
+        consumer: &mut GroupConsumer,
+        failure: impl Fn(Error) -> Failure,
+    ) -> Result<(), Failure> {
+        while self.left > 0 {
+            let records = match consumer.recv_batch().await {
+                Ok(records) => records,
+                Err(error @ Error::PartitionsLost { .. }) => {
+                    anstream::eprintln!("note: {error}; some records may be printed again");
+                    continue;
+                }
+                Err(error) => return Err(failure(error)),
+            };
+            let written = self
+                .write(&records)
+                .and_then(|next| Ok(self.out.flush().map(|()| next)?));
+            let next = written.as_ref().map_or(records.first_offset(), |next| *next);
+            if next < records.next_offset() {
+                let sought = consumer.seek(self.topic, records.partition(), next).await;
+                sought.map_err(&failure)?;
+            }
+            written?;
+        }
+        Ok(())
+    }
+
+    /// Returns the offset after the last record that was printed, or was not to be.
+    fn write(&mut self, records: &Records) -> Result<Offset, Failure> {
         let partition = records.partition();
         let end = match &self.ends {
             None => u64::MAX,
             Some(ends) => match ends.get(&partition) {
                 Some(end) => *end,
-                None => return Ok(()),
+                None => return Ok(records.next_offset()),
             },
         };
         for record in records {
             let record = record.map_err(|error| Failure::client(&format!("read topic {}", self.topic), &error))?;
-            if self.left == 0 || record.offset.get() >= end {
+            if self.left == 0 {
+                return Ok(record.offset);
+            }
+            if record.offset.get() >= end {
                 break;
             }
             self.write_record(partition, &record)?;
@@ -257,7 +331,7 @@ impl Reader<'_> {
         {
             ends.remove(&partition);
         }
-        Ok(())
+        Ok(records.next_offset())
     }
 
     fn write_record(&mut self, partition: PartitionIndex, record: &RecordView<'_>) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use headwater_protocol::id::{Offset, PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 use tokio::time::Instant;
 
-use super::{Arriving, Item, Partition, Phase, State, Ticket};
+use super::{Arriving, Flow, Item, Partition, Phase, State, Ticket};
 use crate::address::Address;
 use crate::consumer::builder::OffsetReset;
 use crate::consumer::records::corrupt;
@@ -125,9 +125,9 @@ impl State {
             self.partitions[index].queued_bytes += batches.len();
             self.queued_bytes += batches.len();
         }
-        let queue = &mut self.partitions[index].queue;
-        queue.push_back(item);
-        if queue.len() == 1 {
+        let partition = &mut self.partitions[index];
+        partition.queue.push_back(item);
+        if partition.queue.len() == 1 && partition.flow == Flow::Open {
             self.ready.push_back(index);
         }
     }
@@ -225,7 +225,10 @@ impl State {
     /// Partitions of this topic that wait for a leader.
     pub(in crate::consumer) fn leaderless(&self, topic: &TopicName) -> Vec<(Ticket, PartitionIndex)> {
         let waits = |(_, partition): &(usize, &Partition)| {
-            partition.leader.is_none() && matches!(partition.phase, Phase::Idle) && partition.topic == *topic
+            partition.leader.is_none()
+                && partition.flow == Flow::Open
+                && matches!(partition.phase, Phase::Idle)
+                && partition.topic == *topic
         };
         let ticket = |(index, partition): (usize, &Partition)| {
             (

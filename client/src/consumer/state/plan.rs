@@ -6,7 +6,7 @@ use headwater_protocol::id::PartitionIndex;
 use headwater_protocol::topic::TopicName;
 use tokio::time::Instant;
 
-use super::{Phase, State, Ticket};
+use super::{Flow, Phase, State, Ticket};
 use crate::address::Address;
 use crate::admin::OffsetSpec;
 use crate::requests::FetchSlot;
@@ -57,6 +57,9 @@ impl State {
         for index in (self.turn..count).chain(0..self.turn) {
             let settings = self.settings;
             let partition = &mut self.partitions[index];
+            if partition.flow != Flow::Open {
+                continue;
+            }
             match partition.phase {
                 Phase::Paused(until) if until > now => {
                     plan.wake_at = Some(plan.wake_at.map_or(until, |at| at.min(until)));

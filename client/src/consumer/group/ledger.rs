@@ -1,0 +1,239 @@
+//! What the application has been handed of each partition, and what of that may be committed.
+//!
+//! Shared by the consumer, its driver and its committer, under one short lock; where both are taken, this lock comes before the
+//! one of the fetcher's state. Invariant: committed <= processed <= handed, except after a seek. A claim numbers the stay of a
+//! partition with this consumer, so that nothing of an earlier stay is handed out or committed in a later one.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use headwater_protocol::id::Offset;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::membership::Place;
+use crate::admin::CommittedOffset;
+use crate::error::Error;
+use crate::requests::Identity;
+use crate::sync::Mutex;
+
+/// The number of a partition's stay with this consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Claim(u64);
+
+/// How far one partition is.
+#[derive(Debug, Clone)]
+pub(super) struct Progress {
+    pub(super) claim: Claim,
+    /// Its place in the fetcher's state.
+    pub(super) index: usize,
+    /// After the last record that the application was given.
+    pub(super) handed: Offset,
+    /// After the last record that the application is done with.
+    pub(super) processed: Offset,
+    pub(super) committed: Option<Offset>,
+    /// It is to be given up: nothing more of it is handed out.
+    pub(super) stopping: bool,
+    /// By the application.
+    pub(super) paused: bool,
+}
+
+/// An offset to commit, as long as the claim holds.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    pub(super) claim: Claim,
+    pub(super) offset: CommittedOffset,
+}
+
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub(super) identity: Identity,
+    pub(super) partitions: BTreeMap<Place, Progress>,
+    /// The partition whose records the application is at.
+    pub(super) in_hand: Option<Place>,
+    /// The application is waiting for records; else since when it is not.
+    pub(super) is_polled: bool,
+    pub(super) idle_since: Instant,
+    /// The application was away for too long, and has not been told.
+    pub(super) is_away: bool,
+    /// To be told, each once.
+    pub(super) news: VecDeque<Error>,
+    /// Why there is no going on.
+    pub(super) failed: Option<Error>,
+    claims: u64,
+}
+
+/// What the consumer, its driver and its committer share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) ledger: Mutex<Ledger>,
+    /// Wakes the driver: the application is done with some records, or has come back.
+    pub(super) returned: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(instance_id: Option<String>) -> Self {
+        let ledger = Ledger {
+            identity: Identity {
+                member_id: String::new(),
+                generation: -1,
+                instance_id,
+            },
+            partitions: BTreeMap::new(),
+            in_hand: None,
+            is_polled: false,
+            idle_since: Instant::now(),
+            is_away: false,
+            news: VecDeque::new(),
+            failed: None,
+            claims: 0,
+        };
+        Self {
+            ledger: Mutex::new(ledger),
+            returned: Notify::new(),
+        }
+    }
+}
+
+impl Ledger {
+    /// A partition begins its stay, with its first record at `offset`.
+    pub(super) fn add(&mut self, place: Place, index: usize, offset: Offset, committed: Option<Offset>) {
+        self.claims += 1;
+        let progress = Progress {
+            claim: Claim(self.claims),
+            index,
+            handed: offset,
+            processed: offset,
+            committed,
+            stopping: false,
+            paused: false,
+        };
+        self.partitions.insert(place, progress);
+    }
+
+    /// The stay of a partition is over.
+    pub(super) fn remove(&mut self, place: &Place) -> Option<Progress> {
+        if self.in_hand.as_ref() == Some(place) {
+            self.in_hand = None;
+        }
+        self.partitions.remove(place)
+    }
+
+    /// The partition that the fetcher's state has at this place.
+    pub(super) fn at(&self, index: usize) -> Option<(&Place, &Progress)> {
+        self.partitions.iter().find(|(_, progress)| progress.index == index)
+    }
+
+    /// The partition, if its stay is still this one and its records may be handed out.
+    pub(super) fn open(&mut self, place: &Place, claim: Claim) -> Option<&mut Progress> {
+        let progress = self.partitions.get_mut(place)?;
+        (progress.claim == claim && !progress.stopping && !progress.paused).then_some(progress)
+    }
+
+    /// The application is done with what it was handed. Returns whether somebody waits for that.
+    pub(super) fn take_back(&mut self) -> bool {
+        let Some(place) = self.in_hand.take() else { return false };
+        let Some(progress) = self.partitions.get_mut(&place) else {
+            return false;
+        };
+        progress.processed = progress.handed;
+        progress.stopping
+    }
+
+    /// Whether the application is done with the records of these partitions.
+    pub(super) fn is_done_with(&self, places: &BTreeSet<Place>) -> bool {
+        self.in_hand.as_ref().is_none_or(|place| !places.contains(place))
+    }
+
+    /// What has changed since the last commit: of what the application is done with, or of all that it was handed.
+    pub(super) fn marks(&self, handed: bool, wanted: impl Fn(&Place) -> bool) -> Vec<Mark> {
+        let mark = |(place, progress): (&Place, &Progress)| {
+            let offset = if handed { progress.handed } else { progress.processed };
+            (progress.committed != Some(offset) && wanted(place)).then(|| Mark {
+                claim: progress.claim,
+                offset: CommittedOffset::new(place.0.clone(), place.1, offset),
+            })
+        };
+        self.partitions.iter().filter_map(mark).collect()
+    }
+
+    /// Those of these offsets whose partitions are still in the same stay.
+    pub(super) fn still_held(&self, marks: &[Mark]) -> Vec<CommittedOffset> {
+        let is_held = |mark: &&Mark| {
+            let place = (mark.offset.topic.clone(), mark.offset.partition);
+            self.partitions
+                .get(&place)
+                .is_some_and(|progress| progress.claim == mark.claim)
+        };
+        marks.iter().filter(is_held).map(|mark| mark.offset.clone()).collect()
+    }
+
+    pub(super) fn on_committed(&mut self, offset: &CommittedOffset) {
+        if let Some(progress) = self.partitions.get_mut(&(offset.topic.clone(), offset.partition)) {
+            progress.committed = Some(offset.offset);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_protocol::id::PartitionIndex;
+    use headwater_protocol::topic::TopicName;
+
+    use super::*;
+
+    fn place(partition: i32) -> Place {
+        (TopicName::new("t").unwrap(), PartitionIndex::new(partition))
+    }
+
+    fn ledger() -> Ledger {
+        let shared = Shared::new(None);
+        let mut ledger = shared.ledger.into_inner();
+        ledger.add(place(0), 0, Offset::new(5), Some(Offset::new(5)));
+        ledger
+    }
+
+    fn hand(ledger: &mut Ledger, offset: u64) {
+        ledger.partitions.get_mut(&place(0)).unwrap().handed = Offset::new(offset);
+        ledger.in_hand = Some(place(0));
+    }
+
+    fn offsets(marks: &[Mark]) -> Vec<u64> {
+        marks.iter().map(|mark| mark.offset.offset.get()).collect()
+    }
+
+    #[test]
+    fn a_record_counts_as_processed_only_when_the_application_asks_for_the_next() {
+        let mut ledger = ledger();
+        hand(&mut ledger, 6);
+        assert_eq!(offsets(&ledger.marks(false, |_| true)), [0; 0]);
+        assert_eq!(offsets(&ledger.marks(true, |_| true)), [6]);
+        ledger.take_back();
+        hand(&mut ledger, 7);
+        assert_eq!(offsets(&ledger.marks(false, |_| true)), [6]);
+    }
+
+    #[test]
+    fn nothing_of_an_earlier_stay_is_committed_in_a_later_one() {
+        let mut ledger = ledger();
+        hand(&mut ledger, 9);
+        ledger.take_back();
+        let marks = ledger.marks(false, |_| true);
+        assert_eq!(ledger.still_held(&marks).len(), 1);
+        ledger.remove(&place(0));
+        assert!(ledger.still_held(&marks).is_empty());
+        ledger.add(place(0), 0, Offset::new(20), None);
+        assert!(ledger.still_held(&marks).is_empty());
+    }
+
+    #[test]
+    fn a_partition_is_not_given_up_while_the_application_is_at_its_records() {
+        let mut ledger = ledger();
+        let places = BTreeSet::from([place(0)]);
+        assert!(ledger.is_done_with(&places));
+        hand(&mut ledger, 6);
+        ledger.partitions.get_mut(&place(0)).unwrap().stopping = true;
+        assert!(!ledger.is_done_with(&places));
+        assert!(ledger.take_back(), "the driver is to be woken");
+        assert!(ledger.is_done_with(&places));
+    }
+}

@@ -1,0 +1,532 @@
+//! Consumers that share topics with the other members of a group.
+//!
+//! ```text
+//! Membership (decides) <-> Driver (one task) -- joins, heartbeats --> Coordinator -> the core that runs the group
+//!                              |        '------ commits, in order --> Committer ---^
+//!                              '-- adds, stops, removes partitions --> Fetcher's State, Ledger
+//! recv -> takes a batch from the State, notes in the Ledger what was handed out
+//! ```
+//!
+//! Whatever is awaited in `recv` may be dropped: handing out a record is one step under the ledger's lock.
+
+mod builder;
+mod coordinator;
+mod driver;
+mod ledger;
+mod listener;
+mod membership;
+mod starts;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, StreamExt};
+use headwater_protocol::error::ErrorCode;
+use headwater_protocol::id::{Offset, PartitionIndex};
+use headwater_protocol::topic::TopicName;
+use regex::Regex;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::builder::OffsetReset;
+use super::fetcher::FetchSettings;
+use super::state::{self, Taken};
+use super::{Consumer, ConsumerRecord, Records, Start, start_offset};
+use crate::admin::CommittedOffset;
+use crate::cluster::Cluster;
+use crate::error::{Error, topic_name};
+
+use coordinator::{Coordinator, Orders, start_committer};
+use driver::{Driver, Parts};
+use ledger::{Claim, Mark, Shared};
+use membership::{Membership, Place, Rules};
+
+pub use builder::{Assignor, GroupConsumerBuilder};
+pub use listener::RebalanceListener;
+
+/// How a group consumer behaves in its group.
+#[derive(Debug, Clone, Copy)]
+struct GroupSettings {
+    assignor: Assignor,
+    session_timeout: Duration,
+    heartbeat_interval: Duration,
+    rebalance_timeout: Duration,
+    max_poll_interval: Duration,
+    auto_commit: Option<Duration>,
+    reset: OffsetReset,
+}
+
+#[derive(Debug)]
+enum Subscribed {
+    Topics(BTreeSet<TopicName>),
+    Pattern(Regex),
+}
+
+/// All that a group consumer is started with.
+struct Setup {
+    group_id: String,
+    instance_id: Option<String>,
+    subscribed: Subscribed,
+    settings: GroupSettings,
+    listener: Arc<dyn RebalanceListener>,
+}
+
+/// Receives the records of the partitions that its group assigns to it; from
+/// [`Client::group_consumer`](crate::Client::group_consumer).
+///
+/// The members of a group share the partitions of their topics, and take over from each other: at once when one is
+/// [closed](GroupConsumer::close), after its session timeout when it dies. What the group has committed for a partition is where the
+/// next member begins.
+///
+/// # At least once
+/// With auto commit, the default, a record counts as processed when the next one is asked for (or the consumer is closed), and only
+/// what was processed is committed. No record is skipped; after a crash those since the last commit come again.
+///
+/// ```no_run
+/// # async fn process(record: headwater_client::ConsumerRecord) {}
+/// # async fn example(client: headwater_client::Client) -> Result<(), headwater_client::Error> {
+/// let mut consumer = client.group_consumer("billing").topics(["orders"]).build().await?;
+/// for _ in 0..1000 {
+///     let record = consumer.recv().await?;
+///     process(record).await;
+/// }
+/// consumer.close().await
+/// # }
+/// ```
+///
+/// Who hands records on to other tasks turns auto commit off, and commits what those are done with:
+///
+/// ```no_run
+/// # async fn process(record: &headwater_client::ConsumerRecord) {}
+/// # async fn example(client: headwater_client::Client) -> Result<(), headwater_client::Error> {
+/// use headwater_client::CommittedOffset;
+///
+/// let mut consumer = client.group_consumer("billing").topics(["orders"]).auto_commit(None).build().await?;
+/// let record = consumer.recv().await?;
+/// process(&record).await;
+/// let next = record.offset.next();
+/// consumer.commit_offsets(&[CommittedOffset::new(record.topic, record.partition, next)]).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # At most once
+/// Commit before the record is processed: [`GroupConsumer::commit`] includes the record that was received last.
+///
+/// ```no_run
+/// # async fn process(record: headwater_client::ConsumerRecord) {}
+/// # async fn example(client: headwater_client::Client) -> Result<(), headwater_client::Error> {
+/// let mut consumer = client.group_consumer("alarms").topics(["incidents"]).auto_commit(None).build().await?;
+/// loop {
+///     let record = consumer.recv().await?;
+///     consumer.commit().await?;
+///     process(record).await;
+/// }
+/// # }
+/// ```
+///
+/// # When something goes wrong
+/// [`Error::PartitionsLost`] and [`Error::PollIntervalExceeded`] are told once, before any further record: what was received since the
+/// last commit comes again, here or elsewhere. The consumer joins again by itself and may be used on. Other errors are those of
+/// [`Consumer::recv`]; one that says that the group will not have this consumer, such as `FENCED_INSTANCE_ID` when another was started
+/// with the same instance id, is final.
+pub struct GroupConsumer {
+    consumer: Consumer,
+    shared: Arc<Shared>,
+    coordinator: Coordinator,
+    orders: Orders,
+    settings: GroupSettings,
+    listener: Arc<dyn RebalanceListener>,
+    current: Option<Current>,
+    driver: JoinHandle<()>,
+    committer: JoinHandle<()>,
+}
+
+/// The batch that records are taken from.
+struct Current {
+    place: Place,
+    claim: Claim,
+    records: Records,
+}
+
+impl GroupConsumer {
+    fn start(cluster: Arc<Cluster>, setup: Setup, fetch: FetchSettings) -> Self {
+        let Setup {
+            group_id,
+            instance_id,
+            subscribed,
+            settings,
+            listener,
+        } = setup;
+        let backoff = cluster.settings.backoff;
+        let fetching = Arc::new(state::Shared::new(Vec::new(), Vec::new(), fetch, backoff));
+        let coordinator = Coordinator::new(Arc::clone(&cluster), &group_id);
+        let shared = Arc::new(Shared::new(instance_id.clone()));
+        let (orders, committer) = start_committer(coordinator.clone(), Arc::clone(&shared));
+        let rules = Rules {
+            cooperative: settings.assignor == Assignor::Sticky,
+            heartbeat_interval: settings.heartbeat_interval,
+        };
+        let membership = Membership::new(rules, instance_id, cluster.backoff(), Instant::now());
+        let parts = Parts {
+            shared: Arc::clone(&shared),
+            fetch: Arc::clone(&fetching),
+            coordinator: coordinator.clone(),
+            orders: orders.clone(),
+            settings,
+            listener: Arc::clone(&listener),
+            subscribed,
+        };
+        Self {
+            consumer: Consumer::start(cluster, fetching, fetch),
+            shared,
+            coordinator,
+            orders,
+            settings,
+            listener,
+            current: None,
+            driver: tokio::spawn(Driver::new(parts, membership).run()),
+            committer: tokio::spawn(committer),
+        }
+    }
+
+    /// The next record. The one before counts as processed from now on. May be cancelled without loss.
+    ///
+    /// # Errors
+    /// [`Error::PartitionsLost`], [`Error::PollIntervalExceeded`], [`Error::NoCommittedOffset`]: told once. Others as
+    /// [`Consumer::recv`].
+    pub async fn recv(&mut self) -> Result<ConsumerRecord, Error> {
+        let _polling = self.poll()?;
+        loop {
+            if let Some(result) = self.next_of_current() {
+                return result;
+            }
+            self.current = Some(self.next_batch().await?);
+        }
+    }
+
+    /// The next record, or `None` if there is none within `limit`.
+    ///
+    /// # Errors
+    /// As [`GroupConsumer::recv`].
+    pub async fn recv_timeout(&mut self, limit: Duration) -> Result<Option<ConsumerRecord>, Error> {
+        timeout(limit, self.recv())
+            .await
+            .map_or(Ok(None), |record| record.map(Some))
+    }
+
+    /// The records of the next batch, to be walked over without a copy or an allocation for each: the fast way. What was received
+    /// before counts as processed from now on. May be cancelled without loss, and mixed with [`GroupConsumer::recv`].
+    ///
+    /// # Errors
+    /// As [`GroupConsumer::recv`]; besides, each record of the batch may turn out malformed.
+    pub async fn recv_batch(&mut self) -> Result<Records, Error> {
+        let _polling = self.poll()?;
+        loop {
+            if let Some(Current { place, claim, records }) = self.current.take() {
+                let mut ledger = self.shared.ledger.lock();
+                match ledger.open(&place, claim) {
+                    Some(progress) if records.first_offset() < records.next_offset() => {
+                        progress.handed = records.next_offset();
+                        ledger.in_hand = Some(place);
+                        return Ok(records);
+                    }
+                    Some(progress) => {
+                        progress.handed = progress.handed.max(records.next_offset());
+                        progress.processed = progress.handed;
+                    }
+                    None => put_back(&self.consumer, &ledger, &place, claim, &records),
+                }
+            }
+            self.current = Some(self.next_batch().await?);
+        }
+    }
+
+    /// The records as a stream that never ends; each counts as processed when the next is asked for, so do not buffer it. Dropping
+    /// it loses nothing.
+    pub fn stream(&mut self) -> BoxStream<'_, Result<ConsumerRecord, Error>> {
+        stream::unfold(self, async |consumer| Some((consumer.recv().await, consumer))).boxed()
+    }
+
+    /// As [`GroupConsumer::stream`], for a stream that owns the consumer.
+    pub fn into_stream(self) -> BoxStream<'static, Result<ConsumerRecord, Error>> {
+        stream::unfold(self, async |mut consumer: Self| Some((consumer.recv().await, consumer))).boxed()
+    }
+
+    /// Commits all that was received, the last record included, and waits until that is durable.
+    ///
+    /// # Errors
+    /// [`Error::PartitionsLost`] for partitions that others have now; the others are committed. [`Error::Timeout`], [`Error::Broker`].
+    pub async fn commit(&self) -> Result<(), Error> {
+        self.commit_async().await
+    }
+
+    /// As [`GroupConsumer::commit`], without waiting: what was received until now is committed even if the result is dropped.
+    /// Commits keep their order.
+    pub fn commit_async(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let marks = self.shared.ledger.lock().marks(true, |_| true);
+        self.orders.place(marks, self.coordinator.cluster.deadline("commit"))
+    }
+
+    /// Commits these offsets: of each partition that of the record that would be processed next.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPartition`] for a partition that this consumer does not have, before anything is committed; others as
+    /// [`GroupConsumer::commit`].
+    pub async fn commit_offsets(&self, offsets: &[CommittedOffset]) -> Result<(), Error> {
+        let mut marks = Vec::new();
+        for offset in offsets {
+            let (_, claim) = self.find(&offset.topic, offset.partition)?;
+            let offset = offset.clone();
+            marks.push(Mark { claim, offset });
+        }
+        let deadline = self.coordinator.cluster.deadline("commit");
+        self.orders.place(marks, deadline).await
+    }
+
+    /// What the group has committed for a partition, whoever has it; `None` if nothing.
+    pub async fn committed(&self, topic: &str, partition: PartitionIndex) -> Result<Option<CommittedOffset>, Error> {
+        let places = [(topic_name(topic)?, partition)];
+        let deadline = self.coordinator.cluster.deadline("fetch committed offsets");
+        Ok(starts::committed(&self.coordinator, deadline, &places).await?.pop())
+    }
+
+    /// The offset of the next record of a partition; `None` for a partition that this consumer does not have.
+    pub fn position(&self, topic: &str, partition: PartitionIndex) -> Option<Offset> {
+        let place = (topic_name(topic).ok()?, partition);
+        let ledger = self.shared.ledger.lock();
+        let progress = ledger.partitions.get(&place)?;
+        match &self.current {
+            Some(current) if current.place == place && current.claim == progress.claim => {
+                Some(current.records.position())
+            }
+            _ => Some(self.consumer.shared.state.lock().position(progress.index)),
+        }
+    }
+
+    /// The partitions that this consumer has now, in order.
+    pub fn assignment(&self) -> Vec<(TopicName, PartitionIndex)> {
+        self.shared.ledger.lock().partitions.keys().cloned().collect()
+    }
+
+    /// Hands out nothing more of a partition until [`GroupConsumer::resume`], or until it comes back from another member.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPartition`] for a partition that this consumer does not have.
+    pub fn pause(&mut self, topic: &str, partition: PartitionIndex) -> Result<(), Error> {
+        self.set_paused(topic, partition, true)
+    }
+
+    /// Goes on with a partition that was paused.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPartition`] for a partition that this consumer does not have.
+    pub fn resume(&mut self, topic: &str, partition: PartitionIndex) -> Result<(), Error> {
+        self.set_paused(topic, partition, false)
+    }
+
+    fn set_paused(&mut self, topic: &str, partition: PartitionIndex, paused: bool) -> Result<(), Error> {
+        let name = topic_name(topic)?;
+        self.find(&name, partition)?;
+        if let Some(progress) = self.shared.ledger.lock().partitions.get_mut(&(name, partition)) {
+            progress.paused = paused;
+            let mut state = self.consumer.shared.state.lock();
+            state.set_paused(progress.index, paused || progress.stopping);
+        }
+        self.consumer.shared.arrived.notify_one();
+        self.consumer.shared.wanted.notify_one();
+        Ok(())
+    }
+
+    /// Goes on elsewhere in one partition; that is also what is committed next.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPartition`] for a partition that this consumer does not have; [`Error::Timeout`]. The position is then
+    /// unchanged.
+    pub async fn seek(&mut self, topic: &str, partition: PartitionIndex, to: impl Into<Start>) -> Result<(), Error> {
+        let name = topic_name(topic)?;
+        let (_, claim) = self.find(&name, partition)?;
+        let cluster = &self.coordinator.cluster;
+        let offset = start_offset(cluster, cluster.deadline("seek"), &name, partition, to.into()).await?;
+        let place = (name, partition);
+        let mut ledger = self.shared.ledger.lock();
+        let held = ledger.partitions.get_mut(&place);
+        let Some(progress) = held.filter(|progress| progress.claim == claim) else {
+            return Err(Error::PartitionsLost {
+                partitions: Arc::from([place]),
+                code: ErrorCode::IllegalGeneration,
+            });
+        };
+        progress.handed = offset;
+        progress.processed = offset;
+        self.current.take_if(|current| current.place == place);
+        self.consumer.shared.state.lock().seek(progress.index, offset);
+        if ledger.in_hand.as_ref() == Some(&place) {
+            ledger.in_hand = None;
+        }
+        drop(ledger);
+        self.shared.returned.notify_one();
+        self.consumer.shared.wanted.notify_one();
+        Ok(())
+    }
+
+    /// Commits what was received, if auto commit is on, and leaves the group: others take over at once.
+    ///
+    /// # Errors
+    /// Of the commit, as [`GroupConsumer::commit`]; the group has been left all the same.
+    pub async fn close(self) -> Result<(), Error> {
+        let marks = {
+            let mut ledger = self.shared.ledger.lock();
+            ledger.take_back();
+            if self.settings.auto_commit.is_some() {
+                ledger.marks(false, |_| true)
+            } else {
+                Vec::new()
+            }
+        };
+        let deadline = self.coordinator.cluster.deadline("commit before leaving");
+        let committed = self.orders.place(marks, deadline).await;
+        self.driver.abort();
+        let (who, places) = {
+            let mut ledger = self.shared.ledger.lock();
+            let places = std::mem::take(&mut ledger.partitions);
+            (ledger.identity.clone(), places)
+        };
+        if !places.is_empty() {
+            self.listener.revoked(&places.into_keys().collect::<Vec<_>>());
+        }
+        driver::leave(&self.coordinator, &who).await;
+        committed
+    }
+
+    fn find(&self, topic: &TopicName, partition: PartitionIndex) -> Result<(usize, Claim), Error> {
+        let ledger = self.shared.ledger.lock();
+        match ledger.partitions.get(&(topic.clone(), partition)) {
+            Some(progress) => Ok((progress.index, progress.claim)),
+            None => Err(Error::UnknownPartition {
+                topic: topic.clone(),
+                partition,
+                partitions: ledger.partitions.keys().filter(|(other, _)| other == topic).count(),
+            }),
+        }
+    }
+
+    /// The application asks for records: it is done with what it has.
+    fn poll(&self) -> Result<Polling, Error> {
+        let mut ledger = self.shared.ledger.lock();
+        if ledger.take_back() {
+            self.shared.returned.notify_one();
+        }
+        if std::mem::take(&mut ledger.is_away) {
+            ledger.idle_since = Instant::now();
+            self.shared.returned.notify_one();
+            return Err(Error::PollIntervalExceeded {
+                limit: self.settings.max_poll_interval,
+            });
+        }
+        ledger.is_polled = true;
+        Ok(Polling(Arc::clone(&self.shared)))
+    }
+
+    /// The next record of the current batch; `None` when another batch is needed.
+    fn next_of_current(&mut self) -> Option<Result<ConsumerRecord, Error>> {
+        let Current { place, claim, records } = self.current.as_mut()?;
+        let mut ledger = self.shared.ledger.lock();
+        if let Some(error) = ledger.news.pop_front() {
+            return Some(Err(error));
+        }
+        let Some(progress) = ledger.open(place, *claim) else {
+            put_back(&self.consumer, &ledger, place, *claim, records);
+            drop(ledger);
+            self.current = None;
+            return None;
+        };
+        let result = match records.next_owned() {
+            Some(Ok(record)) => {
+                progress.handed = record.offset.next();
+                ledger.in_hand = Some(place.clone());
+                return Some(Ok(record));
+            }
+            Some(Err(error)) => {
+                let mut state = self.consumer.shared.state.lock();
+                state.halt(progress.index, records.position(), error.clone());
+                Some(Err(error))
+            }
+            None => {
+                // Also past what compaction has taken out of the batch's end.
+                progress.handed = progress.handed.max(records.next_offset());
+                progress.processed = progress.handed;
+                None
+            }
+        };
+        drop(ledger);
+        self.current = None;
+        result
+    }
+
+    /// Waits for a batch, or for news.
+    async fn next_batch(&self) -> Result<Current, Error> {
+        loop {
+            let (taken, owner) = {
+                let mut ledger = self.shared.ledger.lock();
+                if let Some(error) = ledger.news.pop_front() {
+                    return Err(error);
+                }
+                if let Some(error) = &ledger.failed {
+                    return Err(error.clone());
+                }
+                let taken = self.consumer.shared.state.lock().take();
+                let owner = match &taken {
+                    Taken::Batch { index, .. } => ledger.at(*index).map(|(place, held)| (place.clone(), held.claim)),
+                    _ => None,
+                };
+                (taken, owner)
+            };
+            match (self.consumer.open(taken)?, owner) {
+                (Some((_, records)), Some((place, claim))) => return Ok(Current { place, claim, records }),
+                (Some(_), None) => {}
+                (None, _) if self.driver.is_finished() => return Err(Error::Closed),
+                (None, _) => self.consumer.shared.arrived.notified().await,
+            }
+        }
+    }
+}
+
+/// The partition may go on here or not: if it does, then with these records.
+fn put_back(consumer: &Consumer, ledger: &ledger::Ledger, place: &Place, claim: Claim, records: &Records) {
+    let held = ledger.partitions.get(place).filter(|progress| progress.claim == claim);
+    if let Some(progress) = held {
+        let mut state = consumer.shared.state.lock();
+        state.seek(progress.index, records.position());
+    }
+}
+
+/// As long as it lives, the application waits for records.
+struct Polling(Arc<Shared>);
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        let mut ledger = self.0.ledger.lock();
+        ledger.is_polled = false;
+        ledger.idle_since = Instant::now();
+        drop(ledger);
+    }
+}
+
+impl Drop for GroupConsumer {
+    fn drop(&mut self) {
+        self.driver.abort();
+        self.committer.abort();
+    }
+}
+
+impl fmt::Debug for GroupConsumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupConsumer")
+            .field("group_id", &self.coordinator.group_id)
+            .field("assignment", &self.assignment())
+            .finish_non_exhaustive()
+    }
+}
