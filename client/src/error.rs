@@ -246,10 +246,9 @@ impl Error {
     /// The broker's error code, where a broker gave one.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
-            Self::Broker { code, .. } => Some(*code),
+            Self::Broker { code, .. } | Self::PartitionsLost { code, .. } => Some(*code),
             Self::UnknownTopic(_) | Self::UnknownPartition { .. } => Some(ErrorCode::UnknownTopicOrPartition),
             Self::OffsetOutOfRange { .. } => Some(ErrorCode::OffsetOutOfRange),
-            Self::PartitionsLost { code, .. } => Some(*code),
             Self::Timeout { last: Some(last), .. } => last.code(),
             _ => None,
         }

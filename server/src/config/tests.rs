@@ -278,6 +278,11 @@ fn values_outside_their_range_are_refused_with_the_range() {
                 || message.contains(&format!(
                     "{} = {text:?} (from --set): expected a whole number",
                     knob.name()
+                ))
+                // The range of a share is part of what it is.
+                || message.contains(&format!(
+                    "{} = {text:?} (from --set): expected a number from 0 to 1",
+                    knob.name()
                 ));
             assert!(refused, "{knob:?} takes {text}: {message}");
         }

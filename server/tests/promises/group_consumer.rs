@@ -10,8 +10,8 @@ use std::{
 };
 
 use headwater_client::{
-    Client, CommittedOffset, Error, ErrorCode, GroupConsumer, GroupConsumerBuilder, Offset, PartitionIndex, RebalanceListener,
-    TopicName,
+    Client, CommittedOffset, Error, ErrorCode, GroupConsumer, GroupConsumerBuilder, Offset, PartitionIndex,
+    RebalanceListener, TopicName,
 };
 use headwater_protocol::schema::{FindGroupRequestT, LeaveGroupRequestT, LeavingMemberT};
 use rand::{RngExt as _, rngs::SmallRng};

@@ -75,7 +75,7 @@ fn await_printed(printed: &Receiver<(usize, String)>, numbers: std::ops::RangeIn
     let mut missing: HashSet<String> = numbers.map(|number| number.to_string()).collect();
     let mut members = HashSet::new();
     while !missing.is_empty() {
-        let line = printed.recv_timeout(Duration::from_secs(60));
+        let line = printed.recv_timeout(Duration::from_mins(1));
         let (member, line) = line.unwrap_or_else(|error| panic!("{error}: {} are missing", missing.len()));
         missing.remove(&line);
         members.insert(member);
@@ -89,7 +89,9 @@ fn the_walk_through_of_a_group_works_as_it_stands() {
     let (sender, printed) = mpsc::channel();
     let run = |line: &str| ran(shell(&site, line).output().unwrap()).ok(&[line]);
     let setup = block("group-setup");
-    setup.iter().for_each(|line| drop(run(line)));
+    for line in &setup {
+        drop(run(line));
+    }
     let first = Member::start(&site, 1, &sender);
     let second = Member::start(&site, 2, &sender);
     await_printed(&printed, 1..=2000);

@@ -179,17 +179,16 @@ impl GroupConsumerBuilder {
     pub async fn build(self) -> Result<GroupConsumer, Error> {
         self.check()?;
         let fetch = self.fetching.fetch_settings()?;
-        let subscribed = match self.pattern {
-            Some(pattern) => Subscribed::Pattern(pattern),
-            None => {
-                let mut topics = BTreeSet::new();
-                for topic in &self.topics {
-                    let name = topic_name(topic)?;
-                    self.cluster.await_topic(&name).await?;
-                    topics.insert(name);
-                }
-                Subscribed::Topics(topics)
+        let subscribed = if let Some(pattern) = self.pattern {
+            Subscribed::Pattern(pattern)
+        } else {
+            let mut topics = BTreeSet::new();
+            for topic in &self.topics {
+                let name = topic_name(topic)?;
+                self.cluster.await_topic(&name).await?;
+                topics.insert(name);
             }
+            Subscribed::Topics(topics)
         };
         let setup = super::Setup {
             group_id: self.group_id,

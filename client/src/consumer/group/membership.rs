@@ -29,7 +29,7 @@ pub(super) struct Rules {
 }
 
 /// What to do now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Join,
     Sync,
