@@ -363,7 +363,7 @@ async fn member(address: SocketAddr, name: &Arc<str>) -> Result<(), Error> {
     let builder = builder
         .session_timeout(Duration::from_secs(2))
         .heartbeat_interval(Duration::from_millis(100));
-    let commits_itself = name.len() % 2 == 0;
+    let commits_itself = name.len().is_multiple_of(2);
     let interval = (!commits_itself).then_some(Duration::from_millis(50));
     let mut consumer = builder.auto_commit(interval).build().await?;
     let mut since_commit = BTreeMap::new();
@@ -529,7 +529,7 @@ fn every_record_is_processed_at_least_once_whoever_is_killed() {
 
 async fn await_records(lines: &mut mpsc::UnboundedReceiver<String>, book: &mut Book, count: usize) {
     while book.seen.len() < count {
-        let line = tokio::time::timeout(Duration::from_secs(60), lines.recv()).await;
+        let line = tokio::time::timeout(Duration::from_mins(1), lines.recv()).await;
         let line = line.unwrap_or_else(|_elapsed| {
             let mut missing = vec![0; PARTITIONS as usize];
             book.seen
