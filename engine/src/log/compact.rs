@@ -47,6 +47,8 @@ struct Run<'a, D: Disk, P> {
     now: Timestamp,
     pace: &'a P,
     tally: Tally,
+    /// Truncations before it began: what is not there any more supersedes nothing.
+    truncations: u64,
     /// A segment was removed meanwhile.
     lost: Cell<bool>,
 }
@@ -90,7 +92,7 @@ impl<D: Disk> Log<D> {
     /// called with a number of bytes that were read or written, batch by batch, and decides when the work goes on. Retention,
     /// checkpoints and truncation go on meanwhile; closing or retiring the log ends it early. If the future is dropped, what it
     /// has begun is finished or undone by the next maintenance. An error leaves the log as it was; with [`LogError::Corrupt`]
-    /// there is no use in trying again.
+    /// there is no use in trying again. What a record has superseded does not come back if that record is truncated later.
     pub async fn compact(
         &self,
         now: Timestamp,
@@ -107,6 +109,7 @@ impl<D: Disk> Log<D> {
             now,
             pace: &pace,
             tally: RefCell::default(),
+            truncations: self.state.borrow().compaction.truncations,
             lost: Cell::default(),
         };
         if run.is_over() {
@@ -150,7 +153,6 @@ impl<D: Disk> Log<D> {
     pub(super) async fn cut_compaction(&self, end: Offset) -> Result<(), LogError> {
         let (before, after) = {
             let mut state = self.state.borrow_mut();
-            state.compaction.truncations += 1;
             let before = state.compaction.record;
             state.compaction.record = before.cut(end);
             (before, state.compaction.record)
@@ -165,7 +167,9 @@ impl<D: Disk> Log<D> {
 impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
     /// The log is being closed, or has failed, or has changed too much.
     fn is_over(&self) -> bool {
-        self.lost.get() || self.log.compactor.halted.get() || self.log.state.borrow().fence.is_some()
+        let state = self.log.state.borrow();
+        let is_truncated = state.compaction.truncations != self.truncations;
+        self.lost.get() || self.log.compactor.halted.get() || state.fence.is_some() || is_truncated
     }
 
     async fn pace(&self, bytes: u64) {
@@ -207,10 +211,7 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
     /// One pass: as many new keys as the map holds. Returns the offset up to which the log is compacted then.
     async fn pass(&self, map_bytes_max: usize) -> Result<Offset, LogError> {
         let cleanable = self.log.cleanable(&self.config, self.now);
-        let (truncations, last_batches) = {
-            let state = self.log.state.borrow();
-            (state.compaction.truncations, state.producers.last_batches())
-        };
+        let last_batches = self.log.state.borrow().producers.last_batches();
         let keys = cleanable.end().get().saturating_sub(cleanable.first_dirty.get());
         let mut map = OffsetMap::new(map_bytes_max, keys);
         let mapped_to = self.fill(&mut map, &cleanable).await?;
@@ -224,33 +225,36 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
             map,
             mapped_to,
             last_batches,
-            truncations,
             horizon: RefCell::default(),
         };
         self.tally.borrow_mut().passes += 1;
         if let Some(last) = segments.last() {
             let end = last.extent.get().next_offset;
-            self.note(truncations, |record| record.with_holes_below(end)).await?;
+            self.note(|record| record.with_holes_below(end)).await?;
         }
         if !pass.rewrite(segments).await? {
             return Ok(Offset::MAX);
         }
         let horizon = pass.horizon.take();
-        self.note(truncations, |record| record.with_clean_below(mapped_to, horizon))
-            .await?;
+        self.note(|record| record.with_clean_below(mapped_to, horizon)).await?;
         Ok(mapped_to)
     }
 
-    /// The segment's file, for this run alone; `None` if retention has removed it meanwhile, which ends the run.
+    /// The segment's file, for this run alone; `None` if it was removed meanwhile, which ends the run.
     async fn open(&self, segment: &Segment<D>) -> Result<Option<D::File>, LogError> {
         match self.log.disk.open(&segment.path, false).await {
             Ok(file) => Ok(Some(file)),
-            Err(_) if self.log.offsets().start > segment.base_offset => {
+            Err(_) if !self.is_there(segment) => {
                 self.lost.set(true);
                 Ok(None)
             }
             Err(error) => Err(LogError::io("open", &segment.path)(error)),
         }
+    }
+
+    fn is_there(&self, segment: &Segment<D>) -> bool {
+        let state = self.log.state.borrow();
+        state.segments.iter().any(|known| std::ptr::eq(&**known, segment))
     }
 
     /// Notes the offsets of all keys from the first dirty offset on, as far as the map has room. Returns how far that was.
@@ -275,14 +279,11 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
     }
 
     /// Writes down how far it has come, unless the log was truncated meanwhile.
-    async fn note(&self, truncations: u64, change: impl FnOnce(Record) -> Record) -> Result<(), LogError> {
+    async fn note(&self, change: impl FnOnce(Record) -> Record) -> Result<(), LogError> {
         let _upkeep = self.log.upkeep_gate.enter().await;
-        let (before, is_true) = {
-            let compaction = &self.log.state.borrow().compaction;
-            (compaction.record, compaction.truncations == truncations)
-        };
+        let before = self.log.state.borrow().compaction.record;
         let after = change(before);
-        if self.is_over() || !is_true || before == after {
+        if self.is_over() || before == after {
             return Ok(());
         }
         after.write(&self.log.disk, &self.log.directory).await?;

@@ -165,6 +165,8 @@ impl<D: Disk> Log<D> {
         {
             let mut state = self.state.borrow_mut();
             state.start = state.start.min(offset);
+            // A compaction that is under way has to end before anything is cut.
+            state.compaction.truncations += 1;
             state.dirty = true;
         }
         self.write_checkpoint_at(end, Purpose::MakesRoom).await?;

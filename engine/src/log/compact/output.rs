@@ -31,6 +31,7 @@ pub(super) struct Walk<'a, D: Disk> {
     segment: &'a Segment<D>,
     window: Window<'a, D::File>,
     position: u64,
+    truncations: u64,
 }
 
 impl<'a, D: Disk> Walk<'a, D> {
@@ -40,16 +41,21 @@ impl<'a, D: Disk> Walk<'a, D> {
             segment,
             window: Window::new(file, segment.end()),
             position: 0,
+            truncations: log.state.borrow().compaction.truncations,
         }
     }
 
-    /// The next batch, checked; `None` at the end of the segment.
+    /// The next batch, checked; `None` at the end of the segment, and if the log was truncated meanwhile.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, LogError> {
         if self.position >= self.window.size {
             return Ok(None);
         }
         let read = LogError::io("read", &self.segment.path);
-        let batch = match self.take().await {
+        let taken = self.take().await;
+        if self.log.state.borrow().compaction.truncations != self.truncations {
+            return Ok(None);
+        }
+        let batch = match taken {
             Ok(Ok(batch)) => batch,
             Ok(Err(reason)) => return Err(self.log.corrupt(self.segment, self.position, &reason)),
             Err(error) => return Err(read(error)),

@@ -31,7 +31,6 @@ pub(super) struct Pass<'a, D: Disk, P> {
     pub(super) mapped_to: Offset,
     /// Where the state of each idempotent producer can be rebuilt from.
     pub(super) last_batches: HashMap<ProducerId, Offset>,
-    pub(super) truncations: u64,
     /// The earliest delete horizon of the tombstones that stay.
     pub(super) horizon: RefCell<Option<Timestamp>>,
 }
@@ -107,7 +106,7 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
             return Err(error);
         }
         let path = output.path.clone();
-        let swapped = self.run.log.swap_in(output, group, self.truncations).await;
+        let swapped = self.run.log.swap_in(output, group, self.run.truncations).await;
         if matches!(swapped, Ok(true)) {
             self.run.tally.borrow_mut().replaced_segments += group.len() as u64;
         } else if self.run.log.state.borrow().compaction.swap.is_none() {
