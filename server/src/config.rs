@@ -90,6 +90,8 @@ sections! {
         batch_size_bytes_max: ByteSize = ByteSize::new(4 * MIB), KIB..=256 * MIB;
         /// How often the position from which recovery would scan is written. Restart time depends on what was written since.
         checkpoint_interval_ms: Millis = Millis::new(5_000), 10..=DAY_MS;
+        /// A partition that was written this much to since gets it at once.
+        checkpoint_bytes_max: ByteSize = ByteSize::new(128 * MIB), MIB..=TIB;
         /// Most space that is reserved ahead of a partition's writes. It grows to this with what the partition holds.
         prepare_step_bytes_max: ByteSize = ByteSize::new(128 * MIB), 64 * KIB..=2 * GIB;
         /// How far ahead of this machine's clock a producer's timestamp may be.

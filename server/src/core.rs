@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, channel::mpsc};
+use futures::{StreamExt, channel::mpsc, stream};
 use headwater_engine::{
     Log, Signal, TailMemory,
     disk::{DirectDisk, Directory, StdDirectory},
@@ -43,6 +43,9 @@ use crate::{
 
 /// How long a core that has answered everything waits for what its tasks still do.
 const REST_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Partitions that are opened, and recovered, at the same time: enough to keep the disk busy.
+const OPENED_AT_ONCE: usize = 8;
 
 /// What all cores are told when they start.
 #[derive(Clone)]
@@ -97,8 +100,8 @@ struct Lifecycle {
     stopping: Cell<bool>,
     connections: Cell<usize>,
     changed: Signal,
-    /// A segment was filled somewhere.
-    filled: Signal,
+    /// Some partition needs maintenance before its interval is over.
+    early: Signal,
     activity: Arc<Activity>,
 }
 
@@ -122,7 +125,7 @@ impl Core {
             stopping: Cell::new(false),
             connections: Cell::new(0),
             changed: Signal::default(),
-            filled: Signal::default(),
+            early: Signal::default(),
             activity,
         };
         let memory = TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize);
@@ -160,7 +163,7 @@ impl Core {
             let interval = Duration::from_millis(interval.get());
             queues.spawn_background(maintain(Rc::clone(&self), what, interval));
         }
-        queues.spawn_background(retain_filled(Rc::clone(&self)));
+        queues.spawn_background(maintain_early(Rc::clone(&self)));
         runtime::spawn(groups::service::keep_time(Rc::clone(&self)));
         queues.spawn_background(compaction::run(Rc::clone(&self)));
         while let Some(message) = inbox.next().await {
@@ -268,6 +271,7 @@ impl Core {
                 partition.log.retire().await;
             }
         }
+        let mut new = Vec::new();
         for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
             for index in topic.partitions() {
                 let id = PartitionId { topic: topic.id, index };
@@ -280,12 +284,16 @@ impl Core {
                         partition.log.reconfigure(topic.settings.log_config(&self.config));
                     }
                     Some(Owned::Offline(_)) => {}
-                    None => {
-                        let owned = self.open(topic, id).await;
-                        self.partitions.borrow_mut().insert(id, owned);
-                    }
+                    None => new.push((topic, id)),
                 }
             }
+        }
+        let opened = new
+            .into_iter()
+            .map(async |(topic, id)| (id, self.open(topic, id).await));
+        let mut opened = stream::iter(opened).buffer_unordered(OPENED_AT_ONCE);
+        while let Some((id, owned)) = opened.next().await {
+            self.partitions.borrow_mut().insert(id, owned);
         }
     }
 
@@ -402,9 +410,9 @@ impl Core {
         Some(Admitted { core: Rc::clone(self) })
     }
 
-    /// A segment of a partition was filled.
-    pub(crate) fn segment_filled(&self) {
-        self.lifecycle.filled.notify();
+    /// Maintenance has something to do before its interval is over.
+    pub(crate) fn is_needed_early(&self) {
+        self.lifecycle.early.notify();
     }
 
     /// Says for as long as the guard lives that the core has work to do.
@@ -458,7 +466,10 @@ async fn maintain_one(core: &Core, partition: &Partition, what: Upkeep) {
     let _working = core.working();
     let now = Timestamp::now();
     let done = match what {
-        Upkeep::Checkpoint => partition.log.checkpoint(now).await,
+        Upkeep::Checkpoint => {
+            partition.bytes_to_scan.set(0);
+            partition.log.checkpoint(now).await
+        }
         Upkeep::Retention => partition.log.retain(now).await,
     };
     if let Err(error) = done {
@@ -467,15 +478,22 @@ async fn maintain_one(core: &Core, partition: &Partition, what: Upkeep) {
     runtime::yield_now().await;
 }
 
-/// Retention where a segment was filled, without waiting for its interval: what it deletes is the file of the next segment.
-async fn retain_filled(core: Rc<Core>) {
+/// What does not wait for its interval: retention where a segment was filled, as what it deletes is the file of the next segment;
+/// and a checkpoint where so much was written that recovery would take long, which bounds it however many partitions there are.
+async fn maintain_early(core: Rc<Core>) {
     loop {
-        let filled = core.lifecycle.filled.wait();
+        let needed = core.lifecycle.early.wait();
         for partition in core.online() {
-            if !core.lifecycle.stopping.get() && partition.has_filled.take() {
+            if core.lifecycle.stopping.get() {
+                return;
+            }
+            if partition.has_filled.take() {
                 maintain_one(&core, &partition, Upkeep::Retention).await;
             }
+            if partition.bytes_to_scan.get() >= core.config.log.checkpoint_bytes_max.bytes() {
+                maintain_one(&core, &partition, Upkeep::Checkpoint).await;
+            }
         }
-        filled.await;
+        needed.await;
     }
 }

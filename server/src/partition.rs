@@ -16,6 +16,8 @@ pub(crate) struct Partition {
     flushing: Cell<bool>,
     /// It has filled a segment, and retention has not looked since.
     pub(crate) has_filled: Cell<bool>,
+    /// Bytes appended since the last checkpoint, which recovery would scan.
+    pub(crate) bytes_to_scan: Cell<u64>,
     /// Compaction has found bytes that do not read back.
     pub(crate) is_damaged: Cell<bool>,
 }
@@ -27,6 +29,7 @@ impl Partition {
             is_internal,
             flushing: Cell::new(false),
             has_filled: Cell::new(false),
+            bytes_to_scan: Cell::new(0),
             is_damaged: Cell::new(false),
         })
     }
@@ -45,7 +48,14 @@ impl Partition {
         let appended = self.log.append(payload, Timestamp::now())?;
         if self.log.take_filled() {
             self.has_filled.set(true);
-            core.segment_filled();
+            core.is_needed_early();
+        }
+        let limit = core.config.log.checkpoint_bytes_max.bytes();
+        let before = self.bytes_to_scan.get();
+        let after = before + payload.len() as u64;
+        self.bytes_to_scan.set(after);
+        if before < limit && after >= limit {
+            core.is_needed_early();
         }
         if self.log.needs_flush() && !self.flushing.replace(true) {
             runtime::spawn(flush(Rc::clone(self), Rc::clone(core)));

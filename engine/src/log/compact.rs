@@ -254,7 +254,10 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
 
     fn is_there(&self, segment: &Segment<D>) -> bool {
         let state = self.log.state.borrow();
-        state.segments.iter().any(|known| std::ptr::eq(&**known, segment))
+        state
+            .segments
+            .iter()
+            .any(|known| std::ptr::eq(Rc::as_ptr(known), segment))
     }
 
     /// Notes the offsets of all keys from the first dirty offset on, as far as the map has room. Returns how far that was.

@@ -34,6 +34,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("log.index_interval_bytes", "64KiB"),
     ("log.batch_size_bytes_max", "1MiB"),
     ("log.checkpoint_interval_ms", "1m"),
+    ("log.checkpoint_bytes_max", "256MiB"),
     ("log.prepare_step_bytes_max", "1MiB"),
     ("log.timestamp_ahead_ms_max", "0"),
     ("compaction.dirty_ratio_min", "0.25"),
