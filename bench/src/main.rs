@@ -36,9 +36,6 @@ use cli::{Cli, Command, Output, OutputArgs, RunArgs};
 use error::BenchError;
 use run::Workload;
 
-/// Threads for the clients' tasks: each mostly waits for a socket.
-const WORKERS: usize = 2;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("warn"));
@@ -63,9 +60,16 @@ fn main() -> ExitCode {
 /// Whether a record came back otherwise than it was sent.
 struct IsDamaged(bool);
 
+/// Threads for the clients' tasks: half of the CPUs, as the broker in this process has the other half. More of them than that
+/// only wake each other.
+fn workers() -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cpus / 2).max(1)
+}
+
 fn run(command: Command) -> Result<IsDamaged, BenchError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+        .worker_threads(workers())
         .thread_name("client")
         .enable_all()
         .build()

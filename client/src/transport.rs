@@ -34,6 +34,7 @@ impl Connector for Tcp {
         Box::pin(async move {
             let stream = TcpStream::connect((address.host(), address.port())).await?;
             stream.set_nodelay(true)?;
+            unpace_loopback(&stream);
             let (read, write) = stream.into_split();
             Ok(Halves {
                 read: Box::new(read),
@@ -41,4 +42,16 @@ impl Connector for Tcp {
             })
         })
     }
+}
+
+/// Over loopback nothing is congested, and what paces (BBR, where that is the system's default) only holds packets back.
+fn unpace_loopback(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    if stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback())
+        && let Err(error) = rustix::net::sockopt::set_tcp_congestion(stream, "reno")
+    {
+        tracing::debug!(%error, "the system's congestion control stays");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
 }

@@ -56,6 +56,8 @@ sections! {
         pin: bool = true;
         /// How long an idle core polls before it sleeps. Longer saves wake-ups of a few tens of microseconds and burns CPU.
         spin_before_park_us: Micros = Micros::new(0), 0..=100_000;
+        /// CPU time after which others may have the core's CPU; the shorter, the sooner it gets it back (Linux 6.12). 0 leaves it to the kernel.
+        slice_us: Micros = Micros::new(100), 0..=100_000;
         /// Tail buffers of one core: what is not yet on disk, and the most recent records for consumers.
         tail_buffer_bytes_max: ByteSize = ByteSize::new(64 * MIB), 4 * MIB..=TIB;
         /// Map all of the tail buffers at the start. It takes seconds for gigabytes; without it the first records pay for it.
@@ -202,6 +204,8 @@ sections! {
     metrics: MetricsSection {
         /// Address and port of the HTTP endpoint `/metrics`; "off" has none. Whoever can reach it can read it.
         listen: Option<HttpAddress> = None;
+        /// How often a core asks itself for a turn, to measure how late it gets one (stage `tick`). 0 does not; it costs wake-ups.
+        tick_us: Micros = Micros::new(0), 0..=1_000_000;
     }
 
     /// What the broker says on stderr.

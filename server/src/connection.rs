@@ -8,7 +8,8 @@
 use std::{
     cell::RefCell,
     io,
-    os::fd::AsFd,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
     pin::pin,
     rc::Rc,
     time::{Duration, Instant},
@@ -107,6 +108,7 @@ async fn run(
 ) -> Result<(), ReadError> {
     let socket = Hangup(rustix::io::dup(reader.fd()).map_err(io::Error::from)?);
     rustix::net::sockopt::set_tcp_nodelay(&socket.0, true).map_err(io::Error::from)?;
+    unpace_loopback(&socket.0);
     let sender = Sender::new(socket.0.as_fd(), core)?;
     let requests = pin!(take_in(core, connection, &mut reader));
     let responses = pin!(send_out(core, &connection.outbox, &sender));
@@ -121,8 +123,20 @@ async fn run(
     }
 }
 
+/// Over loopback nothing is congested, and what paces (BBR, where that is the system's default) only holds packets back.
+fn unpace_loopback(socket: &OwnedFd) {
+    let peer = rustix::net::getpeername(socket)
+        .ok()
+        .and_then(|peer| SocketAddr::try_from(peer?).ok());
+    if peer.is_some_and(|peer| peer.ip().is_loopback())
+        && let Err(error) = rustix::net::sockopt::set_tcp_congestion(socket, "reno")
+    {
+        tracing::debug!(%error, "the system's congestion control stays");
+    }
+}
+
 /// Shuts the socket down when it is dropped, which also ends the polls that the kernel still has on it.
-struct Hangup(std::os::fd::OwnedFd);
+struct Hangup(OwnedFd);
 
 impl Drop for Hangup {
     fn drop(&mut self) {

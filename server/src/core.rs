@@ -38,6 +38,7 @@ use crate::{
     partition::Partition,
     produce,
     runtime::{self, Queues},
+    tick,
     watchdog::Activity,
 };
 
@@ -154,6 +155,7 @@ impl Core {
     pub(crate) async fn run(self: Rc<Self>, mut inbox: mpsc::UnboundedReceiver<CoreMessage>) {
         let queues = Queues::new();
         runtime::spawn(pulse(Rc::clone(&self)));
+        runtime::spawn(tick::keep(Rc::clone(&self)));
         let log = &self.config.log;
         let upkeep = [
             (Upkeep::Checkpoint, log.checkpoint_interval_ms),

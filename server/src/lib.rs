@@ -39,6 +39,8 @@ mod produce;
 mod remote;
 mod reply;
 mod runtime;
+mod slice;
+mod tick;
 pub mod topics;
 mod transfer;
 mod watchdog;

@@ -30,15 +30,18 @@ pub(crate) enum Stage {
     FetchWait,
     /// From when a response's turn has come until the socket has taken all of it.
     Send,
+    /// How late a task gets its turn; see `tick.rs`.
+    Tick,
 }
 
 impl Stage {
-    const ALL: [Stage; 5] = [
+    const ALL: [Stage; 6] = [
         Stage::Receive,
         Stage::Append,
         Stage::Acknowledge,
         Stage::FetchWait,
         Stage::Send,
+        Stage::Tick,
     ];
 
     const fn name(self) -> &'static str {
@@ -48,6 +51,7 @@ impl Stage {
             Stage::Acknowledge => "acknowledge",
             Stage::FetchWait => "fetch_wait",
             Stage::Send => "send",
+            Stage::Tick => "tick",
         }
     }
 }

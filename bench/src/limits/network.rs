@@ -37,11 +37,17 @@ pub fn connection() -> io::Result<(TcpStream, TcpStream)> {
     Ok((near, far))
 }
 
-/// Bounds a socket's waits, and has it send at once.
+/// Bounds a socket's waits, and has it send at once and at full speed, as the broker and its client do over loopback.
 pub fn prepare(socket: &TcpStream) -> io::Result<()> {
+    unpace(socket)?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(STALL))?;
     socket.set_write_timeout(Some(STALL))
+}
+
+/// What paces (BBR, where that is the system's default) only holds packets back over loopback.
+pub fn unpace(socket: &TcpStream) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_tcp_congestion(socket, "reno")?)
 }
 
 /// Reads what is there, or comes; also after a signal, such as one that continues a process.

@@ -59,6 +59,8 @@ pub struct Plan {
 pub struct Produced {
     /// How many records of each stream, those of the warm-up included.
     pub acknowledged: HashMap<StreamId, u64>,
+    /// Of their values.
+    pub bytes: u64,
     /// How late records were handed to the client, in nanoseconds; empty on a closed loop.
     pub behind: Histogram<u64>,
 }
@@ -99,6 +101,7 @@ pub async fn run<T: Target>(target: &T, plan: &Plan, meters: &[Arc<Meter>]) -> R
         threads.push((thread, follower));
     }
     let mut acknowledged = HashMap::new();
+    let mut bytes = 0;
     let mut behind = histogram();
     let mut failure = None;
     for (thread, follower) in threads {
@@ -107,13 +110,19 @@ pub async fn run<T: Target>(target: &T, plan: &Plan, meters: &[Arc<Meter>]) -> R
         match done {
             Ok(done) => {
                 acknowledged.extend(done.acknowledged);
+                bytes += done.bytes;
                 behind += done.behind;
             }
             Err(error) => failure = failure.or(Some(error)),
         }
     }
     meter.reached(Moment::now());
-    failure.map_or(Ok(Produced { acknowledged, behind }), Err)
+    let produced = Produced {
+        acknowledged,
+        bytes,
+        behind,
+    };
+    failure.map_or(Ok(produced), Err)
 }
 
 struct StopOnDrop(Arc<AtomicBool>);
@@ -152,6 +161,7 @@ struct Job {
 /// What one producer did.
 struct Done {
     acknowledged: Vec<(StreamId, u64)>,
+    bytes: u64,
     behind: Histogram<u64>,
 }
 
@@ -233,7 +243,11 @@ impl Job {
             .zip(counts)
             .filter(|&(_, count)| count > 0)
             .collect();
-        Ok(Done { acknowledged, behind })
+        Ok(Done {
+            acknowledged,
+            bytes,
+            behind,
+        })
     }
 
     fn bytes_max(&self) -> u64 {

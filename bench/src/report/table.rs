@@ -143,7 +143,7 @@ fn phases(run: &Run) -> Table {
 }
 
 fn stages(run: &Run) -> Table {
-    let mut table = new(["broker stage", "count", "mean", "p50", "p99", "total"]);
+    let mut table = new(["broker stage", "count", "mean", "p50", "p99", "max", "total"]);
     for stage in &run.stages {
         let time = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), microseconds);
         add(
@@ -154,6 +154,7 @@ fn stages(run: &Run) -> Table {
                 microseconds(stage.mean_us),
                 time(stage.p50_us),
                 time(stage.p99_us),
+                time(stage.max_us),
                 format!("{:.2} s", stage.total_s),
             ],
         );

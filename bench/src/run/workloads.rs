@@ -63,7 +63,7 @@ fn quick<T: Target>(setting: &mut Setting<'_>) -> Result<Run, BenchError> {
         let consume = read_all(&target, setting, expectation, 1, phase.bytes).await?;
         Ok((phase, produced, consume))
     })?;
-    let bytes = phase.bytes + consume.bytes;
+    let bytes = produced.bytes + consume.bytes;
     let mut done = done(vec![phase.behind(&produced.behind), consume]);
     gauge.finish(&mut done, bytes);
     done.notes.extend(setting.schedule_note(done.main()));
@@ -77,9 +77,8 @@ fn produce<T: Target>(setting: &mut Setting<'_>) -> Result<Run, BenchError> {
         let target = T::connect(&setting.host.address()).await?;
         produce_phase(&target, setting, &plan).await
     })?;
-    let bytes = phase.bytes;
     let mut done = done(vec![phase.behind(&produced.behind)]);
-    gauge.finish(&mut done, bytes);
+    gauge.finish(&mut done, produced.bytes);
     done.notes.extend(setting.schedule_note(done.main()));
     Ok(done)
 }

@@ -27,10 +27,12 @@ pub struct Stage {
     pub p50_us: Option<f64>,
     /// Likewise.
     pub p99_us: Option<f64>,
+    /// The bound of the last bucket that holds one; likewise.
+    pub max_us: Option<f64>,
 }
 
 /// The order in which a record goes through them.
-const ORDER: [&str; 7] = [
+const ORDER: [&str; 8] = [
     "receive",
     "append",
     "write",
@@ -38,6 +40,7 @@ const ORDER: [&str; 7] = [
     "acknowledge",
     "fetch_wait",
     "send",
+    "tick",
 ];
 
 /// What happened between two scrapes, in the order of the path of a record.
@@ -69,6 +72,7 @@ fn stage(name: &str, histogram: &Histogram) -> Option<Stage> {
         mean_us: 1e6 * histogram.sum / histogram.count,
         p50_us: histogram.quantile(0.5).map(|seconds| 1e6 * seconds),
         p99_us: histogram.quantile(0.99).map(|seconds| 1e6 * seconds),
+        max_us: histogram.quantile(1.0).map(|seconds| 1e6 * seconds),
     })
 }
 

@@ -60,7 +60,7 @@ pub(super) struct PartitionQueue {
     memory: Arc<Memory>,
     spread: Arc<TopicSpread>,
     state: Mutex<State>,
-    /// Wakes the sender: a batch was opened or closed.
+    /// Wakes the sender: a batch was closed, or opened while the sender awaits that.
     changed: Notify,
 }
 
@@ -73,6 +73,8 @@ struct State {
     unfinished: VecDeque<Arc<Completion>>,
     /// Room for the next batch in bytes.
     size_hint: usize,
+    /// The sender has something to do as soon as a batch is opened: send it, or time its lingering.
+    awaits_open: bool,
     /// No record is taken any more.
     shut: bool,
 }
@@ -108,6 +110,7 @@ impl PartitionQueue {
             closed: VecDeque::new(),
             unfinished: VecDeque::new(),
             size_hint: SIZE_HINT_FIRST.min(settings.batch_size),
+            awaits_open: true,
             shut: false,
         };
         let (state, changed) = (Mutex::new(state), Notify::new());
@@ -174,8 +177,9 @@ impl PartitionQueue {
         if full {
             self.close_open(&mut state);
         }
+        let wakes = opened && state.awaits_open;
         drop(state);
-        if opened || full {
+        if full || wakes {
             self.changed.notify_one();
         }
         Ok(Append::Done(delivery))
@@ -194,7 +198,7 @@ impl PartitionQueue {
             let bytes = state.size_hint.max(HEADER_LEN + size).min(self.memory.max());
             let reserved = take(grant, bytes)?;
             state.open = Some(Batch {
-                builder: BatchBuilder::new(self.settings.compression, bytes),
+                builder: BatchBuilder::in_buffer(self.settings.compression, self.memory.buffer(bytes)),
                 completer: Completer::new(&self.topic, self.partition),
                 reserved,
                 opened_at: Instant::now(),
@@ -255,9 +259,11 @@ impl PartitionQueue {
             .collect()
     }
 
-    /// For the sender: all closed batches, and the open one as well if `wants_open` says so of its age.
-    pub(super) fn collect(&self, wants_open: impl FnOnce(Instant) -> bool) -> Collected {
+    /// For the sender: all closed batches, and the open one as well if `wants_open` says so of its age. `awaits_open` is
+    /// whether to wake the sender when the next one is opened; when one is closed it is woken in any case.
+    pub(super) fn collect(&self, awaits_open: bool, wants_open: impl FnOnce(Instant) -> bool) -> Collected {
         let mut state = self.state.lock();
+        state.awaits_open = awaits_open;
         let takes_open = state.closed.is_empty() && state.open.as_ref().is_some_and(|open| wants_open(open.opened_at));
         if takes_open {
             self.close_open(&mut state);
@@ -271,7 +277,7 @@ impl PartitionQueue {
         }
     }
 
-    /// For the sender: waits for a batch to be opened or closed.
+    /// For the sender: waits for a batch to be closed, or opened if it awaits that.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -319,11 +325,11 @@ mod tests {
         for _ in 0..7 {
             assert!(matches!(append(&queue, 200), Ok(Append::Done(_))));
         }
-        let collected = queue.collect(|_| false);
+        let collected = queue.collect(true, |_| false);
         assert_eq!(sizes(&collected), [4]);
         assert!(collected.open_since.is_some());
         assert!(collected.batches.iter().all(|batch| batch.builder.len() <= 1000));
-        assert_eq!(sizes(&queue.collect(|_| true)), [3]);
+        assert_eq!(sizes(&queue.collect(true, |_| true)), [3]);
     }
 
     #[tokio::test]
@@ -332,7 +338,7 @@ mod tests {
         assert!(matches!(append(&queue, 10), Ok(Append::Done(_))));
         assert!(matches!(append(&queue, 3000), Ok(Append::Done(_))));
         assert!(matches!(append(&queue, 10), Ok(Append::Done(_))));
-        let collected = queue.collect(|_| true);
+        let collected = queue.collect(true, |_| true);
         assert_eq!(sizes(&collected), [1, 1]);
         assert!(matches!(
             append(&queue, 4000),
@@ -356,7 +362,7 @@ mod tests {
             appended * 500 > 15_000,
             "most of the budget is of use, not {appended} records"
         );
-        let collected = queue.collect(|_| true);
+        let collected = queue.collect(true, |_| true);
         assert!(
             collected
                 .batches
@@ -380,7 +386,7 @@ mod tests {
             queue.append(&record, &mut None),
             Err(Error::IllegalRecord { .. })
         ));
-        assert!(queue.collect(|_| true).batches.is_empty());
+        assert!(queue.collect(true, |_| true).batches.is_empty());
         assert!(queue.unfinished().is_empty());
     }
 
@@ -390,8 +396,8 @@ mod tests {
         assert!(matches!(append(&queue, 10), Ok(Append::Done(_))));
         queue.shut();
         assert!(matches!(append(&queue, 10), Err(Error::Closed)));
-        let first = queue.collect(|_| false);
+        let first = queue.collect(true, |_| false);
         assert_eq!((sizes(&first), first.finished), (vec![1], false));
-        assert!(queue.collect(|_| false).finished);
+        assert!(queue.collect(true, |_| false).finished);
     }
 }

@@ -91,7 +91,9 @@ impl Sender {
                 opened_at + linger <= Instant::now()
             }
         };
-        let collected = self.queue.collect(|opened_at| room && due(opened_at));
+        // Whatever makes room in the window comes by here again.
+        let awaits_open = room && (eager || !linger.is_zero());
+        let collected = self.queue.collect(awaits_open, |opened_at| room && due(opened_at));
         for batch in collected.batches {
             self.window.push(batch);
         }

@@ -273,7 +273,7 @@ impl Window {
                 ..
             }) if entry.sequence.is_some() => {
                 self.succeed(
-                    &entry,
+                    entry,
                     Delivered {
                         base_offset: None,
                         append_time: None,
@@ -282,7 +282,7 @@ impl Window {
                 return false;
             }
             Ok(delivered) => {
-                self.succeed(&entry, delivered);
+                self.succeed(entry, delivered);
                 return false;
             }
             Err(error) => error,
@@ -308,9 +308,12 @@ impl Window {
         true
     }
 
-    fn succeed(&mut self, entry: &Entry, delivered: Delivered) {
+    fn succeed(&mut self, entry: Entry, delivered: Delivered) {
         if let Some(completer) = &entry.completer {
             completer.complete(Ok(delivered));
+        }
+        if let Content::Built(bytes) = entry.content {
+            entry.reserved.recycle(bytes);
         }
         if self.health == Health::Probing {
             self.health = Health::Good;

@@ -14,6 +14,8 @@ use std::{
 
 use rustix::mm::Advice;
 
+use super::copy;
+
 /// Unit of direct I/O in bytes, and the alignment of memory, positions and lengths.
 pub const BLOCK_SIZE: usize = 4096;
 
@@ -110,7 +112,7 @@ impl BlockBuffer {
         let count = bytes.len().min(self.capacity - at);
         // SAFETY: `[at, at + count)` is inside the allocation; no slice covers it, because slices end at `filled` (or
         // are read by the kernel only); the source is a Rust slice and cannot overlap memory that nobody borrows.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_ptr().add(at), count) };
+        unsafe { copy::fill(self.memory.as_ptr().add(at), bytes.as_ptr(), count) };
         self.filled.set(at + count);
         count
     }

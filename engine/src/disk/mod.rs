@@ -6,6 +6,7 @@
 //! Implementations need not be `Send`: a disk belongs to one core.
 
 mod block;
+mod copy;
 mod direct;
 mod reserve;
 mod ring;

@@ -210,8 +210,7 @@ impl Gathered {
     }
 
     fn encode_stages(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help =
-            "Time in each stage of a request's way: receive, append, write, flush, acknowledge; fetch_wait, send";
+        let help = "Time in each stage of a request's way: receive, append, write, flush, acknowledge; fetch_wait, send; and how late a task had its turn: tick";
         let mut family = encoder.encode_descriptor("stage", help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for (core, snapshot) in &self.cores {
             for (stage, timed) in snapshot.iter().flat_map(|snapshot| &snapshot.stages) {

@@ -21,6 +21,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::LimitsError;
 use super::figures::{Percentiles, Stopwatch};
+use super::network;
 use super::ring::{PAGE, Ring, Slot};
 use super::scratch::Scratch;
 pub use session::{ACK_BYTES, LENGTH_BYTES};
@@ -268,10 +269,9 @@ fn accept(listener: &TcpListener, stop: &AtomicBool) -> Result<Option<TcpStream>
         match poll(&mut waits, Some(&LOOK)) {
             Ok(0) | Err(rustix::io::Errno::INTR) => {}
             Ok(_) => {
-                return listener
-                    .accept()
-                    .map(|(socket, _)| Some(socket))
-                    .map_err(LimitsError::Network);
+                let (socket, _) = listener.accept().map_err(LimitsError::Network)?;
+                network::unpace(&socket).map_err(LimitsError::Network)?;
+                return Ok(Some(socket));
             }
             Err(error) => return Err(LimitsError::Network(error.into())),
         }

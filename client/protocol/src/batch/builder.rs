@@ -28,7 +28,12 @@ pub struct BatchBuilder {
 impl BatchBuilder {
     /// An empty batch with room for `size_hint` bytes, header included.
     pub fn new(compression: Compression, size_hint: usize) -> Self {
-        let mut buffer = Vec::with_capacity(size_hint.max(HEADER_LEN));
+        Self::in_buffer(compression, Vec::with_capacity(size_hint.max(HEADER_LEN)))
+    }
+
+    /// An empty batch in memory that was used before; what it holds is forgotten.
+    pub fn in_buffer(compression: Compression, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
         buffer.resize(HEADER_LEN, 0);
         let mut builder = Self {
             buffer,
