@@ -16,6 +16,7 @@ mod connections;
 mod cores;
 mod disk_full;
 mod forwarding;
+mod group_compaction;
 mod group_consumer;
 mod groups;
 mod kills;
