@@ -18,6 +18,7 @@ mod disk_full;
 mod forwarding;
 mod group_compaction;
 mod group_consumer;
+mod group_kills;
 mod groups;
 mod kills;
 mod long_poll;
