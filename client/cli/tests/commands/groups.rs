@@ -102,7 +102,8 @@ fn site_with_records() -> Site {
     let site = Site::start();
     site.ok(&["topic", "create", "jobs", "-p", "2"]);
     for partition in ["0", "1"] {
-        let lines: String = (0..10).map(|number| format!("{partition}-{number}\n")).collect();
+        let lines: Vec<String> = (0..10).map(|number| format!("{partition}-{number}\n")).collect();
+        let lines = lines.concat();
         site.feed(&["produce", "jobs", "-p", partition], lines.as_bytes())
             .ok(&[]);
     }
