@@ -17,7 +17,6 @@ use crate::error::{Error, topic_name};
 use crate::requests::{self, LATEST_TIMESTAMP, ResponseError};
 
 pub use alter::{BrokerDescription, BrokerSetting, TopicAlteration};
-pub(crate) use groups::first_refusal;
 pub use groups::{
     CommittedOffset, GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions, PartitionLag,
 };

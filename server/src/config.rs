@@ -198,6 +198,8 @@ sections! {
         offsets_check_interval_ms: Millis = Millis::new(10 * 60 * 1000), 10..=DAY_MS;
         /// Partitions of the internal topic `__consumer_offsets`, which is made when the first group is.
         offsets_partitions: u32 = 50, 1..=100_000;
+        /// A segment of the internal topic is ended when it reaches this size; only then is it compacted.
+        offsets_segment_size_bytes: ByteSize = ByteSize::new(100 * MIB), 64 * KIB..=headwater_engine::LogConfig::SEGMENT_SIZE_MAX;
     }
 
     /// What the broker counts, for Prometheus.

@@ -28,6 +28,7 @@ mod roster;
 pub(crate) mod service;
 mod settle;
 mod shard;
+mod size;
 mod stored;
 mod sync;
 #[cfg(test)]

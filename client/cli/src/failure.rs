@@ -99,6 +99,9 @@ impl Failure {
             (_, Some(ErrorCode::NonEmptyGroup | ErrorCode::UnknownMemberId)) => {
                 failure.hint("stop the group's members first; `headwater group describe GROUP` shows who they are")
             }
+            (_, Some(ErrorCode::GroupSubscribedToTopic)) => failure.hint(
+                "stop the members that consume the topic first; `headwater group describe GROUP` shows who they are",
+            ),
             (_, Some(ErrorCode::GroupIdNotFound)) => failure.hint("`headwater group list` lists the groups there are"),
             (_, Some(ErrorCode::MessageTooLarge)) => {
                 failure.hint("`headwater topic alter NAME --set max.message.bytes=…` raises the limit of a topic")
@@ -171,4 +174,65 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use headwater_client::{PartitionIndex, TopicName};
+
+    use super::*;
+
+    fn broker(code: ErrorCode) -> Error {
+        let message = Arc::from("");
+        Error::Broker { code, message }
+    }
+
+    fn timeout(last: Option<Error>) -> Error {
+        Error::Timeout {
+            operation: "test",
+            limit: Duration::from_secs(1),
+            last: last.map(Box::new),
+        }
+    }
+
+    #[test]
+    fn every_error_of_the_client_has_the_exit_code_that_the_help_promises() {
+        let topic = TopicName::new("t").unwrap();
+        let partition = PartitionIndex::new(7);
+        let no_partition = Error::UnknownPartition {
+            topic: topic.clone(),
+            partition,
+            partitions: 1,
+        };
+        let no_leader = Error::NoLeader {
+            topic: topic.clone(),
+            partition,
+        };
+        let config = Error::Config {
+            setting: "s",
+            reason: String::new(),
+        };
+        for (error, code) in [
+            (Error::RecordTooLarge { size: 2, size_max: 1 }, 1),
+            (config, 2),
+            (Error::UnknownTopic(topic), 3),
+            (no_partition, 3),
+            (broker(ErrorCode::GroupIdNotFound), 3),
+            (broker(ErrorCode::UnknownTopicOrPartition), 3),
+            (broker(ErrorCode::UnknownTopicId), 3),
+            (timeout(Some(broker(ErrorCode::UnknownTopicOrPartition))), 3),
+            (no_leader, 4),
+            (timeout(None), 4),
+            (broker(ErrorCode::NonEmptyGroup), 5),
+            (timeout(Some(broker(ErrorCode::KafkaStorageError))), 5),
+            (Error::Closed, 5),
+        ] {
+            let failure = Failure::client("test", &error);
+            assert_eq!(failure.kind as u8, code, "{error:?}");
+            assert_eq!(failure.hint.as_deref() == Some(CONNECTION_HINT), code == 4, "{error:?}");
+        }
+    }
 }

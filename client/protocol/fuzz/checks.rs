@@ -8,7 +8,9 @@ use headwater_protocol::batch::{
     BatchBuilder, BatchLimits, Batches, Compression, HEADER_LEN, HeaderRef, LENGTH_PREFIX, MAGIC, RecordBatch,
     RecordCursor, RecordSet, RecordView, TimestampType, rebuild, set_append_time, stamp,
 };
+use headwater_protocol::classic::Reader;
 use headwater_protocol::frame::{self, Api, FrameHeader};
+use headwater_protocol::group::{Assignment, Subscription};
 use headwater_protocol::head::{self, Head};
 use headwater_protocol::id::{LeaderEpoch, Offset, Timestamp};
 use headwater_protocol::schema;
@@ -295,5 +297,52 @@ fn check_rebuilt(records: &[RecordView<'_>]) {
             (again.timestamp, again.key, again.value)
         );
         assert!(record.headers.clone().eq(again.headers));
+    }
+}
+
+/// Checks bytes as what a member tells its group, and as what it is told.
+pub fn group(bytes: &[u8]) -> bool {
+    let subscription = Subscription::decode(bytes);
+    if let Ok(subscription) = &subscription {
+        let names = subscription.topics.iter().map(|topic| 2 + topic.len());
+        let owned = subscription
+            .owned_partitions
+            .iter()
+            .map(|of| 6 + of.topic.len() + 4 * of.partitions.len());
+        assert!(names.chain(owned).sum::<usize>() <= bytes.len(), "more than there was");
+        assert_eq!(Subscription::decode(&subscription.encode()).as_ref(), Ok(subscription));
+    }
+    let assignment = Assignment::decode(bytes);
+    if let Ok(assignment) = &assignment {
+        let parts = assignment
+            .partitions
+            .iter()
+            .map(|of| 6 + of.topic.len() + 4 * of.partitions.len());
+        assert!(parts.sum::<usize>() <= bytes.len(), "more than there was");
+        assert_eq!(Assignment::decode(&assignment.encode()).as_ref(), Ok(assignment));
+    }
+    check_reader(bytes);
+    subscription.is_ok() || assignment.is_ok()
+}
+
+/// Whatever is asked of a reader, it takes no more than there is, and nothing when it fails.
+fn check_reader(bytes: &[u8]) {
+    let mut reader = Reader::new(bytes);
+    for step in 0_u8.. {
+        let before = reader.left();
+        let taken = match step % 5 {
+            0 => reader.string().map(|text| 2 + text.len()),
+            1 => reader.nullable_bytes().map(|bytes| 4 + bytes.map_or(0, <[u8]>::len)),
+            2 => reader.i16().map(|_| 2),
+            3 => reader.count(3).inspect(|count| assert!(count * 3 <= before)).map(|_| 4),
+            _ => reader.nullable_string().map(|text| 2 + text.map_or(0, str::len)),
+        };
+        match taken {
+            Ok(taken) => assert_eq!(reader.left(), before - taken),
+            Err(_) => assert!(reader.left() <= before),
+        }
+        if step == 40 || reader.left() == 0 {
+            return;
+        }
     }
 }

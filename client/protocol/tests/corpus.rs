@@ -46,6 +46,11 @@ fn heads_of_the_corpus_are_read_or_refused() {
 }
 
 #[test]
+fn what_members_of_groups_say_in_the_corpus_is_read_or_refused() {
+    replay("group", checks::group);
+}
+
+#[test]
 fn batches_of_the_corpus_are_read_or_refused() {
     replay("batch", checks::batch);
 }
@@ -103,9 +108,23 @@ proptest! {
     }
 
     #[test]
+    fn no_mutation_of_what_a_member_says_panics_or_reads_as_what_it_is_not(
+        which in any::<prop::sample::Index>(),
+        mutation in mutation(),
+    ) {
+        let said = entries("group");
+        let mut bytes = said[which.index(said.len())].1.clone();
+        if !bytes.is_empty() {
+            mutation.apply(&mut bytes);
+        }
+        checks::group(&bytes);
+    }
+
+    #[test]
     fn no_bytes_at_all_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         checks::batch(&bytes);
         checks::frame(&bytes);
         checks::head(&bytes);
+        checks::group(&bytes);
     }
 }

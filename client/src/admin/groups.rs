@@ -243,7 +243,7 @@ impl fmt::Debug for Groups {
 }
 
 /// The first error in a list of one for each partition.
-pub(crate) fn first_refusal<'a>(
+fn first_refusal<'a>(
     partitions: impl Iterator<Item = (&'a TopicName, PartitionIndex)>,
     errors: &[ErrorCode],
 ) -> Result<(), Error> {

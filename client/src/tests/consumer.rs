@@ -1,13 +1,12 @@
-//! What consumers promise.
+//! What consumers promise while nothing goes wrong, and where they begin.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use headwater_protocol::batch::{BatchBuilder, stamp};
-use headwater_protocol::error::ErrorCode;
 use headwater_protocol::frame::Api;
 use headwater_protocol::id::LeaderEpoch;
 use tokio::time::{Instant, sleep};
@@ -18,12 +17,12 @@ use super::{Broker, builder, one_broker};
 use crate::consumer::ConsumerBuilder;
 use crate::{Client, Compression, Consumer, Error, Offset, OffsetReset, PartitionIndex, Start, Timestamp};
 
-const SECOND: Duration = Duration::from_secs(1);
-const P0: PartitionIndex = PartitionIndex::new(0);
-const P1: PartitionIndex = PartitionIndex::new(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const P0: PartitionIndex = PartitionIndex::new(0);
+pub(super) const P1: PartitionIndex = PartitionIndex::new(1);
 
 /// Appends batches of ten records each, whose values are their offsets, timestamped 1000 ms per record.
-fn fill(broker: &Broker, topic: &str, partition: usize, batches: u64) {
+pub(super) fn fill(broker: &Broker, topic: &str, partition: usize, batches: u64) {
     let mut state = broker.state.lock();
     let log = &mut state.topics.get_mut(topic).unwrap().partitions[partition];
     for _ in 0..batches {
@@ -59,7 +58,7 @@ fn delete_before(broker: &Broker, offset: u64) {
 }
 
 /// A broker with the topic "t", its partitions filled alike, and a consumer of it.
-async fn consumer(
+pub(super) async fn consumer(
     partitions: u16,
     batches: u64,
     configure: impl FnOnce(ConsumerBuilder) -> ConsumerBuilder,
@@ -74,7 +73,13 @@ async fn consumer(
     (broker, client, consumer)
 }
 
-async fn offsets(consumer: &mut Consumer, count: usize) -> Vec<u64> {
+/// A consumer of all that "t" has.
+pub(super) async fn of_all(client: &Client) -> Consumer {
+    let builder = client.consumer().topics(["t"]).start(Start::Earliest);
+    builder.build().await.unwrap()
+}
+
+pub(super) async fn offsets(consumer: &mut Consumer, count: usize) -> Vec<u64> {
     let mut offsets = Vec::new();
     for _ in 0..count {
         offsets.push(consumer.recv().await.unwrap().offset.get());
@@ -82,7 +87,7 @@ async fn offsets(consumer: &mut Consumer, count: usize) -> Vec<u64> {
     offsets
 }
 
-async fn next(consumer: &mut Consumer) -> u64 {
+pub(super) async fn next(consumer: &mut Consumer) -> u64 {
     offsets(consumer, 1).await[0]
 }
 
@@ -93,13 +98,7 @@ async fn all_records_of_all_partitions_come_in_order_and_partitions_take_turns()
     let client = builder(&network, 1).build().await.unwrap();
     broker.create_topic("t", 4);
     (0..4).for_each(|partition| fill(&broker, "t", partition, 10));
-    let mut consumer = client
-        .consumer()
-        .topics(["t"])
-        .start(Start::Earliest)
-        .build()
-        .await
-        .unwrap();
+    let mut consumer = of_all(&client).await;
     // Let all of them arrive first, so that the turns are the consumer's own.
     sleep(SECOND).await;
     let mut got: HashMap<i32, Vec<u64>> = HashMap::new();
@@ -364,170 +363,6 @@ async fn receiving_may_be_cancelled_without_loss() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broker_that_does_not_answer_is_reported_each_time_and_read_from_when_it_does() {
-    let network = Network::new();
-    let broker = Broker::start(&network, 1);
-    let limits = builder(&network, 1)
-        .call_timeout(20 * SECOND)
-        .request_timeout(5 * SECOND);
-    let client = limits.build().await.unwrap();
-    broker.create_topic("t", 1);
-    let mut consumer = client
-        .consumer()
-        .topics(["t"])
-        .start(Start::Earliest)
-        .build()
-        .await
-        .unwrap();
-    broker.harm(Harm {
-        silent: true,
-        ..Harm::default()
-    });
-    let before = Instant::now();
-    for round in 1..=2 {
-        let error = consumer.recv().await.unwrap_err();
-        assert!(
-            matches!(
-                error,
-                Error::Timeout {
-                    operation: "fetch",
-                    last: Some(_),
-                    ..
-                }
-            ),
-            "{error:?}"
-        );
-        assert!(error.is_retriable());
-        let elapsed = before.elapsed();
-        assert!(
-            elapsed >= round * 20 * SECOND && elapsed < round * 40 * SECOND,
-            "{elapsed:?}"
-        );
-    }
-    broker.stop();
-    assert!(matches!(
-        consumer.recv().await,
-        Err(Error::Timeout { operation: "fetch", .. })
-    ));
-    broker.harm(Harm::default());
-    broker.listen();
-    fill(&broker, "t", 0, 1);
-    assert_eq!(next(&mut consumer).await, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_damaged_batch_is_reported_and_can_be_passed_by_a_seek() {
-    let (broker, _client, mut consumer) = {
-        let (broker, client) = one_broker().await;
-        broker.create_topic("t", 2);
-        fill(&broker, "t", 0, 3);
-        fill(&broker, "t", 1, 3);
-        {
-            let mut state = broker.state.lock();
-            let batch = &mut state.topics.get_mut("t").unwrap().partitions[0].batches[1];
-            let mut bytes = batch.to_vec();
-            *bytes.last_mut().unwrap() ^= 1;
-            *batch = Bytes::from(bytes);
-        }
-        let consumer = client
-            .consumer()
-            .topics(["t"])
-            .start(Start::Earliest)
-            .build()
-            .await
-            .unwrap();
-        (broker, client, consumer)
-    };
-    let mut got: HashMap<PartitionIndex, Vec<u64>> = HashMap::new();
-    let mut damaged = 0;
-    while got.values().map(Vec::len).sum::<usize>() < 40 {
-        match consumer.recv().await {
-            Ok(record) => got.entry(record.partition).or_default().push(record.offset.get()),
-            Err(Error::CorruptBatch {
-                partition: P0, offset, ..
-            }) => {
-                assert_eq!(offset, Offset::new(10));
-                damaged += 1;
-            }
-            Err(error) => panic!("{error:?}"),
-        }
-    }
-    assert_eq!(damaged, 1);
-    assert_eq!(consumer.position("t", P0), Some(Offset::new(10)));
-    assert!(got[&P0].iter().copied().eq(0..10) && got[&P1].iter().copied().eq(0..30));
-    consumer.seek("t", P0, Offset::new(20)).await.unwrap();
-    assert_eq!(next(&mut consumer).await, 20);
-    drop(broker);
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_checking_crcs_a_wrong_one_is_not_noticed() {
-    let (broker, client) = one_broker().await;
-    broker.create_topic("t", 1);
-    fill(&broker, "t", 0, 1);
-    {
-        let mut state = broker.state.lock();
-        let batch = &mut state.topics.get_mut("t").unwrap().partitions[0].batches[0];
-        let mut bytes = batch.to_vec();
-        bytes[17] ^= 1;
-        *batch = Bytes::from(bytes);
-    }
-    let start = || client.consumer().topics(["t"]).start(Start::Earliest);
-    let mut checking = start().build().await.unwrap();
-    assert!(matches!(checking.recv().await, Err(Error::CorruptBatch { .. })));
-    let mut trusting = start().check_crcs(false).build().await.unwrap();
-    assert_eq!(offsets(&mut trusting, 10).await.len(), 10);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_partition_that_moves_is_followed_and_passing_errors_are_passed_over() {
-    let network = Network::new();
-    let broker = Broker::start(&network, 3);
-    let client = builder(&network, 1).build().await.unwrap();
-    broker.create_topic("t", 1);
-    fill(&broker, "t", 0, 1);
-    let mut consumer = client
-        .consumer()
-        .topics(["t"])
-        .start(Start::Earliest)
-        .build()
-        .await
-        .unwrap();
-    let mut expected = 0..;
-    for core in [0, 2, 1] {
-        broker.state.lock().topics.get_mut("t").unwrap().partitions[0].core = core;
-        let errors = [ErrorCode::KafkaStorageError, ErrorCode::LeaderNotAvailable].into();
-        broker.harm(Harm {
-            fetch_errors: errors,
-            ..Harm::default()
-        });
-        fill(&broker, "t", 0, 1);
-        for _ in 0..10 {
-            assert_eq!(Some(next(&mut consumer).await), expected.next());
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_topic_that_was_created_anew_is_read_from_its_start_and_a_deleted_one_is_reported() {
-    let (broker, _client, mut consumer) = consumer(1, 2, |builder| builder).await;
-    assert_eq!(offsets(&mut consumer, 20).await.len(), 20);
-    broker.create_topic("t", 1);
-    fill(&broker, "t", 0, 1);
-    assert_eq!(offsets(&mut consumer, 10).await, (0..10).collect::<Vec<_>>());
-    assert_eq!(consumer.position("t", P0), Some(Offset::new(10)));
-
-    broker.state.lock().topics.clear();
-    let before = Instant::now();
-    let error = consumer.recv().await.unwrap_err();
-    assert!(matches!(error, Error::UnknownTopic(_)), "{error:?}");
-    assert!(before.elapsed() < 5 * SECOND, "{:?}", before.elapsed());
-    broker.create_topic("t", 1);
-    fill(&broker, "t", 0, 1);
-    assert_eq!(next(&mut consumer).await, 0);
-}
-
-#[tokio::test(start_paused = true)]
 async fn partitions_that_a_topic_gets_later_are_read_from_their_first_record() {
     let (broker, _client, mut consumer) = consumer(1, 1, |builder| builder).await;
     assert_eq!(offsets(&mut consumer, 10).await.len(), 10);
@@ -569,27 +404,4 @@ async fn only_assigned_partitions_are_read() {
         matches!(wrong, Error::UnknownPartition { partitions: 3, .. }),
         "{wrong:?}"
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_is_refused_when_the_consumer_is_built() {
-    let (broker, client) = one_broker().await;
-    broker.create_topic("t", 1);
-    let consumer = || client.consumer().topics(["t"]);
-    for builder in [
-        client.consumer(),
-        client.consumer().assign("t", []),
-        consumer().partition_bytes_max(0),
-        consumer().fetch_bytes_max(1 << 30),
-        consumer().prefetch_bytes(10),
-        consumer().fetch_bytes_min(16 << 20),
-        consumer().wait_max(Duration::from_hours(1)),
-    ] {
-        let built = builder.clone().build().await;
-        assert!(matches!(built, Err(Error::Config { .. })), "{builder:?}");
-    }
-    let unknown = client.consumer().topics(["nowhere"]).build().now_or_never();
-    assert!(unknown.is_none());
-    let unknown = client.consumer().topics(["nowhere"]).build().await.unwrap_err();
-    assert!(matches!(unknown, Error::UnknownTopic(_)));
 }

@@ -8,6 +8,7 @@ mod admin;
 mod broker;
 mod connection;
 mod consumer;
+mod consumer_faults;
 mod groups;
 mod network;
 mod producer;

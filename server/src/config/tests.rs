@@ -76,6 +76,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("groups.offsets_retention_ms", "1d"),
     ("groups.offsets_check_interval_ms", "1m"),
     ("groups.offsets_partitions", "8"),
+    ("groups.offsets_segment_size_bytes", "1MiB"),
     ("logging.format", "json"),
     ("logging.filter", "headwater_server=debug,info"),
 ];

@@ -3,7 +3,7 @@
 //! An offset is shown once its record is durable. Records become durable in the order in which they were appended, so the
 //! last word in memory is also the last in the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_protocol::{error::ErrorCode, group::CONSUMER};
 
@@ -23,15 +23,6 @@ pub(super) struct Offsets {
 }
 
 impl Offsets {
-    /// Records that delete the offsets for which `is_gone` says so.
-    pub(super) fn tombstones(&self, group: &GroupId, is_gone: impl Fn(&Place, &Committed) -> bool) -> Vec<Record> {
-        let gone = self
-            .committed
-            .iter()
-            .filter(|(place, committed)| is_gone(place, committed));
-        gone.map(|(place, _)| offset_record(group, place, None)).collect()
-    }
-
     /// Makes memory what the records say.
     pub(super) fn apply(&mut self, place: Place, value: Option<Committed>) {
         match value {
@@ -51,6 +42,19 @@ pub(super) fn offset_record(group: &GroupId, (topic, partition): &Place, value: 
 }
 
 impl Group {
+    /// Where it has an offset, or will have one when what is under way is durable. Who deletes must delete the latter too: their
+    /// records are in the log already.
+    pub(super) fn places(&self, step: &Step<'_>) -> BTreeSet<Place> {
+        let committed = self.offsets.committed.keys();
+        committed.chain(step.commits_in_flight(&self.id)).cloned().collect()
+    }
+
+    /// Records that delete the offsets of these partitions.
+    pub(super) fn offset_tombstones<'a>(&self, places: impl IntoIterator<Item = &'a Place>) -> Vec<Record> {
+        let delete = |place| offset_record(&self.id, place, None);
+        places.into_iter().map(delete).collect()
+    }
+
     pub(super) fn commit(&mut self, call: CallId, who: &Identity, items: Vec<CommitItem>, step: &mut Step<'_>) {
         if let Err(code) = self.may_commit(who) {
             return step.refuse(call, refusal(code));
@@ -135,17 +139,15 @@ impl Group {
         };
         let codes: Vec<ErrorCode> = places.iter().map(code).collect();
         let free = places.into_iter().zip(&codes).filter(|(_, code)| code.is_none());
+        let known = self.places(step);
         let places: Vec<Place> = free
             .map(|(place, _)| place)
-            .filter(|place| self.offsets.committed.contains_key(place))
+            .filter(|place| known.contains(place))
             .collect();
         if places.is_empty() {
             return step.answer(call, Answer::Forgotten(codes));
         }
-        let records = places
-            .iter()
-            .map(|place| offset_record(&self.id, place, None))
-            .collect();
+        let records = self.offset_tombstones(&places);
         let write = Write::Forget {
             call: Some((call, codes)),
             places,

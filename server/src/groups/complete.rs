@@ -107,10 +107,24 @@ impl Group {
 
     /// The members get it when it is durable.
     pub(super) fn store_assignment(&mut self, assigned: Vec<(MemberId, Bytes)>, step: &mut Step<'_>) {
+        let record = self.stored_with(&assigned);
+        let (size, max) = (record.size(), step.record_bytes_max);
+        if size > max {
+            tracing::warn!(group = %self.id, size, max, "the record of a group would be too large, so its members get no partitions");
+            return self.cannot_assign(step);
+        }
         self.phase = Phase::Completing { is_assigned: true };
-        let records = vec![self.stored_with(&assigned)];
+        let records = vec![record];
         let generation = self.generation;
         step.write(self, Write::Assigned { generation, assigned }, records);
+    }
+
+    /// With a leader, another may do better. With the broker's assignor all are told when they ask, and are out if they do not go.
+    fn cannot_assign(&mut self, step: &mut Step<'_>) {
+        if self.assignor().is_none() {
+            self.fail_syncs(ErrorCode::UnknownServerError, step);
+            self.rebalance(step);
+        }
     }
 
     pub(super) fn time_to_sync_is_up(&mut self, step: &mut Step<'_>) {

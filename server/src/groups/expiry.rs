@@ -32,9 +32,9 @@ impl Group {
             };
             age(from, now) >= retention
         };
-        let records = self.offsets.tombstones(&self.id, is_old);
         let places = |(place, committed): (&Place, &Committed)| is_old(place, committed).then(|| place.clone());
         let places: Vec<Place> = self.offsets.committed.iter().filter_map(places).collect();
+        let records = self.offset_tombstones(&places);
         if places.len() == self.offsets.committed.len() {
             self.end(records, step);
         } else if !places.is_empty() {
@@ -54,18 +54,12 @@ impl Group {
         if self.phase == Phase::Dead {
             return;
         }
-        let topics = step.topics;
-        let is_gone = |place: &Place, _: &Committed| topics.count(&place.0) == 0;
-        let records = self.offsets.tombstones(&self.id, is_gone);
-        if records.is_empty() {
+        let mut places = Vec::from_iter(self.places(step));
+        places.retain(|place| step.topics.count(&place.0) == 0);
+        if places.is_empty() {
             return;
         }
-        let places = self
-            .offsets
-            .committed
-            .keys()
-            .filter(|place| topics.count(&place.0) == 0);
-        let places = places.cloned().collect();
+        let records = self.offset_tombstones(&places);
         step.write(self, Write::Forget { call: None, places }, records);
     }
 }

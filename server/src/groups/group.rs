@@ -225,7 +225,7 @@ impl Group {
             Phase::Dead => step.refuse(call, refusal(ErrorCode::CoordinatorNotAvailable)),
             Phase::Empty => {
                 self.phase = Phase::Dead;
-                let mut records = self.offsets.tombstones(&self.id, |_, _| true);
+                let mut records = self.offset_tombstones(&self.places(step));
                 records.push(self.tombstone());
                 step.write(self, Write::Delete { call }, records);
             }

@@ -15,7 +15,6 @@ const OFFSETS_TOPIC_CONFIGS: &[(&str, &str)] = &[
     ("cleanup.policy", "compact"),
     ("retention.ms", "-1"),
     ("retention.bytes", "-1"),
-    ("segment.bytes", "104857600"),
 ];
 
 /// Whether clients must leave the topic to the broker.
@@ -28,6 +27,8 @@ pub(super) fn new_topic(config: &Config) -> NewTopic {
     let pairs = OFFSETS_TOPIC_CONFIGS
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let segment_size = config.groups.offsets_segment_size_bytes.bytes();
+    let pairs = pairs.chain([("segment.bytes".to_owned(), segment_size.to_string())]);
     NewTopic {
         name: TopicName::new(OFFSETS_TOPIC).expect("the name is legal: a test makes the topic"),
         partitions: config.groups.offsets_partitions.cast_signed(),
@@ -65,5 +66,6 @@ mod tests {
         let overrides = new.configs.into_iter().collect();
         let settings = TopicSettings::of_new_topic(&overrides, &Config::default()).unwrap();
         assert_eq!((settings.retention_ms, settings.retention_bytes), (None, None));
+        assert_eq!(settings.segment_size_bytes.bytes(), 100 << 20);
     }
 }

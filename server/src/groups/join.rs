@@ -12,8 +12,9 @@ use super::{
 
 impl Group {
     pub(super) fn join(&mut self, call: CallId, join: &Join, step: &mut Step<'_>) {
-        if let Err(code) = self.may_join(join, step) {
-            return step.refuse(call, refusal(code));
+        let may_join = self.may_join(join, step).map_err(refusal);
+        if let Err(refusal) = may_join.and_then(|()| self.check_size(join, step)) {
+            return step.refuse(call, refusal);
         }
         match &join.member {
             None => self.join_as_new(call, join, step),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use headwater_engine::FetchError;
 use headwater_protocol::{
-    batch::{BatchError, BatchLimits, Batches, RecordSet},
+    batch::{BatchError, BatchLimits, Batches, HEADER_LEN, RecordSet},
     error::ErrorCode,
     id::PartitionIndex,
 };
@@ -18,6 +18,9 @@ const READ_BYTES: u64 = 1 << 20;
 
 /// The broker's own batches are not compressed; this only bounds what others may have left there.
 const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+
+/// What a batch of one record has besides its key and value: the header of the batch, lengths and numbers of the record.
+const RECORD_OVERHEAD_BYTES: usize = HEADER_LEN + 64;
 
 #[derive(Debug, thiserror::Error)]
 enum LoadError {
@@ -40,6 +43,8 @@ pub(super) async fn load(core: Rc<Core>, index: PartitionIndex, partition: Rc<Pa
         Rc::clone(&service.population),
         service.now(),
     );
+    let batch_size_max = partition.log.config().batch.batch_size_max;
+    shard.hold_records_to(batch_size_max.saturating_sub(RECORD_OVERHEAD_BYTES));
     let read = read(&core, &partition, &mut shard).await;
     let effects = {
         let mut slots = service.slots.borrow_mut();

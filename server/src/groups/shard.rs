@@ -108,6 +108,8 @@ struct Queued {
 pub(super) struct Step<'a> {
     pub(super) now: Moment,
     pub(super) config: &'a GroupsSection,
+    /// Most that one record of the log may have, key and value, in bytes.
+    pub(super) record_bytes_max: usize,
     pub(super) topics: &'a Topics,
     writes: &'a mut Writes,
     effects: &'a mut Vec<Effect>,
@@ -139,6 +141,16 @@ impl Step<'_> {
         self.effects.push(Effect::Append { write: id, records });
     }
 
+    /// What a group commits in appends that are not durable yet.
+    pub(super) fn commits_in_flight(&self, group: &GroupId) -> impl Iterator<Item = &Place> {
+        let of_group = self.writes.queue.iter().filter(move |queued| queued.group == *group);
+        let offsets = of_group.filter_map(|queued| match &queued.write {
+            Write::Commit { offsets, .. } => Some(offsets),
+            _ => None,
+        });
+        offsets.flatten().map(|(place, _)| place)
+    }
+
     pub(super) fn rebalanced(&mut self) {
         self.has_rebalanced = true;
     }
@@ -157,6 +169,7 @@ pub(crate) type Population = Rc<Cell<usize>>;
 #[derive(Debug)]
 pub(crate) struct Shard {
     config: Rc<GroupsSection>,
+    record_bytes_max: usize,
     topics: Rc<Topics>,
     groups: BTreeMap<GroupId, Group>,
     writes: Writes,
@@ -166,10 +179,12 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
+    /// Without a limit to the size of a record, until [`Shard::hold_records_to`] sets one.
     pub(crate) fn new(config: Rc<GroupsSection>, topics: Rc<Topics>, population: Population, now: Moment) -> Shard {
         let next_expiry = now.monotonic + config.offsets_check_interval_ms.duration();
         Shard {
             config,
+            record_bytes_max: usize::MAX,
             topics,
             groups: BTreeMap::new(),
             writes: Writes::default(),
@@ -177,6 +192,11 @@ impl Shard {
             next_expiry,
             population,
         }
+    }
+
+    /// Makes no group whose record would have more bytes than this, with key and value.
+    pub(crate) fn hold_records_to(&mut self, record_bytes_max: usize) {
+        self.record_bytes_max = record_bytes_max;
     }
 
     /// Takes over a record of the log. All of them come, in order, before the first step.
@@ -371,6 +391,7 @@ impl Shard {
         let mut step = Step {
             now,
             config: &self.config,
+            record_bytes_max: self.record_bytes_max,
             topics: &self.topics,
             writes: &mut self.writes,
             effects,

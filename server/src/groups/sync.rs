@@ -23,6 +23,10 @@ impl Group {
             Phase::Empty | Phase::Dead => step.refuse(call, refusal(ErrorCode::UnknownMemberId)),
             Phase::Preparing(_) => step.refuse(call, refusal(ErrorCode::RebalanceInProgress)),
             Phase::Stable => self.answer_synced(&id, call, step),
+            // The broker assigns as soon as all have joined, if it can.
+            Phase::Completing { is_assigned: false } if self.assignor().is_some() => {
+                step.refuse(call, refusal(ErrorCode::UnknownServerError));
+            }
             Phase::Completing { is_assigned } => {
                 if let Some(member) = self.roster.members.get_mut(&id) {
                     member.has_synced = true;

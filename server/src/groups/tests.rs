@@ -2,6 +2,7 @@
 
 mod errors;
 mod node;
+mod places;
 mod promises;
 mod rebalance;
 mod world;

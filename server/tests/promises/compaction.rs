@@ -166,7 +166,7 @@ fn a_compacted_topic_says_what_it_is_refuses_records_without_a_key_and_is_counte
     });
 }
 
-fn scrape(site: &Site) -> String {
+pub(super) fn scrape(site: &Site) -> String {
     use std::io::Write as _;
     let mut stream = TcpStream::connect(site.metrics_address()).unwrap();
     stream
@@ -177,7 +177,7 @@ fn scrape(site: &Site) -> String {
     response
 }
 
-fn value(metrics: &str, name: &str) -> f64 {
+pub(super) fn value(metrics: &str, name: &str) -> f64 {
     let prefix = format!("headwater_{name} ");
     let sample = metrics.lines().find_map(|line| line.strip_prefix(&prefix));
     sample

@@ -15,7 +15,7 @@ use headwater_protocol::{
 
 use crate::support::{Raw, Site, batch, produce, run};
 
-const TOPIC: &str = "work";
+pub(super) const TOPIC: &str = "work";
 
 /// A site whose members may be given up soon.
 fn site() -> Site {
@@ -25,12 +25,12 @@ fn site() -> Site {
         .set("groups.initial_rebalance_delay_ms", "50ms")
 }
 
-fn code(error: i16) -> ErrorCode {
+pub(super) fn code(error: i16) -> ErrorCode {
     ErrorCode::from_i16(error)
 }
 
 /// A connection to the core that runs the group, once the groups have been read. The first one makes the internal topic.
-async fn connect(site: &Site, group: &str) -> Raw {
+pub(super) async fn connect(site: &Site, group: &str) -> Raw {
     let mut raw = Raw::connect(site.address()).await;
     let request = FindGroupRequestT {
         group_id: Some(group.to_owned()),
@@ -44,22 +44,24 @@ async fn connect(site: &Site, group: &str) -> Raw {
 }
 
 /// A member as a client would be.
-struct Member {
-    raw: Raw,
+pub(super) struct Member {
+    pub(super) raw: Raw,
     group: &'static str,
     id: String,
     generation: i32,
     owned: BTreeSet<i32>,
+    pub(super) session_ms: i32,
 }
 
 impl Member {
-    async fn new(site: &Site, group: &'static str) -> Member {
+    pub(super) async fn new(site: &Site, group: &'static str) -> Member {
         Member {
             raw: connect(site, group).await,
             group,
             id: String::new(),
             generation: -1,
             owned: BTreeSet::new(),
+            session_ms: 2_000,
         }
     }
 
@@ -77,7 +79,7 @@ impl Member {
         JoinGroupRequestT {
             group_id: Some(self.group.to_owned()),
             member_id: Some(self.id.clone()),
-            session_timeout_ms: 2_000,
+            session_timeout_ms: self.session_ms,
             rebalance_timeout_ms: 10_000,
             protocol_type: Some(CONSUMER.to_owned()),
             protocols: Some(vec![GroupProtocolT {
@@ -100,7 +102,7 @@ impl Member {
     }
 
     /// Joins and takes what it is given, until the group lets it keep that. Returns whether it had to give something up.
-    async fn join(&mut self) -> bool {
+    pub(super) async fn join(&mut self) -> bool {
         let mut gave_up = false;
         loop {
             let joined = self.try_join().await;
@@ -150,7 +152,7 @@ impl Member {
         self.join().await;
     }
 
-    async fn commit(&mut self, offsets: &[(i32, i64)]) -> Vec<ErrorCode> {
+    pub(super) async fn commit(&mut self, offsets: &[(i32, i64)]) -> Vec<ErrorCode> {
         let request = OffsetCommitRequestT {
             generation: self.generation,
             member_id: Some(self.id.clone()),
@@ -164,7 +166,7 @@ impl Member {
     }
 }
 
-fn commit_request(group: &str, offsets: &[(i32, i64)]) -> OffsetCommitRequestT {
+pub(super) fn commit_request(group: &str, offsets: &[(i32, i64)]) -> OffsetCommitRequestT {
     let offset = |(partition, offset): &(i32, i64)| CommittedOffsetT {
         topic: Some(TOPIC.to_owned()),
         partition: *partition,
@@ -195,7 +197,7 @@ async fn committed(raw: &mut Raw, group: &str) -> Vec<(i32, i64, String)> {
 }
 
 /// A topic with records in each of its partitions.
-async fn filled(site: &Site, partitions: i32, records: usize) {
+pub(super) async fn filled(site: &Site, partitions: i32, records: usize) {
     let client = site.client_with_topic(TOPIC, partitions).await;
     let id = client.admin().describe_topic(TOPIC).await.unwrap().id;
     let mut raw = Raw::connect(site.address()).await;

@@ -61,6 +61,29 @@ fn a_group_that_is_looked_after_from_outside_is_listed_measured_moved_and_delete
         reset(&["--partition", "0", "--to-beginning"]),
         json!([moved(0, Some(2), 0)])
     );
+    let nothing = site.run(&["group", "delete-offsets", "billing", "--topic", "other"]);
+    assert!(
+        nothing.code == Some(3) && nothing.err.contains("group lag billing"),
+        "{nothing:?}"
+    );
+    assert_eq!(
+        site.json(&[
+            "group",
+            "delete-offsets",
+            "billing",
+            "--topic",
+            "orders",
+            "--partition",
+            "0"
+        ])[0],
+        json!({"group": "billing", "deleted": [{"topic": "orders", "partition": 0, "committed": 0}]})
+    );
+    assert_eq!(
+        site.ok(&["group", "delete-offsets", "billing", "--topic", "orders"]),
+        "deleted orders partition 1: was at 0\n",
+        "the other one is gone already"
+    );
+    reset(&["--to-end"]);
     let described = &site.json(&["group", "describe", "billing"])[0];
     assert_eq!(
         (&described["state"], &described["members"]),
@@ -72,4 +95,85 @@ fn a_group_that_is_looked_after_from_outside_is_listed_measured_moved_and_delete
     );
     assert_eq!(site.ok(&["group", "delete", "billing"]), "deleted group billing\n");
     assert_eq!(site.json(&["group", "list"]), [json!([])]);
+}
+
+/// Two partitions of ten records, each in one batch.
+fn site_with_records() -> Site {
+    let site = Site::start();
+    site.ok(&["topic", "create", "jobs", "-p", "2"]);
+    for partition in ["0", "1"] {
+        let lines: Vec<String> = (0..10).map(|number| format!("{partition}-{number}\n")).collect();
+        let lines = lines.concat();
+        site.feed(&["produce", "jobs", "-p", partition], lines.as_bytes())
+            .ok(&[]);
+    }
+    site
+}
+
+fn state(site: &Site, group: &str) -> serde_json::Value {
+    site.json(&["group", "describe", group])[0]["state"].take()
+}
+
+#[test]
+fn a_member_commits_what_it_has_printed_and_no_more_and_leaves_when_it_ends() {
+    let site = site_with_records();
+    let printed = site.ok(&["consume", "jobs", "--group", "workers", "--count", "3"]);
+    assert_eq!(printed.lines().count(), 3);
+    assert_eq!(
+        state(&site, "workers"),
+        "Empty",
+        "it has left at once, not after its session"
+    );
+    let lag = &site.json(&["group", "lag", "workers"])[0];
+    let committed = lag["partitions"].as_array().unwrap();
+    let committed: u64 = committed.iter().filter_map(|one| one["committed"].as_u64()).sum();
+    assert_eq!(committed, 3, "of a batch of ten: {lag}");
+    let rest = site.ok(&["consume", "jobs", "--group", "workers", "--count", "17"]);
+    let mut all: Vec<&str> = printed.lines().chain(rest.lines()).collect();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 20, "nothing twice, nothing missing");
+}
+
+#[test]
+fn a_member_that_is_interrupted_says_so_to_its_group_and_to_scripts() {
+    use std::io::{BufRead as _, BufReader};
+
+    let site = site_with_records();
+    let mut member = site.spawn(&["consume", "jobs", "--group", "workers"]);
+    let mut lines = BufReader::new(member.stdout.take().unwrap()).lines();
+    for _ in 0..20 {
+        lines.next().unwrap().unwrap();
+    }
+    assert_eq!(state(&site, "workers"), "Stable");
+    let listed = |wanted: &str| site.json(&["group", "list", "--state", wanted]).remove(0);
+    assert_eq!(
+        (listed("empty"), listed("stable")[0]["group"].take()),
+        (json!([]), json!("workers"))
+    );
+    let interrupt = format!("kill -INT {}", member.id());
+    let sent = std::process::Command::new("sh").args(["-c", &interrupt]).status();
+    assert!(sent.unwrap().success());
+    assert_eq!(member.wait().unwrap().code(), Some(130));
+    assert_eq!(state(&site, "workers"), "Empty");
+    assert_eq!(site.json(&["group", "lag", "workers"])[0]["lag"], 0);
+}
+
+#[test]
+fn the_lag_of_a_group_is_that_of_all_its_partitions() {
+    let site = site_with_records();
+    site.ok(&[
+        "group",
+        "reset-offsets",
+        "workers",
+        "--topic",
+        "jobs",
+        "--to-offset",
+        "4",
+    ]);
+    assert_eq!(site.json(&["group", "lag", "workers"])[0]["lag"], 12);
+    assert!(
+        site.ok(&["group", "lag", "workers"])
+            .ends_with("12 records behind in all\n")
+    );
 }

@@ -3,7 +3,7 @@
 use crate::support::{Site, program, ran};
 
 /// Every command, as it is typed.
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "",
     "topic",
     "topic create",
@@ -18,6 +18,7 @@ const COMMANDS: [&str; 23] = [
     "group describe",
     "group lag",
     "group reset-offsets",
+    "group delete-offsets",
     "group delete",
     "partition",
     "partition describe",

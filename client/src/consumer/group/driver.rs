@@ -15,10 +15,11 @@ use headwater_protocol::error::ErrorCode;
 use headwater_protocol::topic::TopicName;
 use tokio::time::{Instant, sleep_until};
 
-use super::coordinator::{Coordinator, Orders};
+use super::commits::Orders;
 use super::ledger::Shared;
 use super::listener::RebalanceListener;
 use super::membership::{Action, Change, Membership, Place};
+use super::route::Route;
 use super::starts::{Begin, find_starts, matching_topics};
 use super::{GroupSettings, Subscribed};
 use crate::consumer::state;
@@ -42,7 +43,7 @@ enum Done {
 pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) fetch: Arc<state::Shared>,
-    pub(super) coordinator: Coordinator,
+    pub(super) route: Route,
     pub(super) orders: Orders,
     pub(super) settings: GroupSettings,
     pub(super) listener: Arc<dyn RebalanceListener>,
@@ -114,7 +115,7 @@ impl Driver {
             && let Subscribed::Pattern(pattern) = &self.parts.subscribed
         {
             self.topics_at = None;
-            let topics = matching_topics(Arc::clone(&self.parts.coordinator.cluster), pattern.clone());
+            let topics = matching_topics(Arc::clone(&self.parts.route.cluster), pattern.clone());
             self.work.push(Box::pin(async move { Done::Topics(topics.await) }));
         }
         let (action, plan_at) = self.membership.plan(now);
@@ -129,7 +130,7 @@ impl Driver {
     }
 
     fn start(&mut self, action: Action) {
-        let (coordinator, who) = (self.parts.coordinator.clone(), self.membership.identity().clone());
+        let (route, who) = (self.parts.route.clone(), self.membership.identity().clone());
         let hold = self.parts.settings.rebalance_timeout;
         match action {
             Action::Join => {
@@ -140,17 +141,17 @@ impl Driver {
                     metadata: self.membership.subscription().encode(),
                 };
                 self.work.push(Box::pin(async move {
-                    let request = requests::join_group(&coordinator.group_id, &who, &wish);
-                    Done::Joined(coordinator.ask(&request, hold, requests::read_join_group).await)
+                    let request = requests::join_group(&route.group_id, &who, &wish);
+                    Done::Joined(route.ask(&request, hold, requests::read_join_group).await)
                 }));
             }
             Action::Sync => self.work.push(Box::pin(async move {
-                let request = requests::sync_group(&coordinator.group_id, &who);
-                Done::Synced(coordinator.ask(&request, hold, requests::read_sync_group).await)
+                let request = requests::sync_group(&route.group_id, &who);
+                Done::Synced(route.ask(&request, hold, requests::read_sync_group).await)
             })),
             Action::Heartbeat => self.work.push(Box::pin(async move {
-                let request = requests::heartbeat(&coordinator.group_id, &who);
-                let answer = coordinator.ask(&request, Duration::ZERO, requests::read_heartbeat);
+                let request = requests::heartbeat(&route.group_id, &who);
+                let answer = route.ask(&request, Duration::ZERO, requests::read_heartbeat);
                 Done::Heartbeat(who.generation, answer.await)
             })),
         }
@@ -163,7 +164,7 @@ impl Driver {
             Done::Synced(result) => self.membership.on_synced(result, now)?,
             Done::Heartbeat(generation, result) => self.membership.on_heartbeat(generation, result, now)?,
             Done::Topics(result) => {
-                self.topics_at = Some(now + self.parts.coordinator.cluster.settings.metadata_age_max);
+                self.topics_at = Some(now + self.parts.route.cluster.settings.metadata_age_max);
                 match result {
                     Ok(topics) => self.membership.subscribe(topics),
                     Err(error) => {
@@ -178,7 +179,7 @@ impl Driver {
             }
             Done::AutoCommitted(result) => {
                 if let Err(error) = result {
-                    tracing::warn!(%error, group = %self.parts.coordinator.group_id, "auto commit failed");
+                    tracing::warn!(%error, group = %self.parts.route.group_id, "auto commit failed");
                 }
                 self.commit_at = self.parts.settings.auto_commit.map(|interval| now + interval);
                 return Ok(());
@@ -246,7 +247,7 @@ impl Driver {
             Vec::new()
         };
         drop(ledger);
-        let deadline = self.parts.coordinator.cluster.deadline("commit what is given up");
+        let deadline = self.parts.route.cluster.deadline("commit what is given up");
         let committed = self.parts.orders.place(marks, deadline);
         self.work.push(Box::pin(async move {
             if let Err(error) = committed.await {
@@ -295,10 +296,10 @@ impl Driver {
         self.starts += 1;
         let asked: BTreeMap<Place, u64> = places.into_iter().map(|place| (place, self.starts)).collect();
         self.starting.extend(asked.clone());
-        let (coordinator, reset) = (self.parts.coordinator.clone(), self.parts.settings.reset);
+        let (route, reset) = (self.parts.route.clone(), self.parts.settings.reset);
         self.work.push(Box::pin(async move {
             let places: Vec<Place> = asked.keys().cloned().collect();
-            let found = find_starts(&coordinator, &places, reset).await;
+            let found = find_starts(&route, &places, reset).await;
             Done::Started(asked, found)
         }));
     }
@@ -347,7 +348,7 @@ impl Driver {
         }
         self.commit_at = None;
         let marks = self.parts.shared.ledger.lock().marks(false, |_| true);
-        let deadline = self.parts.coordinator.cluster.deadline("commit");
+        let deadline = self.parts.route.cluster.deadline("commit");
         let committed = self.parts.orders.place(marks, deadline);
         self.work
             .push(Box::pin(async move { Done::AutoCommitted(committed.await) }));
@@ -372,12 +373,12 @@ impl Driver {
             }
             ledger.is_away = true;
         }
-        tracing::warn!(group = %self.parts.coordinator.group_id, ?limit, "the application has not asked for records: leaving the group");
+        tracing::warn!(group = %self.parts.route.group_id, ?limit, "the application has not asked for records: leaving the group");
         let (who, change) = self.membership.go_away();
         self.apply(change);
-        let coordinator = self.parts.coordinator.clone();
+        let route = self.parts.route.clone();
         self.work.push(Box::pin(async move {
-            leave(&coordinator, &who).await;
+            leave(&route, &who).await;
             Done::Left
         }));
         None
@@ -393,12 +394,12 @@ impl Driver {
 }
 
 /// Tells the group that a member is gone. Static members stay, to be there again when they are started again.
-pub(super) async fn leave(coordinator: &Coordinator, who: &Identity) {
+pub(super) async fn leave(route: &Route, who: &Identity) {
     if who.member_id.is_empty() || who.instance_id.is_some() {
         return;
     }
-    let request = requests::leave_group(&coordinator.group_id, who);
-    let left = coordinator.ask(&request, Duration::ZERO, requests::read_leave_group);
+    let request = requests::leave_group(&route.group_id, who);
+    let left = route.ask(&request, Duration::ZERO, requests::read_leave_group);
     if let Err(error) = left.await {
         tracing::warn!(%error, "cannot leave the group: others take over after the session timeout");
     }

@@ -44,6 +44,12 @@ pub(super) struct Mark {
     pub(super) offset: CommittedOffset,
 }
 
+impl Mark {
+    pub(super) fn place(&self) -> Place {
+        (self.offset.topic.clone(), self.offset.partition)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) identity: Identity,
@@ -156,15 +162,10 @@ impl Ledger {
         self.partitions.iter().filter_map(mark).collect()
     }
 
-    /// Those of these offsets whose partitions are still in the same stay.
-    pub(super) fn still_held(&self, marks: &[Mark]) -> Vec<CommittedOffset> {
-        let is_held = |mark: &&Mark| {
-            let place = (mark.offset.topic.clone(), mark.offset.partition);
-            self.partitions
-                .get(&place)
-                .is_some_and(|progress| progress.claim == mark.claim)
-        };
-        marks.iter().filter(is_held).map(|mark| mark.offset.clone()).collect()
+    /// Whether the partition is still in the same stay.
+    pub(super) fn is_held(&self, mark: &Mark) -> bool {
+        let held = self.partitions.get(&mark.place());
+        held.is_some_and(|progress| progress.claim == mark.claim)
     }
 
     pub(super) fn on_committed(&mut self, offset: &CommittedOffset) {
@@ -218,11 +219,11 @@ mod tests {
         hand(&mut ledger, 9);
         ledger.take_back();
         let marks = ledger.marks(false, |_| true);
-        assert_eq!(ledger.still_held(&marks).len(), 1);
+        assert!(marks.len() == 1 && ledger.is_held(&marks[0]));
         ledger.remove(&place(0));
-        assert!(ledger.still_held(&marks).is_empty());
+        assert!(!ledger.is_held(&marks[0]));
         ledger.add(place(0), 0, Offset::new(20), None);
-        assert!(ledger.still_held(&marks).is_empty());
+        assert!(!ledger.is_held(&marks[0]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Consumers that share topics with the other members of a group.
 //!
 //! ```text
-//! Membership (decides) <-> Driver (one task) -- joins, heartbeats --> Coordinator -> the core that runs the group
+//! Membership (decides) <-> Driver (one task) -- joins, heartbeats --> Route -------> the core that runs the group
 //!                              |        '------ commits, in order --> Committer ---^
 //!                              '-- adds, stops, removes partitions --> Fetcher's State, Ledger
 //! recv -> takes a batch from the State, notes in the Ledger what was handed out
@@ -10,11 +10,13 @@
 //! Whatever is awaited in `recv` may be dropped: handing out a record is one step under the ledger's lock.
 
 mod builder;
-mod coordinator;
+mod commits;
 mod driver;
+mod hand_out;
 mod ledger;
 mod listener;
 mod membership;
+mod route;
 mod starts;
 
 use std::collections::BTreeSet;
@@ -32,16 +34,18 @@ use tokio::time::{Instant, timeout};
 
 use super::builder::OffsetReset;
 use super::fetcher::FetchSettings;
-use super::state::{self, Taken};
+use super::state;
 use super::{Consumer, ConsumerRecord, Records, Start, start_offset};
 use crate::admin::CommittedOffset;
 use crate::cluster::Cluster;
 use crate::error::{Error, topic_name};
 
-use coordinator::{Coordinator, Orders, start_committer};
+use commits::{Orders, start_committer};
 use driver::{Driver, Parts};
+use hand_out::{Current, put_back};
 use ledger::{Claim, Mark, Shared};
-use membership::{Membership, Place, Rules};
+use membership::{Membership, Rules};
+use route::Route;
 
 pub use builder::{Assignor, GroupConsumerBuilder};
 pub use listener::RebalanceListener;
@@ -135,20 +139,13 @@ struct Setup {
 pub struct GroupConsumer {
     consumer: Consumer,
     shared: Arc<Shared>,
-    coordinator: Coordinator,
+    route: Route,
     orders: Orders,
     settings: GroupSettings,
     listener: Arc<dyn RebalanceListener>,
     current: Option<Current>,
     driver: JoinHandle<()>,
     committer: JoinHandle<()>,
-}
-
-/// The batch that records are taken from.
-struct Current {
-    place: Place,
-    claim: Claim,
-    records: Records,
 }
 
 impl GroupConsumer {
@@ -162,9 +159,9 @@ impl GroupConsumer {
         } = setup;
         let backoff = cluster.settings.backoff;
         let fetching = Arc::new(state::Shared::new(Vec::new(), Vec::new(), fetch, backoff));
-        let coordinator = Coordinator::new(Arc::clone(&cluster), &group_id);
+        let route = Route::new(Arc::clone(&cluster), &group_id);
         let shared = Arc::new(Shared::new(instance_id.clone()));
-        let (orders, committer) = start_committer(coordinator.clone(), Arc::clone(&shared));
+        let (orders, committer) = start_committer(route.clone(), Arc::clone(&shared));
         let rules = Rules {
             cooperative: settings.assignor == Assignor::Sticky,
             heartbeat_interval: settings.heartbeat_interval,
@@ -173,7 +170,7 @@ impl GroupConsumer {
         let parts = Parts {
             shared: Arc::clone(&shared),
             fetch: Arc::clone(&fetching),
-            coordinator: coordinator.clone(),
+            route: route.clone(),
             orders: orders.clone(),
             settings,
             listener: Arc::clone(&listener),
@@ -182,7 +179,7 @@ impl GroupConsumer {
         Self {
             consumer: Consumer::start(cluster, fetching, fetch),
             shared,
-            coordinator,
+            route,
             orders,
             settings,
             listener,
@@ -258,7 +255,9 @@ impl GroupConsumer {
     /// Commits all that was received, the last record included, and waits until that is durable.
     ///
     /// # Errors
-    /// [`Error::PartitionsLost`] for partitions that others have now; the others are committed. [`Error::Timeout`], [`Error::Broker`].
+    /// [`Error::PartitionsLost`] for partitions that others have now, [`Error::UnknownTopic`] and [`Error::UnknownPartition`] for those
+    /// that have been deleted, [`Error::Broker`] for those that were refused: the first of these, and all other partitions are
+    /// committed. [`Error::Timeout`].
     pub async fn commit(&self) -> Result<(), Error> {
         self.commit_async().await
     }
@@ -267,7 +266,7 @@ impl GroupConsumer {
     /// Commits keep their order.
     pub fn commit_async(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let marks = self.shared.ledger.lock().marks(true, |_| true);
-        self.orders.place(marks, self.coordinator.cluster.deadline("commit"))
+        self.orders.place(marks, self.route.cluster.deadline("commit"))
     }
 
     /// Commits these offsets: of each partition that of the record that would be processed next.
@@ -282,15 +281,15 @@ impl GroupConsumer {
             let offset = offset.clone();
             marks.push(Mark { claim, offset });
         }
-        let deadline = self.coordinator.cluster.deadline("commit");
+        let deadline = self.route.cluster.deadline("commit");
         self.orders.place(marks, deadline).await
     }
 
     /// What the group has committed for a partition, whoever has it; `None` if nothing.
     pub async fn committed(&self, topic: &str, partition: PartitionIndex) -> Result<Option<CommittedOffset>, Error> {
         let places = [(topic_name(topic)?, partition)];
-        let deadline = self.coordinator.cluster.deadline("fetch committed offsets");
-        Ok(starts::committed(&self.coordinator, deadline, &places).await?.pop())
+        let deadline = self.route.cluster.deadline("fetch committed offsets");
+        Ok(starts::committed(&self.route, deadline, &places).await?.pop())
     }
 
     /// The offset of the next record of a partition; `None` for a partition that this consumer does not have.
@@ -348,7 +347,7 @@ impl GroupConsumer {
     pub async fn seek(&mut self, topic: &str, partition: PartitionIndex, to: impl Into<Start>) -> Result<(), Error> {
         let name = topic_name(topic)?;
         let (_, claim) = self.find(&name, partition)?;
-        let cluster = &self.coordinator.cluster;
+        let cluster = &self.route.cluster;
         let offset = start_offset(cluster, cluster.deadline("seek"), &name, partition, to.into()).await?;
         let place = (name, partition);
         let mut ledger = self.shared.ledger.lock();
@@ -386,7 +385,7 @@ impl GroupConsumer {
                 Vec::new()
             }
         };
-        let deadline = self.coordinator.cluster.deadline("commit before leaving");
+        let deadline = self.route.cluster.deadline("commit before leaving");
         let committed = self.orders.place(marks, deadline).await;
         self.driver.abort();
         let (who, places) = {
@@ -397,7 +396,7 @@ impl GroupConsumer {
         if !places.is_empty() {
             self.listener.revoked(&places.into_keys().collect::<Vec<_>>());
         }
-        driver::leave(&self.coordinator, &who).await;
+        driver::leave(&self.route, &who).await;
         committed
     }
 
@@ -412,107 +411,6 @@ impl GroupConsumer {
             }),
         }
     }
-
-    /// The application asks for records: it is done with what it has.
-    fn poll(&self) -> Result<Polling, Error> {
-        let mut ledger = self.shared.ledger.lock();
-        if ledger.take_back() {
-            self.shared.returned.notify_one();
-        }
-        if std::mem::take(&mut ledger.is_away) {
-            ledger.idle_since = Instant::now();
-            self.shared.returned.notify_one();
-            return Err(Error::PollIntervalExceeded {
-                limit: self.settings.max_poll_interval,
-            });
-        }
-        ledger.is_polled = true;
-        Ok(Polling(Arc::clone(&self.shared)))
-    }
-
-    /// The next record of the current batch; `None` when another batch is needed.
-    fn next_of_current(&mut self) -> Option<Result<ConsumerRecord, Error>> {
-        let Current { place, claim, records } = self.current.as_mut()?;
-        let mut ledger = self.shared.ledger.lock();
-        if let Some(error) = ledger.news.pop_front() {
-            return Some(Err(error));
-        }
-        let Some(progress) = ledger.open(place, *claim) else {
-            put_back(&self.consumer, &ledger, place, *claim, records);
-            drop(ledger);
-            self.current = None;
-            return None;
-        };
-        let result = match records.next_owned() {
-            Some(Ok(record)) => {
-                progress.handed = record.offset.next();
-                ledger.in_hand = Some(place.clone());
-                return Some(Ok(record));
-            }
-            Some(Err(error)) => {
-                let mut state = self.consumer.shared.state.lock();
-                state.halt(progress.index, records.position(), error.clone());
-                Some(Err(error))
-            }
-            None => {
-                // Also past what compaction has taken out of the batch's end.
-                progress.handed = progress.handed.max(records.next_offset());
-                progress.processed = progress.handed;
-                None
-            }
-        };
-        drop(ledger);
-        self.current = None;
-        result
-    }
-
-    /// Waits for a batch, or for news.
-    async fn next_batch(&self) -> Result<Current, Error> {
-        loop {
-            let (taken, owner) = {
-                let mut ledger = self.shared.ledger.lock();
-                if let Some(error) = ledger.news.pop_front() {
-                    return Err(error);
-                }
-                if let Some(error) = &ledger.failed {
-                    return Err(error.clone());
-                }
-                let taken = self.consumer.shared.state.lock().take();
-                let owner = match &taken {
-                    Taken::Batch { index, .. } => ledger.at(*index).map(|(place, held)| (place.clone(), held.claim)),
-                    _ => None,
-                };
-                (taken, owner)
-            };
-            match (self.consumer.open(taken)?, owner) {
-                (Some((_, records)), Some((place, claim))) => return Ok(Current { place, claim, records }),
-                (Some(_), None) => {}
-                (None, _) if self.driver.is_finished() => return Err(Error::Closed),
-                (None, _) => self.consumer.shared.arrived.notified().await,
-            }
-        }
-    }
-}
-
-/// The partition may go on here or not: if it does, then with these records.
-fn put_back(consumer: &Consumer, ledger: &ledger::Ledger, place: &Place, claim: Claim, records: &Records) {
-    let held = ledger.partitions.get(place).filter(|progress| progress.claim == claim);
-    if let Some(progress) = held {
-        let mut state = consumer.shared.state.lock();
-        state.seek(progress.index, records.position());
-    }
-}
-
-/// As long as it lives, the application waits for records.
-struct Polling(Arc<Shared>);
-
-impl Drop for Polling {
-    fn drop(&mut self) {
-        let mut ledger = self.0.ledger.lock();
-        ledger.is_polled = false;
-        ledger.idle_since = Instant::now();
-        drop(ledger);
-    }
 }
 
 impl Drop for GroupConsumer {
@@ -525,7 +423,7 @@ impl Drop for GroupConsumer {
 impl fmt::Debug for GroupConsumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GroupConsumer")
-            .field("group_id", &self.coordinator.group_id)
+            .field("group_id", &self.route.group_id)
             .field("assignment", &self.assignment())
             .finish_non_exhaustive()
     }

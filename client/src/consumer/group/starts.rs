@@ -8,9 +8,9 @@ use headwater_protocol::id::Offset;
 use headwater_protocol::topic::TopicName;
 use regex::Regex;
 
-use super::coordinator::Coordinator;
 use super::ledger::Ledger;
 use super::membership::Place;
+use super::route::Route;
 use crate::admin::CommittedOffset;
 use crate::cluster::Cluster;
 use crate::consumer::builder::{OffsetReset, Start};
@@ -56,24 +56,20 @@ impl Begin {
 
 /// What the group has committed for these partitions, again and again until the deadline.
 pub(super) async fn committed(
-    coordinator: &Coordinator,
+    route: &Route,
     deadline: Deadline,
     places: &[Place],
 ) -> Result<Vec<CommittedOffset>, Error> {
-    let request = &requests::fetch_offsets_of(&coordinator.group_id, places);
-    let attempt = || coordinator.ask(request, Duration::ZERO, requests::read_fetch_offsets);
-    deadline.retry(coordinator.cluster.backoff(), attempt).await
+    let request = &requests::fetch_offsets_of(&route.group_id, places);
+    let attempt = || route.ask(request, Duration::ZERO, requests::read_fetch_offsets);
+    deadline.retry(route.cluster.backoff(), attempt).await
 }
 
 /// Finds the first offsets of partitions, which are in order.
-pub(super) async fn find_starts(
-    coordinator: &Coordinator,
-    places: &[Place],
-    reset: OffsetReset,
-) -> Result<Vec<Begin>, Error> {
-    let cluster = &coordinator.cluster;
+pub(super) async fn find_starts(route: &Route, places: &[Place], reset: OffsetReset) -> Result<Vec<Begin>, Error> {
+    let cluster = &route.cluster;
     let deadline = cluster.deadline("find out where to begin");
-    let committed = committed(coordinator, deadline, places).await?;
+    let committed = committed(route, deadline, places).await?;
     let committed = &committed;
     let begins = places.iter().map(|(topic, partition)| async move {
         let image = deadline.run(cluster.await_topic(topic)).await?;

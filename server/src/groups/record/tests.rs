@@ -72,6 +72,27 @@ proptest! {
     }
 
     #[test]
+    fn no_mutation_of_a_record_panics_or_reads_as_what_it_is_not(
+        record in records(),
+        writes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        left in option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut value = record.value().unwrap_or_default();
+        for (at, byte) in writes.into_iter().filter(|_| !value.is_empty()).collect::<Vec<_>>() {
+            let at = at.index(value.len());
+            value[at] = byte;
+        }
+        if let Some(left) = left.filter(|_| !value.is_empty()) {
+            value.truncate(left.index(value.len()));
+        }
+        if let Ok(Some(read)) = Record::decode(&record.key(), Some(&value)) {
+            // Not byte for byte: versions and lengths that say the same may differ.
+            prop_assert!(read.value().unwrap().len() <= value.len() + 64 * (1 + value.len() / MEMBER_LEN_MIN));
+            prop_assert_eq!(Record::decode(&read.key(), read.value().as_deref()), Ok(Some(read)));
+        }
+    }
+
+    #[test]
     fn any_bytes_are_a_record_or_refused(key: Vec<u8>, value: Option<Vec<u8>>, version in 0..4_u8) {
         let _ = Record::decode(&key, value.as_deref());
         let _ = Record::decode(&[&[0, version][..], &key].concat(), value.as_deref());

@@ -41,11 +41,16 @@ impl Bench {
     }
 
     pub(super) fn step(&mut self, event: Event) {
+        self.step_together(vec![event]);
+    }
+
+    /// Nothing is durable before the last of them has come.
+    pub(super) fn step_together(&mut self, mut events: Vec<Event>) {
+        events.reverse();
         let now = Moment {
             monotonic: self.now,
             clock: Timestamp::new(NOON + self.now.as_millis() as i64),
         };
-        let mut events = vec![event];
         while let Some(event) = events.pop() {
             for effect in self.shard.step(event, now) {
                 match effect {
@@ -311,4 +316,102 @@ fn limits_are_kept() {
         code(bench.ask("third", Request::Join(join(None, "own")))),
         ErrorCode::PolicyViolation
     );
+}
+
+/// A group that is held to records of so many bytes.
+fn narrow(record_bytes_max: usize) -> Bench {
+    let mut bench = Bench::new(config());
+    bench.shard.hold_records_to(record_bytes_max);
+    bench
+}
+
+/// Joins with so many bytes of user data, as a static member, which needs one step only.
+fn large(name: &str, protocol: &str, bytes: usize) -> Request {
+    let subscription = Subscription {
+        topics: vec!["a".to_owned()],
+        user_data: Some(vec![7; bytes]),
+        ..Subscription::default()
+    };
+    let mut join = Join {
+        fresh: MemberId::new(name),
+        instance: Some(InstanceId::new(name)),
+        ..join(None, protocol)
+    };
+    join.protocols[0].metadata = subscription.encode().into();
+    Request::Join(join)
+}
+
+#[test]
+fn a_member_whose_group_would_not_fit_a_record_is_refused_and_the_others_go_on() {
+    for protocol in ["server-sticky", "server-range", "own"] {
+        let mut bench = narrow(10_000);
+        let calls = ["one", "two", "three"].map(|name| bench.send("g", large(name, protocol, 2_500)));
+        let fourth = bench.ask("g", large("four", protocol, 2_500)).unwrap_err();
+        assert_eq!(fourth.code, ErrorCode::GroupMaxSizeReached);
+        assert!(fourth.message.contains("may have 10000"), "{}", fourth.message);
+        bench.pass(Duration::from_secs(1));
+        let joined = calls.map(|call| match bench.take(call) {
+            Some(Ok(Answer::Joined(joined))) => joined,
+            other => panic!("{other:?}"),
+        });
+        let who = |index: usize, name: &str| Identity {
+            generation: joined[index].generation,
+            member: joined[index].member.clone(),
+            instance: Some(InstanceId::new(name)),
+        };
+        let Ok(Answer::Synced(_)) = bench.ask("g", sync(&who(0, "one"), Vec::new())) else {
+            panic!("{protocol}: it gets its assignment")
+        };
+        let sizes: Vec<usize> = bench.records.iter().map(Record::size).collect();
+        assert!(sizes.iter().all(|size| (7_500..=10_000).contains(size)), "{sizes:?}");
+    }
+}
+
+#[test]
+fn an_assignment_that_does_not_fit_a_record_is_answered_as_in_kafka_and_another_is_taken() {
+    let mut bench = narrow(10_000);
+    let who = bench.stable("g", "own");
+    let written = bench.records.len();
+    // With its next generation it hands in more than there is room for.
+    let again = |who: &Identity| Request::Join(join(Some(who.member.clone()), "own"));
+    let Ok(Answer::Joined(joined)) = bench.ask("g", again(&who)) else {
+        panic!("it joins")
+    };
+    let who = Identity {
+        generation: joined.generation,
+        ..who
+    };
+    let assignment = |bytes| {
+        let assignment = headwater_protocol::group::Assignment {
+            partitions: Vec::new(),
+            user_data: Some(vec![7; bytes]),
+        };
+        vec![(who.member.clone(), Bytes::from(assignment.encode()))]
+    };
+    assert_eq!(
+        code(bench.ask("g", sync(&who, assignment(10_000)))),
+        ErrorCode::UnknownServerError
+    );
+    assert_eq!(bench.records.len(), written, "nothing is stored");
+    let Ok(Answer::Joined(joined)) = bench.ask("g", again(&who)) else {
+        panic!("it joins")
+    };
+    let later = Identity {
+        generation: joined.generation,
+        ..who.clone()
+    };
+    let Ok(Answer::Synced(synced)) = bench.ask("g", sync(&later, assignment(5_000))) else {
+        panic!("it fits")
+    };
+    assert!(synced.assignment.len() > 5_000);
+}
+
+#[test]
+fn when_topics_have_grown_beyond_what_a_record_holds_the_members_are_told() {
+    let mut bench = narrow(4_000);
+    let who = bench.stable("g", "server-range");
+    let grown = [("a".to_owned(), 2_000)].into_iter().collect::<Topics>();
+    bench.step(Event::Topics(Rc::new(grown)));
+    let call = bench.send("g", Request::Join(join(Some(who.member.clone()), "server-range")));
+    assert_eq!(code(bench.take(call).unwrap()), ErrorCode::GroupMaxSizeReached);
 }

@@ -1,20 +1,21 @@
 //! A member as clients are: it joins, syncs, sends heartbeats, owns partitions, and joins again when it is told to.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use headwater_protocol::{
     error::ErrorCode,
-    group::{Assignment, CONSUMER, Subscription, TopicPartitions},
+    group::{CONSUMER, Subscription},
     id::LeaderEpoch,
 };
 use rand::RngExt as _;
 
 use super::{
-    world::{Place, REBALANCE, SESSION, World},
+    places::{Place, Places},
+    world::{GROUP, REBALANCE, SESSION, World},
     *,
 };
-use crate::groups::assign::Assignor;
+use crate::groups::{assign::Assignor, group::Group};
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
@@ -35,7 +36,7 @@ pub(super) struct Node {
     pub(super) member: Option<MemberId>,
     pub(super) generation: Generation,
     pub(super) topics: Vec<String>,
-    pub(super) owned: BTreeSet<Place>,
+    pub(super) owned: Places,
     pub(super) owned_in: Generation,
     pub(super) doing: Doing,
     /// What it waits for, and until when.
@@ -43,34 +44,12 @@ pub(super) struct Node {
     commit: Option<(CallId, Place, i64)>,
 }
 
-pub(super) fn places(assignment: &Bytes) -> BTreeSet<Place> {
-    if assignment.is_empty() {
-        return BTreeSet::new();
+impl Node {
+    /// Whether it runs, and the broker counts it as a member.
+    pub(super) fn is_member_of(&self, group: &Group) -> bool {
+        let id = self.member.as_ref();
+        self.is_alive && id.is_some_and(|id| group.roster.members.contains_key(id))
     }
-    let assigned = Assignment::decode(assignment).unwrap().partitions.into_iter();
-    assigned
-        .flat_map(|TopicPartitions { topic, partitions }| {
-            partitions.into_iter().map(move |partition| (topic.clone(), partition))
-        })
-        .collect()
-}
-
-fn by_topic(places: &BTreeSet<Place>) -> Vec<TopicPartitions> {
-    let topics: BTreeSet<&String> = places.iter().map(|(topic, _)| topic).collect();
-    let partitions = |topic: &String| {
-        places
-            .iter()
-            .filter(|place| place.0 == *topic)
-            .map(|place| place.1)
-            .collect()
-    };
-    topics
-        .into_iter()
-        .map(|topic| TopicPartitions {
-            topic: topic.clone(),
-            partitions: partitions(topic),
-        })
-        .collect()
 }
 
 impl World {
@@ -92,7 +71,7 @@ impl World {
             member: None,
             generation: Generation::new(-1),
             topics,
-            owned: BTreeSet::new(),
+            owned: Places::default(),
             owned_in: Generation::new(-1),
             doing: Doing::Joins,
             waits: None,
@@ -111,10 +90,10 @@ impl World {
             return;
         }
         node.is_alive = false;
-        node.owned.clear();
+        node.owned = Places::default();
         if let Some(member) = node.member.clone() {
             let instance = node.instance.clone();
-            self.send(number, Request::Leave(vec![(member, instance)]));
+            self.send(number, GROUP, Request::Leave(vec![(member, instance)]));
         }
     }
 
@@ -152,7 +131,7 @@ impl World {
     }
 
     fn node_calls(&mut self, number: usize, request: Request, wait: Duration) {
-        let call = self.send(number, request);
+        let call = self.send(number, GROUP, request);
         self.nodes[number].waits = Some((call, self.now + wait));
     }
 
@@ -163,11 +142,11 @@ impl World {
         let fresh = MemberId::new(format!("m{}-{}", number, self.sequence));
         let node = &mut self.nodes[number];
         if !is_cooperative {
-            node.owned.clear();
+            node.owned = Places::default();
         }
         let subscription = Subscription {
             topics: node.topics.clone(),
-            owned_partitions: by_topic(&node.owned),
+            owned_partitions: node.owned.by_topic(),
             generation: node.owned_in.get(),
             ..Subscription::default()
         };
@@ -209,22 +188,22 @@ impl World {
         self.sequence += 1;
         let offset = self.sequence.cast_signed();
         let node = &self.nodes[number];
-        let Some((topic, partition)) = node.owned.first().cloned().filter(|_| node.doing == Doing::Works) else {
+        let Some(place) = node.owned.first().filter(|_| node.doing == Doing::Works) else {
             return;
         };
         if !node.is_alive {
             return;
         }
         let item = CommitItem {
-            topic: topic.clone(),
-            partition,
+            topic: place.topic().to_owned(),
+            partition: place.partition(),
             offset,
             leader_epoch: LeaderEpoch::new(0),
             metadata: "m".to_owned(),
             end: Ok(i64::MAX),
         };
-        let call = self.send(number, Request::Commit(who, vec![item]));
-        self.nodes[number].commit = Some((call, (topic, partition), offset));
+        let call = self.send(number, GROUP, Request::Commit(who, vec![item]));
+        self.nodes[number].commit = Some((call, place, offset));
     }
 
     pub(super) fn node_hears(&mut self, number: usize, call: CallId, reply: Reply) {
@@ -257,7 +236,7 @@ impl World {
                 let assignments = self.assign_as_leader(&joined.members);
                 self.node_syncs(number, assignments);
             }
-            Ok(Answer::Synced(synced)) => self.node_gets(number, &places(&synced.assignment)),
+            Ok(Answer::Synced(synced)) => self.node_gets(number, Places::of(&synced.assignment)),
             Ok(_) => {}
             Err(refusal) => self.node_is_refused(number, refusal.code),
         }
@@ -271,16 +250,17 @@ impl World {
         let assigned = Assignor::RoundRobin.assign(&members, &self.topics).into_iter();
         let encode = |(id, partitions)| {
             let user_data = None;
-            (id, Assignment { partitions, user_data }.encode().into())
+            let assignment = headwater_protocol::group::Assignment { partitions, user_data };
+            (id, assignment.encode().into())
         };
         assigned.map(encode).collect()
     }
 
-    fn node_gets(&mut self, number: usize, assigned: &BTreeSet<Place>) {
+    fn node_gets(&mut self, number: usize, assigned: Places) {
         let is_cooperative = self.is_cooperative();
         let node = &mut self.nodes[number];
-        let gives_up = node.owned.iter().any(|place| !assigned.contains(place));
-        node.owned.clone_from(assigned);
+        let gives_up = !assigned.contains_all(node.owned);
+        node.owned = assigned;
         node.owned_in = node.generation;
         node.doing = Doing::Works;
         if is_cooperative && gives_up {
@@ -299,12 +279,12 @@ impl World {
                 if code == ErrorCode::UnknownMemberId {
                     node.member = None;
                 }
-                node.owned.clear();
+                node.owned = Places::default();
                 node.doing = Doing::Joins;
             }
             // Another has taken its place, and all it had.
             ErrorCode::FencedInstanceId => {
-                node.owned.clear();
+                node.owned = Places::default();
                 node.is_alive = false;
             }
             ErrorCode::CoordinatorNotAvailable

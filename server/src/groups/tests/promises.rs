@@ -16,7 +16,7 @@ const CALM: Duration = Duration::from_mins(5);
 fn no_partition_has_two_owners_and_a_group_comes_to_rest_when_faults_stop() {
     for_each_seed(
         "no_partition_has_two_owners_and_a_group_comes_to_rest_when_faults_stop",
-        400,
+        2_000,
         |seed| {
             let mut world = World::new(seed);
             world.run(Duration::from_mins(2), |_| false);

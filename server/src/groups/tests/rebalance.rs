@@ -106,6 +106,51 @@ fn committed_offsets_go_with_their_topic() {
     assert_eq!(committed(&mut bench, "g"), 0);
 }
 
+/// What a log says once it has been compacted, and all tombstones are gone.
+fn compacted(records: &[Record]) -> Vec<Record> {
+    let is_last =
+        |(index, record): &(usize, &Record)| records[index + 1..].iter().all(|later| later.key() != record.key());
+    let kept = records.iter().enumerate().filter(is_last);
+    kept.map(|(_, record)| record.clone())
+        .filter(|record| record.value().is_some())
+        .collect()
+}
+
+#[test]
+fn what_is_deleted_while_a_commit_is_under_way_does_not_come_back_from_a_compacted_log() {
+    for delete in [
+        Event::Call {
+            call: CallId(100),
+            group: GroupId::new("g"),
+            request: Request::Delete,
+        },
+        Event::Topics(Rc::default()),
+    ] {
+        let mut bench = Bench::new(config());
+        bench.ask("g", commit(3)).unwrap();
+        let Request::Commit(_, mut items) = commit(4) else {
+            panic!()
+        };
+        items[0].partition = 1;
+        let later = Event::Call {
+            call: CallId(99),
+            group: GroupId::new("g"),
+            request: Request::Commit(nobody(), items),
+        };
+        bench.step_together(vec![later, delete]);
+        assert_eq!(
+            bench.take(CallId(99)).unwrap(),
+            Ok(Answer::Committed(vec![ErrorCode::None]))
+        );
+        assert_eq!(committed(&mut bench, "g"), 0);
+        let left: Vec<Record> = compacted(&bench.records);
+        assert!(
+            !left.iter().any(|record| matches!(record, Record::Offset { .. })),
+            "{left:?}"
+        );
+    }
+}
+
 #[test]
 fn new_partitions_make_the_groups_rebalance_that_subscribe_to_the_topic() {
     let mut bench = Bench::new(config());

@@ -7,13 +7,24 @@ use std::{
     time::Duration,
 };
 
-use headwater_protocol::{error::ErrorCode, id::Timestamp};
+use bytes::Bytes;
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{LeaderEpoch, Timestamp},
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 
-use super::{node::Node, *};
+use super::{
+    node::Node,
+    places::{Place, Places, TOPICS},
+    *,
+};
 use crate::{
     config::{GroupsSection, Millis},
-    groups::{call::refusal, group::Phase},
+    groups::{
+        call::{Listed, refusal},
+        group::{Group, Phase},
+    },
 };
 
 pub(super) const GROUP: &str = "group";
@@ -21,19 +32,20 @@ pub(super) const SESSION: Duration = Duration::from_secs(10);
 pub(super) const REBALANCE: Duration = Duration::from_secs(30);
 pub(super) const NOON: i64 = 1_700_000_000_000;
 
-/// A partition by the name of its topic.
-pub(super) type Place = (String, i32);
+/// A group without members, whose offsets anybody commits, and which anybody deletes.
+pub(super) const SIMPLE: &str = "simple";
 
 /// Something that happens at a time.
 #[derive(Debug)]
 enum Happening {
     Request {
         call: CallId,
-        request: Request,
+        group: &'static str,
+        request: Box<Request>,
     },
     Reply {
         call: CallId,
-        reply: Reply,
+        reply: Box<Reply>,
     },
     /// A node looks what there is to do, unless it has been told another time since.
     Wake {
@@ -65,6 +77,8 @@ pub(super) struct World {
     calls: BTreeMap<CallId, usize>,
     pub(super) sequence: u64,
     pub(super) has_faults: bool,
+    /// The assignments that were checked last: of which start of the broker, and which generation.
+    checked: Option<(u64, Generation, Vec<Bytes>)>,
 }
 
 pub(super) fn config() -> Rc<GroupsSection> {
@@ -85,7 +99,7 @@ impl World {
             "own",
         ];
         let protocol = protocols[random.random_range(0..protocols.len())];
-        let topics = [("a", 7), ("b", 4)].map(|(name, count)| (name.to_owned(), count));
+        let topics = [(TOPICS[0], 7), (TOPICS[1], 4)].map(|(name, count)| (name.to_owned(), count));
         let mut world = World {
             now: Duration::from_secs(1),
             shard: None,
@@ -100,6 +114,7 @@ impl World {
             calls: BTreeMap::new(),
             sequence: 0,
             has_faults: true,
+            checked: None,
             random,
         };
         world.load();
@@ -133,12 +148,19 @@ impl World {
     }
 
     /// Sends a request of a node on its way.
-    pub(super) fn send(&mut self, node: usize, request: Request) -> CallId {
+    pub(super) fn send(&mut self, node: usize, group: &'static str, request: Request) -> CallId {
         self.sequence += 1;
         let call = CallId(self.sequence);
         self.calls.insert(call, node);
         let delay = self.delay();
-        self.at(delay, Happening::Request { call, request });
+        self.at(
+            delay,
+            Happening::Request {
+                call,
+                group,
+                request: Box::new(request),
+            },
+        );
         call
     }
 
@@ -164,17 +186,21 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Request { call, request } if self.shard.is_some() => {
-                let group = GroupId::new(GROUP);
-                self.step(Event::Call { call, group, request });
+            Happening::Request { call, group, request } if self.shard.is_some() => {
+                let group = GroupId::new(group);
+                self.step(Event::Call {
+                    call,
+                    group,
+                    request: *request,
+                });
             }
             Happening::Request { call, .. } => {
-                let reply = Err(refusal(ErrorCode::CoordinatorLoadInProgress));
+                let reply = Box::new(Err(refusal(ErrorCode::CoordinatorLoadInProgress)));
                 self.at(Duration::from_millis(1), Happening::Reply { call, reply });
             }
             Happening::Reply { call, reply } => {
                 if let Some(node) = self.calls.remove(&call) {
-                    self.deliver(node, call, reply);
+                    self.deliver(node, call, *reply);
                 }
             }
             Happening::Wake { node, number } if self.nodes[node].next_wake == number => self.node_wakes(node),
@@ -192,6 +218,7 @@ impl World {
             && !left.is_zero()
         {
             self.calls.insert(call, node);
+            let reply = Box::new(reply);
             return self.at(left, Happening::Reply { call, reply });
         }
         self.node_hears(node, call, reply);
@@ -209,7 +236,7 @@ impl World {
             match effect {
                 Effect::Answer { call, reply } => {
                     assert!(self.calls.contains_key(&call), "{call:?} is answered twice");
-                    let delay = self.delay();
+                    let (delay, reply) = (self.delay(), Box::new(reply));
                     self.at(delay, Happening::Reply { call, reply });
                 }
                 Effect::Append { write, records } => {
@@ -244,7 +271,7 @@ impl World {
             } = record
             {
                 self.durable_commits
-                    .insert(((topic.clone(), *partition), committed.offset));
+                    .insert((Place::new(topic, *partition), committed.offset));
             }
             self.log.push((record.key(), record.value()));
         }
@@ -271,13 +298,18 @@ impl World {
                 held.iter().all(|group| stored.contains(group)),
                 "what was read again differs: {stored:?}, not {held:?}"
             );
+            let is_known = |group: &Listed| shard.group_named(group.group.as_str()).is_some();
+            assert!(
+                again.list().all(|group| is_known(&group)),
+                "a deleted group is back: {stored:?}"
+            );
             drop(again.replayed(Rc::clone(&self.topics), self.moment()));
         }
         let lost: Vec<CallId> = self.calls.keys().copied().collect();
         self.agenda
             .retain(|_, happening| !matches!(happening, Happening::Request { .. } | Happening::Reply { .. }));
         for call in lost {
-            let reply = Err(refusal(ErrorCode::CoordinatorNotAvailable));
+            let reply = Box::new(Err(refusal(ErrorCode::CoordinatorNotAvailable)));
             let delay = self.delay();
             self.at(delay, Happening::Reply { call, reply });
         }
@@ -328,7 +360,7 @@ impl World {
             return;
         }
         let node = self.random.random_range(0..self.nodes.len());
-        match self.random.random_range(0..12) {
+        match self.random.random_range(0..14) {
             0 | 1 => self.start_node(None),
             2 => self.kill_node(node),
             3 => self.node_leaves(node),
@@ -356,10 +388,39 @@ impl World {
                 }
                 self.start_node(Some(number));
             }
+            8 => self.commit_or_delete(node),
             _ => self.node_commits(node),
         }
         let pause = Duration::from_millis(self.random.random_range(1..6_000));
         self.at(pause, Happening::Fault);
+    }
+
+    /// Some commits and deletions, so close to each other that they are under way together.
+    fn commit_or_delete(&mut self, node: usize) {
+        for _ in 0..self.random.random_range(1..4) {
+            let group = if self.random.random_ratio(1, 4) { GROUP } else { SIMPLE };
+            let request = if self.random.random_ratio(1, 3) {
+                Request::Delete
+            } else {
+                self.sequence += 1;
+                Request::Commit(
+                    Identity {
+                        generation: Generation::new(-1),
+                        member: MemberId::new(""),
+                        instance: None,
+                    },
+                    vec![CommitItem {
+                        topic: TOPICS[0].to_owned(),
+                        partition: self.random.random_range(0..2),
+                        offset: self.sequence.cast_signed(),
+                        leader_epoch: LeaderEpoch::NONE,
+                        metadata: String::new(),
+                        end: Ok(i64::MAX),
+                    }],
+                )
+            };
+            self.send(node, group, request);
+        }
     }
 
     fn add_partitions(&mut self) {
@@ -375,48 +436,56 @@ impl World {
         }
     }
 
-    /// Nodes that run and that the broker counts as members.
-    pub(super) fn members(&self) -> Vec<&Node> {
-        let Some(group) = self.shard.as_ref().and_then(|shard| shard.group_named(GROUP)) else {
-            return Vec::new();
-        };
-        let is_member = |node: &&Node| {
-            let id = node.member.as_ref();
-            node.is_alive && id.is_some_and(|id| group.roster.members.contains_key(id))
-        };
-        self.nodes.iter().filter(is_member).collect()
-    }
-
     /// What must be true at every moment.
-    fn check(&self) {
-        let mut owners: BTreeMap<(&Place, Option<Generation>), &Node> = BTreeMap::new();
-        for node in self.members() {
-            for place in &node.owned {
-                // Members that own on while they rebalance never own the same; others not within a generation.
-                let generation = (self.protocol != "server-sticky").then_some(node.owned_in);
-                if let Some(other) = owners.insert((place, generation), node) {
-                    panic!("{place:?} is owned twice at {:?}: {node:?} and {other:?}", self.now);
-                }
-            }
-        }
+    fn check(&mut self) {
         let Some(group) = self.shard.as_ref().and_then(|shard| shard.group_named(GROUP)) else {
             return;
         };
+        let members: Vec<&Node> = self.nodes.iter().filter(|node| node.is_member_of(group)).collect();
+        let stays = self.protocol == "server-sticky";
+        for (at, node) in members.iter().enumerate() {
+            // Members that own on while they rebalance never own the same; others not within a generation.
+            let is_rival = |other: &&&Node| stays || other.owned_in == node.owned_in;
+            for other in members[..at].iter().filter(is_rival) {
+                let both = node.owned.common(other.owned);
+                assert!(
+                    both.is_empty(),
+                    "{both:?} is owned twice at {:?}: {node:?} and {other:?}",
+                    self.now
+                );
+            }
+        }
         if group.phase == Phase::Stable {
-            let mut assigned = BTreeSet::new();
-            for member in group.roster.members.values() {
-                for place in node::places(&member.assignment) {
-                    assert!(assigned.insert(place.clone()), "{place:?} is assigned twice");
-                }
+            let assignments = || group.roster.members.values().map(|member| &member.assignment);
+            // An assignment is looked at once.
+            let is_checked = self.checked.as_ref().is_some_and(|(epoch, generation, checked)| {
+                (*epoch, *generation) == (self.epoch, group.generation) && checked.iter().eq(assignments())
+            });
+            if !is_checked {
+                self.check_assigned(group);
+                self.checked = Some((self.epoch, group.generation, assignments().cloned().collect()));
             }
-            let is_eager = self.protocol.starts_with("server-") && self.protocol != "server-sticky";
-            if is_eager {
-                let all = ["a", "b"]
-                    .into_iter()
-                    .filter(|topic| group.assigned_of.contains_key(*topic));
-                let all: usize = all.map(|topic| self.topics.count(topic) as usize).sum();
-                assert_eq!(assigned.len(), all, "every partition has an owner in a stable group");
-            }
+        }
+    }
+
+    fn check_assigned(&self, group: &Group) {
+        let mut assigned = Places::default();
+        for places in group
+            .roster
+            .members
+            .values()
+            .map(|member| Places::of(&member.assignment))
+        {
+            assert!(assigned.common(places).is_empty(), "{places:?} is assigned twice");
+            assigned = assigned.with(places);
+        }
+        let is_eager = self.protocol.starts_with("server-") && self.protocol != "server-sticky";
+        if is_eager {
+            let all = TOPICS
+                .into_iter()
+                .filter(|topic| group.assigned_of.contains_key(*topic));
+            let all: usize = all.map(|topic| self.topics.count(topic) as usize).sum();
+            assert_eq!(assigned.len(), all, "every partition has an owner in a stable group");
         }
     }
 }
