@@ -11,6 +11,7 @@
 )]
 
 mod bad_input;
+mod checkpoints;
 mod compaction;
 mod connections;
 mod cores;
@@ -18,6 +19,7 @@ mod disk_full;
 mod forwarding;
 mod group_consumer;
 mod groups;
+mod halted_members;
 mod kills;
 mod long_poll;
 mod lookup;
