@@ -116,6 +116,10 @@ impl Directory for DirectDisk {
 impl Disk for DirectDisk {
     type File = DirectFile;
 
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        glommio::executor().spawn_blocking(work).await
+    }
+
     async fn open(&self, path: &Path, create: bool) -> io::Result<DirectFile> {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
@@ -316,5 +320,20 @@ impl SegmentFile for DirectFile {
     fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static {
         let file = self.clone();
         async move { Ok(file.inner.direct.file_size().await?) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_done_on_another_thread() {
+        let running = glommio::LocalExecutorBuilder::default().spawn(|| async {
+            let disk = DirectDisk::new().unwrap();
+            let other = disk.aside(|| std::thread::current().id()).await;
+            assert_ne!(other, std::thread::current().id());
+        });
+        running.unwrap().join().unwrap();
     }
 }

@@ -70,6 +70,12 @@ pub trait Disk: Directory {
 
     /// Opens a segment file; `create` makes it (empty, its name durable) if it is not there.
     fn open(&self, path: &Path, create: bool) -> impl Future<Output = io::Result<Self::File>>;
+
+    /// Does work that is no I/O and takes so long that the core must not wait for it: on the thread for what blocks, if there is
+    /// one. By default it is done here.
+    fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> {
+        async { work() }
+    }
 }
 
 /// An open segment file. Cheap to clone; all clones are the same file.
