@@ -179,7 +179,7 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
             return Fate::Stays;
         }
         let mut kept = sifted.kept.into_iter();
-        let rebuild = move || batch::rebuild(&records, horizon, |_| kept.next().unwrap_or(true));
+        let mut rebuild = move || batch::rebuild(&records, horizon, |_| kept.next().unwrap_or(true));
         let rebuilt = if is_long(bytes) {
             self.run.log.disk.aside(rebuild).await
         } else {
