@@ -7,6 +7,9 @@ use headwater_protocol::{error::ErrorCode, id::Timestamp};
 
 use crate::{core::Core, mesh::Refusal, runtime};
 
+/// How long records wait for a file descriptor before there is another attempt.
+const FILES_WAIT: Duration = Duration::from_millis(100);
+
 /// One partition of a topic on the core that owns it.
 #[derive(Debug)]
 pub(crate) struct Partition {
@@ -96,6 +99,11 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
             Ok(()) => {}
             Err(error @ LogError::DiskFull { .. }) => {
                 tracing::warn!(directory = %partition.log.directory().display(), %error, "records were refused");
+            }
+            // They wait meanwhile, and so do their producers.
+            Err(error @ LogError::OutOfFiles { .. }) => {
+                tracing::warn!(directory = %partition.log.directory().display(), %error, "records wait; raise the limit of open files");
+                runtime::sleep(FILES_WAIT).await;
             }
             // The log has said so itself, and answers everybody who waits.
             Err(_) => break,

@@ -13,7 +13,10 @@ use std::{
 };
 
 use futures::FutureExt;
-use glommio::io::{DmaFile, OpenOptions};
+use glommio::{
+    GlommioError,
+    io::{DmaFile, OpenOptions},
+};
 use io_uring::{opcode, types::Fd, types::FsyncFlags};
 use rustix::{
     fs::{Mode, OFlags},
@@ -123,21 +126,20 @@ impl Disk for DirectDisk {
     async fn open(&self, path: &Path, create: bool) -> io::Result<DirectFile> {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
-        let direct = match options.dma_open(path).await {
-            Ok(file) => file,
-            Err(error) => {
-                let error = io::Error::from(error);
-                if !create || error.kind() != io::ErrorKind::NotFound {
-                    return Err(error);
-                }
-                let file = options.create(true).mode(0o644).dma_open(path).await?;
-                let path = path.to_path_buf();
-                glommio::executor()
-                    .spawn_blocking(move || StdDirectory::sync_parent(&path))
-                    .await?;
-                file
+        let direct = match options.dma_open(path).await.map_err(with_number) {
+            Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
+                let created = options.create(true).mode(0o644).dma_open(path).await;
+                created.map_err(with_number)?
             }
+            opened => opened?,
         };
+        // It was made just now, or by an attempt that came no further.
+        if create && direct.file_size().await? == 0 {
+            let path = path.to_path_buf();
+            glommio::executor()
+                .spawn_blocking(move || StdDirectory::sync_parent(&path))
+                .await?;
+        }
         Ok(DirectFile {
             inner: Rc::new(Inner {
                 path: path.to_path_buf(),
@@ -261,6 +263,14 @@ impl DirectFile {
             }
         }
         Ok(out)
+    }
+}
+
+/// The system's error as it was: glommio's own says only what kind it is of.
+fn with_number(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::EnhancedIoError { source, .. } => source,
+        other => other.into(),
     }
 }
 
