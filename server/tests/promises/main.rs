@@ -24,6 +24,7 @@ mod kills;
 mod long_poll;
 mod lookup;
 mod metrics;
+mod open_files;
 mod retries;
 mod shutdown;
 mod stalled;
