@@ -110,7 +110,7 @@ impl Target for Headwater {
             let sought = consumer.seek(topic, partition, Offset::new(position.0)).await;
             sought.map_err(failed())?;
         }
-        Ok(HeadwaterConsumer::Alone(consumer))
+        Ok(HeadwaterConsumer::Alone(Box::new(consumer)))
     }
 
     fn grouped(self, members: u16) -> Result<Self, BenchError> {
@@ -173,7 +173,7 @@ impl Future for Completion {
 #[derive(Debug)]
 pub enum HeadwaterConsumer {
     /// One that reads everything.
-    Alone(Consumer),
+    Alone(Box<Consumer>),
     /// Those of a group, which share it.
     Group(Members),
 }

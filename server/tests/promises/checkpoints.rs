@@ -34,7 +34,7 @@ fn a_restart_scans_only_what_was_written_behind_a_checkpoint_that_did_not_wait_f
         let client = site.client_with_topic("t", 1).await;
         let id = client.admin().describe_topic("t").await.unwrap().id;
         let partition = site.directory().join("t-0");
-        let (big, small) = (batch(&[&[7; 60_000]]), batch(&[b"small"]));
+        let (big, small) = (batch(&[&vec![7; 60_000]]), batch(&[b"small"]));
         let mut written = 0;
         for _ in 0..3 {
             let mut raw = Raw::connect(site.address()).await;

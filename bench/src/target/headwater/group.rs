@@ -88,7 +88,7 @@ impl RebalanceListener for Share {
 #[derive(Debug)]
 pub struct Members {
     name: String,
-    members: Vec<GroupConsumer>,
+    consumers: Vec<GroupConsumer>,
     /// For administration.
     client: Client,
 }
@@ -109,7 +109,7 @@ impl Members {
         shares.settled(from.len()).await;
         Ok(Self {
             name,
-            members: joined,
+            consumers: joined,
             client,
         })
     }
@@ -117,8 +117,8 @@ impl Members {
     /// The next batch of any member. May be cancelled without loss.
     pub async fn recv_batch(&mut self) -> Result<Records, headwater_client::Error> {
         // Another one is asked first each time, so that none waits for ever.
-        self.members.rotate_left(1);
-        let asked = self.members.iter_mut().map(|member| Box::pin(member.recv_batch()));
+        self.consumers.rotate_left(1);
+        let asked = self.consumers.iter_mut().map(|member| Box::pin(member.recv_batch()));
         let (first, ..) = futures::future::select_all(asked).await;
         first
     }
@@ -126,12 +126,12 @@ impl Members {
 
 impl Drop for Members {
     fn drop(&mut self) {
-        let (members, client) = (std::mem::take(&mut self.members), self.client.clone());
+        let (consumers, client) = (std::mem::take(&mut self.consumers), self.client.clone());
         let name = std::mem::take(&mut self.name);
         // Nobody waits for it: the broker forgets members and groups that are not heard of.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                for member in members {
+                for member in consumers {
                     let _ = member.close().await;
                 }
                 let _ = client.admin().groups().delete(&name).await;

@@ -179,11 +179,11 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
             return Fate::Stays;
         }
         let mut kept = sifted.kept.into_iter();
-        let mut rebuild = move || batch::rebuild(&records, horizon, |_| kept.next().unwrap_or(true));
+        let mut write_anew = move || batch::rebuild(&records, horizon, |_| kept.next().unwrap_or(true));
         let rebuilt = if is_long(bytes) {
-            self.run.log.disk.aside(rebuild).await
+            self.run.log.disk.aside(write_anew).await
         } else {
-            rebuild()
+            write_anew()
         };
         rebuilt.map_or(Fate::Stays, Fate::Changes)
     }
