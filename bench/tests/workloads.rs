@@ -137,6 +137,34 @@ fn mixed_shows_producers_with_and_without_readers_of_old_data() {
 }
 
 #[test]
+fn mixed_shows_producers_and_a_group_that_keeps_up_with_and_without_a_group_that_does_not() {
+    let place = directory();
+    let options = "--partitions 4 --group-members 2 --slow-members 3 --catch-up-consumers 0";
+    let report = run(
+        &place,
+        &format!("mixed --rate 1000 --seconds 1.5 {options} --set groups.initial_rebalance_delay_ms=0 --limits off"),
+    );
+    verified(&report);
+    for part in ["alone", "beside_slow"] {
+        for readers in ["", "_tail", "_group"] {
+            let part = format!("{part}{readers}");
+            assert_eq!(report[&part]["records"], 1500, "{part}");
+            assert!(percentiles(&report[&part]).is_sorted());
+        }
+        verified(&report[format!("{part}_group")]);
+    }
+    let slow = &report["slow_group"];
+    assert!((1..1500).contains(&slow["records"].as_u64().unwrap()), "{slow}");
+    assert_eq!(slow["lost"], Value::Null, "it is not verified");
+    let notes = report["notes"].to_string();
+    assert!(
+        notes.contains("with a slow group: throughput of the producers"),
+        "{notes}"
+    );
+    assert!(notes.contains("throughput of the group that keeps up"), "{notes}");
+}
+
+#[test]
 fn a_sweep_runs_every_point_of_its_grid() {
     let place = directory();
     let data = place.path().to_str().unwrap();
@@ -244,6 +272,7 @@ fn what_cannot_be_done_is_refused_with_what_to_do_instead() {
         ("sweep", "--axis"),
         ("sweep --axis linger=soon", "linger"),
         ("produce --keys zipf", "uniform:COUNT"),
+        ("mixed --catch-up-consumers 0 --limits off", "--slow-members"),
         ("compare missing.json missing.json", "missing.json"),
         (
             "produce --seconds 0.1 --limits off --report /nowhere/at/all.html",

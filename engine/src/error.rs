@@ -17,6 +17,12 @@ pub enum LogError {
         /// The segment file.
         path: PathBuf,
     },
+    /// There is no file descriptor left to open the segment with. What was appended waits for the next flush.
+    #[error("no file descriptor is left to open {path}")]
+    OutOfFiles {
+        /// The segment file.
+        path: PathBuf,
+    },
     /// A write or flush failed earlier. Nothing can be appended until the log has been opened again; what is durable
     /// can be read.
     #[error("the log is fenced after a failed {operation} of {path}: {source}")]
@@ -86,9 +92,11 @@ impl LogError {
         match self {
             LogError::Corrupt { .. } => ErrorCode::CorruptMessage,
             LogError::Retired { .. } => ErrorCode::UnknownTopicId,
-            LogError::DiskFull { .. } | LogError::Fenced { .. } | LogError::Io { .. } | LogError::Truncated => {
-                ErrorCode::KafkaStorageError
-            }
+            LogError::DiskFull { .. }
+            | LogError::OutOfFiles { .. }
+            | LogError::Fenced { .. }
+            | LogError::Io { .. }
+            | LogError::Truncated => ErrorCode::KafkaStorageError,
         }
     }
 }

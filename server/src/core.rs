@@ -469,7 +469,7 @@ async fn maintain_one(core: &Core, partition: &Partition, what: Upkeep) {
     let now = Timestamp::now();
     let done = match what {
         Upkeep::Checkpoint => {
-            partition.bytes_to_scan.set(0);
+            partition.unscanned.clear();
             partition.log.checkpoint(now).await
         }
         Upkeep::Retention => partition.log.retain(now).await,
@@ -492,7 +492,7 @@ async fn maintain_early(core: Rc<Core>) {
             if partition.has_filled.take() {
                 maintain_one(&core, &partition, Upkeep::Retention).await;
             }
-            if partition.bytes_to_scan.get() >= core.config.log.checkpoint_bytes_max.bytes() {
+            if partition.unscanned.is_due(core.config.log.checkpoint_bytes_max.bytes()) {
                 maintain_one(&core, &partition, Upkeep::Checkpoint).await;
             }
         }

@@ -7,6 +7,9 @@ use headwater_protocol::{error::ErrorCode, id::Timestamp};
 
 use crate::{core::Core, mesh::Refusal, runtime};
 
+/// How long records wait for a file descriptor before there is another attempt.
+const FILES_WAIT: Duration = Duration::from_millis(100);
+
 /// One partition of a topic on the core that owns it.
 #[derive(Debug)]
 pub(crate) struct Partition {
@@ -16,8 +19,8 @@ pub(crate) struct Partition {
     flushing: Cell<bool>,
     /// It has filled a segment, and retention has not looked since.
     pub(crate) has_filled: Cell<bool>,
-    /// Bytes appended since the last checkpoint, which recovery would scan.
-    pub(crate) bytes_to_scan: Cell<u64>,
+    /// What was appended since the last checkpoint.
+    pub(crate) unscanned: Unscanned,
     /// Compaction has found bytes that do not read back.
     pub(crate) is_damaged: Cell<bool>,
 }
@@ -29,7 +32,7 @@ impl Partition {
             is_internal,
             flushing: Cell::new(false),
             has_filled: Cell::new(false),
-            bytes_to_scan: Cell::new(0),
+            unscanned: Unscanned::default(),
             is_damaged: Cell::new(false),
         })
     }
@@ -51,16 +54,36 @@ impl Partition {
             core.is_needed_early();
         }
         let limit = core.config.log.checkpoint_bytes_max.bytes();
-        let before = self.bytes_to_scan.get();
-        let after = before + payload.len() as u64;
-        self.bytes_to_scan.set(after);
-        if before < limit && after >= limit {
+        if self.unscanned.add(payload.len() as u64, limit) {
             core.is_needed_early();
         }
         if self.log.needs_flush() && !self.flushing.replace(true) {
             runtime::spawn(flush(Rc::clone(self), Rc::clone(core)));
         }
         Ok(appended)
+    }
+}
+
+/// Bytes appended since the last checkpoint, which recovery would scan.
+#[derive(Debug, Default)]
+pub(crate) struct Unscanned(Cell<u64>);
+
+impl Unscanned {
+    /// Takes note of an append. True if a checkpoint is due from now on: once, however much follows before it is written.
+    fn add(&self, bytes: u64, limit: u64) -> bool {
+        let before = self.0.get();
+        self.0.set(before + bytes);
+        before < limit && self.is_due(limit)
+    }
+
+    /// Whether a checkpoint should not wait for its interval.
+    pub(crate) fn is_due(&self, limit: u64) -> bool {
+        self.0.get() >= limit
+    }
+
+    /// A checkpoint is being written.
+    pub(crate) fn clear(&self) {
+        self.0.set(0);
     }
 }
 
@@ -77,9 +100,35 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
             Err(error @ LogError::DiskFull { .. }) => {
                 tracing::warn!(directory = %partition.log.directory().display(), %error, "records were refused");
             }
+            // They wait meanwhile, and so do their producers.
+            Err(error @ LogError::OutOfFiles { .. }) => {
+                tracing::warn!(directory = %partition.log.directory().display(), %error, "records wait; raise the limit of open files");
+                runtime::sleep(FILES_WAIT).await;
+            }
             // The log has said so itself, and answers everybody who waits.
             Err(_) => break,
         }
     }
     partition.flushing.set(false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Unscanned;
+
+    #[test]
+    fn a_checkpoint_is_called_for_once_each_time_that_the_limit_is_reached() {
+        let unscanned = Unscanned::default();
+        let calls: Vec<bool> = (0..5).map(|_| unscanned.add(40, 100)).collect();
+        assert_eq!(calls, [false, false, true, false, false]);
+        assert!(unscanned.is_due(100));
+        unscanned.clear();
+        assert!(!unscanned.is_due(100) && !unscanned.add(99, 100));
+        assert!(unscanned.add(1, 100), "at the limit, not only beyond it");
+        unscanned.clear();
+        assert!(
+            unscanned.add(1_000, 100),
+            "one append may be more than all that there may be"
+        );
+    }
 }

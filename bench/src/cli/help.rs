@@ -8,6 +8,7 @@ Examples:
   headwater-bench produce --seconds 30 --repeat 5 --output json
   headwater-bench consume --cold --bytes 4GB              # from the disk
   headwater-bench mixed --rate 50000 --catch-up-consumers 2
+  headwater-bench mixed --partitions 6 --group-members 2 --slow-members 3 --catch-up-consumers 0
   headwater-bench sweep --axis record-size=100,1KiB,10KiB --axis linger=0ms,2ms --seconds 3
   headwater-bench limits                                  # what can the machine do at most? about 25 seconds
   headwater-bench limits --only disk,loopback,bare --repeat 5
@@ -55,7 +56,12 @@ records that are acknowledged, hence durable.";
 pub const MIXED: &str = "\
 First producers and consumers at the tail alone, then the same with consumers that read old data from the disk at the same
 time. The figures of both stand next to each other: what do readers of old data cost everybody else? Use --rate to compare
-latencies, and leave it out to compare throughput.";
+latencies, and leave it out to compare throughput.
+
+With --group-members a consumer group reads at the tail as well, and with --slow-members there is one more part, in which
+another group misbehaves: one member in three sleeps over each record, one stops asking for records until it is put out of
+its group, one dies every second without leaving and comes back. What does that cost producers, and the group that keeps
+up? Use at least 20 seconds, since a session takes 6 to end, and --catch-up-consumers 0 to look at nothing else.";
 
 pub const SWEEP: &str = "\
 Runs a workload for every point of one axis, or of the grid of several, each with a fresh broker and topic, and prints one

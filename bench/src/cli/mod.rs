@@ -41,7 +41,7 @@ pub enum Command {
     /// Produces and consumes at once, and times each record from when it was due until it is received
     #[command(long_about = help::END_TO_END, after_help = help::EXAMPLES)]
     EndToEnd(EndToEndArgs),
-    /// Producers, consumers at the tail and consumers of old data at once, next to the same without the last
+    /// Producers and consumers at the tail, without and with consumers of old data and consumer groups that fail
     #[command(long_about = help::MIXED, after_help = help::EXAMPLES)]
     Mixed(MixedArgs),
     /// Runs a workload for every point of one or several axes
@@ -123,8 +123,14 @@ pub struct MixedArgs {
     #[arg(long, help_heading = "Consumers", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub tail_consumers: u16,
     /// Consumers of old data, each of which reads it over and over from the disk
-    #[arg(long, help_heading = "Consumers", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, help_heading = "Consumers", default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub catch_up_consumers: u16,
+    /// Members of a consumer group at the tail, which keeps up all the time; more than --partitions have nothing to do
+    #[arg(long, help_heading = "Consumers", value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub group_members: u16,
+    /// Members of another group that are slow, stop and die: measured next to the same without them
+    #[arg(long, help_heading = "Consumers", value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub slow_members: u16,
     /// How much old data there is; more than the broker has memory for, or it is not read from the disk
     #[arg(long, help_heading = "Consumers", value_name = "SIZE", default_value = "2GiB", value_parser = load::size)]
     #[serde(rename = "history_bytes")]

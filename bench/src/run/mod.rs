@@ -73,7 +73,15 @@ impl Workload {
             Self::Produce => 0,
             Self::Consume(args) => u64::from(args.consumers),
             Self::EndToEnd(consumers) => u64::from(*consumers),
-            Self::Mixed(args) => u64::from(args.tail_consumers) + u64::from(args.catch_up_consumers),
+            Self::Mixed(args) => {
+                let counts = [
+                    args.tail_consumers,
+                    args.catch_up_consumers,
+                    args.group_members,
+                    args.slow_members,
+                ];
+                counts.map(u64::from).iter().sum()
+            }
         }
     }
 

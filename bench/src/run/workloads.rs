@@ -298,50 +298,81 @@ async fn read_for<T: Target>(
 
 fn end_to_end<T: Target>(setting: &mut Setting<'_>, consumers: u16) -> Result<Run, BenchError> {
     let gauge = setting.watch();
-    let (produce, tail) = until_interrupted(setting.runtime, async {
+    let mut phases = until_interrupted(setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
-        produce_and_tail(&target, setting, consumers, ["produce", "end_to_end"]).await
+        let readers = Readers {
+            tail: ("end_to_end", consumers),
+            group: ("group", 0),
+        };
+        produce_and_read(&target, setting, "produce", readers).await
     })?;
-    let bytes = produce.bytes;
-    let schedule = setting.schedule_note(&produce);
-    let mut done = done(tail.into_iter().chain([produce]).collect());
+    let (bytes, schedule) = (phases[0].bytes, setting.schedule_note(&phases[0]));
+    // It is about what the consumers see.
+    phases.reverse();
+    let mut done = done(phases);
     gauge.finish(&mut done, bytes);
     done.notes.extend(schedule);
     Ok(done)
 }
 
-/// Producers, and consumers at the tail. The topic must be ours, or empty.
-pub async fn produce_and_tail<T: Target>(
+/// Who reads what is produced as it comes: how they are called in the report, and how many there are.
+#[derive(Debug, Clone, Copy)]
+pub struct Readers {
+    /// Consumers that read everything, each.
+    pub tail: (&'static str, u16),
+    /// Members of a group that share it.
+    pub group: (&'static str, u16),
+}
+
+/// Producers, and consumers at the tail: the phase of the producers, and of each kind of consumers that there is. The
+/// topic must be ours, or empty.
+pub async fn produce_and_read<T: Target>(
     target: &T,
     setting: &Setting<'_>,
-    consumers: u16,
-    names: [&'static str; 2],
-) -> Result<(Phase, Option<Phase>), BenchError> {
+    name: &'static str,
+    readers: Readers,
+) -> Result<Vec<Phase>, BenchError> {
     let plan = setting.plan(true)?;
     target.ensure_topic(&setting.topic, setting.run.load.partitions).await?;
     let spans = target.spans(&setting.topic).await?;
-    let progress = Progress::start(names[0], setting.goal());
-    let acks = Meter::new(names[0], progress.counter());
-    let tail = Meter::new(names[1], Arc::default());
+    let progress = Progress::start(name, setting.goal());
+    let acks = Meter::new(name, progress.counter());
     let (tell, end) = watch::channel(End::Open);
-    let mut threads = Vec::new();
-    for _ in 0..consumers {
-        let reader = setting.reader(ends(&spans), Expectation::FromTheFirst, setting.tail_timed());
-        threads.push(consume::start(target, reader, Arc::clone(&tail), end.clone()).await?);
+    let (tail, group) = (readers.tail, readers.group);
+    let mut kinds = Vec::new();
+    if tail.1 > 0 {
+        kinds.push((Meter::new(tail.0, Arc::default()), target.clone(), tail.1));
     }
-    let sampler = setting.sampler(&[&acks, &tail]);
-    let produced = produce::run(target, &plan, &[Arc::clone(&acks), Arc::clone(&tail)]).await?;
+    if group.1 > 0 {
+        kinds.push((Meter::new(group.0, Arc::default()), target.clone().grouped(group.1)?, 1));
+    }
+    let mut threads = Vec::new();
+    for (meter, target, consumers) in &kinds {
+        for _ in 0..*consumers {
+            let reader = setting.reader(ends(&spans), Expectation::FromTheFirst, setting.tail_timed());
+            let thread = consume::start(target, reader, Arc::clone(meter), end.clone()).await?;
+            threads.push((meter.name, thread));
+        }
+    }
+    let mut meters = vec![Arc::clone(&acks)];
+    meters.extend(kinds.iter().map(|(meter, ..)| Arc::clone(meter)));
+    let sampler = setting.sampler(&meters.iter().collect::<Vec<_>>());
+    let produced = produce::run(target, &plan, &meters).await?;
     let last = ends(&target.spans(&setting.topic).await?);
     // Consumers that failed meanwhile are asked below.
     let _ = tell.send(End::At(last, Some(produced.acknowledged)));
-    let mut damage = None;
-    for thread in threads {
-        damage = add(damage, consume::join(thread).await?.damage);
+    let mut damage: HashMap<&str, Option<Damage>> = HashMap::new();
+    for (name, thread) in threads {
+        let found = damage.entry(name).or_default();
+        *found = add(*found, consume::join(thread).await?.damage);
     }
     drop(sampler);
-    let produce = Phase::new(names[0], acks.finish(), setting.produce_note()).behind(&produced.behind);
-    let tail = (consumers > 0).then(|| Phase::new(names[1], tail.finish(), setting.tail_note()).verified(damage));
-    Ok((produce, tail))
+    let mut phases = vec![Phase::new(name, acks.finish(), setting.produce_note()).behind(&produced.behind)];
+    for (meter, ..) in &kinds {
+        let phase = Phase::new(meter.name, meter.finish(), setting.tail_note());
+        phases.push(phase.verified(damage.remove(meter.name).flatten()));
+    }
+    Ok(phases)
 }
 
 /// Until Ctrl-C, unless the work listens for that itself.

@@ -1,5 +1,8 @@
 //! Headwater, through its own client.
 
+mod group;
+pub mod slow;
+
 use headwater_client::{
     Client, Consumer, Delivery, Error, ErrorCode, HeaderRef, NewTopic, Offset, OffsetSpec, PartitionIndex, Producer,
     Record, Records, Start,
@@ -8,6 +11,7 @@ use headwater_client::{
 use super::{Outgoing, Position, ProducerSettings, STAMP_HEADER, Span, Target, TargetConsumer, TargetProducer};
 use crate::error::BenchError;
 use crate::load::intake::Intake;
+use group::Members;
 
 /// A Headwater broker.
 #[derive(Debug, Clone)]
@@ -15,6 +19,8 @@ pub struct Headwater {
     bootstrap: String,
     /// For administration.
     client: Client,
+    /// Each consumer is a group of so many members, if there are any.
+    group_members: u16,
 }
 
 async fn connect(bootstrap: &str) -> Result<Client, BenchError> {
@@ -30,6 +36,7 @@ impl Target for Headwater {
         Ok(Self {
             bootstrap: bootstrap.to_owned(),
             client: connect(bootstrap).await?,
+            group_members: 0,
         })
     }
 
@@ -90,6 +97,10 @@ impl Target for Headwater {
     }
 
     async fn consumer(&self, topic: &str, from: &[Position]) -> Result<HeadwaterConsumer, BenchError> {
+        if self.group_members > 0 {
+            let members = Members::join(&self.bootstrap, topic, self.group_members, from).await?;
+            return Ok(HeadwaterConsumer::Group(members));
+        }
         let failed = || BenchError::client("cannot start a consumer");
         let client = connect(&self.bootstrap).await?;
         let consumer = client.consumer().topics([topic]).start(Start::Earliest).build().await;
@@ -99,7 +110,14 @@ impl Target for Headwater {
             let sought = consumer.seek(topic, partition, Offset::new(position.0)).await;
             sought.map_err(failed())?;
         }
-        Ok(HeadwaterConsumer { consumer })
+        Ok(HeadwaterConsumer::Alone(Box::new(consumer)))
+    }
+
+    fn grouped(self, members: u16) -> Result<Self, BenchError> {
+        Ok(Self {
+            group_members: members,
+            ..self
+        })
     }
 }
 
@@ -151,42 +169,45 @@ impl Future for Completion {
     }
 }
 
-/// A consumer with a client of its own.
+/// Consumers with clients of their own.
 #[derive(Debug)]
-pub struct HeadwaterConsumer {
-    consumer: Consumer,
+pub enum HeadwaterConsumer {
+    /// One that reads everything.
+    Alone(Box<Consumer>),
+    /// Those of a group, which share it.
+    Group(Members),
 }
 
 impl TargetConsumer for HeadwaterConsumer {
     async fn receive(&mut self, intake: &mut Intake) -> Result<(), BenchError> {
-        match self.consumer.recv_batch().await {
-            Ok(records) => {
-                take(&records, intake);
-                Ok(())
-            }
-            Err(error) => self.pass(error, intake).await,
-        }
+        let received = match self {
+            Self::Alone(consumer) => match consumer.recv_batch().await {
+                Err(error) => return pass(consumer, error, intake).await,
+                received => received,
+            },
+            Self::Group(members) => members.recv_batch().await,
+        };
+        take(&received.map_err(BenchError::client("cannot consume"))?, intake);
+        Ok(())
     }
 }
 
-impl HeadwaterConsumer {
-    /// Passes a record that lies in a damaged batch; any other error ends the run. How many records such a batch has is
-    /// not known, as its header may be what is damaged, hence one by one.
-    async fn pass(&mut self, error: Error, intake: &mut Intake) -> Result<(), BenchError> {
-        match &error {
-            Error::CorruptBatch {
-                topic,
-                partition,
-                offset,
-                ..
-            } if intake.passes_damage() => {
-                intake.unreadable(*partition, 1);
-                intake.reached(*partition, Position(offset.next().get()));
-                let sought = self.consumer.seek(topic.as_str(), *partition, offset.next()).await;
-                sought.map_err(BenchError::client("cannot go on behind a damaged batch"))
-            }
-            _ => Err(BenchError::client("cannot consume")(error)),
+/// Passes a record that lies in a damaged batch; any other error ends the run. How many records such a batch has is not
+/// known, as its header may be what is damaged, hence one by one.
+async fn pass(consumer: &mut Consumer, error: Error, intake: &mut Intake) -> Result<(), BenchError> {
+    match &error {
+        Error::CorruptBatch {
+            topic,
+            partition,
+            offset,
+            ..
+        } if intake.passes_damage() => {
+            intake.unreadable(*partition, 1);
+            intake.reached(*partition, Position(offset.next().get()));
+            let sought = consumer.seek(topic.as_str(), *partition, offset.next()).await;
+            sought.map_err(BenchError::client("cannot go on behind a damaged batch"))
         }
+        _ => Err(BenchError::client("cannot consume")(error)),
     }
 }
 

@@ -52,6 +52,16 @@ pub trait Target: Clone + Send + Sync + 'static {
         topic: &str,
         from: &[Position],
     ) -> impl Future<Output = Result<Self::Consumer, BenchError>> + Send;
+
+    /// The same system, of which each consumer is a group of so many members that share the partitions.
+    ///
+    /// # Errors
+    /// If groups of this system cannot be measured.
+    fn grouped(self, _members: u16) -> Result<Self, BenchError> {
+        Err(BenchError::Options(
+            "groups can be measured of Headwater only: leave out --group-members and --slow-members".into(),
+        ))
+    }
 }
 
 /// Sends records to one topic.

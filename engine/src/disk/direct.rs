@@ -13,7 +13,10 @@ use std::{
 };
 
 use futures::FutureExt;
-use glommio::io::{DmaFile, OpenOptions};
+use glommio::{
+    GlommioError,
+    io::{DmaFile, OpenOptions},
+};
 use io_uring::{opcode, types::Fd, types::FsyncFlags};
 use rustix::{
     fs::{Mode, OFlags},
@@ -116,24 +119,27 @@ impl Directory for DirectDisk {
 impl Disk for DirectDisk {
     type File = DirectFile;
 
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        glommio::executor().spawn_blocking(work).await
+    }
+
     async fn open(&self, path: &Path, create: bool) -> io::Result<DirectFile> {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
-        let direct = match options.dma_open(path).await {
-            Ok(file) => file,
-            Err(error) => {
-                let error = io::Error::from(error);
-                if !create || error.kind() != io::ErrorKind::NotFound {
-                    return Err(error);
-                }
-                let file = options.create(true).mode(0o644).dma_open(path).await?;
-                let path = path.to_path_buf();
-                glommio::executor()
-                    .spawn_blocking(move || StdDirectory::sync_parent(&path))
-                    .await?;
-                file
+        let direct = match options.dma_open(path).await.map_err(with_number) {
+            Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
+                let created = options.create(true).mode(0o644).dma_open(path).await;
+                created.map_err(with_number)?
             }
+            opened => opened?,
         };
+        // It was made just now, or by an attempt that came no further.
+        if create && direct.file_size().await? == 0 {
+            let path = path.to_path_buf();
+            glommio::executor()
+                .spawn_blocking(move || StdDirectory::sync_parent(&path))
+                .await?;
+        }
         Ok(DirectFile {
             inner: Rc::new(Inner {
                 path: path.to_path_buf(),
@@ -260,6 +266,14 @@ impl DirectFile {
     }
 }
 
+/// The system's error as it was: glommio's own says only what kind it is of.
+fn with_number(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::EnhancedIoError { source, .. } => source,
+        other => other.into(),
+    }
+}
+
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }
@@ -316,5 +330,20 @@ impl SegmentFile for DirectFile {
     fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static {
         let file = self.clone();
         async move { Ok(file.inner.direct.file_size().await?) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_done_on_another_thread() {
+        let running = glommio::LocalExecutorBuilder::default().spawn(|| async {
+            let disk = DirectDisk::new().unwrap();
+            let other = disk.aside(|| std::thread::current().id()).await;
+            assert_ne!(other, std::thread::current().id());
+        });
+        running.unwrap().join().unwrap();
     }
 }

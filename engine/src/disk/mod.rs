@@ -54,7 +54,8 @@ pub trait Directory: Clone + std::fmt::Debug + 'static {
         self.replace_file(path, content)
     }
 
-    /// Renames a file or directory within one parent directory, atomically and durably.
+    /// Renames a file or directory within one parent directory, atomically and durably. If no file descriptor is left (EMFILE),
+    /// nothing was done.
     fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>>;
 
     /// Removes a file, durably. No error if it is not there.
@@ -69,8 +70,15 @@ pub trait Disk: Directory {
     /// An open segment file.
     type File: SegmentFile;
 
-    /// Opens a segment file; `create` makes it (empty, its name durable) if it is not there.
+    /// Opens a segment file; `create` makes it (empty, its name durable) if it is not there. If no file descriptor is left
+    /// (EMFILE), it may be tried again.
     fn open(&self, path: &Path, create: bool) -> impl Future<Output = io::Result<Self::File>>;
+
+    /// Does work that is no I/O and takes so long that the core must not wait for it: on the thread for what blocks, if there is
+    /// one. By default it is done here.
+    fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> {
+        async { work() }
+    }
 }
 
 /// An open segment file. Cheap to clone; all clones are the same file.
@@ -99,6 +107,13 @@ pub trait SegmentFile: Clone + std::fmt::Debug + 'static {
 
     /// Current size in bytes.
     fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static;
+}
+
+/// Whether the process, or the whole machine, has no file descriptor left.
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    let numbers = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    let number = error.raw_os_error();
+    numbers.iter().any(|errno| number == Some(errno.raw_os_error()))
 }
 
 /// Whether there is no space left, on the device or in the user's quota.

@@ -35,9 +35,13 @@ impl StdDirectory {
     }
 
     pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+        Self::open_parent(path)?.sync_all()
+    }
+
+    fn open_parent(path: &Path) -> io::Result<std::fs::File> {
         match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => std::fs::File::open(parent)?.sync_all(),
-            _ => std::fs::File::open(".")?.sync_all(),
+            Some(parent) if !parent.as_os_str().is_empty() => std::fs::File::open(parent),
+            _ => std::fs::File::open("."),
         }
     }
 }
@@ -120,8 +124,10 @@ impl Directory for StdDirectory {
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        // Opened first: when there is no descriptor left for it, nothing has been done.
+        let parent = Self::open_parent(to)?;
         std::fs::rename(from, to)?;
-        Self::sync_parent(to)
+        parent.sync_all()
     }
 
     async fn remove_file(&self, path: &Path) -> io::Result<()> {

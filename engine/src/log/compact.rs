@@ -23,9 +23,10 @@ use std::{
     rc::Rc,
 };
 
+use bytes::Bytes;
 use futures::future::{Either, select};
 use headwater_protocol::{
-    batch::{BatchHeader, HEADER_LEN, RecordSet, RecordView},
+    batch::{BatchHeader, Compression, HEADER_LEN, RecordSet},
     id::{Offset, Timestamp},
 };
 
@@ -39,6 +40,12 @@ use crate::{
     error::LogError,
     segment::{Segment, Stage},
 };
+
+/// Records that are looked at between two looks at the time, about 0.1 ms.
+const RECORDS_AT_ONCE: usize = 1024;
+
+/// Bytes of a batch that are rewritten in about 0.1 ms.
+const LONG_BYTES: usize = 64 << 10;
 
 /// What a compaction was asked to do, and what it has done so far.
 struct Run<'a, D: Disk, P> {
@@ -273,12 +280,51 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
                     return Ok(cleanable.first_dirty);
                 }
                 self.tally.borrow_mut().read_bytes += batch.len() as u64;
-                if let Some(full_at) = fill_from(map, &batch, cleanable.first_dirty) {
+                if let Some(full_at) = self.fill_from(map, &batch, cleanable.first_dirty).await {
                     return Ok(full_at);
                 }
             }
         }
         Ok(cleanable.end())
+    }
+
+    /// Notes the keys of one batch. Returns the offset of the first record for which there was no room.
+    async fn fill_from(&self, map: &mut OffsetMap, batch: &Bytes, first_dirty: Offset) -> Option<Offset> {
+        let records = self.decode(batch).await?;
+        if records.header().is_control() || records.header().next_offset() <= first_dirty {
+            return None;
+        }
+        for (record, count) in records.iter().zip(1..) {
+            // What cannot be read stays in the log as it is.
+            let record = record.ok()?;
+            if record.offset >= first_dirty
+                && let Some(key) = record.key
+                && !map.put(map.hash(key), record.offset.get())
+            {
+                return Some(record.offset);
+            }
+            self.give_way(count).await;
+        }
+        None
+    }
+
+    /// The records of a batch; `None` if they cannot be read.
+    async fn decode(&self, batch: &Bytes) -> Option<RecordSet> {
+        let batch = batch.clone();
+        let is_long = is_long(&batch);
+        let decode = move || RecordSet::decode_without_crc(&batch, DECOMPRESSED_SIZE_MAX).ok();
+        if is_long {
+            self.log.disk.aside(decode).await
+        } else {
+            decode()
+        }
+    }
+
+    /// Lets others go first now and then, in the middle of a batch with many records.
+    async fn give_way(&self, records: usize) {
+        if records.is_multiple_of(RECORDS_AT_ONCE) {
+            self.pace(0).await;
+        }
     }
 
     /// Writes down how far it has come, unless the log was truncated meanwhile.
@@ -295,21 +341,8 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
     }
 }
 
-/// Notes the keys of one batch. Returns the offset of the first record for which there was no room.
-fn fill_from(map: &mut OffsetMap, batch: &bytes::Bytes, first_dirty: Offset) -> Option<Offset> {
-    let records = RecordSet::decode_without_crc(batch, DECOMPRESSED_SIZE_MAX).ok()?;
-    if records.header().is_control() || records.header().next_offset() <= first_dirty {
-        return None;
-    }
-    // What cannot be read stays in the log as it is.
-    let readable = |record: Result<RecordView<'_>, _>| record.ok().map(|record| (record.offset, map_key(map, &record)));
-    let keys: Vec<_> = records.iter().map_while(readable).collect();
-    let keyed = keys.into_iter().filter_map(|(offset, key)| Some((offset, key?)));
-    let mut new = keyed.filter(|(offset, _)| *offset >= first_dirty);
-    new.find(|(offset, key)| !map.put(*key, offset.get()))
-        .map(|(offset, _)| offset)
-}
-
-fn map_key(map: &OffsetMap, record: &RecordView<'_>) -> Option<map::KeyHash> {
-    record.key.map(|key| map.hash(key))
+/// Whether it takes long to open a batch or to write it anew: of a compressed one it is not known how much there is in it.
+fn is_long(batch: &[u8]) -> bool {
+    let is_compressed = |header: BatchHeader<'_>| header.compression() != Compression::None;
+    batch.len() > LONG_BYTES || BatchHeader::read(batch).is_ok_and(is_compressed)
 }

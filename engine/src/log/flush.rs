@@ -17,7 +17,7 @@ use futures::{
 
 use super::{DurablePoint, FlushConfig, Log};
 use crate::{
-    disk::{BLOCK_SIZE, Disk, SegmentFile, is_full},
+    disk::{BLOCK_SIZE, Disk, SegmentFile, is_full, is_out_of_files},
     error::LogError,
     segment::{Segment, Stage},
 };
@@ -174,7 +174,7 @@ impl<D: Disk> Log<D> {
     /// Drives writes and flushes until everything that was appended, also meanwhile, is durable.
     ///
     /// One call works at a time; another waits for it. Poll it to its end: if it is dropped while operations are under way,
-    /// nobody knows what they have done, and the log is fenced.
+    /// nobody knows what they have done, and the log is fenced. After [`LogError::OutOfFiles`] call it again some time later.
     pub async fn flush(&self) -> Result<(), LogError> {
         let _entered = self.flush_gate.enter().await;
         loop {
@@ -203,6 +203,10 @@ impl<D: Disk> Log<D> {
             let outcome = self.flush_segment(&segment).await;
             let outcome = match outcome {
                 Ok(()) => Ok(()),
+                // Nothing was begun: only an open needs a descriptor.
+                Err(failure) if is_out_of_files(&failure.source) => Err(LogError::OutOfFiles {
+                    path: segment.path.clone(),
+                }),
                 Err(failure) => Err(self.fail(&segment, failure).await),
             };
             abandoned.finished.set(true);

@@ -244,6 +244,54 @@ fn a_full_disk_drops_what_is_not_durable_and_takes_more_when_there_is_room() {
 }
 
 #[test]
+fn without_a_descriptor_what_was_appended_waits_until_there_is_one() {
+    let config = LogConfig {
+        retention_bytes: Some(64 << 10),
+        ..small_config()
+    };
+    for kind in [OpKind::Open, OpKind::Rename] {
+        let disk = SimDisk::new(1);
+        run(&disk, 1, async {
+            let (log, _) = open_with(&disk, &config, &TailMemory::new(16 << 20)).await.unwrap();
+            let mut waited = 0;
+            for id in 0..120 {
+                disk.fail_nth(kind, 0, Fault::OutOfFiles);
+                let appended = log
+                    .append(&batch(&[Record::new(id, 5000)]), Timestamp::new(NOON))
+                    .unwrap();
+                if let Err(error) = log.flush().await {
+                    assert!(matches!(error, LogError::OutOfFiles { .. }), "{error}");
+                    assert_eq!(
+                        log.offsets().durable,
+                        appended.base_offset,
+                        "nothing is dropped, nothing made up"
+                    );
+                    waited += 1;
+                }
+                disk.heal();
+                log.flush().await.unwrap();
+                assert_eq!(appended.durable.await.unwrap(), ());
+                log.maintain(Timestamp::new(NOON)).await.unwrap();
+                if id % 5 == 0 {
+                    // Its file is closed, as it has been idle.
+                    log.checkpoint(Timestamp::new(NOON + 60_000)).await.unwrap();
+                }
+            }
+            // When a log is new, after each rest, and with each new segment; or with each file that is used again.
+            assert!(
+                waited > if kind == OpKind::Open { 30 } else { 5 },
+                "{waited} times at {kind:?}"
+            );
+            let expected = read_all(&log).await;
+            let image = disk.certain_image(1);
+            let (log, recovery) = open_with(&image, &config, &TailMemory::new(16 << 20)).await.unwrap();
+            assert_eq!(recovery.cut, None);
+            assert_eq!(read_all(&log).await, expected);
+        });
+    }
+}
+
+#[test]
 fn a_full_disk_is_named_in_the_error() {
     let disk = SimDisk::new(1);
     run(&disk, 1, async {

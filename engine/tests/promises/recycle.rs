@@ -52,10 +52,14 @@ async fn spares(disk: &impl Directory, directory: &Path) -> Vec<String> {
 
 /// Appends records of 5 kB, and looks after the log behind each, until so many files have been recycled.
 async fn fill_until_recycled(disk: &SimDisk, log: &SimLog, ids: &mut u64, count: u64) {
+    fill_until_recycled_with(5000, disk, log, ids, count).await;
+}
+
+async fn fill_until_recycled_with(size: usize, disk: &SimDisk, log: &SimLog, ids: &mut u64, count: u64) {
     let before = disk.count(OpKind::Rename);
     // Each is renamed twice: away, and to its new name.
     while disk.count(OpKind::Rename) < before + 2 * count {
-        append_durably(log, &batch(&[Record::new(*ids, 5000)])).await;
+        append_durably(log, &batch(&[Record::new(*ids, size)])).await;
         *ids += 1;
         log.maintain(NOW).await.unwrap();
         assert!(*ids < 10_000, "nothing is recycled");
@@ -183,6 +187,61 @@ fn recovery_takes_what_a_recycled_file_held_before_for_the_end_of_the_log_and_a_
         });
     }
     assert!(earlier > 10 && torn > 10, "{earlier} {torn}");
+}
+
+#[test]
+fn an_older_batch_behind_a_last_write_that_was_whole_is_not_taken_for_torn() {
+    let disk = SimDisk::new(1);
+    // Each batch is one block, so that an older one begins wherever a newer one ends.
+    let size = record_size(4096);
+    assert_eq!(batch(&[Record::new(0, size)]).len(), 4096);
+    let (log, mut next) = run(&disk, 1, async {
+        let (log, _) = open(&disk, &config()).await.unwrap();
+        let mut next = 0;
+        fill_until_recycled_with(size, &disk, &log, &mut next, 3).await;
+        (log, next)
+    });
+    let mut earlier = 0;
+    for _ in 0..30 {
+        run(&disk, 1, async {
+            append_durably(&log, &batch(&[Record::new(next, size)])).await;
+            next += 1;
+            log.retain(NOW).await.unwrap();
+        });
+        let image = disk.certain_image(next);
+        let expected = run(&disk, 1, read_all(&log));
+        run(&image, 1, async {
+            let (log, recovery) = open(&image, &config()).await.unwrap();
+            assert_eq!(recovery.cut, None, "nothing was torn");
+            earlier += u64::from(recovery.earlier_use_bytes > 0);
+            assert_eq!(read_all(&log).await, expected);
+        });
+    }
+    assert!(earlier > 10, "{earlier}");
+}
+
+#[test]
+fn a_sealed_segment_in_a_recycled_file_is_as_long_as_its_records() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, async {
+        let (log, _) = open(&disk, &config()).await.unwrap();
+        let mut next = 0;
+        fill_until_recycled(&disk, &log, &mut next, 3).await;
+        // Fewer bytes of these fit.
+        let size = batch(&[Record::new(0, 7000)]).len() as u64;
+        let from = next;
+        fill_until_recycled_with(7000, &disk, &log, &mut next, 6).await;
+        let entries = disk.list(&directory()).await.unwrap();
+        let logs = entries.iter().filter(|entry| crate::damage::is_log(&entry.name));
+        let logs: Vec<_> = logs
+            .map(|entry| (entry.name[..20].parse::<u64>().unwrap(), entry.size))
+            .collect();
+        assert!(logs.len() > 2 && logs[0].0 > from, "{logs:?}");
+        for pair in logs.windows(2) {
+            let records = pair[1].0 - pair[0].0;
+            assert_eq!(pair[0].1, records * size, "old bytes are left at the end of {pair:?}");
+        }
+    });
 }
 
 #[test]

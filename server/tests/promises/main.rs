@@ -11,6 +11,7 @@
 )]
 
 mod bad_input;
+mod checkpoints;
 mod compaction;
 mod connections;
 mod cores;
@@ -20,10 +21,12 @@ mod group_compaction;
 mod group_consumer;
 mod group_kills;
 mod groups;
+mod halted_members;
 mod kills;
 mod long_poll;
 mod lookup;
 mod metrics;
+mod open_files;
 mod retries;
 mod shutdown;
 mod stalled;

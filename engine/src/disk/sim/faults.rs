@@ -41,6 +41,8 @@ pub enum Fault {
     InputOutput,
     /// ENOSPC, whatever the capacity. (A disk with a capacity reports it by itself.)
     StorageFull,
+    /// EMFILE: the process has no descriptor left. Nothing was done.
+    OutOfFiles,
 }
 
 impl Fault {
@@ -49,6 +51,7 @@ impl Fault {
         let number = match self {
             Fault::InputOutput => rustix::io::Errno::IO,
             Fault::StorageFull => rustix::io::Errno::NOSPC,
+            Fault::OutOfFiles => rustix::io::Errno::MFILE,
         };
         io::Error::from_raw_os_error(number.raw_os_error())
     }

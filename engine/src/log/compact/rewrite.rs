@@ -13,8 +13,7 @@ use headwater_protocol::{
 };
 
 use super::{
-    super::DECOMPRESSED_SIZE_MAX,
-    Run,
+    Run, is_long,
     map::OffsetMap,
     output::{Output, Walk},
 };
@@ -135,7 +134,7 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
         let mut walk = Walk::new(log, segment, &file);
         while let Some(batch) = walk.next().await? {
             let before = output.size();
-            match self.sift(&batch) {
+            match self.sift(&batch).await {
                 Fate::Stays => output.put(&batch).await?,
                 Fate::Changes(batch) => {
                     output.put(&batch).await?;
@@ -157,12 +156,13 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
         Ok(())
     }
 
-    fn sift(&self, bytes: &Bytes) -> Fate {
-        let Ok(records) = RecordSet::decode_without_crc(bytes, DECOMPRESSED_SIZE_MAX) else {
+    async fn sift(&self, bytes: &Bytes) -> Fate {
+        let Some(records) = self.run.decode(bytes).await else {
             return Fate::Stays;
         };
+        let sifted = self.sifted(&records).await;
         let header = records.header();
-        let Some(sifted) = self.sifted(&records).filter(|_| !header.is_control()) else {
+        let Some(sifted) = sifted.filter(|_| !header.is_control()) else {
             return Fate::Stays;
         };
         let (count, kept) = (sifted.kept.len(), sifted.kept.iter().filter(|kept| **kept).count());
@@ -179,24 +179,28 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
             return Fate::Stays;
         }
         let mut kept = sifted.kept.into_iter();
-        match batch::rebuild(&records, horizon, |_| kept.next().unwrap_or(true)) {
-            Ok(batch) => Fate::Changes(batch),
-            Err(_) => Fate::Stays,
-        }
+        let mut write_anew = move || batch::rebuild(&records, horizon, |_| kept.next().unwrap_or(true));
+        let rebuilt = if is_long(bytes) {
+            self.run.log.disk.aside(write_anew).await
+        } else {
+            write_anew()
+        };
+        rebuilt.map_or(Fate::Stays, Fate::Changes)
     }
 
     /// Which records stay. `None` if they cannot be read: only what was stored before the topic was compacted.
-    fn sifted(&self, records: &RecordSet) -> Option<Sifted> {
+    async fn sifted(&self, records: &RecordSet) -> Option<Sifted> {
         let horizon = records.header().delete_horizon();
         let mut sifted = Sifted {
             kept: Vec::with_capacity(records.header().record_count() as usize),
             has_tombstones: false,
         };
-        for record in records {
+        for (record, count) in records.iter().zip(1..) {
             let record = record.ok()?;
             let stays = self.stays(&record, horizon);
             sifted.has_tombstones |= stays && record.value.is_none();
             sifted.kept.push(stays);
+            self.run.give_way(count).await;
         }
         Some(sifted)
     }

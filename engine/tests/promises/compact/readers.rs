@@ -237,6 +237,32 @@ fn a_compaction_gives_way_to_a_deletion_of_records_and_to_a_truncation() {
 }
 
 #[test]
+fn what_is_truncated_supersedes_nothing_that_is_still_there() {
+    let mut truncated = 0;
+    for at in 1..130 {
+        let disk = SimDisk::new(at);
+        run(&disk, at, async {
+            let log = open(&disk, &config()).await;
+            // The last twenty supersede the first twenty.
+            fill(&log, 60, 40).await;
+            let paces = std::cell::Cell::new(0);
+            let pace = async |_| {
+                paces.set(paces.get() + 1);
+                if paces.get() == at && disk.count(OpKind::Rename) == 0 {
+                    log.truncate(Offset::new(40)).await.unwrap();
+                }
+            };
+            log.compact(NOW, 1 << 20, pace).await.unwrap();
+            if log.offsets().end == Offset::new(40) {
+                assert_eq!(offsets(&read_all(&log).await), (0..40).collect::<Vec<_>>(), "at {at}");
+                truncated += 1;
+            }
+        });
+    }
+    assert!(truncated > 60, "{truncated}");
+}
+
+#[test]
 fn a_swap_that_has_failed_is_not_finished_by_the_next_process_when_the_log_has_changed() {
     for seed in 0..20 {
         let disk = SimDisk::new(seed);
@@ -332,7 +358,7 @@ fn consumers_of_real_files_read_on_in_what_was_replaced() {
             segment_size_bytes: 64 << 10,
             ..config()
         };
-        let memory = TailMemory::new(1 << 20);
+        let memory = TailMemory::new(4 << 20);
         let (log, _) = Log::open(disk.clone(), path.clone(), config.clone(), memory)
             .await
             .unwrap();
@@ -347,6 +373,7 @@ fn consumers_of_real_files_read_on_in_what_was_replaced() {
         for offset in (0..200).step_by(10) {
             held.push((offset, log.fetch(Offset::new(offset), 1).await.unwrap().range.unwrap()));
         }
+        assert!(held.iter().all(|(_, range)| range.in_memory().is_some()));
         let report = log.compact(NOW, 1 << 20, at_once).await.unwrap();
         assert_eq!(report.removed_records, 191);
         // They were found in memory, and are not there any more when they are read: only now is the file looked into.

@@ -382,3 +382,36 @@ fn the_files_of_a_compacted_log_are_never_used_again() {
         assert!(log.offsets().start > Offset::ZERO);
     });
 }
+
+#[test]
+fn a_batch_with_many_records_lets_others_go_first_while_it_is_looked_at() {
+    const RECORDS: u64 = 5_000;
+    for compression in [Compression::None, Compression::Zstd] {
+        let disk = SimDisk::new(1);
+        run(&disk, 1, async {
+            let large = LogConfig {
+                segment_size_bytes: 1 << 20,
+                ..config()
+            };
+            let log = open(&disk, &large).await;
+            let records: Vec<_> = (0..RECORDS).map(|id| Keyed::new(id / 2, id, NOON)).collect();
+            append_durably(&log, &batch_of(&records, 8, compression)).await;
+            seal(&log, NOW).await;
+            let (breaks, batches) = (Cell::new(0), Cell::new(0));
+            let pace = async |bytes| {
+                let counter = if bytes == 0 { &breaks } else { &batches };
+                counter.set(counter.get() + 1);
+            };
+            let report = log.compact(NOW, 1 << 20, pace).await.unwrap();
+            assert_eq!((report.records, report.removed_records), (RECORDS, RECORDS / 2));
+            assert_eq!(batches.get(), 2, "once for the map, once to be written anew");
+            assert!(breaks.get() >= 2 * (RECORDS / 1250), "{}", breaks.get());
+            let left = read_all(&log).await;
+            assert!(
+                left.iter()
+                    .map(|found| found.offset)
+                    .eq((0..RECORDS / 2).map(|key| 2 * key + 1))
+            );
+        });
+    }
+}

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 /// How long a broker may take to start or to stop.
 const LIFE_LIMIT: Duration = Duration::from_secs(30);
@@ -72,6 +72,18 @@ impl Broker {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Sets how many files it may have open, and returns how many it was before.
+    pub fn limit_files(&self, count: u64) -> u64 {
+        let process = Some(Pid::from_child(&self.process));
+        let limits = getrlimit(Resource::Nofile);
+        let limits = Rlimit {
+            current: Some(count),
+            ..limits
+        };
+        let before = prlimit(process, Resource::Nofile, limits).unwrap();
+        before.current.unwrap_or(u64::MAX)
     }
 
     /// Waits until the process has ended by itself.
