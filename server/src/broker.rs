@@ -29,7 +29,6 @@ use crate::{
     core::{Addresses, Core, Setup},
     listener,
     mesh::{CoreMessage, Mesh},
-    slice,
     topics::{StoreError, TopicStore},
     watchdog::{Activity, Watchdog},
 };
@@ -362,9 +361,7 @@ fn start_core(
         .preempt_timer(PREEMPT_TIMER)
         // A pinned core pins its blocking pool to itself as well, unless told otherwise.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1));
-    let slice = Duration::from_micros(setup.config.cores.slice_us.get());
     let run = move || async move {
-        slice::set(slice);
         let core = Core::new(id, setup, activity)?;
         let _ = ready.send(());
         core.run(inbox).await;

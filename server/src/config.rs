@@ -56,8 +56,6 @@ sections! {
         pin: bool = true;
         /// How long an idle core polls before it sleeps. Longer saves wake-ups of a few tens of microseconds and burns CPU.
         spin_before_park_us: Micros = Micros::new(0), 0..=100_000;
-        /// CPU time after which others may have the core's CPU; the shorter, the sooner it gets it back (Linux 6.12). 0 leaves it to the kernel.
-        slice_us: Micros = Micros::new(100), 0..=100_000;
         /// Tail buffers of one core: what is not yet on disk, and the most recent records for consumers.
         tail_buffer_bytes_max: ByteSize = ByteSize::new(64 * MIB), 4 * MIB..=TIB;
         /// Map all of the tail buffers at the start. It takes seconds for gigabytes; without it the first records pay for it.

@@ -39,7 +39,6 @@ mod produce;
 mod remote;
 mod reply;
 mod runtime;
-mod slice;
 mod tick;
 pub mod topics;
 mod transfer;

@@ -75,6 +75,8 @@ struct State {
     size_hint: usize,
     /// The sender has something to do as soon as a batch is opened: send it, or time its lingering.
     awaits_open: bool,
+    /// The open batch is not to linger: somebody waits for memory.
+    hurried: bool,
     /// No record is taken any more.
     shut: bool,
 }
@@ -111,6 +113,7 @@ impl PartitionQueue {
             unfinished: VecDeque::new(),
             size_hint: SIZE_HINT_FIRST.min(settings.batch_size),
             awaits_open: true,
+            hurried: false,
             shut: false,
         };
         let (state, changed) = (Mutex::new(state), Notify::new());
@@ -219,6 +222,7 @@ impl PartitionQueue {
     }
 
     fn close_open(&self, state: &mut State) {
+        state.hurried = false;
         if let Some(batch) = state.open.take() {
             // Falls slowly, so that one small batch among large ones does not cost the next its room.
             state.size_hint = batch
@@ -231,6 +235,19 @@ impl PartitionQueue {
                 .spread
                 .batch_closed(self.partition, self.spread.count.load(Ordering::Relaxed));
         }
+    }
+
+    /// Whether batches had better fill before they leave.
+    pub(super) fn is_memory_short(&self) -> bool {
+        self.memory.is_short()
+    }
+
+    /// Has the sender take the open batch as soon as it can, however long it was to linger.
+    pub(super) fn hurry(&self) {
+        let mut state = self.state.lock();
+        state.hurried = state.open.is_some();
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// Closes the open batch, whatever its size, and wakes the sender.
@@ -259,12 +276,15 @@ impl PartitionQueue {
             .collect()
     }
 
-    /// For the sender: all closed batches, and the open one as well if `wants_open` says so of its age. `awaits_open` is
-    /// whether to wake the sender when the next one is opened; when one is closed it is woken in any case.
-    pub(super) fn collect(&self, awaits_open: bool, wants_open: impl FnOnce(Instant) -> bool) -> Collected {
+    /// For the sender: all closed batches, and the open one as well if `wants_open` says so of when it was opened and of
+    /// whether it is hurried. `awaits_open` is whether to wake the sender when the next one is opened; when one is closed it
+    /// is woken in any case.
+    pub(super) fn collect(&self, awaits_open: bool, wants_open: impl FnOnce(Instant, bool) -> bool) -> Collected {
         let mut state = self.state.lock();
         state.awaits_open = awaits_open;
-        let takes_open = state.closed.is_empty() && state.open.as_ref().is_some_and(|open| wants_open(open.opened_at));
+        let hurried = state.hurried;
+        let wants_open = |open: &Batch| wants_open(open.opened_at, hurried);
+        let takes_open = state.closed.is_empty() && state.open.as_ref().is_some_and(wants_open);
         if takes_open {
             self.close_open(&mut state);
         }
@@ -325,11 +345,11 @@ mod tests {
         for _ in 0..7 {
             assert!(matches!(append(&queue, 200), Ok(Append::Done(_))));
         }
-        let collected = queue.collect(true, |_| false);
+        let collected = queue.collect(true, |_, _| false);
         assert_eq!(sizes(&collected), [4]);
         assert!(collected.open_since.is_some());
         assert!(collected.batches.iter().all(|batch| batch.builder.len() <= 1000));
-        assert_eq!(sizes(&queue.collect(true, |_| true)), [3]);
+        assert_eq!(sizes(&queue.collect(true, |_, _| true)), [3]);
     }
 
     #[tokio::test]
@@ -338,7 +358,7 @@ mod tests {
         assert!(matches!(append(&queue, 10), Ok(Append::Done(_))));
         assert!(matches!(append(&queue, 3000), Ok(Append::Done(_))));
         assert!(matches!(append(&queue, 10), Ok(Append::Done(_))));
-        let collected = queue.collect(true, |_| true);
+        let collected = queue.collect(true, |_, _| true);
         assert_eq!(sizes(&collected), [1, 1]);
         assert!(matches!(
             append(&queue, 4000),
@@ -362,7 +382,7 @@ mod tests {
             appended * 500 > 15_000,
             "most of the budget is of use, not {appended} records"
         );
-        let collected = queue.collect(true, |_| true);
+        let collected = queue.collect(true, |_, _| true);
         assert!(
             collected
                 .batches
@@ -386,7 +406,7 @@ mod tests {
             queue.append(&record, &mut None),
             Err(Error::IllegalRecord { .. })
         ));
-        assert!(queue.collect(true, |_| true).batches.is_empty());
+        assert!(queue.collect(true, |_, _| true).batches.is_empty());
         assert!(queue.unfinished().is_empty());
     }
 
@@ -396,8 +416,8 @@ mod tests {
         assert!(matches!(append(&queue, 10), Ok(Append::Done(_))));
         queue.shut();
         assert!(matches!(append(&queue, 10), Err(Error::Closed)));
-        let first = queue.collect(true, |_| false);
+        let first = queue.collect(true, |_, _| false);
         assert_eq!((sizes(&first), first.finished), (vec![1], false));
-        assert!(queue.collect(true, |_| false).finished);
+        assert!(queue.collect(true, |_, _| false).finished);
     }
 }

@@ -35,6 +35,11 @@ impl Memory {
         self.max
     }
 
+    /// Whether more than half is taken: then it is better to fill batches than to send them soon.
+    pub(super) fn is_short(&self) -> bool {
+        self.used() > self.max / 2
+    }
+
     /// Bytes that are taken.
     pub(super) fn used(&self) -> usize {
         self.max - self.bytes.available_permits()

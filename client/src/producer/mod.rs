@@ -302,7 +302,8 @@ impl Shared {
         Ok(Arc::clone(topic))
     }
 
-    /// Waits for memory, after asking every sender for what it holds: an open batch that lingers must not starve others.
+    /// Waits for memory, after asking every sender for what lingers, which must not starve others. Nothing is closed for it:
+    /// batches that cannot leave yet are left to fill, or many partitions would send nothing but small ones.
     async fn await_memory(&self, bytes: usize) -> Result<Reservation, Error> {
         let deadline = Deadline::after(self.sender.window.delivery_timeout, "get memory in the producer");
         let reservation = async {
@@ -311,7 +312,7 @@ impl Shared {
                 return Ok(reservation);
             }
             // From now on this caller is first in line for what the senders set free.
-            self.queues().iter().for_each(|queue| queue.close_batch());
+            self.queues().iter().for_each(|queue| queue.hurry());
             Ok(reservation.await)
         };
         deadline.run(reservation).await

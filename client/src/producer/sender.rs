@@ -19,7 +19,8 @@ use crate::error::{Error, ProtocolViolation};
 use crate::requests;
 
 /// With no linger, a batch that is not full leaves at once while fewer than this many are in flight. It keeps the latency
-/// of single records low; under load batches fill up all the same.
+/// of single records low; under load batches fill up all the same. While the producer is short of memory it is one: else
+/// many partitions would send nothing but small batches.
 const EAGER_BATCHES_MAX: usize = 4;
 
 /// The end of an attempt, and the connection that it was made on.
@@ -82,18 +83,22 @@ impl Sender {
 
     /// Moves batches from the queue into the window. Returns whether no more will come.
     fn collect(&mut self) -> bool {
-        let (room, eager) = (self.window.has_room(), self.window.len() < EAGER_BATCHES_MAX);
+        let eager_max = if self.queue.is_memory_short() {
+            1
+        } else {
+            EAGER_BATCHES_MAX
+        };
+        let (room, eager) = (self.window.has_room(), self.window.len() < eager_max);
         let linger = self.settings.linger;
-        let due = |opened_at| {
-            if linger.is_zero() {
-                eager
-            } else {
-                opened_at + linger <= Instant::now()
-            }
+        let due = |opened_at, hurried: bool| {
+            let at_once = linger.is_zero() || hurried;
+            (at_once && eager) || (!linger.is_zero() && opened_at + linger <= Instant::now())
         };
         // Whatever makes room in the window comes by here again.
         let awaits_open = room && (eager || !linger.is_zero());
-        let collected = self.queue.collect(awaits_open, |opened_at| room && due(opened_at));
+        let collected = self
+            .queue
+            .collect(awaits_open, |opened_at, hurried| room && due(opened_at, hurried));
         for batch in collected.batches {
             self.window.push(batch);
         }

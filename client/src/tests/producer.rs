@@ -219,6 +219,25 @@ async fn a_send_that_waits_for_memory_does_not_wait_for_the_linger_of_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_partitions_that_have_spent_the_memory_still_fill_their_batches() {
+    let (broker, client) = one_broker().await;
+    broker.create_topic("t", 100);
+    broker.harm(Harm {
+        slow: Duration::from_millis(50),
+        ..Harm::default()
+    });
+    let producer = client.producer().memory_max(2 << 20).build().await.unwrap();
+    for i in 0..20_000 {
+        let record = Record::to("t").partition(PartitionIndex::new(i % 100));
+        drop(producer.send(record.value(&[0; 500])).await.unwrap());
+    }
+    producer.close().await.unwrap();
+    let requests = broker.requests(Api::Produce);
+    // Half of the memory is 20 records for each partition.
+    assert!(requests <= 20_000 / 5, "{requests} batches for 20,000 records");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_topic_is_looked_for_until_the_metadata_timeout() {
     let (broker, client) = one_broker().await;
     let producer = client.producer().build().await.unwrap();

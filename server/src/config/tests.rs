@@ -20,7 +20,6 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("metrics.listen", "127.0.0.1:9644"),
     ("metrics.tick_us", "100us"),
     ("cores.spin_before_park_us", "1ms"),
-    ("cores.slice_us", "50us"),
     ("cores.tail_buffer_bytes_max", "1GiB"),
     ("cores.tail_buffer_prefault", "true"),
     ("cores.read_ahead_bytes", "2MiB"),
