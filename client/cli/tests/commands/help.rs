@@ -88,18 +88,16 @@ fn completions_and_manual_pages_know_every_command() {
 #[test]
 fn the_benchmark_is_pointed_to_where_it_is_not_there() {
     let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    // A copy, so that nothing lies beside it.
+    // In a directory of its own, so that nothing lies beside it.
     let alone = temporary.path().join("headwater");
-    std::fs::copy(env!("CARGO_BIN_EXE_headwater"), &alone).unwrap();
+    std::fs::hard_link(env!("CARGO_BIN_EXE_headwater"), &alone).unwrap();
     let bench = |with: bool| {
         if with {
-            std::fs::write(
-                temporary.path().join("headwater-bench"),
-                "#!/bin/sh\necho measured \"$@\"\n",
-            )
-            .unwrap();
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(temporary.path().join("headwater-bench"), mode).unwrap();
+            // By another process: no file may be run that this one, or what it has forked meanwhile, has open for writing.
+            let script = r#"printf '#!/bin/sh\necho measured "$@"\n' > headwater-bench && chmod +x headwater-bench"#;
+            let mut shell = std::process::Command::new("sh");
+            let made = shell.args(["-c", script]).current_dir(temporary.path()).status();
+            assert!(made.unwrap().success());
         }
         let mut command = std::process::Command::new(&alone);
         ran(command
