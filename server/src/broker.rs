@@ -29,6 +29,7 @@ use crate::{
     core::{Addresses, Core, Setup},
     listener,
     mesh::{CoreMessage, Mesh},
+    runtime,
     topics::{StoreError, TopicStore},
     watchdog::{Activity, Watchdog},
 };
@@ -38,6 +39,9 @@ const PREEMPT_TIMER: Duration = Duration::from_millis(100);
 
 /// How long a port may be in use by a broker that was killed: the kernel closes what its rings hold after the process is gone.
 const PORT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// So long a core's executor goes on when the core is gone, to close its files.
+const CLOSE_WAIT: Duration = Duration::from_millis(2);
 
 /// Between two attempts to bind a port.
 const PORT_RETRY: Duration = Duration::from_millis(10);
@@ -364,7 +368,11 @@ fn start_core(
     let run = move || async move {
         let core = Core::new(id, setup, activity)?;
         let _ = ready.send(());
+        let ring = core.disk.ring().clone();
         core.run(inbox).await;
+        // The files of the core's partitions are closed in the executor's next turns.
+        ring.close().await;
+        runtime::sleep(CLOSE_WAIT).await;
         Ok(())
     };
     let handle = builder.spawn(run).map_err(|error| error.to_string())?;

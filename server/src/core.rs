@@ -37,7 +37,7 @@ use crate::{
     offsets,
     partition::Partition,
     produce,
-    runtime::{self, Queues},
+    runtime::{self, Daemons},
     tick,
     watchdog::Activity,
 };
@@ -153,9 +153,9 @@ impl Core {
 
     /// Serves until the core is told to stop and everything is durable.
     pub(crate) async fn run(self: Rc<Self>, mut inbox: mpsc::UnboundedReceiver<CoreMessage>) {
-        let queues = Queues::new();
-        runtime::spawn(pulse(Rc::clone(&self)));
-        runtime::spawn(tick::keep(Rc::clone(&self)));
+        let daemons = Daemons::default();
+        daemons.spawn(pulse(Rc::clone(&self)));
+        daemons.spawn(tick::keep(Rc::clone(&self)));
         let log = &self.config.log;
         let upkeep = [
             (Upkeep::Checkpoint, log.checkpoint_interval_ms),
@@ -163,11 +163,11 @@ impl Core {
         ];
         for (what, interval) in upkeep {
             let interval = Duration::from_millis(interval.get());
-            queues.spawn_background(maintain(Rc::clone(&self), what, interval));
+            daemons.spawn_background(maintain(Rc::clone(&self), what, interval));
         }
-        queues.spawn_background(maintain_early(Rc::clone(&self)));
-        runtime::spawn(groups::service::keep_time(Rc::clone(&self)));
-        queues.spawn_background(compaction::run(Rc::clone(&self)));
+        daemons.spawn_background(maintain_early(Rc::clone(&self)));
+        daemons.spawn(groups::service::keep_time(Rc::clone(&self)));
+        daemons.spawn_background(compaction::run(Rc::clone(&self)));
         while let Some(message) = inbox.next().await {
             if matches!(message, CoreMessage::Stop) {
                 break;
@@ -185,6 +185,7 @@ impl Core {
         futures::future::select(std::pin::pin!(self.drained()), std::pin::pin!(inbox_open)).await;
         self.close_partitions().await;
         self.at_rest().await;
+        daemons.end().await;
     }
 
     fn take(self: &Rc<Self>, message: CoreMessage) {

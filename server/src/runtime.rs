@@ -1,6 +1,7 @@
 //! What the broker uses of glommio: tasks, timers and turns of one core's executor. Nothing above names glommio.
 
 use std::{
+    cell::{OnceCell, RefCell},
     future::Future,
     time::{Duration, Instant},
 };
@@ -8,27 +9,36 @@ use std::{
 use futures::future::{Either, select};
 use glommio::{Latency, Shares, TaskQueueHandle};
 
-/// Task queues of a core; each gets time by its shares while others have work too.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Queues {
-    /// Retention, checkpoints, sealing: whatever may wait.
-    background: TaskQueueHandle,
+/// Tasks that run for as long as the core does. glommio leaks a task that is not at its end when its executor is, with all
+/// that it holds, so these are ended before.
+#[derive(Default)]
+pub(crate) struct Daemons {
+    tasks: RefCell<Vec<glommio::Task<()>>>,
+    background: OnceCell<TaskQueueHandle>,
 }
 
-impl Queues {
-    pub(crate) fn new() -> Queues {
-        let executor = glommio::executor();
-        let background = executor.create_task_queue(Shares::Static(50), Latency::NotImportant, "background");
-        Queues { background }
+impl Daemons {
+    /// Starts one.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.borrow_mut().push(glommio::spawn_local(task));
     }
 
-    /// Starts a task that gives way to requests.
-    pub(crate) fn spawn_background(self, task: impl Future<Output = ()> + 'static) {
-        match glommio::spawn_local_into(task, self.background) {
-            Ok(task) => {
-                task.detach();
-            }
+    /// Starts one that gives way to requests: retention, checkpoints, sealing, whatever may wait.
+    pub(crate) fn spawn_background(&self, task: impl Future<Output = ()> + 'static) {
+        let queue = self.background.get_or_init(|| {
+            glommio::executor().create_task_queue(Shares::Static(50), Latency::NotImportant, "background")
+        });
+        match glommio::spawn_local_into(task, *queue) {
+            Ok(task) => self.tasks.borrow_mut().push(task),
             Err(error) => unreachable!("the queue is never removed: {error}"),
+        }
+    }
+
+    /// Ends all of them where they wait, and returns when they and what they held are gone.
+    pub(crate) async fn end(&self) {
+        let tasks = self.tasks.take();
+        for task in tasks {
+            task.cancel().await;
         }
     }
 }

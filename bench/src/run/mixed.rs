@@ -38,21 +38,20 @@ pub fn run<T: Target>(setting: &mut Setting<'_>, args: &MixedArgs) -> Result<Run
     let history = prepare::<T>(setting, args)?;
     let alone = alone::<T>(setting, args)?;
     let mut notes = Vec::new();
-    let mut phases = Vec::new();
+    let (mut phases, mut bytes) = (Vec::new(), 0);
     let mut gauge = setting.watch();
     if args.slow_members > 0 {
-        let slow = next_to_a_slow_group::<T>(setting, args)?;
+        let (slow, produced) = next_to_a_slow_group::<T>(setting, args)?;
         notes.push(effects("a slow group", &alone, &slow));
         notes.push(format!("of the slow group: {VICES}"));
-        phases = slow;
+        (phases, bytes) = (slow, produced);
     }
-    let mut bytes = phases.iter().take(1).map(|phase| phase.bytes).sum();
     if args.catch_up_consumers > 0 {
         setting.host.drop_page_cache()?;
         gauge = setting.watch();
-        let mixed = next_to_catch_up::<T>(setting, args, &history)?;
+        let (mixed, produced) = next_to_catch_up::<T>(setting, args, &history)?;
         notes.push(effects("readers of old data", &alone, &mixed));
-        bytes = mixed[0].bytes + mixed.last().map_or(0, |catch_up| catch_up.bytes);
+        bytes = produced + mixed.last().map_or(0, |catch_up| catch_up.bytes);
         // What it is mainly about comes first.
         phases.splice(0..0, mixed);
     }
@@ -118,12 +117,13 @@ fn readers(args: &MixedArgs, tail: &'static str, group: &'static str) -> Readers
 fn alone<T: Target>(setting: &Setting<'_>, args: &MixedArgs) -> Result<Vec<Phase>, BenchError> {
     until_interrupted(setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
-        produce_and_read(&target, setting, "alone", readers(args, "alone_tail", "alone_group")).await
+        let alone = produce_and_read(&target, setting, "alone", readers(args, "alone_tail", "alone_group")).await?;
+        Ok(alone.0)
     })
 }
 
-/// The same next to a group that fails, whose phase comes last.
-fn next_to_a_slow_group<T: Target>(setting: &Setting<'_>, args: &MixedArgs) -> Result<Vec<Phase>, BenchError> {
+/// The same next to a group that fails, whose phase comes last; and what was produced, in bytes.
+fn next_to_a_slow_group<T: Target>(setting: &Setting<'_>, args: &MixedArgs) -> Result<(Vec<Phase>, u64), BenchError> {
     let address = setting.host.address();
     until_interrupted(setting.runtime, async {
         let target = T::connect(&address).await?;
@@ -137,22 +137,22 @@ fn next_to_a_slow_group<T: Target>(setting: &Setting<'_>, args: &MixedArgs) -> R
             let readers = readers(args, "beside_slow_tail", "beside_slow_group");
             produce_and_read(&target, setting, "beside_slow", readers).await
         };
-        let mut phases = tokio::select! {
-            phases = measured => phases?,
+        let (mut phases, produced) = tokio::select! {
+            measured = measured => measured?,
             Err(error) = slow.run() => return Err(error),
         };
         drop(sampler);
         phases.push(Phase::new("slow_group", meter.finish(), "the group is slow on purpose"));
-        Ok(phases)
+        Ok((phases, produced))
     })
 }
 
-/// The same next to consumers of old data, whose phase comes last.
+/// The same next to consumers of old data, whose phase comes last; and what was produced, in bytes.
 fn next_to_catch_up<T: Target>(
     setting: &Setting<'_>,
     args: &MixedArgs,
     history: &History,
-) -> Result<Vec<Phase>, BenchError> {
+) -> Result<(Vec<Phase>, u64), BenchError> {
     until_interrupted(setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
         let (until_dropped, stop) = watch::channel(());
@@ -163,15 +163,15 @@ fn next_to_catch_up<T: Target>(
         meter.open(Moment::now());
         let old = futures::future::try_join_all(old);
         let others = async {
-            let phases = produce_and_read(&target, setting, "produce", readers(args, "tail", "group")).await;
+            let measured = produce_and_read(&target, setting, "produce", readers(args, "tail", "group")).await;
             drop(until_dropped);
-            phases
+            measured
         };
-        let (mut phases, found) = futures::future::try_join(others, old).await?;
+        let ((mut phases, produced), found) = futures::future::try_join(others, old).await?;
         drop(sampler);
         let damage = found.into_iter().fold(None, add);
         phases.push(Phase::new("catch_up", meter.finish(), OLD).verified(damage));
-        Ok(phases)
+        Ok((phases, produced))
     })
 }
 

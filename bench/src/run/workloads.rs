@@ -298,7 +298,7 @@ async fn read_for<T: Target>(
 
 fn end_to_end<T: Target>(setting: &mut Setting<'_>, consumers: u16) -> Result<Run, BenchError> {
     let gauge = setting.watch();
-    let mut phases = until_interrupted(setting.runtime, async {
+    let (mut phases, bytes) = until_interrupted(setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
         let readers = Readers {
             tail: ("end_to_end", consumers),
@@ -306,7 +306,7 @@ fn end_to_end<T: Target>(setting: &mut Setting<'_>, consumers: u16) -> Result<Ru
         };
         produce_and_read(&target, setting, "produce", readers).await
     })?;
-    let (bytes, schedule) = (phases[0].bytes, setting.schedule_note(&phases[0]));
+    let schedule = setting.schedule_note(&phases[0]);
     // It is about what the consumers see.
     phases.reverse();
     let mut done = done(phases);
@@ -324,14 +324,14 @@ pub struct Readers {
     pub group: (&'static str, u16),
 }
 
-/// Producers, and consumers at the tail: the phase of the producers, and of each kind of consumers that there is. The
-/// topic must be ours, or empty.
+/// Producers, and consumers at the tail: the phase of the producers, and of each kind of consumers that there is; and how
+/// many bytes were produced, those of the warm-up too, which cost as much. The topic must be ours, or empty.
 pub async fn produce_and_read<T: Target>(
     target: &T,
     setting: &Setting<'_>,
     name: &'static str,
     readers: Readers,
-) -> Result<Vec<Phase>, BenchError> {
+) -> Result<(Vec<Phase>, u64), BenchError> {
     let plan = setting.plan(true)?;
     target.ensure_topic(&setting.topic, setting.run.load.partitions).await?;
     let spans = target.spans(&setting.topic).await?;
@@ -372,7 +372,7 @@ pub async fn produce_and_read<T: Target>(
         let phase = Phase::new(meter.name, meter.finish(), setting.tail_note());
         phases.push(phase.verified(damage.remove(meter.name).flatten()));
     }
-    Ok(phases)
+    Ok((phases, produced.bytes))
 }
 
 /// Until Ctrl-C, unless the work listens for that itself.

@@ -8,11 +8,11 @@ use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error},
     cell::Cell,
     fmt,
-    ptr::NonNull,
+    ptr::{self, NonNull},
     rc::Rc,
 };
 
-use rustix::mm::Advice;
+use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
 use super::copy;
 
@@ -42,21 +42,14 @@ impl BlockBuffer {
     /// Allocates `capacity` bytes, a positive multiple of [`BLOCK_SIZE`].
     pub fn new(capacity: usize) -> BlockBuffer {
         let layout = Self::layout(capacity);
-        // SAFETY: the layout's size is positive, as `layout` asserts.
-        let memory = unsafe { alloc(layout) };
-        let Some(memory) = NonNull::new(memory) else {
-            handle_alloc_error(layout)
+        let memory = if layout.align() == HUGE_PAGE_SIZE {
+            map_huge(capacity)
+        } else {
+            // SAFETY: the layout's size is positive, as `layout` asserts.
+            NonNull::new(unsafe { alloc(layout) })
         };
-        if layout.align() == HUGE_PAGE_SIZE {
-            // SAFETY: the range is the allocation, whole pages of it, and the advice does not change what it holds.
-            let advised = unsafe { rustix::mm::madvise(memory.as_ptr().cast(), capacity, Advice::LinuxHugepage) };
-            // A kernel without huge pages only maps the memory in smaller steps.
-            if let Err(error) = advised {
-                tracing::debug!(%error, "no huge pages for tail buffers");
-            }
-        }
         BlockBuffer {
-            memory,
+            memory: memory.unwrap_or_else(|| handle_alloc_error(layout)),
             capacity,
             filled: Cell::new(0),
         }
@@ -65,8 +58,7 @@ impl BlockBuffer {
     /// Has the kernel map all of it now instead of page by page when it is filled.
     pub fn populate(&self) {
         // SAFETY: the range is the allocation, whole pages of it, and mapping pages does not change what they hold.
-        let populated =
-            unsafe { rustix::mm::madvise(self.memory.as_ptr().cast(), self.capacity, Advice::LinuxPopulateWrite) };
+        let populated = unsafe { mm::madvise(self.memory.as_ptr().cast(), self.capacity, Advice::LinuxPopulateWrite) };
         // A kernel that cannot (before 5.14) maps them when they are filled.
         if let Err(error) = populated {
             tracing::debug!(%error, "tail buffers are not mapped ahead");
@@ -147,8 +139,57 @@ impl BlockBuffer {
 
 impl Drop for BlockBuffer {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with the same layout, and freed only here.
-        unsafe { dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) };
+        let layout = Self::layout(self.capacity);
+        // SAFETY: allocated in `new` in the same way with the same layout, and freed only here.
+        unsafe {
+            if layout.align() == HUGE_PAGE_SIZE {
+                unmap(self.memory.as_ptr(), self.capacity);
+            } else {
+                dealloc(self.memory.as_ptr(), layout);
+            }
+        }
+    }
+}
+
+/// Maps `capacity` bytes, whole huge pages, aligned to one. They have a mapping of their own, so that the machine has them
+/// back when they are dropped: an allocator keeps memory of this size for the thread that it was freed in.
+fn map_huge(capacity: usize) -> Option<NonNull<u8>> {
+    let length = capacity.checked_add(HUGE_PAGE_SIZE)?;
+    // SAFETY: a new mapping, at an address that the kernel chooses.
+    let mapped = unsafe {
+        mm::mmap_anonymous(
+            ptr::null_mut(),
+            length,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE,
+        )
+    };
+    let mapped: *mut u8 = mapped.ok()?.cast();
+    let before = mapped.align_offset(HUGE_PAGE_SIZE);
+    let memory = mapped.wrapping_add(before);
+    // SAFETY: the mapping's ends, to which nothing refers.
+    unsafe {
+        unmap(mapped, before);
+        unmap(memory.wrapping_add(capacity), HUGE_PAGE_SIZE - before);
+    }
+    // SAFETY: the range is mapped, and the advice does not change what it holds.
+    let advised = unsafe { mm::madvise(memory.cast(), capacity, Advice::LinuxHugepage) };
+    // A kernel without huge pages only maps the memory in smaller steps.
+    if let Err(error) = advised {
+        tracing::debug!(%error, "no huge pages for tail buffers");
+    }
+    NonNull::new(memory)
+}
+
+/// Gives memory back to the machine.
+///
+/// # Safety
+/// It is part of what [`map_huge`] has mapped, in whole pages, and nothing refers to it any more.
+unsafe fn unmap(memory: *mut u8, length: usize) {
+    if length > 0 {
+        // SAFETY: as the caller has said.
+        let unmapped = unsafe { mm::munmap(memory.cast(), length) };
+        debug_assert_eq!(unmapped, Ok(()));
     }
 }
 

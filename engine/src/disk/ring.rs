@@ -38,6 +38,8 @@ pub struct Ring {
 struct Inner {
     uring: RefCell<IoUring>,
     operations: RefCell<Slab<Operation>>,
+    /// Reads the eventfd.
+    watcher: RefCell<Option<glommio::Task<()>>>,
 }
 
 /// An operation that the kernel has, or whose result nobody has taken yet.
@@ -67,11 +69,22 @@ impl Ring {
         let inner = Rc::new(Inner {
             uring: RefCell::new(uring),
             operations: RefCell::default(),
+            watcher: RefCell::default(),
         });
         // SAFETY: the descriptor is open and owned by nobody else; the file closes it.
         let event = unsafe { BufferedFile::from_raw_fd(event.into_raw_fd()) };
-        glommio::spawn_local(watch(Rc::downgrade(&inner), event)).detach();
+        let watcher = glommio::spawn_local(watch(Rc::downgrade(&inner), event));
+        inner.watcher.replace(Some(watcher));
         Ok(Ring { inner })
+    }
+
+    /// Ends the task that watches the eventfd, which glommio would leak, and its executor's memory with it: the last that
+    /// is done with a ring before its executor ends. Operations are still submitted, but may never complete.
+    pub async fn close(&self) {
+        let watcher = self.inner.watcher.take();
+        if let Some(watcher) = watcher {
+            watcher.cancel().await;
+        }
     }
 
     /// Submits an operation.

@@ -203,10 +203,12 @@ impl<D: Disk> Log<D> {
             let outcome = self.flush_segment(&segment).await;
             let outcome = match outcome {
                 Ok(()) => Ok(()),
-                // Nothing was begun: only an open needs a descriptor.
-                Err(failure) if is_out_of_files(&failure.source) => Err(LogError::OutOfFiles {
-                    path: segment.path.clone(),
-                }),
+                // Nothing was begun.
+                Err(failure) if failure.operation == "open" && is_out_of_files(&failure.source) => {
+                    Err(LogError::OutOfFiles {
+                        path: segment.path.clone(),
+                    })
+                }
                 Err(failure) => Err(self.fail(&segment, failure).await),
             };
             abandoned.finished.set(true);

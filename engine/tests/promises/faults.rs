@@ -292,6 +292,25 @@ fn without_a_descriptor_what_was_appended_waits_until_there_is_one() {
 }
 
 #[test]
+fn an_open_file_that_is_refused_a_descriptor_has_failed_like_any_other() {
+    for kind in [OpKind::Write, OpKind::Sync] {
+        let disk = SimDisk::new(1);
+        run(&disk, 1, async {
+            let (log, _) = crate::support::open(&disk, &small_config()).await.unwrap();
+            append_durably(&log, &batch(&[Record::new(1, 10)])).await;
+            disk.fail_nth(kind, 0, Fault::OutOfFiles);
+            // Two blocks and more are written, and then flushed.
+            let waiting = log
+                .append(&batch(&[Record::new(2, 20_000)]), Timestamp::new(NOON))
+                .unwrap();
+            let error = log.flush().await.unwrap_err();
+            assert!(matches!(error, LogError::Fenced { .. }), "{error}");
+            waiting.durable.await.unwrap_err();
+        });
+    }
+}
+
+#[test]
 fn a_full_disk_is_named_in_the_error() {
     let disk = SimDisk::new(1);
     run(&disk, 1, async {
