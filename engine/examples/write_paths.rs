@@ -15,7 +15,7 @@ use glommio::{
     LocalExecutorBuilder, Placement,
     io::{DmaFile, OpenOptions},
 };
-use headwater_engine::disk::{BLOCK_SIZE, BlockBuffer, BlockSlice, DirectDisk, DirectFile, Disk, SegmentFile};
+use headwater_engine::disk::{BLOCK_SIZE, BlockPool, BlockSlice, DirectDisk, DirectFile, Disk, SegmentFile};
 use io_uring::{IoUring, opcode, types};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
@@ -141,10 +141,12 @@ async fn with_engine(disk: &DirectDisk, path: &Path, each_durable: bool) -> io::
     drive(write, (!each_durable).then_some(|| file.sync().boxed_local())).await
 }
 
-/// As the engine has them: parts of chunks that are to lie in huge pages.
+/// As the engine has them: parts of chunks in huge pages.
 fn slices() -> Vec<BlockSlice> {
+    let pool = BlockPool::new(0);
     let chunk = |_| {
-        let buffer = BlockBuffer::new(4 * WRITE);
+        pool.grow(true);
+        let buffer = pool.take(4 * WRITE).expect("there is a region more");
         buffer.append(&vec![7; 4 * WRITE]);
         Rc::new(buffer)
     };

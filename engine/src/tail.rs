@@ -14,21 +14,21 @@ use std::{
 };
 
 use crate::{
-    disk::{BLOCK_SIZE, BlockBuffer, BlockSlice},
+    disk::{BLOCK_SIZE, BlockBuffer, BlockPool, BlockSlice, REGION_SIZE},
     signal::Signal,
 };
 
 /// Size in bytes of a chunk of a busy partition: a huge page. Idle partitions hold one block; in between, chunks double.
-pub(crate) const CHUNK_SIZE_MAX: usize = 2 << 20;
+pub(crate) const CHUNK_SIZE_MAX: usize = REGION_SIZE;
 
 /// A core's budget for tail buffers, in bytes.
 #[derive(Debug)]
 pub struct TailMemory {
     limit: usize,
     used: Cell<usize>,
-    /// Buffers of [`CHUNK_SIZE_MAX`] kept for reuse within the budget: their pages are mapped already, and a page that is
-    /// touched for the first time costs more than everything else that is done with it.
-    free: RefCell<Vec<BlockBuffer>>,
+    /// Keeps within the budget what chunks give back: its pages are mapped already, and a page that is touched for the first
+    /// time costs more than everything else that is done with it.
+    pool: BlockPool,
     evictable: RefCell<VecDeque<Weak<Chunk>>>,
     freed: Signal,
 }
@@ -39,7 +39,7 @@ impl TailMemory {
         Rc::new(TailMemory {
             limit,
             used: Cell::new(0),
-            free: RefCell::default(),
+            pool: BlockPool::new(limit.next_multiple_of(REGION_SIZE)),
             evictable: RefCell::default(),
             freed: Signal::default(),
         })
@@ -48,16 +48,9 @@ impl TailMemory {
     /// Maps the whole budget now, so that no page is touched for the first time while records wait. Takes as long as the
     /// machine needs to find that much memory.
     pub fn prefault(&self) {
-        while self.has_room_for_free() {
-            let buffer = BlockBuffer::new(CHUNK_SIZE_MAX);
-            buffer.populate();
-            self.free.borrow_mut().push(buffer);
+        while self.pool.mapped() + REGION_SIZE <= self.limit {
+            self.pool.grow(true);
         }
-    }
-
-    /// Whether one more buffer for reuse fits the budget.
-    fn has_room_for_free(&self) -> bool {
-        self.used.get() + (self.free.borrow().len() + 1) * CHUNK_SIZE_MAX <= self.limit
     }
 
     /// The budget in bytes.
@@ -89,38 +82,44 @@ impl TailMemory {
     /// Gives up the oldest durable chunks until `wanted` more bytes fit; returns whether they still do not.
     fn evict(&self, wanted: usize) -> bool {
         while self.used.get() + wanted > self.limit {
-            let Some(oldest) = self.evictable.borrow_mut().pop_front() else {
+            if !self.evict_oldest() {
                 return true;
-            };
-            if let Some(chunk) = oldest.upgrade() {
-                chunk.give_way();
             }
         }
         false
     }
 
-    fn allocate(&self, capacity: usize) -> BlockBuffer {
-        self.evict(capacity);
-        self.used.set(self.used.get() + capacity);
-        let mut free = self.free.borrow_mut();
-        if capacity == CHUNK_SIZE_MAX {
-            return free.pop().unwrap_or_else(|| BlockBuffer::new(capacity));
+    /// Gives up the oldest durable chunk; false if there is none.
+    fn evict_oldest(&self) -> bool {
+        let Some(oldest) = self.evictable.borrow_mut().pop_front() else {
+            return false;
+        };
+        if let Some(chunk) = oldest.upgrade() {
+            chunk.give_way();
         }
-        let left = self.limit.saturating_sub(self.used.get()) / CHUNK_SIZE_MAX;
-        free.truncate(left);
-        BlockBuffer::new(capacity)
+        true
     }
 
-    fn give_back(&self, buffer: Rc<BlockBuffer>) {
-        let capacity = buffer.capacity();
-        self.used.set(self.used.get() - capacity);
-        if capacity == CHUNK_SIZE_MAX && self.has_room_for_free() {
-            // A consumer or a write that still holds the buffer frees it when it is done.
-            if let Ok(mut buffer) = Rc::try_unwrap(buffer) {
-                buffer.reset();
-                self.free.borrow_mut().push(buffer);
+    fn allocate(&self, capacity: usize) -> BlockBuffer {
+        self.evict(capacity);
+        // There may be enough, but in pieces: more gives way, until some become whole.
+        while self.pool.mapped() >= self.limit && !self.pool.has(capacity) && self.evict_oldest() {}
+        self.allocate_at_once(capacity)
+    }
+
+    /// Lets nothing give way, but takes more than the budget if it must.
+    fn allocate_at_once(&self, capacity: usize) -> BlockBuffer {
+        self.used.set(self.used.get() + capacity);
+        loop {
+            if let Some(buffer) = self.pool.take(capacity) {
+                return buffer;
             }
+            self.pool.grow(false);
         }
+    }
+
+    fn give_back(&self, capacity: usize) {
+        self.used.set(self.used.get() - capacity);
         self.freed.notify();
     }
 
@@ -168,15 +167,15 @@ impl Chunk {
             drop(buffer);
             self.release();
         } else if filled == self.durable.get() && self.capacity.get() > BLOCK_SIZE {
-            let last_block = BlockBuffer::new(BLOCK_SIZE);
-            last_block.append(&buffer.bytes()[filled - kept..]);
+            let last_block = buffer.bytes()[filled - kept..].to_vec();
             drop(buffer);
             self.release();
-            self.memory.used.set(self.memory.used.get() + BLOCK_SIZE);
+            let buffer = self.memory.allocate_at_once(BLOCK_SIZE);
+            buffer.append(&last_block);
             self.position.set(self.position.get() + (filled - kept) as u64);
             self.capacity.set(BLOCK_SIZE);
             self.durable.set(kept);
-            *self.buffer.borrow_mut() = Some(Rc::new(last_block));
+            *self.buffer.borrow_mut() = Some(Rc::new(buffer));
         }
         // Otherwise some of it is not durable; it is listed again when it is.
     }
@@ -186,8 +185,10 @@ impl Chunk {
     }
 
     fn release(&self) {
-        if let Some(buffer) = self.buffer.borrow_mut().take() {
-            self.memory.give_back(buffer);
+        // A consumer or a write may hold the buffer for longer.
+        let buffer = self.buffer.borrow_mut().take();
+        if let Some(capacity) = buffer.map(|buffer| buffer.capacity()) {
+            self.memory.give_back(capacity);
         }
     }
 }
@@ -254,7 +255,7 @@ impl Tail {
             self.chunks.pop_front();
         }
         let grown = self.chunks.back().map_or(BLOCK_SIZE, |last| last.capacity.get() * 2);
-        let capacity = grown.max(wanted.next_multiple_of(BLOCK_SIZE)).min(CHUNK_SIZE_MAX);
+        let capacity = grown.max(wanted.next_power_of_two()).min(CHUNK_SIZE_MAX);
         self.push_chunk(position, capacity)
     }
 
@@ -349,5 +350,29 @@ impl Tail {
         let after = self.chunks.partition_point(|chunk| chunk.position.get() <= position);
         let chunk = self.chunks.get(after.checked_sub(1)?)?;
         (position < chunk.end()).then_some(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    #[test]
+    fn partitions_with_batches_of_all_sizes_need_no_more_of_the_machine_than_the_budget() {
+        let mut random = StdRng::seed_from_u64(1);
+        let memory = TailMemory::new(32 << 20);
+        let mut tails: Vec<_> = (0..500).map(|_| (Tail::new(Rc::clone(&memory)), 0)).collect();
+        for _ in 0..20_000 {
+            let partition = random.random_range(0..tails.len());
+            let (tail, end) = &mut tails[partition];
+            let records = vec![1; random.random_range(1..60_000)];
+            tail.append(*end, &[2; 61], &records);
+            *end += 61 + records.len() as u64;
+            tail.made_durable(*end, false);
+        }
+        assert!(memory.used() > 24 << 20, "{} bytes in use", memory.used());
+        assert_eq!(memory.pool.mapped(), 32 << 20);
     }
 }

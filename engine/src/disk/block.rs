@@ -8,25 +8,22 @@ use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error},
     cell::Cell,
     fmt,
-    ptr::{self, NonNull},
+    ptr::NonNull,
     rc::Rc,
 };
 
-use rustix::mm::{self, Advice, MapFlags, ProtFlags};
-
-use super::copy;
+use super::{copy, pool::BlockPool};
 
 /// Unit of direct I/O in bytes, and the alignment of memory, positions and lengths.
 pub const BLOCK_SIZE: usize = 4096;
-
-/// Buffers of whole huge pages are aligned to them, so that the first use of their memory costs one page fault and not 512.
-const HUGE_PAGE_SIZE: usize = 2 << 20;
 
 /// Fixed-size, block-aligned memory that is filled once, from the front.
 pub struct BlockBuffer {
     memory: NonNull<u8>,
     capacity: usize,
     filled: Cell<usize>,
+    /// Whose memory it is, if it is not the allocator's.
+    pool: Option<BlockPool>,
 }
 
 impl fmt::Debug for BlockBuffer {
@@ -42,26 +39,23 @@ impl BlockBuffer {
     /// Allocates `capacity` bytes, a positive multiple of [`BLOCK_SIZE`].
     pub fn new(capacity: usize) -> BlockBuffer {
         let layout = Self::layout(capacity);
-        let memory = if layout.align() == HUGE_PAGE_SIZE {
-            map_huge(capacity)
-        } else {
-            // SAFETY: the layout's size is positive, as `layout` asserts.
-            NonNull::new(unsafe { alloc(layout) })
-        };
+        // SAFETY: the layout's size is positive, as `layout` asserts.
+        let memory = NonNull::new(unsafe { alloc(layout) });
         BlockBuffer {
             memory: memory.unwrap_or_else(|| handle_alloc_error(layout)),
             capacity,
             filled: Cell::new(0),
+            pool: None,
         }
     }
 
-    /// Has the kernel map all of it now instead of page by page when it is filled.
-    pub fn populate(&self) {
-        // SAFETY: the range is the allocation, whole pages of it, and mapping pages does not change what they hold.
-        let populated = unsafe { mm::madvise(self.memory.as_ptr().cast(), self.capacity, Advice::LinuxPopulateWrite) };
-        // A kernel that cannot (before 5.14) maps them when they are filled.
-        if let Err(error) = populated {
-            tracing::debug!(%error, "tail buffers are not mapped ahead");
+    /// A buffer over `capacity` bytes that were the pool's and go back to it.
+    pub(super) fn of_pool(memory: NonNull<u8>, capacity: usize, pool: BlockPool) -> BlockBuffer {
+        BlockBuffer {
+            memory,
+            capacity,
+            filled: Cell::new(0),
+            pool: Some(pool),
         }
     }
 
@@ -70,12 +64,7 @@ impl BlockBuffer {
             capacity > 0 && capacity.is_multiple_of(BLOCK_SIZE),
             "capacity {capacity} is not whole blocks"
         );
-        let align = if capacity.is_multiple_of(HUGE_PAGE_SIZE) {
-            HUGE_PAGE_SIZE
-        } else {
-            BLOCK_SIZE
-        };
-        Layout::from_size_align(capacity, align).expect("a buffer is far smaller than isize::MAX")
+        Layout::from_size_align(capacity, BLOCK_SIZE).expect("a buffer is far smaller than isize::MAX")
     }
 
     /// Size in bytes.
@@ -139,57 +128,11 @@ impl BlockBuffer {
 
 impl Drop for BlockBuffer {
     fn drop(&mut self) {
-        let layout = Self::layout(self.capacity);
-        // SAFETY: allocated in `new` in the same way with the same layout, and freed only here.
-        unsafe {
-            if layout.align() == HUGE_PAGE_SIZE {
-                unmap(self.memory.as_ptr(), self.capacity);
-            } else {
-                dealloc(self.memory.as_ptr(), layout);
-            }
+        match &self.pool {
+            Some(pool) => pool.give_back(self.memory, self.capacity),
+            // SAFETY: allocated in `new` with the same layout, and freed only here.
+            None => unsafe { dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) },
         }
-    }
-}
-
-/// Maps `capacity` bytes, whole huge pages, aligned to one. They have a mapping of their own, so that the machine has them
-/// back when they are dropped: an allocator keeps memory of this size for the thread that it was freed in.
-fn map_huge(capacity: usize) -> Option<NonNull<u8>> {
-    let length = capacity.checked_add(HUGE_PAGE_SIZE)?;
-    // SAFETY: a new mapping, at an address that the kernel chooses.
-    let mapped = unsafe {
-        mm::mmap_anonymous(
-            ptr::null_mut(),
-            length,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::PRIVATE,
-        )
-    };
-    let mapped: *mut u8 = mapped.ok()?.cast();
-    let before = mapped.align_offset(HUGE_PAGE_SIZE);
-    let memory = mapped.wrapping_add(before);
-    // SAFETY: the mapping's ends, to which nothing refers.
-    unsafe {
-        unmap(mapped, before);
-        unmap(memory.wrapping_add(capacity), HUGE_PAGE_SIZE - before);
-    }
-    // SAFETY: the range is mapped, and the advice does not change what it holds.
-    let advised = unsafe { mm::madvise(memory.cast(), capacity, Advice::LinuxHugepage) };
-    // A kernel without huge pages only maps the memory in smaller steps.
-    if let Err(error) = advised {
-        tracing::debug!(%error, "no huge pages for tail buffers");
-    }
-    NonNull::new(memory)
-}
-
-/// Gives memory back to the machine.
-///
-/// # Safety
-/// It is part of what [`map_huge`] has mapped, in whole pages, and nothing refers to it any more.
-unsafe fn unmap(memory: *mut u8, length: usize) {
-    if length > 0 {
-        // SAFETY: as the caller has said.
-        let unmapped = unsafe { mm::munmap(memory.cast(), length) };
-        debug_assert_eq!(unmapped, Ok(()));
     }
 }
 

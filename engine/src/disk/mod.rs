@@ -8,6 +8,7 @@
 mod block;
 mod copy;
 mod direct;
+mod pool;
 mod reserve;
 mod ring;
 mod sim;
@@ -15,6 +16,7 @@ mod std_directory;
 
 pub use block::{BLOCK_SIZE, BlockBuffer, BlockSlice};
 pub use direct::{DirectDisk, DirectFile, DiskStats};
+pub use pool::{BlockPool, REGION_SIZE};
 pub use ring::Ring;
 pub use sim::{Fault, Halt, OpKind, SimDisk, SimExecutor, SimFile};
 pub use std_directory::StdDirectory;

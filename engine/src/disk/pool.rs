@@ -1,0 +1,225 @@
+//! Memory for tail buffers: huge pages, split into blocks of powers of two as these are wanted.
+//!
+//! Partitions by the thousand keep a few blocks each, of all sizes and for different times. A general allocator needs 1.4
+//! times their sum for that. Here a block that is given back becomes one with its neighbour of the same size, up to the
+//! whole huge page again (the buddy system, Knuth, TAOCP 1, 2.5), and the lowest address is handed out first, so that the
+//! other end comes free. Owned by one core.
+
+use std::{
+    alloc::{Layout, handle_alloc_error},
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    ptr::{self, NonNull},
+    rc::Rc,
+};
+
+use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+
+use super::block::{BLOCK_SIZE, BlockBuffer};
+
+/// Size in bytes of the largest block: a huge page, so that its first use costs one page fault and not 512.
+pub const REGION_SIZE: usize = 2 << 20;
+
+/// Sizes that there are, from [`BLOCK_SIZE`] to [`REGION_SIZE`].
+const ORDERS: usize = (REGION_SIZE / BLOCK_SIZE).ilog2() as usize + 1;
+
+/// Where [`BlockBuffer`]s of one owner come from, and go back to. Clones are the same pool.
+#[derive(Debug, Clone)]
+pub struct BlockPool {
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// So many bytes stay mapped when they are free.
+    kept: usize,
+    mapped: Cell<usize>,
+    /// Free blocks by order: the size of those at `i` is `BLOCK_SIZE << i`.
+    free: RefCell<[BTreeSet<NonNull<u8>>; ORDERS]>,
+}
+
+impl BlockPool {
+    /// A pool without memory. What comes free beyond `kept` bytes goes back to the machine.
+    pub fn new(kept: usize) -> BlockPool {
+        BlockPool {
+            inner: Rc::new(Inner {
+                kept,
+                mapped: Cell::new(0),
+                free: RefCell::default(),
+            }),
+        }
+    }
+
+    /// Bytes that the pool has of the machine.
+    pub fn mapped(&self) -> usize {
+        self.inner.mapped.get()
+    }
+
+    /// Whether that much is free in one piece.
+    pub fn has(&self, capacity: usize) -> bool {
+        self.inner.free.borrow()[order_of(capacity)..]
+            .iter()
+            .any(|free| !free.is_empty())
+    }
+
+    /// An empty buffer of `capacity` bytes, a power of two from [`BLOCK_SIZE`] to [`REGION_SIZE`], if that much is free in
+    /// one piece.
+    pub fn take(&self, capacity: usize) -> Option<BlockBuffer> {
+        let order = order_of(capacity);
+        let mut free = self.inner.free.borrow_mut();
+        let mut from = (order..ORDERS).find(|&order| !free[order].is_empty())?;
+        let memory = free[from].pop_first()?;
+        while from > order {
+            from -= 1;
+            free[from].insert(buddy(memory, from));
+        }
+        Some(BlockBuffer::of_pool(memory, capacity, self.clone()))
+    }
+
+    /// Gets one region more from the machine.
+    ///
+    /// `now`: map its pages at once instead of when they are touched.
+    pub fn grow(&self, now: bool) {
+        let region = map().unwrap_or_else(|| handle_alloc_error(Layout::new::<[u8; REGION_SIZE]>()));
+        if now {
+            // SAFETY: the range is the mapping, and mapping its pages does not change what they hold.
+            let populated = unsafe { mm::madvise(region.as_ptr().cast(), REGION_SIZE, Advice::LinuxPopulateWrite) };
+            // A kernel that cannot (before 5.14) maps them when they are filled.
+            if let Err(error) = populated {
+                tracing::debug!(%error, "tail buffers are not mapped ahead");
+            }
+        }
+        self.inner.mapped.set(self.mapped() + REGION_SIZE);
+        self.inner.free.borrow_mut()[ORDERS - 1].insert(region);
+    }
+
+    /// Takes a buffer's memory back.
+    pub(super) fn give_back(&self, mut memory: NonNull<u8>, capacity: usize) {
+        let mut order = order_of(capacity);
+        let mut free = self.inner.free.borrow_mut();
+        while order < ORDERS - 1 && free[order].remove(&buddy(memory, order)) {
+            memory = memory.min(buddy(memory, order));
+            order += 1;
+        }
+        if order == ORDERS - 1 && self.mapped() > self.inner.kept {
+            self.inner.mapped.set(self.mapped() - REGION_SIZE);
+            unmap(memory);
+        } else {
+            free[order].insert(memory);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Buffers hold the pool, so there are none, and all regions are whole.
+        for region in &self.free.get_mut()[ORDERS - 1] {
+            unmap(*region);
+        }
+    }
+}
+
+fn order_of(capacity: usize) -> usize {
+    assert!(
+        capacity.is_power_of_two() && (BLOCK_SIZE..=REGION_SIZE).contains(&capacity),
+        "there are no blocks of {capacity} bytes"
+    );
+    (capacity / BLOCK_SIZE).ilog2() as usize
+}
+
+/// The other half of the next larger block.
+fn buddy(block: NonNull<u8>, order: usize) -> NonNull<u8> {
+    let size = BLOCK_SIZE << order;
+    let other = block.as_ptr().map_addr(|address| address ^ size);
+    NonNull::new(other).expect("nothing is mapped at address 0")
+}
+
+/// Maps a region, aligned to its size.
+fn map() -> Option<NonNull<u8>> {
+    let (length, access) = (2 * REGION_SIZE, ProtFlags::READ | ProtFlags::WRITE);
+    // SAFETY: a new mapping, at an address that the kernel chooses.
+    let mapped = unsafe { mm::mmap_anonymous(ptr::null_mut(), length, access, MapFlags::PRIVATE) };
+    let mapped: *mut u8 = mapped.ok()?.cast();
+    let before = mapped.align_offset(REGION_SIZE);
+    let region = mapped.wrapping_add(before);
+    let ends = [
+        (mapped, before),
+        (region.wrapping_add(REGION_SIZE), REGION_SIZE - before),
+    ];
+    for (end, length) in ends.into_iter().filter(|(_, length)| *length > 0) {
+        // SAFETY: part of the new mapping, to which nothing refers.
+        let unmapped = unsafe { mm::munmap(end.cast(), length) };
+        debug_assert_eq!(unmapped, Ok(()));
+    }
+    // SAFETY: the range is mapped, and the advice does not change what it holds.
+    let advised = unsafe { mm::madvise(region.cast(), REGION_SIZE, Advice::LinuxHugepage) };
+    // A kernel without huge pages only maps the memory in smaller steps.
+    if let Err(error) = advised {
+        tracing::debug!(%error, "no huge pages for tail buffers");
+    }
+    NonNull::new(region)
+}
+
+/// Gives a region back to the machine.
+fn unmap(region: NonNull<u8>) {
+    // SAFETY: it was mapped by `map`, and is free as a whole.
+    let unmapped = unsafe { mm::munmap(region.as_ptr().cast(), REGION_SIZE) };
+    debug_assert_eq!(unmapped, Ok(()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn range(buffer: &BlockBuffer) -> Range<usize> {
+        let start = buffer.bytes().as_ptr().addr();
+        start..start + buffer.capacity()
+    }
+
+    proptest! {
+        #[test]
+        fn buffers_never_overlap_and_what_comes_back_becomes_whole_again(
+            steps in prop::collection::vec((any::<bool>(), 0..ORDERS, any::<prop::sample::Index>()), 1..300),
+        ) {
+            let pool = BlockPool::new(2 * REGION_SIZE);
+            let mut held: Vec<BlockBuffer> = Vec::new();
+            for (take, order, which) in steps {
+                if take || held.is_empty() {
+                    let capacity = BLOCK_SIZE << order;
+                    let buffer = pool.take(capacity).unwrap_or_else(|| {
+                        pool.grow(false);
+                        pool.take(capacity).unwrap()
+                    });
+                    let new = range(&buffer);
+                    prop_assert!(new.start.is_multiple_of(capacity));
+                    prop_assert!(held.iter().map(range).all(|old| new.end <= old.start || old.end <= new.start));
+                    buffer.append(&[held.len() as u8; 1]);
+                    held.push(buffer);
+                } else {
+                    held.swap_remove(which.index(held.len()));
+                }
+                let used: usize = held.iter().map(BlockBuffer::capacity).sum();
+                prop_assert!(used <= pool.mapped());
+            }
+            held.clear();
+            prop_assert!(pool.mapped() <= 2 * REGION_SIZE);
+            // All that is left is whole.
+            let whole: Vec<_> = std::iter::from_fn(|| pool.take(REGION_SIZE)).collect();
+            prop_assert_eq!(whole.len() * REGION_SIZE, pool.mapped());
+        }
+    }
+
+    #[test]
+    fn a_buffer_outlives_the_pool_that_it_came_from() {
+        let pool = BlockPool::new(0);
+        pool.grow(true);
+        let buffer = pool.take(BLOCK_SIZE).unwrap();
+        drop(pool);
+        buffer.append(&[7; BLOCK_SIZE]);
+        assert_eq!(buffer.bytes(), [7; BLOCK_SIZE]);
+    }
+}
