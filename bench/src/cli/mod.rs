@@ -145,7 +145,7 @@ pub struct SweepArgs {
     #[serde(flatten)]
     pub run: RunArgs,
     /// An axis and its points: record-size, batch-bytes, linger, producers, partitions, cores, acks or rate, such as
-    /// record-size=100,1KiB,10KiB. Several make a grid
+    /// record-size=100,1KiB,10KiB; or SECTION.KEY, a knob of the broker. Several make a grid
     #[arg(
         long = "axis",
         value_name = "NAME=VALUE,...",

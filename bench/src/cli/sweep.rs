@@ -1,27 +1,38 @@
-//! The axes of a sweep: each names an option, and the values that it takes.
+//! The axes of a sweep: each names an option or a knob of the broker, and the values that it takes.
 //!
 //! A point is applied to the options by parsing it as the option would be, so that what is legal there is legal here.
 
+use std::fmt;
 use std::str::FromStr;
 
 use clap::{FromArgMatches as _, ValueEnum};
+use headwater_server::Config;
 use serde::{Serialize, Serializer};
 
 use super::RunArgs;
 use crate::error::BenchError;
 
-/// An option and its values.
+/// What is varied, and its values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Axis {
-    /// The option.
+    /// What.
     pub name: AxisName,
     /// Its values, as given.
     pub points: Vec<String>,
 }
 
+/// What can be swept over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AxisName {
+    /// An option of the bench.
+    Option(AxisOption),
+    /// A knob of the broker in this process, `SECTION.KEY`.
+    Knob(String),
+}
+
 /// Options that can be swept over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AxisName {
+pub enum AxisOption {
     /// `--record-size`
     RecordSize,
     /// `--batch-bytes`
@@ -49,9 +60,13 @@ pub enum SweepWorkload {
     Produce,
     /// As the command of this name, with one consumer
     EndToEnd,
+    /// As the command of this name, with one consumer of what was just written
+    Consume,
+    /// The same from the disk
+    ConsumeCold,
 }
 
-impl AxisName {
+impl AxisOption {
     /// The option without its dashes.
     pub fn option(self) -> String {
         self.to_possible_value()
@@ -60,9 +75,18 @@ impl AxisName {
     }
 }
 
+impl fmt::Display for AxisName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Option(option) => f.write_str(&option.option()),
+            Self::Knob(key) => f.write_str(key),
+        }
+    }
+}
+
 impl Serialize for AxisName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.option())
+        serializer.collect_str(self)
     }
 }
 
@@ -73,10 +97,16 @@ impl FromStr for Axis {
         let (name, points) = text
             .split_once('=')
             .ok_or("it must be NAME=VALUE,VALUE,..., such as record-size=100,1KiB")?;
-        let name = AxisName::from_str(name, false).map_err(|_unknown| {
-            let names: Vec<_> = AxisName::value_variants().iter().map(|name| name.option()).collect();
-            format!("there is no axis {name:?}; there are {}", names.join(", "))
-        })?;
+        let name = if name.contains('.') {
+            AxisName::Knob(name.to_owned())
+        } else {
+            let option = AxisOption::from_str(name, false).map_err(|_unknown| {
+                let names: Vec<_> = AxisOption::value_variants().iter().map(|name| name.option()).collect();
+                let names = names.join(", ");
+                format!("there is no axis {name:?}; there are {names}, and SECTION.KEY for every knob of the broker")
+            })?;
+            AxisName::Option(option)
+        };
         let points: Vec<_> = points.split(',').map(|point| point.trim().to_owned()).collect();
         if points.iter().any(String::is_empty) {
             return Err("a value is missing between commas".into());
@@ -88,8 +118,26 @@ impl FromStr for Axis {
 /// The options with this value for an axis.
 ///
 /// # Errors
-/// If the option refuses the value.
-pub fn set(run: &mut RunArgs, axis: AxisName, value: &str) -> Result<(), BenchError> {
+/// If the option or the broker refuses the value.
+pub fn set(run: &mut RunArgs, axis: &AxisName, value: &str) -> Result<(), BenchError> {
+    match axis {
+        AxisName::Option(option) => set_option(run, *option, value),
+        AxisName::Knob(key) => set_knob(run, key, value),
+    }
+}
+
+fn set_knob(run: &mut RunArgs, key: &str, value: &str) -> Result<(), BenchError> {
+    if run.place.server.is_some() {
+        return Err(BenchError::Options(format!(
+            "axis {key}: knobs are those of the broker in this process; leave out --server"
+        )));
+    }
+    Config::default().with([(key, value)])?;
+    run.place.broker.set.push((key.to_owned(), value.to_owned()));
+    Ok(())
+}
+
+fn set_option(run: &mut RunArgs, axis: AxisOption, value: &str) -> Result<(), BenchError> {
     let option = axis.option();
     let refused = |error: &clap::Error| {
         let reason = error.to_string();
@@ -101,14 +149,14 @@ pub fn set(run: &mut RunArgs, axis: AxisName, value: &str) -> Result<(), BenchEr
     let parsed = matches.and_then(|matches| RunArgs::from_arg_matches(&matches));
     let parsed = parsed.map_err(|error| refused(&error))?;
     match axis {
-        AxisName::RecordSize => run.values.record_size = parsed.values.record_size,
-        AxisName::BatchBytes => run.load.client.batch_bytes = parsed.load.client.batch_bytes,
-        AxisName::Linger => run.load.client.linger = parsed.load.client.linger,
-        AxisName::Producers => run.load.producers = parsed.load.producers,
-        AxisName::Partitions => run.load.partitions = parsed.load.partitions,
-        AxisName::Cores => run.place.broker.cores = parsed.place.broker.cores,
-        AxisName::Acks => run.load.client.acks = parsed.load.client.acks,
-        AxisName::Rate => run.load.rate = parsed.load.rate,
+        AxisOption::RecordSize => run.values.record_size = parsed.values.record_size,
+        AxisOption::BatchBytes => run.load.client.batch_bytes = parsed.load.client.batch_bytes,
+        AxisOption::Linger => run.load.client.linger = parsed.load.client.linger,
+        AxisOption::Producers => run.load.producers = parsed.load.producers,
+        AxisOption::Partitions => run.load.partitions = parsed.load.partitions,
+        AxisOption::Cores => run.place.broker.cores = parsed.place.broker.cores,
+        AxisOption::Acks => run.load.client.acks = parsed.load.client.acks,
+        AxisOption::Rate => run.load.rate = parsed.load.rate,
     }
     Ok(())
 }
@@ -119,7 +167,7 @@ pub fn grid(axes: &[Axis]) -> Vec<Vec<(AxisName, String)>> {
     for axis in axes {
         let extend = |cell: &Vec<(AxisName, String)>, point: &String| {
             let mut cell = cell.clone();
-            cell.push((axis.name, point.clone()));
+            cell.push((axis.name.clone(), point.clone()));
             cell
         };
         cells = cells
@@ -147,8 +195,8 @@ mod tests {
         assert_eq!(
             cells[1],
             [
-                (AxisName::Linger, "0ms".to_owned()),
-                (AxisName::Acks, "none".to_owned())
+                (AxisName::Option(AxisOption::Linger), "0ms".to_owned()),
+                (AxisName::Option(AxisOption::Acks), "none".to_owned())
             ]
         );
     }
@@ -156,12 +204,12 @@ mod tests {
     #[test]
     fn every_axis_changes_its_option_and_nothing_else() {
         let unchanged = serde_json::to_value(options()).unwrap();
-        for (&axis, value) in AxisName::value_variants()
+        for (&axis, value) in AxisOption::value_variants()
             .iter()
             .zip(["7", "7KiB", "7ms", "7", "7", "7", "none", "7"])
         {
             let mut run = options();
-            set(&mut run, axis, value).unwrap();
+            set(&mut run, &AxisName::Option(axis), value).unwrap();
             let changed = serde_json::to_value(run).unwrap();
             let differ = changed
                 .as_object()
@@ -179,7 +227,25 @@ mod tests {
     fn what_is_no_axis_or_no_value_of_it_is_refused_by_name() {
         assert!("colour=red".parse::<Axis>().unwrap_err().contains("record-size"));
         assert!("linger".parse::<Axis>().is_err() && "acks=all,,none".parse::<Axis>().is_err());
-        let error = set(&mut options(), AxisName::Linger, "soon").unwrap_err().to_string();
-        assert!(error.contains("linger") && error.contains("soon"), "{error}");
+        for (axis, value) in [("linger", "soon"), ("flush.delay_us", "soon"), ("flush.speed", "1")] {
+            let axis: Axis = format!("{axis}={value}").parse().unwrap();
+            let error = set(&mut options(), &axis.name, value).unwrap_err().to_string();
+            let named = axis.name.to_string();
+            assert!(
+                error.contains(&named) && (error.contains(value) || value == "1"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_knob_of_the_broker_is_an_axis_unless_the_broker_is_another_process() {
+        let axis: Axis = "flush.delay_us=0us,50us".parse().unwrap();
+        let mut run = options();
+        set(&mut run, &axis.name, &axis.points[1]).unwrap();
+        assert_eq!(run.place.broker.set, [("flush.delay_us".to_owned(), "50us".to_owned())]);
+        run.place.server = Some("localhost:9292".into());
+        let error = set(&mut run, &axis.name, &axis.points[0]).unwrap_err().to_string();
+        assert!(error.contains("--server"), "{error}");
     }
 }

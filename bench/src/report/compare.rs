@@ -279,7 +279,8 @@ fn spread(result: &Value, part: Option<&str>, path: &[&str]) -> Option<Spread> {
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
+    /// Of these values; `None` if there are none.
+    pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.retain(|value| value.is_finite());
         values.sort_by(f64::total_cmp);
         let (&min, &max) = (values.first()?, values.last()?);

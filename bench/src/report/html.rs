@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::chart::{Axis, COLOURS, Line, Scale, lines};
 use super::share::Figure;
-use super::table::{microseconds, rate};
+use super::table::{self, microseconds, rate};
 use super::{Phase, Report, Run};
 use crate::run::sweep::Sweep;
 
@@ -64,7 +64,7 @@ pub fn sweep(sweep: &Sweep) -> String {
     let Some((_, first)) = sweep.cells.first() else {
         return document("sweep", &html! {});
     };
-    let axes: Vec<String> = sweep.cells[0].0.iter().map(|(axis, _)| axis.option()).collect();
+    let axes: Vec<String> = sweep.cells[0].0.iter().map(|(axis, _)| axis.to_string()).collect();
     let percentile = |phase: &Phase| Line {
         name: String::new(),
         points: phase
@@ -75,7 +75,7 @@ pub fn sweep(sweep: &Sweep) -> String {
     };
     let name = |cell: &[(crate::cli::AxisName, String)]| {
         cell.iter()
-            .map(|(axis, value)| format!("{}={value}", axis.option()))
+            .map(|(axis, value)| format!("{axis}={value}"))
             .collect::<Vec<_>>()
             .join(" ")
     };
@@ -88,31 +88,44 @@ pub fn sweep(sweep: &Sweep) -> String {
             ..percentile(report.median().main())
         })
         .collect();
-    let top = sweep
+    // What each point is about.
+    let is_paced = first.median().is_paced();
+    let figure = |report: &Report| {
+        let main = report.median().main();
+        match main.latency_us {
+            Some(latency) if is_paced => (latency.p50, microseconds(latency.p50)),
+            _ => (main.bytes_per_s, rate(main.bytes_per_s)),
+        }
+    };
+    let figures: Vec<_> = sweep
         .cells
         .iter()
-        .map(|(_, report)| report.median().main().bytes_per_s)
-        .fold(1e-9, f64::max);
+        .map(|(cell, report)| (name(cell), figure(report)))
+        .collect();
+    let top = figures.iter().map(|(_, (value, _))| *value).fold(1e-9, f64::max);
+    let by_first = sweep.by_first();
     let content = html! {
         (head("sweep", first))
         section {
-            h2 { "Throughput" }
-            @for (cell, report) in &sweep.cells {
-                (bar(&name(cell), &rate(report.median().main().bytes_per_s), report.median().main().bytes_per_s / top, 0))
+            h2 { @if is_paced { "Latency, p50" } @else { "Throughput" } }
+            @for (name, (value, text)) in &figures {
+                (bar(name, text, value / top, 0))
             }
         }
         (chart("Latency by percentile", &curves, QUANTILE, LATENCY, &html! {}))
         section {
             h2 { "All points" }
             div.scroll { table {
-                tr { @for axis in &axes { th.text { (axis) } } th { "records/s" } th { "MB/s" } th { "p50" } th { "p99" } th { "p99.9" } th { "max" } }
-                @for (cell, report) in &sweep.cells {
+                tr { @for axis in &axes { th.text { (axis) } } th { "records/s" } th { "MB/s" } th { "p50" } th { "p99" } th { "p99.9" } th { "max" }
+                    @for (name, _) in &by_first { th { (name) " by first" } } }
+                @for (number, (cell, report)) in sweep.cells.iter().enumerate() {
                     @let phase = report.median().main();
                     tr {
                         @for (_, value) in cell { td { (value) } }
                         td.number { (format!("{:.0}", phase.records_per_s)) }
                         td.number { (format!("{:.1}", phase.bytes_per_s / 1e6)) }
                         @for us in times(phase) { td.number { (us) } }
+                        @for (_, ratios) in &by_first { td.number { (table::ratio(ratios[number])) } }
                     }
                 }
             } }
@@ -177,7 +190,7 @@ fn verdict(report: &Report) -> Markup {
 }
 
 fn tiles(run: &Run) -> Markup {
-    let is_paced = run.phases.iter().any(|phase| phase.behind_schedule_us.is_some());
+    let is_paced = run.is_paced();
     html! {
         section.tiles {
             @for phase in &run.phases {

@@ -49,6 +49,11 @@ impl Run {
         self.phases.first().expect("every workload has a part")
     }
 
+    /// Whether records were due on a schedule, so that it is about latency.
+    pub fn is_paced(&self) -> bool {
+        self.phases.iter().any(|phase| phase.behind_schedule_us.is_some())
+    }
+
     /// What was found in all parts.
     pub fn verdict(&self) -> Verdict {
         let verdicts = self.phases.iter().map(|phase| phase.verdict);
@@ -116,6 +121,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds the runs of a later report of the same.
+    pub fn append(&mut self, later: Report) {
+        self.runs.extend(later.runs);
+        self.memory = later.memory;
+    }
+
     /// Whether a record was lost, duplicated, reordered or altered, in any run.
     pub fn is_damaged(&self) -> bool {
         self.runs.iter().any(|run| run.verdict().is_damaged())
@@ -128,8 +139,8 @@ impl Report {
     pub fn median(&self) -> &Run {
         let key = |run: &&Run| {
             let main = run.main();
-            match (main.behind_schedule_us, main.latency_us) {
-                (Some(_), Some(latency)) => latency.p50,
+            match main.latency_us {
+                Some(latency) if run.is_paced() => latency.p50,
                 _ => main.bytes_per_s,
             }
         };

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
-use super::{Phase, Report, Run};
+use super::{Phase, Report, Run, compare::Spread};
 use crate::environment::Environment;
 
 /// Several lines, the last of them ended.
@@ -203,6 +203,15 @@ pub fn microseconds(us: f64) -> String {
         us if us < 1e3 => format!("{us:.0} us"),
         us if us < 1e6 => format!("{:.2} ms", us / 1e3),
         us => format!("{:.2} s", us / 1e6),
+    }
+}
+
+/// A ratio that was found in several turns, with its range.
+pub fn ratio(spread: Option<Spread>) -> String {
+    match spread {
+        None => "-".to_owned(),
+        Some(Spread { median, runs: 1, .. }) => format!("{median:.2}"),
+        Some(Spread { median, min, max, .. }) => format!("{median:.2} ({min:.2} to {max:.2})"),
     }
 }
 

@@ -1,21 +1,24 @@
-//! The command `sweep`: a workload at each point of a grid, each with a fresh broker and topic.
+//! The command `sweep`: a workload at each point of a grid, each with a fresh broker and topic; again and again, by turns.
 
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
 use super::{Workload, report};
-use crate::cli::{AxisName, LimitsMode, SweepArgs, SweepWorkload, grid, set};
+use crate::cli::{AxisName, ConsumeArgs, LimitsMode, RunArgs, SweepArgs, SweepWorkload, grid, set};
 use crate::error::BenchError;
-use crate::report::{Report, table};
+use crate::report::{Report, Run, compare::Spread, table};
 
 /// The results at all points.
 #[derive(Debug)]
 pub struct Sweep {
     /// What was run.
     pub config: Value,
-    /// Each point, and its result.
-    pub cells: Vec<(Vec<(AxisName, String)>, Report)>,
+    /// Each point, and its result: one run of each turn.
+    pub cells: Vec<(Point, Report)>,
 }
+
+/// A value for each axis.
+pub type Point = Vec<(AxisName, String)>;
 
 /// Most points of a grid.
 const CELLS_MAX: usize = 1000;
@@ -29,43 +32,90 @@ pub fn run(args: &SweepArgs, runtime: &Runtime) -> Result<Sweep, BenchError> {
             points.len()
         )));
     }
+    if args.run.output.histogram_log.is_some() && points.len() > 1 {
+        return Err(BenchError::Options(
+            "--histogram-log is for one run: leave it out, or give each axis one value".into(),
+        ));
+    }
     // All values are checked before the first point takes its time.
     let mut settings = Vec::new();
     for point in points {
         let mut run = args.run.clone();
         for (axis, value) in &point {
-            set(&mut run, *axis, value)?;
+            set(&mut run, axis, value)?;
         }
         // Once for each point would take longer than the points.
         run.output.limits = run.output.limits.or(Some(LimitsMode::Off));
+        run.output.repeat = 1;
         settings.push((point, run));
     }
-    let workload = match args.workload {
-        SweepWorkload::Produce => Workload::Produce,
-        SweepWorkload::EndToEnd => Workload::EndToEnd(1),
-    };
-    let mut cells = Vec::new();
-    let count = settings.len();
-    for (number, (point, run)) in settings.into_iter().enumerate() {
-        let names: Vec<_> = point
-            .iter()
-            .map(|(axis, value)| format!("{}={value}", axis.option()))
-            .collect();
-        let config = super::config_of(&run);
-        let done = report(&workload, &run, config, runtime)?;
-        // On standard error, so that somebody who waits sees how far it is.
-        eprintln!(
-            "{}/{count} {}: {}",
-            number + 1,
-            names.join(" "),
-            table::rate(done.median().main().bytes_per_s)
-        );
-        cells.push((point, done));
+    let mut cells: Vec<(Point, Report)> = Vec::new();
+    let (count, turns) = (settings.len(), args.run.output.repeat);
+    for turn in 0..turns {
+        for (number, (point, run)) in settings.iter().enumerate() {
+            let done = report(&workload(args.workload, run), run, super::config_of(run), runtime)?;
+            // On standard error, so that somebody who waits sees how far it is.
+            eprintln!(
+                "{}/{} {}: {}",
+                usize::from(turn) * count + number + 1,
+                usize::from(turns) * count,
+                name(point),
+                table::rate(done.median().main().bytes_per_s)
+            );
+            match cells.get_mut(number) {
+                Some((_, before)) => before.append(done),
+                None => cells.push((point.clone(), done)),
+            }
+        }
     }
     Ok(Sweep {
         config: super::config_of(args),
         cells,
     })
+}
+
+fn name(point: &Point) -> String {
+    let names: Vec<_> = point.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+    names.join(" ")
+}
+
+fn workload(workload: SweepWorkload, run: &RunArgs) -> Workload {
+    let consume = |cold| {
+        Workload::Consume(Box::new(ConsumeArgs {
+            run: run.clone(),
+            cold,
+            consumers: 1,
+            verify: false,
+            expect_records: None,
+            follow: false,
+        }))
+    };
+    match workload {
+        SweepWorkload::Produce => Workload::Produce,
+        SweepWorkload::EndToEnd => Workload::EndToEnd(1),
+        SweepWorkload::Consume => consume(false),
+        SweepWorkload::ConsumeCold => consume(true),
+    }
+}
+
+/// A figure that points are compared by.
+type Figure = (&'static str, fn(&Run) -> Option<f64>);
+
+/// Throughput where it is what is asked, latency where there is a schedule, and what the broker spends in any case.
+fn figures(run: &Run) -> Vec<Figure> {
+    let latency: [Figure; 2] = [
+        ("p50", |run| Some(run.main().latency_us?.p50)),
+        ("p99", |run| Some(run.main().latency_us?.p99)),
+    ];
+    let throughput: Figure = ("MB/s", |run| Some(run.main().bytes_per_s));
+    let cost: Figure = ("broker CPU", |run| Some(run.cost.as_ref()?.broker?.cpu_seconds_per_gb));
+    let mut figures = if run.is_paced() {
+        latency.to_vec()
+    } else {
+        vec![throughput]
+    };
+    figures.push(cost);
+    figures
 }
 
 impl Sweep {
@@ -74,14 +124,35 @@ impl Sweep {
         self.cells.iter().any(|(_, report)| report.is_damaged())
     }
 
+    /// By which figures the points are compared, and each point's multiple of the first in the same turn.
+    pub fn by_first(&self) -> Vec<(&'static str, Vec<Option<Spread>>)> {
+        let Some((_, first)) = self.cells.first() else {
+            return Vec::new();
+        };
+        let ratios = |figure: fn(&Run) -> Option<f64>| {
+            let of_cell = |(_, report): &(Point, Report)| {
+                let turns = report.runs.iter().zip(&first.runs);
+                Spread::of(
+                    turns
+                        .filter_map(|(run, first)| Some(figure(run)? / figure(first)?))
+                        .collect(),
+                )
+            };
+            self.cells.iter().map(of_cell).collect()
+        };
+        let figures = figures(first.median()).into_iter();
+        figures.map(|(name, figure)| (name, ratios(figure))).collect()
+    }
+
     /// One row for each point.
     pub fn text(&self) -> String {
         let mut table = table::empty();
-        let Some((first, last_report)) = self.cells.first() else {
+        let Some((first, first_report)) = self.cells.first() else {
             return String::new();
         };
-        let axes = first.iter().map(|(axis, _)| axis.option());
-        let figures = [
+        let axes = first.iter().map(|(axis, _)| axis.to_string());
+        let by_first = self.by_first();
+        let columns = [
             "records/s",
             "MB/s",
             "p50",
@@ -93,10 +164,11 @@ impl Sweep {
         ];
         let has_shares = self.cells.iter().any(|(_, report)| !report.median().shares.is_empty());
         let header = axes
-            .chain(figures.map(str::to_owned))
-            .chain(has_shares.then(|| "share".to_owned()));
+            .chain(columns.map(str::to_owned))
+            .chain(has_shares.then(|| "share".to_owned()))
+            .chain(by_first.iter().map(|(name, _)| format!("{name} by first")));
         table.set_header(header.collect::<Vec<_>>());
-        for (point, report) in &self.cells {
+        for (number, (point, report)) in self.cells.iter().enumerate() {
             let run = report.median();
             let phase = run.main();
             let mut row: Vec<String> = point.iter().map(|(_, value)| value.clone()).collect();
@@ -117,6 +189,7 @@ impl Sweep {
                         .map_or_else(|| "-".into(), |share| format!("{:.2}", share.ratio)),
                 );
             }
+            row.extend(by_first.iter().map(|(_, ratios)| table::ratio(ratios[number])));
             table::add(&mut table, row);
         }
         let mut text = format!("{table}\n");
@@ -144,19 +217,25 @@ impl Sweep {
                 &format!("at {limited} of {count} points a thread of the bench itself was the limit"),
             );
         }
-        table::footer(&mut text, last_report);
+        table::footer(&mut text, first_report);
         text
     }
 
-    /// One object; the result of each point has its place on the axes under `point`.
+    /// One object; the result of each point has its place on the axes under `point`, and how it compares with the first
+    /// under `by_first`.
     pub fn json(&self) -> Value {
-        let cells = self.cells.iter().map(|(point, report)| {
+        let by_first = self.by_first();
+        let cells = self.cells.iter().enumerate().map(|(number, (point, report))| {
             let point: Map<String, Value> = point
                 .iter()
-                .map(|(axis, value)| (axis.option(), Value::from(value.as_str())))
+                .map(|(axis, value)| (axis.to_string(), Value::from(value.as_str())))
                 .collect();
             let mut cell = Map::new();
             cell.insert("point".into(), Value::Object(point));
+            let ratios = by_first
+                .iter()
+                .map(|(name, ratios)| ((*name).to_owned(), json!(ratios[number])));
+            cell.insert("by_first".into(), Value::Object(ratios.collect()));
             if let Value::Object(result) = report.json() {
                 cell.extend(result);
             }
