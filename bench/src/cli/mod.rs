@@ -15,7 +15,7 @@ use serde::Serialize;
 pub use load::{LoadArgs, ValueArgs};
 pub use output::{LimitsMode, Output, OutputArgs};
 pub use place::{BrokerArgs, PlaceArgs, System};
-pub use sweep::{Axis, AxisName, SweepWorkload, grid, set};
+pub use sweep::{Axis, AxisName, SweepWorkload, check, grid, set};
 
 /// A benchmark of the Headwater log that verifies every record.
 #[derive(Debug, Parser)]

@@ -118,7 +118,7 @@ impl FromStr for Axis {
 /// The options with this value for an axis.
 ///
 /// # Errors
-/// If the option or the broker refuses the value.
+/// If the option refuses the value. What the broker says of its knobs tells [`check`].
 pub fn set(run: &mut RunArgs, axis: &AxisName, value: &str) -> Result<(), BenchError> {
     match axis {
         AxisName::Option(option) => set_option(run, *option, value),
@@ -132,8 +132,17 @@ fn set_knob(run: &mut RunArgs, key: &str, value: &str) -> Result<(), BenchError>
             "axis {key}: knobs are those of the broker in this process; leave out --server"
         )));
     }
-    Config::default().with([(key, value)])?;
     run.place.broker.set.push((key.to_owned(), value.to_owned()));
+    Ok(())
+}
+
+/// Whether the broker takes its knobs as they are at a point, with those of all axes.
+///
+/// # Errors
+/// If it does not.
+pub fn check(run: &RunArgs) -> Result<(), BenchError> {
+    let set = run.place.broker.set.iter();
+    Config::default().with(set.map(|(key, value)| (key.as_str(), value.as_str())))?;
     Ok(())
 }
 
@@ -229,8 +238,9 @@ mod tests {
         assert!("linger".parse::<Axis>().is_err() && "acks=all,,none".parse::<Axis>().is_err());
         for (axis, value) in [("linger", "soon"), ("flush.delay_us", "soon"), ("flush.speed", "1")] {
             let axis: Axis = format!("{axis}={value}").parse().unwrap();
-            let error = set(&mut options(), &axis.name, value).unwrap_err().to_string();
-            let named = axis.name.to_string();
+            let mut run = options();
+            let error = set(&mut run, &axis.name, value).and_then(|()| check(&run));
+            let (error, named) = (error.unwrap_err().to_string(), axis.name.to_string());
             assert!(
                 error.contains(&named) && (error.contains(value) || value == "1"),
                 "{error}"
@@ -244,6 +254,7 @@ mod tests {
         let mut run = options();
         set(&mut run, &axis.name, &axis.points[1]).unwrap();
         assert_eq!(run.place.broker.set, [("flush.delay_us".to_owned(), "50us".to_owned())]);
+        check(&run).unwrap();
         run.place.server = Some("localhost:9292".into());
         let error = set(&mut run, &axis.name, &axis.points[0]).unwrap_err().to_string();
         assert!(error.contains("--server"), "{error}");

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
 use super::{Workload, report};
-use crate::cli::{AxisName, ConsumeArgs, LimitsMode, RunArgs, SweepArgs, SweepWorkload, grid, set};
+use crate::cli::{AxisName, ConsumeArgs, LimitsMode, RunArgs, SweepArgs, SweepWorkload, check, grid, set};
 use crate::error::BenchError;
 use crate::report::{Report, Run, compare::Spread, table};
 
@@ -44,6 +44,7 @@ pub fn run(args: &SweepArgs, runtime: &Runtime) -> Result<Sweep, BenchError> {
         for (axis, value) in &point {
             set(&mut run, axis, value)?;
         }
+        check(&run)?;
         // Once for each point would take longer than the points.
         run.output.limits = run.output.limits.or(Some(LimitsMode::Off));
         run.output.repeat = 1;
