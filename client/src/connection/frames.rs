@@ -110,9 +110,9 @@ impl FrameReader {
     /// frame.
     ///
     /// It begins at a random place in a page. The kernel copies records that the broker sends from a file out of the
-    /// page cache, and with `rep movsb` that is four times slower when the target lies up to 31 bytes further into
+    /// page cache, and with `rep movsb` that is four times slower when the target lies 1 to 24 bytes further into
     /// its page than the source. From a fixed place, one size of batch would have that in every copy; so, one buffer
-    /// in 130 has it.
+    /// in 170 has it.
     fn swap_buffer(&mut self, size: usize) {
         let size = size.max(BUFFER_SIZE) + PAGE;
         let (mut next, next_size) = self

@@ -182,6 +182,7 @@ pub const ITEMS: &[Item] = &[
     item(Section::Memory, "huge pages", memory::huge_pages),
     item(Section::Memory, "huge page defrag", memory::defrag),
     item(Section::Memory, "swap", memory::swap),
+    item(Section::Memory, "free page reporting", memory::free_page_reporting),
     item(Section::Disk, "data directory", directory::usable),
     item(Section::Disk, "direct I/O", directory::direct_io),
     item(Section::Disk, "free space", directory::free_space),

@@ -7,6 +7,12 @@ use super::item::Finding;
 use super::root::{Root, counted, rounded};
 use crate::config::Config;
 
+/// Virtual devices by which a host takes memory back.
+const BALLOONS: &str = "sys/bus/virtio/drivers/virtio_balloon";
+
+/// Of a balloon's features.
+const REPORTING_BIT: usize = 5;
+
 /// Above this the kernel swaps out what was not used for a while although there is memory to be had from the page cache.
 const SWAPPINESS_MAX: u32 = 10;
 
@@ -21,6 +27,8 @@ pub(super) struct MemoryFacts {
     /// Areas to swap to.
     swaps: usize,
     swappiness: Option<u32>,
+    /// Virtual devices that tell the host of free memory.
+    reporting: Vec<String>,
 }
 
 impl MemoryFacts {
@@ -32,8 +40,20 @@ impl MemoryFacts {
             defrag: root.chosen(format!("{HUGE_PAGES}/defrag")),
             swaps: swaps.lines().skip(1).count(),
             swappiness: root.number("proc/sys/vm/swappiness"),
+            reporting: reporting(root),
         }
     }
+}
+
+/// Balloons that have agreed on `VIRTIO_BALLOON_F_REPORTING` with the host (virtio 1.2, 5.5.3). A device's file `features`
+/// has a digit for each bit, the lowest first.
+fn reporting(root: &Root) -> Vec<String> {
+    let mut devices = root.names(BALLOONS);
+    devices.retain(|device| {
+        let features = root.text(format!("{BALLOONS}/{device}/features"));
+        features.is_some_and(|bits| bits.as_bytes().get(REPORTING_BIT) == Some(&b'1'))
+    });
+    devices
 }
 
 fn machine_bytes(root: &Root) -> Option<u64> {
@@ -118,4 +138,17 @@ pub(super) fn swap(facts: &Facts, _: &Config) -> Finding {
     finding
         .better("A core that touches memory which was swapped out stands still until the disk has brought it back")
         .command("sysctl -w vm.swappiness=1")
+}
+
+pub(super) fn free_page_reporting(facts: &Facts, _: &Config) -> Finding {
+    let recommended = "off";
+    let Some(device) = facts.memory.reporting.first() else {
+        return Finding::new("off", recommended);
+    };
+    Finding::new("on", recommended)
+        .better(
+            "The host takes back free memory, and the first touch of each page of it afterwards waits for the host: \
+             consumers of old records are served from such pages",
+        )
+        .command(format!("echo {device} > /{BALLOONS}/unbind"))
 }

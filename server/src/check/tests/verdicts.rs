@@ -185,6 +185,17 @@ const KERNEL_AND_MEMORY_CASES: &[Case] = &[
         BETTER,
         "sysctl -w vm.swappiness=1",
     ),
+    (
+        "free page reporting",
+        |m| {
+            m.write(
+                "sys/bus/virtio/drivers/virtio_balloon/virtio3/features",
+                "01100100000000000000000000000000100000\n",
+            );
+        },
+        BETTER,
+        "echo virtio3 > /sys/bus/virtio/drivers/virtio_balloon/unbind",
+    ),
 ];
 
 const DISK_CASES: &[Case] = &[
