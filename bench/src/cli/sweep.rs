@@ -118,7 +118,7 @@ impl FromStr for Axis {
 /// The options with this value for an axis.
 ///
 /// # Errors
-/// If the option refuses the value. What the broker says of its knobs tells [`check`].
+/// If the option refuses the value. Whether the broker takes a knob's is for [`check`].
 pub fn set(run: &mut RunArgs, axis: &AxisName, value: &str) -> Result<(), BenchError> {
     match axis {
         AxisName::Option(option) => set_option(run, *option, value),

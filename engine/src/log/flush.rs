@@ -200,15 +200,19 @@ impl<D: Disk> Log<D> {
                 log: self,
                 finished: Cell::new(false),
             };
-            let outcome = self.flush_segment(&segment).await;
-            let outcome = match outcome {
-                Ok(()) => Ok(()),
+            let opened = self.file_for_writing(&segment).await;
+            let flushed = match opened {
+                Ok(file) => self.flush_segment(&segment, file).await,
                 // Nothing was begun.
-                Err(failure) if failure.operation == "open" && is_out_of_files(&failure.source) => {
-                    Err(LogError::OutOfFiles {
-                        path: segment.path.clone(),
-                    })
+                Err(failure) if is_out_of_files(&failure.source) => {
+                    abandoned.finished.set(true);
+                    let path = segment.path.clone();
+                    return Err(LogError::OutOfFiles { path });
                 }
+                Err(failure) => Err(failure),
+            };
+            let outcome = match flushed {
+                Ok(()) => Ok(()),
                 Err(failure) => Err(self.fail(&segment, failure).await),
             };
             abandoned.finished.set(true);
@@ -216,8 +220,7 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    async fn flush_segment(&self, segment: &Rc<Segment<D>>) -> Result<(), Failure> {
-        let file = self.file_for_writing(segment).await?;
+    async fn flush_segment(&self, segment: &Rc<Segment<D>>, file: D::File) -> Result<(), Failure> {
         let mut plan = Plan::new(self.config().flush, segment.durable.get());
         let mut running: FuturesUnordered<Running> = FuturesUnordered::new();
         loop {
