@@ -1,7 +1,8 @@
 //! One segment of a log: a file of whole record batches, its indexes, and the part of it that is in memory.
 //!
 //! Owned by its log and shared (`Rc`) with fetches under way, which keep the file open after retention has removed it.
-//! Positions: `durable <= end <= prepared`, where `prepared` is how far space was reserved. Only the last segment grows.
+//! Positions: `durable <= end <= prepared`, where `prepared` is how far space was reserved, and `zeroed <= prepared`, how far its
+//! blocks have been written before. Only the last segment grows.
 
 use std::{
     cell::{Cell, RefCell},
@@ -63,7 +64,8 @@ pub(crate) struct Segment<D: Disk> {
     pub(crate) extent: Cell<Extent>,
     pub(crate) durable: Cell<u64>,
     pub(crate) prepared: Cell<u64>,
-    /// Space is being reserved: the file must not be cut meanwhile.
+    pub(crate) zeroed: Cell<u64>,
+    /// Space is being reserved or filled with zeros: the file must not be cut meanwhile.
     pub(crate) preparing: Cell<bool>,
     pub(crate) stage: Cell<Stage>,
     /// Broker time of the first append, for rolling by age.
@@ -99,6 +101,7 @@ impl<D: Disk> Segment<D> {
             extent: Cell::new(extent),
             durable: Cell::new(0),
             prepared: Cell::new(0),
+            zeroed: Cell::new(0),
             preparing: Cell::new(false),
             stage: Cell::new(Stage::Active),
             began: Cell::new(None),

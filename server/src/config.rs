@@ -94,6 +94,8 @@ sections! {
         checkpoint_bytes_max: ByteSize = ByteSize::new(128 * MIB), MIB..=TIB;
         /// Most space that is reserved ahead of a partition's writes. It grows to this with what the partition holds.
         prepare_step_bytes_max: ByteSize = ByteSize::new(128 * MIB), 64 * KIB..=2 * GIB;
+        /// Bytes ahead of small writes that are filled with zeros, because writes into blocks that were written before are made durable faster. 0 fills none.
+        zero_ahead_bytes: ByteSize = ByteSize::new(256 * KIB), 0..=64 * MIB;
         /// How far ahead of this machine's clock a producer's timestamp may be.
         timestamp_ahead_ms_max: Millis = Millis::new(60 * 60 * 1000), 0..=36_500 * DAY_MS;
     }

@@ -23,8 +23,11 @@ use rustix::{
     io::ReadWriteFlags,
 };
 
-use super::{BLOCK_SIZE, BlockSlice, DirEntry, Directory, Disk, Ring, SegmentFile, StdDirectory};
+use super::{BLOCK_SIZE, BlockBuffer, BlockSlice, DirEntry, Directory, Disk, Ring, SegmentFile, StdDirectory};
 use crate::timed::Timed;
+
+/// Zeros are written so many bytes at a time.
+const ZEROS: usize = 256 << 10;
 
 /// Direct I/O on this core's files.
 #[derive(Debug, Clone)]
@@ -32,6 +35,7 @@ pub struct DirectDisk {
     ring: Ring,
     names: StdDirectory,
     stats: Rc<DiskStats>,
+    zeros: Rc<OnceCell<Rc<BlockBuffer>>>,
 }
 
 /// What a core's disk has done.
@@ -55,12 +59,23 @@ impl DirectDisk {
             ring: Ring::new()?,
             names,
             stats: Rc::default(),
+            zeros: Rc::default(),
         })
     }
 
     /// What has been done so far.
     pub fn stats(&self) -> &DiskStats {
         &self.stats
+    }
+
+    /// At most [`ZEROS`] of them.
+    fn zeros(&self, length: usize) -> BlockSlice {
+        let buffer = self.zeros.get_or_init(|| {
+            let buffer = BlockBuffer::new(ZEROS);
+            buffer.append(&vec![0; ZEROS]);
+            Rc::new(buffer)
+        });
+        buffer.blocks(0, length.min(ZEROS))
     }
 
     /// The core's auxiliary ring.
@@ -296,6 +311,20 @@ impl SegmentFile for DirectFile {
             let (began, bytes) = (Instant::now(), data.len() as u64);
             file.write_all(data, position, ReadWriteFlags::DSYNC).await?;
             file.inner.disk.stats.flushes.record(began.elapsed(), bytes);
+            Ok(())
+        }
+    }
+
+    fn write_zeros(&self, mut position: u64, length: u64) -> impl Future<Output = io::Result<()>> + 'static {
+        let file = self.clone();
+        async move {
+            let end = position + length;
+            while position < end {
+                let zeros = file.inner.disk.zeros((end - position) as usize);
+                let written = zeros.len() as u64;
+                file.write_all(zeros, position, ReadWriteFlags::empty()).await?;
+                position += written;
+            }
             Ok(())
         }
     }

@@ -13,6 +13,9 @@ pub struct FlushConfig {
     pub single_write_bytes_max: u64,
     /// Most bytes of space that are reserved ahead of the end of a segment.
     pub prepare_bytes_max: u64,
+    /// Bytes ahead of small writes that are filled with zeros, so that those find blocks that were written before: the file
+    /// system then has nothing to note when they are made durable. 0 for none.
+    pub zero_ahead_bytes: u64,
 }
 
 impl Default for FlushConfig {
@@ -22,6 +25,7 @@ impl Default for FlushConfig {
             uncovered_bytes_max: 1 << 20,
             single_write_bytes_max: 64 << 10,
             prepare_bytes_max: 128 << 20,
+            zero_ahead_bytes: 256 << 10,
         }
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! [`Plan`] decides (no I/O, no await), [`Log::flush`] acts. Full writes go out as the tail fills, several at a time; one fdatasync
 //! at a time covers all writes that had completed when it began; what arrives meanwhile rides on the next. A lone small
-//! write makes itself durable (`RWF_DSYNC`). Two writes never cover the same block: a partial last block is waited for.
+//! write makes itself durable (`RWF_DSYNC`), into blocks that were filled with zeros ahead of it. Two writes never cover the same
+//! block: a partial last block is waited for, and so are zeros.
 //!
 //! A failed write or flush is final. If the disk is full, what is not durable is dropped and the file cut back, so that
 //! stale bytes can never be taken for records later; any other failure fences the log and cuts off what is in doubt.
 
-use std::{cell::Cell, collections::VecDeque, io, pin::pin, rc::Rc, sync::Arc};
+mod plan;
+
+use std::{cell::Cell, io, pin::pin, rc::Rc, sync::Arc};
 
 use futures::{
     FutureExt,
@@ -15,145 +18,16 @@ use futures::{
     stream::{FuturesUnordered, StreamExt},
 };
 
-use super::{DurablePoint, FlushConfig, Log};
+use self::plan::{Plan, Step};
+use super::{DurablePoint, Log};
 use crate::{
     disk::{BLOCK_SIZE, Disk, SegmentFile, is_full, is_out_of_files},
     error::LogError,
     segment::{Segment, Stage},
 };
 
-/// Least space that is reserved ahead, so that an idle partition costs little.
-const PREPARE_BYTES_MIN: u64 = 64 << 10;
-
 /// Largest write in bytes: large enough for the disk's throughput, small enough for several to be under way.
 const WRITE_BYTES_MAX: u64 = 512 << 10;
-
-/// One operation on the segment file. Positions are bytes in the segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// Reserve space.
-    Prepare {
-        from: u64,
-        to: u64,
-    },
-    Write {
-        from: u64,
-        to: u64,
-    },
-    /// A write that needs no flush after it.
-    WriteDurable {
-        from: u64,
-        to: u64,
-    },
-    /// Flush; covers everything below.
-    Sync {
-        covers: u64,
-    },
-}
-
-/// Which operations to start next for one segment.
-#[derive(Debug)]
-struct Plan {
-    config: FlushConfig,
-    /// Writes have been started for all below.
-    issued: u64,
-    /// Writes have been completed for all below.
-    written: u64,
-    durable: u64,
-    /// Ends of the writes under way, in order, and whether they have completed.
-    writes: VecDeque<(u64, bool)>,
-    syncing: bool,
-    preparing: bool,
-}
-
-impl Plan {
-    fn new(config: FlushConfig, durable: u64) -> Plan {
-        let writes = VecDeque::new();
-        Plan {
-            config,
-            issued: durable,
-            written: durable,
-            durable,
-            writes,
-            syncing: false,
-            preparing: false,
-        }
-    }
-
-    /// `end`: what is appended. `full_end`: where a write that begins at the first byte not yet issued would be full.
-    fn next_write(&mut self, end: u64, full_end: u64) -> Option<Step> {
-        if self.issued >= end || self.writes.len() >= self.config.writes_in_flight_max {
-            return None;
-        }
-        if !self.issued.is_multiple_of(BLOCK_SIZE as u64) && self.writes.back().is_some() {
-            return None; // The write of this block's first part has to complete first.
-        }
-        let is_full = end >= full_end;
-        if !is_full && !self.writes.is_empty() {
-            return None; // Let it fill while others are being written.
-        }
-        let to = end.min(full_end);
-        let alone = self.writes.is_empty() && !self.syncing && self.written == self.durable && to == end;
-        let is_small = to - self.issued <= self.config.single_write_bytes_max;
-        let from = std::mem::replace(&mut self.issued, to);
-        self.writes.push_back((to, false));
-        Some(if alone && is_small {
-            Step::WriteDurable { from, to }
-        } else {
-            Step::Write { from, to }
-        })
-    }
-
-    fn next_sync(&mut self) -> Option<Step> {
-        let uncovered = self.written - self.durable;
-        if self.syncing || uncovered == 0 {
-            return None;
-        }
-        if uncovered < self.config.uncovered_bytes_max && !self.writes.is_empty() {
-            return None;
-        }
-        self.syncing = true;
-        Some(Step::Sync { covers: self.written })
-    }
-
-    /// Space is reserved in steps that grow with the segment, so that only busy partitions reserve much.
-    fn next_prepare(&mut self, end: u64, prepared: u64, segment_size: u64) -> Option<Step> {
-        let step = end
-            .next_power_of_two()
-            .clamp(PREPARE_BYTES_MIN, self.config.prepare_bytes_max.max(PREPARE_BYTES_MIN));
-        if self.preparing || prepared >= segment_size || end + step / 2 <= prepared {
-            return None;
-        }
-        self.preparing = true;
-        let from = prepared.max(end.next_multiple_of(BLOCK_SIZE as u64));
-        let to = (from + step).min(segment_size.next_multiple_of(BLOCK_SIZE as u64));
-        (from < to).then_some(Step::Prepare { from, to })
-    }
-
-    /// An operation has succeeded. Returns whether more is durable now.
-    fn done(&mut self, step: Step) -> bool {
-        let before = self.durable;
-        match step {
-            Step::Prepare { .. } => self.preparing = false,
-            Step::Sync { covers } => {
-                self.syncing = false;
-                self.durable = self.durable.max(covers);
-            }
-            Step::Write { to, .. } | Step::WriteDurable { to, .. } => {
-                if let Some(write) = self.writes.iter_mut().find(|(end, _)| *end == to) {
-                    write.1 = true;
-                }
-                while let Some((end, _)) = self.writes.pop_front_if(|(_, done)| *done) {
-                    self.written = end;
-                }
-                if matches!(step, Step::WriteDurable { .. }) {
-                    self.durable = self.durable.max(to);
-                }
-            }
-        }
-        self.durable > before
-    }
-}
 
 /// A failed operation on a segment.
 #[derive(Debug)]
@@ -235,7 +109,7 @@ impl<D: Disk> Log<D> {
                 continue;
             };
             let Some((step, result)) = completed else { continue };
-            if matches!(step, Step::Prepare { .. }) {
+            if matches!(step, Step::Prepare { .. } | Step::Zero { .. }) {
                 segment.preparing.set(false);
             }
             match (step, result) {
@@ -245,6 +119,14 @@ impl<D: Disk> Log<D> {
                 }
                 (Step::Prepare { to, .. }, Ok(())) => {
                     segment.prepared.set(to);
+                    plan.done(step);
+                }
+                (Step::Zero { to, .. }, result) => {
+                    // Nothing depends on them; what they failed for, the write that comes there finds.
+                    if let Err(error) = result {
+                        tracing::debug!(path = %segment.path.display(), %error, "cannot write zeros ahead");
+                    }
+                    segment.zeroed.set(to);
                     plan.done(step);
                 }
                 (_, Ok(())) => {
@@ -270,9 +152,12 @@ impl<D: Disk> Log<D> {
     fn next_step(&self, plan: &mut Plan, segment: &Segment<D>) -> Option<Step> {
         let end = segment.end();
         let is_active = segment.stage.get() == Stage::Active;
-        if is_active
-            && let Some(step) = plan.next_prepare(end, segment.prepared.get(), self.config().segment_size_bytes)
-        {
+        let prepare = || plan.next_prepare(end, segment.prepared.get(), self.config().segment_size_bytes);
+        if let Some(step) = is_active.then(prepare).flatten() {
+            return Some(step);
+        }
+        // Before the next write: a steady stream of small ones would else put it off until much is not covered.
+        if let Some(step) = plan.next_sync() {
             return Some(step);
         }
         if plan.issued < end {
@@ -282,7 +167,8 @@ impl<D: Disk> Log<D> {
                 return Some(step);
             }
         }
-        plan.next_sync()
+        let zero = || plan.next_zero(segment.zeroed.get(), segment.prepared.get());
+        is_active.then(zero).flatten()
     }
 
     async fn file_for_writing(&self, segment: &Segment<D>) -> Result<D::File, Failure> {
@@ -290,7 +176,9 @@ impl<D: Disk> Log<D> {
             return Ok(file.clone());
         }
         if let Some(size) = self.reuse(segment).await.map_err(Failure::of("open"))? {
-            segment.prepared.set(size.next_multiple_of(BLOCK_SIZE as u64));
+            let written_before = size.next_multiple_of(BLOCK_SIZE as u64);
+            segment.prepared.set(written_before);
+            segment.zeroed.set(written_before);
         }
         let file = self.disk.open(&segment.path, true).await.map_err(Failure::of("open"))?;
         *segment.file.borrow_mut() = Some(file.clone());
@@ -406,6 +294,7 @@ impl<D: Disk> Log<D> {
             kept.extent.set(extent);
             kept.durable.set(kept.durable.get().min(end.position));
             kept.prepared.set(0);
+            kept.zeroed.set(0);
             kept.stage.set(Stage::Active);
             state.durable = end;
             state.producers.truncate(end.offset);
@@ -437,6 +326,10 @@ fn start<D: Disk>(step: Step, segment: &Segment<D>, file: &D::File) -> Running {
         Step::Prepare { from, to } => {
             segment.preparing.set(true);
             file.allocate(from, to - from).boxed_local()
+        }
+        Step::Zero { from, to } => {
+            segment.preparing.set(true);
+            file.write_zeros(from, to - from).boxed_local()
         }
         Step::Write { from, to } => file.write(blocks(from, to), block_start(from)).boxed_local(),
         Step::WriteDurable { from, to } => file.write_durable(blocks(from, to), block_start(from)).boxed_local(),

@@ -228,6 +228,9 @@ mod tests {
         fn write_durable(&self, _: BlockSlice, _: u64) -> impl Future<Output = io::Result<()>> + 'static {
             nothing()
         }
+        fn write_zeros(&self, _: u64, _: u64) -> impl Future<Output = io::Result<()>> + 'static {
+            nothing()
+        }
         fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static {
             nothing()
         }

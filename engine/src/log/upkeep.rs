@@ -84,6 +84,7 @@ impl<D: Disk> Log<D> {
                 .await
                 .map_err(LogError::io("truncate", &active.path))?;
             active.prepared.set(0);
+            active.zeroed.set(0);
         }
         self.write_checkpoint(Purpose::Routine).await
     }

@@ -9,7 +9,9 @@ use headwater_engine::{
 };
 use headwater_protocol::id::Timestamp;
 
-use crate::support::{NOON, Record, append_durably, batch, for_each_seed, open, read_all, run, small_config};
+use crate::support::{
+    NOON, Record, append_durably, batch, for_each_seed, open, read_all, run, small_config, small_flush,
+};
 
 fn flushes(disk: &SimDisk) -> u64 {
     disk.count(OpKind::Sync) + disk.count(OpKind::WriteDurable)
@@ -71,6 +73,36 @@ fn large_appends_are_written_side_by_side_and_flushed_together() {
 }
 
 #[test]
+fn a_steady_stream_of_appends_does_not_put_off_its_own_flushes() {
+    let disk = SimDisk::new(1);
+    let executor = SimExecutor::new(&disk, 1);
+    let flush = FlushConfig {
+        single_write_bytes_max: 0,
+        ..FlushConfig::default()
+    };
+    let config = LogConfig {
+        flush,
+        ..LogConfig::default()
+    };
+    let (log, _) = executor.block_on(open(&disk, &config)).unwrap().unwrap();
+    let mut waiting_max = 0;
+    for id in 0..5000 {
+        let _ticket = log
+            .append(&batch(&[Record::new(id, 1000)]), Timestamp::new(NOON))
+            .unwrap();
+        if executor.tasks() == 0 {
+            let log = Rc::clone(&log);
+            executor.spawn(async move { log.flush().await.unwrap() });
+        }
+        executor.turn().unwrap();
+        let offsets = log.offsets();
+        waiting_max = waiting_max.max(offsets.end.get() - offsets.durable.get());
+    }
+    // A write and a flush take a few turns here each.
+    assert!(waiting_max < 100, "{waiting_max} records wait");
+}
+
+#[test]
 fn acknowledgements_come_in_the_order_of_the_log() {
     for_each_seed("acknowledgements_come_in_the_order_of_the_log", 100, |seed| {
         let disk = SimDisk::new(seed);
@@ -120,7 +152,7 @@ fn nothing_is_called_durable_before_it_is_certain_to_survive() {
                 writes_in_flight_max: [1, 3, 8][seed as usize % 3],
                 uncovered_bytes_max: [4 << 10, 1 << 20][seed as usize % 2],
                 single_write_bytes_max: [0, 8 << 10][seed as usize / 2 % 2],
-                ..FlushConfig::default()
+                ..small_flush()
             };
             let config = LogConfig {
                 flush,

@@ -38,6 +38,7 @@ impl Plan {
             uncovered_bytes_max: pick(&[4 << 10, 1 << 20]),
             single_write_bytes_max: pick(&[0, 4 << 10, 64 << 10]),
             prepare_bytes_max: pick(&[64 << 10, 1 << 20]),
+            zero_ahead_bytes: pick(&[0, 8 << 10, 64 << 10]),
         };
         let retention_bytes = Some(pick(&[0, 60_000])).filter(|bytes| *bytes > 0);
         let config = LogConfig {

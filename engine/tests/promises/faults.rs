@@ -17,7 +17,9 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     history::History,
-    support::{NOON, Record, SimLog, append_durably, batch, for_each_seed, open_with, read_all, run, small_config},
+    support::{
+        NOON, Record, SimLog, append_durably, batch, for_each_seed, open_with, read_all, run, small_config, small_flush,
+    },
 };
 
 /// Whatever fails on the way is allowed to; only the history must come out right.
@@ -45,7 +47,7 @@ impl Trial {
         let flush = FlushConfig {
             single_write_bytes_max: [0, 64 << 10][rng.random_range(0..2)],
             uncovered_bytes_max: [8 << 10, 1 << 20][rng.random_range(0..2)],
-            ..FlushConfig::default()
+            ..small_flush()
         };
         let config = LogConfig {
             segment_size_bytes: [30_000, 200_000][rng.random_range(0..2)],
@@ -343,6 +345,7 @@ fn no_failure_of_the_disk_loses_what_was_acknowledged() {
     let kinds = [
         OpKind::Write,
         OpKind::WriteDurable,
+        OpKind::WriteZeros,
         OpKind::Sync,
         OpKind::Allocate,
         OpKind::Truncate,

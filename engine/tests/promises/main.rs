@@ -23,3 +23,4 @@ mod recycle;
 mod support;
 mod upkeep;
 mod vec;
+mod zeros;

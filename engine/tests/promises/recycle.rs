@@ -73,11 +73,16 @@ fn a_busy_partition_writes_into_the_files_of_its_deleted_segments_and_an_idle_on
         let (log, _) = open(&disk, &config()).await.unwrap();
         let mut next = 0;
         fill_until_recycled(&disk, &log, &mut next, 3).await;
-        let reserved = disk.count(OpKind::Allocate);
+        let (reserved, zeros) = (disk.count(OpKind::Allocate), disk.count(OpKind::WriteZeros));
         fill_until_recycled(&disk, &log, &mut next, 10).await;
         assert!(
             disk.count(OpKind::Allocate) - reserved <= 10,
             "only ends of segments are reserved"
+        );
+        assert_eq!(
+            disk.count(OpKind::WriteZeros),
+            zeros,
+            "their blocks were written before"
         );
         assert!(spares(&disk, &directory()).await.len() <= 2);
         let records = read_all(&log).await;

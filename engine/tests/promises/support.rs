@@ -4,7 +4,7 @@ use std::{future::Future, path::PathBuf, rc::Rc};
 
 use bytes::Bytes;
 use headwater_engine::{
-    FetchError, Log, LogConfig, LogError, Recovery, TailMemory,
+    FetchError, FlushConfig, Log, LogConfig, LogError, Recovery, TailMemory,
     disk::{SimDisk, SimExecutor},
 };
 use headwater_protocol::{
@@ -48,12 +48,21 @@ pub fn directory() -> PathBuf {
     PathBuf::from("/data/topic-0")
 }
 
+/// Of files so small that zeros are written ahead in small steps.
+pub fn small_flush() -> FlushConfig {
+    FlushConfig {
+        zero_ahead_bytes: 8 << 10,
+        ..FlushConfig::default()
+    }
+}
+
 /// Small segments, so that everything happens often.
 pub fn small_config() -> LogConfig {
     LogConfig {
         segment_size_bytes: 32 << 10,
         retention_ms: None,
         index_interval_bytes: 1024,
+        flush: small_flush(),
         ..LogConfig::default()
     }
 }

@@ -37,6 +37,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("log.checkpoint_interval_ms", "1m"),
     ("log.checkpoint_bytes_max", "256MiB"),
     ("log.prepare_step_bytes_max", "1MiB"),
+    ("log.zero_ahead_bytes", "0"),
     ("log.timestamp_ahead_ms_max", "0"),
     ("compaction.dirty_ratio_min", "0.25"),
     ("compaction.lag_ms_min", "1s"),

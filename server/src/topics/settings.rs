@@ -266,6 +266,7 @@ impl TopicSettings {
                 uncovered_bytes_max: flush.uncovered_bytes_max.bytes(),
                 single_write_bytes_max: flush.single_write_bytes_max.bytes(),
                 prepare_bytes_max: log.prepare_step_bytes_max.bytes(),
+                zero_ahead_bytes: log.zero_ahead_bytes.bytes(),
             },
             producers: ProducerConfig {
                 expiry_ms: producers.expiry_ms.get(),

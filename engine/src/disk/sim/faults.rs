@@ -10,6 +10,7 @@ use rand::{RngExt, rngs::StdRng};
 pub enum OpKind {
     Write,
     WriteDurable,
+    WriteZeros,
     Sync,
     Read,
     Allocate,

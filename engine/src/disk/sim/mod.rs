@@ -37,7 +37,7 @@ use self::{
     operation::{Operation, Output},
     world::{OpNumber, World},
 };
-use super::{BlockSlice, DirEntry, Directory, Disk, SegmentFile};
+use super::{BlockBuffer, BlockSlice, DirEntry, Directory, Disk, SegmentFile};
 
 pub use self::{
     executor::{Halt, SimExecutor},
@@ -337,24 +337,30 @@ pub struct SimFile {
 }
 
 impl SimFile {
-    fn write_with(&self, data: BlockSlice, position: u64, durable: bool) -> Pending {
+    fn write_as(&self, kind: OpKind, data: BlockSlice, position: u64) -> Pending {
         self.disk.operation(Operation::Write {
             file: Rc::clone(&self.file),
             position,
             data,
             early: Vec::new(),
-            durable,
+            kind,
         })
     }
 }
 
 impl SegmentFile for SimFile {
     fn write(&self, data: BlockSlice, position: u64) -> impl Future<Output = io::Result<()>> + 'static {
-        done(self.write_with(data, position, false))
+        done(self.write_as(OpKind::Write, data, position))
     }
 
     fn write_durable(&self, data: BlockSlice, position: u64) -> impl Future<Output = io::Result<()>> + 'static {
-        done(self.write_with(data, position, true))
+        done(self.write_as(OpKind::WriteDurable, data, position))
+    }
+
+    fn write_zeros(&self, position: u64, length: u64) -> impl Future<Output = io::Result<()>> + 'static {
+        let zeros = Rc::new(BlockBuffer::new(length as usize));
+        zeros.append(&vec![0; length as usize]);
+        done(self.write_as(OpKind::WriteZeros, zeros.blocks(0, length as usize), position))
     }
 
     fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static {

@@ -20,7 +20,8 @@ pub(super) enum Operation {
         data: BlockSlice,
         /// The memory as it was when the write began; the device may take any mixture of this and what is there later.
         early: Vec<u8>,
-        durable: bool,
+        /// Which kind of write.
+        kind: OpKind,
     },
     Sync {
         file: FileRef,
@@ -89,8 +90,7 @@ pub(super) enum Output {
 impl Operation {
     pub fn kind(&self) -> OpKind {
         match self {
-            Operation::Write { durable: false, .. } => OpKind::Write,
-            Operation::Write { durable: true, .. } => OpKind::WriteDurable,
+            Operation::Write { kind, .. } => *kind,
             Operation::Sync { .. } => OpKind::Sync,
             Operation::Read { .. } => OpKind::Read,
             Operation::Allocate { .. } => OpKind::Allocate,

@@ -16,7 +16,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::{
     content::Content,
-    faults::{Fault, Faults},
+    faults::{Fault, Faults, OpKind},
     file::{Change, File, FileRef, Usage},
     names::Names,
     operation::{Operation, Output},
@@ -179,10 +179,15 @@ impl World {
                 position,
                 data,
                 early,
-                durable,
+                kind,
             } => {
                 let bytes = blend(&mut self.rng, early, &data.to_vec());
-                self.write(&file, Change::Write { position, bytes }, durable, fault)
+                self.write(
+                    &file,
+                    Change::Write { position, bytes },
+                    kind == OpKind::WriteDurable,
+                    fault,
+                )
             }
             Operation::Allocate { file, end } => self.write(&file, Change::Extend { size: end }, false, fault),
             Operation::Sync { file, covered } => {
