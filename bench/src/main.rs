@@ -60,20 +60,8 @@ fn main() -> ExitCode {
 /// Whether a record came back otherwise than it was sent.
 struct IsDamaged(bool);
 
-/// Threads for the clients' tasks: half of the CPUs, as the broker in this process has the other half. More of them than that
-/// only wake each other.
-fn workers() -> usize {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (cpus / 2).max(1)
-}
-
 fn run(command: Command) -> Result<IsDamaged, BenchError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers())
-        .thread_name("client")
-        .enable_all()
-        .build()
-        .map_err(BenchError::Threads)?;
+    let runtime = run::runtime("client")?;
     let damaged = match command {
         Command::Quick(args) => workload(&Workload::Quick, &args, run::config_of(&args), &runtime),
         Command::Produce(args) => workload(&Workload::Produce, &args, run::config_of(&args), &runtime),

@@ -1,7 +1,7 @@
 //! The floor of latency: small records through the bare program, from one thread that sends and receives.
 //!
 //! One at a time, the next record is sent when the one before was acknowledged and received. Paced, records are sent when they
-//! are due, whatever became of the others, and time counts from when they were due.
+//! are due, whatever became of the others, and time counts from when they were due. Those that are due at once may share a frame.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,6 +24,9 @@ const WARM_UP_RECORDS: u64 = 32;
 /// So many are sent however long it takes, so that there is something to count.
 const RECORDS_MIN: u64 = WARM_UP_RECORDS + 32;
 
+/// Taken from a connection at once.
+const TAKE_BYTES: usize = 64 << 10;
+
 /// How to load.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
@@ -31,6 +34,8 @@ pub struct Load {
     pub record_bytes: usize,
     /// How many are due in a second; `None`: one at a time.
     pub records_per_s: Option<u32>,
+    /// Most records in one frame.
+    pub frame_records_max: usize,
     /// How long.
     pub time: Duration,
 }
@@ -51,7 +56,7 @@ pub fn measure(bare: &Bare, load: Load) -> Result<Latency, LimitsError> {
         let thread = scope.spawn(|| {
             // Only this thread: sleeps until a record is due are otherwise 50 us late.
             let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-            let wire = Wire::connect(addresses, load.record_bytes)?;
+            let wire = Wire::connect(addresses, load)?;
             match load.records_per_s {
                 None => wire.one_at_a_time(load.time),
                 Some(rate) => wire.paced(load.time, Duration::from_secs(1) / rate.max(1)),
@@ -76,18 +81,26 @@ struct Times {
 struct Wire {
     producer: TcpStream,
     consumer: TcpStream,
-    record: Vec<u8>,
+    load: Load,
+    /// As many as a frame may have.
+    records: Vec<u8>,
     sent: u64,
+    sent_bytes: u64,
     acks: Acks,
+    acknowledged: u64,
+    received: u64,
     received_bytes: u64,
-    /// The beginnings of records that were not acknowledged, and of those that were not received.
-    unacknowledged: VecDeque<Instant>,
-    unreceived: VecDeque<Instant>,
+    /// When those records were due that were not acknowledged, and whether each is the last of its frame.
+    unacknowledged: VecDeque<(Instant, bool)>,
+    /// When those were due that were not received, and how many bytes there are up to the end of each.
+    unreceived: VecDeque<(Instant, u64)>,
     times: Times,
+    /// For what comes.
+    bytes: Vec<u8>,
 }
 
 impl Wire {
-    fn connect((producer, consumer): (SocketAddr, SocketAddr), record_bytes: usize) -> io::Result<Self> {
+    fn connect((producer, consumer): (SocketAddr, SocketAddr), load: Load) -> io::Result<Self> {
         let (producer, consumer) = (TcpStream::connect(producer)?, TcpStream::connect(consumer)?);
         for socket in [&producer, &consumer] {
             network::prepare(socket)?;
@@ -95,9 +108,13 @@ impl Wire {
         Ok(Self {
             producer,
             consumer,
-            record: values(record_bytes),
+            load,
+            records: values(load.record_bytes * load.frame_records_max),
             sent: 0,
+            sent_bytes: 0,
             acks: Acks::default(),
+            acknowledged: 0,
+            received: 0,
             received_bytes: 0,
             unacknowledged: VecDeque::new(),
             unreceived: VecDeque::new(),
@@ -105,13 +122,14 @@ impl Wire {
                 ack: Stopwatch::new(),
                 end_to_end: Stopwatch::new(),
             },
+            bytes: vec![0; TAKE_BYTES],
         })
     }
 
     fn one_at_a_time(mut self, time: Duration) -> io::Result<Times> {
         let started = Instant::now();
         while started.elapsed() < time || self.sent < RECORDS_MIN {
-            self.send(Instant::now())?;
+            self.send(&[Instant::now()])?;
             self.settle()?;
         }
         Ok(self.times)
@@ -120,11 +138,16 @@ impl Wire {
     fn paced(mut self, time: Duration, interval: Duration) -> io::Result<Times> {
         let started = Instant::now();
         let mut due = started;
+        let mut frame = Vec::new();
         while due < started + time || self.sent < RECORDS_MIN {
             let now = Instant::now();
             if now >= due {
-                self.send(due)?;
-                due += interval;
+                frame.clear();
+                while due <= now && frame.len() < self.load.frame_records_max {
+                    frame.push(due);
+                    due += interval;
+                }
+                self.send(&frame)?;
                 // Those that are late are sent first, and those that have come are still looked at.
                 self.receive(Duration::ZERO)?;
             } else {
@@ -135,11 +158,16 @@ impl Wire {
         Ok(self.times)
     }
 
-    fn send(&mut self, began: Instant) -> io::Result<()> {
-        self.unacknowledged.push_back(began);
-        self.unreceived.push_back(began);
-        self.sent += 1;
-        send(&mut self.producer, &self.record)
+    /// Sends a frame of the records that were due then.
+    fn send(&mut self, dues: &[Instant]) -> io::Result<()> {
+        self.sent_bytes += LENGTH_BYTES;
+        for (number, due) in (1..).zip(dues) {
+            self.sent_bytes += self.load.record_bytes as u64;
+            self.unacknowledged.push_back((*due, number == dues.len()));
+            self.unreceived.push_back((*due, self.sent_bytes));
+        }
+        self.sent += dues.len() as u64;
+        send(&mut self.producer, &self.records[..dues.len() * self.load.record_bytes])
     }
 
     /// Waits until all that was sent is acknowledged and received.
@@ -165,28 +193,27 @@ impl Wire {
             Err(error) => return Err(error.into()),
         }
         let [acknowledged, received] = waits.map(|wait| !wait.revents().is_empty());
-        let mut bytes = [0; 4096];
         if acknowledged {
-            let n = take(&self.producer, &mut bytes)?;
+            let n = take(&self.producer, &mut self.bytes)?;
             let now = Instant::now();
-            let first = self.acks.count;
-            for number in first..first + self.acks.take(&bytes[..n])? {
-                let began = self.unacknowledged.pop_front().ok_or(io::ErrorKind::InvalidData)?;
-                if number >= WARM_UP_RECORDS {
-                    self.times.ack.record(now - began);
+            let mut frames = self.acks.take(&self.bytes[..n])?;
+            while frames > 0 {
+                let (due, is_last) = self.unacknowledged.pop_front().ok_or(io::ErrorKind::InvalidData)?;
+                frames -= u64::from(is_last);
+                self.acknowledged += 1;
+                if self.acknowledged > WARM_UP_RECORDS {
+                    self.times.ack.record(now - due);
                 }
             }
         }
         if received {
-            let n = take(&self.consumer, &mut bytes)?;
+            let n = take(&self.consumer, &mut self.bytes)?;
             let now = Instant::now();
-            let size = LENGTH_BYTES + self.record.len() as u64;
-            let first = self.received_bytes / size;
             self.received_bytes += n as u64;
-            for number in first..self.received_bytes / size {
-                let began = self.unreceived.pop_front().ok_or(io::ErrorKind::InvalidData)?;
-                if number >= WARM_UP_RECORDS {
-                    self.times.end_to_end.record(now - began);
+            while let Some((due, _)) = self.unreceived.pop_front_if(|(_, end)| *end <= self.received_bytes) {
+                self.received += 1;
+                if self.received > WARM_UP_RECORDS {
+                    self.times.end_to_end.record(now - due);
                 }
             }
         }

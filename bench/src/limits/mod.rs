@@ -10,6 +10,7 @@
 //! prepared once for each `Probe`.
 
 pub mod bare;
+pub mod beside;
 pub mod command;
 pub mod disk;
 pub mod feeder;
@@ -33,6 +34,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use bare::{Bare, BareConfig, BareReport};
+use beside::{Beside, Readers};
 use disk::Durable;
 use feeder::{Ahead, Built, Fed, Feeder, FrameSource, Prepared};
 pub use figures::Limits;
@@ -402,15 +404,42 @@ impl Probe {
     }
 
     fn floor(&mut self, rate: Option<u32>, progress: &mut dyn FnMut(&str)) -> Result<floor::Latency, LimitsError> {
-        let bare = Bare::start(self.bare_config(progress)?.with_push())?;
         let load = floor::Load {
             record_bytes: self.config.floor_record_bytes,
             records_per_s: rate,
+            frame_records_max: 1,
             time: self.config.time,
         };
+        self.latency(load, progress)
+    }
+
+    fn latency(&mut self, load: floor::Load, progress: &mut dyn FnMut(&str)) -> Result<floor::Latency, LimitsError> {
+        let bare = Bare::start(self.bare_config(progress)?.with_push())?;
         let latency = floor::measure(&bare, load);
         bare.stop()?.check()?;
         latency
+    }
+
+    /// The bare program with paced records, alone and next to readers of another file.
+    pub fn beside(
+        &mut self,
+        load: floor::Load,
+        readers: Readers,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Beside, LimitsError> {
+        progress("bare program, paced");
+        let alone = self.latency(load, progress)?;
+        progress("prepare a file to read");
+        let old = Scratch::prepare(&self.config.data_dir, self.config.file_bytes)?;
+        progress("bare program next to plain readers");
+        let running = readers.start(&old)?;
+        let beside = self.latency(load, progress);
+        let bytes_per_s = running.stop()?;
+        Ok(Beside {
+            alone_ack_us: alone.ack_us,
+            with_readers_ack_us: beside?.ack_us,
+            bytes_per_s,
+        })
     }
 }
 

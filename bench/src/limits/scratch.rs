@@ -113,6 +113,12 @@ impl Scratch {
         &self.inner.cached
     }
 
+    /// The same, with a position and a read-ahead of its own.
+    pub fn reopen(&self) -> Result<File, LimitsError> {
+        let file = reopen(&self.inner.cached, OFlags::RDONLY).map_err(LimitsError::Files)?;
+        Ok(file.into())
+    }
+
     /// Its size; a multiple of 1 MiB.
     pub fn bytes(&self) -> u64 {
         self.inner.bytes

@@ -126,3 +126,23 @@ fn the_bare_program_has_a_floor() {
     assert_times(floor.paced_ack_us);
     assert_times(floor.paced_end_to_end_us);
 }
+
+#[test]
+fn readers_of_old_data_stand_next_to_the_bare_program() {
+    let load = floor::Load {
+        record_bytes: 1000,
+        records_per_s: Some(20_000),
+        frame_records_max: 256,
+        time: Duration::from_millis(300),
+    };
+    let readers = Readers {
+        count: 2,
+        bytes_per_s: 100e6,
+    };
+    let beside = Probe::new(config()).beside(load, readers, &mut |_title| {}).unwrap();
+    assert_times(Some(beside.alone_ack_us));
+    assert_times(Some(beside.with_readers_ack_us));
+    assert_rate(Some(beside.bytes_per_s));
+    // Every record but those of the warm-up, however many shared a frame.
+    assert!(beside.alone_ack_us.samples > 4000, "{:?}", beside.alone_ack_us);
+}

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::cost::Cost;
 use crate::environment::Environment;
 use crate::limits::Limits;
+use crate::limits::beside::Beside;
 use crate::stages::Stage;
 pub use phase::{Phase, Verdict};
 use share::Share;
@@ -29,6 +30,9 @@ pub struct Run {
     /// What the machine could do before and after this run, on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// What readers of old data cost a program that does a broker's physical work and nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
     /// What it cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,

@@ -1,15 +1,26 @@
 //! The limits that a workload needs, measured in turns with it.
 
+use std::time::Duration;
+
 use indicatif::ProgressBar;
 use tokio::runtime::Runtime;
 
 use super::host::Host;
 use super::{Workload, limits_by_default};
-use crate::cli::{LimitsMode, RunArgs};
+use crate::cli::{LimitsMode, MixedArgs, RunArgs};
 use crate::embedded;
 use crate::error::BenchError;
-use crate::limits::{Config, Limits, Part, Probe, Selection};
+use crate::limits::beside::Readers;
+use crate::limits::floor::Load;
+use crate::limits::{Config, Limits, LimitsError, Part, Probe, Selection};
+use crate::report::table::{microseconds, rate};
 use crate::report::{Run, share};
+
+/// Of records that are due at once, so many go in one frame, as a client batches them.
+const FRAME_RECORDS_MAX: usize = 256;
+
+/// Longest that the bare program is measured next to readers, and without them.
+const BESIDE_MAX: Duration = Duration::from_secs(5);
 
 /// What is to be measured.
 #[derive(Debug)]
@@ -76,18 +87,57 @@ pub struct Turn {
 impl Turn {
     /// Once more. Ctrl-C ends it.
     pub fn measure(&mut self) -> Result<Limits, BenchError> {
+        let selection = self.selection.clone();
+        self.with_probe(move |probe, progress| probe.measure(&selection, progress))
+    }
+
+    /// What readers of old data cost the bare program, at the rates of this run.
+    pub fn beside(&mut self, done: &mut Run, args: &MixedArgs) -> Result<(), BenchError> {
+        let phase = |name| done.phases.iter().find(|phase| phase.workload == name);
+        let p99 = |name| Some(phase(name)?.latency_us?.p99);
+        let (Some(catch_up), Some(alone), Some(mixed)) = (phase("catch_up"), p99("alone"), p99("produce")) else {
+            return Ok(());
+        };
+        let readers = Readers {
+            count: usize::from(args.catch_up_consumers),
+            bytes_per_s: catch_up.bytes_per_s,
+        };
+        let (run, values) = (&args.run.load, &args.run.values);
+        let load = Load {
+            record_bytes: (values.record_size.mean().round() as usize).max(8),
+            records_per_s: run.rate.map(|rate| rate.max(1.0) as u32),
+            frame_records_max: FRAME_RECORDS_MAX,
+            time: run.duration().unwrap_or(BESIDE_MAX).min(BESIDE_MAX),
+        };
+        let beside = self.with_probe(move |probe, progress| probe.beside(load, readers, progress))?;
+        let (bare, moved) = (beside.p99_ratio(), mixed / alone.max(1e-9));
+        done.notes.push(format!(
+            "of that, disk, loopback and CPUs explain x{bare:.2}: the p99 of the bare program at this rate ({} to {}) next to plain \
+             readers of {}; beyond it x{:.2}",
+            microseconds(beside.alone_ack_us.p99),
+            microseconds(beside.with_readers_ack_us.p99),
+            rate(beside.bytes_per_s),
+            moved / bare,
+        ));
+        done.beside = Some(beside);
+        Ok(())
+    }
+
+    fn with_probe<R: Send + 'static>(
+        &mut self,
+        measure: impl FnOnce(&mut Probe, &mut dyn FnMut(&str)) -> Result<R, LimitsError> + Send + 'static,
+    ) -> Result<R, BenchError> {
         let bar = ProgressBar::new_spinner();
         bar.set_prefix("limits");
         let style = indicatif::ProgressStyle::with_template("{prefix} {spinner} {elapsed} {msg}");
         bar.set_style(style.expect("the template is legal"));
         bar.enable_steady_tick(std::time::Duration::from_millis(100));
         let mut probe = self.probe.take().expect("it is put back after each turn");
-        let selection = self.selection.clone();
         let told = bar.clone();
         let measured = self.runtime.block_on(async {
             let work = tokio::task::spawn_blocking(move || {
-                let limits = probe.measure(&selection, &mut |title| told.set_message(title.to_owned()));
-                (probe, limits)
+                let measured = measure(&mut probe, &mut |title| told.set_message(title.to_owned()));
+                (probe, measured)
             });
             tokio::select! {
                 done = work => done.map_err(|error| BenchError::Threads(error.into())),
@@ -98,9 +148,9 @@ impl Turn {
             }
         });
         bar.finish_and_clear();
-        let (probe, limits) = measured?;
+        let (probe, measured) = measured?;
         self.probe = Some(probe);
-        Ok(limits?)
+        Ok(measured?)
     }
 }
 

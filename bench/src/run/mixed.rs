@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::host::Host;
 use super::setting::Setting;
-use super::until_interrupted;
 use super::workloads::{Readers, add, done, ends, fill, produce_and_read, starts};
+use super::{runtime, until_interrupted};
 use crate::cli::MixedArgs;
 use crate::error::BenchError;
 use crate::load::clock::Moment;
@@ -153,12 +154,15 @@ fn next_to_catch_up<T: Target>(
     args: &MixedArgs,
     history: &History,
 ) -> Result<(Vec<Phase>, u64), BenchError> {
-    until_interrupted(setting.runtime, async {
+    // Threads of their own, as other programs have: else producers would wait for them in this program instead of the broker.
+    let apart = runtime("catch-up")?;
+    let measured = until_interrupted(setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
         let (until_dropped, stop) = watch::channel(());
         let meter = Meter::new("catch_up", Arc::default());
         // Consumers of old data start first, and are stopped when the others are done.
-        let old = (0..args.catch_up_consumers).map(|_| read_history(&target, setting, history, &meter, stop.clone()));
+        let old = (0..args.catch_up_consumers)
+            .map(|_| read_history(&target, setting, history, &meter, stop.clone(), apart.handle()));
         let sampler = setting.sampler(&[&meter]);
         meter.open(Moment::now());
         let old = futures::future::try_join_all(old);
@@ -172,7 +176,9 @@ fn next_to_catch_up<T: Target>(
         let damage = found.into_iter().fold(None, add);
         phases.push(Phase::new("catch_up", meter.finish(), OLD).verified(damage));
         Ok((phases, produced))
-    })
+    });
+    apart.shutdown_background();
+    measured
 }
 
 /// What others did to the producers and to the group, if there is one: each is in its place in both.
@@ -203,12 +209,15 @@ async fn read_history<T: Target>(
     history: &History,
     meter: &Arc<Meter>,
     mut stop: watch::Receiver<()>,
+    apart: &Handle,
 ) -> Result<Option<Damage>, BenchError> {
     let mut damage = None;
     loop {
         let plan = setting.reader(starts(&history.spans), history.expectation.clone(), Timed::None);
         let (tell, end) = watch::channel(End::At(ends(&history.spans), None));
-        let mut thread = consume::start(target, plan, Arc::clone(meter), end).await?;
+        let (target, meter) = (target.clone(), Arc::clone(meter));
+        let started = apart.spawn(async move { consume::start(&target, plan, meter, end).await });
+        let mut thread = started.await.map_err(|error| BenchError::Threads(error.into()))??;
         tokio::select! {
             consumed = &mut thread => {
                 let consumed = consumed.map_err(|error| BenchError::Threads(error.into()))??;

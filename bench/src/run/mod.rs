@@ -160,6 +160,9 @@ fn with_target<T: Target>(
             let after = probe.measure()?;
             let before = before.replace(after.clone()).unwrap_or_default();
             limits::compare(&mut done, &before, &after, run, workload);
+            if let Workload::Mixed(args) = workload {
+                probe.beside(&mut done, args)?;
+            }
         }
         runs.push(done);
     }
@@ -195,6 +198,18 @@ fn payload_of(values: &ValueArgs) -> Result<Payload, BenchError> {
         Some(path) => Payload::lines(path)?,
         None => Payload::random(values.record_size.clone(), values.compressibility),
     })
+}
+
+/// Runs clients' tasks on threads of this name: half as many as there are CPUs, as the broker in this process has the other half.
+/// More of them than that only wake each other.
+pub fn runtime(name: &str) -> Result<Runtime, BenchError> {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cpus / 2).max(1))
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(BenchError::Threads)
 }
 
 /// Runs to the end, or to Ctrl-C.

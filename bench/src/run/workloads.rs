@@ -47,6 +47,7 @@ pub fn done(phases: Vec<Phase>) -> Run {
         phases,
         shares: Vec::new(),
         limits: None,
+        beside: None,
         cost: None,
         stages: Vec::new(),
         notes: Vec::new(),

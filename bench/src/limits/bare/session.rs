@@ -174,6 +174,11 @@ impl<'a> Session<'a> {
 
     /// Begins everything that can be; one system call submits it.
     fn begin(&mut self) -> io::Result<()> {
+        // Before the next write, which would put it off.
+        if self.stream.begin_flush() {
+            self.under_way.flush = Some(Instant::now());
+            self.ring.fdatasync(self.config.flush_slot(), FLUSH)?;
+        }
         while let Some(write) = self.stream.begin_write() {
             let span = self.stream.memory(&write.blocks);
             let position = self.stream.in_file(write.blocks.start);
@@ -181,10 +186,6 @@ impl<'a> Session<'a> {
             self.tally.bytes_written += span.len() as u64;
             self.ring
                 .write(FILE, &span, position, write.durable, Token(write.number))?;
-        }
-        if self.stream.begin_flush() {
-            self.under_way.flush = Some(Instant::now());
-            self.ring.fdatasync(self.config.flush_slot(), FLUSH)?;
         }
         if !self.under_way.acknowledge && self.frames.durable > self.frames.acknowledged {
             self.frames.acknowledged = self.frames.durable;
