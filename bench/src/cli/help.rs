@@ -56,7 +56,8 @@ records that are acknowledged, hence durable.";
 pub const MIXED: &str = "\
 First producers and consumers at the tail alone, then the same with consumers that read old data from the disk at the same
 time. The figures of both stand next to each other: what do readers of old data cost everybody else? Use --rate to compare
-latencies, and leave it out to compare throughput.
+latencies, and leave it out to compare throughput. With --rate a bare program without a broker is measured as well, alone and next to
+plain readers of as much old data: what these cost it is the disk's doing, not the broker's.
 
 With --group-members a consumer group reads at the tail as well, and with --slow-members there is one more part, in which
 another group misbehaves: one member in three sleeps over each record, one stops asking for records until it is put out of

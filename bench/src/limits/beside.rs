@@ -41,7 +41,7 @@ pub struct Beside {
     pub bytes_per_s: f64,
 }
 
-/// Readers at work; each goes through the file over and over, and drops it from the page cache each time.
+/// Readers at work, until this is dropped; each goes through the file over and over, and drops it from the page cache each time.
 pub struct Running {
     began: Instant,
     readers: Vec<(TcpStream, JoinHandle<io::Result<u64>>)>,
@@ -51,7 +51,10 @@ impl Readers {
     /// Starts them.
     pub fn start(self, scratch: &Scratch) -> Result<Running, LimitsError> {
         let each = self.bytes_per_s / self.count.max(1) as f64;
-        let mut readers = Vec::new();
+        let mut running = Running {
+            began: Instant::now(),
+            readers: Vec::new(),
+        };
         for _ in 0..self.count {
             let (near, mut far) = network::connection().map_err(LimitsError::Network)?;
             let end = near.try_clone().map_err(LimitsError::Files)?;
@@ -63,28 +66,37 @@ impl Readers {
             let receiver = spawn("receiver")
                 .spawn(move || network::drain(&mut far))
                 .map_err(LimitsError::Threads)?;
-            readers.push((end, receiver));
+            running.readers.push((end, receiver));
         }
-        let began = Instant::now();
-        Ok(Running { began, readers })
+        Ok(running)
     }
 }
 
 impl Running {
     /// Ends them. Returns how many bytes they have read in a second.
-    pub fn stop(self) -> Result<f64, LimitsError> {
+    pub fn stop(mut self) -> Result<f64, LimitsError> {
         let time = self.began.elapsed();
+        self.shut_down();
         let mut bytes = 0;
-        for (connection, _) in &self.readers {
-            // The sender fails, and the receiver finds the end.
-            let _ = connection.shutdown(Shutdown::Both);
-        }
-        for (_, receiver) in self.readers {
+        for (_, receiver) in self.readers.drain(..) {
             let panicked = |_panic| io::Error::other("a receiver has panicked");
             let received = receiver.join().map_err(panicked).flatten();
             bytes += received.map_err(LimitsError::Network)?;
         }
         Ok(bytes as f64 / time.as_secs_f64())
+    }
+
+    /// The senders fail, and the receivers find the end.
+    fn shut_down(&self) {
+        for (connection, _) in &self.readers {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shut_down();
     }
 }
 

@@ -109,7 +109,16 @@ impl Turn {
             frame_records_max: FRAME_RECORDS_MAX,
             time: run.duration().unwrap_or(BESIDE_MAX).min(BESIDE_MAX),
         };
-        let beside = self.with_probe(move |probe, progress| probe.beside(load, readers, progress))?;
+        let beside = match self.with_probe(move |probe, progress| probe.beside(load, readers, progress)) {
+            Ok(beside) => beside,
+            // The run itself is not in question.
+            Err(BenchError::Limits(error)) => {
+                done.notes
+                    .push(format!("how much of that the disk explains was not measured: {error}"));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let (bare, moved) = (beside.p99_ratio(), mixed / alone.max(1e-9));
         done.notes.push(format!(
             "of that, disk, loopback and CPUs explain x{bare:.2}: the p99 of the bare program at this rate ({} to {}) next to plain \
