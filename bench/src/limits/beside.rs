@@ -132,22 +132,3 @@ impl Beside {
         self.with_readers_ack_us.p99 / self.alone_ack_us.p99.max(1e-9)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::tests::directory;
-    use super::*;
-
-    #[test]
-    fn readers_read_as_much_as_they_should_from_a_file_that_is_not_in_memory() {
-        let scratch = Scratch::prepare(&directory(), 32 << 20).unwrap();
-        let readers = Readers {
-            count: 2,
-            bytes_per_s: 20e6,
-        };
-        let running = readers.start(&scratch).unwrap();
-        thread::sleep(Duration::from_millis(500));
-        let bytes_per_s = running.stop().unwrap();
-        assert!((2e6..40e6).contains(&bytes_per_s), "{bytes_per_s}");
-    }
-}

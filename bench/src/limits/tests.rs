@@ -142,7 +142,7 @@ fn readers_of_old_data_stand_next_to_the_bare_program() {
     let beside = Probe::new(config()).beside(load, readers, &mut |_title| {}).unwrap();
     assert_times(Some(beside.alone_ack_us));
     assert_times(Some(beside.with_readers_ack_us));
-    assert_rate(Some(beside.bytes_per_s));
+    assert!((1e6..150e6).contains(&beside.bytes_per_s), "{}", beside.bytes_per_s);
     // Every record but those of the warm-up, however many shared a frame.
     assert!(beside.alone_ack_us.samples > 4000, "{:?}", beside.alone_ack_us);
 }

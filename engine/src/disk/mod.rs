@@ -95,8 +95,7 @@ pub trait SegmentFile: Clone + std::fmt::Debug + 'static {
     /// Writes the whole slice at `position`, and returns once it is on stable storage (`RWF_DSYNC`).
     fn write_durable(&self, data: BlockSlice, position: u64) -> impl Future<Output = io::Result<()>> + 'static;
 
-    /// Writes zeros, in blocks, over reserved space that holds nothing: later writes there find blocks that were written before,
-    /// which costs the file system less to make durable. What it has written need not be stable.
+    /// Writes so many zeros at `position`. Stable only after a later [`sync`](Self::sync).
     fn write_zeros(&self, position: u64, length: u64) -> impl Future<Output = io::Result<()>> + 'static;
 
     /// fdatasync: on `Ok`, every write that had completed before this call is on stable storage.

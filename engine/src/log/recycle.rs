@@ -21,7 +21,7 @@ use headwater_protocol::{
 
 use super::Log;
 use crate::{
-    disk::{BLOCK_SIZE, BlockBuffer, Disk, SegmentFile},
+    disk::{BLOCK_SIZE, Disk, SegmentFile},
     error::LogError,
     segment::{Segment, Stage, segment_path},
 };
@@ -213,11 +213,8 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         let file = self.disk.open(path, false).await?;
-        let zeros = Rc::new(BlockBuffer::new(BLOCK_SIZE));
-        zeros.append(&[0; BLOCK_SIZE]);
-        let zeros = zeros.blocks(0, BLOCK_SIZE);
         stream::iter(blocks)
-            .map(|block| file.write(zeros.clone(), u64::from(block) * BLOCK_SIZE as u64))
+            .map(|block| file.write_zeros(u64::from(block) * BLOCK_SIZE as u64, BLOCK_SIZE as u64))
             .buffer_unordered(WRITES_IN_FLIGHT)
             .try_collect::<()>()
             .await?;

@@ -79,11 +79,9 @@ fn a_busy_partition_writes_into_the_files_of_its_deleted_segments_and_an_idle_on
             disk.count(OpKind::Allocate) - reserved <= 10,
             "only ends of segments are reserved"
         );
-        assert_eq!(
-            disk.count(OpKind::WriteZeros),
-            zeros,
-            "their blocks were written before"
-        );
+        // Ahead of writes there are none, as these blocks were written before; but for where old batches could be taken for new ones.
+        let zeros = disk.count(OpKind::WriteZeros) - zeros;
+        assert!(zeros < 10, "zeros were written {zeros} times");
         assert!(spares(&disk, &directory()).await.len() <= 2);
         let records = read_all(&log).await;
         assert_eq!(ids(&records), (log.offsets().start.get()..next).collect::<Vec<_>>());
