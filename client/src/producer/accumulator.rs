@@ -60,7 +60,7 @@ pub(super) struct PartitionQueue {
     memory: Arc<Memory>,
     spread: Arc<TopicSpread>,
     state: Mutex<State>,
-    /// Wakes the sender: a batch was closed, or opened while the sender awaits that.
+    /// Wakes the sender: a batch was closed, or opened while the sender awaits that, or has come to an end.
     changed: Notify,
 }
 
@@ -199,9 +199,10 @@ impl PartitionQueue {
         };
         let Some(open) = &mut state.open else {
             let bytes = state.size_hint.max(HEADER_LEN + size).min(self.memory.max());
-            let reserved = take(grant, bytes)?;
+            let mut reserved = take(grant, bytes)?;
+            let buffer = self.memory.buffer(&mut reserved);
             state.open = Some(Batch {
-                builder: BatchBuilder::in_buffer(self.settings.compression, self.memory.buffer(bytes)),
+                builder: BatchBuilder::in_buffer(self.settings.compression, buffer),
                 completer: Completer::new(&self.topic, self.partition),
                 reserved,
                 opened_at: Instant::now(),
@@ -210,13 +211,14 @@ impl PartitionQueue {
         };
         let missing = (open.builder.len() + size).saturating_sub(open.reserved.bytes());
         if missing > 0 {
-            // Doubled, as the buffer is, so that the steps are few.
+            // Doubled, so that the steps are few.
             let doubled = open
                 .reserved
                 .bytes()
                 .min(self.settings.batch_size.saturating_sub(open.reserved.bytes()));
             let more = take(grant, missing.max(doubled))?;
             open.reserved.merge(more);
+            open.builder.grow_to(open.reserved.bytes());
         }
         Ok(())
     }
@@ -297,9 +299,14 @@ impl PartitionQueue {
         }
     }
 
-    /// For the sender: waits for a batch to be closed, or opened if it awaits that.
+    /// For the sender: waits for a batch to be closed, or opened if it awaits that, or for [`Self::wake`].
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// Wakes the sender.
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
     }
 }
 
@@ -387,7 +394,7 @@ mod tests {
             collected
                 .batches
                 .iter()
-                .all(|batch| batch.builder.len() <= batch.reserved.bytes())
+                .all(|batch| batch.builder.capacity() <= batch.reserved.bytes())
         );
         drop(collected);
         assert_eq!(queue.memory.used(), 0, "memory comes back with the batches");

@@ -118,7 +118,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// Bytes that all records together may hold, from `send` to their acknowledgement; then `send` waits. Default 64 MiB.
+    /// Bytes of memory that all batches together may hold, full or not, from `send` to their acknowledgement; then `send`
+    /// waits. An eighth of that is kept on top for the next batches. Default 64 MiB.
     pub fn memory_max(mut self, bytes: usize) -> Self {
         self.memory_max = bytes;
         self

@@ -45,13 +45,18 @@ impl Memory {
         self.max - self.bytes.available_permits()
     }
 
-    /// An empty buffer with room for `bytes`, which are reserved.
-    pub(super) fn buffer(&self, bytes: usize) -> Vec<u8> {
+    /// An empty buffer for what is reserved. If it is larger, so is the reservation from then on.
+    pub(super) fn buffer(self: &Arc<Self>, reserved: &mut Reservation) -> Vec<u8> {
+        let bytes = reserved.bytes();
         let spare = self.spare.lock().pop();
-        // One that is too small belongs to a time of smaller batches; one that is far too large is not reserved.
-        spare
-            .filter(|spare| (bytes..=2 * bytes).contains(&spare.capacity()))
-            .unwrap_or_else(|| Vec::with_capacity(bytes))
+        // One that is too small or far too large belongs to a time of other batches.
+        if let Some(spare) = spare.filter(|spare| (bytes..=2 * bytes).contains(&spare.capacity()))
+            && let Some(more) = self.try_reserve(spare.capacity() - bytes)
+        {
+            reserved.merge(more);
+            return spare;
+        }
+        Vec::with_capacity(bytes)
     }
 
     /// Keeps a batch's buffer for another, if nobody else holds it.
@@ -155,21 +160,31 @@ mod tests {
     #[test]
     fn buffers_of_ended_batches_are_used_again_within_a_share_of_the_budget() {
         let memory = Memory::new(80_000);
-        let buffer = memory.buffer(4000);
+        let reserve = |bytes| memory.try_reserve(bytes).unwrap();
+        let buffer = memory.buffer(&mut reserve(4000));
         let place = buffer.as_ptr();
         let batch = Bytes::from(buffer);
         let held = batch.clone();
         memory.recycle(batch);
         assert!(memory.spare.lock().is_empty(), "it is still held");
         memory.recycle(held);
-        let again = memory.buffer(3000);
+        let mut reserved = reserve(3000);
+        let again = memory.buffer(&mut reserved);
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
-        assert_eq!(memory.buffer(3000).capacity(), 3000, "there was one only");
+        assert_eq!(reserved.bytes(), 4000, "all of the buffer counts");
+        assert_eq!(memory.buffer(&mut reserve(3000)).capacity(), 3000, "there was one only");
         for _ in 0..10 {
             memory.recycle(vec![0; 4000].into());
         }
         assert_eq!(memory.spare.lock().len(), 2, "10,000 bytes of 80,000 at most");
-        assert_eq!(memory.buffer(1000).capacity(), 1000, "four times what is reserved");
+        assert_eq!(memory.buffer(&mut reserve(1000)).capacity(), 1000, "four times as much");
+        let rest = reserve(80_000 - 3500 - reserved.bytes());
+        assert_eq!(
+            memory.buffer(&mut reserve(3500)).capacity(),
+            3500,
+            "no budget is left for a larger one"
+        );
+        drop(rest);
     }
 
     #[tokio::test]

@@ -3,9 +3,9 @@
 //! One for each partition that was ever written to; it owns the partition's window and its route to the leader. Batches
 //! of all partitions on one core share that core's connection, whose writer puts many of them into one system call.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::accumulator::PartitionQueue;
@@ -17,6 +17,7 @@ use crate::connection::{Answer, Connection, Outcome, Reply};
 use crate::deadline::{Backoff, Deadline};
 use crate::error::{Error, ProtocolViolation};
 use crate::requests;
+use crate::sync::Mutex;
 
 /// With no linger, a batch that is not full leaves at once while fewer than this many are in flight. It keeps the latency
 /// of single records low; under load batches fill up all the same. While the producer is short of memory it is one: else
@@ -37,7 +38,8 @@ pub(super) struct Sender {
     /// Since when the topic, or the partition, does not exist.
     unknown_since: Option<Instant>,
     backoff: Backoff,
-    ends: (mpsc::UnboundedSender<End>, mpsc::UnboundedReceiver<End>),
+    /// What connections have reported and the window has not seen yet.
+    ends: Arc<Mutex<VecDeque<End>>>,
     /// When the batch that is still open came into being.
     open_since: Option<Instant>,
 }
@@ -60,7 +62,7 @@ impl Sender {
             stale: false,
             unknown_since: None,
             backoff,
-            ends: mpsc::unbounded_channel(),
+            ends: Arc::default(),
             open_since: None,
         }
     }
@@ -75,7 +77,8 @@ impl Sender {
             }
             match self.window.action() {
                 Action::Send => self.send().await,
-                Action::Recover => self.recover().await,
+                // On the heap, as it is rare: each partition has a task, and a task takes what its largest state does.
+                Action::Recover => Box::pin(self.recover()).await,
                 Action::Wait => self.wait().await,
             }
         }
@@ -112,7 +115,7 @@ impl Sender {
             // The batches on the old connection have failed, and are told so, before any other goes.
             return match self.window.oldest_attempt() {
                 Some(_) => self.wait().await,
-                None => self.connect().await,
+                None => Box::pin(self.connect()).await,
             };
         };
         let (attempt, bytes) = self.window.take_next(Instant::now());
@@ -123,16 +126,20 @@ impl Sender {
         } else {
             Answer::Expected
         };
-        let (ends, on) = (self.ends.0.clone(), connection.clone());
-        // The receiver only goes away with this task.
-        let reply = Reply::new(connection.address(), move |end| drop(ends.send((attempt, on, end))));
+        let (ends, queue, on) = (Arc::clone(&self.ends), Arc::clone(&self.queue), connection.clone());
+        let reply = Reply::new(connection.address(), move |end| {
+            ends.lock().push_back((attempt, on, end));
+            queue.wake();
+        });
         connection.submit(&head, bytes, answer, reply);
         self.take_ends();
     }
 
     /// Takes what has ended, without waiting.
     fn take_ends(&mut self) {
-        while let Ok(end) = self.ends.1.try_recv() {
+        loop {
+            let end = self.ends.lock().pop_front();
+            let Some(end) = end else { return };
             self.on_end(end);
         }
     }
@@ -150,20 +157,13 @@ impl Sender {
             .into_iter()
             .flatten()
             .min();
-        let event = async {
-            tokio::select! {
-                end = self.ends.1.recv() => end,
-                () = self.queue.changed() => None,
-            }
-        };
-        let end = match next {
-            Some(next) => timeout_at(next, event).await.unwrap_or_default(),
-            None => event.await,
-        };
-        if let Some(end) = end {
-            self.on_end(end);
-            self.take_ends();
+        let changed = self.queue.changed();
+        match next {
+            // The time is looked at below.
+            Some(next) => drop(timeout_at(next, changed).await),
+            None => changed.await,
         }
+        self.take_ends();
         if overdue.is_some_and(|overdue| overdue <= Instant::now())
             && self
                 .window

@@ -447,9 +447,9 @@ impl Entry {
                 if let Some((id, epoch, sequence)) = producer {
                     builder.set_producer(id, epoch, sequence);
                 }
-                let bytes = builder.build().freeze();
-                self.reserved.shrink_to(bytes.len());
-                bytes
+                let batch = builder.build();
+                self.reserved.shrink_to(batch.capacity());
+                batch.freeze()
             }
             Content::Built(bytes) => match producer {
                 None => bytes,

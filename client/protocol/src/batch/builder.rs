@@ -110,6 +110,16 @@ impl BatchBuilder {
         self.buffer.len()
     }
 
+    /// Bytes of memory that it takes.
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Gets memory for a batch of `bytes`, and no more. Without it an append that finds no room gets twice as much.
+    pub fn grow_to(&mut self, bytes: usize) {
+        self.buffer.reserve_exact(bytes.saturating_sub(self.buffer.len()));
+    }
+
     /// Records in the batch so far.
     pub fn record_count(&self) -> u32 {
         self.count
@@ -137,6 +147,7 @@ impl BatchBuilder {
             let mut compressed = Vec::with_capacity(bytes.len() / 2 + HEADER_LEN);
             compressed.extend_from_slice(&bytes[..HEADER_LEN]);
             compress(self.compression, &bytes[HEADER_LEN..], &mut compressed);
+            compressed.shrink_to_fit();
             bytes = compressed;
         }
         let count = self.count.cast_signed();
@@ -179,6 +190,11 @@ impl EncodedBatch {
     /// The batch.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// The batch, to be shared; not copied.
