@@ -36,6 +36,7 @@ mod offsets;
 mod outbox;
 mod partition;
 mod produce;
+mod read_ahead;
 mod remote;
 mod reply;
 mod runtime;

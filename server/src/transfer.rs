@@ -8,7 +8,7 @@
 use std::{
     cell::{OnceCell, RefCell},
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use headwater_engine::{
@@ -26,6 +26,7 @@ use crate::{
     core::Core,
     metrics::ReadPath,
     outbox::{Payload, Response},
+    read_ahead::{ReadAhead, Readers},
     remote::RemoteRange,
     runtime,
 };
@@ -33,31 +34,12 @@ use crate::{
 /// Most bytes that are handed to the kernel at once, so that one connection does not keep the core for long.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// How much the kernel is told to read at a time, ahead of what is being sent.
-pub(crate) const READ_AHEAD_STEP_BYTES: u64 = 1 << 20;
-
-/// Positions of one connection in segment files that are remembered, so that a consumer who goes on is read ahead for across
-/// its requests.
-const READERS_MAX: usize = 16;
-
 /// The writing side of a connection.
 pub(crate) struct Sender<'a> {
     socket: BorrowedFd<'a>,
     core: &'a Core,
     pipe: OnceCell<Pipe>,
-    /// The one that was used last is at the end.
-    readers: RefCell<Vec<Reader>>,
-}
-
-/// How far a file is being read in order.
-#[derive(Debug, Clone, Copy)]
-struct Reader {
-    /// Tells files apart while they are open; a number that is used again costs a needless hint, no more.
-    file: RawFd,
-    /// Where it goes on.
-    position: u64,
-    /// What the kernel was told to read ends here.
-    ahead: u64,
+    readers: RefCell<Readers>,
 }
 
 struct Pipe {
@@ -180,35 +162,26 @@ impl<'a> Sender<'a> {
             Ok(Some((ReadPath::Splice, sent)))
         };
         if let Ok(sent) = &sent {
-            let mut readers = self.readers.borrow_mut();
-            if readers.len() == READERS_MAX {
-                readers.remove(0);
-            }
-            readers.push(Reader {
-                file: file.as_raw_fd(),
-                position: range.position() + sent.map_or(0, |(_, count)| count),
-                ahead,
-            });
+            let position = range.position() + sent.map_or(0, |(_, count)| count);
+            self.readers.borrow_mut().end(file.as_raw_fd(), position, ahead);
         }
         sent
     }
 
-    /// Keeps the kernel reading up to a window ahead of what is being sent, beyond the end of the response: the next one
-    /// will want it. Returns up to where.
-    fn prefetch(&self, file: BorrowedFd<'_>, range: &LogRange<DirectDisk>) -> u64 {
-        let position = range.position();
-        let mut readers = self.readers.borrow_mut();
-        let known = readers
-            .iter()
-            .position(|reader| reader.file == file.as_raw_fd() && reader.position == position);
-        let mut ahead = known.map_or(position, |at| readers.remove(at).ahead);
+    /// Keeps the kernel reading ahead of what is being sent, also beyond the end of the response: the next one will want it.
+    fn prefetch(&self, file: BorrowedFd<'_>, range: &LogRange<DirectDisk>) -> ReadAhead {
         let window = self.core.config.cores.read_ahead_bytes.bytes();
-        let step = window.min(READ_AHEAD_STEP_BYTES);
-        let end = range.durable_end().min(position + window);
-        while ahead < end && (end - ahead >= step || end == range.durable_end()) {
-            let length = (range.durable_end() - ahead).min(step);
-            self.ring().prefetch(file, ahead, length as u32);
-            ahead += length;
+        let (position, length, file_end) = (range.position(), range.len(), range.durable_end());
+        let number = file.as_raw_fd();
+        let mut ahead = self
+            .readers
+            .borrow_mut()
+            .begin(number, position, length, window, file_end);
+        while let Some((position, length)) = ahead.next() {
+            if !self.ring().prefetch(file, position, length as u32) {
+                break; // The disk is behind; the next piece asks again.
+            }
+            ahead.told();
         }
         ahead
     }

@@ -29,6 +29,9 @@ const ENTRIES: u32 = 256;
 /// Entries of the completion queue; the kernel keeps what does not fit and hands it over later.
 const COMPLETIONS: u32 = 4096;
 
+/// Most prefetches under way at once. Each is memory of the kernel, which keeps as many as it is given.
+const PREFETCHES_MAX: usize = 256;
+
 /// An io_uring whose operations are futures. Clones are the same ring.
 #[derive(Clone)]
 pub struct Ring {
@@ -38,6 +41,8 @@ pub struct Ring {
 struct Inner {
     uring: RefCell<IoUring>,
     operations: RefCell<Slab<Operation>>,
+    /// Shared with each prefetch under way, which are counted by that.
+    prefetches: Rc<()>,
     /// Reads the eventfd.
     watcher: RefCell<Option<glommio::Task<()>>>,
 }
@@ -69,6 +74,7 @@ impl Ring {
         let inner = Rc::new(Inner {
             uring: RefCell::new(uring),
             operations: RefCell::default(),
+            prefetches: Rc::default(),
             watcher: RefCell::default(),
         });
         // SAFETY: the descriptor is open and owned by nobody else; the file closes it.
@@ -144,11 +150,16 @@ impl Ring {
     }
 
     /// Has a kernel thread begin to read this part of a file into the page cache, and waits for nothing: what becomes of it shows
-    /// when the bytes are needed.
-    pub fn prefetch(&self, file: BorrowedFd<'_>, position: u64, length: u32) {
+    /// when the bytes are needed. Returns whether it was begun: not if too many are under way.
+    pub fn prefetch(&self, file: BorrowedFd<'_>, position: u64, length: u32) -> bool {
+        let prefetches = &self.inner.prefetches;
+        if Rc::strong_count(prefetches) > PREFETCHES_MAX {
+            return false;
+        }
         let advice = opcode::Fadvise::new(Fd(file.as_raw_fd()), i64::from(length), WILLNEED);
         // SAFETY: there is no memory, and the kernel takes a reference to the file when it is submitted, which is now.
-        drop(unsafe { self.submit(advice.offset(position).build(), Rc::new(())) });
+        drop(unsafe { self.submit(advice.offset(position).build(), Rc::clone(prefetches)) });
+        true
     }
 
     /// Moves up to `length` bytes of a file, from `position` on, into a pipe without copying them, waiting for the disk on a

@@ -6,13 +6,13 @@ use super::item::Finding;
 use super::mount::Mount;
 use super::storage::Disk;
 use crate::config::Config;
-use crate::transfer::READ_AHEAD_STEP_BYTES;
+use crate::read_ahead;
 
 /// The largest write of the log.
 const WRITE_KIB_MAX: u64 = 512;
 
 /// The steps in which the kernel is told to read ahead of consumers.
-const STEP_KIB: u64 = READ_AHEAD_STEP_BYTES / 1024;
+const STEP_KIB: u64 = read_ahead::STEP_BYTES / 1024;
 
 fn mount(facts: &Facts) -> Option<&Mount> {
     facts.storage.mount.as_ref()

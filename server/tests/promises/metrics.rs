@@ -22,9 +22,14 @@ struct Setting {
 
 impl Setting {
     async fn new() -> Setting {
+        Self::with_read_ahead("8MiB").await
+    }
+
+    async fn with_read_ahead(read_ahead: &str) -> Setting {
         let site = Site::new()
             .cores(1)
             .set("log.segment_size_bytes", "64MiB")
+            .set("cores.read_ahead_bytes", read_ahead)
             .with_metrics();
         let broker = site.start();
         let client = site.client_with_topic("t", 1).await;
@@ -102,6 +107,21 @@ fn what_was_just_written_comes_from_memory_what_is_cold_by_splice_and_what_is_ca
         assert_eq!(cached["splice"], 0, "{cached:?}");
         assert!(cached["sendfile"] >= (100 * VALUE_LEN) as u64, "{cached:?}");
         setting.broker.stop();
+    });
+}
+
+#[test]
+fn cold_records_come_however_far_the_kernel_is_told_to_read_ahead() {
+    run(async {
+        for read_ahead in ["0", "1", "300KiB", "1GiB"] {
+            let setting = Setting::with_read_ahead(read_ahead).await;
+            setting.produce(RECORDS).await;
+            setting.make_cold();
+            assert_eq!(setting.read().await, RECORDS, "{read_ahead}");
+            let served = setting.served(&mut HashMap::new()).await;
+            assert!(served["splice"] > 0, "{served:?}");
+            setting.broker.stop();
+        }
     });
 }
 
