@@ -291,3 +291,30 @@ impl<R> Drop for Submitted<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::fd::AsFd as _, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn only_so_many_prefetches_are_under_way_and_more_can_begin_when_they_have_ended() {
+        let running = glommio::LocalExecutorBuilder::default().spawn(|| async {
+            let ring = Ring::new().unwrap();
+            let file = File::open(std::env::current_exe().unwrap()).unwrap();
+            let begun = (0..1000).filter(|_| ring.prefetch(file.as_fd(), 0, 4096)).count();
+            assert_eq!(begun, PREFETCHES_MAX);
+            let begins_again = async {
+                while !ring.prefetch(file.as_fd(), 0, 4096) {
+                    glommio::timer::sleep(Duration::from_millis(1)).await;
+                }
+                Ok(())
+            };
+            let limit = Duration::from_secs(10);
+            assert!(glommio::timer::timeout(limit, begins_again).await.is_ok());
+            ring.close().await;
+        });
+        running.unwrap().join().unwrap();
+    }
+}

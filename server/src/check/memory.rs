@@ -80,6 +80,16 @@ pub(super) fn budgets(facts: &Facts, config: &Config) -> Finding {
         return Finding::unseen(format!("{} of unknown memory", rounded(budgets)), recommended);
     };
     let finding = Finding::new(format!("{} of {}", rounded(budgets), rounded(memory)), recommended);
+    let tail_buffers = cores.tail_buffer_bytes_max.bytes().saturating_mul(core_count as u64);
+    if cores.tail_buffer_prefault && memory < tail_buffers {
+        return finding
+            .forbids(format!(
+                "cores.tail_buffer_prefault would map {} of tail buffers at the start, more than the {} of memory",
+                rounded(tail_buffers),
+                rounded(memory)
+            ))
+            .advice("lower cores.tail_buffer_bytes_max");
+    }
     let knobs = "lower cores.tail_buffer_bytes_max, cores.connection_bytes_max or cores.in_flight_bytes_max";
     let budgets_of = format!(
         "The budgets of {} add up to {}",

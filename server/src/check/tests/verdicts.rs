@@ -168,6 +168,15 @@ const KERNEL_AND_MEMORY_CASES: &[Case] = &[
         "cores.tail_buffer_bytes_max",
     ),
     (
+        "memory budgets",
+        |m| {
+            m.config.cores.tail_buffer_bytes_max = ByteSize::new(1 << 40);
+            m.config.cores.tail_buffer_prefault = true;
+        },
+        FORBIDS,
+        "cores.tail_buffer_bytes_max",
+    ),
+    (
         "huge pages",
         |m| m.write("sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]"),
         BETTER,
