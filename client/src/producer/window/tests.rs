@@ -148,3 +148,19 @@ fn nothing_is_numbered_anew_while_an_older_batch_is_unsettled() {
     window.resume(None);
     assert_eq!(send_all(&mut window)[0].1, (ID, 0, Sequence::ZERO.plus(1)));
 }
+
+#[test]
+fn a_batch_counts_with_all_the_memory_it_takes_until_it_has_ended() {
+    let memory = Memory::new(1 << 20);
+    let mut batch = batch(3);
+    batch.reserved = memory.try_reserve(2000).unwrap();
+    let capacity = batch.builder.capacity();
+    assert!(batch.builder.len() < capacity / 2, "it is not full");
+    let mut window = window(0);
+    window.waiting.clear();
+    window.push(batch);
+    let (attempt, _) = window.take_next(Instant::now());
+    assert_eq!(memory.used(), capacity);
+    end(&mut window, attempt, Ok(APPENDED));
+    assert_eq!(memory.used(), 0);
+}
