@@ -214,6 +214,7 @@ fn memory_budget(config: &Config) -> u64 {
     let cores = &config.cores;
     let budgets = [
         cores.tail_buffer_bytes_max,
+        cores.cold_read_bytes_max,
         cores.connection_bytes_max,
         cores.in_flight_bytes_max,
     ];

@@ -2,29 +2,33 @@
 //!
 //! ```text
 //! append --> [Log] --copy once--> [tail buffer] --flush--> [SegmentFile] --fdatasync--> durable offset --> ticket
-//! fetch  --> [Log] --index------> [LogRange]: tail buffer while it is there, else the segment file
+//! fetch  --> [Log] --index------> [LogRange]: tail buffer while it is there, else the segment file, perhaps through [ColdMemory]
 //! ```
 //!
 //! A [`Log`] is one partition, owned by one core and passive: its owner polls [`Log::flush`] and calls [`Log::maintain`].
 //! The machine is behind one trait, [`disk::Disk`]; `examples/embedded.rs` shows the whole in forty lines.
 
 mod checkpoint;
+mod cold;
 pub mod disk;
 mod error;
 mod index;
 mod log;
+mod memory;
 mod producers;
 mod segment;
 mod signal;
 mod tail;
 mod timed;
 
+pub use cold::ColdMemory;
 pub use error::{AppendError, FetchError, LogError};
 pub use log::{
     Appended, CompactionConfig, CompactionReport, Cut, Fetched, FlushConfig, Log, LogConfig, LogOffsets, LogRange,
     ProducerConfig, Recovery, Ticket,
 };
+pub use memory::Memory;
 pub use producers::{SequenceError, WINDOW as PRODUCER_WINDOW};
 pub use signal::{Signal, Wait};
-pub use tail::{TailMemory, TailSlice};
+pub use tail::TailMemory;
 pub use timed::{Timed, TimedSnapshot};

@@ -8,15 +8,18 @@ use std::{
     cell::{Cell, RefCell},
     path::{Path, PathBuf},
     rc::Rc,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use headwater_protocol::id::{Offset, Timestamp};
 
 use crate::{
-    disk::Disk,
+    cold::ColdMemory,
+    disk::{Disk, HeldBytes},
     error::LogError,
     index::Index,
-    tail::{Tail, TailMemory, TailSlice},
+    memory::Memory,
+    tail::Tail,
 };
 
 /// Path of a segment's file of one kind: 20 digits of base offset, then the extension.
@@ -56,8 +59,20 @@ pub(crate) enum Stage {
     Sealed,
 }
 
+/// Tells segments apart for as long as the process runs; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SegmentId(u64);
+
+impl SegmentId {
+    pub(crate) fn next() -> SegmentId {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        SegmentId(COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Segment<D: Disk> {
+    pub(crate) id: SegmentId,
     pub(crate) base_offset: Offset,
     pub(crate) path: PathBuf,
     pub(crate) file: RefCell<Option<D::File>>,
@@ -73,6 +88,7 @@ pub(crate) struct Segment<D: Disk> {
     /// `None`: in the side files.
     pub(crate) index: RefCell<Option<Index>>,
     pub(crate) tail: RefCell<Tail>,
+    pub(crate) cold: Rc<ColdMemory>,
     /// Its names are not its own: they are another log's or another segment's by now, or this one has not got them yet. A file
     /// that is not open is then not opened by its name, and no index is read.
     pub(crate) retired: Cell<bool>,
@@ -82,12 +98,7 @@ pub(crate) struct Segment<D: Disk> {
 
 impl<D: Disk> Segment<D> {
     /// A new, empty segment; its file is made by the first flush.
-    pub(crate) fn new(
-        directory: &Path,
-        base_offset: Offset,
-        memory: &Rc<TailMemory>,
-        interval_bytes: u32,
-    ) -> Segment<D> {
+    pub(crate) fn new(directory: &Path, base_offset: Offset, memory: &Memory, interval_bytes: u32) -> Segment<D> {
         let extent = Extent {
             end: 0,
             next_offset: base_offset,
@@ -95,6 +106,7 @@ impl<D: Disk> Segment<D> {
         };
         let index = Some(Index::new(base_offset, interval_bytes));
         Segment {
+            id: SegmentId::next(),
             base_offset,
             path: segment_path(directory, base_offset, "log"),
             file: RefCell::new(None),
@@ -106,7 +118,8 @@ impl<D: Disk> Segment<D> {
             stage: Cell::new(Stage::Active),
             began: Cell::new(None),
             index: RefCell::new(index),
-            tail: RefCell::new(Tail::new(Rc::clone(memory))),
+            tail: RefCell::new(Tail::new(Rc::clone(&memory.tail))),
+            cold: Rc::clone(&memory.cold),
             retired: Cell::new(false),
             has_holes: Cell::new(false),
         }
@@ -156,7 +169,7 @@ impl<D: Disk> Segment<D> {
     }
 
     /// Bytes at `position` from memory, up to `end`.
-    pub(crate) fn tail_slice(&self, position: u64, end: u64) -> Option<TailSlice> {
+    pub(crate) fn tail_slice(&self, position: u64, end: u64) -> Option<HeldBytes> {
         self.tail.borrow().slice(position, end)
     }
 }

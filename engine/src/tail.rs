@@ -9,12 +9,11 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    ops::{Deref, Range},
     rc::{Rc, Weak},
 };
 
 use crate::{
-    disk::{BLOCK_SIZE, BlockBuffer, BlockPool, BlockSlice, REGION_SIZE},
+    disk::{BLOCK_SIZE, BlockBuffer, BlockPool, BlockSlice, HeldBytes, REGION_SIZE},
     signal::Signal,
 };
 
@@ -199,21 +198,6 @@ impl Drop for Chunk {
     }
 }
 
-/// Bytes of a tail buffer, held for as long as they are being sent.
-#[derive(Debug, Clone)]
-pub struct TailSlice {
-    buffer: Rc<BlockBuffer>,
-    range: Range<usize>,
-}
-
-impl Deref for TailSlice {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.buffer.bytes()[self.range.clone()]
-    }
-}
-
 /// The newest bytes of one segment.
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -318,15 +302,12 @@ impl Tail {
     }
 
     /// The bytes from `position` on, up to `end` or the end of the chunk; `None` if they are not in memory.
-    pub(crate) fn slice(&self, position: u64, end: u64) -> Option<TailSlice> {
+    pub(crate) fn slice(&self, position: u64, end: u64) -> Option<HeldBytes> {
         let chunk = self.find(position)?;
         let buffer = chunk.buffer()?;
         let start = (position - chunk.position.get()) as usize;
         let end = buffer.filled().min((end.saturating_sub(chunk.position.get())) as usize);
-        (start < end).then_some(TailSlice {
-            buffer,
-            range: start..end,
-        })
+        HeldBytes::new(buffer, start..end)
     }
 
     /// Everything below `position` is durable and may give way. `sealed`: the segment is wholly durable and takes no more

@@ -153,7 +153,7 @@ async fn take_in(core: &Rc<Core>, connection: &Rc<Connection>, reader: &mut Fram
         let room = async {
             connection.in_flight.below(requests_max).await;
             connection.outbox.room().await;
-            core.memory.room().await;
+            core.memory.tail.room().await;
         };
         if let Either::Right(_) = select(pin!(room), pin!(core.stopping())).await {
             return Ok(());

@@ -13,7 +13,7 @@ use std::{
 
 use futures::{StreamExt, channel::mpsc, stream};
 use headwater_engine::{
-    Log, Signal, TailMemory,
+    ColdMemory, Log, Memory, Signal, TailMemory,
     disk::{DirectDisk, Directory, StdDirectory},
 };
 use headwater_protocol::{
@@ -85,7 +85,7 @@ pub(crate) struct Core {
     pub(crate) control: ControlHandle,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) disk: DirectDisk,
-    pub(crate) memory: Rc<TailMemory>,
+    pub(crate) memory: Memory,
     pub(crate) read_buffers: Rc<ReadBuffers>,
     /// Requests that are not answered yet, in bytes.
     pub(crate) in_flight: Rc<Budget>,
@@ -129,9 +129,12 @@ impl Core {
             early: Signal::default(),
             activity,
         };
-        let memory = TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize);
+        let memory = Memory {
+            tail: TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize),
+            cold: Rc::new(ColdMemory::new(config.cores.cold_read_bytes_max.bytes() as usize)),
+        };
         if config.cores.tail_buffer_prefault {
-            memory.prefault();
+            memory.tail.prefault();
         }
         Ok(Rc::new(Core {
             id,
@@ -309,7 +312,7 @@ impl Core {
             return Owned::Offline(Refusal::new(ErrorCode::KafkaStorageError, message));
         }
         let config = topic.settings.log_config(&self.config);
-        match Log::open(self.disk.clone(), directory.clone(), config, Rc::clone(&self.memory)).await {
+        match Log::open(self.disk.clone(), directory.clone(), config, self.memory.clone()).await {
             Ok((log, recovery)) => {
                 if recovery.scanned_bytes > 0 || recovery.cut.is_some() {
                     tracing::info!(topic = %topic.name, partition = %id.index, scanned_bytes = recovery.scanned_bytes,

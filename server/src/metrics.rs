@@ -61,20 +61,29 @@ impl Stage {
 pub(crate) enum ReadPath {
     /// The tail buffer.
     Tail,
+    /// The disk, past the page cache, through memory of the core's own.
+    Direct,
     /// The page cache, by sendfile(2).
     Sendfile,
-    /// The disk, through a pipe that the kernel fills.
+    /// The disk, through the page cache and a pipe that the kernel fills.
     Splice,
     /// Another core, by a copy.
     Remote,
 }
 
 impl ReadPath {
-    const ALL: [ReadPath; 4] = [ReadPath::Tail, ReadPath::Sendfile, ReadPath::Splice, ReadPath::Remote];
+    const ALL: [ReadPath; 5] = [
+        ReadPath::Tail,
+        ReadPath::Direct,
+        ReadPath::Sendfile,
+        ReadPath::Splice,
+        ReadPath::Remote,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             ReadPath::Tail => "tail",
+            ReadPath::Direct => "direct",
             ReadPath::Sendfile => "sendfile",
             ReadPath::Splice => "splice",
             ReadPath::Remote => "remote",
@@ -149,6 +158,7 @@ pub(crate) enum Family {
     DiskBytes,
     TailBytes,
     TailBytesMax,
+    ColdBytes,
     InFlightBytes,
     ReadBufferBytes,
     Connections,
@@ -202,8 +212,9 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
     for (family, value) in [
         (Family::Received, metrics.received_bytes.get()),
         (Family::Sent, metrics.sent_bytes.get()),
-        (Family::TailBytes, core.memory.used() as u64),
-        (Family::TailBytesMax, core.memory.limit() as u64),
+        (Family::TailBytes, core.memory.tail.used() as u64),
+        (Family::TailBytesMax, core.memory.tail.limit() as u64),
+        (Family::ColdBytes, core.memory.cold.mapped() as u64),
         (Family::InFlightBytes, core.in_flight.used()),
         (Family::ReadBufferBytes, core.read_buffers.used()),
         (Family::Connections, core.connections() as u64),

@@ -6,8 +6,21 @@
 
 use std::os::fd::RawFd;
 
-/// How much the kernel is told to read at a time.
+use headwater_engine::disk::REGION_SIZE;
+
+/// How much is read at a time.
 pub(crate) const STEP_BYTES: u64 = 1 << 20;
+
+/// Consumers whose windows fit the memory for cold reads at the same time.
+const WINDOWS_MIN: u64 = 4;
+
+/// How far ahead to read for one consumer, given what is asked for and the memory for cold reads.
+pub(crate) fn window(read_ahead: u64, memory: u64) -> u64 {
+    if memory < REGION_SIZE as u64 {
+        return read_ahead; // The page cache has no such limit.
+    }
+    read_ahead.min(memory / WINDOWS_MIN)
+}
 
 /// Positions of one connection in segment files that are remembered, so that a consumer who goes on is read ahead for across
 /// its requests.
@@ -70,6 +83,11 @@ impl Readers {
 }
 
 impl ReadAhead {
+    /// Nothing at or after `position` is there: what had been read ahead was given up.
+    pub(crate) fn restart(&mut self, position: u64) {
+        self.ahead = position;
+    }
+
     /// The next part to read, as position and length; none if all is done, or what is left is less than a step and more of it
     /// will be wanted soon.
     pub(crate) fn next(&self) -> Option<(u64, u64)> {

@@ -1,19 +1,21 @@
 //! Sends bytes to a socket without copying them in user space and without ever blocking the core.
 //!
-//! Records in the tail buffer are sent from there. Others go from the page cache: by sendfile(2) if they are in it, else through
-//! a pipe that the kernel fills on a thread of its own (splice on the auxiliary ring), so a cold read never holds up the executor.
-//! The kernel is told ahead what will be read. While a socket is full nothing is held: after the wait, the log is asked again
-//! where the bytes are.
+//! Records in the tail buffer are sent from there, and those in the page cache by sendfile(2). Cold ones are read past the page
+//! cache into memory of the core's own, ahead of a consumer that reads in order. When that memory is in use by others, they go
+//! through the page cache and a pipe that the kernel fills on a thread of its own (splice on the auxiliary ring). So a cold read
+//! never holds up the executor. While a socket is full nothing is held: after the wait, the log is asked again where the bytes
+//! are.
 
 use std::{
     cell::{OnceCell, RefCell},
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    time::Instant,
 };
 
 use headwater_engine::{
     LogRange,
-    disk::{DirectDisk, Ring},
+    disk::{DirectDisk, DirectFile, HeldBytes, Ring},
 };
 use rustix::{
     fs::OFlags,
@@ -26,7 +28,7 @@ use crate::{
     core::Core,
     metrics::ReadPath,
     outbox::{Payload, Response},
-    read_ahead::{ReadAhead, Readers},
+    read_ahead::{self, ReadAhead, Readers, STEP_BYTES},
     remote::RemoteRange,
     runtime,
 };
@@ -40,6 +42,8 @@ pub(crate) struct Sender<'a> {
     core: &'a Core,
     pipe: OnceCell<Pipe>,
     readers: RefCell<Readers>,
+    /// How far ahead to read, in bytes.
+    window: u64,
 }
 
 struct Pipe {
@@ -52,9 +56,11 @@ impl<'a> Sender<'a> {
     pub(crate) fn new(socket: BorrowedFd<'a>, core: &'a Core) -> io::Result<Sender<'a>> {
         let flags = rustix::fs::fcntl_getfl(socket)?;
         rustix::fs::fcntl_setfl(socket, flags | OFlags::NONBLOCK)?;
+        let cores = &core.config.cores;
         Ok(Sender {
             socket,
             core,
+            window: read_ahead::window(cores.read_ahead_bytes.bytes(), cores.cold_read_bytes_max.bytes()),
             pipe: OnceCell::new(),
             readers: RefCell::default(),
         })
@@ -146,44 +152,76 @@ impl<'a> Sender<'a> {
     /// Sends one piece from the segment file. How, and bytes sent; `None` if the socket is full.
     async fn send_from_disk(&self, range: &LogRange<DirectDisk>) -> io::Result<Option<(ReadPath, u64)>> {
         let file = range.file(&self.core.disk).await.map_err(io::Error::other)?;
-        let file = file.cached()?;
-        let ahead = self.prefetch(file, range);
-        let piece = range.len().min(PIECE_BYTES as u64);
-        let sent = if is_resident(file, range.position(), piece)? {
-            let mut position = range.position();
-            match rustix::fs::sendfile(self.socket, file, Some(&mut position), piece as usize) {
-                Ok(0) => Err(ended_early()),
-                Ok(count) => Ok(Some((ReadPath::Sendfile, count as u64))),
-                Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-                Err(error) => Err(error.into()),
-            }
-        } else {
-            let sent = self.send_through_pipe(file, range.position(), piece as u32).await?;
-            Ok(Some((ReadPath::Splice, sent)))
+        let number = file.cached()?.as_raw_fd();
+        let mut ahead = {
+            let (position, length, file_end) = (range.position(), range.len(), range.durable_end());
+            let mut readers = self.readers.borrow_mut();
+            readers.begin(number, position, length, self.window, file_end)
         };
-        if let Ok(sent) = &sent {
-            let position = range.position() + sent.map_or(0, |(_, count)| count);
-            self.readers.borrow_mut().end(file.as_raw_fd(), position, ahead);
-        }
-        sent
+        let sent = match self.read_past_cache(&file, range, &mut ahead).await? {
+            Some(bytes) => {
+                let sent = self.try_send(&bytes, SendFlags::empty())?;
+                sent.map(|count| (ReadPath::Direct, count as u64))
+            }
+            None => self.send_through_cache(file.cached()?, range, &mut ahead).await?,
+        };
+        let position = range.position() + sent.map_or(0, |(_, count)| count);
+        self.readers.borrow_mut().end(number, position, ahead);
+        Ok(sent)
     }
 
-    /// Keeps the kernel reading ahead of what is being sent, also beyond the end of the response: the next one will want it.
-    fn prefetch(&self, file: BorrowedFd<'_>, range: &LogRange<DirectDisk>) -> ReadAhead {
-        let window = self.core.config.cores.read_ahead_bytes.bytes();
-        let (position, length, file_end) = (range.position(), range.len(), range.durable_end());
-        let number = file.as_raw_fd();
-        let mut ahead = self
-            .readers
-            .borrow_mut()
-            .begin(number, position, length, window, file_end);
+    /// Reads the first bytes of the range, and what lies ahead, past the page cache. `None` if they are in the page cache, or
+    /// there is no memory for them, or the disk fails: the other way will tell.
+    async fn read_past_cache(
+        &self,
+        file: &DirectFile,
+        range: &LogRange<DirectDisk>,
+        ahead: &mut ReadAhead,
+    ) -> io::Result<Option<HeldBytes>> {
+        let now = Instant::now();
+        if self.window == 0 {
+            return Ok(None);
+        }
+        if !range.is_read(now) {
+            let (position, length) = (range.position(), range.len().min(STEP_BYTES));
+            if file.is_cached(position, length)? || !range.begin_read(file, position, length, now) {
+                return Ok(None);
+            }
+            ahead.restart(position);
+        }
+        while let Some((position, length)) = ahead.next() {
+            if !file.is_cached(position, length)? && !range.begin_read(file, position, length, now) {
+                break; // Others have the memory; the next piece asks again.
+            }
+            ahead.told();
+        }
+        Ok(range.read(now).await)
+    }
+
+    async fn send_through_cache(
+        &self,
+        file: BorrowedFd<'_>,
+        range: &LogRange<DirectDisk>,
+        ahead: &mut ReadAhead,
+    ) -> io::Result<Option<(ReadPath, u64)>> {
         while let Some((position, length)) = ahead.next() {
             if !self.ring().prefetch(file, position, length as u32) {
                 break; // The disk is behind; the next piece asks again.
             }
             ahead.told();
         }
-        ahead
+        let piece = range.len().min(PIECE_BYTES as u64);
+        if !is_resident(file, range.position(), piece)? {
+            let sent = self.send_through_pipe(file, range.position(), piece as u32).await?;
+            return Ok(Some((ReadPath::Splice, sent)));
+        }
+        let mut position = range.position();
+        match rustix::fs::sendfile(self.socket, file, Some(&mut position), piece as usize) {
+            Ok(0) => Err(ended_early()),
+            Ok(count) => Ok(Some((ReadPath::Sendfile, count as u64))),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn send_through_pipe(&self, file: BorrowedFd<'_>, position: u64, piece: u32) -> io::Result<u64> {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::ReadWriteFlags;
+use rustix::mm::{Advice, madvise};
 use rustix::net::SendFlags;
 
 /// Alignment of the memory, and of direct I/O where the file system does not say: the largest logical block there is.
@@ -24,6 +25,28 @@ const DROP_WAIT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy)]
 #[repr(C, align(4096))]
 pub struct Page(pub [u8; PAGE]);
+
+/// Bytes of a huge page. A request to the disk names each page of its memory, so that with small ones it says 512 times as
+/// much, and may be cut into several.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// A huge page, where the machine gives one.
+#[repr(C, align(2097152))]
+struct HugePage([u8; HUGE_PAGE]);
+
+/// So many of them, touched.
+fn huge_pages(count: usize) -> Vec<HugePage> {
+    let mut pages = Vec::<HugePage>::with_capacity(count);
+    let (memory, length) = (pages.as_mut_ptr().cast::<u8>(), count * HUGE_PAGE);
+    // SAFETY: the vector's memory, in which nothing is yet; without huge pages it is as it was.
+    let _ = unsafe { madvise(memory.cast(), length, Advice::LinuxHugepage) };
+    // SAFETY: all of it lies in the vector, and any bytes are a `HugePage`.
+    unsafe {
+        memory.write_bytes(0x5a, length);
+        pages.set_len(count);
+    }
+    pages
+}
 
 /// One of a ring's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +68,9 @@ pub struct Completion {
 /// A ring, its memory and its files.
 pub struct Ring {
     uring: IoUring,
-    memory: ManuallyDrop<Vec<Page>>,
+    memory: ManuallyDrop<Vec<HugePage>>,
+    /// Bytes of it that are used.
+    memory_len: usize,
     /// Whether the kernel holds the memory's pages, which spares each read and write looking them up.
     registered: bool,
     files: Vec<Option<OwnedFd>>,
@@ -55,7 +80,7 @@ pub struct Ring {
 impl Ring {
     /// A ring with so much memory (rounded up to pages, and touched) and so many places for files.
     pub fn new(entries: u32, memory_bytes: usize, slots: usize) -> io::Result<Self> {
-        let memory = vec![Page([0x5a; PAGE]); memory_bytes.div_ceil(PAGE)];
+        let memory = huge_pages(memory_bytes.div_ceil(HUGE_PAGE));
         let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -66,6 +91,7 @@ impl Ring {
         let mut ring = Self {
             uring,
             memory: ManuallyDrop::new(memory),
+            memory_len: memory_bytes.next_multiple_of(PAGE),
             registered: false,
             files: (0..slots).map(|_| None).collect(),
             in_flight: 0,
@@ -76,14 +102,17 @@ impl Ring {
 
     /// Registers the memory. Fails without harm where locked memory is limited.
     fn register(&self) -> bool {
-        let region = libc_iovec(self.memory.as_ptr(), self.memory.len());
+        let region = libc::iovec {
+            iov_base: self.memory.as_ptr().cast_mut().cast(),
+            iov_len: self.memory_len(),
+        };
         // SAFETY: the memory outlives the ring's operations: see `drop`.
         unsafe { self.uring.submitter().register_buffers(&[region]) }.is_ok()
     }
 
     /// Bytes of memory.
     pub fn memory_len(&self) -> usize {
-        self.memory.len() * PAGE
+        self.memory_len
     }
 
     /// Operations that have not completed.
@@ -244,13 +273,6 @@ impl Drop for Ring {
             // SAFETY: it is not used again, and the kernel no longer uses it. Otherwise it is better lost than freed.
             unsafe { ManuallyDrop::drop(&mut self.memory) }
         }
-    }
-}
-
-fn libc_iovec(base: *const Page, pages: usize) -> libc::iovec {
-    libc::iovec {
-        iov_base: base.cast_mut().cast(),
-        iov_len: pages * PAGE,
     }
 }
 

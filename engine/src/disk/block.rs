@@ -8,6 +8,7 @@ use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error},
     cell::Cell,
     fmt,
+    ops::{Deref, Range},
     ptr::NonNull,
     rc::Rc,
 };
@@ -98,6 +99,21 @@ impl BlockBuffer {
         count
     }
 
+    /// Where the next bytes go, for a disk that fills the buffer itself.
+    pub(super) fn spare(&self) -> *mut u8 {
+        // SAFETY: `filled` is inside the allocation, or at its end.
+        unsafe { self.memory.as_ptr().add(self.filled.get()) }
+    }
+
+    /// Counts bytes that were filled at [`spare`](Self::spare).
+    ///
+    /// # Safety
+    /// So many bytes there were initialised, and nobody writes them any more.
+    pub(super) unsafe fn assume_filled(&self, count: usize) {
+        assert!(count <= self.room(), "{count} bytes in {}", self.room());
+        self.filled.set(self.filled.get() + count);
+    }
+
     /// The filled bytes.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: bytes below `filled` are initialised and never change while a reference to the buffer exists.
@@ -167,6 +183,35 @@ impl BlockSlice {
         // SAFETY: inside the allocation and initialised: filled, or zeroed by `blocks`. The buffer belongs to this
         // thread, so nothing is filled during the copy.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.length) }.to_vec()
+    }
+}
+
+/// Filled bytes of a [`BlockBuffer`], held for as long as they are being sent.
+#[derive(Debug, Clone)]
+pub struct HeldBytes {
+    buffer: Rc<BlockBuffer>,
+    range: Range<usize>,
+}
+
+impl HeldBytes {
+    /// The part of the range that is filled, or `None` if none of it is.
+    pub(crate) fn new(buffer: Rc<BlockBuffer>, range: Range<usize>) -> Option<HeldBytes> {
+        let range = range.start..range.end.min(buffer.filled());
+        (!range.is_empty()).then_some(HeldBytes { buffer, range })
+    }
+
+    /// As many of them, or all there are; `None` if that is nothing.
+    pub(crate) fn first(self, count: usize) -> Option<HeldBytes> {
+        let end = self.range.end.min(self.range.start.saturating_add(count));
+        HeldBytes::new(self.buffer, self.range.start..end)
+    }
+}
+
+impl Deref for HeldBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer.bytes()[self.range.clone()]
     }
 }
 

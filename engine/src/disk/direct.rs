@@ -23,7 +23,10 @@ use rustix::{
     io::ReadWriteFlags,
 };
 
-use super::{BLOCK_SIZE, BlockBuffer, BlockSlice, DirEntry, Directory, Disk, Ring, SegmentFile, StdDirectory};
+use super::{
+    BLOCK_SIZE, BlockBuffer, BlockSlice, DirEntry, Directory, Disk, Ring, SegmentFile, StdDirectory, page_cache,
+    ring::Submitted,
+};
 use crate::timed::Timed;
 
 /// Zeros are written so many bytes at a time.
@@ -206,6 +209,12 @@ impl DirectFile {
         self.inner.cached()
     }
 
+    /// Whether the page cache holds all of these bytes, or is about to. Waits for nothing and reads nothing; false where the
+    /// kernel cannot say.
+    pub fn is_cached(&self, position: u64, length: u64) -> io::Result<bool> {
+        page_cache::holds(self.inner.cached()?, position, length)
+    }
+
     async fn write_all(&self, data: BlockSlice, mut position: u64, flags: ReadWriteFlags) -> io::Result<()> {
         let mut done = 0;
         while done < data.len() {
@@ -249,6 +258,21 @@ impl DirectFile {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Begins to read what the buffer does not hold yet of `length` bytes from `position` on, past the page cache.
+    fn begin_read(&self, buffer: BlockBuffer, position: u64, length: usize) -> Submitted<(DirectFile, BlockBuffer)> {
+        let (filled, memory) = (buffer.filled(), buffer.spare());
+        let left = (length - filled).min(buffer.room());
+        let read = opcode::Read::new(Fd(self.inner.direct.as_raw_fd()), memory, left as u32);
+        let resources = Rc::new((self.clone(), buffer));
+        // SAFETY: the resources own the descriptor and the memory, which is the buffer's own until the operation gives it back.
+        unsafe {
+            self.inner
+                .disk
+                .ring
+                .submit(read.offset(position + filled as u64).build(), resources)
         }
     }
 
@@ -335,6 +359,35 @@ impl SegmentFile for DirectFile {
 
     fn read(&self, position: u64, length: usize) -> impl Future<Output = io::Result<Vec<u8>>> + 'static {
         self.clone().read_some(position, length)
+    }
+
+    fn read_into(
+        &self,
+        buffer: BlockBuffer,
+        position: u64,
+        length: usize,
+    ) -> impl Future<Output = io::Result<BlockBuffer>> + 'static {
+        let mut reading = self.begin_read(buffer, position, length);
+        async move {
+            loop {
+                let (result, resources) = reading.await;
+                let (file, buffer) = Rc::into_inner(resources).expect("the ring has let go of what it completed");
+                match result {
+                    Ok(count) => {
+                        // SAFETY: the kernel has filled that many bytes, and is done.
+                        unsafe { buffer.assume_filled(count as usize) };
+                        // Direct I/O goes on at a block: a read that ends elsewhere has come to the end of the file.
+                        let at_end = count == 0 || !buffer.filled().is_multiple_of(BLOCK_SIZE);
+                        if at_end || buffer.filled() == length {
+                            return Ok(buffer);
+                        }
+                    }
+                    Err(error) if is_transient(&error) => {}
+                    Err(error) => return Err(error),
+                }
+                reading = file.begin_read(buffer, position, length);
+            }
+        }
     }
 
     fn allocate(&self, position: u64, length: u64) -> impl Future<Output = io::Result<()>> + 'static {

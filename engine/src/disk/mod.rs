@@ -8,15 +8,20 @@
 mod block;
 mod copy;
 mod direct;
+mod page_cache;
 mod pool;
+#[cfg(test)]
+mod read_only;
 mod reserve;
 mod ring;
 mod sim;
 mod std_directory;
 
-pub use block::{BLOCK_SIZE, BlockBuffer, BlockSlice};
+pub use block::{BLOCK_SIZE, BlockBuffer, BlockSlice, HeldBytes};
 pub use direct::{DirectDisk, DirectFile, DiskStats};
 pub use pool::{BlockPool, REGION_SIZE};
+#[cfg(test)]
+pub(crate) use read_only::ReadOnly;
 pub use ring::Ring;
 pub use sim::{Fault, Halt, OpKind, SimDisk, SimExecutor, SimFile};
 pub use std_directory::StdDirectory;
@@ -103,6 +108,21 @@ pub trait SegmentFile: Clone + std::fmt::Debug + 'static {
 
     /// Reads up to `length` bytes at `position`; shorter only at the end of the file. No alignment is asked for.
     fn read(&self, position: u64, length: usize) -> impl Future<Output = io::Result<Vec<u8>>> + 'static;
+
+    /// Reads `length` bytes into an empty buffer; fewer only at the end of the file. Position and length are multiples of
+    /// [`BLOCK_SIZE`]. The read has begun when this returns.
+    fn read_into(
+        &self,
+        buffer: BlockBuffer,
+        position: u64,
+        length: usize,
+    ) -> impl Future<Output = io::Result<BlockBuffer>> + 'static {
+        let read = self.read(position, length);
+        async move {
+            buffer.append(&read.await?);
+            Ok(buffer)
+        }
+    }
 
     /// Reserves space for `[position, position + length)` and extends the file over it; the new bytes read as zeros.
     fn allocate(&self, position: u64, length: u64) -> impl Future<Output = io::Result<()>> + 'static;

@@ -3,7 +3,7 @@
 //! A fetch does not read records: it names a contiguous [`LogRange`], and whoever sends it takes the bytes from the tail
 //! buffer while they are there, else from the file. Only what is durable is ever named.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use headwater_protocol::{
@@ -17,11 +17,10 @@ use super::{
     scan::{ScanEnd, Stretch, scan},
 };
 use crate::{
-    disk::{Disk, SegmentFile},
+    disk::{Disk, HeldBytes, SegmentFile},
     error::{FetchError, LogError},
     index::Index,
     segment::{Segment, Stage},
-    tail::TailSlice,
 };
 
 /// Bytes read at a time while looking for a batch on disk.
@@ -92,8 +91,29 @@ impl<D: Disk> LogRange<D> {
 
     /// The first bytes of the range as far as one piece of memory holds them, or `None` if they are only on disk (any
     /// more). Hold the slice only while it is being sent: it keeps the memory from being used again.
-    pub fn in_memory(&self) -> Option<TailSlice> {
+    pub fn in_memory(&self) -> Option<HeldBytes> {
         self.segment.tail_slice(self.position, self.position + self.length)
+    }
+
+    /// Whether the first byte was read into memory for consumers, or is being read. If so it stays for a while.
+    pub fn is_read(&self, now: Instant) -> bool {
+        self.segment.cold.holds(self.segment.id, self.position, now)
+    }
+
+    /// Begins to read `[position, position + length)` of the segment file into memory, whose end may lie beyond the range's, as
+    /// far as that is durable and not there yet. Returns whether there was memory for all of it.
+    pub fn begin_read(&self, file: &D::File, position: u64, length: u64, now: Instant) -> bool {
+        let segment = &self.segment;
+        // The log may have been truncated since the range was named.
+        let durable_end = self.durable_end.min(segment.durable.get());
+        segment.cold.begin(file, segment.id, position, length, durable_end, now)
+    }
+
+    /// The first bytes of the range as far as one piece of memory holds them, once they have been read; `None` if nobody has
+    /// begun to read them, or they cannot be read. Hold them only while they are being sent.
+    pub async fn read(&self, now: Instant) -> Option<HeldBytes> {
+        let (segment, end) = (&self.segment, self.position + self.length);
+        segment.cold.bytes(segment.id, self.position, end, now).await
     }
 
     /// The segment file, opened if need be.
@@ -368,9 +388,11 @@ impl<D: Disk> Log<D> {
     }
 
     async fn header_at(&self, segment: &Rc<Segment<D>>, position: u64) -> Result<Header, LogError> {
-        let in_memory = segment
-            .tail_slice(position, segment.end())
-            .filter(|slice| slice.len() >= HEADER_LEN);
+        let holds_header = |bytes: &HeldBytes| bytes.len() >= HEADER_LEN;
+        let mut in_memory = segment.tail_slice(position, segment.end()).filter(holds_header);
+        if in_memory.is_none() {
+            in_memory = segment.cold.look(segment.id, position).await.filter(holds_header);
+        }
         let read = if in_memory.is_some() {
             Vec::new()
         } else {

@@ -285,6 +285,7 @@ impl<D: Disk> Log<D> {
                 "the partial block is in memory"
             );
             kept.tail.borrow_mut().restart(start, &block);
+            kept.cold.forget(kept.id, end.position);
             if let Some(index) = kept.index.borrow_mut().as_mut() {
                 index.truncate(end.position);
             }

@@ -35,10 +35,10 @@ pub use ticket::Ticket;
 use crate::{
     disk::Disk,
     error::LogError,
+    memory::Memory,
     producers::Producers,
     segment::{Segment, Stage},
     signal::{Signal, Wait},
-    tail::TailMemory,
 };
 
 /// A batch in a log is at most this large, in bytes, when its records are looked at.
@@ -107,7 +107,7 @@ impl<D: Disk> State<D> {
     }
 
     /// The active segment is full or old: the next append begins a new one.
-    fn roll(&mut self, directory: &Path, memory: &Rc<TailMemory>, interval_bytes: u32) {
+    fn roll(&mut self, directory: &Path, memory: &Memory, interval_bytes: u32) {
         let next = {
             let active = self.active();
             active.stage.set(Stage::Rolled);
@@ -162,7 +162,7 @@ pub struct Log<D: Disk> {
     directory: PathBuf,
     /// Replaced as a whole by [`reconfigure`](Self::reconfigure).
     config: RefCell<Rc<LogConfig>>,
-    memory: Rc<TailMemory>,
+    memory: Memory,
     state: RefCell<State<D>>,
     /// There is something to flush.
     appended: Signal,
@@ -211,7 +211,7 @@ impl<D: Disk> Log<D> {
         )
     }
 
-    /// Bytes of memory held: tail buffers (counted in [`TailMemory`] too) and indexes.
+    /// Bytes of memory held: tail buffers (counted in [`TailMemory`](crate::TailMemory) too) and indexes.
     pub fn memory_used(&self) -> usize {
         let state = self.state.borrow();
         let of_segment = |segment: &Rc<Segment<D>>| {

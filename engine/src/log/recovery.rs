@@ -29,10 +29,10 @@ use crate::{
     disk::{BLOCK_SIZE, DirEntry, Disk, SegmentFile},
     error::LogError,
     index::Index,
+    memory::Memory,
     producers::Producers,
     segment::{Extent, Segment, Stage, base_offset_of, segment_path},
     signal::Signal,
-    tail::TailMemory,
 };
 
 /// What was found when a log was opened.
@@ -68,7 +68,7 @@ struct Opening<'a, D: Disk> {
     disk: &'a D,
     directory: &'a Path,
     config: &'a LogConfig,
-    memory: &'a Rc<TailMemory>,
+    memory: &'a Memory,
     producers: Producers,
     compaction: compact::Record,
     report: Recovery,
@@ -80,9 +80,10 @@ impl<D: Disk> Log<D> {
         disk: D,
         directory: PathBuf,
         config: LogConfig,
-        memory: Rc<TailMemory>,
+        memory: impl Into<Memory>,
     ) -> Result<(Log<D>, Recovery), LogError> {
         config.check();
+        let memory = memory.into();
         disk.create_dir(&directory)
             .await
             .map_err(LogError::io("create", &directory))?;

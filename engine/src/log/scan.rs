@@ -193,60 +193,29 @@ async fn unreadable<F: SegmentFile>(
 mod tests {
     use std::{cell::Cell, future::ready, rc::Rc};
 
-    use futures::executor::block_on;
+    use futures::{FutureExt as _, executor::block_on};
     use headwater_protocol::{
         batch::{BatchBuilder, Compression},
         id::Timestamp,
     };
 
     use super::*;
-    use crate::disk::BlockSlice;
-
-    /// Batches, and then a gigabyte and more of the same byte. Notes the largest read.
-    #[derive(Debug, Clone)]
-    struct LargeFile {
-        head: Rc<Vec<u8>>,
-        rest: u8,
-        largest: Rc<Cell<usize>>,
-    }
+    use crate::disk::ReadOnly;
 
     const SIZE: u64 = 1100 << 20;
 
-    impl SegmentFile for LargeFile {
-        fn read(&self, position: u64, length: usize) -> impl Future<Output = io::Result<Vec<u8>>> + 'static {
-            self.largest.set(self.largest.get().max(length));
-            let mut bytes = vec![self.rest; length.min((SIZE - position) as usize)];
-            let from = (position as usize).min(self.head.len());
-            let count = (self.head.len() - from).min(bytes.len());
-            bytes[..count].copy_from_slice(&self.head[from..from + count]);
-            ready(Ok(bytes))
-        }
-
-        fn write(&self, _: BlockSlice, _: u64) -> impl Future<Output = io::Result<()>> + 'static {
-            nothing()
-        }
-        fn write_durable(&self, _: BlockSlice, _: u64) -> impl Future<Output = io::Result<()>> + 'static {
-            nothing()
-        }
-        fn write_zeros(&self, _: u64, _: u64) -> impl Future<Output = io::Result<()>> + 'static {
-            nothing()
-        }
-        fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static {
-            nothing()
-        }
-        fn allocate(&self, _: u64, _: u64) -> impl Future<Output = io::Result<()>> + 'static {
-            nothing()
-        }
-        fn truncate(&self, _: u64) -> impl Future<Output = io::Result<()>> + 'static {
-            nothing()
-        }
-        fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static {
-            ready(Ok(SIZE))
-        }
-    }
-
-    fn nothing() -> impl Future<Output = io::Result<()>> + 'static {
-        ready(Err(io::ErrorKind::Unsupported.into()))
+    /// Batches, and then a gigabyte and more of the same byte. Notes the largest read.
+    fn large_file(head: Vec<u8>, largest: Rc<Cell<usize>>) -> ReadOnly {
+        let read = move |position: u64, length: usize| {
+            largest.set(largest.get().max(length));
+            let mut bytes = vec![1; length.min((SIZE - position) as usize)];
+            let from = (position as usize).min(head.len());
+            let count = (head.len() - from).min(bytes.len());
+            bytes[..count].copy_from_slice(&head[from..from + count]);
+            ready(Ok(bytes)).boxed_local()
+        };
+        let (size, read) = (SIZE, Rc::new(read));
+        ReadOnly { size, read }
     }
 
     fn batch_of(base_offset: u64, value_len: usize) -> Vec<u8> {
@@ -259,16 +228,11 @@ mod tests {
     }
 
     fn scanned(head: Vec<u8>, batch_size_max: usize) -> (Scanned, usize) {
-        let (head, largest) = (Rc::new(head), Rc::new(Cell::new(0)));
-        let (rest, size) = (1, SIZE);
-        let file = LargeFile {
-            head,
-            rest,
-            largest: Rc::clone(&largest),
-        };
+        let largest = Rc::new(Cell::new(0));
+        let file = large_file(head, Rc::clone(&largest));
         let stretch = Stretch {
             position: 0,
-            size,
+            size: SIZE,
             expected: Offset::ZERO,
             has_holes: false,
         };

@@ -3,11 +3,12 @@
 use std::{
     cell::{Cell, RefCell},
     path::Path,
+    rc::Rc,
 };
 
 use headwater_engine::{
-    Log, LogConfig, TailMemory,
-    disk::{DirectDisk, Directory, Fault, Halt, OpKind, SimDisk, SimExecutor},
+    ColdMemory, Log, LogConfig, Memory, TailMemory,
+    disk::{DirectDisk, Directory, Fault, Halt, OpKind, REGION_SIZE, SimDisk, SimExecutor},
 };
 use headwater_protocol::id::{Offset, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -16,7 +17,7 @@ use crate::{
     history::History,
     support::{
         NOON, Record, SimLog, append_durably, batch, decode, directory, for_each_seed, ids, open, open_with, read_all,
-        run, small_config,
+        read_directly, run, small_config,
     },
 };
 
@@ -448,10 +449,13 @@ fn readers_of_a_real_file_see_what_was_written_after_it_was_recycled() {
             retention_bytes: Some(1),
             ..small_config()
         };
-        // So little memory that what was appended is read from the page cache.
-        let memory = TailMemory::new(8 << 10);
+        // So little memory that what was appended is read from the disk.
+        let memory = Memory {
+            tail: TailMemory::new(8 << 10),
+            cold: Rc::new(ColdMemory::new(16 * REGION_SIZE)),
+        };
         let (log, _) = Log::open(disk.clone(), path.clone(), config, memory).await.unwrap();
-        let (recycled, last) = (Cell::new(0), RefCell::default());
+        let (recycled, last, directly) = (Cell::new(0), RefCell::default(), Cell::new(0));
         let append = async |id| {
             log.append(&batch(&[Record::new(id, 50_000)]), NOW).unwrap();
             log.flush().await.unwrap();
@@ -461,7 +465,15 @@ fn readers_of_a_real_file_see_what_was_written_after_it_was_recycled() {
         };
         let read = async |offset| {
             let range = log.fetch(Offset::new(offset), 1 << 20).await.unwrap().range.unwrap();
-            let found = ids(&decode(&log.read(&range).await.unwrap()));
+            let cached = log.read(&range).await.unwrap();
+            // Each as the first to ask after others have had the memory, and then again.
+            for _ in 0..2 {
+                if let Some(direct) = read_directly(&disk, &range).await {
+                    assert!(direct == cached, "other bytes than in the page cache");
+                    directly.set(directly.get() + 1);
+                }
+            }
+            let found = ids(&decode(&cached));
             (found[0], range.file(&disk).await.unwrap())
         };
         let (mut opened, mut next, mut seen) = (Vec::new(), 0, 0);
@@ -493,7 +505,7 @@ fn readers_of_a_real_file_see_what_was_written_after_it_was_recycled() {
             }
             assert!(next < 400, "nothing is recycled");
         }
-        assert!(seen > 0);
+        assert!(seen > 0 && directly.get() > 0, "{seen}, {}", directly.get());
     });
     running.unwrap().join().unwrap();
 }

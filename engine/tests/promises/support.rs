@@ -1,11 +1,11 @@
 //! What all promises need: seeds, record batches whose records can be told apart, and a log on a simulated disk.
 
-use std::{future::Future, path::PathBuf, rc::Rc};
+use std::{future::Future, path::PathBuf, rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use headwater_engine::{
-    FetchError, FlushConfig, Log, LogConfig, LogError, Recovery, TailMemory,
-    disk::{SimDisk, SimExecutor},
+    FetchError, FlushConfig, Log, LogConfig, LogError, LogRange, Memory, Recovery, TailMemory,
+    disk::{Disk, SimDisk, SimExecutor},
 };
 use headwater_protocol::{
     batch::{BatchBuilder, BatchLimits, Batches, Compression, RecordSet},
@@ -76,7 +76,11 @@ pub async fn open_with(
     config: &LogConfig,
     memory: &Rc<TailMemory>,
 ) -> Result<(Rc<SimLog>, Recovery), LogError> {
-    let (log, recovery) = Log::open(disk.clone(), directory(), config.clone(), Rc::clone(memory)).await?;
+    open_in(disk, config, Rc::clone(memory).into()).await
+}
+
+pub async fn open_in(disk: &SimDisk, config: &LogConfig, memory: Memory) -> Result<(Rc<SimLog>, Recovery), LogError> {
+    let (log, recovery) = Log::open(disk.clone(), directory(), config.clone(), memory).await?;
     Ok((Rc::new(log), recovery))
 }
 
@@ -186,6 +190,22 @@ pub fn decode(bytes: &[u8]) -> Vec<Stored> {
         }
     }
     all
+}
+
+/// The bytes of a range past the page cache, in pieces; `None` if there is no memory for one, or the disk fails.
+pub async fn read_directly<D: Disk>(disk: &D, range: &LogRange<D>) -> Option<Vec<u8>> {
+    let (mut range, mut out) = (range.clone(), Vec::new());
+    let file = range.file(disk).await.ok()?;
+    while !range.is_empty() {
+        let now = Instant::now();
+        if !range.is_read(now) && !range.begin_read(&file, range.position(), range.len(), now) {
+            return None;
+        }
+        let bytes = range.read(now).await?;
+        out.extend_from_slice(&bytes);
+        range.advance(bytes.len() as u64);
+    }
+    Some(out)
 }
 
 /// What a fetch at `offset` returns, from the record at `offset` on.

@@ -3,14 +3,19 @@
 use std::rc::Rc;
 
 use futures::join;
-use headwater_engine::{LogConfig, TailMemory, disk::SimDisk};
+use headwater_engine::{
+    ColdMemory, LogConfig, Memory, TailMemory,
+    disk::{REGION_SIZE, SimDisk},
+};
 use headwater_protocol::{
     batch::Compression,
     id::{Offset, Timestamp},
 };
 use proptest::prelude::*;
 
-use crate::support::{NOON, Record, SimLog, Stored, builder, fetch, open_with, read_all, run, small_config};
+use crate::support::{
+    NOON, Record, SimLog, Stored, builder, fetch, open_in, read_all, read_directly, run, small_config,
+};
 
 /// One thing done to the log. Places are shares of what is there: 0 the first, 255 the last.
 #[derive(Debug, Clone)]
@@ -74,6 +79,7 @@ struct Settings {
     retention_ms: Option<u64>,
     retention_bytes: Option<u64>,
     memory: usize,
+    cold_memory: usize,
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
@@ -83,14 +89,17 @@ fn settings() -> impl Strategy<Value = Settings> {
         prop_oneof![2 => Just(None), 1 => Just(Some(60_000))],
         prop_oneof![2 => Just(None), 1 => Just(Some(50_000))],
         prop_oneof![Just(8 << 10), Just(64 << 20)],
+        // Enough for all that a case fetches: nothing gives way.
+        prop_oneof![Just(0), Just(8 * REGION_SIZE)],
     )
         .prop_map(
-            |(segment_size_bytes, segment_age_ms, retention_ms, retention_bytes, memory)| Settings {
+            |(segment_size_bytes, segment_age_ms, retention_ms, retention_bytes, memory, cold_memory)| Settings {
                 segment_size_bytes,
                 segment_age_ms,
                 retention_ms,
                 retention_bytes,
                 memory,
+                cold_memory,
             },
         )
 }
@@ -159,8 +168,9 @@ impl Model {
 
 struct Pair {
     disk: SimDisk,
+    settings: Settings,
     config: LogConfig,
-    memory: Rc<TailMemory>,
+    memory: Memory,
     log: Rc<SimLog>,
     model: Model,
     clock: i64,
@@ -258,6 +268,17 @@ impl Pair {
     async fn fetch(&self, place: u8, max_bytes: u64) {
         let offset = Model::at(place, self.model.start, self.model.end());
         let records = fetch(&self.log, offset, max_bytes).await;
+        if let Some(range) = self.log.fetch(Offset::new(offset), max_bytes).await.unwrap().range {
+            let read = read_directly(&self.disk, &range).await;
+            let has_memory = self.settings.cold_memory > 0;
+            assert!(read.is_some() == has_memory, "{range:?}");
+            if let Some(read) = read {
+                assert!(
+                    read == self.log.read(&range).await.unwrap(),
+                    "other bytes than in the file"
+                );
+            }
+        }
         let expected = self
             .model
             .records
@@ -330,7 +351,7 @@ impl Pair {
     async fn restart(&mut self) {
         self.log.close().await.unwrap();
         self.model.durable = self.model.end();
-        let (log, recovery) = open_with(&self.disk, &self.config, &self.memory).await.unwrap();
+        let (log, recovery) = open_in(&self.disk, &self.config, self.memory.clone()).await.unwrap();
         assert_eq!(
             (recovery.scanned_bytes, recovery.cut),
             (0, None),
@@ -359,9 +380,12 @@ proptest! {
             ..small_config()
         };
         run(&disk, seed, async {
-            let memory = TailMemory::new(settings.memory);
-            let (log, _) = open_with(&disk, &config, &memory).await.unwrap();
-            let mut pair = Pair { disk: disk.clone(), config, memory, log, model: Model::default(), clock: NOON };
+            let memory = Memory {
+                tail: TailMemory::new(settings.memory),
+                cold: Rc::new(ColdMemory::new(settings.cold_memory)),
+            };
+            let (log, _) = open_in(&disk, &config, memory.clone()).await.unwrap();
+            let mut pair = Pair { disk: disk.clone(), settings, config, memory, log, model: Model::default(), clock: NOON };
             for step in steps {
                 pair.step(step).await;
             }

@@ -67,6 +67,7 @@ pub(super) fn budgets(facts: &Facts, config: &Config) -> Finding {
     let core_count = core_count(cores, &facts.asked.cpus);
     let per_core = [
         cores.tail_buffer_bytes_max,
+        cores.cold_read_bytes_max,
         cores.connection_bytes_max,
         cores.in_flight_bytes_max,
     ];
@@ -90,7 +91,7 @@ pub(super) fn budgets(facts: &Facts, config: &Config) -> Finding {
             ))
             .advice("lower cores.tail_buffer_bytes_max");
     }
-    let knobs = "lower cores.tail_buffer_bytes_max, cores.connection_bytes_max or cores.in_flight_bytes_max";
+    let knobs = "lower cores.tail_buffer_bytes_max or the other budgets of [cores]";
     let budgets_of = format!(
         "The budgets of {} add up to {}",
         counted(core_count as u64, "core"),

@@ -94,7 +94,7 @@ fn limits_of_the_process_are_refused_with_the_remedy() {
     assert!(failures.is_empty(), "{failures:?}");
     warns(
         |machine| machine.write("proc/meminfo", "MemTotal: 307200 kB"),
-        "384 MiB, more than the 300 MiB of memory; lower",
+        "448 MiB, more than the 300 MiB of memory; lower",
     );
 }
 

@@ -67,8 +67,8 @@ const SHAPES: &[Shape] = &[
         Family::FetchBytes,
         "fetch_bytes",
         Some("path"),
-        "Bytes of records that were sent to consumers, by where they came from: tail buffer, page cache (sendfile), disk \
-         (splice), another core (remote)",
+        "Bytes of records that were sent to consumers, by where they came from: tail buffer, disk past the page cache \
+         (direct), page cache (sendfile), disk through the page cache (splice), another core (remote)",
     ),
     counter(
         Family::DiskBytes,
@@ -81,6 +81,11 @@ const SHAPES: &[Shape] = &[
         Family::TailBytesMax,
         "tail_buffer_bytes_max",
         "What cores.tail_buffer_bytes_max allows",
+    ),
+    gauge(
+        Family::ColdBytes,
+        "cold_read_bytes",
+        "Memory for records that consumers read from disk",
     ),
     gauge(
         Family::InFlightBytes,

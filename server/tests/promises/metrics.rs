@@ -8,11 +8,14 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Broker, Site, read_topic, run};
+use crate::support::{Broker, Raw, Site, fetch, read_topic, run, values};
 
 /// More than the tail buffer holds.
 const RECORDS: usize = 1_500;
 const VALUE_LEN: usize = 16_000;
+
+/// Those of records that are this core's.
+const PATHS: [&str; 4] = ["tail", "direct", "sendfile", "splice"];
 
 struct Setting {
     site: Site,
@@ -22,15 +25,15 @@ struct Setting {
 
 impl Setting {
     async fn new() -> Setting {
-        Self::with_read_ahead("8MiB").await
+        Self::with(&[]).await
     }
 
-    async fn with_read_ahead(read_ahead: &str) -> Setting {
+    async fn with(settings: &[(&str, &str)]) -> Setting {
         let site = Site::new()
             .cores(1)
             .set("log.segment_size_bytes", "64MiB")
-            .set("cores.read_ahead_bytes", read_ahead)
             .with_metrics();
+        let site = settings.iter().fold(site, |site, (key, value)| site.set(key, value));
         let broker = site.start();
         let client = site.client_with_topic("t", 1).await;
         Setting { site, broker, client }
@@ -47,7 +50,7 @@ impl Setting {
 
     /// Reads everything, and counts it.
     async fn read(&self) -> usize {
-        read_topic(&self.client, "t").await.iter().map(Vec::len).sum()
+        count(&self.client).await
     }
 
     /// The value of every sample, rounded down.
@@ -69,7 +72,7 @@ impl Setting {
     async fn served(&self, before: &mut HashMap<&'static str, u64>) -> HashMap<&'static str, u64> {
         let samples = self.scrape().await;
         let mut served = HashMap::new();
-        for path in ["tail", "sendfile", "splice"] {
+        for path in PATHS {
             let total = samples[&format!("headwater_fetch_bytes_total{{core=\"0\",path=\"{path}\"}}")];
             served.insert(path, total - before.insert(path, total).unwrap_or_default());
         }
@@ -85,8 +88,12 @@ impl Setting {
     }
 }
 
+async fn count(client: &Client) -> usize {
+    read_topic(client, "t").await.iter().map(Vec::len).sum()
+}
+
 #[test]
-fn what_was_just_written_comes_from_memory_what_is_cold_by_splice_and_what_is_cached_by_sendfile() {
+fn what_was_just_written_comes_from_memory_and_what_is_cold_past_the_page_cache() {
     run(async {
         let setting = Setting::new().await;
         let mut before = HashMap::new();
@@ -94,34 +101,130 @@ fn what_was_just_written_comes_from_memory_what_is_cold_by_splice_and_what_is_ca
         assert_eq!(setting.read().await, 100);
         let hot = setting.served(&mut before).await;
         assert!(hot["tail"] >= (100 * VALUE_LEN) as u64, "{hot:?}");
-        assert_eq!((hot["sendfile"], hot["splice"]), (0, 0));
+        assert_eq!((hot["direct"], hot["sendfile"], hot["splice"]), (0, 0, 0));
 
         setting.produce(RECORDS).await;
         setting.make_cold();
         assert_eq!(setting.read().await, 100 + RECORDS);
         let cold = setting.served(&mut before).await;
+        // Looking for the first batch may bring a little of the file into the page cache.
+        assert!(cold["direct"] > 10 * (cold["sendfile"] + cold["splice"]), "{cold:?}");
+        setting.broker.stop();
+    });
+}
+
+#[test]
+fn without_memory_for_cold_reads_they_come_by_splice_and_what_is_cached_by_sendfile() {
+    run(async {
+        let setting = Setting::with(&[("cores.cold_read_bytes_max", "0")]).await;
+        let mut before = HashMap::new();
+        setting.produce(RECORDS).await;
+        setting.make_cold();
+        assert_eq!(setting.read().await, RECORDS);
+        let cold = setting.served(&mut before).await;
         assert!(cold["splice"] > 0, "{cold:?}");
 
-        assert_eq!(setting.read().await, 100 + RECORDS);
+        assert_eq!(setting.read().await, RECORDS);
         let cached = setting.served(&mut before).await;
-        assert_eq!(cached["splice"], 0, "{cached:?}");
+        assert_eq!((cached["splice"], cached["direct"]), (0, 0), "{cached:?}");
         assert!(cached["sendfile"] >= (100 * VALUE_LEN) as u64, "{cached:?}");
         setting.broker.stop();
     });
 }
 
 #[test]
-fn cold_records_come_however_far_the_kernel_is_told_to_read_ahead() {
+fn what_is_in_the_page_cache_is_not_read_from_the_disk_again() {
+    let kernel = rustix::system::uname();
+    let mut numbers = kernel
+        .release()
+        .to_str()
+        .unwrap()
+        .split(['.', '-'])
+        .map(str::parse::<u32>);
+    if matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < (6, 5)) {
+        eprintln!("skipped: a kernel before 6.5 does not say what is in the page cache (cachestat(2))");
+        return;
+    }
     run(async {
-        for read_ahead in ["0", "1", "300KiB", "1GiB"] {
-            let setting = Setting::with_read_ahead(read_ahead).await;
+        let setting = Setting::new().await;
+        setting.produce(RECORDS).await;
+        for entry in std::fs::read_dir(setting.site.directory().join("t-0")).unwrap() {
+            std::fs::read(entry.unwrap().path()).unwrap();
+        }
+        assert_eq!(setting.read().await, RECORDS);
+        let served = setting.served(&mut HashMap::new()).await;
+        assert_eq!((served["direct"], served["splice"]), (0, 0), "{served:?}");
+        assert!(served["sendfile"] > 0, "{served:?}");
+        setting.broker.stop();
+    });
+}
+
+#[test]
+fn cold_records_come_however_far_is_read_ahead() {
+    run(async {
+        for (read_ahead, path) in [
+            ("0", "splice"),
+            ("1", "direct"),
+            ("300KiB", "direct"),
+            ("1GiB", "direct"),
+        ] {
+            let setting = Setting::with(&[("cores.read_ahead_bytes", read_ahead)]).await;
             setting.produce(RECORDS).await;
             setting.make_cold();
             assert_eq!(setting.read().await, RECORDS, "{read_ahead}");
             let served = setting.served(&mut HashMap::new()).await;
-            assert!(served["splice"] > 0, "{served:?}");
+            assert!(served[path] > 0, "{read_ahead}: {served:?}");
             setting.broker.stop();
         }
+    });
+}
+
+#[test]
+fn many_cold_consumers_share_the_memory_and_the_rest_is_read_through_the_page_cache() {
+    run(async {
+        let setting = Setting::with(&[("cores.cold_read_bytes_max", "4MiB")]).await;
+        setting.produce(RECORDS).await;
+        setting.make_cold();
+        let mut clients = Vec::new();
+        for _ in 0..12 {
+            clients.push(setting.site.client().await);
+        }
+        let counts = futures::future::join_all(clients.iter().map(count)).await;
+        assert_eq!(counts, [RECORDS; 12]);
+        let served = setting.served(&mut HashMap::new()).await;
+        assert!(served["direct"] > 0, "{served:?}");
+        let samples = setting.scrape().await;
+        let held = samples["headwater_cold_read_bytes{core=\"0\"}"];
+        assert!(held > 0 && held <= 4 << 20, "{held}");
+        setting.broker.stop();
+    });
+}
+
+#[test]
+fn a_consumer_that_stops_reading_keeps_no_memory_from_those_who_read() {
+    run(async {
+        // Memory for one consumer.
+        let setting = Setting::with(&[("cores.cold_read_bytes_max", "2MiB")]).await;
+        setting.produce(RECORDS).await;
+        setting.make_cold();
+        let topic = setting.client.admin().describe_topic("t").await.unwrap().id;
+        let mut stopped = Raw::connect_with_small_window(setting.site.core_address(0)).await;
+        stopped.send(&fetch(topic, &[(0, 0)], 0, 1), &[]).await;
+        let mut before = HashMap::new();
+        while setting.served(&mut before).await["direct"] == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The memory comes free when nobody has asked for it for a while.
+        let mut direct = 0;
+        while direct < (RECORDS * VALUE_LEN / 2) as u64 {
+            setting.make_cold();
+            assert_eq!(setting.read().await, RECORDS);
+            direct = setting.served(&mut before).await["direct"];
+        }
+        let reply = stopped.receive().await.unwrap();
+        let values = values(reply.fetched()[0].1);
+        assert!(!values.is_empty() && values.iter().all(|value| value.len() == VALUE_LEN));
+        setting.broker.stop();
     });
 }
 
