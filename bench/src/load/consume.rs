@@ -1,4 +1,4 @@
-//! The consuming side: consumers, each on a thread of its own, that read all partitions up to an end, and verify.
+//! The consuming side: consumers that read all partitions up to an end, and verify.
 //!
 //! The end is known beforehand (catch-up), or told while they read (tail), or never (until Ctrl-C).
 
@@ -76,7 +76,10 @@ pub struct Consumed {
     pub unreadable: u64,
 }
 
-/// Starts a consumer on a thread of its own. It has its connections, and is about to read, when this returns.
+/// Starts a consumer. It has its connections, and is about to read, when this returns.
+///
+/// Beside producers it has a thread of its own, so that verifying does not hold up their connections. What was stored before it
+/// reads on the threads of the connections: handing each response to another thread costs more than that can do meanwhile.
 pub async fn start<T: Target>(
     target: &T,
     plan: Plan,
@@ -93,13 +96,15 @@ pub async fn start<T: Target>(
     if let Some(verify) = plan.verify {
         intake = intake.verify(verify.payload, verify.expectation);
     }
+    let reading = read(consumer, intake, end);
+    if plan.timed == Timed::None {
+        return Ok(tokio::spawn(reading));
+    }
     let runtime = Handle::current();
-    Ok(tokio::task::spawn_blocking(move || {
-        runtime.block_on(read(consumer, intake, end))
-    }))
+    Ok(tokio::task::spawn_blocking(move || runtime.block_on(reading)))
 }
 
-/// The result of a consumer's thread.
+/// The result of a consumer.
 pub async fn join(thread: JoinHandle<Result<Consumed, BenchError>>) -> Result<Consumed, BenchError> {
     thread.await.map_err(|error| BenchError::Threads(error.into()))?
 }

@@ -41,6 +41,8 @@ async fn read_frames(shared: &Shared, mut half: Box<dyn AsyncRead + Send + Unpin
                 Ok(None) => {
                     if let Some((header, head)) = frames.announced() {
                         shared.announce(header, head);
+                        // Whoever waits for it sends the next request while the payload is still coming.
+                        tokio::task::yield_now().await;
                     }
                     break;
                 }
