@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
 use super::chart::{Axis, COLOURS, Line, Scale, lines};
-use super::share::Figure;
+use super::share::{Figure, Share};
 use super::table::{self, microseconds, rate};
 use super::{Phase, Report, Run};
 use crate::run::sweep::Sweep;
@@ -48,7 +48,7 @@ pub fn page(report: &Report) -> String {
         (head(report.workload, report))
         (tiles(run))
         (curves(run))
-        (shares(run))
+        (shares(&report.shares()))
         (stages(run))
         (cost(run))
         (runs(report))
@@ -304,20 +304,21 @@ fn bar(name: &str, value: &str, share: f64, colour: usize) -> Markup {
     }
 }
 
-fn shares(run: &Run) -> Markup {
-    let most = run.shares.iter().map(|share| share.ratio).fold(1.0, f64::max);
+fn shares(shares: &[Share]) -> Markup {
+    let most = shares.iter().map(Share::typical).fold(1.0, f64::max);
     html! {
-        @if !run.shares.is_empty() {
+        @if !shares.is_empty() {
             section {
                 h2 { "Next to what this machine can do" }
-                p.caption { "Measured in turns with the workload, without anything of the engine. Throughput: share of the limit, the more the better. Latency: multiple of the floor, the less the better." }
-                @for share in &run.shares {
+                p.caption { "Measured in turns with the workload, without anything of the engine; of several runs the median ratio, and in brackets from what to what it goes. Throughput: share of the limit, the more the better. Latency: multiple of the floor, the less the better." }
+                @for share in shares {
+                    @let (ratio, values) = (share.typical(), share.values());
                     @let what = match share.figure { Figure::Throughput => "", Figure::P50 => " p50", Figure::P99 => " p99" };
                     @let name = format!("{}{what} by {}", share.phase.replace('_', " "), share.limit);
                     @if share.figure == Figure::Throughput {
-                        (bar(&name, &format!("{:.0}% ({} of {})", 100.0 * share.ratio, rate(share.value), rate(share.limit_value)), share.ratio, 0))
+                        (bar(&name, &format!("{:.0}% ({values})", 100.0 * ratio), ratio, 0))
                     } @else {
-                        (bar(&name, &format!("{:.2}x ({} by {})", share.ratio, microseconds(share.value), microseconds(share.limit_value)), share.ratio / most, 1))
+                        (bar(&name, &format!("{ratio:.2}x ({values})"), ratio / most, 1))
                     }
                 }
             }

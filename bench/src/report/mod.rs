@@ -153,6 +153,11 @@ impl Report {
         runs.get(runs.len() / 2).expect("every command runs at least once")
     }
 
+    /// The median run next to what the machine can do, with the ratios of the other runs.
+    pub fn shares(&self) -> Vec<Share> {
+        share::over_runs(&self.median().shares, &self.runs)
+    }
+
     /// One object: the run that stands for all, and under `runs` each of them.
     pub fn json(&self) -> Value {
         let mut json = self.median().json(true);
@@ -171,6 +176,9 @@ impl Report {
             .map(Run::verdict)
             .fold(Verdict::default(), Verdict::and);
         json.extend(object(&verdict));
+        if let Some(shares) = json.get_mut("shares") {
+            *shares = serde_json::to_value(self.shares()).unwrap_or_default();
+        }
         let runs = self.runs.iter().map(|run| Value::Object(run.json(false)));
         json.insert("runs".into(), runs.collect());
         Value::Object(json)

@@ -5,8 +5,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Phase;
+use super::compare::Spread;
 use super::table::{microseconds, rate};
+use super::{Phase, Run};
 use crate::limits::Limits;
 use crate::limits::figures::Percentiles;
 
@@ -25,6 +26,10 @@ pub struct Share {
     pub limit_value: f64,
     /// The first by the second: at most about 1 for throughput, at least about 1 for latency.
     pub ratio: f64,
+    /// This ratio in each of several runs. Its median is the figure to quote, as a single run may have met a bad moment of
+    /// either side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_runs: Option<Spread>,
 }
 
 /// What is compared with a limit.
@@ -50,32 +55,49 @@ impl Share {
 
     /// For the table.
     pub fn text(&self) -> String {
-        let Self {
-            phase,
-            limit,
-            value,
-            limit_value,
-            ratio,
-            ..
-        } = self;
+        let Self { phase, limit, .. } = self;
+        let (ratio, values) = (self.typical(), self.values());
         match self.figure {
-            Figure::Throughput => format!(
-                "{phase}: {ratio:.2} of {limit} ({} of {})",
-                rate(*value),
-                rate(*limit_value)
-            ),
-            Figure::P50 => multiple("p50", phase, limit, *ratio, *value, *limit_value),
-            Figure::P99 => multiple("p99", phase, limit, *ratio, *value, *limit_value),
+            Figure::Throughput => format!("{phase}: {ratio:.2} of {limit} ({values})"),
+            Figure::P50 => format!("{phase}: p50 is {ratio:.2}x that of {limit} ({values})"),
+            Figure::P99 => format!("{phase}: p99 is {ratio:.2}x that of {limit} ({values})"),
+        }
+    }
+
+    /// The ratio to quote: of several runs the median.
+    pub fn typical(&self) -> f64 {
+        self.over_runs.map_or(self.ratio, |spread| spread.median)
+    }
+
+    /// What was compared, and of several runs how far they lie apart.
+    pub fn values(&self) -> String {
+        let values = match self.figure {
+            Figure::Throughput => format!("{} of {}", rate(self.value), rate(self.limit_value)),
+            Figure::P50 | Figure::P99 => {
+                format!("{} by {}", microseconds(self.value), microseconds(self.limit_value))
+            }
+        };
+        match self.over_runs {
+            Some(Spread { min, max, .. }) => format!("{min:.2} to {max:.2}; in the run shown {values}"),
+            None => values,
         }
     }
 }
 
-fn multiple(name: &str, phase: &str, limit: &str, ratio: f64, value: f64, limit_value: f64) -> String {
-    format!(
-        "{phase}: {name} is {ratio:.2}x that of {limit} ({} by {})",
-        microseconds(value),
-        microseconds(limit_value)
-    )
+/// The shares of the run that stands for all, with those of the others.
+pub fn over_runs(shown: &[Share], runs: &[Run]) -> Vec<Share> {
+    let same = |a: &Share, b: &Share| (a.phase, a.figure, a.limit) == (b.phase, b.figure, b.limit);
+    let with_others = |share: &Share| {
+        let all = runs
+            .iter()
+            .flat_map(|run| run.shares.iter().find(|other| same(share, other)));
+        let over_runs = Spread::of(all.map(|share| share.ratio).collect()).filter(|spread| spread.runs > 1);
+        Share {
+            over_runs,
+            ..share.clone()
+        }
+    };
+    shown.iter().map(with_others).collect()
 }
 
 /// The throughput limits that go with a part.
@@ -135,6 +157,7 @@ pub fn shares(phases: &[Phase], limits: &Limits, is_paced: bool, is_cold: bool) 
             value,
             limit_value,
             ratio: value / limit_value,
+            over_runs: None,
         };
         let is_free = !is_paced || matches!(name, "consume" | "catch_up");
         if is_free {
@@ -208,5 +231,37 @@ mod tests {
         let floor = mean.floor.ack_us.unwrap();
         assert_eq!((floor.p50, floor.samples), (20.25, 7));
         assert_eq!(mean.network.loopback_bytes_per_s, None);
+    }
+
+    #[test]
+    fn of_several_runs_the_median_ratio_is_quoted_and_not_that_of_the_run_shown() {
+        let run = |value: f64, limit_value: f64| Run {
+            phases: Vec::new(),
+            shares: vec![Share {
+                phase: "consume",
+                figure: Figure::Throughput,
+                limit: "loopback",
+                value,
+                limit_value,
+                ratio: value / limit_value,
+                over_runs: None,
+            }],
+            limits: None,
+            beside: None,
+            cost: None,
+            stages: Vec::new(),
+            notes: Vec::new(),
+        };
+        // The second met a bad moment of the limit.
+        let runs = [run(2e9, 4e9), run(2.1e9, 1.75e9), run(2.2e9, 4e9)];
+        let shares = over_runs(&runs[1].shares, &runs);
+        assert_eq!(
+            shares[0].text(),
+            "consume: 0.55 of loopback (0.50 to 1.20; in the run shown 2100.0 MB/s of 1750.0 MB/s)"
+        );
+        assert_eq!(
+            over_runs(&runs[1].shares, &runs[1..2])[0].text(),
+            "consume: 1.20 of loopback (2100.0 MB/s of 1750.0 MB/s)"
+        );
     }
 }

@@ -39,7 +39,7 @@ pub fn text(report: &Report) -> String {
     if report.runs.len() > 1 {
         line(&mut text, "runs", &spread(report));
     }
-    for share in &run.shares {
+    for share in &report.shares() {
         line(&mut text, share.title(), &share.text());
     }
     if let Some(cost) = &run.cost {

@@ -185,9 +185,10 @@ impl Sweep {
             );
             if has_shares {
                 row.push(
-                    run.shares
+                    report
+                        .shares()
                         .first()
-                        .map_or_else(|| "-".into(), |share| format!("{:.2}", share.ratio)),
+                        .map_or_else(|| "-".into(), |share| format!("{:.2}", share.typical())),
                 );
             }
             row.extend(by_first.iter().map(|(_, ratios)| table::ratio(ratios[number])));
