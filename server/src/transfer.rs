@@ -15,7 +15,7 @@ use std::{
 
 use headwater_engine::{
     LogRange,
-    disk::{DirectDisk, DirectFile, HeldBytes, Ring},
+    disk::{DirectDisk, DirectFile, HeldBytes, Ring, SegmentFile as _},
 };
 use rustix::{
     fs::OFlags,
@@ -158,7 +158,7 @@ impl<'a> Sender<'a> {
             let mut readers = self.readers.borrow_mut();
             readers.begin(number, position, length, self.window, file_end)
         };
-        let sent = match self.read_past_cache(&file, range, &mut ahead).await? {
+        let sent = match self.read_past_cache(&file, range, &mut ahead).await {
             Some(bytes) => {
                 let sent = self.try_send(&bytes, SendFlags::empty())?;
                 sent.map(|count| (ReadPath::Direct, count as u64))
@@ -177,25 +177,25 @@ impl<'a> Sender<'a> {
         file: &DirectFile,
         range: &LogRange<DirectDisk>,
         ahead: &mut ReadAhead,
-    ) -> io::Result<Option<HeldBytes>> {
+    ) -> Option<HeldBytes> {
         let now = Instant::now();
         if self.window == 0 {
-            return Ok(None);
+            return None;
         }
         if !range.is_read(now) {
             let (position, length) = (range.position(), range.len().min(STEP_BYTES));
-            if file.is_cached(position, length)? || !range.begin_read(file, position, length, now) {
-                return Ok(None);
+            if file.is_cached(position, length) || !range.begin_read(file, position, length, now) {
+                return None;
             }
             ahead.restart(position);
         }
         while let Some((position, length)) = ahead.next() {
-            if !file.is_cached(position, length)? && !range.begin_read(file, position, length, now) {
+            if !file.is_cached(position, length) && !range.begin_read(file, position, length, now) {
                 break; // Others have the memory; the next piece asks again.
             }
             ahead.told();
         }
-        Ok(range.read(now).await)
+        range.read(now).await
     }
 
     async fn send_through_cache(

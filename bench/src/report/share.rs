@@ -90,7 +90,7 @@ pub fn over_runs(shown: &[Share], runs: &[Run]) -> Vec<Share> {
     let with_others = |share: &Share| {
         let all = runs
             .iter()
-            .flat_map(|run| run.shares.iter().find(|other| same(share, other)));
+            .filter_map(|run| run.shares.iter().find(|other| same(share, other)));
         let over_runs = Spread::of(all.map(|share| share.ratio).collect()).filter(|spread| spread.runs > 1);
         Share {
             over_runs,

@@ -209,12 +209,6 @@ impl DirectFile {
         self.inner.cached()
     }
 
-    /// Whether the page cache holds all of these bytes, or is about to. Waits for nothing and reads nothing; false where the
-    /// kernel cannot say.
-    pub fn is_cached(&self, position: u64, length: u64) -> io::Result<bool> {
-        page_cache::holds(self.inner.cached()?, position, length)
-    }
-
     async fn write_all(&self, data: BlockSlice, mut position: u64, flags: ReadWriteFlags) -> io::Result<()> {
         let mut done = 0;
         while done < data.len() {
@@ -388,6 +382,15 @@ impl SegmentFile for DirectFile {
                 reading = file.begin_read(buffer, position, length);
             }
         }
+    }
+
+    fn is_cached(&self, position: u64, length: u64) -> bool {
+        // Whoever reads it will find out what is wrong.
+        let known = self
+            .inner
+            .cached()
+            .and_then(|file| page_cache::holds(file, position, length));
+        known.unwrap_or(false)
     }
 
     fn allocate(&self, position: u64, length: u64) -> impl Future<Output = io::Result<()>> + 'static {

@@ -124,6 +124,13 @@ pub trait SegmentFile: Clone + std::fmt::Debug + 'static {
         }
     }
 
+    /// Whether reading these bytes, at least one, needs no disk: the system has them in a cache of its own, or is about to. Waits for
+    /// nothing and reads nothing; false where that is not known.
+    fn is_cached(&self, position: u64, length: u64) -> bool {
+        let _ = (position, length);
+        false
+    }
+
     /// Reserves space for `[position, position + length)` and extends the file over it; the new bytes read as zeros.
     fn allocate(&self, position: u64, length: u64) -> impl Future<Output = io::Result<()>> + 'static;
 

@@ -388,12 +388,12 @@ impl<D: Disk> Log<D> {
     }
 
     async fn header_at(&self, segment: &Rc<Segment<D>>, position: u64) -> Result<Header, LogError> {
-        let holds_header = |bytes: &HeldBytes| bytes.len() >= HEADER_LEN;
-        let mut in_memory = segment.tail_slice(position, segment.end()).filter(holds_header);
-        if in_memory.is_none() {
-            in_memory = segment.cold.look(segment.id, position).await.filter(holds_header);
-        }
-        let read = if in_memory.is_some() {
+        let in_tail = segment.tail_slice(position, segment.end());
+        let held = match in_tail.filter(|bytes| bytes.len() >= HEADER_LEN) {
+            None => self.held_header(segment, position).await?,
+            held => held,
+        };
+        let read = if held.is_some() {
             Vec::new()
         } else {
             let file = segment.open(&self.disk).await?;
@@ -401,7 +401,7 @@ impl<D: Disk> Log<D> {
                 .await
                 .map_err(LogError::io("read", &segment.path))?
         };
-        let bytes = in_memory.as_deref().unwrap_or(&read);
+        let bytes = held.as_deref().unwrap_or(&read);
         match BatchHeader::read(bytes) {
             Ok(header) => Ok(Header {
                 size: header.size() as u64,
@@ -411,6 +411,24 @@ impl<D: Disk> Log<D> {
             }),
             Err(error) => Err(self.corrupt(segment, position, &error.to_string())),
         }
+    }
+
+    /// The header among what was read for consumers, or is read now: where somebody looks, a consumer goes on.
+    async fn held_header(&self, segment: &Rc<Segment<D>>, position: u64) -> Result<Option<HeldBytes>, LogError> {
+        let file = segment.open(&self.disk).await?;
+        let (cold, length) = (&segment.cold, HEADER_LEN as u64);
+        if !cold.holds(segment.id, position, Instant::now()) && !file.is_cached(position, length) {
+            cold.begin(
+                &file,
+                segment.id,
+                position,
+                length,
+                segment.durable.get(),
+                Instant::now(),
+            );
+        }
+        let held = cold.look(segment.id, position).await;
+        Ok(held.filter(|bytes| bytes.len() >= HEADER_LEN))
     }
 
     /// Makes sure that the segment's index is in memory.

@@ -1,5 +1,7 @@
 //! The file system and the disks below the data directory: are flushes sent on, and what slows them down.
 
+use headwater_engine::disk::REGION_SIZE;
+
 use super::cores::core_count;
 use super::facts::Facts;
 use super::item::Finding;
@@ -229,15 +231,20 @@ pub(super) fn queue_depth(facts: &Facts, config: &Config) -> Finding {
     }
 }
 
-pub(super) fn read_ahead(facts: &Facts, _: &Config) -> Finding {
+pub(super) fn read_ahead(facts: &Facts, config: &Config) -> Finding {
     // Segments are opened with POSIX_FADV_SEQUENTIAL, which doubles it.
     let enough = STEP_KIB / 2;
-    let recommended = format!("{enough} KiB or more");
+    let is_through_cache = config.cores.cold_read_bytes_max.bytes() < REGION_SIZE as u64;
+    let recommended = if is_through_cache {
+        format!("{enough} KiB or more")
+    } else {
+        "any, as consumers of old records do not read through the page cache".to_owned()
+    };
     let Some((device, kib)) = facts.storage.device.as_ref().zip(facts.storage.read_ahead_kib) else {
         return Finding::unseen(NO_DISK, recommended);
     };
     let finding = Finding::new(format!("{kib} KiB"), recommended);
-    if kib >= enough {
+    if !is_through_cache || kib >= enough {
         return finding;
     }
     finding

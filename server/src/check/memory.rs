@@ -159,7 +159,7 @@ pub(super) fn free_page_reporting(facts: &Facts, _: &Config) -> Finding {
     Finding::new("on", recommended)
         .better(
             "The host takes back free memory, and the first touch of each page of it afterwards waits for the host: \
-             consumers of old records are served from such pages",
+             what is read through the page cache comes from such pages",
         )
         .command(format!("echo {device} > /{BALLOONS}/unbind"))
 }

@@ -296,7 +296,10 @@ const DISK_CASES: &[Case] = &[
     ),
     (
         "read-ahead",
-        |m| m.queue("read_ahead_kb", "128"),
+        |m| {
+            m.config.cores.cold_read_bytes_max = ByteSize::new(0);
+            m.queue("read_ahead_kb", "128");
+        },
         BETTER,
         "echo 512 > /sys/block/nvme0n1/queue/read_ahead_kb",
     ),
@@ -448,6 +451,7 @@ fn the_disks_below_logical_volumes_are_found_and_read_ahead_is_that_of_the_volum
         let partition = format!("../../../../../{}/nvme0n1p2", DISK.strip_prefix("sys/").unwrap());
         machine.link("sys/devices/virtual/block/dm-0/slaves/nvme0n1p2", &partition);
         machine.queue("scheduler", "none [kyber]");
+        machine.config.cores.cold_read_bytes_max = ByteSize::new(0);
     };
     assert_eq!(finding("block device", volume).value, "dm-0 on nvme0n1 (solid-state)");
     let scheduler = finding("I/O scheduler", volume).command.unwrap();

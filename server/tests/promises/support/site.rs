@@ -52,6 +52,7 @@ impl Site {
         site.cores(2)
             .set("cores.pin", "false")
             .set("cores.tail_buffer_bytes_max", "8MiB")
+            .set("cores.cold_read_bytes_max", "4MiB")
             .set("cores.connection_bytes_max", "16MiB")
             .set("cores.in_flight_bytes_max", "16MiB")
             .set("log.segment_size_bytes", "16MiB")
