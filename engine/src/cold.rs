@@ -174,6 +174,14 @@ impl ColdMemory {
         self.pieces.borrow_mut().retain(|key, piece| stays(key, piece));
     }
 
+    /// Forgets everything, and returns when no read is under way any more: before the disk goes, which would lose its memory.
+    pub async fn close(&self) {
+        let pieces = self.pieces.take();
+        for (_, piece) in pieces {
+            piece.read.await;
+        }
+    }
+
     /// An empty buffer, of a power of two, for so many bytes.
     fn take(&self, length: usize, now: Instant) -> Option<BlockBuffer> {
         let capacity = length.next_power_of_two();
@@ -400,6 +408,17 @@ mod tests {
         assert!(!holds(setting.segment, MIB) && !holds(setting.segment, 2 * MIB));
         setting.memory.forget(setting.segment, MIB - 1);
         assert!(!holds(setting.segment, 0));
+    }
+
+    #[test]
+    fn closing_waits_for_what_the_disk_still_reads() {
+        let setting = Setting::new(REGION_SIZE, 2 * MIB);
+        assert!(setting.begin(0, 2 * MIB));
+        let mut closing = Box::pin(setting.memory.close());
+        assert!(closing.as_mut().now_or_never().is_none());
+        setting.reads.end(|| Ok(()));
+        assert!(closing.as_mut().now_or_never().is_some());
+        assert!(!setting.memory.holds(setting.segment, 0, setting.now));
     }
 
     #[test]

@@ -403,6 +403,11 @@ impl Core {
         while self.lifecycle.activity.has_work() && Instant::now() < deadline {
             runtime::sleep(Duration::from_millis(1)).await;
         }
+        // The connections that wanted it are gone.
+        let closed = runtime::until(deadline, std::pin::pin!(self.memory.cold.close())).await;
+        if closed.is_none() {
+            tracing::warn!("the disk still reads what consumers wanted; the memory for it is lost");
+        }
     }
 
     /// Counts a connection for as long as the guard lives; `None` if there are as many as allowed.

@@ -1,8 +1,8 @@
-//! What the kernel is told to read before a consumer asks for it. Decides only; no I/O.
+//! What is read, past the page cache or into it, before a consumer asks for it. Decides only; no I/O.
 //!
-//! A position that goes on where an earlier piece of the same file ended belongs to a consumer who reads in order: for it the
-//! kernel reads a whole window ahead. For any other, no more than the response holds, so that reads here and there do not
-//! make the disk read what nobody wants.
+//! A position that goes on where an earlier piece of the same file ended belongs to a consumer who reads in order: for it a
+//! whole window is read ahead. For any other, no more than the response holds, so that reads here and there do not make the
+//! disk read what nobody wants.
 
 use std::os::fd::RawFd;
 
@@ -37,16 +37,16 @@ struct Reader {
     file: RawFd,
     /// Where it goes on.
     position: u64,
-    /// What the kernel was told to read ends here.
+    /// What was begun to be read ends here.
     ahead: u64,
 }
 
 /// What to read ahead for a piece that is sent now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReadAhead {
-    /// What the kernel was told to read ends here; at or after the piece's first byte.
+    /// What was begun to be read ends here; at or after the piece's first byte.
     ahead: u64,
-    /// It is to be told up to here, in steps.
+    /// It is to be read up to here, in steps.
     end: u64,
     step: u64,
     /// There is nothing to read from here on.
@@ -95,7 +95,7 @@ impl ReadAhead {
         is_due.then(|| (self.ahead, (self.file_end - self.ahead).min(self.step)))
     }
 
-    /// The kernel was told to read the next part.
+    /// The next part was begun to be read, or need not be.
     pub(crate) fn told(&mut self) {
         if let Some((position, length)) = self.next() {
             self.ahead = position + length;
@@ -145,6 +145,26 @@ mod tests {
     fn at_the_end_of_the_file_the_rest_is_read_whatever_its_length() {
         let parts = parts(&mut Readers::default(), FILE_END - MIB - 5, MIB + 5, WINDOW, 5);
         assert_eq!(parts, [(FILE_END - MIB - 5, MIB), (FILE_END - 5, 5)]);
+    }
+
+    #[test]
+    fn what_was_given_up_is_read_again_from_where_the_consumer_is() {
+        let mut readers = Readers::default();
+        parts(&mut readers, 0, MIB, WINDOW, MIB);
+        parts(&mut readers, MIB, MIB, WINDOW, MIB);
+        let mut ahead = readers.begin(1, 2 * MIB, MIB, WINDOW, FILE_END);
+        assert_eq!(ahead.next(), Some((9 * MIB, MIB)));
+        ahead.restart(2 * MIB);
+        assert_eq!(ahead.next(), Some((2 * MIB, MIB)));
+    }
+
+    #[test]
+    fn a_window_leaves_memory_to_others_where_it_is_bounded() {
+        assert_eq!(window(8 * MIB, 32 * MIB), 8 * MIB);
+        assert_eq!(window(8 * MIB, 4 * MIB), MIB);
+        assert_eq!(window(MIB, 32 * MIB), MIB);
+        assert_eq!(window(8 * MIB, MIB), 8 * MIB);
+        assert_eq!(window(0, 32 * MIB), 0);
     }
 
     #[test]

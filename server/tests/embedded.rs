@@ -6,7 +6,7 @@
 
 use std::{fs, net::SocketAddr, path::Path};
 
-use headwater_client::{Client, NewTopic, PartitionIndex, Record};
+use headwater_client::{Client, NewTopic, PartitionIndex, Record, Start};
 use headwater_server::{Broker, config::ByteSize, config::Config};
 
 /// So much a core maps as soon as it starts.
@@ -15,7 +15,10 @@ const TAIL: u64 = 64 << 20;
 /// How often the broker comes and goes.
 const LIVES: usize = 6;
 
-/// Starts a broker, writes to many partitions of it, and stops it.
+/// Larger ones, which the next life reads.
+const COLD_RECORDS: usize = 150;
+
+/// Starts a broker, writes to many partitions of it, begins to read, and stops it.
 fn one_life(directory: &Path) {
     let mut config = Config::default();
     config.broker.listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -40,6 +43,21 @@ fn one_life(directory: &Path) {
                 .value(&[1; 10_000]);
             producer.send(record).await.unwrap().await.unwrap();
         }
+        let large = vec![2; 60_000];
+        for _ in 0..COLD_RECORDS {
+            let record = Record::to("t").partition(PartitionIndex::new(0)).value(&large);
+            drop(producer.send(record).await.unwrap());
+        }
+        producer.flush().await.unwrap();
+        // What earlier lives have written is read from the disk, far ahead of this.
+        let mut consumer = client
+            .consumer()
+            .topics(["t"])
+            .start(Start::Earliest)
+            .build()
+            .await
+            .unwrap();
+        consumer.recv().await.unwrap();
     });
     broker.shutdown().unwrap();
 }
