@@ -1,5 +1,5 @@
 //! The production disk: glommio opens, reserves, cuts and measures files; the auxiliary ring writes and flushes them with
-//! direct I/O, and reads them through the page cache. Operations on names run on glommio's blocking pool.
+//! direct I/O, and reads them past the page cache or through it. Operations on names run on glommio's blocking pool.
 //!
 //! Owned by one core; only usable on a glommio executor.
 
