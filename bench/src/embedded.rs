@@ -110,7 +110,7 @@ fn config(args: &BrokerArgs, partitions: u32, directory: &Path) -> Result<Config
     config.cores.count = args.cores.unwrap_or_else(default_cores);
     config.cores.tail_buffer_bytes_max = ByteSize::new(args.tail_buffer);
     // What is measured is a broker that has been at work for a while.
-    config.cores.tail_buffer_prefault = true;
+    config.cores.prefault = true;
     config.metrics.listen = Some(headwater_server::config::HttpAddress::new(SocketAddr::from((
         [127, 0, 0, 1],
         0,

@@ -78,6 +78,14 @@ pub enum BenchError {
     /// Threads, or their signals, are not to be had.
     #[error("cannot start threads: {0}")]
     Threads(#[source] io::Error),
+    /// The clients cannot run where they should.
+    #[error("the clients cannot run on CPUs {cpus}: {source}; `nproc` and `taskset -p $$` tell which ones there are")]
+    Cpus {
+        /// As asked for.
+        cpus: String,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// What the machine can do cannot be measured.
     #[error(transparent)]
     Limits(#[from] LimitsError),

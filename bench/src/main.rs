@@ -61,7 +61,8 @@ fn main() -> ExitCode {
 struct IsDamaged(bool);
 
 fn run(command: Command) -> Result<IsDamaged, BenchError> {
-    let runtime = run::runtime("client")?;
+    let cpus = command.load().and_then(|load| load.client_cpus.clone());
+    let runtime = run::runtime("client", cpus)?;
     let damaged = match command {
         Command::Quick(args) => workload(&Workload::Quick, &args, run::config_of(&args), &runtime),
         Command::Produce(args) => workload(&Workload::Produce, &args, run::config_of(&args), &runtime),

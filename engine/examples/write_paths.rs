@@ -143,10 +143,10 @@ async fn with_engine(disk: &DirectDisk, path: &Path, each_durable: bool) -> io::
 
 /// As the engine has them: parts of chunks in huge pages.
 fn slices() -> Vec<BlockSlice> {
-    let pool = BlockPool::new(0);
+    let pool = BlockPool::new(IN_FLIGHT * WRITE);
+    pool.prefault(IN_FLIGHT * WRITE);
     let chunk = |_| {
-        pool.grow(true);
-        let buffer = pool.take(4 * WRITE).expect("there is a region more");
+        let buffer = pool.take(4 * WRITE).expect("there is enough");
         buffer.append(&vec![7; 4 * WRITE]);
         Rc::new(buffer)
     };

@@ -72,6 +72,11 @@ impl ColdMemory {
         }
     }
 
+    /// Maps the whole budget now, so that no read waits for memory.
+    pub(crate) fn prefault(&self) {
+        self.pool.prefault(self.limit);
+    }
+
     /// Bytes that it has of the machine.
     pub fn mapped(&self) -> usize {
         self.pool.mapped()
@@ -190,7 +195,7 @@ impl ColdMemory {
                 return Some(buffer);
             }
             if self.mapped() + REGION_SIZE <= self.limit {
-                self.pool.grow(false);
+                self.pool.grow();
             } else if !self.give_way(now) {
                 return None;
             }

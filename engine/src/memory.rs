@@ -13,6 +13,14 @@ pub struct Memory {
     pub cold: Rc<ColdMemory>,
 }
 
+impl Memory {
+    /// Maps all of it now instead of when it is needed first. Takes as long as the machine needs to find that much.
+    pub fn prefault(&self) {
+        self.tail.prefault();
+        self.cold.prefault();
+    }
+}
+
 impl From<Rc<TailMemory>> for Memory {
     /// None for reading past the page cache.
     fn from(tail: Rc<TailMemory>) -> Memory {

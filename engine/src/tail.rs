@@ -44,12 +44,9 @@ impl TailMemory {
         })
     }
 
-    /// Maps the whole budget now, so that no page is touched for the first time while records wait. Takes as long as the
-    /// machine needs to find that much memory.
-    pub fn prefault(&self) {
-        while self.pool.mapped() + REGION_SIZE <= self.limit {
-            self.pool.grow(true);
-        }
+    /// Maps the whole budget now, so that no page is touched for the first time while records wait.
+    pub(crate) fn prefault(&self) {
+        self.pool.prefault(self.limit);
     }
 
     /// The budget in bytes.
@@ -113,7 +110,7 @@ impl TailMemory {
             if let Some(buffer) = self.pool.take(capacity) {
                 return buffer;
             }
-            self.pool.grow(false);
+            self.pool.grow();
         }
     }
 

@@ -58,10 +58,10 @@ sections! {
         spin_before_park_us: Micros = Micros::new(0), 0..=100_000;
         /// Tail buffers of one core: what is not yet on disk, and the most recent records for consumers.
         tail_buffer_bytes_max: ByteSize = ByteSize::new(64 * MIB), 4 * MIB..=TIB;
-        /// Map all of the tail buffers at the start. It takes seconds for gigabytes; without it the first records pay for it.
-        tail_buffer_prefault: bool = false;
         /// Memory of one core for records that consumers read from disk, past the page cache. Below 2 MiB, and beyond it, they are read through the page cache.
         cold_read_bytes_max: ByteSize = ByteSize::new(32 * MIB), 0..=TIB;
+        /// Map all memory for tail buffers and for reading past the page cache at the start. It takes seconds for gigabytes; without it the first records pay for it.
+        prefault: bool = false;
         /// How far ahead of a consumer that reads from disk in order is read. 0 leaves it to the kernel and its page cache.
         read_ahead_bytes: ByteSize = ByteSize::new(8 * MIB), 0..=GIB;
         /// Read buffers of all connections of one core. When it is spent, sockets are not read.

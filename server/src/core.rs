@@ -133,8 +133,8 @@ impl Core {
             tail: TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize),
             cold: Rc::new(ColdMemory::new(config.cores.cold_read_bytes_max.bytes() as usize)),
         };
-        if config.cores.tail_buffer_prefault {
-            memory.tail.prefault();
+        if config.cores.prefault {
+            memory.prefault();
         }
         Ok(Rc::new(Core {
             id,

@@ -25,7 +25,7 @@ fn one_life(directory: &Path) {
     config.cores.count = 1;
     config.cores.pin = false;
     config.cores.tail_buffer_bytes_max = ByteSize::new(TAIL);
-    config.cores.tail_buffer_prefault = true;
+    config.cores.prefault = true;
     directory.clone_into(&mut config.log.directory);
     let broker = Broker::start(config).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use headwater_client::{Acks, Compression};
+use headwater_server::config::{CpuSet, Value as _};
 use serde::{Serialize, Serializer};
 
 use crate::load::pace::Pace;
@@ -55,6 +56,11 @@ pub struct LoadArgs {
     #[arg(long, value_name = "RECORDS", value_parser = rate)]
     #[serde(rename = "rate_records_per_s")]
     pub rate: Option<f64>,
+    /// CPUs that the clients run on, such as 1 or 4-7; the broker's cores are pinned to the first ones unless `--set
+    /// cores.set` says otherwise [default: the scheduler chooses]
+    #[arg(long, value_name = "CPUS", value_parser = cpus)]
+    #[serde(serialize_with = "as_cpus")]
+    pub client_cpus: Option<CpuSet>,
     /// How the client sends.
     #[command(flatten)]
     #[serde(flatten)]
@@ -157,6 +163,14 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+fn cpus(text: &str) -> Result<CpuSet, String> {
+    let mut cpus = CpuSet::default();
+    cpus.read(text)?;
+    Some(cpus)
+        .filter(|cpus| !cpus.is_empty())
+        .ok_or_else(|| "name at least one CPU, such as 1 or 4-7".to_owned())
+}
+
 fn number(text: &str, min: f64, max: f64, what: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|error| format!("it must be {what} ({error})"))?;
     if (min..=max).contains(&number) {
@@ -180,6 +194,11 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 
 fn share(text: &str) -> Result<f64, String> {
     number(text, 0.0, 1.0, "a share")
+}
+
+#[expect(clippy::ref_option, reason = "serde asks for this signature")]
+fn as_cpus<S: Serializer>(cpus: &Option<CpuSet>, serializer: S) -> Result<S::Ok, S::Error> {
+    cpus.as_ref().map(CpuSet::show).serialize(serializer)
 }
 
 fn as_micros<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

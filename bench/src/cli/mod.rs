@@ -55,6 +55,20 @@ pub enum Command {
     Compare(CompareArgs),
 }
 
+impl Command {
+    /// Those of its workload, if it has one.
+    pub fn load(&self) -> Option<&LoadArgs> {
+        Some(match self {
+            Self::Quick(run) | Self::Produce(run) => &run.load,
+            Self::Consume(args) => &args.run.load,
+            Self::EndToEnd(args) => &args.run.load,
+            Self::Mixed(args) => &args.run.load,
+            Self::Sweep(args) => &args.run.load,
+            Self::Limits(_) | Self::Compare(_) => return None,
+        })
+    }
+}
+
 /// Options of every workload.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct RunArgs {

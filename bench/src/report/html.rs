@@ -13,7 +13,7 @@ const STYLE: &str = include_str!("page.css");
 
 const TIME: Axis = Axis {
     scale: Scale::Linear,
-    show: |seconds| format!("{seconds:.0} s"),
+    show: |seconds| format!("{} s", short(seconds)),
 };
 const LATENCY: Axis = Axis {
     scale: Scale::Log,
@@ -29,7 +29,7 @@ const THROUGHPUT: Axis = Axis {
         if bytes >= 1e7 {
             format!("{:.0} MB/s", bytes / 1e6)
         } else {
-            format!("{:.1} MB/s", bytes / 1e6)
+            format!("{} MB/s", short(bytes / 1e6))
         }
     },
 };
@@ -40,6 +40,13 @@ const QUANTILE: Axis = Axis {
         format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
     },
 };
+
+/// Three digits, or all those before the point.
+fn short(value: f64) -> f64 {
+    let decimals = (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0);
+    let scale = 10_f64.powf(decimals);
+    (value * scale).round() / scale
+}
 
 /// The page of one command.
 pub fn page(report: &Report) -> String {
@@ -432,5 +439,27 @@ fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
         Value::Null => rows.push((name.replace('_', " "), "-".to_owned())),
         Value::String(text) => rows.push((name.replace('_', " "), text.clone())),
         other => rows.push((name.replace('_', " "), other.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_steps_of_an_axis_look_the_same_however_short_or_slow_the_run_was() {
+        for (seconds, bytes_per_s) in [(0.3, 700.0), (2.4, 12e3), (7.0, 1e6), (60.0, 9e6), (5_000.0, 3e9)] {
+            let line = Line {
+                name: String::new(),
+                points: vec![(0.0, 0.0), (seconds, bytes_per_s)],
+            };
+            let svg = lines("", &[line], TIME, THROUGHPUT).unwrap();
+            let labels = svg.split(r#"class="tick""#).skip(1);
+            let labels: Vec<_> = labels.map(|rest| rest.split(['>', '<']).nth(1).unwrap()).collect();
+            let different: BTreeSet<_> = labels.iter().collect();
+            assert!(labels.len() > 6 && different.len() == labels.len(), "{labels:?}");
+        }
     }
 }

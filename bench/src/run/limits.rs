@@ -1,5 +1,6 @@
 //! The limits that a workload needs, measured in turns with it.
 
+use std::io;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -143,13 +144,18 @@ impl Turn {
         bar.enable_steady_tick(std::time::Duration::from_millis(100));
         let mut probe = self.probe.take().expect("it is put back after each turn");
         let told = bar.clone();
+        let (done, end) = tokio::sync::oneshot::channel();
+        // Not on a thread of the clients', which may be kept to a few CPUs.
+        let work = move || {
+            let measured = measure(&mut probe, &mut |title| told.set_message(title.to_owned()));
+            // Nobody may wait for it any more.
+            let _ = done.send((probe, measured));
+        };
+        let spawned = std::thread::Builder::new().name("limits".to_owned()).spawn(work);
+        spawned.map_err(BenchError::Threads)?;
         let measured = self.runtime.block_on(async {
-            let work = tokio::task::spawn_blocking(move || {
-                let measured = measure(&mut probe, &mut |title| told.set_message(title.to_owned()));
-                (probe, measured)
-            });
             tokio::select! {
-                done = work => done.map_err(|error| BenchError::Threads(error.into())),
+                done = end => done.map_err(|_panic| BenchError::Threads(io::Error::other("a limit has panicked"))),
                 interrupted = tokio::signal::ctrl_c() => {
                     interrupted.map_err(BenchError::Threads)?;
                     Err(BenchError::Interrupted)

@@ -155,7 +155,7 @@ fn next_to_catch_up<T: Target>(
     history: &History,
 ) -> Result<(Vec<Phase>, u64), BenchError> {
     // Threads of their own, as other programs have: else producers would wait for them in this program instead of the broker.
-    let apart = runtime("catch-up")?;
+    let apart = runtime("catch-up", args.run.load.client_cpus.clone())?;
     let measured = until_interrupted(setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
         let (until_dropped, stop) = watch::channel(());

@@ -14,6 +14,8 @@ pub mod workloads;
 
 use std::sync::Arc;
 
+use headwater_server::config::{CpuSet, Value as _};
+use rustix::thread::sched_setaffinity;
 use tokio::runtime::Runtime;
 
 use crate::cli::{ConsumeArgs, LimitsMode, MixedArgs, RunArgs, System, ValueArgs};
@@ -201,15 +203,41 @@ fn payload_of(values: &ValueArgs) -> Result<Payload, BenchError> {
 }
 
 /// Runs clients' tasks on threads of this name: half as many as there are CPUs, as the broker in this process has the other half.
-/// More of them than that only wake each other.
-pub fn runtime(name: &str) -> Result<Runtime, BenchError> {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads((cpus / 2).max(1))
+/// More of them than that only wake each other. They, and those that producers and consumers have for themselves, stay on the CPUs
+/// given.
+pub fn runtime(name: &str, cpus: Option<CpuSet>) -> Result<Runtime, BenchError> {
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder
+        .worker_threads((count / 2).max(1))
         .thread_name(name)
-        .enable_all()
-        .build()
-        .map_err(BenchError::Threads)
+        .enable_all();
+    if let Some(cpus) = cpus {
+        let set = affinity(&cpus);
+        // Tried out on a thread that ends, because those to come cannot report it.
+        let tried = std::thread::spawn(move || set.and_then(|set| sched_setaffinity(None, &set).map(|()| set)));
+        let tried = tried.join().expect("a system call does not panic");
+        let set = tried.map_err(|source| BenchError::Cpus {
+            cpus: cpus.show(),
+            source: source.into(),
+        })?;
+        builder.on_thread_start(move || {
+            // It was possible a moment ago; a thread elsewhere would still do its work.
+            let _ = sched_setaffinity(None, &set);
+        });
+    }
+    builder.build().map_err(BenchError::Threads)
+}
+
+fn affinity(cpus: &CpuSet) -> rustix::io::Result<rustix::thread::CpuSet> {
+    let mut set = rustix::thread::CpuSet::new();
+    for cpu in cpus.iter().map(usize::from) {
+        if cpu >= rustix::thread::CpuSet::MAX_CPU {
+            return Err(rustix::io::Errno::INVAL);
+        }
+        set.set(cpu);
+    }
+    Ok(set)
 }
 
 /// Runs to the end, or to Ctrl-C.

@@ -105,6 +105,11 @@ impl BlockBuffer {
         unsafe { self.memory.as_ptr().add(self.filled.get()) }
     }
 
+    /// Whether to fill it may take long, because the machine has yet to find the memory.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.pool.as_ref().is_some_and(|pool| pool.is_untouched(self.memory))
+    }
+
     /// Counts bytes that were filled at [`spare`](Self::spare).
     ///
     /// # Safety
@@ -145,7 +150,7 @@ impl BlockBuffer {
 impl Drop for BlockBuffer {
     fn drop(&mut self) {
         match &self.pool {
-            Some(pool) => pool.give_back(self.memory, self.capacity),
+            Some(pool) => pool.give_back(self.memory, self.capacity, self.filled.get() > 0),
             // SAFETY: allocated in `new` with the same layout, and freed only here.
             None => unsafe { dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) },
         }

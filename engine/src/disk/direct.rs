@@ -17,7 +17,10 @@ use glommio::{
     GlommioError,
     io::{DmaFile, OpenOptions},
 };
-use io_uring::{opcode, types::Fd, types::FsyncFlags};
+use io_uring::{
+    opcode, squeue,
+    types::{Fd, FsyncFlags},
+};
 use rustix::{
     fs::{Mode, OFlags},
     io::ReadWriteFlags,
@@ -260,14 +263,14 @@ impl DirectFile {
         let (filled, memory) = (buffer.filled(), buffer.spare());
         let left = (length - filled).min(buffer.room());
         let read = opcode::Read::new(Fd(self.inner.direct.as_raw_fd()), memory, left as u32);
+        let mut read = read.offset(position + filled as u64).build();
+        if buffer.is_untouched() {
+            // The kernel maps the memory before it asks the disk: not on this thread, which has other things to do.
+            read = read.flags(squeue::Flags::ASYNC);
+        }
         let resources = Rc::new((self.clone(), buffer));
         // SAFETY: the resources own the descriptor and the memory, which is the buffer's own until the operation gives it back.
-        unsafe {
-            self.inner
-                .disk
-                .ring
-                .submit(read.offset(position + filled as u64).build(), resources)
-        }
+        unsafe { self.inner.disk.ring.submit(read, resources) }
     }
 
     async fn read_some(self, mut position: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -421,6 +424,42 @@ impl SegmentFile for DirectFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{BlockPool, REGION_SIZE};
+
+    /// Page faults of this thread so far: field 10 of `proc_pid_stat(5)`.
+    fn page_faults() -> u64 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        fields.split(' ').nth(8).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_read_into_memory_that_nobody_has_used_does_not_make_the_core_wait_for_it() {
+        const REGIONS: usize = 16;
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, vec![7; REGION_SIZE]).unwrap();
+        let running = glommio::LocalExecutorBuilder::default().spawn(|| async move {
+            let disk = DirectDisk::new().unwrap();
+            let file = disk.open(&path, false).await.unwrap();
+            let pool = BlockPool::new((REGIONS + 1) * REGION_SIZE);
+            // The first of all reads has other memory to find.
+            pool.prefault(REGION_SIZE);
+            let read = || file.read_into(pool.take(REGION_SIZE).unwrap(), 0, REGION_SIZE);
+            let mut read_before = vec![read().await.unwrap()];
+            (0..REGIONS).for_each(|_| pool.grow());
+            let before = page_faults();
+            let reading: Vec<_> = (0..REGIONS).map(|_| read()).collect();
+            let faults = page_faults() - before;
+            for reading in reading {
+                read_before.push(reading.await.unwrap());
+            }
+            assert!(read_before.iter().all(|buffer| buffer.bytes() == vec![7; REGION_SIZE]));
+            assert!(faults < REGIONS as u64, "{faults} page faults on the core's thread");
+            disk.ring().close().await;
+        });
+        running.unwrap().join().unwrap();
+    }
 
     #[test]
     fn what_takes_long_is_done_on_another_thread() {

@@ -52,7 +52,7 @@ pub(super) fn file_system(facts: &Facts, _: &Config) -> Finding {
 }
 
 pub(super) fn mount_options(facts: &Facts, _: &Config) -> Finding {
-    let recommended = "without nobarrier, data=journal, sync";
+    let recommended = "without nobarrier, data=journal, sync, discard";
     let Some(mount) = mount(facts) else {
         return Finding::unseen("not known", recommended);
     };
@@ -86,6 +86,15 @@ pub(super) fn mount_options(facts: &Facts, _: &Config) -> Finding {
                 "sync" => format!("mount -o remount,async {point}"),
                 _ => format!("mount -o remount,nodirsync {point}"),
             })
+    } else if wrong(&["discard"]).is_some() {
+        finding
+            .better(format!(
+                "The file system on {point} is mounted with discard: the disk is told of every file that goes, and may hold up all \
+                 reads and writes meanwhile; once a week is enough"
+            ))
+            .command(format!(
+                "mount -o remount,nodiscard {point} && systemctl enable --now fstrim.timer"
+            ))
     } else {
         finding
     }

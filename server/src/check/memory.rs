@@ -5,7 +5,7 @@ use super::cores::core_count;
 use super::facts::Facts;
 use super::item::Finding;
 use super::root::{Root, counted, rounded};
-use crate::config::Config;
+use crate::config::{ByteSize, Config};
 
 /// Virtual devices by which a host takes memory back.
 const BALLOONS: &str = "sys/bus/virtio/drivers/virtio_balloon";
@@ -81,15 +81,16 @@ pub(super) fn budgets(facts: &Facts, config: &Config) -> Finding {
         return Finding::unseen(format!("{} of unknown memory", rounded(budgets)), recommended);
     };
     let finding = Finding::new(format!("{} of {}", rounded(budgets), rounded(memory)), recommended);
-    let tail_buffers = cores.tail_buffer_bytes_max.bytes().saturating_mul(core_count as u64);
-    if cores.tail_buffer_prefault && memory < tail_buffers {
+    let records = [cores.tail_buffer_bytes_max, cores.cold_read_bytes_max].map(ByteSize::bytes);
+    let records = records.iter().sum::<u64>().saturating_mul(core_count as u64);
+    if cores.prefault && memory < records {
         return finding
             .forbids(format!(
-                "cores.tail_buffer_prefault would map {} of tail buffers at the start, more than the {} of memory",
-                rounded(tail_buffers),
+                "cores.prefault would map {} for records at the start, more than the {} of memory",
+                rounded(records),
                 rounded(memory)
             ))
-            .advice("lower cores.tail_buffer_bytes_max");
+            .advice("lower cores.tail_buffer_bytes_max or cores.cold_read_bytes_max");
     }
     let knobs = "lower cores.tail_buffer_bytes_max or the other budgets of [cores]";
     let budgets_of = format!(

@@ -21,7 +21,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("metrics.tick_us", "100us"),
     ("cores.spin_before_park_us", "1ms"),
     ("cores.tail_buffer_bytes_max", "1GiB"),
-    ("cores.tail_buffer_prefault", "true"),
+    ("cores.prefault", "true"),
     ("cores.cold_read_bytes_max", "16MiB"),
     ("cores.read_ahead_bytes", "2MiB"),
     ("cores.connection_bytes_max", "67108865"),

@@ -171,7 +171,16 @@ const KERNEL_AND_MEMORY_CASES: &[Case] = &[
         "memory budgets",
         |m| {
             m.config.cores.tail_buffer_bytes_max = ByteSize::new(1 << 40);
-            m.config.cores.tail_buffer_prefault = true;
+            m.config.cores.prefault = true;
+        },
+        FORBIDS,
+        "cores.tail_buffer_bytes_max",
+    ),
+    (
+        "memory budgets",
+        |m| {
+            m.config.cores.cold_read_bytes_max = ByteSize::new(1 << 40);
+            m.config.cores.prefault = true;
         },
         FORBIDS,
         "cores.tail_buffer_bytes_max",
@@ -261,6 +270,12 @@ const DISK_CASES: &[Case] = &[
         |m| mounted(m, "ext4", "dirsync"),
         MUST,
         "mount -o remount,nodirsync /",
+    ),
+    (
+        "mount options",
+        |m| mounted(m, "ext4", "discard"),
+        BETTER,
+        "mount -o remount,nodiscard / && systemctl enable --now fstrim.timer",
     ),
     (
         "access times",
