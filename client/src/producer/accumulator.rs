@@ -226,10 +226,11 @@ impl PartitionQueue {
     fn close_open(&self, state: &mut State) {
         state.hurried = false;
         if let Some(batch) = state.open.take() {
-            // Falls slowly, so that one small batch among large ones does not cost the next its room.
-            state.size_hint = batch
-                .builder
-                .len()
+            // Room for a little more than it had, as what a record takes is known only when it is there, and the last one
+            // would have all of the batch copied. Falls slowly, so that one small batch among large ones does not cost the
+            // next its room.
+            let length = batch.builder.len();
+            state.size_hint = (length + length / 8)
                 .max(state.size_hint - state.size_hint / 8)
                 .min(self.settings.batch_size);
             state.closed.push_back(batch);
@@ -403,6 +404,32 @@ mod tests {
             queue.append(&Record::to("t").value("v"), &mut grant),
             Ok(Append::Done(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn a_batch_like_those_before_has_its_room_from_the_first_record_on() {
+        for (batch_size, length) in [(10_000, 500), (10_000, 7), (256 << 10, 1024), (5_000, 2_400)] {
+            let queue = queue(batch_size, 8 << 20);
+            let mut closed = 0;
+            let mut capacity = None;
+            while closed < 20 {
+                append(&queue, length).unwrap();
+                let mut state = queue.state.lock();
+                if let Some(open) = &state.open {
+                    let first = *capacity.get_or_insert(open.builder.capacity());
+                    // The first ones tell how large they get.
+                    assert!(
+                        closed < 2 || open.builder.capacity() == first,
+                        "batch {closed} was moved"
+                    );
+                }
+                let full = state.closed.drain(..).count();
+                if full > 0 {
+                    closed += full;
+                    capacity = None;
+                }
+            }
+        }
     }
 
     #[tokio::test]
