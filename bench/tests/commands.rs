@@ -261,6 +261,64 @@ fn another_payload_than_was_sent_is_corrupt() {
     assert_eq!(json(&consumed)["corrupt"], Value::Null);
 }
 
+/// The CPUs that each thread of a process may run on, by the thread's name.
+fn cpus_of_threads(process: u32) -> Vec<(String, String)> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let cpus = |thread: PathBuf| {
+        let name = fs::read_to_string(thread.join("comm")).ok()?;
+        let status = fs::read_to_string(thread.join("status")).ok()?;
+        let list = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+        Some((name.trim().to_owned(), list.trim().to_owned()))
+    };
+    // A thread may end meanwhile.
+    threads.filter_map(|thread| cpus(thread.unwrap().path())).collect()
+}
+
+#[test]
+fn clients_run_where_they_are_told_to_and_the_broker_does_not() {
+    let allowed = &cpus_of_threads(std::process::id())[0].1;
+    let Some((_, last)) = allowed.rsplit_once(['-', ',']) else {
+        println!("skipped: there is only CPU {allowed}");
+        return;
+    };
+    let arguments = [
+        "end-to-end",
+        "--limits",
+        "off",
+        "--set",
+        "cores.pin=false",
+        "--client-cpus",
+        last,
+    ];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-bench"));
+    command
+        .args(arguments)
+        .args(["--rate", "1000", "--seconds", "2", "--output", "json"]);
+    command
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
+        .stdout(std::process::Stdio::piped());
+    let running = command.spawn().unwrap();
+    let mut seen = Vec::new();
+    // Until producer and consumer have threads of their own, which may just have begun.
+    for _ in 0..200 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        seen = cpus_of_threads(running.id());
+        let clients = seen.iter().filter(|(name, _)| name == "client");
+        if clients.clone().count() >= 3 && clients.clone().all(|(_, cpus)| cpus == last) {
+            break;
+        }
+    }
+    let output = running.wait_with_output().unwrap();
+    assert_eq!(json(&output)["config"]["client_cpus"], last);
+    let clients = seen.iter().filter(|(name, _)| name == "client");
+    assert!(clients.clone().count() >= 3, "{seen:?}");
+    assert!(clients.clone().all(|(_, cpus)| cpus == last), "{seen:?}");
+    let mut others = seen.iter().filter(|(name, _)| name.starts_with("core-"));
+    assert!(others.all(|(_, cpus)| cpus == allowed), "{seen:?}");
+}
+
 #[test]
 fn what_cannot_run_says_what_to_do() {
     let refused = |args: &[&str], advice: &str| {
@@ -277,6 +335,10 @@ fn what_cannot_run_says_what_to_do() {
     refused(&["quick", "--bytes", "1EB"], "--data-dir");
     refused(&["quick", "--data-dir", empty.to_str().unwrap()], "--data-dir");
     refused(&["quick", "--batch-bytes", "1"], "batch_bytes");
+    // Linux is built for fewer.
+    refused(&["quick", "--client-cpus", "8191"], "cannot run on CPUs 8191");
+    refused(&["quick", "--client-cpus", "3-1"], "such as 0,2-3");
+    refused(&["quick", "--client-cpus", ""], "at least one CPU");
     let running = broker(place.path());
     let address = running.addr().to_string();
     refused(

@@ -56,7 +56,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Those of its workload, if it has one.
+    /// The load of its workload, if it has one.
     pub fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
             Self::Quick(run) | Self::Produce(run) => &run.load,
