@@ -9,6 +9,7 @@
 //!
 //! The load runs on threads of its own; a small tokio runtime drives the clients' connections.
 
+mod affinity;
 mod cli;
 mod cost;
 mod embedded;

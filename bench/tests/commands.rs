@@ -315,8 +315,9 @@ fn clients_run_where_they_are_told_to_and_the_broker_does_not() {
     let clients = seen.iter().filter(|(name, _)| name == "client");
     assert!(clients.clone().count() >= 3, "{seen:?}");
     assert!(clients.clone().all(|(_, cpus)| cpus == last), "{seen:?}");
-    let mut others = seen.iter().filter(|(name, _)| name.starts_with("core-"));
-    assert!(others.all(|(_, cpus)| cpus == allowed), "{seen:?}");
+    let others = seen.iter().filter(|(name, _)| name.starts_with("core-"));
+    assert!(others.clone().count() > 0, "{seen:?}");
+    assert!(others.clone().all(|(_, cpus)| cpus == allowed), "{seen:?}");
 }
 
 #[test]

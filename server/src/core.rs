@@ -404,7 +404,7 @@ impl Core {
             runtime::sleep(Duration::from_millis(1)).await;
         }
         // The connections that wanted it are gone.
-        let closed = runtime::until(deadline, std::pin::pin!(self.memory.cold.close())).await;
+        let closed = runtime::until(deadline, self.memory.cold.close()).await;
         if closed.is_none() {
             tracing::warn!("the disk still reads what consumers wanted; the memory for it is lost");
         }

@@ -15,9 +15,9 @@ pub mod workloads;
 use std::sync::Arc;
 
 use headwater_server::config::{CpuSet, Value as _};
-use rustix::thread::sched_setaffinity;
 use tokio::runtime::Runtime;
 
+use crate::affinity::keep_to;
 use crate::cli::{ConsumeArgs, LimitsMode, MixedArgs, RunArgs, System, ValueArgs};
 use crate::environment::{Environment, peak_resident_bytes};
 use crate::error::BenchError;
@@ -213,31 +213,17 @@ pub fn runtime(name: &str, cpus: Option<CpuSet>) -> Result<Runtime, BenchError> 
         .thread_name(name)
         .enable_all();
     if let Some(cpus) = cpus {
-        let set = affinity(&cpus);
+        let names = cpus.show();
+        let keep = move || keep_to(cpus.iter().map(usize::from));
         // Tried out on a thread that ends, because those to come cannot report it.
-        let tried = std::thread::spawn(move || set.and_then(|set| sched_setaffinity(None, &set).map(|()| set)));
-        let tried = tried.join().expect("a system call does not panic");
-        let set = tried.map_err(|source| BenchError::Cpus {
-            cpus: cpus.show(),
-            source: source.into(),
-        })?;
+        let tried = std::thread::scope(|scope| scope.spawn(&keep).join()).expect("a system call does not panic");
+        tried.map_err(|source| BenchError::Cpus { cpus: names, source })?;
         builder.on_thread_start(move || {
             // It was possible a moment ago; a thread elsewhere would still do its work.
-            let _ = sched_setaffinity(None, &set);
+            let _ = keep();
         });
     }
     builder.build().map_err(BenchError::Threads)
-}
-
-fn affinity(cpus: &CpuSet) -> rustix::io::Result<rustix::thread::CpuSet> {
-    let mut set = rustix::thread::CpuSet::new();
-    for cpu in cpus.iter().map(usize::from) {
-        if cpu >= rustix::thread::CpuSet::MAX_CPU {
-            return Err(rustix::io::Errno::INVAL);
-        }
-        set.set(cpu);
-    }
-    Ok(set)
 }
 
 /// Runs to the end, or to Ctrl-C.

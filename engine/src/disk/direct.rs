@@ -446,15 +446,15 @@ mod tests {
             // The first of all reads has other memory to find.
             pool.prefault(REGION_SIZE);
             let read = || file.read_into(pool.take(REGION_SIZE).unwrap(), 0, REGION_SIZE);
-            let mut read_before = vec![read().await.unwrap()];
+            let mut done = vec![read().await.unwrap()];
             (0..REGIONS).for_each(|_| pool.grow());
             let before = page_faults();
             let reading: Vec<_> = (0..REGIONS).map(|_| read()).collect();
             let faults = page_faults() - before;
             for reading in reading {
-                read_before.push(reading.await.unwrap());
+                done.push(reading.await.unwrap());
             }
-            assert!(read_before.iter().all(|buffer| buffer.bytes() == vec![7; REGION_SIZE]));
+            assert!(done.iter().all(|buffer| buffer.bytes() == vec![7; REGION_SIZE]));
             assert!(faults < REGIONS as u64, "{faults} page faults on the core's thread");
             disk.ring().close().await;
         });

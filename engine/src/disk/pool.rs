@@ -133,7 +133,7 @@ impl BlockPool {
         self.inner.untouched.borrow().contains(&region_of(block))
     }
 
-    /// Takes a buffer's memory back, which was `filled` at least in part.
+    /// Takes a buffer's memory back. `filled`: some of it was used.
     pub(super) fn give_back(&self, mut memory: NonNull<u8>, capacity: usize, filled: bool) {
         let mut order = order_of(capacity);
         if filled {

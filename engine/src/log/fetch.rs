@@ -416,16 +416,9 @@ impl<D: Disk> Log<D> {
     /// The header among what was read for consumers, or is read now: where somebody looks, a consumer goes on.
     async fn held_header(&self, segment: &Rc<Segment<D>>, position: u64) -> Result<Option<HeldBytes>, LogError> {
         let file = segment.open(&self.disk).await?;
-        let (cold, length) = (&segment.cold, HEADER_LEN as u64);
-        if !cold.holds(segment.id, position, Instant::now()) && !file.is_cached(position, length) {
-            cold.begin(
-                &file,
-                segment.id,
-                position,
-                length,
-                segment.durable.get(),
-                Instant::now(),
-            );
+        let (cold, length, now) = (&segment.cold, HEADER_LEN as u64, Instant::now());
+        if !cold.holds(segment.id, position, now) && !file.is_cached(position, length) {
+            cold.begin(&file, segment.id, position, length, segment.durable.get(), now);
         }
         let held = cold.look(segment.id, position).await;
         Ok(held.filter(|bytes| bytes.len() >= HEADER_LEN))

@@ -17,13 +17,13 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::LimitsError;
 use super::figures::{Percentiles, Stopwatch};
 use super::network;
 use super::ring::{PAGE, Ring, Slot};
 use super::scratch::Scratch;
+use crate::affinity::keep_to;
 pub use session::{ACK_BYTES, LENGTH_BYTES};
 
 const ENTRIES: u32 = 256;
@@ -216,7 +216,7 @@ impl Drop for Bare {
 /// The ring, with the memory and the file.
 fn ring(config: &BareConfig) -> Result<Ring, LimitsError> {
     if let Some(cpu) = config.cpu {
-        pin(cpu).map_err(|source| LimitsError::Cpu { cpu, source })?;
+        keep_to([cpu]).map_err(|source| LimitsError::Cpu { cpu, source })?;
     }
     // Acknowledgements have the last page.
     let memory = config.buffer_bytes.next_multiple_of(config.write_bytes) as usize + PAGE;
@@ -277,13 +277,4 @@ fn accept(listener: &TcpListener, stop: &AtomicBool) -> Result<Option<TcpStream>
         }
     }
     Ok(None)
-}
-
-fn pin(cpu: usize) -> io::Result<()> {
-    let mut only = CpuSet::new();
-    if cpu >= CpuSet::MAX_CPU {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    only.set(cpu);
-    Ok(sched_setaffinity(None, &only)?)
 }
