@@ -1,7 +1,7 @@
 //! The broker's configuration: every knob with its text, default and range, declared once in `sections!`.
 //!
-//! The structs, `--print-config`, the environment variables, the flags and the check of `tuning.md` all come from that
-//! one declaration. A `Config` is read once at start-up by [`Layers`] (defaults < file < environment < flags), checked
+//! The structs, `--print-config`, the environment variables, the flags and `docs/settings.md` all come from that one
+//! declaration. A `Config` is read once at start-up by [`Layers`] (defaults < file < environment < flags), checked
 //! by [`Config::validate`], and immutable afterwards. Nothing here touches the system: that is `check.rs`.
 
 mod error;
@@ -9,6 +9,7 @@ mod knob;
 mod limits;
 mod load;
 mod print;
+mod reference;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -21,6 +22,7 @@ pub use error::{ConfigError, Problem};
 pub use knob::Knob;
 use knob::sections;
 pub use load::{Effective, Layers, Source, Sources};
+pub use reference::reference;
 pub use value::{
     ByteSize, ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat, Micros, Millis, Ratio, Value,
 };
@@ -35,188 +37,260 @@ sections! {
     /// Who this broker is and where it listens.
     broker: BrokerSection {
         /// Number of this broker in its cluster. It is written into the data directory at the first start and must stay.
+        /// Set it before the first start of a second broker; never change it afterwards.
         id: BrokerId = BrokerId::new(0), 0..=i32::MAX as u64;
         /// Identity of the cluster; "auto" generates one at the first start and keeps it in the data directory.
+        /// Set it to give several brokers the same identity from the start.
         cluster_id: Option<ClusterId> = None;
         /// Address and port that every core shares. Port 0 takes any free port.
+        /// Set it to be reached from other machines: `0.0.0.0:9292`, or the address of one interface.
         listen: std::net::SocketAddr = std::net::SocketAddr::from(([127, 0, 0, 1], 9292));
         /// Host that clients are told to connect to; "auto" is the listen address, or the host's name if that is 0.0.0.0 or [::].
+        /// Set it when clients reach the broker by another name: NAT, containers, load balancers.
         advertised_host: Option<HostName> = None;
         /// Port of core 0's own listener, core n has this plus n. 0 takes any free ports.
+        /// Set it when a firewall stands between clients and broker: it must let these ports through.
         core_port_base: u16 = 0, 0..=65_535;
     }
 
     /// The executors, one on each core, and what memory each may use.
     cores: CoresSection {
         /// Number of cores to run on; 0 is every core that this process may use.
+        /// Lower it to leave CPUs to other programs.
         count: u16 = 0, 0..=1024;
         /// CPUs to run on, such as "0,2-3"; empty lets `count` choose.
+        /// Set it to stay on one socket (NUMA node), near the disk and the network card.
         set: CpuSet = CpuSet::default();
         /// Pin each executor to its CPU. Turn it off where other programs share the CPUs.
+        /// Turn it off for several brokers on one machine, and for tests.
         pin: bool = true;
         /// How long an idle core polls before it sleeps. Longer saves wake-ups of a few tens of microseconds and burns CPU.
+        /// Raise it to `1ms` or more where cores have their CPUs to themselves and latency matters more than CPU time; on CPUs that clients share it costs more than it gains.
         spin_before_park_us: Micros = Micros::new(0), 0..=100_000;
         /// Tail buffers of one core: what is not yet on disk, and the most recent records for consumers.
+        /// Raise it when consumers that keep up still read from disk, or when a core has many busy partitions.
         tail_buffer_bytes_max: ByteSize = ByteSize::new(64 * MIB), 4 * MIB..=TIB;
         /// Memory of one core for records that consumers read from disk, past the page cache. Below 2 MiB, and beyond it, they are read through the page cache.
+        /// Raise it when more than four consumers read old records at the same time; 0 where several groups read the same old records one after the other on a machine with memory to spare, as the page cache keeps them.
         cold_read_bytes_max: ByteSize = ByteSize::new(32 * MIB), 0..=TIB;
         /// Map all memory for tail buffers and for reading past the page cache at the start. It takes seconds for gigabytes; without it the first records pay for it.
+        /// Turn it on for steady latency from the first record on, and for benchmarks. The broker does not start if it needs more memory than there is.
         prefault: bool = false;
-        /// How far ahead of a consumer that reads from disk in order is read. 0 leaves it to the kernel and its page cache.
+        /// How far ahead of a consumer that reads from disk in order is read, a quarter of `cores.cold_read_bytes_max` at most. 0 leaves it to the kernel and its page cache.
+        /// Raise it for disks that need more in flight for their full speed; lower it where readers of old records make the writes of producers wait, or where very many of them share little memory.
         read_ahead_bytes: ByteSize = ByteSize::new(8 * MIB), 0..=GIB;
         /// Read buffers of all connections of one core. When it is spent, sockets are not read.
+        /// Raise it for thousands of connections that send at the same time.
         connection_bytes_max: ByteSize = ByteSize::new(64 * MIB), 2 * MIB..=TIB;
         /// Requests of one core that are not answered yet. When it is spent, sockets are not read.
+        /// Raise it when many producers keep many batches in flight and the disk is not yet busy.
         in_flight_bytes_max: ByteSize = ByteSize::new(64 * MIB), 2 * MIB..=TIB;
     }
 
     /// Segments on disk: where they are, when they roll, how long they stay.
     log: LogSection {
         /// Data directory. It is made if it is missing; its file system must support direct I/O.
+        /// Set it in production, always: a path on the disk that is meant for the data.
         directory: PathBuf = PathBuf::from("headwater-data");
         /// A segment rolls when it would grow beyond this.
+        /// Lower it when retention must be precise on small partitions, as whole segments are deleted.
         segment_size_bytes: ByteSize = ByteSize::new(GIB), 64 * KIB..=headwater_engine::LogConfig::SEGMENT_SIZE_MAX;
         /// A segment rolls when its first record is this old.
+        /// Lower it together with `log.retention_ms`.
         segment_age_ms: Millis = Millis::new(7 * DAY_MS), 100..=3650 * DAY_MS;
         /// Records older than this are deleted, a whole segment at a time.
+        /// Set it by how far back consumers must be able to go; `unlimited` keeps records for ever.
         retention_ms: Option<Millis> = Some(Millis::new(7 * DAY_MS)), 1..=36_500 * DAY_MS;
         /// The oldest segments of a partition are deleted while it holds more than this.
+        /// Set it where the disk must not fill: this times the number of partitions should fit.
         retention_bytes: Option<ByteSize> = None, 0..=u64::MAX;
         /// How often retention looks for segments to delete.
+        /// Lower it if the disk fills between two looks.
         retention_check_interval_ms: Millis = Millis::new(30_000), 10..=DAY_MS;
         /// Files of deleted segments become those of later ones, in partitions that are busy: writes into them are faster.
+        /// Turn it off where disks are so tight that two more segments of each busy partition do not fit: that is how much it keeps on top of `log.retention_bytes`, until a partition has filled no segment for five minutes or the disk is full.
         recycle: bool = true;
         /// Bytes of log between two entries of the offset and time indexes.
+        /// Raise it to keep less index in memory when batches are much larger than this anyway.
         index_interval_bytes: ByteSize = ByteSize::new(4 * KIB), KIB..=GIB;
         /// Largest record batch that is stored, compressed as it came.
+        /// Raise it for large records, together with `limits.frame_size_bytes_max` and the budgets of the cores.
         batch_size_bytes_max: ByteSize = ByteSize::new(4 * MIB), KIB..=256 * MIB;
-        /// How often the position from which recovery would scan is written. Restart time depends on what was written since.
+        /// How often a checkpoint is written: the position from which recovery would scan. Restart time depends on what was written since.
+        /// Lower it for faster restarts after a crash under heavy load.
         checkpoint_interval_ms: Millis = Millis::new(5_000), 10..=DAY_MS;
-        /// A partition that was written this much to since gets it at once.
+        /// A partition that was written this much to since its last checkpoint gets one at once.
+        /// Lower it for faster restarts, as it bounds what recovery scans of each busy partition; raise it to spare a few small writes and flushes.
         checkpoint_bytes_max: ByteSize = ByteSize::new(128 * MIB), MIB..=TIB;
         /// Most space that is reserved ahead of a partition's writes. It grows to this with what the partition holds.
+        /// Lower it on small disks with many busy partitions.
         prepare_step_bytes_max: ByteSize = ByteSize::new(128 * MIB), 64 * KIB..=2 * GIB;
         /// Bytes ahead of small writes that are filled with zeros, because writes into blocks that were written before are made durable faster. 0 fills none.
+        /// Set it to 0 on ext4 without a journal, where it gains little, on file systems that copy on write, and where every written byte counts: each is written twice, once as zero.
         zero_ahead_bytes: ByteSize = ByteSize::new(256 * KIB), 0..=64 * MIB;
         /// How far ahead of this machine's clock a producer's timestamp may be.
+        /// Raise it where the clocks of producers cannot be trusted; lower it to protect retention and searches by time from them.
         timestamp_ahead_ms_max: Millis = Millis::new(60 * 60 * 1000), 0..=36_500 * DAY_MS;
     }
 
     /// Compaction of topics with cleanup.policy=compact: what a topic gets when it does not say, and what it may cost a core.
     compaction: CompactionSection {
         /// A partition is compacted when this share of its sealed segments, by bytes, has not been compacted yet.
+        /// Lower it to read less when starting from the beginning, at the cost of writing what stays more often: at 0.1 about ten times for each byte that comes in, at 0.5 twice.
         dirty_ratio_min: Ratio = Ratio::percent(50), 0..=Ratio::WHOLE;
         /// Age that a record reaches before it may be compacted away.
+        /// Raise it where consumers must see every record if they come at least so often.
         lag_ms_min: Millis = Millis::new(0), 0..=36_500 * DAY_MS;
         /// Age at which a record is compacted away whatever the ratio; its segment rolls at this age too.
+        /// Set it to the time limit that a law or a contract sets for deletion.
         lag_ms_max: Option<Millis> = None, 100..=36_500 * DAY_MS;
         /// How long a tombstone stays after all that it deletes is gone, for consumers that have read that.
+        /// Raise it for consumers that take longer than this to read from beginning to end: within this time they miss no deletion.
         delete_retention_ms: Millis = Millis::new(DAY_MS), 0..=36_500 * DAY_MS;
         /// How often a core looks for partitions to compact.
+        /// Lower it together with short lags.
         check_interval_ms: Millis = Millis::new(15_000), 10..=DAY_MS;
         /// Memory of a core for the offsets of keys while it compacts, 30 bytes a key. When it is spent, a partition takes several passes.
+        /// Raise it when `headwater_compaction_passes_total` grows faster than partitions are compacted.
         map_bytes_max: ByteSize = ByteSize::new(32 * MIB), KIB..=64 * GIB;
         /// Bytes that compaction reads and writes in a second on one core.
+        /// Raise it when `headwater_compaction_dirty_ratio_max` stays near 1; lower it on slow disks.
         bytes_per_second_max: ByteSize = ByteSize::new(32 * MIB), 64 * KIB..=TIB;
     }
 
     /// How records get to the disk: the group commit of each partition.
     flush: FlushSection {
         /// How long a flush waits for more records when the disk is idle. 0 flushes at once; what arrives meanwhile rides on the next.
+        /// Raise it to spare a disk with slow flushes or limited write cycles, at the cost of that much latency.
         delay_us: Micros = Micros::new(0), 0..=1_000_000;
         /// Writes of one partition that may be under way at once.
+        /// Raise it on disks that need many requests at once: arrays of NVMe disks, network block devices.
         writes_in_flight_max: u16 = 8, 1..=256;
         /// A flush starts as soon as this much is not yet covered by one, even while writes are in flight.
+        /// Raise it on disks whose flushes are slow. Tail buffers must hold four times as much.
         uncovered_bytes_max: ByteSize = ByteSize::new(MIB), 4 * KIB..=GIB;
         /// A lone write up to this size is made durable by itself (`RWF_DSYNC`) instead of by a flush.
+        /// Set it to 0 on disks where such a write costs more than a write and a flush: `headwater-bench limits` shows both.
         single_write_bytes_max: ByteSize = ByteSize::new(64 * KIB), 0..=16 * MIB;
     }
 
     /// Which idempotent producers each partition remembers, to recognise what they send twice.
     producers: ProducersSection {
         /// A producer that was silent for this long is forgotten.
+        /// Raise it where producers pause for longer and then repeat what was not acknowledged.
         expiry_ms: Millis = Millis::new(DAY_MS), 1000..=3650 * DAY_MS;
         /// Producers that one partition remembers; beyond it the longest silent are forgotten.
+        /// Lower it to bound memory; raise it where more than this write to one partition at the same time.
         count_max: u32 = 10_000, 1..=1_000_000;
     }
 
     /// Limits on what clients may ask for.
     limits: LimitsSection {
         /// Connections to this broker; further ones are closed at once.
+        /// Raise it with the number of clients. The limit on open files must allow it.
         connections_max: u32 = 4_096, 1..=1_000_000;
         /// A connection without a request for this long is closed.
+        /// Lower it where clients vanish without closing; raise it for clients that speak rarely.
         connection_idle_ms: Millis = Millis::new(10 * 60 * 1000), 10..=365 * DAY_MS;
         /// How long a frame may take from its first byte to its last; then the connection is closed.
+        /// Raise it for producers with large batches behind slow links.
         frame_wait_ms_max: Millis = Millis::new(30_000), 10..=365 * DAY_MS;
         /// Largest frame that is read from a client.
+        /// Raise it with `log.batch_size_bytes_max`, which must fit with room to spare.
         frame_size_bytes_max: ByteSize = ByteSize::new(8 * MIB), 8 * KIB..=GIB;
         /// Requests of one connection that are not answered yet; beyond it the socket is not read.
+        /// Raise it for producers with very many small batches in flight.
         requests_in_flight_max: u32 = 1024, 1..=65_536;
         /// Bytes of those requests; beyond it the socket is not read.
+        /// Raise it for one fast producer over a long link; lower it so that one connection holds less of its core's budget.
         requests_in_flight_bytes_max: ByteSize = ByteSize::new(32 * MIB), 8 * KIB..=64 * GIB;
         /// Topics on this broker.
+        /// Raise it with the number of topics.
         topics_max: u32 = 4_096, 1..=1_000_000;
         /// Partitions of one topic.
+        /// Raise it with the largest topic.
         partitions_per_topic_max: u32 = 1_000, 1..=100_000;
         /// Partitions of all topics on this broker. Each holds a few files open.
+        /// Raise it with their number. The limit on open files must allow it.
         partitions_max: u32 = 4_096, 1..=1_000_000;
         /// Longest that a fetch may wait for records; a longer wish is cut to this.
+        /// Lower it where something between broker and client cuts quiet connections.
         fetch_wait_ms_max: Millis = Millis::new(60_000), 0..=3_600_000;
         /// Most bytes of records in one fetch response; a larger wish is cut to this.
+        /// Lower it so that one consumer takes shorter turns on its core.
         fetch_size_bytes_max: ByteSize = ByteSize::new(64 * MIB), 4 * KIB..=GIB;
         /// How long a shutdown waits for requests in flight before it closes their connections.
+        /// Keep it below the time after which the service manager kills the process.
         shutdown_grace_ms: Millis = Millis::new(30_000), 0..=3_600_000;
     }
 
     /// What a new topic gets when its creator does not say.
     topics: TopicsSection {
         /// Partitions of a new topic.
+        /// Raise it to the number of cores or consumers if topics are made without thought.
         partitions: u32 = 1, 1..=100_000;
         /// Replicas of each partition. A single broker has one.
+        /// Leave it: there is no replication yet.
         replication_factor: u16 = 1, 1..=1;
     }
 
     /// Consumer groups and their committed offsets.
     groups: GroupsSection {
         /// Shortest session timeout that a member may ask for.
+        /// Lower it for consumers whose partitions must move within a second; each heartbeat is a request.
         session_timeout_ms_min: Millis = Millis::new(6_000), 10..=DAY_MS;
         /// Longest session timeout that a member may ask for.
+        /// Raise it for static members whose restart takes longer.
         session_timeout_ms_max: Millis = Millis::new(30 * 60 * 1000), 10..=DAY_MS;
         /// How long the first member of an empty group waits for others, and again for each that comes meanwhile.
+        /// Raise it where many consumers start one after the other, so that they share the partitions once; 0 for a single consumer that should start at once.
         initial_rebalance_delay_ms: Millis = Millis::new(500), 0..=60_000;
         /// Groups that one core runs.
+        /// Lower it to bound memory; raise it with the number of groups. A request that would make one more is refused.
         count_max: u32 = 10_000, 1..=10_000_000;
         /// Members of one group.
+        /// Lower it to bound memory and the time of a rebalance.
         members_max: u32 = 1_000, 1..=100_000;
         /// Longest group id, instance id, protocol type or protocol name.
+        /// Raise it for clients that make longer ones.
         id_bytes_max: ByteSize = ByteSize::new(255), 1..=4096;
         /// Most that one member may tell its group when it joins, and most that it may be assigned.
+        /// Raise it for members with thousands of topics. What all members of a group say must fit `log.batch_size_bytes_max`.
         metadata_bytes_max: ByteSize = ByteSize::new(64 * KIB), 128..=4 * MIB;
         /// Longest metadata of a committed offset.
+        /// Raise it for consumers that keep their state there.
         offset_metadata_bytes_max: ByteSize = ByteSize::new(4 * KIB), 0..=32_767;
         /// Committed offsets of a group that has been empty for this long are deleted.
+        /// Raise it for consumers that stand still for longer and must not begin anew.
         offsets_retention_ms: Millis = Millis::new(7 * DAY_MS), 1..=36_500 * DAY_MS;
         /// How often the broker looks for offsets and groups to delete.
+        /// Lower it together with the retention.
         offsets_check_interval_ms: Millis = Millis::new(10 * 60 * 1000), 10..=DAY_MS;
         /// Partitions of the internal topic `__consumer_offsets`, which is made when the first group is.
+        /// Raise it with many cores, as groups are spread over the cores by these partitions. Once the topic is made, changes have no effect.
         offsets_partitions: u32 = 50, 1..=100_000;
         /// A segment of the internal topic is ended when it reaches this size; only then is it compacted.
+        /// Lower it to read less when a broker starts; the record of a group must fit, and so must the deletion of all that it has committed. Once the topic is made, changes have no effect.
         offsets_segment_size_bytes: ByteSize = ByteSize::new(100 * MIB), 64 * KIB..=headwater_engine::LogConfig::SEGMENT_SIZE_MAX;
     }
 
     /// What the broker counts, for Prometheus.
     metrics: MetricsSection {
         /// Address and port of the HTTP endpoint `/metrics`; "off" has none. Whoever can reach it can read it.
+        /// Set it to `127.0.0.1:9644` to see what a broker does; each look costs the cores a copy of their counters.
         listen: Option<HttpAddress> = None;
         /// How often a core asks itself for a turn, to measure how late it gets one (stage `tick`). 0 does not; it costs wake-ups.
+        /// Set it to `100us` to see what a request feels while something else goes on, such as consumers that read from disk.
         tick_us: Micros = Micros::new(0), 0..=1_000_000;
     }
 
     /// What the broker says on stderr.
     logging: LoggingSection {
         /// "text" for people, "json" for machines: one object a line.
+        /// Set it to `json` where logs are collected.
         format: LogFormat = LogFormat::Text;
         /// What is logged, such as "info" or `headwater_server=debug,info`.
+        /// Set it to `headwater_server=debug,info` or the like to look into one module.
         filter: LogFilter = LogFilter::default();
     }
 }

@@ -18,7 +18,7 @@ const EXIT_CONFIGURATION: u8 = 2;
 
 const EXAMPLES: &str = "\
 A value that is given twice is taken from the last of: default, --config file, environment \
-(HEADWATER_SECTION_KEY), the flags above, --set. tuning.md explains every key.
+(HEADWATER_SECTION_KEY), the flags above, --set. --print-config explains every key.
 
 Examples:
   headwater-server --data-dir /srv/headwater --listen 0.0.0.0:9292

@@ -17,6 +17,8 @@ pub struct Knob {
     pub key: &'static str,
     /// What it does, as printed by `--print-config`.
     pub doc: &'static str,
+    /// When to move it, as a sentence; may be empty.
+    pub advice: &'static str,
     /// Allowed values in the knob's own unit, for those that have an order.
     pub range: Option<RangeInclusive<u64>>,
     pub(super) get: fn(&Config) -> &dyn Value,
@@ -85,7 +87,8 @@ impl fmt::Debug for Knob {
     }
 }
 
-/// Declares the sections of the configuration: `key: Type = default, range;` with its text as a doc comment of one line.
+/// Declares the sections of the configuration: `key: Type = default, range;` with its text as a doc comment of one line, and
+/// when to move it as another.
 ///
 /// Expands to a struct for each section, `Config` which holds them, and `Config::KNOBS` and `Config::SECTIONS` which
 /// list them.
@@ -93,14 +96,14 @@ macro_rules! sections {
     ($(
         #[doc = $section_doc:literal]
         $section:ident : $Section:ident {
-            $( #[doc = $doc:literal] $key:ident : $Type:ty = $default:expr $(, $range:expr)? ; )+
+            $( #[doc = $doc:literal] $( #[doc = $advice:literal] )? $key:ident : $Type:ty = $default:expr $(, $range:expr)? ; )+
         }
     )+) => {
         $(
             #[doc = $section_doc]
             #[derive(Clone, Debug, PartialEq, Eq)]
             pub struct $Section {
-                $( #[doc = $doc] pub $key: $Type, )+
+                $( #[doc = $doc] $( #[doc = $advice] )? pub $key: $Type, )+
             }
 
             impl Default for $Section {
@@ -127,6 +130,7 @@ macro_rules! sections {
                 section: stringify!($section),
                 key: stringify!($key),
                 doc: $doc.trim_ascii(),
+                advice: concat!($($advice)?).trim_ascii(),
                 range: $crate::config::knob::range!($($range)?),
                 get: |config| &config.$section.$key,
                 get_mut: |config| &mut config.$section.$key,

@@ -28,6 +28,9 @@ impl Effective {
     fn print(&self, out: &mut String, knob: &Knob) {
         let value = knob.value(&self.config);
         comment(out, knob.doc);
+        if !knob.advice.is_empty() {
+            comment(out, knob.advice);
+        }
         let default = knob.value(&Config::default()).toml();
         let allowed = knob.allowed(&self.config);
         let allowed = if allowed.is_empty() {
