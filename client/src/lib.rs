@@ -73,7 +73,13 @@ pub use headwater_protocol::error::ErrorCode;
 pub use headwater_protocol::id::{BrokerId, CoreId, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId};
 pub use headwater_protocol::topic::{TopicName, TopicNameError};
 
-/// The README's example compiles.
+/// The examples of the documents compile.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-mod readme {}
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../docs/quickstart.md")]
+    mod quickstart {}
+    #[doc = include_str!("../../docs/client.md")]
+    mod client {}
+}

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::*;
 
@@ -70,4 +70,24 @@ fn every_family_has_a_name_of_its_own_and_every_stage_too() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), count);
+}
+
+#[test]
+fn the_page_on_metrics_lists_every_family_and_no_other() {
+    let page = include_str!("../../../docs/metrics.md");
+    let rows = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `headwater_")?.split_once("` | "));
+    let listed: BTreeSet<String> = rows
+        .filter_map(|(name, rest)| Some(format!("headwater_{name} {}", rest.split_once(" |")?.0)))
+        .collect();
+    let text = text::encode(gathered()).unwrap();
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    // A counter's samples carry the name that people look for.
+    let shown = families.map(|family| family.replace(" counter", "_total counter"));
+    assert_eq!(
+        listed,
+        shown.collect(),
+        "docs/metrics.md on the left, the code on the right"
+    );
 }
