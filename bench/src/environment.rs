@@ -96,7 +96,7 @@ impl Environment {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             optimised: !cfg!(debug_assertions),
-            commit: option_env!("HEADWATER_COMMIT"),
+            commit: headwater_server::COMMIT,
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             cpus,
             cpu_model: field("/proc/cpuinfo", "model name"),

@@ -57,10 +57,12 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A port cannot be listened on.
-    #[error("cannot listen on {address}: {source}; choose another port with broker.listen or broker.core_port_base")]
+    #[error("cannot listen on {address}: {source}; choose another port with {key}")]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The setting that names it.
+        key: &'static str,
         /// The cause.
         source: io::Error,
     },
@@ -159,13 +161,14 @@ impl Broker {
                 "directories that look like partitions belong to no topic; they are left alone and take up space");
         }
         begin_unclean(&config.log.directory)?;
+        warn_of_strangers(&config);
         let cpus = check::cpus(&config.cores);
         let (mesh, inboxes) = Mesh::new(cpus.len());
         let ports = bind_all(&config, cpus.len())?;
         let metrics = config
             .metrics
             .listen
-            .map(|address| bind(address.get(), false))
+            .map(|address| bind(address.get(), false, "metrics.listen"))
             .transpose()?;
         let (metrics, metrics_address) = metrics.unzip();
         let addresses = Arc::new(Addresses {
@@ -211,8 +214,13 @@ impl Broker {
             })?);
         }
         block_on(control::publish(&mesh, store.image()));
-        let control =
-            Control::start(store, mesh.clone(), queue, metrics).map_err(|error| thread("the control thread", error))?;
+        let control = Control::start(
+            store,
+            mesh.clone(),
+            queue,
+            metrics.map(|listener| (listener, Arc::clone(&config))),
+        )
+        .map_err(|error| thread("the control thread", error))?;
         broker.control = Some(control);
         for (core, listeners) in mesh.ids().zip(ports.listeners) {
             mesh.send(core, CoreMessage::Serve { listeners });
@@ -250,6 +258,7 @@ impl Broker {
         if self.cores.is_empty() {
             return Ok(());
         }
+        let began = Instant::now();
         drop(self.control.take());
         for core in self.mesh.ids() {
             self.mesh.send(core, CoreMessage::Stop);
@@ -277,7 +286,12 @@ impl Broker {
         written.map_err(|error| StopError {
             what: "the clean marker".to_owned(),
             reason: error.to_string(),
-        })
+        })?;
+        tracing::info!(
+            "stopped after {:.1} s, everything durable",
+            began.elapsed().as_secs_f64()
+        );
+        Ok(())
     }
 }
 
@@ -305,16 +319,16 @@ fn bind_all(config: &Config, cores: usize) -> Result<Ports, StartError> {
         listeners: Vec::new(),
     };
     // Shared among our cores only: without this, a second broker could take the port as well, and half of the connections.
-    drop(bind(address, false)?);
+    drop(bind(address, false, "broker.listen")?);
     for index in 0..cores {
-        let shared = bind(address, true)?;
+        let shared = bind(address, true, "broker.listen")?;
         // Port 0 becomes the port that the first core got.
         address = shared.1;
         let own_port = match config.broker.core_port_base {
             0 => 0,
             base => base + index as u16,
         };
-        let own = bind(SocketAddr::new(address.ip(), own_port), false)?;
+        let own = bind(SocketAddr::new(address.ip(), own_port), false, "broker.core_port_base")?;
         ports.of_cores.push(own.1.port());
         ports.listeners.push([shared.0, own.0]);
     }
@@ -323,7 +337,7 @@ fn bind_all(config: &Config, cores: usize) -> Result<Ports, StartError> {
 }
 
 /// Binds a port, waiting a little for one that is in use.
-fn bind(address: SocketAddr, shared: bool) -> Result<(TcpListener, SocketAddr), StartError> {
+fn bind(address: SocketAddr, shared: bool, key: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
     let deadline = Instant::now() + PORT_WAIT_MAX;
     loop {
         let bound = listener::bind(address, shared).and_then(|listener| Ok((listener.local_addr()?, listener)));
@@ -332,7 +346,17 @@ fn bind(address: SocketAddr, shared: bool) -> Result<(TcpListener, SocketAddr), 
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 std::thread::sleep(PORT_RETRY);
             }
-            Err(source) => return Err(StartError::Listen { address, source }),
+            Err(source) => return Err(StartError::Listen { address, key, source }),
+        }
+    }
+}
+
+/// Until there is authentication, whoever reaches a port may do everything there.
+fn warn_of_strangers(config: &Config) {
+    let metrics = config.metrics.listen.map(|address| ("metrics.listen", address.get()));
+    for (key, address) in [("broker.listen", config.broker.listen)].into_iter().chain(metrics) {
+        if !address.ip().is_loopback() {
+            tracing::warn!(key, %address, "other machines can reach this port, and nobody is asked who they are: let a firewall decide who may");
         }
     }
 }

@@ -276,9 +276,12 @@ sections! {
 
     /// What the broker counts, for Prometheus.
     metrics: MetricsSection {
-        /// Address and port of the HTTP endpoint `/metrics`; "off" has none. Whoever can reach it can read it.
+        /// Address and port of the HTTP endpoints `/metrics`, `/health` and `/ready`; "off" has none. Whoever can reach it can read it.
         /// Set it to `127.0.0.1:9644` to see what a broker does; each look costs the cores a copy of their counters.
         listen: Option<HttpAddress> = None;
+        /// Most partitions that have metrics of their own, and most committed offsets of groups with their lag; 0 has none. Those whose topics come first by name are shown.
+        /// Up where dashboards need all of them; 0 where the collector has too many series already.
+        series_max: u32 = 1_000, 0..=1_000_000;
         /// How often a core asks itself for a turn, to measure how late it gets one (stage `tick`). 0 does not; it costs wake-ups.
         /// Set it to `100us` to see what a request feels while something else goes on, such as consumers that read from disk.
         tick_us: Micros = Micros::new(0), 0..=1_000_000;

@@ -222,11 +222,13 @@ async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> io::Erro
         let Some((mut response, lease)) = outbox.next().await else {
             return io::Error::other("a request without acknowledgement has failed");
         };
+        core.metrics.answered(response.error);
         let mut leases = vec![lease];
         while response.payload.is_empty()
             && response.head.len() < COALESCE_BYTES
             && let Some((small, lease)) = outbox.next_small()
         {
+            core.metrics.answered(small.error);
             response.head.extend_from_slice(&small.head);
             leases.push(lease);
         }

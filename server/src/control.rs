@@ -16,6 +16,7 @@ use headwater_protocol::{error::ErrorCode, id::ProducerId};
 use tokio::sync::mpsc;
 
 use crate::{
+    config::Config,
     image::{ClusterImage, Topic},
     mesh::{CoreMessage, Mesh, Refusal, Reply},
     metrics,
@@ -123,7 +124,7 @@ impl Control {
         store: TopicStore<StdDirectory>,
         mesh: Mesh,
         queue: ControlQueue,
-        metrics: Option<TcpListener>,
+        metrics: Option<(TcpListener, Arc<Config>)>,
     ) -> std::io::Result<Control> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -133,10 +134,10 @@ impl Control {
             producer_ids: None,
         };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
-            if let Some(listener) = metrics {
+            if let Some((listener, config)) = metrics {
                 let mesh = worker.mesh.clone();
                 runtime.spawn(async move {
-                    if let Err(error) = metrics::http::serve(listener, mesh).await {
+                    if let Err(error) = metrics::http::serve(listener, mesh, config).await {
                         tracing::error!(%error, "metrics are no longer served");
                     }
                 });

@@ -336,6 +336,15 @@ impl Core {
         self.partitions.borrow().values().filter_map(online).collect()
     }
 
+    /// The partitions that are open, with their ids.
+    pub(crate) fn open_partitions(&self) -> Vec<(PartitionId, Rc<Partition>)> {
+        let online = |(id, owned): (&PartitionId, &Owned)| match owned {
+            Owned::Online(partition) => Some((*id, Rc::clone(partition))),
+            Owned::Offline(_) => None,
+        };
+        self.partitions.borrow().iter().filter_map(online).collect()
+    }
+
     /// Partitions that are open, and partitions that could not be opened.
     pub(crate) fn partition_counts(&self) -> (usize, usize) {
         let partitions = self.partitions.borrow();

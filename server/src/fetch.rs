@@ -76,15 +76,20 @@ pub(crate) async fn answer(core: &Rc<Core>, correlation_id: CorrelationId, call:
         });
         payload.extend(item.records);
     }
+    let failed = partitions
+        .iter()
+        .find(|partition| partition.error != ErrorCode::None as i16);
+    let failed = failed.map(|partition| ErrorCode::from_i16(partition.error));
     let head = FetchResponseT {
         error: ErrorCode::None as i16,
         message: None,
         partitions: Some(partitions),
     };
     let payload_len = payload.iter().map(Payload::len).sum();
+    let response = Response::with(reply::head_of_payload(correlation_id, &head, payload_len), payload);
     Response {
-        head: reply::head_of_payload(correlation_id, &head, payload_len),
-        payload,
+        error: failed.unwrap_or(response.error),
+        ..response
     }
 }
 
@@ -251,14 +256,18 @@ async fn look_into(partition: &Partition, item: &FetchItem, left: u64) -> Fetche
         return failed_at(partition, item.id, ErrorCode::OffsetOutOfRange);
     };
     match partition.log.fetch(offset, item.max_bytes.min(left)).await {
-        Ok(fetched) => FetchedItem {
-            id: item.id,
-            error: ErrorCode::None,
-            high_watermark: fetched.high_watermark.as_i64(),
-            log_start_offset: fetched.log_start_offset.as_i64(),
-            next_offset: fetched.range.as_ref().map_or(-1, |range| range.next_offset().as_i64()),
-            records: fetched.range,
-        },
+        Ok(fetched) => {
+            let bytes = fetched.range.as_ref().map_or(0, LogRange::len);
+            partition.fetched_bytes.set(partition.fetched_bytes.get() + bytes);
+            FetchedItem {
+                id: item.id,
+                error: ErrorCode::None,
+                high_watermark: fetched.high_watermark.as_i64(),
+                log_start_offset: fetched.log_start_offset.as_i64(),
+                next_offset: fetched.range.as_ref().map_or(-1, |range| range.next_offset().as_i64()),
+                records: fetched.range,
+            }
+        }
         Err(error) => failed_at(partition, item.id, error.code()),
     }
 }

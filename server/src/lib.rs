@@ -47,3 +47,9 @@ mod watchdog;
 
 pub use broker::{Broker, StartError, StopError};
 pub use config::Config;
+
+/// The commit that this was built from, if the build knew.
+pub const COMMIT: Option<&str> = option_env!("HEADWATER_COMMIT");
+
+/// The version that this is, and the commit if the build knew it.
+pub const VERSION: &str = env!("HEADWATER_VERSION");

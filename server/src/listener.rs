@@ -10,7 +10,7 @@ use std::{
 use glommio::net::TcpListener;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::{connection, core::Core, runtime};
+use crate::{connection, core::Core, metrics::Refused, runtime};
 
 /// Connections that the kernel has accepted and the core has not yet.
 pub(crate) const BACKLOG: i32 = 1024;
@@ -53,6 +53,7 @@ pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
             futures::future::Either::Right(_) => return,
         };
         let Some(admitted) = core.admit() else {
+            core.metrics.refused(Refused::Limit);
             tracing::warn!("a connection is refused: limits.connections_max are open");
             continue;
         };

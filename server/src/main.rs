@@ -50,7 +50,7 @@ Exit codes: 0 if nothing must change, 1 if something must, 2 if the configuratio
 
 /// The Headwater broker: a partitioned, durable log. Records are acknowledged once they are on disk.
 #[derive(Parser, Debug)]
-#[command(name = "headwater-server", version, after_help = EXAMPLES)]
+#[command(name = "headwater-server", version = headwater_server::VERSION, after_help = EXAMPLES)]
 #[expect(
     clippy::doc_markdown,
     reason = "clap prints these texts as they are, and not as Markdown"
@@ -188,6 +188,9 @@ fn main() -> ExitCode {
         return report(&effective.config, output);
     }
     start_logging(&effective.config);
+    for warning in &effective.warnings {
+        tracing::warn!("{warning}");
+    }
     match run(effective.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -242,6 +245,7 @@ fn start_logging(config: &Config) {
 
 fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let signals = StopSignals::catch()?;
+    tracing::info!(version = headwater_server::VERSION, data = %config.log.directory.display(), "the broker starts");
     Broker::start(config)?.run_until(signals)?;
     Ok(())
 }

@@ -3,15 +3,26 @@
 //! A core that does not answer within [`http::ANSWER_MAX`] is reported as not up, and the others with it as usual.
 
 pub(crate) mod http;
+mod partitions;
+mod process;
 #[cfg(test)]
 mod tests;
 mod text;
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    time::Duration,
+};
 
 use headwater_engine::{Timed, TimedSnapshot, disk::DirectDisk};
-use headwater_protocol::{frame::Api, id::CoreId};
+use headwater_protocol::{error::ErrorCode, frame::Api, id::CoreId};
 
+pub(crate) use self::partitions::GroupOffset;
+use self::{
+    partitions::PartitionFigures,
+    process::{DiskSpace, Process},
+};
 use crate::{compaction::CompactionMetrics, core::Core};
 
 /// Apis are numbered below this.
@@ -91,6 +102,23 @@ impl ReadPath {
     }
 }
 
+/// Why a connection was not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// As many as `limits.connections_max` are open.
+    Limit,
+}
+
+impl Refused {
+    const ALL: [Refused; 1] = [Refused::Limit];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Refused::Limit => "connections_max",
+        }
+    }
+}
+
 /// What one core counts.
 #[derive(Debug, Default)]
 pub(crate) struct CoreMetrics {
@@ -99,6 +127,9 @@ pub(crate) struct CoreMetrics {
     requests: [Cell<u64>; APIS_MAX],
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
+    /// By number; an error is rare enough for a map.
+    errors: RefCell<BTreeMap<i16, u64>>,
+    refused: [Cell<u64>; Refused::ALL.len()],
     pub(crate) compaction: CompactionMetrics,
 }
 
@@ -133,6 +164,18 @@ impl CoreMetrics {
         add(&self.received_bytes, bytes);
     }
 
+    /// Counts a response by the error that it tells, if it tells one.
+    pub(crate) fn answered(&self, error: ErrorCode) {
+        if error != ErrorCode::None {
+            *self.errors.borrow_mut().entry(error.as_i16()).or_default() += 1;
+        }
+    }
+
+    /// Counts a connection that was not served.
+    pub(crate) fn refused(&self, why: Refused) {
+        add(&self.refused[why as usize], 1);
+    }
+
     /// Counts what is sent besides records.
     pub(crate) fn sent(&self, bytes: u64) {
         add(&self.sent_bytes, bytes);
@@ -146,6 +189,10 @@ pub(crate) struct CoreSnapshot {
     stages: Vec<(&'static str, TimedSnapshot)>,
     /// By family and the value of its label, if it has one.
     samples: Vec<(Family, &'static str, f64)>,
+    /// And how many were left out.
+    partitions: (Vec<PartitionFigures>, u64),
+    /// And how many were left out.
+    group_offsets: (Vec<GroupOffset>, u64),
 }
 
 /// A family of counters or gauges.
@@ -162,6 +209,8 @@ pub(crate) enum Family {
     InFlightBytes,
     ReadBufferBytes,
     Connections,
+    ConnectionsRefused,
+    Errors,
     Partitions,
     PartitionsOffline,
     Groups,
@@ -203,6 +252,16 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
     for (stage, bytes) in disk_bytes {
         sample(Family::DiskBytes, stage, bytes);
     }
+    for why in Refused::ALL {
+        sample(
+            Family::ConnectionsRefused,
+            why.name(),
+            metrics.refused[why as usize].get(),
+        );
+    }
+    for (number, count) in &*metrics.errors.borrow() {
+        sample(Family::Errors, ErrorCode::from_i16(*number).name(), *count);
+    }
     let compaction = &metrics.compaction;
     sample(Family::CompactionBytes, "read", compaction.read_bytes.get());
     sample(Family::CompactionBytes, "write", compaction.written_bytes.get());
@@ -234,7 +293,12 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
     samples.push((Family::CompactionDirty, "", compaction.dirty_ratio_max.get()));
     samples.push((Family::StalledSeconds, "", stalled.as_secs_f64()));
     samples.push((Family::BusySeconds, "", crate::runtime::busy().as_secs_f64()));
-    CoreSnapshot { stages, samples }
+    CoreSnapshot {
+        stages,
+        samples,
+        partitions: partitions::of_core(core),
+        group_offsets: core.groups.offsets(core.config.metrics.series_max as usize),
+    }
 }
 
 fn disk_stages(disk: &DirectDisk) -> (TimedSnapshot, TimedSnapshot) {
@@ -274,7 +338,35 @@ const fn api_name(api: Api) -> &'static str {
 /// The figures of all cores; `None` for one that does not answer.
 #[derive(Debug)]
 pub(crate) struct Gathered {
-    pub(crate) cores: Vec<(CoreId, Option<CoreSnapshot>)>,
-    /// Memory of the process that is in use, in bytes, if the kernel says so.
-    pub(crate) resident_bytes: Option<u64>,
+    cores: Vec<(CoreId, Option<CoreSnapshot>)>,
+    /// Most partitions, and most committed offsets, that have figures of their own.
+    series_max: usize,
+    process: Process,
+    disk: Option<DiskSpace>,
+}
+
+impl Gathered {
+    #[cfg(test)]
+    fn of(cores: Vec<(CoreId, Option<CoreSnapshot>)>, series_max: usize) -> Gathered {
+        Gathered {
+            cores,
+            series_max,
+            process: Process::default(),
+            disk: None,
+        }
+    }
+
+    /// Cores that have not answered.
+    fn silent(&self) -> Vec<u16> {
+        let silent = self.cores.iter().filter(|(_, snapshot)| snapshot.is_none());
+        silent.map(|(core, _)| core.get()).collect()
+    }
+
+    /// Partitions that cannot be used, of the cores that have answered.
+    fn partitions_offline(&self) -> u64 {
+        let samples = self.cores.iter().filter_map(|(_, snapshot)| snapshot.as_ref());
+        let samples = samples.flat_map(|snapshot| &snapshot.samples);
+        let offline = samples.filter(|(family, ..)| *family == Family::PartitionsOffline);
+        offline.map(|(_, _, count)| *count as u64).sum()
+    }
 }

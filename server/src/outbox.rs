@@ -12,7 +12,9 @@ use std::{
 
 use headwater_engine::{LogRange, Signal, disk::DirectDisk};
 
-use crate::{budget::Lease, remote::RemoteRange};
+use headwater_protocol::error::ErrorCode;
+
+use crate::{budget::Lease, remote::RemoteRange, reply::Encoded};
 
 /// Heads of responses that one connection may leave unread before its next request is taken in, in bytes.
 const UNREAD_BYTES: usize = 64 * 1024;
@@ -40,13 +42,20 @@ impl Payload {
 pub(crate) struct Response {
     pub(crate) head: Vec<u8>,
     pub(crate) payload: Vec<Payload>,
+    /// What it tells of, for the metrics.
+    pub(crate) error: ErrorCode,
 }
 
 impl Response {
-    pub(crate) fn of(head: Vec<u8>) -> Response {
+    pub(crate) fn of(head: Encoded) -> Response {
+        Response::with(head, Vec::new())
+    }
+
+    pub(crate) fn with(head: Encoded, payload: Vec<Payload>) -> Response {
         Response {
-            head,
-            payload: Vec::new(),
+            head: head.bytes,
+            payload,
+            error: head.error,
         }
     }
 }

@@ -23,6 +23,10 @@ pub(crate) struct Partition {
     pub(crate) unscanned: Unscanned,
     /// Compaction has found bytes that do not read back.
     pub(crate) is_damaged: Cell<bool>,
+    /// By producers, since the partition was opened.
+    pub(crate) appended_bytes: Cell<u64>,
+    /// Found by fetches, since the partition was opened.
+    pub(crate) fetched_bytes: Cell<u64>,
 }
 
 impl Partition {
@@ -34,6 +38,8 @@ impl Partition {
             has_filled: Cell::new(false),
             unscanned: Unscanned::default(),
             is_damaged: Cell::new(false),
+            appended_bytes: Cell::new(0),
+            fetched_bytes: Cell::new(0),
         })
     }
 
@@ -49,6 +55,8 @@ impl Partition {
     /// Appends whole record batches and sees to it that they are flushed.
     pub(crate) fn append(self: &Rc<Self>, core: &Rc<Core>, payload: &[u8]) -> Result<Appended, AppendError> {
         let appended = self.log.append(payload, Timestamp::now())?;
+        self.appended_bytes
+            .set(self.appended_bytes.get() + payload.len() as u64);
         if self.log.take_filled() {
             self.has_filled.set(true);
             core.is_needed_early();

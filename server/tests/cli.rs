@@ -238,3 +238,67 @@ fn a_key_is_set_before_and_after_the_command() {
     );
     assert!(text.contains("not pinned"), "{text}");
 }
+
+#[test]
+fn a_port_that_is_in_use_is_named_with_the_setting_that_chooses_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let core_base = format!("broker.core_port_base={}", taken.local_addr().unwrap().port());
+    for (key, set) in [
+        ("broker.listen", format!("broker.listen={address}")),
+        ("broker.core_port_base", core_base),
+        ("metrics.listen", format!("metrics.listen={address}")),
+    ] {
+        let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let directory = temporary.path().join("data");
+        let free = ["--listen", "127.0.0.1:0", "--cores", "1"];
+        let own = ["--data-dir", directory.to_str().unwrap(), "--set", &set];
+        let (output, _, stderr) = run(&[&free[..], &SMALL, &own].concat());
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let expected = format!("cannot listen on {address}");
+        let line = stderr.lines().find(|line| line.contains(&expected));
+        assert!(
+            line.is_some_and(|line| line.ends_with(&format!("choose another port with {key}"))),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn the_service_and_the_container_have_the_limits_that_the_check_wants() {
+    let read = |name: &str| std::fs::read_to_string(Path::new("packaging").join(name)).unwrap();
+    let (unit, container) = (read("headwater.service"), read("Containerfile"));
+    let of_unit = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
+    let files: u64 = of_unit("LimitNOFILE=").parse().unwrap();
+    let locked: u64 = of_unit("LimitMEMLOCK=").strip_suffix('M').unwrap().parse().unwrap();
+    for limit in [
+        format!("nofile={files}:{files}"),
+        format!("memlock={0}:{0}", locked << 20),
+    ] {
+        assert!(container.contains(&limit), "no {limit}");
+    }
+    let limits = format!("ulimit -n {files} && ulimit -l {} && exec \"$0\" \"$@\"", locked << 10);
+    let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let checked = Command::new("bash")
+        .args([
+            "-c",
+            &limits,
+            env!("CARGO_BIN_EXE_headwater-server"),
+            "check",
+            "--output",
+            "json",
+        ])
+        .args(["--data-dir", temporary.path().to_str().unwrap()])
+        .output()
+        .unwrap();
+    let Ok(report) = serde_json::from_slice::<serde_json::Value>(&checked.stdout) else {
+        let reason = String::from_utf8_lossy(&checked.stderr);
+        println!("SKIPPED: the limits of the service may not be set here: {reason}");
+        return;
+    };
+    let rows = report["items"].as_array().unwrap();
+    for item in ["open files", "locked memory"] {
+        let row = rows.iter().find(|row| row["name"] == item).unwrap();
+        assert_eq!(row["verdict"], "ok", "{row}");
+    }
+}

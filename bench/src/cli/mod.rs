@@ -19,7 +19,7 @@ pub use sweep::{Axis, AxisName, SweepWorkload, check, grid, set};
 
 /// A benchmark of the Headwater log that verifies every record.
 #[derive(Debug, Parser)]
-#[command(name = "headwater-bench", version, after_help = help::EXAMPLES, max_term_width = 120)]
+#[command(name = "headwater-bench", version = headwater_server::VERSION, after_help = help::EXAMPLES, max_term_width = 120)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

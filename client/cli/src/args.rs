@@ -13,7 +13,7 @@ use crate::failure::EXIT_CODES;
 #[derive(Debug, Parser)]
 #[command(
     name = "headwater",
-    version,
+    version = env!("HEADWATER_VERSION"),
     max_term_width = 110,
     disable_help_subcommand = true,
     after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),

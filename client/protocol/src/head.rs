@@ -74,6 +74,12 @@ pub trait Head {
     fn finish(&self, builder: &mut FlatBufferBuilder<'_>);
 }
 
+/// The head of a response, which always tells whether the request has failed.
+pub trait ResponseHead: Head {
+    /// The number of an [`ErrorCode`](crate::error::ErrorCode); 0 where nothing went wrong.
+    fn error(&self) -> i16;
+}
+
 /// The bytes of a head, to go into [`frame::encode`](crate::frame::encode).
 pub fn encode<H: Head>(head: &H) -> Vec<u8> {
     let mut builder = FlatBufferBuilder::new();
@@ -84,45 +90,55 @@ pub fn encode<H: Head>(head: &H) -> Vec<u8> {
 }
 
 macro_rules! heads {
-    ($($api:ident: $($table:ident),+;)*) => {
-        $($(
-            impl Head for schema::$table {
-                const API: Api = Api::$api;
+    ($($api:ident: $($request:ident)? => $response:ident;)*) => {
+        $(
+            $(heads!(@head $api $request);)?
+            heads!(@head $api $response);
 
-                fn finish(&self, builder: &mut FlatBufferBuilder<'_>) {
-                    let root = self.pack(builder);
-                    builder.finish_minimal(root);
+            impl ResponseHead for schema::$response {
+                fn error(&self) -> i16 {
+                    self.error
                 }
             }
-        )+)*
+        )*
+    };
+    (@head $api:ident $table:ident) => {
+        impl Head for schema::$table {
+            const API: Api = Api::$api;
+
+            fn finish(&self, builder: &mut FlatBufferBuilder<'_>) {
+                let root = self.pack(builder);
+                builder.finish_minimal(root);
+            }
+        }
     };
 }
 
 heads! {
-    Error: ErrorResponseT;
-    ApiVersions: ApiVersionsRequestT, ApiVersionsResponseT;
-    Metadata: MetadataRequestT, MetadataResponseT;
-    CreateTopic: CreateTopicRequestT, CreateTopicResponseT;
-    DeleteTopic: DeleteTopicRequestT, DeleteTopicResponseT;
-    DescribeTopic: DescribeTopicRequestT, DescribeTopicResponseT;
-    InitProducerId: InitProducerIdRequestT, InitProducerIdResponseT;
-    Produce: ProduceRequestT, ProduceResponseT;
-    Fetch: FetchRequestT, FetchResponseT;
-    ListOffsets: ListOffsetsRequestT, ListOffsetsResponseT;
-    DeleteRecords: DeleteRecordsRequestT, DeleteRecordsResponseT;
-    AlterTopic: AlterTopicRequestT, AlterTopicResponseT;
-    DescribeBroker: DescribeBrokerRequestT, DescribeBrokerResponseT;
-    FindGroup: FindGroupRequestT, FindGroupResponseT;
-    JoinGroup: JoinGroupRequestT, JoinGroupResponseT;
-    SyncGroup: SyncGroupRequestT, SyncGroupResponseT;
-    Heartbeat: HeartbeatRequestT, HeartbeatResponseT;
-    LeaveGroup: LeaveGroupRequestT, LeaveGroupResponseT;
-    OffsetCommit: OffsetCommitRequestT, OffsetCommitResponseT;
-    OffsetFetch: OffsetFetchRequestT, OffsetFetchResponseT;
-    OffsetDelete: OffsetDeleteRequestT, OffsetDeleteResponseT;
-    ListGroups: ListGroupsRequestT, ListGroupsResponseT;
-    DescribeGroup: DescribeGroupRequestT, DescribeGroupResponseT;
-    DeleteGroup: DeleteGroupRequestT, DeleteGroupResponseT;
+    Error: => ErrorResponseT;
+    ApiVersions: ApiVersionsRequestT => ApiVersionsResponseT;
+    Metadata: MetadataRequestT => MetadataResponseT;
+    CreateTopic: CreateTopicRequestT => CreateTopicResponseT;
+    DeleteTopic: DeleteTopicRequestT => DeleteTopicResponseT;
+    DescribeTopic: DescribeTopicRequestT => DescribeTopicResponseT;
+    InitProducerId: InitProducerIdRequestT => InitProducerIdResponseT;
+    Produce: ProduceRequestT => ProduceResponseT;
+    Fetch: FetchRequestT => FetchResponseT;
+    ListOffsets: ListOffsetsRequestT => ListOffsetsResponseT;
+    DeleteRecords: DeleteRecordsRequestT => DeleteRecordsResponseT;
+    AlterTopic: AlterTopicRequestT => AlterTopicResponseT;
+    DescribeBroker: DescribeBrokerRequestT => DescribeBrokerResponseT;
+    FindGroup: FindGroupRequestT => FindGroupResponseT;
+    JoinGroup: JoinGroupRequestT => JoinGroupResponseT;
+    SyncGroup: SyncGroupRequestT => SyncGroupResponseT;
+    Heartbeat: HeartbeatRequestT => HeartbeatResponseT;
+    LeaveGroup: LeaveGroupRequestT => LeaveGroupResponseT;
+    OffsetCommit: OffsetCommitRequestT => OffsetCommitResponseT;
+    OffsetFetch: OffsetFetchRequestT => OffsetFetchResponseT;
+    OffsetDelete: OffsetDeleteRequestT => OffsetDeleteResponseT;
+    ListGroups: ListGroupsRequestT => ListGroupsResponseT;
+    DescribeGroup: DescribeGroupRequestT => DescribeGroupResponseT;
+    DeleteGroup: DeleteGroupRequestT => DeleteGroupResponseT;
 }
 
 #[cfg(test)]

@@ -71,6 +71,8 @@ pub struct Effective {
     pub config: Config,
     /// Who set what.
     pub sources: Sources,
+    /// What may be a mistake: a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// The layers above the defaults, lowest first.
@@ -78,7 +80,8 @@ pub struct Effective {
 pub struct Layers {
     /// A TOML file.
     pub file: Option<PathBuf>,
-    /// Environment variables; those that do not begin with `HEADWATER_` and the name of a section are not looked at.
+    /// Environment variables; those that do not begin with `HEADWATER_` are not looked at. One that names a section and no key of
+    /// it is refused; any other that is not of Headwater's programs is worth a warning.
     pub environment: Vec<(String, String)>,
     /// Flags: how the flag was written, the key (`section.key`) and the value.
     pub flags: Vec<(String, String, String)>,
@@ -111,7 +114,7 @@ impl Config {
         let mut loader = Loader {
             sources: Sources::of_program(&self),
             config: self,
-            problems: Vec::new(),
+            ..Loader::default()
         };
         for (name, value) in flags {
             loader.set_by_name(name, value, Source::Flag("--set".to_owned()));
@@ -131,11 +134,18 @@ impl Config {
     }
 }
 
+/// Every environment variable that is meant for Headwater begins so.
+const PREFIX: &str = "HEADWATER_";
+
+/// Those of them that are no key: the file of this program, and the broker's address for the command line.
+const OF_OTHERS: [&str; 2] = ["HEADWATER_CONFIG", "HEADWATER_SERVER"];
+
 #[derive(Default)]
 struct Loader {
     config: Config,
     sources: Sources,
     problems: Vec<Problem>,
+    warnings: Vec<String>,
 }
 
 impl Loader {
@@ -179,14 +189,23 @@ impl Loader {
         for (variable, value) in variables {
             if let Some(knob) = knobs.get(variable) {
                 self.set(knob, value, Source::Environment(variable.clone()));
-            } else if names_a_section(variable) && !set_by_kubernetes(variable) {
-                let nearest = nearest(variable, knobs.keys().cloned());
-                let place = Source::Environment("the environment".to_owned());
+                continue;
+            }
+            let is_ours = variable.starts_with(PREFIX) && !OF_OTHERS.contains(&variable.as_str());
+            if !is_ours || set_by_kubernetes(variable) {
+                continue;
+            }
+            if names_a_section(variable) {
                 self.problems.push(Problem::UnknownKey {
                     name: variable.clone(),
-                    place,
-                    nearest,
+                    place: Source::Environment("the environment".to_owned()),
+                    nearest: nearest(variable, knobs.keys().cloned()),
                 });
+            } else {
+                let hint = meant_by(variable).map_or_else(String::new, |key| format!("; did you mean {key}?"));
+                self.warnings.push(format!(
+                    "the environment variable {variable} means nothing to the broker{hint}"
+                ));
             }
         }
     }
@@ -230,6 +249,7 @@ impl Loader {
             Ok(Effective {
                 config: self.config,
                 sources: self.sources,
+                warnings: self.warnings,
             })
         } else {
             Err(ConfigError {
@@ -247,6 +267,18 @@ fn nearest(name: &str, valid: impl Iterator<Item = String>) -> Option<String> {
         .filter(|(likeness, _)| *likeness >= LIKE_MIN)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
+}
+
+/// The variable that may be meant by one that names no section: that of a key of the same name, or one that looks like it.
+fn meant_by(variable: &str) -> Option<String> {
+    let rest = variable.strip_prefix(PREFIX)?;
+    let of_key = Config::KNOBS.iter().find(|knob| knob.key.eq_ignore_ascii_case(rest));
+    // What all have in common makes none of them more like it.
+    let others = Config::KNOBS
+        .iter()
+        .map(|knob| knob.variable()[PREFIX.len()..].to_owned());
+    let like = || nearest(rest, others).map(|name| format!("{PREFIX}{name}"));
+    of_key.map(Knob::variable).or_else(like)
 }
 
 fn names_a_section(variable: &str) -> bool {

@@ -18,6 +18,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("cores.set", "0,2-3"),
     ("cores.pin", "false"),
     ("metrics.listen", "127.0.0.1:9644"),
+    ("metrics.series_max", "50"),
     ("metrics.tick_us", "100us"),
     ("cores.spin_before_park_us", "1ms"),
     ("cores.tail_buffer_bytes_max", "1GiB"),
@@ -132,7 +133,7 @@ fn flags_beat_the_environment_which_beats_the_file_which_beats_defaults() {
     let (mut layers, _file) = file("[broker]\nid = 1\n[limits]\ntopics_max = 2\nconnections_max = 3\n");
     layers.environment = variables(&[("HEADWATER_BROKER_ID", "4"), ("HEADWATER_LIMITS_TOPICS_MAX", "5")]).environment;
     layers.flags = flags(&[("broker.id", "6")]).flags;
-    let Effective { config, sources } = layers.load().unwrap();
+    let Effective { config, sources, .. } = layers.load().unwrap();
     assert_eq!(
         (
             config.broker.id.get(),
@@ -251,9 +252,33 @@ fn variables_of_others_are_left_alone() {
         ("HEADWATER_BROKER_PORT", "tcp://10.0.0.1:9292"),
         ("HEADWATER_BROKER_PORT_9292_TCP_ADDR", "10.0.0.1"),
         ("HEADWATER_TEST_KILLS", "100"),
+        ("HEADWATER_SERVER", "localhost:9292"),
+        ("HEADWATER_CONFIG", "headwater.toml"),
         ("PATH", "/bin"),
     ]);
-    assert_eq!(others.load().unwrap().config, Config::default());
+    let effective = others.load().unwrap();
+    assert_eq!(effective.config, Config::default());
+    assert_eq!(
+        effective.warnings,
+        ["the environment variable HEADWATER_TEST_KILLS means nothing to the broker"]
+    );
+}
+
+#[test]
+fn a_variable_without_its_section_is_warned_of_with_the_key_that_may_be_meant() {
+    let layers = variables(&[("HEADWATER_RETENTION_MS", "1h"), ("HEADWATER_LISTEN", "localhost:1")]);
+    let warnings = layers.load().unwrap().warnings.join("\n");
+    for meant in ["HEADWATER_LOG_RETENTION_MS", "HEADWATER_BROKER_LISTEN"] {
+        assert!(warnings.contains(&format!("did you mean {meant}?")), "{warnings}");
+    }
+}
+
+#[test]
+fn localhost_is_an_address_to_listen_on() {
+    let set = flags(&[("broker.listen", "localhost:1"), ("metrics.listen", "localhost:2")]);
+    let config = set.load().unwrap().config;
+    assert_eq!(config.broker.listen.to_string(), "127.0.0.1:1");
+    assert_eq!(config.metrics.listen.unwrap().get().to_string(), "127.0.0.1:2");
 }
 
 #[test]
@@ -300,7 +325,11 @@ fn text_that_is_no_value_is_refused_with_what_was_expected() {
     for (name, value, expected) in [
         ("broker.id", "-1", "a whole number"),
         ("broker.cluster_id", "a b", "\"auto\" or 1 to 64 letters"),
-        ("broker.listen", "localhost", "an IP address and a port"),
+        (
+            "broker.listen",
+            "example.com:1",
+            "an IP address (or localhost) and a port",
+        ),
         (
             "broker.advertised_host",
             "host:9292",

@@ -7,7 +7,7 @@ mod names;
 mod units;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use headwater_protocol::id::BrokerId;
@@ -136,9 +136,12 @@ impl Value for bool {
 
 impl Value for SocketAddr {
     fn read(&mut self, text: &str) -> Result<(), String> {
+        let text = text
+            .strip_prefix("localhost:")
+            .map_or_else(|| text.to_owned(), |port| format!("{}:{port}", Ipv4Addr::LOCALHOST));
         *self = text
             .parse()
-            .map_err(|error| format!("an IP address and a port, such as 0.0.0.0:9292 ({error})"))?;
+            .map_err(|error| format!("an IP address (or localhost) and a port, such as 0.0.0.0:9292 ({error})"))?;
         Ok(())
     }
 

@@ -33,6 +33,7 @@ use crate::{
     core::Core,
     image::{ClusterImage, TopicState},
     mesh::{CoreMessage, PartitionId, Refusal},
+    metrics::GroupOffset,
     partition::Partition,
     runtime,
 };
@@ -115,6 +116,23 @@ impl Service {
             rebalances: self.rebalances.get(),
             commits: self.commits.get(),
         }
+    }
+
+    /// What groups have committed, at most so many offsets, and how many more there are.
+    pub(crate) fn offsets(&self, most: usize) -> (Vec<GroupOffset>, u64) {
+        let slots = self.slots.borrow();
+        let shards = slots.values().filter_map(|slot| slot.shard.as_ref().ok());
+        let mut committed = shards.flat_map(Shard::committed);
+        let shown = committed
+            .by_ref()
+            .take(most)
+            .map(|(group, (topic, partition), offset)| GroupOffset {
+                group: group.as_str().to_owned(),
+                topic: topic.clone(),
+                partition: *partition,
+                offset,
+            });
+        (shown.collect(), committed.count() as u64)
     }
 
     /// The groups of this core; an error while one of its partitions is being read.

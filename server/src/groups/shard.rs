@@ -270,6 +270,14 @@ impl Shard {
         })
     }
 
+    /// Every committed offset, in the order of groups and places.
+    pub(crate) fn committed(&self) -> impl Iterator<Item = (&GroupId, &Place, i64)> {
+        self.groups.iter().flat_map(|(id, group)| {
+            let committed = group.offsets.committed.iter();
+            committed.map(move |(place, committed)| (id, place, committed.offset))
+        })
+    }
+
     /// Members of all groups.
     pub(crate) fn member_count(&self) -> usize {
         self.groups.values().map(|group| group.roster.members.len()).sum()

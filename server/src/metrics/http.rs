@@ -1,45 +1,86 @@
-//! `/metrics` over HTTP, on the control thread: a slow reader costs no core anything.
+//! `/metrics`, `/health` and `/ready` over HTTP, on the control thread: a slow reader costs no core anything.
 
-use std::{net::TcpListener, time::Duration};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Json, Router,
     extract::State,
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::get,
 };
 use futures::future::join_all;
+use serde_json::json;
 
-use super::{Gathered, text};
-use crate::mesh::{CoreMessage, Mesh};
+use super::{DiskSpace, Gathered, Process, text};
+use crate::{
+    config::Config,
+    mesh::{CoreMessage, Mesh},
+};
 
 /// How long a core may take to answer.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// What a person sees who opens the address in a browser.
-const INDEX: &str = "Headwater. Metrics for Prometheus are at /metrics\n";
+const INDEX: &str = "Headwater. Metrics for Prometheus are at /metrics; /health and /ready say how the broker is.\n";
+
+/// Whom to ask, and what is wanted.
+#[derive(Clone)]
+struct Asked {
+    mesh: Mesh,
+    config: Arc<Config>,
+}
 
 /// Serves until the runtime ends.
-pub(crate) async fn serve(listener: TcpListener, mesh: Mesh) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, mesh: Mesh, config: Arc<Config>) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let router = Router::new()
         .route("/", get(|| async { INDEX }))
         .route("/metrics", get(metrics))
-        .with_state(mesh);
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .with_state(Asked { mesh, config });
     axum::serve(listener, router).await
 }
 
-async fn metrics(State(mesh): State<Mesh>) -> Response {
-    let gathered = gather(&mesh).await;
+async fn metrics(State(asked): State<Asked>) -> Response {
+    let gathered = gather(&asked).await;
     match text::encode(gathered) {
         Ok(text) => ([(CONTENT_TYPE, text::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
-async fn gather(mesh: &Mesh) -> Gathered {
+/// Whether the process works: every core answers. Whoever watches over it starts it again otherwise.
+async fn health(State(asked): State<Asked>) -> Response {
+    verdict(&gather(&asked).await, |gathered| gathered.silent().is_empty())
+}
+
+/// Whether clients are served as they should be: every core answers, and no partition is offline.
+async fn ready(State(asked): State<Asked>) -> Response {
+    verdict(&gather(&asked).await, |gathered| {
+        gathered.silent().is_empty() && gathered.partitions_offline() == 0
+    })
+}
+
+fn verdict(gathered: &Gathered, is_good: impl Fn(&Gathered) -> bool) -> Response {
+    let ok = is_good(gathered);
+    let status = if ok {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = json!({
+        "ok": ok,
+        "cores_silent": gathered.silent(),
+        "partitions_offline": gathered.partitions_offline(),
+    });
+    (status, Json(body)).into_response()
+}
+
+async fn gather(asked: &Asked) -> Gathered {
+    let mesh = &asked.mesh;
     let ask = |core| async move {
         let answer = mesh.ask(core, |reply| CoreMessage::Metrics { reply });
         let answer = tokio::time::timeout(ANSWER_MAX, answer).await;
@@ -47,14 +88,8 @@ async fn gather(mesh: &Mesh) -> Gathered {
     };
     Gathered {
         cores: join_all(mesh.ids().map(ask)).await,
-        resident_bytes: resident_bytes(),
+        series_max: asked.config.metrics.series_max as usize,
+        process: Process::now(),
+        disk: DiskSpace::of(&asked.config.log.directory),
     }
-}
-
-/// `VmRSS` of `/proc/self/status`, which is in kibibytes (`proc_pid_status(5)`).
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }

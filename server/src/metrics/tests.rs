@@ -14,10 +14,13 @@ fn gathered() -> Gathered {
             (Family::FetchBytes, "splice", 9.0),
             (Family::Connections, "", 3.0),
         ],
+        ..CoreSnapshot::default()
     };
     Gathered {
         cores: vec![(CoreId::new(0), Some(snapshot)), (CoreId::new(1), None)],
-        resident_bytes: Some(4096),
+        series_max: 2,
+        process: Process::now(),
+        disk: DiskSpace::of(std::path::Path::new(".")),
     }
 }
 
@@ -27,7 +30,6 @@ fn figures_are_told_apart_by_core_and_label_and_a_silent_core_is_down() {
     for line in [
         "headwater_core_up{core=\"0\"} 1",
         "headwater_core_up{core=\"1\"} 0",
-        "headwater_resident_bytes 4096",
         "headwater_fetch_bytes_total{core=\"0\",path=\"tail\"} 7.0",
         "headwater_fetch_bytes_total{core=\"0\",path=\"splice\"} 9.0",
         "headwater_connections{core=\"0\"} 3.0",
@@ -35,6 +37,12 @@ fn figures_are_told_apart_by_core_and_label_and_a_silent_core_is_down() {
         "headwater_stage_seconds_count{core=\"0\",stage=\"append\"} 5",
     ] {
         assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
+    }
+    for name in ["process_open_fds", "headwater_build_info", "headwater_disk_free_bytes"] {
+        assert!(
+            text.lines().any(|found| found.starts_with(name)),
+            "no {name} in\n{text}"
+        );
     }
     assert!(text.ends_with("# EOF\n"));
 }

@@ -10,7 +10,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Family, Gathered};
+use super::{Family, Gathered, partitions};
 
 /// The media type of what [`encode`] makes.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -98,6 +98,18 @@ const SHAPES: &[Shape] = &[
         "Memory that read buffers of connections hold",
     ),
     gauge(Family::Connections, "connections", "Open connections"),
+    counter(
+        Family::ConnectionsRefused,
+        "connections_refused",
+        Some("reason"),
+        "Connections that were closed before a request was taken in",
+    ),
+    counter(
+        Family::Errors,
+        "errors",
+        Some("error"),
+        "Responses that told of an error; of a fetch the first partition's",
+    ),
     gauge(Family::Partitions, "partitions", "Partitions that are open"),
     gauge(
         Family::PartitionsOffline,
@@ -168,9 +180,12 @@ const SHAPES: &[Shape] = &[
 ];
 
 /// All figures as text.
-pub(super) fn encode(gathered: Gathered) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("headwater");
-    registry.register_collector(Box::new(gathered));
+pub(super) fn encode(mut gathered: Gathered) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    let process = std::mem::take(&mut gathered.process);
+    registry.register_collector(Box::new(process));
+    let own = registry.sub_registry_with_prefix("headwater");
+    own.register_collector(Box::new(gathered));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
@@ -184,19 +199,39 @@ impl Collector for Gathered {
             up.encode_family(&labels)?
                 .encode_gauge(&u32::from(snapshot.is_some()))?;
         }
-        if let Some(bytes) = &self.resident_bytes {
-            let help = "Memory of the process that is in use";
-            let mut resident = encoder.encode_descriptor("resident_bytes", help, None, MetricType::Gauge)?;
-            resident.encode_gauge(bytes)?;
-        }
+        self.encode_build_and_disk(&mut encoder)?;
         for shape in SHAPES {
             self.encode_shape(&mut encoder, shape)?;
         }
-        self.encode_stages(&mut encoder)
+        self.encode_stages(&mut encoder)?;
+        partitions::encode(&self.cores, self.series_max, &mut encoder)
     }
 }
 
 impl Gathered {
+    fn encode_build_and_disk(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let labels = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("commit", crate::COMMIT.unwrap_or("unknown")),
+        ];
+        let mut build = encoder.encode_descriptor("build_info", "What is running", None, MetricType::Gauge)?;
+        build.encode_family(&labels)?.encode_gauge(&1_u32)?;
+        let Some(disk) = self.disk else { return Ok(()) };
+        for (name, help, bytes) in [
+            (
+                "disk_free_bytes",
+                "What the broker may still use of the data directory's file system",
+                disk.free_bytes,
+            ),
+            ("disk_size_bytes", "Size of that file system", disk.size_bytes),
+        ] {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Gauge)?
+                .encode_gauge(&bytes)?;
+        }
+        Ok(())
+    }
+
     fn encode_shape(&self, encoder: &mut DescriptorEncoder<'_>, shape: &Shape) -> fmt::Result {
         let mut family = encoder.encode_descriptor(shape.name, shape.help, None, shape.kind)?;
         for (core, snapshot) in &self.cores {

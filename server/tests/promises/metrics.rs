@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs::File, os::fd::AsFd};
 
-use headwater_client::{Client, Record};
+use headwater_client::{Client, CommittedOffset, Offset, PartitionIndex, Record};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -53,15 +53,23 @@ impl Setting {
         count(&self.client).await
     }
 
-    /// The value of every sample, rounded down.
-    async fn scrape(&self) -> HashMap<String, u64> {
+    /// The first line of the response, and the rest of it.
+    async fn get(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.site.metrics_address()).await.unwrap();
-        let request = "GET /metrics HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n";
+        let request = format!("GET {path} HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
-        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
-        let samples = response.lines().filter(|line| line.starts_with("headwater_"));
+        let (status, rest) = response.split_once("\r\n").unwrap();
+        (status.to_owned(), rest.to_owned())
+    }
+
+    /// The value of every sample, rounded down.
+    async fn scrape(&self) -> HashMap<String, u64> {
+        let (status, response) = self.get("/metrics").await;
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        let is_sample = |line: &&str| line.starts_with("headwater_") || line.starts_with("process_");
+        let samples = response.lines().filter(is_sample);
         let split = samples.map(|line| line.rsplit_once(' ').unwrap());
         split
             .map(|(name, value)| (name.to_owned(), value.parse::<f64>().unwrap() as u64))
@@ -260,7 +268,61 @@ fn every_stage_of_a_request_is_timed_and_every_figure_is_there() {
         assert_eq!(samples["headwater_partitions{core=\"0\"}"], 1);
         assert!(samples["headwater_connections{core=\"0\"}"] >= 1);
         assert!(samples["headwater_requests_total{core=\"0\",api=\"produce\"}"] >= 1);
-        assert!(samples["headwater_resident_bytes"] > 1 << 20);
+        assert!(samples["process_resident_memory_bytes"] > 1 << 20);
+        assert!(samples["headwater_disk_free_bytes"] < samples["headwater_disk_size_bytes"]);
+        setting.broker.stop();
+    });
+}
+
+#[test]
+fn a_partition_and_a_group_have_figures_of_their_own_and_errors_are_counted_by_their_name() {
+    run(async {
+        let setting = Setting::new().await;
+        setting.produce(10).await;
+        read_topic(&setting.client, "t").await;
+        let admin = setting.client.admin();
+        let at = CommittedOffset::new("t".parse().unwrap(), PartitionIndex::new(0), Offset::new(4));
+        admin.groups().reset_offsets("readers", &[at]).await.unwrap();
+        assert!(admin.delete_topic("missing").await.is_err());
+        let samples = setting.scrape().await;
+        let of_partition = |name: &str| samples[&format!("headwater_partition_{name}{{topic=\"t\",partition=\"0\"}}")];
+        assert_eq!(
+            (of_partition("high_watermark"), of_partition("log_end_offset")),
+            (10, 10)
+        );
+        assert!(of_partition("appended_bytes_total") >= 10 * VALUE_LEN as u64);
+        assert!(of_partition("fetched_bytes_total") >= 10 * VALUE_LEN as u64);
+        let of_group = "{group=\"readers\",topic=\"t\",partition=\"0\"}";
+        assert_eq!(samples[&format!("headwater_group_committed_offset{of_group}")], 4);
+        assert_eq!(samples[&format!("headwater_group_lag{of_group}")], 6);
+        let unknown = "headwater_errors_total{core=\"0\",error=\"UNKNOWN_TOPIC_OR_PARTITION\"}";
+        assert!(samples[unknown] >= 1, "{samples:?}");
+        setting.broker.stop();
+    });
+}
+
+#[test]
+fn a_broker_that_serves_every_partition_is_healthy_and_ready_and_one_that_does_not_is_only_healthy() {
+    run(async {
+        let setting = Setting::new().await;
+        for path in ["/health", "/ready"] {
+            let (status, body) = setting.get(path).await;
+            assert!(
+                status.contains(" 200 ") && body.contains("\"ok\":true"),
+                "{status} {body}"
+            );
+        }
+        setting.broker.stop();
+        std::fs::remove_dir_all(setting.site.directory().join("t-0")).unwrap();
+        let broker = setting.site.start().expecting_errors();
+        let setting = Setting { broker, ..setting };
+        let (status, _) = setting.get("/health").await;
+        assert!(status.contains(" 200 "), "{status}");
+        let (status, body) = setting.get("/ready").await;
+        assert!(
+            status.contains(" 503 ") && body.contains("\"partitions_offline\":1"),
+            "{status} {body}"
+        );
         setting.broker.stop();
     });
 }

@@ -18,6 +18,7 @@ const LIFE_LIMIT: Duration = Duration::from_secs(30);
 pub struct Broker {
     process: Child,
     log: Arc<Log>,
+    errors_expected: bool,
 }
 
 impl Broker {
@@ -41,7 +42,11 @@ impl Broker {
             }
             lines.end();
         });
-        Broker { process, log }
+        Broker {
+            process,
+            log,
+            errors_expected: false,
+        }
     }
 
     pub(super) fn await_ready(&self) {
@@ -57,6 +62,12 @@ impl Broker {
     pub fn await_line_after(&self, lines: usize, text: &str) -> String {
         let line = self.log.await_line(lines, |line| line.contains(text));
         line.unwrap_or_else(|| panic!("the broker did not log {text:?}:\n{}", self.log.tail()))
+    }
+
+    /// What it logs as an error is what the test is about.
+    pub fn expecting_errors(mut self) -> Broker {
+        self.errors_expected = true;
+        self
     }
 
     /// Everything it has logged so far.
@@ -128,7 +139,8 @@ impl Drop for Broker {
                 "the broker has panicked:\n{}",
                 self.log.tail()
             );
-            assert!(!line.contains(r#""level":"ERROR""#), "an error in the broker: {line}");
+            let is_error = line.contains(r#""level":"ERROR""#);
+            assert!(self.errors_expected || !is_error, "an error in the broker: {line}");
         }
     }
 }
