@@ -31,6 +31,7 @@
 //! ```
 
 mod builder;
+mod check;
 mod compression;
 mod error;
 mod header;

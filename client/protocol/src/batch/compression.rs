@@ -144,58 +144,98 @@ fn compress_zstd(records: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
 
 /// Decompresses `input` to at most `size_max` bytes.
 pub(super) fn decompress(compression: Compression, input: &[u8], size_max: usize) -> Result<Vec<u8>, BatchError> {
-    let bad = |reason: String| BatchError::BadCompression { compression, reason };
-    match compression {
-        Compression::None if input.len() > size_max => Err(BatchError::DecompressedTooLarge { max: size_max }),
-        Compression::None => Ok(input.to_vec()),
-        Compression::Gzip => read_all(compression, flate2::read::MultiGzDecoder::new(input), size_max),
-        Compression::Snappy => decompress_snappy(input, size_max),
-        Compression::Lz4 => read_all(compression, lz4_flex::frame::FrameDecoder::new(input), size_max),
-        Compression::Zstd => {
-            // A frame may claim a window of up to 128 MiB, the library's own limit: as much address space, but memory
-            // only for what is then decompressed.
-            let decoder = zstd::Decoder::with_buffer(input).map_err(|error| bad(error.to_string()))?;
-            read_all(compression, decoder, size_max)
+    let mut records = Vec::new();
+    let mut decoder = Decoder::new(compression, input, size_max)?;
+    while decoder.more(&mut records, size_max)? {}
+    Ok(records)
+}
+
+/// Decompresses piece by piece, to no more than a limit.
+pub(super) struct Decoder<'a> {
+    compression: Compression,
+    source: Source<'a>,
+    size_max: usize,
+}
+
+enum Source<'a> {
+    Stream(Box<dyn Read + 'a>),
+    /// One block without any framing.
+    SnappyBlock(Option<&'a [u8]>),
+    /// What is left of the blocks in xerial's framing.
+    XerialBlocks(&'a [u8]),
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn new(compression: Compression, input: &'a [u8], size_max: usize) -> Result<Self, BatchError> {
+        let bad = |reason: String| BatchError::BadCompression { compression, reason };
+        let source = match compression {
+            Compression::None => Source::Stream(Box::new(input)),
+            Compression::Gzip => Source::Stream(Box::new(flate2::read::MultiGzDecoder::new(input))),
+            Compression::Snappy if input.starts_with(&XERIAL_HEADER[..XERIAL_MAGIC_LEN]) => {
+                Source::XerialBlocks(input.get(XERIAL_HEADER.len()..).ok_or_else(xerial_is_cut_off)?)
+            }
+            Compression::Snappy => Source::SnappyBlock(Some(input)),
+            Compression::Lz4 => Source::Stream(Box::new(lz4_flex::frame::FrameDecoder::new(input))),
+            Compression::Zstd => {
+                // A frame may claim a window of up to 128 MiB, the library's own limit: as much address space, but memory
+                // only for what is then decompressed.
+                let decoder = zstd::Decoder::with_buffer(input).map_err(|error| bad(error.to_string()))?;
+                Source::Stream(Box::new(decoder))
+            }
+        };
+        Ok(Self {
+            compression,
+            source,
+            size_max,
+        })
+    }
+
+    /// Decompresses about `piece` bytes more to the end of `records`, a whole block of snappy's at least. Returns whether there may
+    /// be more. `records` holds what came before, and nothing else.
+    pub(super) fn more(&mut self, records: &mut Vec<u8>, piece: usize) -> Result<bool, BatchError> {
+        let size_max = self.size_max;
+        match &mut self.source {
+            Source::Stream(stream) => {
+                // No further than one byte beyond the limit.
+                let left = (size_max - records.len()).saturating_add(1);
+                let piece = left.min(piece.saturating_add(1));
+                let read = stream.take(piece as u64).read_to_end(records);
+                let read = read.map_err(|error| BatchError::BadCompression {
+                    compression: self.compression,
+                    reason: error.to_string(),
+                })?;
+                if records.len() > size_max {
+                    return Err(BatchError::DecompressedTooLarge { max: size_max });
+                }
+                Ok(read == piece)
+            }
+            Source::SnappyBlock(block) => {
+                if let Some(block) = block.take() {
+                    decompress_snappy_block(block, size_max, records)?;
+                }
+                Ok(false)
+            }
+            Source::XerialBlocks(rest) => {
+                let end = records.len().saturating_add(piece);
+                while !rest.is_empty() && records.len() < end {
+                    let (len, after) = rest.split_first_chunk::<4>().ok_or_else(xerial_is_cut_off)?;
+                    let (block, after) = after
+                        .split_at_checked(u32::from_be_bytes(*len) as usize)
+                        .ok_or_else(xerial_is_cut_off)?;
+                    decompress_snappy_block(block, size_max, records)?;
+                    *rest = after;
+                }
+                Ok(!rest.is_empty())
+            }
         }
     }
 }
 
-/// Reads a decoder to its end, but no further than one byte beyond the limit.
-fn read_all(compression: Compression, decoder: impl Read, size_max: usize) -> Result<Vec<u8>, BatchError> {
-    let mut records = Vec::new();
-    let read = decoder
-        .take((size_max as u64).saturating_add(1))
-        .read_to_end(&mut records);
-    read.map_err(|error| BatchError::BadCompression {
-        compression,
-        reason: error.to_string(),
-    })?;
-    if records.len() > size_max {
-        return Err(BatchError::DecompressedTooLarge { max: size_max });
-    }
-    Ok(records)
-}
-
-fn decompress_snappy(input: &[u8], size_max: usize) -> Result<Vec<u8>, BatchError> {
-    let mut records = Vec::new();
-    if !input.starts_with(&XERIAL_HEADER[..XERIAL_MAGIC_LEN]) {
-        decompress_snappy_block(input, size_max, &mut records)?;
-        return Ok(records);
-    }
-    let cut_off = || BatchError::BadCompression {
+fn xerial_is_cut_off() -> BatchError {
+    BatchError::BadCompression {
         compression: Compression::Snappy,
         reason: "the xerial framing is cut off".to_owned(),
-    };
-    let mut rest = input.get(XERIAL_HEADER.len()..).ok_or_else(cut_off)?;
-    while !rest.is_empty() {
-        let (len, after) = rest.split_first_chunk::<4>().ok_or_else(cut_off)?;
-        let (block, after) = after
-            .split_at_checked(u32::from_be_bytes(*len) as usize)
-            .ok_or_else(cut_off)?;
-        decompress_snappy_block(block, size_max, &mut records)?;
-        rest = after;
     }
-    Ok(records)
 }
 
 /// Decompresses one block to the end of `records`, which is to stay within the limit.

@@ -59,6 +59,17 @@ pub enum BatchError {
         /// The base offset in the header.
         base_offset: i64,
     },
+    /// The batch is not the one that has to come next.
+    #[error("the record batch begins at offset {base_offset}, which is not where it belongs: at {expected}")]
+    OutOfPlace {
+        /// The base offset in the header.
+        base_offset: Offset,
+        /// The offset at which the batch before ends, or that was asked for.
+        expected: Offset,
+    },
+    /// The broker found the damage itself, and sent nothing.
+    #[error("the broker's disk does not give it back as it was written")]
+    Unreadable,
     /// The attributes name no known codec.
     #[error("the record batch is compressed with the unknown codec {codec}")]
     UnknownCompression {
@@ -154,7 +165,11 @@ impl BatchError {
     /// What a broker answers to a client that sent the batch.
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::Truncated { .. } | Self::BadLength { .. } | Self::BadCrc { .. } => ErrorCode::CorruptMessage,
+            Self::Truncated { .. }
+            | Self::BadLength { .. }
+            | Self::BadCrc { .. }
+            | Self::OutOfPlace { .. }
+            | Self::Unreadable => ErrorCode::CorruptMessage,
             Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::DecompressedTooLarge { .. } => ErrorCode::RecordListTooLarge,
             Self::BadMagic { .. } => ErrorCode::UnsupportedForMessageFormat,

@@ -189,7 +189,9 @@ impl<'a> RecordIter<'a> {
         }
     }
 
-    fn take_record(&mut self) -> Result<RecordView<'a>, RecordFault> {
+    /// The next record, and whatever is there is taken for one: not beyond those that are counted.
+    #[inline]
+    pub(super) fn take_record(&mut self) -> Result<RecordView<'a>, RecordFault> {
         let len = take_len(&mut self.rest)?;
         let mut body = take_bytes(&mut self.rest, len)?;
         let _attributes = take_bytes(&mut body, 1)?;
@@ -207,6 +209,12 @@ impl<'a> RecordIter<'a> {
         })
     }
 
+    /// Whether nothing is left.
+    pub(super) const fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    #[inline]
     fn timestamp(&self, delta: i64) -> Result<Timestamp, RecordFault> {
         if let Some(append_time) = self.append_time {
             return Ok(append_time);
@@ -217,6 +225,7 @@ impl<'a> RecordIter<'a> {
             .ok_or(RecordFault::Timestamp)
     }
 
+    #[inline]
     fn offset(&mut self, delta: i32) -> Result<Offset, RecordFault> {
         let delta = u32::try_from(delta)
             .ok()
@@ -264,6 +273,7 @@ pub struct HeaderIter<'a> {
 
 impl<'a> HeaderIter<'a> {
     /// Checks that `body` is a header count, as many headers, and nothing else.
+    #[inline]
     fn check(mut body: &'a [u8]) -> Result<Self, RecordFault> {
         let count = take_len(&mut body)?;
         let headers = Self { rest: body, count };
@@ -303,6 +313,7 @@ fn take_header<'a>(input: &mut &'a [u8]) -> Result<HeaderRef<'a>, RecordFault> {
     })
 }
 
+#[inline]
 fn take_nullable<'a>(input: &mut &'a [u8]) -> Result<Option<&'a [u8]>, RecordFault> {
     match take_i32(input)? {
         -1 => Ok(None),
@@ -311,6 +322,7 @@ fn take_nullable<'a>(input: &mut &'a [u8]) -> Result<Option<&'a [u8]>, RecordFau
     }
 }
 
+#[inline]
 fn take_len(input: &mut &[u8]) -> Result<usize, RecordFault> {
     let len = take_i32(input)?;
     if len < 0 {
@@ -320,6 +332,7 @@ fn take_len(input: &mut &[u8]) -> Result<usize, RecordFault> {
     }
 }
 
+#[inline]
 fn take_bytes<'a>(input: &mut &'a [u8], len: usize) -> Result<&'a [u8], RecordFault> {
     let (taken, rest) = input.split_at_checked(len).ok_or(RecordFault::Truncated)?;
     *input = rest;

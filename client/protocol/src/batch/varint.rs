@@ -54,6 +54,25 @@ const fn zigzag(value: i64) -> u64 {
 
 #[inline]
 fn take(input: &mut &[u8], width: u32) -> Result<u64, RecordFault> {
+    // Nearly all numbers of a record are this short, and fit any width.
+    match **input {
+        [first @ 0..0x80, ..] => {
+            *input = &input[1..];
+            Ok(u64::from(first))
+        }
+        [first, second @ 0..0x80, ..] => {
+            *input = &input[2..];
+            Ok(u64::from(first & 0x7f) | u64::from(second) << 7)
+        }
+        [first, second, third @ 0..0x80, ..] => {
+            *input = &input[3..];
+            Ok(u64::from(first & 0x7f) | u64::from(second & 0x7f) << 7 | u64::from(third) << 14)
+        }
+        _ => take_long(input, width),
+    }
+}
+
+fn take_long(input: &mut &[u8], width: u32) -> Result<u64, RecordFault> {
     let bytes = *input;
     let mut value = 0;
     let mut shift = 0;

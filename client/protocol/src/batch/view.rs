@@ -1,14 +1,13 @@
 //! Whole, checked batches over borrowed bytes.
 //!
 //! [`RecordBatch::parse`] is the only way to get a [`RecordBatch`]; whoever has one need not check again. It does not
-//! look at the records: that is [`RecordSet`]'s work, and a broker's only where a topic asks for it.
+//! look at the records: that is [`RecordSet`]'s work, and [`RecordBatch::check_records`]'s before a batch is taken in.
 
 use std::ops::Deref;
 
-use super::compression::decompress;
 use super::header::crc_of;
-use super::records::{RECORD_LEN_MIN, RecordIter};
-use super::{BatchError, BatchHeader, Compression, HEADER_LEN, RecordFault, TimestampType};
+use super::records::RECORD_LEN_MIN;
+use super::{BatchError, BatchHeader, Compression, HEADER_LEN, TimestampType};
 
 #[cfg(doc)]
 use super::RecordSet;
@@ -111,35 +110,6 @@ impl<'a> RecordBatch<'a> {
                 epoch: epoch.get(),
                 sequence: sequence.get(),
             });
-        }
-        Ok(())
-    }
-
-    /// Walks every record: each well-formed, offsets dense, and with a key if `keys_required` (compacted topics).
-    ///
-    /// Compressed records are decompressed for this, to at most `decompressed_size_max` bytes.
-    pub fn validate_records(&self, decompressed_size_max: usize, keys_required: bool) -> Result<(), BatchError> {
-        let opened;
-        let records = match self.compression() {
-            Compression::None => self.records(),
-            compression => {
-                opened = decompress(compression, self.records(), decompressed_size_max)?;
-                &opened
-            }
-        };
-        for (index, record) in (0_u32..).zip(RecordIter::new(self.header, records)) {
-            let record = record?;
-            let bad = |fault| BatchError::BadRecord {
-                base_offset: self.base_offset(),
-                index,
-                fault,
-            };
-            if record.offset != self.base_offset() + u64::from(index) {
-                return Err(bad(RecordFault::OffsetDelta));
-            }
-            if keys_required && record.key.is_none() {
-                return Err(bad(RecordFault::NoKey));
-            }
         }
         Ok(())
     }
