@@ -4,10 +4,10 @@
 //! about the past only: everything before `recovery` was durable and whole when it was written. A missing or damaged
 //! checkpoint costs a full scan and nothing else, except that deleted records may reappear up to the next segment's start.
 
-use headwater_protocol::id::Offset;
+use headwater_protocol::id::{Offset, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::producers::Producer;
+use crate::{moment::Since, producers::Producer, segment::Times};
 
 const FORMAT: &str = "headwater-checkpoint 1";
 
@@ -31,8 +31,24 @@ pub(crate) struct SegmentFacts {
     pub(crate) base_offset: u64,
     pub(crate) size: u64,
     pub(crate) next_offset: u64,
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the epoch, as is the next.
     pub(crate) max_timestamp: i64,
+    /// When the last batch was appended.
+    #[serde(default)]
+    pub(crate) appended: Since,
+    /// There are batches without a timestamp.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) untimed: bool,
+}
+
+impl SegmentFacts {
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            max_timestamp: Timestamp::new(self.max_timestamp),
+            untimed: self.untimed,
+            appended: self.appended,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,8 +87,8 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Takes note that one segment has taken the place of all in its range of offsets, if they lie before the recovery point. Its
-    /// largest timestamp is at most theirs.
+    /// Takes note that one segment has taken the place of all in its range of offsets, if they lie before the recovery point. It is
+    /// no newer than they were.
     pub(crate) fn replace(&mut self, mut facts: SegmentFacts) {
         let range = facts.base_offset..facts.next_offset;
         let first = self.segments.partition_point(|known| known.base_offset < range.start);
@@ -82,6 +98,13 @@ impl Checkpoint {
             return;
         };
         facts.max_timestamp = max_timestamp;
+        facts.untimed = replaced.iter().any(|known| known.untimed);
+        let appended = replaced.iter().map(|known| known.appended.clock());
+        // As soon as one is not known, the newest is not.
+        facts.appended = match appended.clone().min() {
+            Some(oldest) if oldest.is_some() => appended.max().map(Since::stored).unwrap_or_default(),
+            _ => Since::UNKNOWN,
+        };
         self.segments.splice(first..after, [facts]);
     }
 
@@ -116,6 +139,8 @@ mod tests {
             size: 500,
             next_offset,
             max_timestamp: 9,
+            appended: Since::stored(Timestamp::new(8)),
+            untimed: base_offset == 0,
         };
         Checkpoint {
             log_start_offset: 3,
@@ -148,11 +173,15 @@ mod tests {
             size: 500,
             next_offset,
             max_timestamp,
+            appended: Since::stored(Timestamp::new(max_timestamp * 2)),
+            untimed: base_offset == 4,
         };
         let mut checkpoint = example();
         checkpoint.segments = vec![known(0, 4, 1), known(4, 7, 9), known(7, 10, 3), known(10, 15, 9)];
         let facts = SegmentFacts {
             size: 40,
+            appended: Since::UNKNOWN,
+            untimed: false,
             ..known(4, 10, -1)
         };
         checkpoint.replace(facts);
@@ -169,6 +198,25 @@ mod tests {
         let without = checkpoint.clone();
         checkpoint.replace(facts);
         assert_eq!(checkpoint, without, "retention has taken them");
+    }
+
+    #[test]
+    fn a_checkpoint_of_before_times_of_appends_were_kept_is_read() {
+        let body = r#"{"log_start_offset":3,"recovery":{"segment":10,"position":500,"offset":15},"segments":[
+            {"base_offset":0,"size":500,"next_offset":10,"max_timestamp":9},
+            {"base_offset":10,"size":500,"next_offset":15,"max_timestamp":9}],"producers":[
+            {"id":7,"epoch":1,"next":3,"last_seen_ms":5,"window":[
+                {"first":0,"last":2,"base_offset":12,"next_offset":15}]}]}"#;
+        let file = format!("{FORMAT} {:08x}\n{body}", crc32c::crc32c(body.as_bytes()));
+        let checkpoint = Checkpoint::decode(file.as_bytes()).unwrap();
+        assert!(
+            checkpoint
+                .segments
+                .iter()
+                .all(|facts| facts.appended == Since::UNKNOWN && !facts.untimed)
+        );
+        assert_eq!(checkpoint.producers.len(), 1);
+        assert_eq!(Checkpoint::decode(&checkpoint.encode().unwrap()), Ok(checkpoint));
     }
 
     #[test]

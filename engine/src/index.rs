@@ -74,15 +74,18 @@ impl Index {
         }
     }
 
-    /// Start of the last indexed batch at or below `offset`.
-    pub(crate) fn floor(&self, offset: Offset) -> u64 {
+    /// Start and first offset of the last indexed batch at or below `offset`; `None` if there is none.
+    pub(crate) fn floor(&self, offset: Offset) -> Option<(u64, Offset)> {
         let relative = offset.get().saturating_sub(self.base_offset.get());
         let after = self
             .offsets
             .partition_point(|entry| u64::from(entry.relative) <= relative);
-        after
-            .checked_sub(1)
-            .map_or(0, |at| u64::from(self.offsets[at].position))
+        Some(self.place_of(after.checked_sub(1)?))
+    }
+
+    fn place_of(&self, entry: usize) -> (u64, Offset) {
+        let OffsetEntry { relative, position } = self.offsets[entry];
+        (u64::from(position), self.base_offset + u64::from(relative))
     }
 
     /// Start and first offset of the last indexed batch at or below `position`: the furthest known place to cut a range.
@@ -90,10 +93,8 @@ impl Index {
         let after = self
             .offsets
             .partition_point(|entry| u64::from(entry.position) <= position);
-        let entry = after.checked_sub(1).map(|at| self.offsets[at]);
-        entry.map_or((0, self.base_offset), |entry| {
-            (u64::from(entry.position), self.base_offset + u64::from(entry.relative))
-        })
+        let entry = after.checked_sub(1);
+        entry.map_or((0, self.base_offset), |entry| self.place_of(entry))
     }
 
     /// Offset of the first indexed batch that begins after `position`.
@@ -105,10 +106,15 @@ impl Index {
         Some(self.base_offset + u64::from(entry.relative))
     }
 
-    /// An offset from which a walk finds the first record that is as late as `timestamp`.
-    pub(crate) fn before_timestamp(&self, timestamp: Timestamp) -> Offset {
-        let after = self.times.partition_point(|entry| entry.timestamp < timestamp.get());
-        self.base_offset + after.checked_sub(1).map_or(0, |at| u64::from(self.times[at].relative))
+    /// Start and first offset of the last indexed batch from which a walk finds the first record that is as late as `timestamp`;
+    /// `None` if it has to begin with the segment.
+    pub(crate) fn before_timestamp(&self, timestamp: Timestamp) -> Option<(u64, Offset)> {
+        let at = self.times.partition_point(|entry| entry.timestamp < timestamp.get());
+        // Up to the batch of this entry, itself not included, no indexed one is as late.
+        let late = self.times.get(at).map_or(self.offsets.len(), |late| {
+            self.offsets.partition_point(|entry| entry.relative < late.relative)
+        });
+        Some(self.place_of(late.checked_sub(1)?))
     }
 
     /// Forgets every batch at or after `position`.
@@ -245,10 +251,12 @@ mod tests {
     #[test]
     fn floor_and_boundary_are_starts_of_batches_at_or_below() {
         let index = example();
-        assert_eq!(index.floor(Offset::new(100)), 0);
-        assert_eq!(index.floor(Offset::new(114)), 0);
-        assert_eq!(index.floor(Offset::new(115)), 5_000);
-        assert_eq!(index.floor(Offset::new(10_000)), 45_000);
+        let at = |position, offset| Some((position, Offset::new(offset)));
+        assert_eq!(index.floor(Offset::new(100)), at(0, 100));
+        assert_eq!(index.floor(Offset::new(114)), at(0, 100));
+        assert_eq!(index.floor(Offset::new(115)), at(5_000, 115));
+        assert_eq!(index.floor(Offset::new(10_000)), at(45_000, 235));
+        assert_eq!(Index::new(Offset::new(100), 4096).floor(Offset::new(100)), None);
         assert_eq!(index.boundary(4_999), (0, Offset::new(100)));
         assert_eq!(index.boundary(9_999), (5_000, Offset::new(115)));
     }
@@ -256,10 +264,27 @@ mod tests {
     #[test]
     fn a_walk_from_before_timestamp_cannot_miss_the_first_record_that_late() {
         let index = example();
-        assert_eq!(index.before_timestamp(Timestamp::new(0)), Offset::new(100));
+        assert_eq!(index.before_timestamp(Timestamp::new(0)), None);
         // Entries lie at batches 0, 5, 10, …: batch 5 is the first with 7005, so the walk must start before it.
-        assert_eq!(index.before_timestamp(Timestamp::new(7_005)), Offset::new(100));
-        assert_eq!(index.before_timestamp(Timestamp::new(7_006)), Offset::new(115));
+        assert_eq!(
+            index.before_timestamp(Timestamp::new(7_005)),
+            Some((0, Offset::new(100)))
+        );
+        assert_eq!(
+            index.before_timestamp(Timestamp::new(7_006)),
+            Some((5_000, Offset::new(115)))
+        );
+    }
+
+    #[test]
+    fn a_walk_by_time_begins_right_before_the_batch_even_where_time_stands_still() {
+        let mut index = Index::new(Offset::new(100), 4096);
+        for batch in 0..50_u64 {
+            let timestamp = if batch < 40 { 7_000 } else { 8_000 };
+            index.add(Offset::new(100 + batch), batch * 4096, Timestamp::new(timestamp));
+        }
+        let walk = index.before_timestamp(Timestamp::new(7_500));
+        assert_eq!(walk, Some((39 * 4096, Offset::new(139))));
     }
 
     #[test]
@@ -285,6 +310,9 @@ mod tests {
         let mut index = example();
         index.truncate(10_000);
         assert_eq!(index.boundary(u64::MAX).0, 5_000);
-        assert_eq!(index.before_timestamp(Timestamp::new(i64::MAX)), Offset::new(115));
+        assert_eq!(
+            index.before_timestamp(Timestamp::new(i64::MAX)),
+            Some((5_000, Offset::new(115)))
+        );
     }
 }

@@ -15,6 +15,7 @@ mod error;
 mod index;
 mod log;
 mod memory;
+mod moment;
 mod producers;
 mod segment;
 mod signal;
@@ -25,9 +26,10 @@ pub use cold::ColdMemory;
 pub use error::{AppendError, FetchError, LogError};
 pub use log::{
     Appended, CompactionConfig, CompactionReport, Cut, Fetched, FlushConfig, Log, LogConfig, LogOffsets, LogRange,
-    ProducerConfig, Recovery, Ticket,
+    ProducerConfig, Recovery, Ticket, Vetted, VettedBytes,
 };
 pub use memory::Memory;
+pub use moment::{Moment, Since};
 pub use producers::{SequenceError, WINDOW as PRODUCER_WINDOW};
 pub use signal::{Signal, Wait};
 pub use tail::TailMemory;

@@ -4,13 +4,22 @@
 //! five, so that a producer can keep megabytes in flight, and a producer that is not known must begin at sequence 0, so
 //! that a rejected first batch can never be overtaken by its successor. State is rebuilt from the checkpoint and the log.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use headwater_protocol::{
-    batch::RecordBatch,
+    batch::{RecordBatch, TimestampType},
     id::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    log::ProducerConfig,
+    moment::{Moment, Since},
+};
 
 /// Batches of one producer that are remembered: twice what a client keeps in flight by default.
 pub const WINDOW: usize = 128;
@@ -61,10 +70,16 @@ pub enum SequenceError {
 pub(crate) enum Verdict {
     Append,
     /// It is in the log already, at these offsets.
-    Duplicate {
-        base_offset: Offset,
-        next_offset: Offset,
-    },
+    Duplicate(Original),
+}
+
+/// Where a batch is that was appended before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Original {
+    pub(crate) base_offset: Offset,
+    pub(crate) next_offset: Offset,
+    /// The timestamp that the broker gave to its records.
+    pub(crate) append_time: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +88,29 @@ struct Stored {
     last: i32,
     base_offset: u64,
     next_offset: u64,
+    /// Milliseconds since the epoch, -1 if the producer's timestamps were kept.
+    #[serde(default = "no_append_time", skip_serializing_if = "is_no_append_time")]
+    append_time_ms: i64,
+}
+
+const fn no_append_time() -> i64 {
+    Timestamp::NONE.get()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_no_append_time(append_time_ms: &i64) -> bool {
+    *append_time_ms == no_append_time()
+}
+
+impl Stored {
+    fn original(&self) -> Original {
+        let append_time = Timestamp::new(self.append_time_ms);
+        Original {
+            base_offset: Offset::new(self.base_offset),
+            next_offset: Offset::new(self.next_offset),
+            append_time: append_time.is_some().then_some(append_time),
+        }
+    }
 }
 
 /// One producer's state, as it also stands in the checkpoint.
@@ -82,8 +120,9 @@ pub(crate) struct Producer {
     epoch: i16,
     /// The only first sequence that is accepted next.
     next: i32,
-    /// Milliseconds since the epoch, by the broker's clock, of the last batch.
-    last_seen_ms: i64,
+    /// When the last batch was appended.
+    #[serde(rename = "last_seen_ms")]
+    last_seen: Since,
     window: VecDeque<Stored>,
 }
 
@@ -151,7 +190,7 @@ impl Producers {
 
     /// Notes a batch that has been appended (or was found in the log, then at no known time) at `base_offset`. Batches
     /// beyond `durable` are kept even if they are more than the window, because they may yet be dropped.
-    pub(crate) fn note(&mut self, batch: &RecordBatch<'_>, base_offset: Offset, now: Timestamp, durable: Offset) {
+    pub(crate) fn note(&mut self, batch: &RecordBatch<'_>, base_offset: Offset, appended: Since, durable: Offset) {
         let id = batch.producer_id();
         if id == ProducerId::NONE {
             return;
@@ -161,18 +200,23 @@ impl Producers {
         if producer.epoch != epoch.get() {
             *producer = Producer::new(id, epoch);
         }
+        let append_time_ms = match batch.timestamp_type() {
+            TimestampType::CreateTime => no_append_time(),
+            TimestampType::LogAppendTime => batch.max_timestamp().get(),
+        };
         producer.window.push_back(Stored {
             first: batch.base_sequence().get(),
             last: batch.last_sequence().get(),
             base_offset: base_offset.get(),
             next_offset: base_offset.get() + u64::from(batch.offset_count()),
+            append_time_ms,
         });
         let is_enough = |at: Option<&Stored>| at.is_some_and(|stored| stored.next_offset <= durable.get());
         while is_enough(producer.window.get(WINDOW)) {
             producer.window.pop_front();
         }
         producer.next = batch.last_sequence().plus(1).get();
-        producer.last_seen_ms = now.get();
+        producer.last_seen = appended;
     }
 
     /// Forgets what was appended at or after `end`; the producers must send those batches again, in order. A producer of
@@ -181,19 +225,17 @@ impl Producers {
         self.by_id.retain(|_, producer| producer.truncate(end));
     }
 
-    /// Forgets producers that have been silent for longer than `expiry_ms`, and, beyond `count_max`, the longest silent.
-    pub(crate) fn expire(&mut self, now: Timestamp, expiry_ms: u64, count_max: usize) {
-        let oldest = now.get().saturating_sub(expiry_ms.cast_signed());
-        for producer in self.by_id.values_mut().filter(|producer| producer.last_seen_ms < 0) {
-            // Found by recovery, which does not know the time: the silence counts from now on. The producer's own
-            // timestamps say nothing about it.
-            producer.last_seen_ms = now.get();
-        }
-        self.by_id.retain(|_, producer| producer.last_seen_ms >= oldest);
-        if self.by_id.len() > count_max {
-            let mut seen: Vec<(i64, i64)> = self.by_id.values().map(|p| (p.last_seen_ms, p.id)).collect();
-            seen.sort_unstable();
-            for (_, id) in &seen[..seen.len() - count_max] {
+    /// Forgets producers that have been silent for longer than the expiry, and, beyond the largest count, the longest silent. The
+    /// silence of those that recovery has found counts from the first look on: their own timestamps say nothing about it.
+    pub(crate) fn expire(&mut self, now: Moment, config: ProducerConfig) {
+        let expiry = Duration::from_millis(config.expiry_ms);
+        self.by_id.retain(|_, producer| producer.last_seen.age(now) <= expiry);
+        let excess = self.by_id.len().saturating_sub(config.count_max);
+        if excess > 0 {
+            let silence = |producer: &mut Producer| (producer.last_seen.age(now), producer.id);
+            let mut silent: Vec<(Duration, i64)> = self.by_id.values_mut().map(silence).collect();
+            silent.sort_unstable_by_key(|(silence, id)| (Reverse(*silence), *id));
+            for (_, id) in &silent[..excess] {
                 self.by_id.remove(id);
             }
         }
@@ -219,7 +261,7 @@ impl Producer {
             id: id.get(),
             epoch: epoch.get(),
             next: 0,
-            last_seen_ms: 0,
+            last_seen: Since::UNKNOWN,
             window: VecDeque::new(),
         }
     }
@@ -248,11 +290,7 @@ impl Producer {
     fn look_back(&self, first: i32, last: i32) -> Result<Verdict, SequenceError> {
         let window = || self.window.iter().rev().take(WINDOW);
         if let Some(stored) = window().find(|stored| stored.first == first && stored.last == last) {
-            let (base_offset, next_offset) = (Offset::new(stored.base_offset), Offset::new(stored.next_offset));
-            return Ok(Verdict::Duplicate {
-                base_offset,
-                next_offset,
-            });
+            return Ok(Verdict::Duplicate(stored.original()));
         }
         // Sequences wrap: half of their range lies behind `next`, the other half ahead.
         let behind = Sequence::new(self.next).distance(Sequence::new(first)) < 1 << 30;

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use headwater_protocol::id::{Offset, Timestamp};
@@ -19,6 +20,7 @@ use crate::{
     error::LogError,
     index::Index,
     memory::Memory,
+    moment::{Moment, Since, age_of},
     tail::Tail,
 };
 
@@ -44,8 +46,41 @@ pub(crate) struct Extent {
     pub(crate) end: u64,
     /// Offset after the last record.
     pub(crate) next_offset: Offset,
-    /// Largest timestamp of its records, -1 if it has none.
+    pub(crate) times: Times,
+}
+
+/// When the records of a segment are from, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Largest timestamp, -1 if none has one.
     pub(crate) max_timestamp: Timestamp,
+    /// There are batches without any timestamp.
+    pub(crate) untimed: bool,
+    /// The last append.
+    pub(crate) appended: Since,
+}
+
+impl Times {
+    /// Of no record.
+    pub(crate) const NONE: Times = Times {
+        max_timestamp: Timestamp::NONE,
+        untimed: false,
+        appended: Since::UNKNOWN,
+    };
+
+    /// Takes in a batch with this largest timestamp.
+    pub(crate) fn note(&mut self, max_timestamp: Timestamp, appended: Since) {
+        self.max_timestamp = self.max_timestamp.max(max_timestamp);
+        self.untimed |= !max_timestamp.is_some();
+        self.appended = appended;
+    }
+
+    /// How old the newest record is.
+    pub(crate) fn age(&mut self, now: Moment) -> Duration {
+        let appended = self.appended.age(now);
+        let age = age_of(self.max_timestamp, appended, now.clock);
+        if self.untimed { age.min(appended) } else { age }
+    }
 }
 
 /// Where a segment is on its way from memory to rest.
@@ -83,8 +118,8 @@ pub(crate) struct Segment<D: Disk> {
     /// Space is being reserved or filled with zeros: the file must not be cut meanwhile.
     pub(crate) preparing: Cell<bool>,
     pub(crate) stage: Cell<Stage>,
-    /// Broker time of the first append, for rolling by age.
-    pub(crate) began: Cell<Option<Timestamp>>,
+    /// Monotonic time of the first append, for rolling by age.
+    pub(crate) began: Cell<Option<Duration>>,
     /// `None`: in the side files.
     pub(crate) index: RefCell<Option<Index>>,
     pub(crate) tail: RefCell<Tail>,
@@ -102,7 +137,7 @@ impl<D: Disk> Segment<D> {
         let extent = Extent {
             end: 0,
             next_offset: base_offset,
-            max_timestamp: Timestamp::NONE,
+            times: Times::NONE,
         };
         let index = Some(Index::new(base_offset, interval_bytes));
         Segment {
@@ -127,6 +162,14 @@ impl<D: Disk> Segment<D> {
 
     pub(crate) fn end(&self) -> u64 {
         self.extent.get().end
+    }
+
+    /// How old its newest record is, for retention and compaction.
+    pub(crate) fn age(&self, now: Moment) -> Duration {
+        let mut extent = self.extent.get();
+        let age = extent.times.age(now);
+        self.extent.set(extent);
+        age
     }
 
     /// Whether nothing is left to write or flush.

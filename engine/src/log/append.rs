@@ -3,14 +3,15 @@
 use std::rc::Rc;
 
 use headwater_protocol::{
-    batch::{self, Batches, HEADER_LEN, RecordBatch, TimestampType},
+    batch::{self, BatchError, Batches, HEADER_LEN, RecordBatch, TimestampType},
     id::{Offset, Timestamp},
 };
 
-use super::{DECOMPRESSED_SIZE_MAX, DurablePoint, Log, State, Ticket};
+use super::{DurablePoint, Log, State, Ticket, Vetted};
 use crate::{
     disk::Disk,
     error::AppendError,
+    moment::{Moment, Since},
     producers::Verdict,
     segment::{Extent, Segment},
 };
@@ -31,46 +32,46 @@ pub struct Appended {
 }
 
 impl<D: Disk> Log<D> {
-    /// Appends one or more whole record batches: all of them or none.
+    /// Appends one or more whole record batches: all of them or none. Looks at every record of them before.
     ///
     /// Their base offsets and leader epochs are stamped here; everything else stays as the producer made it. Something must
-    /// poll [`flush`](Self::flush) for the ticket to resolve. `now` is the broker's clock.
-    pub fn append(&self, payload: &[u8], now: Timestamp) -> Result<Appended, AppendError> {
-        let batches = self.admit(payload, now)?;
-        let config = self.config();
-        if config.timestamp_type == TimestampType::CreateTime {
-            return self.append_checked(&batches, payload.len(), now);
-        }
-        let stamped = stamp_append_time(payload, &batches, now);
-        let batches = Batches::new(&stamped, &config.batch).collect::<Result<Vec<_>, _>>()?;
-        self.append_checked(&batches, stamped.len(), now)
+    /// poll [`flush`](Self::flush) for the ticket to resolve.
+    pub fn append(&self, payload: &[u8], now: impl Into<Moment>) -> Result<Appended, AppendError> {
+        let vetted = Vetted::at_once(payload, &self.config().batch)?;
+        self.append_vetted(&vetted, now)
     }
 
-    /// Parses the payload and applies every rule that does not depend on what is in the log.
-    fn admit<'a>(&self, payload: &'a [u8], now: Timestamp) -> Result<Vec<RecordBatch<'a>>, AppendError> {
+    /// [`append`](Self::append) for batches that were looked at before.
+    pub fn append_vetted(&self, vetted: &Vetted<'_>, now: impl Into<Moment>) -> Result<Appended, AppendError> {
+        let now = now.into();
+        self.admit(vetted, now.clock)?;
         let config = self.config();
-        let size = payload.len() as u64;
+        if config.timestamp_type == TimestampType::CreateTime {
+            return self.append_admitted(vetted.batches(), vetted.size(), now);
+        }
+        let stamped = stamp_append_time(vetted, now.clock);
+        let batches = Batches::new(&stamped, &config.batch).collect::<Result<Vec<_>, _>>()?;
+        self.append_admitted(&batches, stamped.len(), now)
+    }
+
+    /// Applies every rule that is this log's own and does not depend on what is in it.
+    fn admit(&self, vetted: &Vetted<'_>, now: Timestamp) -> Result<(), AppendError> {
+        let config = self.config();
+        let size = vetted.size() as u64;
         if size > config.segment_size_bytes {
             return Err(AppendError::TooLarge {
                 size,
                 segment_size_bytes: config.segment_size_bytes,
             });
         }
-        let batches = Batches::new(payload, &config.batch).collect::<Result<Vec<_>, _>>()?;
-        if batches.is_empty() {
-            return Err(AppendError::Empty);
+        if config.compaction.is_some() {
+            vetted.check_keys()?;
         }
         let latest = now.get().saturating_add_unsigned(config.timestamp_ahead_ms_max);
-        for batch in &batches {
-            batch.check_from_client()?;
-            if self.config().compaction.is_some() {
-                batch.validate_records(DECOMPRESSED_SIZE_MAX, true)?;
-            }
-            if batch.is_transactional() {
-                return Err(AppendError::Invalid("transactions are not supported"));
-            }
-            if batch.producer_id().is_some() && batches.len() > 1 {
-                return Err(AppendError::Invalid("an idempotent producer sends one batch a request"));
+        for batch in vetted.batches() {
+            let (size, max) = (batch.size(), config.batch.batch_size_max);
+            if size > max {
+                return Err(BatchError::TooLarge { size, max }.into());
             }
             let timestamp = batch.max_timestamp().get();
             if timestamp > latest && config.timestamp_type == TimestampType::CreateTime {
@@ -80,31 +81,22 @@ impl<D: Disk> Log<D> {
                 });
             }
         }
-        Ok(batches)
+        Ok(())
     }
 
-    fn append_checked(
-        &self,
-        batches: &[RecordBatch<'_>],
-        size: usize,
-        now: Timestamp,
-    ) -> Result<Appended, AppendError> {
+    fn append_admitted(&self, batches: &[RecordBatch<'_>], size: usize, now: Moment) -> Result<Appended, AppendError> {
         let mut state = self.state.borrow_mut();
         if let Some(fence) = &state.fence {
             return Err(fence.clone().into());
         }
         for batch in batches {
-            if let Verdict::Duplicate {
-                base_offset,
-                next_offset,
-            } = state.producers.check(batch)?
-            {
-                let durable = state.pending.share(next_offset);
+            if let Verdict::Duplicate(original) = state.producers.check(batch)? {
+                let durable = state.pending.share(original.next_offset);
                 return Ok(Appended {
-                    base_offset,
-                    next_offset,
+                    base_offset: original.base_offset,
+                    next_offset: original.next_offset,
                     duplicate: true,
-                    append_time: None,
+                    append_time: original.append_time,
                     durable,
                 });
             }
@@ -125,12 +117,12 @@ impl<D: Disk> Log<D> {
             position: end,
             offset: next_offset,
         });
-        state.last_append = now;
-        state.dirty = true;
+        state.last_append = Some(now.monotonic);
+        state.changed();
         state.check();
         drop(state);
         self.appended.notify();
-        let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now);
+        let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now.clock);
         Ok(Appended {
             base_offset,
             next_offset,
@@ -141,7 +133,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// The segment that takes `size` more bytes. A payload is never split over two.
-    fn segment_for(&self, state: &mut State<D>, size: usize, now: Timestamp) -> Rc<Segment<D>> {
+    fn segment_for(&self, state: &mut State<D>, size: usize, now: Moment) -> Rc<Segment<D>> {
         let config = self.config();
         let is_full = state.active().end() > 0 && state.active().end() + size as u64 > config.segment_size_bytes;
         // An index entry has four bytes for the distance from the base offset.
@@ -152,42 +144,42 @@ impl<D: Disk> Log<D> {
         }
         let segment = Rc::clone(state.active());
         if segment.began.get().is_none() {
-            segment.began.set(Some(now));
+            segment.began.set(Some(now.monotonic));
         }
         segment
     }
 }
 
 /// The one copy: from the connection's buffer into the tail buffer, with the offset and epoch stamped on the way.
-fn copy_batch<D: Disk>(state: &mut State<D>, segment: &Segment<D>, batch: &RecordBatch<'_>, now: Timestamp) {
+fn copy_batch<D: Disk>(state: &mut State<D>, segment: &Segment<D>, batch: &RecordBatch<'_>, now: Moment) {
     let Extent {
         end,
         next_offset,
-        max_timestamp,
+        mut times,
     } = segment.extent.get();
     let (header, records) = batch.bytes().split_at(HEADER_LEN);
     let mut stamped = [0; HEADER_LEN];
     stamped.copy_from_slice(header);
     batch::stamp(&mut stamped, next_offset, state.leader_epoch);
     segment.tail.borrow_mut().append(end, &stamped, records);
-    let max_timestamp = max_timestamp.max(batch.max_timestamp());
+    times.note(batch.max_timestamp(), Since::now(now));
     if let Some(index) = segment.index.borrow_mut().as_mut() {
-        index.add(next_offset, end, max_timestamp);
+        index.add(next_offset, end, times.max_timestamp);
     }
     let durable = state.durable.offset;
-    state.producers.note(batch, next_offset, now, durable);
+    state.producers.note(batch, next_offset, Since::now(now), durable);
     segment.extent.set(Extent {
         end: end + batch.bytes().len() as u64,
         next_offset: next_offset + u64::from(batch.offset_count()),
-        max_timestamp,
+        times,
     });
 }
 
-/// A copy of the payload with the broker's time in it. This alone changes bytes that the checksum covers.
-fn stamp_append_time(payload: &[u8], batches: &[RecordBatch<'_>], now: Timestamp) -> Vec<u8> {
-    let mut stamped = payload.to_vec();
+/// A copy of the batches with the broker's time in it. This alone changes bytes that the checksum covers.
+fn stamp_append_time(vetted: &Vetted<'_>, now: Timestamp) -> Vec<u8> {
+    let mut stamped = vetted.payload().to_vec();
     let mut rest = stamped.as_mut_slice();
-    for batch in batches {
+    for batch in vetted.batches() {
         let (this, after) = rest.split_at_mut(batch.size());
         batch::set_append_time(this, now);
         rest = after;

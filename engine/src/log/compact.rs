@@ -21,23 +21,29 @@ use std::{
     ops::AsyncFn,
     pin::pin,
     rc::Rc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::future::{Either, select};
 use headwater_protocol::{
-    batch::{BatchHeader, Compression, HEADER_LEN, RecordSet},
+    batch::{BatchHeader, Compression, RecordSet},
     id::{Offset, Timestamp},
 };
 
 pub use progress::CompactionReport;
 pub(super) use progress::{Compactor, Progress, Record};
 
-use self::{map::OffsetMap, output::Walk, progress::Tally, rewrite::Pass};
-use super::{CompactionConfig, DECOMPRESSED_SIZE_MAX, Log};
+use self::{map::OffsetMap, progress::Tally, rewrite::Pass};
+use super::{
+    CompactionConfig, DECOMPRESSED_SIZE_MAX, Log,
+    scan::WINDOW,
+    walk::{LOOK_BYTES, Walk},
+};
 use crate::{
-    disk::{Disk, SegmentFile},
+    disk::Disk,
     error::LogError,
+    moment::{Moment, age_of},
     segment::{Segment, Stage},
 };
 
@@ -51,7 +57,7 @@ const LONG_BYTES: usize = 64 << 10;
 struct Run<'a, D: Disk, P> {
     log: &'a Log<D>,
     config: CompactionConfig,
-    now: Timestamp,
+    now: Moment,
     pace: &'a P,
     tally: Tally,
     /// Truncations before it began: what is not there any more supersedes nothing.
@@ -88,12 +94,12 @@ impl<D: Disk> Cleanable<D> {
 impl<D: Disk> Log<D> {
     /// Share of the sealed segments, by bytes, that has not been compacted: which of many logs needs it most. 0 for a log that is
     /// not to be compacted.
-    pub fn dirty_ratio(&self, now: Timestamp) -> f64 {
-        let config = self.config().compaction;
+    pub fn dirty_ratio(&self, now: impl Into<Moment>) -> f64 {
+        let (config, now) = (self.config().compaction, now.into());
         config.map_or(0.0, |config| self.cleanable(&config, now).dirty_ratio())
     }
 
-    /// Compacts the log if that is due. `now` is the broker's clock.
+    /// Compacts the log if that is due.
     ///
     /// Takes `map_bytes_max` of memory at most for the offsets of keys, besides a few buffers and the largest batch. `pace` is
     /// called with a number of bytes that were read or written, batch by batch, and decides when the work goes on. Retention,
@@ -102,10 +108,11 @@ impl<D: Disk> Log<D> {
     /// there is no use in trying again. What a record has superseded does not come back if that record is truncated later.
     pub async fn compact(
         &self,
-        now: Timestamp,
+        now: impl Into<Moment>,
         map_bytes_max: usize,
         pace: impl AsyncFn(u64),
     ) -> Result<CompactionReport, LogError> {
+        let now = now.into();
         let Some(config) = self.config().compaction else {
             return Ok(CompactionReport::default());
         };
@@ -141,14 +148,13 @@ impl<D: Disk> Log<D> {
         let _entered = self.compactor.gate.enter().await;
     }
 
-    fn cleanable(&self, config: &CompactionConfig, now: Timestamp) -> Cleanable<D> {
+    fn cleanable(&self, config: &CompactionConfig, now: Moment) -> Cleanable<D> {
         let state = self.state.borrow();
         let first_dirty = state.compaction.record.clean_below().max(state.start);
-        let latest = now.get().saturating_sub_unsigned(config.lag_ms_min);
+        let lag_min = Duration::from_millis(config.lag_ms_min);
         let is_cleanable = |segment: &&Rc<Segment<D>>| {
-            let extent = segment.extent.get();
-            let is_old = config.lag_ms_min == 0 || extent.max_timestamp.get() <= latest;
-            segment.stage.get() == Stage::Sealed && (is_old || extent.next_offset <= first_dirty)
+            let is_old = segment.age(now) >= lag_min;
+            segment.stage.get() == Stage::Sealed && (is_old || segment.extent.get().next_offset <= first_dirty)
         };
         Cleanable {
             segments: state.segments.iter().take_while(is_cleanable).cloned().collect(),
@@ -192,7 +198,8 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
 
     async fn is_due(&self) -> Result<bool, LogError> {
         let cleanable = self.log.cleanable(&self.config, self.now);
-        if self.log.state.borrow().compaction.record.is_horizon_past(self.now) {
+        let record = self.log.state.borrow().compaction.record;
+        if record.is_horizon_past(self.now.clock, self.horizon_max()) {
             return Ok(true);
         }
         let Some(first) = cleanable.dirty().next() else {
@@ -207,12 +214,21 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
         let Some(file) = self.open(first).await? else {
             return Ok(false);
         };
-        let head = file
-            .read(0, HEADER_LEN)
-            .await
-            .map_err(LogError::io("read", &first.path))?;
-        let oldest = self.now.get().saturating_sub_unsigned(lag_ms_max);
-        Ok(BatchHeader::read(&head).is_ok_and(|header| header.max_timestamp().get() <= oldest))
+        let Some(batch) = Walk::over_all(self.log, first, &file, LOOK_BYTES).next().await? else {
+            return Ok(false);
+        };
+        let mut times = first.extent.get().times;
+        let appended = times.appended.age(self.now);
+        let oldest = BatchHeader::read(&batch)
+            .map(|header| age_of(header.max_timestamp(), appended, self.now.clock))
+            .unwrap_or_default();
+        Ok(oldest >= Duration::from_millis(lag_ms_max))
+    }
+
+    /// No tombstone that is kept now is kept for longer.
+    fn horizon_max(&self) -> Timestamp {
+        let now = self.now.clock.get();
+        Timestamp::new(now.saturating_add_unsigned(self.config.delete_retention_ms))
     }
 
     /// One pass: as many new keys as the map holds. Returns the offset up to which the log is compacted then.
@@ -273,7 +289,7 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
             let Some(file) = self.open(segment).await? else {
                 return Ok(cleanable.first_dirty);
             };
-            let mut walk = Walk::new(self.log, segment, &file);
+            let mut walk = Walk::over_all(self.log, segment, &file, WINDOW);
             while let Some(batch) = walk.next().await? {
                 self.pace(batch.len() as u64).await;
                 if self.is_over() {
@@ -312,6 +328,7 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
     async fn decode(&self, batch: &Bytes) -> Option<RecordSet> {
         let batch = batch.clone();
         let is_long = is_long(&batch);
+        // The walk has looked at its checksum.
         let decode = move || RecordSet::decode_without_crc(&batch, DECOMPRESSED_SIZE_MAX).ok();
         if is_long {
             self.log.disk.aside(decode).await

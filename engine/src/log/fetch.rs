@@ -5,16 +5,16 @@
 
 use std::{rc::Rc, time::Instant};
 
-use bytes::Bytes;
 use headwater_protocol::{
-    batch::{BatchHeader, HEADER_LEN, RecordBatch, RecordSet},
+    batch::{BatchHeader, HEADER_LEN, RecordBatch},
     id::{Offset, Timestamp},
 };
 
 use super::{
-    DECOMPRESSED_SIZE_MAX, Log, LogOffsets,
+    Log, LogOffsets,
     files::read_index,
     scan::{ScanEnd, Stretch, scan},
+    walk::{LOOK_BYTES, Walk},
 };
 use crate::{
     disk::{Disk, HeldBytes, SegmentFile},
@@ -23,8 +23,8 @@ use crate::{
     segment::{Segment, Stage},
 };
 
-/// Bytes read at a time while looking for a batch on disk.
-const LOOK_BYTES: usize = 4096;
+/// Bytes read at a time while looking for a header on disk.
+const HEADER_READ_BYTES: usize = 4096;
 
 /// A contiguous range of whole batches in one segment.
 #[derive(Debug)]
@@ -210,80 +210,6 @@ impl<D: Disk> Log<D> {
         Ok(out)
     }
 
-    /// Offset and timestamp of the first durable record whose timestamp is `timestamp` or later.
-    pub async fn offset_for_timestamp(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, LogError> {
-        let (start, durable, segments) = {
-            let state = self.state.borrow();
-            let segments: Vec<_> = state.segments.iter().cloned().collect();
-            (state.start, state.durable.offset, segments)
-        };
-        for segment in segments {
-            let extent = segment.extent.get();
-            if extent.max_timestamp < timestamp || extent.next_offset <= start {
-                continue;
-            }
-            match self.as_late_in(&segment, timestamp, start, durable).await {
-                Ok(None) => {}
-                // Retention has taken the segment meanwhile.
-                Err(_) if extent.next_offset <= self.offsets().start => {}
-                found => return found,
-            }
-        }
-        Ok(None)
-    }
-
-    /// The same, in one segment.
-    async fn as_late_in(
-        &self,
-        segment: &Rc<Segment<D>>,
-        timestamp: Timestamp,
-        start: Offset,
-        durable: Offset,
-    ) -> Result<Option<(Offset, Timestamp)>, LogError> {
-        self.load_index(segment).await?;
-        let from = with_index(segment, |index| index.before_timestamp(timestamp));
-        let mut offset = from.max(start);
-        while offset < segment.extent.get().next_offset.min(durable) {
-            let limit = self.state.borrow().durable_end_of(segment);
-            let Some((position, header)) = self.find(segment, offset, limit).await? else {
-                return Ok(None);
-            };
-            let range = LogRange {
-                segment: Rc::clone(segment),
-                position,
-                length: header.size,
-                next_offset: header.next_offset,
-                durable_end: limit,
-            };
-            offset = header.next_offset;
-            if header.max_timestamp < timestamp {
-                continue;
-            }
-            if let Some(found) = self.first_as_late(&range, timestamp, start).await? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-
-    async fn first_as_late(
-        &self,
-        range: &LogRange<D>,
-        timestamp: Timestamp,
-        start: Offset,
-    ) -> Result<Option<(Offset, Timestamp)>, LogError> {
-        let batch = Bytes::from(self.read(range).await?);
-        let corrupt = |reason: String| self.corrupt(&range.segment, range.position, &reason);
-        let records = RecordSet::decode(&batch, DECOMPRESSED_SIZE_MAX).map_err(|error| corrupt(error.to_string()))?;
-        for record in &records {
-            let record = record.map_err(|error| corrupt(error.to_string()))?;
-            if record.timestamp >= timestamp && record.offset >= start {
-                return Ok(Some((record.offset, record.timestamp)));
-            }
-        }
-        Ok(None)
-    }
-
     /// The segment that holds `offset`, which is durable, and where its durable part ends.
     fn durable_part_of(&self, offset: Offset) -> (Rc<Segment<D>>, Place) {
         let state = self.state.borrow();
@@ -297,6 +223,9 @@ impl<D: Disk> Log<D> {
 
     /// Position and header of the batch that holds `offset`, or of the next one in the segment if compaction has taken that out.
     /// `None` if nothing follows there either.
+    ///
+    /// Headers are not believed here, as whoever reads the batch looks at its checksum: damage may lead to a wrong batch, but never
+    /// past the right one. What no checksum covers, the length and the base offset, must fit what lies before.
     async fn find(
         &self,
         segment: &Rc<Segment<D>>,
@@ -305,24 +234,13 @@ impl<D: Disk> Log<D> {
     ) -> Result<Option<(u64, Header)>, LogError> {
         self.load_index(segment).await?;
         let has_holes = segment.has_holes.get();
-        let mut position = with_index(segment, |index| index.floor(offset));
-        let mut expected = None;
+        let indexed = with_index(segment, |index| index.floor(offset));
+        let (mut position, mut expected) = indexed.unwrap_or((0, segment.base_offset));
+        let mut may_be_later = has_holes && indexed.is_none();
+        let mut passed = None;
         while position < limit {
             let header = self.header_at(segment, position).await?;
-            // The checksum covers neither the base offset nor, of course, where a damaged length leads to.
-            let is_wrong = if has_holes {
-                header.base_offset < expected.unwrap_or(segment.base_offset)
-                    || header.next_offset > segment.extent.get().next_offset
-            } else {
-                header.base_offset > offset || expected.is_some_and(|expected| header.base_offset != expected)
-            };
-            if is_wrong {
-                let reason = format!(
-                    "a batch of offset {} is not the one that belongs there",
-                    header.base_offset
-                );
-                return Err(self.corrupt(segment, position, &reason));
-            }
+            self.check_place(segment, position, &header, expected, may_be_later)?;
             if header.size > limit - position {
                 let reason = format!(
                     "a batch claims {} bytes of {} that are left",
@@ -332,15 +250,55 @@ impl<D: Disk> Log<D> {
                 return Err(self.corrupt(segment, position, &reason));
             }
             if header.next_offset > offset {
+                if header.base_offset > offset {
+                    self.check_passed(segment, passed).await?;
+                }
                 return Ok(Some((position, header)));
             }
+            passed = Some((position, header));
             position += header.size;
-            expected = Some(header.next_offset);
+            (expected, may_be_later) = (header.next_offset, has_holes);
         }
         if has_holes {
+            self.check_passed(segment, passed).await?;
             return Ok(None);
         }
         Err(self.corrupt(segment, position, &format!("the batch of offset {offset} is not there")))
+    }
+
+    /// Whether a batch begins at the offset that it should, or may begin at.
+    fn check_place(
+        &self,
+        segment: &Segment<D>,
+        position: u64,
+        header: &Header,
+        expected: Offset,
+        may_be_later: bool,
+    ) -> Result<(), LogError> {
+        let base_offset = header.base_offset;
+        let follows = base_offset == expected || (may_be_later && base_offset > expected);
+        if follows && header.next_offset <= segment.extent.get().next_offset {
+            return Ok(());
+        }
+        let reason = format!("a batch of offset {base_offset} is not the one that belongs there, which is {expected}");
+        Err(self.corrupt(segment, position, &reason))
+    }
+
+    /// The batch that was passed over last, in front of a gap. That it ends before the gap is only what its header says, and the
+    /// records behind a wrong end would be missed.
+    async fn check_passed(&self, segment: &Segment<D>, passed: Option<(u64, Header)>) -> Result<(), LogError> {
+        let Some((position, header)) = passed else {
+            return Ok(());
+        };
+        let file = segment.open(&self.disk).await?;
+        let stretch = Stretch {
+            position,
+            size: position + header.size,
+            expected: header.base_offset,
+            has_holes: false,
+        };
+        let mut walk = Walk::over(self, segment, &file, stretch, LOOK_BYTES);
+        walk.next().await.map(drop)
     }
 
     /// Position and first offset of the batch that holds `offset`; in a hole, where the next batch begins, and `offset`.
@@ -375,7 +333,12 @@ impl<D: Disk> Log<D> {
         }
         // Between two entries of the index lie small batches only, so this is short.
         while end.position < wanted && end.position + u64::from(self.config().index_interval_bytes) > wanted {
-            let header = self.header_at(segment, end.position).await?;
+            let header = match self.next_header(segment, end).await {
+                Ok(header) => header,
+                // The batches before it are good; whoever wants this one is told.
+                Err(LogError::Corrupt { .. }) => break,
+                Err(error) => return Err(error),
+            };
             if end.position + header.size > wanted {
                 break;
             }
@@ -385,6 +348,13 @@ impl<D: Disk> Log<D> {
             };
         }
         Ok(if end.position < limit.position { end } else { limit })
+    }
+
+    /// The header of the batch that begins at a place.
+    async fn next_header(&self, segment: &Rc<Segment<D>>, at: Place) -> Result<Header, LogError> {
+        let header = self.header_at(segment, at.position).await?;
+        self.check_place(segment, at.position, &header, at.offset, segment.has_holes.get())?;
+        Ok(header)
     }
 
     async fn header_at(&self, segment: &Rc<Segment<D>>, position: u64) -> Result<Header, LogError> {
@@ -397,7 +367,7 @@ impl<D: Disk> Log<D> {
             Vec::new()
         } else {
             let file = segment.open(&self.disk).await?;
-            file.read(position, LOOK_BYTES)
+            file.read(position, HEADER_READ_BYTES)
                 .await
                 .map_err(LogError::io("read", &segment.path))?
         };
@@ -407,7 +377,6 @@ impl<D: Disk> Log<D> {
                 size: header.size() as u64,
                 base_offset: header.base_offset(),
                 next_offset: header.next_offset(),
-                max_timestamp: header.max_timestamp(),
             }),
             Err(error) => Err(self.corrupt(segment, position, &error.to_string())),
         }
@@ -425,7 +394,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Makes sure that the segment's index is in memory.
-    async fn load_index(&self, segment: &Rc<Segment<D>>) -> Result<(), LogError> {
+    pub(super) async fn load_index(&self, segment: &Rc<Segment<D>>) -> Result<(), LogError> {
         if segment.index.borrow().is_some() {
             return Ok(());
         }
@@ -511,10 +480,9 @@ struct Header {
     size: u64,
     base_offset: Offset,
     next_offset: Offset,
-    max_timestamp: Timestamp,
 }
 
-fn with_index<D: Disk, T>(segment: &Segment<D>, look: impl FnOnce(&Index) -> T) -> T {
+pub(super) fn with_index<D: Disk, T>(segment: &Segment<D>, look: impl FnOnce(&Index) -> T) -> T {
     let index = segment.index.borrow();
     look(
         index

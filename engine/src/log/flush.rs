@@ -202,6 +202,7 @@ impl<D: Disk> Log<D> {
         let acknowledged = state.durable.position;
         segment.tail.borrow_mut().made_durable(acknowledged, is_complete);
         state.step_over_segment_end();
+        state.changed();
         state.spares.has_room();
         state.check();
         drop(state);
@@ -300,7 +301,7 @@ impl<D: Disk> Log<D> {
             state.durable = end;
             state.producers.truncate(end.offset);
             state.pending.fail_after(end.offset, error);
-            state.dirty = true;
+            state.changed();
             state.check();
             (kept, removed)
         };

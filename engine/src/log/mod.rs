@@ -10,20 +10,24 @@ mod config;
 mod fetch;
 mod files;
 mod flush;
+mod lookup;
 mod recovery;
 mod recycle;
 mod scan;
 mod ticket;
 mod upkeep;
+mod vet;
+mod walk;
 
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     path::{Path, PathBuf},
     rc::Rc,
+    time::Duration,
 };
 
-use headwater_protocol::id::{LeaderEpoch, Offset, Timestamp};
+use headwater_protocol::id::{LeaderEpoch, Offset};
 
 pub use append::Appended;
 pub use compact::CompactionReport;
@@ -31,6 +35,7 @@ pub use config::{CompactionConfig, FlushConfig, LogConfig, ProducerConfig};
 pub use fetch::{Fetched, LogRange};
 pub use recovery::{Cut, Recovery};
 pub use ticket::Ticket;
+pub use vet::{Vetted, VettedBytes};
 
 use crate::{
     disk::Disk,
@@ -41,7 +46,7 @@ use crate::{
     signal::{Signal, Wait},
 };
 
-/// A batch in a log is at most this large, in bytes, when its records are looked at.
+/// The records of a batch are at most this large, in bytes, when it is opened: what consumers take by default.
 const DECOMPRESSED_SIZE_MAX: usize = 64 << 20;
 
 /// The offsets of a log, in Kafka's terms; with one replica the high watermark is the durable offset.
@@ -77,9 +82,11 @@ struct State<D: Disk> {
     compaction: compact::Progress<D>,
     pending: ticket::Pending,
     fence: Option<LogError>,
-    /// Something has changed since the checkpoint was written.
-    dirty: bool,
-    last_append: Timestamp,
+    /// Counts what has changed of all that a checkpoint tells, and what had when the last one was written was begun.
+    changes: u64,
+    saved_changes: u64,
+    /// Monotonic time of the last append, if there was one since the log was opened.
+    last_append: Option<Duration>,
 }
 
 impl<D: Disk> State<D> {
@@ -119,7 +126,12 @@ impl<D: Disk> State<D> {
         self.spares.begin(next.base_offset);
         self.segments.push_back(Rc::new(next));
         self.step_over_segment_end();
-        self.dirty = true;
+        self.changed();
+    }
+
+    /// What the last checkpoint tells is not all there is any more.
+    fn changed(&mut self) {
+        self.changes += 1;
     }
 
     /// A durable point at the end of a rolled segment is the same as one at the start of the next.

@@ -13,7 +13,7 @@ use std::{
 
 use headwater_protocol::{
     batch::RecordBatch,
-    id::{LeaderEpoch, Offset, Timestamp},
+    id::{LeaderEpoch, Offset},
 };
 
 use super::{
@@ -30,6 +30,7 @@ use crate::{
     error::LogError,
     index::Index,
     memory::Memory,
+    moment::Since,
     producers::Producers,
     segment::{Extent, Segment, Stage, base_offset_of, segment_path},
     signal::Signal,
@@ -249,7 +250,7 @@ impl<D: Disk> Opening<'_, D> {
         segment.extent.set(Extent {
             end: known.size,
             next_offset: Offset::new(known.next_offset),
-            max_timestamp: Timestamp::new(known.max_timestamp),
+            times: known.times(),
         });
         segment.durable.set(known.size);
         // Not cut to size yet if the crash came first; maintenance will see to it.
@@ -286,7 +287,7 @@ impl<D: Disk> Opening<'_, D> {
             extent = Extent {
                 end: known.size,
                 next_offset: Offset::new(known.next_offset),
-                max_timestamp: Timestamp::new(known.max_timestamp),
+                times: known.times(),
             };
         } else if known.is_some_and(|known| known.size > size) {
             let reason = format!(
@@ -299,16 +300,16 @@ impl<D: Disk> Opening<'_, D> {
         let producers = &mut self.producers;
         // Batches that the checkpoint knows of are in its producer state already.
         let noted = known.map_or(base_offset, |known| Offset::new(known.next_offset));
-        let mut max_timestamp = extent.max_timestamp;
+        let mut times = extent.times;
         let mut scanned = extent;
         if extent.end < size {
             let file = segment.open(self.disk).await?;
             let batch_size_max = self.config.batch.batch_size_max;
             let note = |batch: &RecordBatch<'_>, position| {
-                max_timestamp = max_timestamp.max(batch.max_timestamp());
-                index.add(batch.base_offset(), position, max_timestamp);
+                times.note(batch.max_timestamp(), Since::UNKNOWN);
+                index.add(batch.base_offset(), position, times.max_timestamp);
                 if batch.base_offset() >= noted {
-                    producers.note(batch, batch.base_offset(), Timestamp::NONE, Offset::MAX);
+                    producers.note(batch, batch.base_offset(), Since::UNKNOWN, Offset::MAX);
                 }
             };
             let stretch = Stretch {
@@ -323,7 +324,7 @@ impl<D: Disk> Opening<'_, D> {
             scanned = Extent {
                 end: found.position,
                 next_offset: found.next_offset,
-                max_timestamp,
+                times,
             };
             if known.is_some_and(|known| found.position < known.size) {
                 let reason = format!("a batch that was durable does not read back: {:?}", found.end);
@@ -445,8 +446,9 @@ impl<D: Disk> Opening<'_, D> {
             compaction: Progress::new(self.compaction.cut(next_offset)),
             pending: Pending::default(),
             fence: None,
-            dirty: true,
-            last_append: Timestamp::NONE,
+            changes: 1,
+            saved_changes: 0,
+            last_append: None,
         };
         state.check();
         Ok(state)

@@ -11,18 +11,20 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     rc::Rc,
+    time::Duration,
 };
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use headwater_protocol::{
     batch::{BatchHeader, HEADER_LEN},
-    id::{Offset, Timestamp},
+    id::Offset,
 };
 
 use super::Log;
 use crate::{
     disk::{BLOCK_SIZE, Disk, SegmentFile},
     error::LogError,
+    moment::Moment,
     segment::{Segment, Stage, segment_path},
 };
 
@@ -32,8 +34,8 @@ pub(super) const EXTENSION: &str = "recycled";
 /// Spares of one partition: one for the next segment, and one for when retention comes late.
 const SPARES_MAX: usize = 2;
 
-/// Milliseconds since a segment was last filled after which a partition is not busy, and keeps no spare.
-const BUSY_MS: i64 = 5 * 60 * 1000;
+/// Time since a segment was last filled after which a partition is not busy, and keeps no spare.
+const BUSY: Duration = Duration::from_mins(5);
 
 /// Bytes that a device writes whole or not at all, however a write is torn.
 const SECTOR_SIZE: u64 = 512;
@@ -63,8 +65,8 @@ pub(super) struct Spares {
     files: Vec<Spare>,
     /// Blocks with a seam, of each segment that was begun since the log was opened. `None`: too many.
     seams: BTreeMap<Offset, Option<Vec<u32>>>,
-    /// When a segment was last filled.
-    filled: Option<Timestamp>,
+    /// Monotonic time at which a segment was last filled.
+    filled: Option<Duration>,
     /// A segment was filled since somebody asked.
     is_due: bool,
     /// The disk was full at the last look: it has no room for spares.
@@ -78,8 +80,8 @@ impl Spares {
     }
 
     /// A segment is full.
-    pub(super) fn filled(&mut self, now: Timestamp) {
-        self.filled = Some(now);
+    pub(super) fn filled(&mut self, now: Moment) {
+        self.filled = Some(now.monotonic);
         self.is_due = true;
     }
 
@@ -109,12 +111,12 @@ impl Spares {
         self.seams.remove(&base_offset);
     }
 
-    fn is_busy(&self, now: Timestamp) -> bool {
-        self.filled
-            .is_some_and(|filled| now.get().saturating_sub(filled.get()) <= BUSY_MS)
+    /// `now` by the monotonic clock.
+    fn is_busy(&self, now: Duration) -> bool {
+        self.filled.is_some_and(|filled| now.saturating_sub(filled) <= BUSY)
     }
 
-    fn wants_more(&self, now: Timestamp) -> bool {
+    fn wants_more(&self, now: Duration) -> bool {
         self.files.len() < SPARES_MAX && !self.is_short && self.is_busy(now)
     }
 
@@ -204,7 +206,8 @@ impl<D: Disk> Log<D> {
         let is_unseen = Rc::strong_count(segment) == 2;
         // Only then was it cut to its size.
         let is_whole = segment.stage.get() == Stage::Sealed && segment.end() >= self.config().segment_size_bytes / 2;
-        let is_wanted = self.recycles() && state.spares.wants_more(state.last_append);
+        let last_append = state.last_append.unwrap_or_default();
+        let is_wanted = self.recycles() && state.spares.wants_more(last_append);
         (is_unseen && is_whole && is_wanted).then_some(blocks)
     }
 
@@ -247,8 +250,8 @@ impl<D: Disk> Log<D> {
     }
 
     /// Gives up what a partition that is not busy does not need.
-    pub(super) async fn drop_idle_spares(&self, now: Timestamp) -> Result<(), LogError> {
-        if self.state.borrow().spares.is_busy(now) {
+    pub(super) async fn drop_idle_spares(&self, now: Moment) -> Result<(), LogError> {
+        if self.state.borrow().spares.is_busy(now.monotonic) {
             return Ok(());
         }
         self.state.borrow_mut().spares.seams.clear();

@@ -1,5 +1,5 @@
-//! Walks the batches of a segment file from front to back, with every check there is: for recovery and for rebuilding
-//! indexes. Reads in windows, so memory stays bounded by the window and the largest batch: a length is believed only if it is
+//! Walks the batches of a segment file from front to back, with every check there is: for recovery, for rebuilding indexes, for
+//! compaction, and for look-ups that must not be misled. Reads in windows, so memory stays bounded by the window and the largest batch: a length is believed only if it is
 //! one that is allowed, or if the checksum of all that it spans holds.
 
 use std::io;
@@ -11,7 +11,8 @@ use headwater_protocol::{
 
 use crate::disk::SegmentFile;
 
-const WINDOW: usize = 1 << 20;
+/// Bytes that are read at a time by who reads a whole segment.
+pub(super) const WINDOW: usize = 1 << 20;
 
 /// First byte of a batch that its checksum covers.
 const CRC_FROM: usize = 21;
@@ -38,31 +39,23 @@ pub(super) struct Scanned {
 }
 
 /// A stretch of the file in memory.
-pub(super) struct Window<'a, F: SegmentFile> {
+struct Window<'a, F: SegmentFile> {
     file: &'a F,
-    pub(super) size: u64,
+    size: u64,
+    /// Bytes that are read at a time, if no more are wanted.
+    read_bytes: usize,
     start: u64,
     bytes: Vec<u8>,
 }
 
-impl<'a, F: SegmentFile> Window<'a, F> {
-    /// Nothing of the first `size` bytes of the file yet.
-    pub(super) fn new(file: &'a F, size: u64) -> Window<'a, F> {
-        Window {
-            file,
-            size,
-            start: 0,
-            bytes: Vec::new(),
-        }
-    }
-
+impl<F: SegmentFile> Window<'_, F> {
     /// At least `wanted` bytes from `position` on, unless the file ends before.
-    pub(super) async fn at(&mut self, position: u64, wanted: usize) -> io::Result<&[u8]> {
+    async fn at(&mut self, position: u64, wanted: usize) -> io::Result<&[u8]> {
         let wanted = wanted.min(usize::try_from(self.size - position).unwrap_or(usize::MAX));
         let end = self.start + self.bytes.len() as u64;
         if position < self.start || position + wanted as u64 > end {
             let length = wanted
-                .max(WINDOW)
+                .max(self.read_bytes)
                 .min(usize::try_from(self.size - position).unwrap_or(usize::MAX));
             self.bytes = self.file.read(position, length).await?;
             self.start = position;
@@ -71,7 +64,7 @@ impl<'a, F: SegmentFile> Window<'a, F> {
     }
 
     /// Why a batch at `position` that claims `claimed` bytes, more than `allowed`, is not one. Takes no memory of that size.
-    pub(super) async fn doubt(&mut self, position: u64, claimed: usize, allowed: usize) -> io::Result<Option<String>> {
+    async fn doubt(&mut self, position: u64, claimed: usize, allowed: usize) -> io::Result<Option<String>> {
         let left = self.size - position;
         if claimed as u64 > left {
             let reason = format!("a batch claims {claimed} bytes, where {allowed} are allowed and {left} are left");
@@ -97,7 +90,7 @@ impl<'a, F: SegmentFile> Window<'a, F> {
     }
 }
 
-/// Where the batches to be scanned lie, and what is expected of them.
+/// Where batches to be read lie, and what is expected of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stretch {
     /// A batch boundary.
@@ -110,64 +103,98 @@ pub(super) struct Stretch {
     pub(super) has_holes: bool,
 }
 
-/// Visits every good batch of the stretch. `batch_size_max` is what is
-/// allowed for new batches: longer ones may be there from when more was allowed.
+impl Stretch {
+    fn follows(&self, offset: Offset) -> bool {
+        offset == self.expected || (self.has_holes && offset > self.expected)
+    }
+}
+
+/// Reads batch after batch of a stretch, each with every check there is.
+pub(super) struct Reader<'a, F: SegmentFile> {
+    window: Window<'a, F>,
+    /// What has not been read yet.
+    rest: Stretch,
+    batch_size_max: usize,
+}
+
+impl<'a, F: SegmentFile> Reader<'a, F> {
+    /// `batch_size_max` is what is allowed for new batches: longer ones may be there from when more was allowed. `read_bytes` are read
+    /// at a time.
+    pub(super) fn new(file: &'a F, stretch: Stretch, batch_size_max: usize, read_bytes: usize) -> Reader<'a, F> {
+        Reader {
+            window: Window {
+                file,
+                size: stretch.size,
+                read_bytes,
+                start: 0,
+                bytes: Vec::new(),
+            },
+            rest: stretch,
+            batch_size_max,
+        }
+    }
+
+    /// Where the next batch begins, and which offset it has to have.
+    pub(super) fn place(&self) -> (u64, Offset) {
+        (self.rest.position, self.rest.expected)
+    }
+
+    /// The next batch, or why there is none: the place is then where it would begin.
+    pub(super) async fn next(&mut self) -> io::Result<Result<RecordBatch<'_>, ScanEnd>> {
+        let position = self.rest.position;
+        if position >= self.rest.size {
+            return Ok(Err(ScanEnd::EndOfFile));
+        }
+        let head = self.window.at(position, HEADER_LEN).await?;
+        let wanted = match BatchHeader::read(head) {
+            Ok(header) if !self.rest.follows(header.base_offset()) => {
+                return Ok(Err(ScanEnd::Bad(format!(
+                    "offset {} where {} has to follow",
+                    header.base_offset(),
+                    self.rest.expected
+                ))));
+            }
+            Ok(header) => header.size(),
+            Err(error) => return Ok(Err(unreadable(&mut self.window, position, &error).await?)),
+        };
+        if wanted > self.batch_size_max
+            && let Some(reason) = self.window.doubt(position, wanted, self.batch_size_max).await?
+        {
+            return Ok(Err(ScanEnd::Bad(reason)));
+        }
+        let bytes = self.window.at(position, wanted).await?;
+        // What was stored stays valid when the limit for new batches is lowered.
+        match RecordBatch::parse(bytes, &BatchLimits { batch_size_max: wanted }) {
+            Ok(batch) => {
+                self.rest.expected = batch.next_offset();
+                self.rest.position += wanted as u64;
+                Ok(Ok(batch))
+            }
+            Err(error) => Ok(Err(ScanEnd::Bad(error.to_string()))),
+        }
+    }
+}
+
+/// Visits every good batch of the stretch, with the position where it begins.
 pub(super) async fn scan<F: SegmentFile>(
     file: &F,
     stretch: Stretch,
     batch_size_max: usize,
     mut visit: impl FnMut(&RecordBatch<'_>, u64),
 ) -> io::Result<Scanned> {
-    let size = stretch.size;
-    let mut window = Window::new(file, size);
-    let mut at = Scanned {
-        position: stretch.position,
-        next_offset: stretch.expected,
-        end: ScanEnd::EndOfFile,
-    };
-    while at.position < size {
-        let head = window.at(at.position, HEADER_LEN).await?;
-        let wanted = match BatchHeader::read(head) {
-            Ok(header) if !stretch.follows(header.base_offset(), at.next_offset) => {
-                at.end = ScanEnd::Bad(format!(
-                    "offset {} where {} has to follow",
-                    header.base_offset(),
-                    at.next_offset
-                ));
-                break;
-            }
-            Ok(header) => header.size(),
-            Err(error) => {
-                at.end = unreadable(&mut window, at.position, &error).await?;
-                break;
-            }
-        };
-        if wanted > batch_size_max
-            && let Some(reason) = window.doubt(at.position, wanted, batch_size_max).await?
-        {
-            at.end = ScanEnd::Bad(reason);
-            break;
-        }
-        let bytes = window.at(at.position, wanted).await?;
-        // What was stored stays valid when the limit for new batches is lowered.
-        match RecordBatch::parse(bytes, &BatchLimits { batch_size_max: wanted }) {
-            Ok(batch) => {
-                visit(&batch, at.position);
-                at.next_offset = batch.next_offset();
-                at.position += wanted as u64;
-            }
-            Err(error) => {
-                at.end = ScanEnd::Bad(error.to_string());
-                break;
+    let mut reader = Reader::new(file, stretch, batch_size_max, WINDOW);
+    loop {
+        let (position, next_offset) = reader.place();
+        match reader.next().await? {
+            Ok(batch) => visit(&batch, position),
+            Err(end) => {
+                return Ok(Scanned {
+                    position,
+                    next_offset,
+                    end,
+                });
             }
         }
-    }
-    Ok(at)
-}
-
-impl Stretch {
-    fn follows(&self, offset: Offset, expected: Offset) -> bool {
-        offset == expected || (self.has_holes && offset > expected)
     }
 }
 

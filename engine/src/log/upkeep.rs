@@ -4,20 +4,21 @@
 //! is ordered so that a crash between any two steps loses nothing: first what a checkpoint promises is made true, then the
 //! checkpoint is written, then what it no longer needs is removed.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
-use headwater_protocol::id::{Offset, Timestamp};
+use headwater_protocol::id::Offset;
 
 use super::{DurablePoint, Log, files::remove_segment_files};
 use crate::{
     checkpoint::{self, Checkpoint, Point, SegmentFacts},
     disk::{BLOCK_SIZE, Disk, SegmentFile},
     error::LogError,
+    moment::Moment,
     segment::{Segment, Stage, segment_path},
 };
 
-/// Milliseconds without an append after which a partition's tail buffer shrinks to its last block.
-const IDLE_MS: i64 = 10_000;
+/// Time without an append after which a partition's tail buffer shrinks to its last block.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// What a checkpoint is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,18 +31,21 @@ pub(super) enum Purpose {
 
 impl<D: Disk> Log<D> {
     /// [`retain`](Self::retain) and then [`checkpoint`](Self::checkpoint).
-    pub async fn maintain(&self, now: Timestamp) -> Result<(), LogError> {
+    pub async fn maintain(&self, now: impl Into<Moment>) -> Result<(), LogError> {
+        let now = now.into();
         self.retain(now).await?;
         self.checkpoint(now).await
     }
 
-    /// Rolls the active segment if it is old, and deletes what retention lets go. `now` is the broker's clock.
-    pub async fn retain(&self, now: Timestamp) -> Result<(), LogError> {
+    /// Rolls the active segment if it is old, and deletes what retention lets go.
+    pub async fn retain(&self, now: impl Into<Moment>) -> Result<(), LogError> {
+        let now = now.into();
         let _entered = self.upkeep_gate.enter().await;
         if self.is_retired() {
             return Ok(());
         }
         self.finish_swap().await?;
+        self.look_at_clock(now);
         self.roll_by_age(now);
         self.seal().await?;
         self.drop_idle_spares(now).await?;
@@ -53,20 +57,18 @@ impl<D: Disk> Log<D> {
     }
 
     /// Writes the checkpoint if something changed, and frees memory that an idle partition does not need.
-    pub async fn checkpoint(&self, now: Timestamp) -> Result<(), LogError> {
+    pub async fn checkpoint(&self, now: impl Into<Moment>) -> Result<(), LogError> {
+        let now = now.into();
         let _entered = self.upkeep_gate.enter().await;
         if self.is_retired() {
             return Ok(());
         }
         self.finish_swap().await?;
         self.seal().await?;
+        let producers = self.config().producers;
+        self.state.borrow_mut().producers.expire(now, producers);
         self.write_checkpoint(Purpose::Routine).await?;
         self.free_idle_memory(now);
-        let producers = self.config().producers;
-        self.state
-            .borrow_mut()
-            .producers
-            .expire(now, producers.expiry_ms, producers.count_max);
         Ok(())
     }
 
@@ -168,32 +170,47 @@ impl<D: Disk> Log<D> {
             state.start = state.start.min(offset);
             // A compaction that is under way has to end before anything is cut.
             state.compaction.truncations += 1;
-            state.dirty = true;
+            state.changed();
         }
         self.write_checkpoint_at(end, Purpose::MakesRoom).await?;
         self.cut_back(end, Some(block), &LogError::Truncated).await?;
         self.cut_compaction(end.offset).await
     }
 
-    fn roll_by_age(&self, now: Timestamp) {
+    /// What the next process will find must be right by the clock as it is now: it may have been put right since an append.
+    fn look_at_clock(&self, now: Moment) {
+        let mut state = self.state.borrow_mut();
+        let is_retimed = |segment: &Rc<Segment<D>>| {
+            let before = segment.extent.get().times.appended.clock();
+            segment.age(now);
+            let after = segment.extent.get().times.appended.clock();
+            after != before
+        };
+        let retimed = state.segments.iter().filter(|segment| is_retimed(segment)).count();
+        if retimed > 0 {
+            state.changed();
+        }
+    }
+
+    fn roll_by_age(&self, now: Moment) {
         let mut state = self.state.borrow_mut();
         let active = Rc::clone(state.active());
         if active.end() == 0 || state.fence.is_some() {
             return;
         }
-        let retention_ms = self.config().retention_ms.unwrap_or(u64::MAX);
+        let config = self.config();
+        let retention_ms = config.retention_ms.unwrap_or(u64::MAX);
         // Only what is sealed is compacted.
-        let lag_ms_max = self.config().compaction.and_then(|compaction| compaction.lag_ms_max);
-        let age_ms_max = self.config().segment_age_ms.min(retention_ms);
-        let age_ms_max = age_ms_max
-            .min(lag_ms_max.unwrap_or(u64::MAX))
-            .min(i64::MAX as u64)
-            .cast_signed();
+        let lag_ms_max = config.compaction.and_then(|compaction| compaction.lag_ms_max);
+        let age_ms_max = config
+            .segment_age_ms
+            .min(retention_ms)
+            .min(lag_ms_max.unwrap_or(u64::MAX));
         // How old a segment was is forgotten over a restart; its age counts from the first look at it.
-        let began = active.began.get().unwrap_or(now);
+        let began = active.began.get().unwrap_or(now.monotonic);
         active.began.set(Some(began));
-        let is_old = now.get().saturating_sub(began.get()) >= age_ms_max;
-        let is_expired = active.extent.get().max_timestamp.get() < now.get().saturating_sub_unsigned(retention_ms);
+        let is_old = now.monotonic.saturating_sub(began) >= Duration::from_millis(age_ms_max);
+        let is_expired = active.age(now) > Duration::from_millis(retention_ms);
         if is_old || is_expired {
             state.roll(&self.directory, &self.memory, self.config().index_interval_bytes);
         }
@@ -222,7 +239,7 @@ impl<D: Disk> Log<D> {
             segment.stage.set(Stage::Sealed);
             // Consumers open it again when they need it: ten thousand partitions must not hold ten thousand files.
             segment.file.borrow_mut().take();
-            self.state.borrow_mut().dirty = true;
+            self.state.borrow_mut().changed();
         }
         Ok(())
     }
@@ -248,15 +265,15 @@ impl<D: Disk> Log<D> {
     }
 
     /// Where the log should begin by the rules of retention. Whole segments only.
-    fn retained_start(&self, now: Timestamp) -> Offset {
+    fn retained_start(&self, now: Moment) -> Offset {
         let state = self.state.borrow();
         let config = self.config();
+        let retention = config.retention_ms.map(Duration::from_millis);
         let mut start = state.start;
         let mut total: u64 = state.segments.iter().map(|segment| segment.end()).sum();
         for segment in state.segments.iter().take_while(|segment| segment.is_at_rest()) {
             let extent = segment.extent.get();
-            let oldest = config.retention_ms.map(|ms| now.get().saturating_sub_unsigned(ms));
-            let is_expired = oldest.is_some_and(|oldest| extent.max_timestamp.get() < oldest);
+            let is_expired = retention.is_some_and(|retention| segment.age(now) > retention);
             let is_excess = config.retention_bytes.is_some_and(|bytes| total - extent.end >= bytes);
             if !is_expired && !is_excess {
                 break;
@@ -273,7 +290,7 @@ impl<D: Disk> Log<D> {
             let mut state = self.state.borrow_mut();
             if start > state.start {
                 state.start = start;
-                state.dirty = true;
+                state.changed();
                 state.check();
             }
         }
@@ -317,7 +334,9 @@ impl<D: Disk> Log<D> {
     }
 
     async fn write_checkpoint_at(&self, end: DurablePoint, purpose: Purpose) -> Result<(), LogError> {
-        if !self.state.borrow().dirty {
+        // What changes from here on may be in it or not, and is for the next.
+        let changes = self.state.borrow().changes;
+        if changes == self.state.borrow().saved_changes {
             return Ok(());
         }
         let segment = Rc::clone(self.state.borrow().segment_of(end.offset));
@@ -328,27 +347,24 @@ impl<D: Disk> Log<D> {
                 written => written?,
             }
         }
-        let (content, path) = {
-            let mut state = self.state.borrow_mut();
-            state.dirty = state.durable.offset < state.end();
-            let content = checkpoint_of(&state, end).encode();
-            (content, self.directory.join(checkpoint::FILE_NAME))
-        };
+        let content = checkpoint_of(&self.state.borrow(), end).encode();
+        let path = self.directory.join(checkpoint::FILE_NAME);
         let written = match content {
             Ok(content) if purpose == Purpose::MakesRoom => self.disk.replace_file_to_make_room(&path, content).await,
             Ok(content) => self.disk.replace_file(&path, content).await,
             Err(error) => Err(error.into()),
         };
-        if written.is_err() {
-            self.state.borrow_mut().dirty = true;
-        }
-        written.map_err(LogError::io("write", &path))
+        written.map_err(LogError::io("write", &path))?;
+        self.state.borrow_mut().saved_changes = changes;
+        Ok(())
     }
 
-    fn free_idle_memory(&self, now: Timestamp) {
+    fn free_idle_memory(&self, now: Moment) {
         self.forget_sealed_indexes();
         let state = self.state.borrow();
-        let is_idle = now.get().saturating_sub(state.last_append.get()) >= IDLE_MS;
+        let is_idle = state
+            .last_append
+            .is_none_or(|last| now.monotonic.saturating_sub(last) >= IDLE);
         let active = state.active();
         if is_idle && active.is_durable() && !self.flush_gate.closed.get() {
             let mut tail = active.tail.borrow_mut();
@@ -376,7 +392,9 @@ fn checkpoint_of<D: Disk>(state: &super::State<D>, end: DurablePoint) -> Checkpo
             base_offset: segment.base_offset.get(),
             size,
             next_offset: next_offset.get(),
-            max_timestamp: extent.max_timestamp.get(),
+            max_timestamp: extent.times.max_timestamp.get(),
+            appended: extent.times.appended,
+            untimed: extent.times.untimed,
         }
     });
     Checkpoint {

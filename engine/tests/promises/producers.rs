@@ -7,6 +7,7 @@ use headwater_engine::{
     disk::{Fault, Halt, OpKind, SimDisk, SimExecutor},
 };
 use headwater_protocol::{
+    batch::TimestampType,
     error::ErrorCode,
     id::{Offset, Timestamp},
 };
@@ -242,6 +243,42 @@ fn old_timestamps_do_not_make_recovery_forget_a_producer() {
         log.maintain(Timestamp::new(NOON)).await.unwrap();
         assert_duplicate(&log, &old, 0).await;
     });
+}
+
+#[test]
+fn a_repeat_in_a_topic_with_the_brokers_time_is_answered_with_the_time_of_the_original() {
+    for (checkpoint, restart) in [(false, false), (true, false), (false, true), (true, true)] {
+        let disk = SimDisk::new(1);
+        let config = LogConfig {
+            timestamp_type: TimestampType::LogAppendTime,
+            ..small_config()
+        };
+        run(&disk, 1, async {
+            let (mut log, _) = open(&disk, &config).await.unwrap();
+            let append = async |log: &SimLog, payload: &[u8], now| {
+                let appended = log.append(payload, Timestamp::new(now)).unwrap();
+                log.flush().await.unwrap();
+                appended.durable.await.unwrap();
+                (appended.duplicate, appended.append_time)
+            };
+            let time = |ms| Some(Timestamp::new(NOON + ms));
+            assert_eq!(append(&log, &numbered(0), NOON).await, (false, time(0)));
+            assert_eq!(append(&log, &numbered(1), NOON + 10).await, (false, time(10)));
+            if checkpoint {
+                log.checkpoint(Timestamp::new(NOON)).await.unwrap();
+            }
+            if restart {
+                log = open(&disk, &config).await.unwrap().0;
+            }
+            assert_eq!(append(&log, &numbered(0), NOON + 500).await, (true, time(0)));
+            assert_eq!(append(&log, &numbered(1), NOON + 500).await, (true, time(10)));
+            // What was stored with the producer's own time says so, whatever the topic does now.
+            log.reconfigure(small_config());
+            assert_eq!(append(&log, &numbered(2), NOON + 600).await, (false, None));
+            log.reconfigure(config.clone());
+            assert_eq!(append(&log, &numbered(2), NOON + 700).await, (true, None));
+        });
+    }
 }
 
 #[test]

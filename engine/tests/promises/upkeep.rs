@@ -1,7 +1,13 @@
 //! Checkpoints and retention, each for itself; the broker's clock in records; what a process that dies after a failure leaves.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
 
+use futures::future::join;
 use headwater_engine::{
     LogConfig,
     disk::{Directory, Fault, OpKind, SimDisk},
@@ -12,6 +18,7 @@ use headwater_protocol::{
 };
 
 use crate::{
+    compact::model::turn,
     faults::Trial,
     support::{
         NOON, Record, append_durably, batch, directory, fetch, for_each_seed, open, read_all, run, sequenced,
@@ -204,4 +211,66 @@ fn a_new_configuration_counts_from_the_next_append_on_and_loses_nothing_that_the
             });
         },
     );
+}
+
+/// What recovery has to scan after the process has died.
+async fn unsaved(disk: &SimDisk) -> u64 {
+    open(disk, &small_config()).await.unwrap().1.scanned_bytes
+}
+
+#[test]
+fn what_becomes_durable_while_a_checkpoint_is_written_is_in_the_next() {
+    let name = "what_becomes_durable_while_a_checkpoint_is_written_is_in_the_next";
+    let overtaken = Cell::new(0);
+    for_each_seed(name, 400, |seed| {
+        let disk = SimDisk::new(seed);
+        run(&disk, seed, async {
+            let (log, _) = open(&disk, &small_config()).await.unwrap();
+            append_durably(&log, &batch(&[Record::new(0, 3000)])).await;
+            let more = async {
+                for id in 1..1 + seed % 3 {
+                    append_durably(&log, &batch(&[Record::new(id, 100)])).await;
+                }
+            };
+            let (written, ()) = join(log.checkpoint(NOW), more).await;
+            written.unwrap();
+            // All is durable, and nothing changes any more.
+            overtaken.set(overtaken.get() + u32::from(unsaved(&disk).await > 0));
+            log.checkpoint(NOW).await.unwrap();
+            assert_eq!(unsaved(&disk).await, 0, "seed {seed}");
+        });
+    });
+    assert!(overtaken.get() > 40, "{} checkpoints were overtaken", overtaken.get());
+}
+
+#[test]
+fn a_checkpoint_that_was_given_up_on_its_way_is_written_by_the_next() {
+    let given_up = Cell::new(0);
+    for turns in 0..60 {
+        let disk = SimDisk::new(turns);
+        run(&disk, turns, async {
+            let (log, _) = open(&disk, &small_config()).await.unwrap();
+            append_durably(&log, &batch(&[Record::new(0, 3000)])).await;
+            {
+                let mut checkpoint = pin!(log.checkpoint(NOW));
+                let mut left = turns;
+                let ended = poll_fn(|context| {
+                    if let Poll::Ready(written) = checkpoint.as_mut().poll(context) {
+                        return Poll::Ready(Some(written));
+                    }
+                    left = left.saturating_sub(1);
+                    context.waker().wake_by_ref();
+                    if left == 0 { Poll::Ready(None) } else { Poll::Pending }
+                });
+                given_up.set(given_up.get() + u32::from(ended.await.is_none()));
+            }
+            // What was begun runs to its end all the same.
+            for _ in 0..200 {
+                turn().await;
+            }
+            log.close().await.unwrap();
+            assert_eq!(unsaved(&disk).await, 0, "given up after {turns} turns");
+        });
+    }
+    assert!(given_up.get() > 3, "{} were given up", given_up.get());
 }

@@ -1,22 +1,19 @@
-//! Reading the batches of a sealed segment one by one, and writing those that stay into a new file.
+//! Writing the batches that stay into a new file.
 //!
 //! Owned by one compaction. The file that is written has a name of its own until it is whole and durable; opening a log removes
 //! what it finds of such files.
 
 use std::{path::PathBuf, rc::Rc};
 
-use bytes::Bytes;
-use headwater_protocol::{
-    batch::{BatchHeader, BatchLimits, HEADER_LEN, RecordBatch},
-    id::{Offset, Timestamp},
-};
+use headwater_protocol::{batch::BatchHeader, id::Offset};
 
-use super::super::{Log, scan::Window};
+use super::super::Log;
 use crate::{
     disk::{BLOCK_SIZE, BlockBuffer, Disk, SegmentFile},
     error::LogError,
     index::Index,
-    segment::{Extent, Segment, segment_path},
+    moment::Since,
+    segment::{Extent, Segment, Times, segment_path},
 };
 
 /// Extension of a file that is being written.
@@ -24,66 +21,6 @@ pub(in crate::log) const EXTENSION: &str = "cleaned";
 
 /// Bytes of one write.
 const WRITE_BYTES: usize = 256 << 10;
-
-/// A walk over the batches of a segment that is durable and takes no more appends.
-pub(super) struct Walk<'a, D: Disk> {
-    log: &'a Log<D>,
-    segment: &'a Segment<D>,
-    window: Window<'a, D::File>,
-    position: u64,
-    truncations: u64,
-}
-
-impl<'a, D: Disk> Walk<'a, D> {
-    pub(super) fn new(log: &'a Log<D>, segment: &'a Segment<D>, file: &'a D::File) -> Walk<'a, D> {
-        Walk {
-            log,
-            segment,
-            window: Window::new(file, segment.end()),
-            position: 0,
-            truncations: log.state.borrow().compaction.truncations,
-        }
-    }
-
-    /// The next batch, checked; `None` at the end of the segment, and if the log was truncated meanwhile.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, LogError> {
-        if self.position >= self.window.size {
-            return Ok(None);
-        }
-        let read = LogError::io("read", &self.segment.path);
-        let taken = self.take().await;
-        if self.log.state.borrow().compaction.truncations != self.truncations {
-            return Ok(None);
-        }
-        let batch = match taken {
-            Ok(Ok(batch)) => batch,
-            Ok(Err(reason)) => return Err(self.log.corrupt(self.segment, self.position, &reason)),
-            Err(error) => return Err(read(error)),
-        };
-        self.position += batch.len() as u64;
-        Ok(Some(batch))
-    }
-
-    /// Or what is wrong with it.
-    async fn take(&mut self) -> std::io::Result<Result<Bytes, String>> {
-        let head = self.window.at(self.position, HEADER_LEN).await?;
-        let size = match BatchHeader::read(head) {
-            Ok(header) => header.size(),
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let allowed = self.log.config().batch.batch_size_max;
-        if size > allowed
-            && let Some(reason) = self.window.doubt(self.position, size, allowed).await?
-        {
-            return Ok(Err(reason));
-        }
-        let bytes = self.window.at(self.position, size).await?;
-        let parsed = RecordBatch::parse(bytes, &BatchLimits { batch_size_max: size });
-        Ok(parsed
-            .map(|batch| Bytes::copy_from_slice(batch.bytes()))
-            .map_err(|error| error.to_string()))
-    }
-}
 
 /// A segment in the making.
 #[derive(Debug)]
@@ -94,7 +31,7 @@ pub(super) struct Output<D: Disk> {
     buffer: Rc<BlockBuffer>,
     /// Bytes that are in the file.
     written: u64,
-    max_timestamp: Timestamp,
+    times: Times,
     index: Index,
     /// An emptied batch that has to follow if nothing else does, so that the segment ends at the offset where it ended.
     last: Option<Vec<u8>>,
@@ -115,7 +52,7 @@ impl<D: Disk> Output<D> {
             file,
             buffer: Rc::new(BlockBuffer::new(WRITE_BYTES)),
             written: 0,
-            max_timestamp: Timestamp::NONE,
+            times: Times::NONE,
             index: Index::new(base_offset, log.config().index_interval_bytes),
             last: None,
             differs: false,
@@ -135,8 +72,9 @@ impl<D: Disk> Output<D> {
     pub(super) async fn put(&mut self, batch: &[u8]) -> Result<(), LogError> {
         self.differs |= self.last.take().is_some();
         if let Ok(header) = BatchHeader::read(batch) {
-            self.max_timestamp = self.max_timestamp.max(header.max_timestamp());
-            self.index.add(header.base_offset(), self.size(), self.max_timestamp);
+            self.times.note(header.max_timestamp(), Since::UNKNOWN);
+            let (size, max_timestamp) = (self.size(), self.times.max_timestamp);
+            self.index.add(header.base_offset(), size, max_timestamp);
         }
         let mut rest = batch;
         while !rest.is_empty() {
@@ -184,12 +122,15 @@ impl<D: Disk> Output<D> {
         Ok(())
     }
 
-    /// Puts the file, once finished, into a segment, which has no name yet and ends at `next_offset`.
-    pub(super) fn fill(self, segment: &Segment<D>, next_offset: Offset) {
+    /// Puts the file, once finished, into a segment, which has no name yet and ends where the `last` ended that it was made of.
+    pub(super) fn fill(self, segment: &Segment<D>, last: Extent) {
         segment.extent.set(Extent {
             end: self.written,
-            next_offset,
-            max_timestamp: self.max_timestamp,
+            next_offset: last.next_offset,
+            times: Times {
+                appended: last.times.appended,
+                ..self.times
+            },
         });
         segment.durable.set(self.written);
         segment.retired.set(true);

@@ -85,9 +85,11 @@ impl Record {
         Offset::new(self.clean_below)
     }
 
-    /// Whether a tombstone may be dropped by now.
-    pub(super) fn is_horizon_past(self, now: Timestamp) -> bool {
-        self.horizon_ms.is_some_and(|horizon| horizon <= now.get())
+    /// Whether a tombstone may be dropped by now, or is kept for longer than any is now: its horizon was set when the clock was
+    /// ahead, or tombstones were kept for longer.
+    pub(super) fn is_horizon_past(self, now: Timestamp, max: Timestamp) -> bool {
+        let is_past = |horizon| horizon <= now.get() || horizon > max.get();
+        self.horizon_ms.is_some_and(is_past)
     }
 
     /// Segments up to `end` are about to be replaced.

@@ -13,9 +13,10 @@ use headwater_protocol::{
 };
 
 use super::{
+    super::{scan::WINDOW, walk::Walk},
     Run, is_long,
     map::OffsetMap,
-    output::{Output, Walk},
+    output::Output,
 };
 use crate::{disk::Disk, error::LogError, segment::Segment};
 
@@ -131,7 +132,7 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
         let Some(file) = self.run.open(segment).await? else {
             return Ok(());
         };
-        let mut walk = Walk::new(log, segment, &file);
+        let mut walk = Walk::over_all(log, segment, &file, WINDOW);
         while let Some(batch) = walk.next().await? {
             let before = output.size();
             match self.sift(&batch).await {
@@ -192,7 +193,7 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
     async fn sifted(&self, records: &RecordSet) -> Option<Sifted> {
         let horizon = records.header().delete_horizon();
         let mut sifted = Sifted {
-            kept: Vec::with_capacity(records.header().record_count() as usize),
+            kept: Vec::new(),
             has_tombstones: false,
         };
         for (record, count) in records.iter().zip(1..) {
@@ -213,7 +214,7 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
         let Some(key) = record.key else { return false };
         let last = self.map.get(self.map.hash(key));
         let is_last = last.is_none_or(|last| record.offset.get() >= last);
-        is_last && (record.value.is_some() || horizon.is_none_or(|horizon| self.run.now < horizon))
+        is_last && (record.value.is_some() || horizon.is_none_or(|horizon| self.run.now.clock < horizon))
     }
 
     /// The delete horizon of a batch that stays.
@@ -222,11 +223,12 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
         if !has_tombstones {
             return horizon;
         }
+        let latest = self.run.horizon_max();
         // When this pass is over, nothing older than its tombstones is left.
         if horizon.is_none() && header.next_offset() <= self.mapped_to {
-            let retention_ms = self.run.config.delete_retention_ms;
-            horizon = Some(Timestamp::new(self.run.now.get().saturating_add_unsigned(retention_ms)));
+            horizon = Some(latest);
         }
+        horizon = horizon.map(|horizon| horizon.min(latest));
         if let Some(horizon) = horizon {
             let mut earliest = self.horizon.borrow_mut();
             *earliest = Some(earliest.map_or(horizon, |earliest| earliest.min(horizon)));

@@ -29,6 +29,7 @@ use crate::{
     checkpoint::{self, Checkpoint, SegmentFacts},
     disk::{DirEntry, Disk},
     error::LogError,
+    moment::Since,
     segment::{Segment, Stage, base_offset_of, segment_path},
 };
 
@@ -102,7 +103,7 @@ impl<D: Disk> Log<D> {
             self.config().index_interval_bytes,
         );
         let last = sources.last().expect("at least one segment is replaced");
-        output.fill(&segment, last.extent.get().next_offset);
+        output.fill(&segment, last.extent.get());
         segment.stage.set(Stage::Sealed);
         let segment = Rc::new(segment);
         let first = state
@@ -116,7 +117,7 @@ impl<D: Disk> Log<D> {
             source.retired.set(true);
             state.spares.forget(source.base_offset);
         }
-        state.dirty = true;
+        state.changed();
         state.compaction.doubtful = None;
         state.compaction.swap = Some(Rc::new(Swap {
             path,
@@ -135,7 +136,7 @@ impl<D: Disk> Log<D> {
         }
         let swap = self.state.borrow().compaction.swap.clone();
         let Some(swap) = swap else { return Ok(()) };
-        self.state.borrow_mut().dirty = true;
+        self.state.borrow_mut().changed();
         self.write_checkpoint(Purpose::MakesRoom).await?;
         remove_replaced(&self.disk, &self.directory, swap.segment.base_offset, &swap.replaced).await?;
         match self.disk.rename(&swap.path, &swap.segment.path).await {
@@ -191,6 +192,8 @@ pub(in crate::log) async fn recover<D: Disk>(
                 size: entry.size,
                 next_offset: next_offset.get(),
                 max_timestamp: -1,
+                appended: Since::UNKNOWN,
+                untimed: false,
             };
             finish(disk, directory, &path, facts, entries).await?;
             changed = true;

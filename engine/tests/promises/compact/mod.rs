@@ -1,6 +1,6 @@
 //! Compaction equals a model, wherever the machine stops; and what it promises besides.
 
 mod crash;
-mod model;
+pub mod model;
 mod readers;
 mod rules;

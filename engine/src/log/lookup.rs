@@ -1,0 +1,93 @@
+//! Offsets by time. The index says where to begin, and from there on every batch is checked before its timestamps are believed: one
+//! that damage makes look too early would be passed over, and a reader would begin behind records that it asked for.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use headwater_protocol::{
+    batch::{BatchHeader, RecordSet},
+    id::{Offset, Timestamp},
+};
+
+use super::{
+    DECOMPRESSED_SIZE_MAX, Log,
+    fetch::with_index,
+    scan::Stretch,
+    walk::{LOOK_BYTES, Walk},
+};
+use crate::{disk::Disk, error::LogError, segment::Segment};
+
+impl<D: Disk> Log<D> {
+    /// Offset and timestamp of the first durable record whose timestamp is `timestamp` or later.
+    pub async fn offset_for_timestamp(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, LogError> {
+        let (start, segments) = {
+            let state = self.state.borrow();
+            let holds_some = |segment: &&Rc<Segment<D>>| segment.base_offset < state.durable.offset;
+            let segments: Vec<_> = state.segments.iter().take_while(holds_some).cloned().collect();
+            (state.start, segments)
+        };
+        for segment in segments {
+            let extent = segment.extent.get();
+            if extent.times.max_timestamp < timestamp || extent.next_offset <= start {
+                continue;
+            }
+            match self.as_late_in(&segment, timestamp, start).await {
+                Ok(None) => {}
+                // Retention has taken the segment meanwhile.
+                Err(_) if extent.next_offset <= self.offsets().start => {}
+                found => return found,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same, in one segment.
+    async fn as_late_in(
+        &self,
+        segment: &Rc<Segment<D>>,
+        timestamp: Timestamp,
+        start: Offset,
+    ) -> Result<Option<(Offset, Timestamp)>, LogError> {
+        let size = self.state.borrow().durable_end_of(segment);
+        self.load_index(segment).await?;
+        let indexed = with_index(segment, |index| {
+            // Both lie before what is wanted, and the later one is nearer.
+            index.before_timestamp(timestamp).max(index.floor(start))
+        });
+        let (position, expected) = indexed.unwrap_or((0, segment.base_offset));
+        let stretch = Stretch {
+            position,
+            size,
+            expected,
+            has_holes: segment.has_holes.get(),
+        };
+        let file = segment.open(&self.disk).await?;
+        let mut walk = Walk::over(self, segment, &file, stretch, LOOK_BYTES);
+        loop {
+            let position = walk.position();
+            let Some(batch) = walk.next().await? else {
+                return Ok(None);
+            };
+            let found = first_as_late(&batch, timestamp, start);
+            if let Some(found) = found.map_err(|reason| self.corrupt(segment, position, &reason))? {
+                return Ok(Some(found));
+            }
+        }
+    }
+}
+
+/// The first record in a checked batch that is as late, from `start` on.
+fn first_as_late(batch: &Bytes, timestamp: Timestamp, start: Offset) -> Result<Option<(Offset, Timestamp)>, String> {
+    let header = BatchHeader::read(batch).map_err(|error| error.to_string())?;
+    if header.max_timestamp() < timestamp || header.next_offset() <= start {
+        return Ok(None);
+    }
+    let records = RecordSet::decode_without_crc(batch, DECOMPRESSED_SIZE_MAX).map_err(|error| error.to_string())?;
+    for record in &records {
+        let record = record.map_err(|error| error.to_string())?;
+        if record.timestamp >= timestamp && record.offset >= start {
+            return Ok(Some((record.offset, record.timestamp)));
+        }
+    }
+    Ok(None)
+}
