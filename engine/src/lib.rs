@@ -21,6 +21,7 @@ mod segment;
 mod signal;
 mod tail;
 mod timed;
+mod unsealed;
 
 pub use cold::ColdMemory;
 pub use error::{AppendError, FetchError, LogError};
@@ -28,9 +29,10 @@ pub use log::{
     Appended, CompactionConfig, CompactionReport, Cut, Fetched, FlushConfig, Log, LogConfig, LogOffsets, LogRange,
     ProducerConfig, Recovery, Ticket, Vetted, VettedBytes,
 };
-pub use memory::Memory;
+pub use memory::{IndexCounts, Memory};
 pub use moment::{Moment, Since};
 pub use producers::{SequenceError, WINDOW as PRODUCER_WINDOW};
 pub use signal::{Signal, Wait};
 pub use tail::TailMemory;
 pub use timed::{Timed, TimedSnapshot};
+pub use unsealed::Unsealed;

@@ -1,6 +1,6 @@
 //! One segment of a log: a file of whole record batches, its indexes, and the part of it that is in memory.
 //!
-//! Owned by its log and shared (`Rc`) with fetches under way, which keep the file open after retention has removed it.
+//! Owned by its log and shared (`Rc`) with fetches under way, for which the file stays open after retention has removed it.
 //! Positions: `durable <= end <= prepared`, where `prepared` is how far space was reserved, and `zeroed <= prepared`, how far its
 //! blocks have been written before. Only the last segment grows.
 
@@ -16,12 +16,13 @@ use headwater_protocol::id::{Offset, Timestamp};
 
 use crate::{
     cold::ColdMemory,
-    disk::{Disk, HeldBytes},
+    disk::{Disk, FileSlot, HeldBytes},
     error::LogError,
     index::Index,
     memory::Memory,
     moment::{Moment, Since, age_of},
     tail::Tail,
+    unsealed::{Unsealed, Waiting},
 };
 
 /// Path of a segment's file of one kind: 20 digits of base offset, then the extension.
@@ -103,6 +104,10 @@ impl SegmentId {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         SegmentId(COUNT.fetch_add(1, Ordering::Relaxed))
     }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Debug)]
@@ -110,7 +115,7 @@ pub(crate) struct Segment<D: Disk> {
     pub(crate) id: SegmentId,
     pub(crate) base_offset: Offset,
     pub(crate) path: PathBuf,
-    pub(crate) file: RefCell<Option<D::File>>,
+    pub(crate) file: Rc<FileSlot<D::File>>,
     pub(crate) extent: Cell<Extent>,
     pub(crate) durable: Cell<u64>,
     pub(crate) prepared: Cell<u64>,
@@ -120,8 +125,12 @@ pub(crate) struct Segment<D: Disk> {
     pub(crate) stage: Cell<Stage>,
     /// Monotonic time of the first append, for rolling by age.
     pub(crate) began: Cell<Option<Duration>>,
-    /// `None`: in the side files.
+    /// `None`: in the side files, or to be made of the segment.
     pub(crate) index: RefCell<Option<Index>>,
+    /// The side files hold the whole index.
+    pub(crate) index_stored: Cell<bool>,
+    /// It waits to be sealed.
+    pub(crate) waiting: RefCell<Option<Waiting>>,
     pub(crate) tail: RefCell<Tail>,
     pub(crate) cold: Rc<ColdMemory>,
     /// Its names are not its own: they are another log's or another segment's by now, or this one has not got them yet. A file
@@ -144,7 +153,7 @@ impl<D: Disk> Segment<D> {
             id: SegmentId::next(),
             base_offset,
             path: segment_path(directory, base_offset, "log"),
-            file: RefCell::new(None),
+            file: FileSlot::new(),
             extent: Cell::new(extent),
             durable: Cell::new(0),
             prepared: Cell::new(0),
@@ -153,6 +162,8 @@ impl<D: Disk> Segment<D> {
             stage: Cell::new(Stage::Active),
             began: Cell::new(None),
             index: RefCell::new(index),
+            index_stored: Cell::new(false),
+            waiting: RefCell::new(None),
             tail: RefCell::new(Tail::new(Rc::clone(&memory.tail))),
             cold: Rc::clone(&memory.cold),
             retired: Cell::new(false),
@@ -194,21 +205,46 @@ impl<D: Disk> Segment<D> {
 
     /// The open file, opened now if need be.
     pub(crate) async fn open(&self, disk: &D) -> Result<D::File, LogError> {
-        if let Some(file) = self.file.borrow().as_ref() {
-            return Ok(file.clone());
+        if let Some(file) = self.file.get() {
+            return Ok(file);
         }
         if self.retired.get() {
             let directory = self.path.parent().unwrap_or(&self.path).to_owned();
             return Err(LogError::Retired { directory });
         }
         let opened = disk.open(&self.path, false).await;
-        if let Some(file) = self.file.borrow().as_ref() {
+        if let Some(file) = self.file.get() {
             // Somebody else has opened it meanwhile, perhaps retention, which then took its name away.
-            return Ok(file.clone());
+            return Ok(file);
         }
         let file = opened.map_err(LogError::io("open", &self.path))?;
-        *self.file.borrow_mut() = Some(file.clone());
+        self.file.put(file.clone(), disk.open_files());
         Ok(file)
+    }
+
+    /// If it was rolled and is at rest, it waits to be sealed from now on. Returns whether it did not before.
+    pub(crate) fn await_sealing(&self, unsealed: &Rc<Unsealed>) -> bool {
+        let is_due = self.stage.get() == Stage::Rolled && self.is_at_rest();
+        let mut waiting = self.waiting.borrow_mut();
+        let is_new = is_due && waiting.is_none();
+        if is_new {
+            *waiting = Some(unsealed.begin());
+        }
+        is_new
+    }
+
+    /// Its names are its own no longer. What is open of it stays open.
+    pub(crate) fn retire(&self) {
+        self.waiting.take();
+        self.retired.set(true);
+        self.file.keep(true);
+    }
+
+    /// It has got names of its own: it is opened by them when somebody needs it.
+    pub(crate) fn is_named(&self) {
+        self.retired.set(false);
+        self.file.keep(false);
+        self.file.close();
     }
 
     /// Bytes at `position` from memory, up to `end`.

@@ -1,5 +1,6 @@
 //! The production disk: glommio opens, reserves, cuts and measures files; the auxiliary ring writes and flushes them with
-//! direct I/O, and reads them past the page cache or through it. Operations on names run on glommio's blocking pool.
+//! direct I/O, and reads them past the page cache or through it. Operations on names run on glommio's blocking pool, those that
+//! may wait in a lane of their own.
 //!
 //! Owned by one core; only usable on a glommio executor.
 
@@ -12,7 +13,6 @@ use std::{
     time::Instant,
 };
 
-use futures::FutureExt;
 use glommio::{
     GlommioError,
     io::{DmaFile, OpenOptions},
@@ -27,7 +27,11 @@ use rustix::{
 };
 
 use super::{
-    BLOCK_SIZE, BlockBuffer, BlockSlice, DirEntry, Directory, Disk, Ring, SegmentFile, StdDirectory, page_cache,
+    BLOCK_SIZE, BlockBuffer, BlockSlice, Disk, OpenFiles, Ring, SegmentFile, StdDirectory,
+    blocking::{Blocking, Haste},
+    is_out_of_files,
+    open_files::Descriptor,
+    page_cache,
     ring::Submitted,
 };
 use crate::timed::Timed;
@@ -35,11 +39,13 @@ use crate::timed::Timed;
 /// Zeros are written so many bytes at a time.
 const ZEROS: usize = 256 << 10;
 
-/// Direct I/O on this core's files.
+/// Direct I/O on this core's files. Its executor should have a blocking pool of [`BLOCKING_THREADS`](super::BLOCKING_THREADS).
 #[derive(Debug, Clone)]
 pub struct DirectDisk {
     ring: Ring,
-    names: StdDirectory,
+    pub(super) names: StdDirectory,
+    pub(super) blocking: Rc<Blocking>,
+    pub(super) files: Rc<OpenFiles>,
     stats: Rc<DiskStats>,
     zeros: Rc<OnceCell<Rc<BlockBuffer>>>,
 }
@@ -64,6 +70,8 @@ impl DirectDisk {
         Ok(DirectDisk {
             ring: Ring::new()?,
             names,
+            blocking: Rc::default(),
+            files: Rc::default(),
             stats: Rc::default(),
             zeros: Rc::default(),
         })
@@ -90,61 +98,8 @@ impl DirectDisk {
     }
 }
 
-/// Runs an operation of [`StdDirectory`] where it may block.
-macro_rules! blocking {
-    ($disk:ident, $operation:ident, $($path:ident),+ $(; $content:ident)?) => {{
-        $(let $path = $path.to_path_buf();)+
-        let names = $disk.names.clone();
-        let operation = move || {
-            let ready = names.$operation($(&$path),+ $(, $content)?).now_or_never();
-            ready.expect("a StdDirectory's futures are ready at once")
-        };
-        glommio::executor().spawn_blocking(operation).await
-    }};
-}
-
-impl Directory for DirectDisk {
-    async fn create_dir(&self, path: &Path) -> io::Result<()> {
-        blocking!(self, create_dir, path)
-    }
-
-    async fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        blocking!(self, list, path)
-    }
-
-    async fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
-        blocking!(self, read_file, path)
-    }
-
-    async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
-        blocking!(self, replace_file, path; content)
-    }
-
-    async fn replace_file_to_make_room(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
-        blocking!(self, replace_file_to_make_room, path; content)
-    }
-
-    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        blocking!(self, rename, from, to)
-    }
-
-    async fn remove_file(&self, path: &Path) -> io::Result<()> {
-        blocking!(self, remove_file, path)
-    }
-
-    async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        blocking!(self, remove_dir_all, path)
-    }
-}
-
-impl Disk for DirectDisk {
-    type File = DirectFile;
-
-    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        glommio::executor().spawn_blocking(work).await
-    }
-
-    async fn open(&self, path: &Path, create: bool) -> io::Result<DirectFile> {
+impl DirectDisk {
+    async fn open_once(&self, path: &Path, create: bool) -> io::Result<DirectFile> {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         let direct = match options.dma_open(path).await.map_err(with_number) {
@@ -154,17 +109,16 @@ impl Disk for DirectDisk {
             }
             opened => opened?,
         };
+        let descriptor = self.files.count();
         // It was made just now, or by an attempt that came no further.
         if create && direct.file_size().await? == 0 {
-            let path = path.to_path_buf();
-            glommio::executor()
-                .spawn_blocking(move || StdDirectory::sync_parent(&path))
-                .await?;
+            self.sync_parent(path).await?;
         }
         Ok(DirectFile {
             inner: Rc::new(Inner {
                 path: path.to_path_buf(),
                 direct,
+                _descriptor: descriptor,
                 cached: OnceCell::new(),
                 unflushed: Cell::new(0),
                 disk: self.clone(),
@@ -173,7 +127,26 @@ impl Disk for DirectDisk {
     }
 }
 
-/// A segment file with two descriptors: one for direct I/O, one that reads through the page cache.
+impl Disk for DirectDisk {
+    type File = DirectFile;
+
+    async fn open(&self, path: &Path, create: bool) -> io::Result<DirectFile> {
+        self.files
+            .with_descriptor(async || self.open_once(path, create).await)
+            .await
+    }
+
+    fn open_files(&self) -> &Rc<OpenFiles> {
+        &self.files
+    }
+
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let work = glommio::executor().spawn_blocking(work);
+        self.off_core(Haste::Background, work).await
+    }
+}
+
+/// A segment file with two descriptors: one for direct I/O, and, once it is needed, one that reads through the page cache.
 #[derive(Debug, Clone)]
 pub struct DirectFile {
     inner: Rc<Inner>,
@@ -183,7 +156,8 @@ pub struct DirectFile {
 struct Inner {
     path: PathBuf,
     direct: DmaFile,
-    cached: OnceCell<OwnedFd>,
+    _descriptor: Descriptor,
+    cached: OnceCell<(OwnedFd, Descriptor)>,
     /// Bytes written since the last flush began.
     unflushed: Cell<u64>,
     disk: DirectDisk,
@@ -192,17 +166,29 @@ struct Inner {
 impl Inner {
     fn cached(&self) -> io::Result<BorrowedFd<'_>> {
         if self.cached.get().is_none() {
-            // Opened anew, because a duplicated descriptor would share O_DIRECT; and not by name, which retention may have
-            // removed and compaction given to another file, unless there is no /proc.
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            let behind = format!("/proc/self/fd/{}", self.direct.as_raw_fd());
-            let by_name = || rustix::fs::open(&self.path, flags, Mode::empty());
-            let opened = rustix::fs::open(behind, flags, Mode::empty()).or_else(|_| by_name())?;
-            // Consumers read segments from front to back: let the kernel read further ahead.
-            rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::Sequential)?;
-            self.cached.get_or_init(|| opened);
+            let opened = loop {
+                match self.open_cached() {
+                    Err(error) if is_out_of_files(&error) && self.disk.files.give_way() => {}
+                    opened => break opened?,
+                }
+            };
+            // Others give way to it, but not this one: who asks has a handle.
+            let descriptor = self.disk.files.count();
+            self.cached.get_or_init(|| (opened, descriptor));
         }
-        Ok(self.cached.get().expect("set above").as_fd())
+        Ok(self.cached.get().expect("set above").0.as_fd())
+    }
+
+    /// Opened anew, because a duplicated descriptor would share `O_DIRECT`; and not by name, which retention may have removed
+    /// and compaction given to another file, unless there is no /proc.
+    fn open_cached(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let behind = format!("/proc/self/fd/{}", self.direct.as_raw_fd());
+        let by_name = || rustix::fs::open(&self.path, flags, Mode::empty());
+        let opened = rustix::fs::open(behind, flags, Mode::empty()).or_else(|_| by_name())?;
+        // Consumers read segments from front to back: let the kernel read further ahead.
+        rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::Sequential)?;
+        Ok(opened)
     }
 }
 
@@ -388,12 +374,10 @@ impl SegmentFile for DirectFile {
     }
 
     fn is_cached(&self, position: u64, length: u64) -> bool {
+        // SAFETY: the file is open for as long as this lives.
+        let file = unsafe { BorrowedFd::borrow_raw(self.inner.direct.as_raw_fd()) };
         // Whoever reads it will find out what is wrong.
-        let known = self
-            .inner
-            .cached()
-            .and_then(|file| page_cache::holds(file, position, length));
-        known.unwrap_or(false)
+        page_cache::holds(file, position, length).unwrap_or(false)
     }
 
     fn allocate(&self, position: u64, length: u64) -> impl Future<Output = io::Result<()>> + 'static {
@@ -410,9 +394,17 @@ impl SegmentFile for DirectFile {
     fn truncate(&self, size: u64) -> impl Future<Output = io::Result<()>> + 'static {
         let file = self.clone();
         async move {
-            file.inner.direct.truncate(size).await?;
+            let cut = {
+                let file = file.clone();
+                async move { file.inner.direct.truncate(size).await }
+            };
+            file.inner.disk.off_core(Haste::Background, cut).await?;
             file.sync_data().await
         }
+    }
+
+    fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.inner) > 1
     }
 
     fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static {
@@ -423,8 +415,13 @@ impl SegmentFile for DirectFile {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{Arc, Mutex, mpsc},
+        time::Duration,
+    };
+
     use super::*;
-    use crate::disk::{BlockPool, REGION_SIZE};
+    use crate::disk::{BLOCKING_THREADS, BlockPool, Directory as _, REGION_SIZE};
 
     /// Page faults of this thread so far: field 10 of `proc_pid_stat(5)`.
     fn page_faults() -> u64 {
@@ -456,6 +453,66 @@ mod tests {
             }
             assert!(done.iter().all(|buffer| buffer.bytes() == vec![7; REGION_SIZE]));
             assert!(faults < REGIONS as u64, "{faults} page faults on the core's thread");
+            disk.ring().close().await;
+        });
+        running.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn a_file_is_made_however_much_there_is_to_do_that_may_wait() {
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = directory.path().join("file");
+        let builder = glommio::LocalExecutorBuilder::default()
+            .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(BLOCKING_THREADS));
+        let running = builder.spawn(move || async move {
+            let disk = DirectDisk::new().unwrap();
+            let (end, ended) = mpsc::channel::<()>();
+            let ended = Arc::new(Mutex::new(ended));
+            let work = |_| {
+                let ended = Arc::clone(&ended);
+                disk.aside(move || ended.lock().unwrap().recv_timeout(Duration::from_secs(60)))
+            };
+            let working = futures::future::join_all((0..3 * BLOCKING_THREADS).map(work));
+            let making = async {
+                disk.open(&path, true).await.unwrap();
+                disk.rename(&path, &path.with_extension("new")).await.unwrap();
+                drop(end);
+            };
+            let (worked, ()) = futures::join!(working, making);
+            let end = Err(mpsc::RecvTimeoutError::Disconnected);
+            assert!(
+                worked.iter().all(|ended| *ended == end),
+                "the file was not made meanwhile"
+            );
+            disk.ring().close().await;
+        });
+        running.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn what_comes_later_waits_for_what_nobody_waits_for_any_more() {
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = directory.path().join("file");
+        let builder = glommio::LocalExecutorBuilder::default()
+            .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(BLOCKING_THREADS));
+        let running = builder.spawn(move || async move {
+            let disk = DirectDisk::new().unwrap();
+            let (go_on, may_go_on) = mpsc::channel::<()>();
+            let written = path.clone();
+            let mut write = Box::pin(disk.aside(move || {
+                may_go_on.recv().unwrap_err();
+                std::fs::write(written, b"late").unwrap();
+            }));
+            assert!(futures::poll!(&mut write).is_pending());
+            drop(write);
+            let going_on = async {
+                for _ in 0..100 {
+                    glommio::executor().yield_task_queue_now().await;
+                }
+                drop(go_on);
+            };
+            let (read, ()) = futures::join!(disk.read_file(&path), going_on);
+            assert_eq!(read.unwrap(), b"late");
             disk.ring().close().await;
         });
         running.unwrap().join().unwrap();

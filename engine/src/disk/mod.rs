@@ -6,8 +6,10 @@
 //! Implementations need not be `Send`: a disk belongs to one core.
 
 mod block;
+mod blocking;
 mod copy;
 mod direct;
+mod open_files;
 mod page_cache;
 mod pool;
 #[cfg(test)]
@@ -18,7 +20,10 @@ mod sim;
 mod std_directory;
 
 pub use block::{BLOCK_SIZE, BlockBuffer, BlockSlice, HeldBytes};
+pub use blocking::BLOCKING_THREADS;
 pub use direct::{DirectDisk, DirectFile, DiskStats};
+pub(crate) use open_files::FileSlot;
+pub use open_files::OpenFiles;
 pub use pool::{BlockPool, REGION_SIZE};
 #[cfg(test)]
 pub(crate) use read_only::ReadOnly;
@@ -26,7 +31,7 @@ pub use ring::Ring;
 pub use sim::{Fault, Halt, OpKind, SimDisk, SimExecutor, SimFile};
 pub use std_directory::StdDirectory;
 
-use std::{future::Future, io, path::Path};
+use std::{future::Future, io, path::Path, rc::Rc};
 
 /// A name inside a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +44,8 @@ pub struct DirEntry {
     pub size: u64,
 }
 
-/// Whole-file operations and names. Every operation that changes something is durable when it has returned `Ok`.
+/// Whole-file operations and names. Every operation that changes something is durable when it has returned `Ok`. If no file
+/// descriptor is left (EMFILE), nothing was done but what another attempt does again.
 pub trait Directory: Clone + std::fmt::Debug + 'static {
     /// Creates a directory and its missing parents, durably. No error if it is there already.
     fn create_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
@@ -61,8 +67,7 @@ pub trait Directory: Clone + std::fmt::Debug + 'static {
         self.replace_file(path, content)
     }
 
-    /// Renames a file or directory within one parent directory, atomically and durably. If no file descriptor is left (EMFILE),
-    /// nothing was done.
+    /// Renames a file or directory within one parent directory, atomically and durably.
     fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>>;
 
     /// Removes a file, durably. No error if it is not there.
@@ -78,8 +83,11 @@ pub trait Disk: Directory {
     type File: SegmentFile;
 
     /// Opens a segment file; `create` makes it (empty, its name durable) if it is not there. If no file descriptor is left
-    /// (EMFILE), it may be tried again.
+    /// (EMFILE), files that nobody uses give way; if there are none, it may be tried again.
     fn open(&self, path: &Path, create: bool) -> impl Future<Output = io::Result<Self::File>>;
+
+    /// The files that are open.
+    fn open_files(&self) -> &Rc<OpenFiles>;
 
     /// Does work that is no I/O and takes so long that the core must not wait for it: on the thread for what blocks, if there is
     /// one. By default it is done here.
@@ -136,6 +144,9 @@ pub trait SegmentFile: Clone + std::fmt::Debug + 'static {
 
     /// Cuts the file, durably.
     fn truncate(&self, size: u64) -> impl Future<Output = io::Result<()>> + 'static;
+
+    /// Whether others besides this handle use the file, such as operations under way.
+    fn is_shared(&self) -> bool;
 
     /// Current size in bytes.
     fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static;

@@ -32,6 +32,9 @@ impl SegmentFile for ReadOnly {
     fn read(&self, position: u64, length: usize) -> impl Future<Output = io::Result<Vec<u8>>> + 'static {
         (self.read)(position, length)
     }
+    fn is_shared(&self) -> bool {
+        true
+    }
     fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static {
         ready(Ok(self.size))
     }

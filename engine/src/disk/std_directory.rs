@@ -38,6 +38,22 @@ impl StdDirectory {
         Self::open_parent(path)?.sync_all()
     }
 
+    fn remove(&self, path: &Path, remove: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+        let removed = Self::open_parent(path).and_then(|parent| {
+            remove(path)?;
+            parent.sync_all()
+        });
+        match removed {
+            Ok(()) => {
+                self.refill();
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// To be opened before anything is done: if there is no descriptor left for it, nothing has been.
     fn open_parent(path: &Path) -> io::Result<std::fs::File> {
         match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => std::fs::File::open(parent),
@@ -58,12 +74,13 @@ impl Directory for StdDirectory {
             }
         }
         for directory in missing.iter().rev() {
+            let parent = Self::open_parent(directory)?;
             match std::fs::create_dir(directory) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
-            Self::sync_parent(directory)?;
+            parent.sync_all()?;
         }
         Ok(())
     }
@@ -94,6 +111,7 @@ impl Directory for StdDirectory {
     async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
         use std::io::Write;
         self.refill();
+        let parent = Self::open_parent(path)?;
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
@@ -107,7 +125,7 @@ impl Directory for StdDirectory {
             return Err(error);
         }
         std::fs::rename(&temporary, path)?;
-        Self::sync_parent(path)
+        parent.sync_all()
     }
 
     async fn replace_file_to_make_room(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
@@ -124,33 +142,16 @@ impl Directory for StdDirectory {
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        // Opened first: when there is no descriptor left for it, nothing has been done.
         let parent = Self::open_parent(to)?;
         std::fs::rename(from, to)?;
         parent.sync_all()
     }
 
     async fn remove_file(&self, path: &Path) -> io::Result<()> {
-        match std::fs::remove_file(path) {
-            Ok(()) => {
-                Self::sync_parent(path)?;
-                self.refill();
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.remove(path, |path| std::fs::remove_file(path))
     }
 
     async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        match std::fs::remove_dir_all(path) {
-            Ok(()) => {
-                Self::sync_parent(path)?;
-                self.refill();
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.remove(path, |path| std::fs::remove_dir_all(path))
     }
 }

@@ -26,6 +26,9 @@ use crate::{
 /// Bytes read at a time while looking for a header on disk.
 const HEADER_READ_BYTES: usize = 4096;
 
+/// Indexes of sealed segments that stay in memory because they could not be written.
+const UNSTORED_MAX: usize = 8;
+
 /// A contiguous range of whole batches in one segment.
 #[derive(Debug)]
 pub struct LogRange<D: Disk> {
@@ -48,6 +51,11 @@ impl<D: Disk> Clone for LogRange<D> {
 }
 
 impl<D: Disk> LogRange<D> {
+    /// Tells the range's segment apart from all others of this process.
+    pub fn segment_number(&self) -> u64 {
+        self.segment.id.number()
+    }
+
     /// Where the range begins, in bytes of the segment file.
     pub fn position(&self) -> u64 {
         self.position
@@ -403,17 +411,22 @@ impl<D: Disk> Log<D> {
         let stored = if segment.retired.get() {
             None
         } else {
-            read_index(&self.disk, &self.directory, base_offset, size, interval).await?
+            read_index(&self.disk, &self.directory, base_offset, size, interval).await
         };
+        let is_stored = stored.is_some();
         let index = match stored {
             Some(index) => index,
             None => self.rebuild_index(segment).await?,
         };
         *segment.index.borrow_mut() = Some(index);
+        segment.index_stored.set(is_stored);
         Ok(())
     }
 
     async fn rebuild_index(&self, segment: &Rc<Segment<D>>) -> Result<Index, LogError> {
+        if !segment.retired.get() {
+            self.memory.indexes.one_rebuilt();
+        }
         let mut index = Index::new(segment.base_offset, self.config().index_interval_bytes);
         let mut max_timestamp = Timestamp::NONE;
         let file = segment.open(&self.disk).await?;
@@ -436,10 +449,16 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Drops the indexes of sealed segments: they are read again when a consumer needs them.
+    /// Drops the indexes of sealed segments: they are read again when a consumer needs them. The newest of those that cannot be
+    /// written stay, which have else to be made anew each time.
     pub(super) fn forget_sealed_indexes(&self) {
-        for segment in &self.state.borrow().segments {
-            if segment.stage.get() == Stage::Sealed {
+        let mut unstored = 0;
+        for segment in self.state.borrow().segments.iter().rev() {
+            if segment.stage.get() != Stage::Sealed || segment.index.borrow().is_none() {
+                continue;
+            }
+            unstored += usize::from(!segment.index_stored.get());
+            if segment.index_stored.get() || unstored > UNSTORED_MAX {
                 segment.index.borrow_mut().take();
             }
         }

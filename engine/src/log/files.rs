@@ -1,10 +1,18 @@
 //! The files of a segment by name: its log and the two side files of its index. Knows nothing of what is in the log.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use headwater_protocol::id::Offset;
 
-use crate::{disk::Disk, error::LogError, index::Index, segment::segment_path};
+use crate::{
+    disk::Disk,
+    error::LogError,
+    index::{Index, IndexDamage},
+    segment::segment_path,
+};
+
+/// Extensions of an index's two files.
+const INDEX_EXTENSIONS: [&str; 2] = ["index", "timeindex"];
 
 /// Removes a segment's files, the log itself last, so that an interrupted removal is begun again.
 pub(super) async fn remove_segment_files<D: Disk>(
@@ -12,36 +20,69 @@ pub(super) async fn remove_segment_files<D: Disk>(
     directory: &Path,
     base_offset: Offset,
 ) -> Result<(), LogError> {
-    for extension in ["index", "timeindex", "log"] {
+    remove_index(disk, directory, base_offset).await?;
+    let path = segment_path(directory, base_offset, "log");
+    disk.remove_file(&path).await.map_err(LogError::io("remove", &path))
+}
+
+/// Removes the files of a segment's index, or what is in their place.
+pub(super) async fn remove_index<D: Disk>(disk: &D, directory: &Path, base_offset: Offset) -> Result<(), LogError> {
+    for extension in INDEX_EXTENSIONS {
         let path = segment_path(directory, base_offset, extension);
-        disk.remove_file(&path).await.map_err(LogError::io("remove", &path))?;
+        let removed = match disk.remove_file(&path).await {
+            Err(error) if error.kind() == ErrorKind::IsADirectory => disk.remove_dir_all(&path).await,
+            removed => removed,
+        };
+        removed.map_err(LogError::io("remove", &path))?;
     }
     Ok(())
 }
 
-/// The index in a segment's side files as of `size`, or `None` if they are missing or damaged.
+/// Writes the files of an index. What is in their place and is no file is removed, for the next attempt.
+pub(super) async fn write_index<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    base_offset: Offset,
+    files: [Vec<u8>; 2],
+) -> Result<(), LogError> {
+    for (extension, content) in INDEX_EXTENSIONS.into_iter().zip(files) {
+        let path = segment_path(directory, base_offset, extension);
+        let written = disk.replace_file(&path, content).await;
+        if written
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::IsADirectory)
+        {
+            remove_index(disk, directory, base_offset).await?;
+        }
+        written.map_err(LogError::io("write", &path))?;
+    }
+    Ok(())
+}
+
+/// The index in a segment's side files as of `size`, or `None` if they are missing or damaged, or cannot be read: it never
+/// decides what is in the log, so it can be made anew whatever is wrong with it.
 pub(super) async fn read_index<D: Disk>(
     disk: &D,
     directory: &Path,
     base_offset: Offset,
     size: u64,
     interval_bytes: u32,
-) -> Result<Option<Index>, LogError> {
-    let mut files = Vec::with_capacity(2);
-    for extension in ["index", "timeindex"] {
+) -> Option<Index> {
+    let mut files = Vec::with_capacity(INDEX_EXTENSIONS.len());
+    for extension in INDEX_EXTENSIONS {
         let path = segment_path(directory, base_offset, extension);
         match disk.read_file(&path).await {
             Ok(file) => files.push(file),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(LogError::io("read", &path)(error)),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "the index is rebuilt from the segment");
+                return None;
+            }
         }
     }
-    match Index::decode(base_offset, size, interval_bytes, &files[0], &files[1]) {
-        Ok(index) => Ok(Some(index)),
-        Err(damage) => {
-            let path = segment_path(directory, base_offset, "index");
-            tracing::warn!(path = %path.display(), %damage, "the index is rebuilt from the segment");
-            Ok(None)
-        }
-    }
+    let decoded = Index::decode(base_offset, size, interval_bytes, &files[0], &files[1]);
+    let damaged = |damage: &IndexDamage| {
+        let path = segment_path(directory, base_offset, "index");
+        tracing::warn!(path = %path.display(), %damage, "the index is rebuilt from the segment");
+    };
+    decoded.inspect_err(damaged).ok()
 }

@@ -86,7 +86,12 @@ impl<D: Disk> Log<D> {
                 Err(failure) => Err(failure),
             };
             let outcome = match flushed {
-                Ok(()) => Ok(()),
+                Ok(()) => {
+                    if segment.await_sealing(&self.memory.unsealed) {
+                        self.state.borrow_mut().has_unsealed = true;
+                    }
+                    Ok(())
+                }
                 Err(failure) => Err(self.fail(&segment, failure).await),
             };
             abandoned.finished.set(true);
@@ -172,8 +177,8 @@ impl<D: Disk> Log<D> {
     }
 
     async fn file_for_writing(&self, segment: &Segment<D>) -> Result<D::File, Failure> {
-        if let Some(file) = segment.file.borrow().as_ref() {
-            return Ok(file.clone());
+        if let Some(file) = segment.file.get() {
+            return Ok(file);
         }
         if let Some(size) = self.reuse(segment).await.map_err(Failure::of("open"))? {
             let written_before = size.next_multiple_of(BLOCK_SIZE as u64);
@@ -181,7 +186,7 @@ impl<D: Disk> Log<D> {
             segment.zeroed.set(written_before);
         }
         let file = self.disk.open(&segment.path, true).await.map_err(Failure::of("open"))?;
-        *segment.file.borrow_mut() = Some(file.clone());
+        segment.file.put(file.clone(), self.disk.open_files());
         Ok(file)
     }
 
@@ -238,8 +243,7 @@ impl<D: Disk> Log<D> {
     /// later, so the next process must not find it and build on it. What is durable stays.
     async fn forget_doubtful(&self, segment: &Segment<D>) {
         let durable = self.state.borrow().durable;
-        let file = segment.file.borrow().clone();
-        if let Some(file) = file
+        if let Some(file) = segment.file.get()
             && durable.segment == segment.base_offset
             && let Err(error) = file.truncate(durable.position).await
         {
@@ -298,6 +302,7 @@ impl<D: Disk> Log<D> {
             kept.prepared.set(0);
             kept.zeroed.set(0);
             kept.stage.set(Stage::Active);
+            kept.waiting.take();
             state.durable = end;
             state.producers.truncate(end.offset);
             state.pending.fail_after(end.offset, error);

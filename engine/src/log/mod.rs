@@ -85,6 +85,8 @@ struct State<D: Disk> {
     /// Counts what has changed of all that a checkpoint tells, and what had when the last one was written was begun.
     changes: u64,
     saved_changes: u64,
+    /// Segments have come to wait for being sealed.
+    has_unsealed: bool,
     /// Monotonic time of the last append, if there was one since the log was opened.
     last_append: Option<Duration>,
 }
@@ -116,8 +118,9 @@ impl<D: Disk> State<D> {
     /// The active segment is full or old: the next append begins a new one.
     fn roll(&mut self, directory: &Path, memory: &Memory, interval_bytes: u32) {
         let next = {
-            let active = self.active();
+            let active = Rc::clone(self.active());
             active.stage.set(Stage::Rolled);
+            self.has_unsealed |= active.await_sealing(&memory.unsealed);
             if active.is_durable() {
                 active.tail.borrow_mut().made_durable(active.end(), true);
             }
@@ -212,6 +215,13 @@ impl<D: Disk> Log<D> {
     /// The failure that fenced the log, if there was one.
     pub fn fence(&self) -> Option<LogError> {
         self.state.borrow().fence.clone()
+    }
+
+    /// Whether it takes no appends since a write or flush failed.
+    pub fn is_fenced(&self) -> bool {
+        let state = self.state.borrow();
+        let fence = state.fence.as_ref();
+        fence.is_some_and(|fence| !matches!(fence, LogError::Retired { .. }))
     }
 
     /// Number of segments and their bytes.

@@ -281,7 +281,7 @@ impl<D: Disk> Opening<'_, D> {
         let mut extent = segment.extent.get();
         let mut index = Index::new(base_offset, self.config.index_interval_bytes);
         if let Some(known) = known.filter(|known| known.size <= size)
-            && let Some(stored) = self.read_index(base_offset, known.size).await?
+            && let Some(stored) = self.read_index(base_offset, known.size).await
         {
             index = stored;
             extent = Extent {
@@ -385,15 +385,13 @@ impl<D: Disk> Opening<'_, D> {
         Ok(())
     }
 
-    async fn read_index(&self, base_offset: Offset, size: u64) -> Result<Option<Index>, LogError> {
-        read_index(
-            self.disk,
-            self.directory,
-            base_offset,
-            size,
-            self.config.index_interval_bytes,
-        )
-        .await
+    async fn read_index(&self, base_offset: Offset, size: u64) -> Option<Index> {
+        let interval = self.config.index_interval_bytes;
+        let read = read_index(self.disk, self.directory, base_offset, size, interval).await;
+        if read.is_none() {
+            self.memory.indexes.one_rebuilt();
+        }
+        read
     }
 
     async fn remove(&self, base_offset: Offset) -> Result<(), LogError> {
@@ -429,7 +427,7 @@ impl<D: Disk> Opening<'_, D> {
         }
         // Thousands of logs may be opened at once, and few of them are used soon.
         for segment in &segments {
-            segment.file.take();
+            segment.file.close();
         }
         let first = segments.front().map_or(start, |first| first.base_offset);
         let state = State {
@@ -448,6 +446,7 @@ impl<D: Disk> Opening<'_, D> {
             fence: None,
             changes: 1,
             saved_changes: 0,
+            has_unsealed: false,
             last_append: None,
         };
         state.check();

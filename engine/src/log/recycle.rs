@@ -20,7 +20,7 @@ use headwater_protocol::{
     id::Offset,
 };
 
-use super::Log;
+use super::{Log, files::remove_index};
 use crate::{
     disk::{BLOCK_SIZE, Disk, SegmentFile},
     error::LogError,
@@ -162,12 +162,8 @@ impl<D: Disk> Log<D> {
         let Some(blocks) = self.fit_for_recycling(segment) else {
             return Ok(false);
         };
-        segment.file.borrow_mut().take();
-        for extension in ["index", "timeindex"] {
-            let path = segment_path(&self.directory, segment.base_offset, extension);
-            let removed = self.disk.remove_file(&path).await;
-            removed.map_err(LogError::io("remove", &path))?;
-        }
+        segment.file.close();
+        remove_index(&self.disk, &self.directory, segment.base_offset).await?;
         let path = segment_path(&self.directory, segment.base_offset, EXTENSION);
         let mut made = self.disk.rename(&segment.path, &path).await;
         if made.is_ok() {

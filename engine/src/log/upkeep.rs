@@ -6,19 +6,27 @@
 
 use std::{rc::Rc, time::Duration};
 
+use futures::stream::{self, StreamExt};
 use headwater_protocol::id::Offset;
 
-use super::{DurablePoint, Log, files::remove_segment_files};
+use super::{
+    DurablePoint, Log,
+    files::{remove_index, remove_segment_files, write_index},
+};
 use crate::{
     checkpoint::{self, Checkpoint, Point, SegmentFacts},
     disk::{BLOCK_SIZE, Disk, SegmentFile},
     error::LogError,
+    index::Index,
     moment::Moment,
-    segment::{Segment, Stage, segment_path},
+    segment::{Segment, Stage},
 };
 
 /// Time without an append after which a partition's tail buffer shrinks to its last block.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// Segments that are sealed at the same time: their flushes share a commit of the file system's journal.
+const SEALED_AT_ONCE: usize = 4;
 
 /// What a checkpoint is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +76,7 @@ impl<D: Disk> Log<D> {
         let producers = self.config().producers;
         self.state.borrow_mut().producers.expire(now, producers);
         self.write_checkpoint(Purpose::Routine).await?;
+        self.store_indexes().await;
         self.free_idle_memory(now);
         Ok(())
     }
@@ -98,7 +107,7 @@ impl<D: Disk> Log<D> {
         let _flush = self.flush_gate.enter().await;
         let _entered = self.upkeep_gate.enter().await;
         for segment in &self.state.borrow().segments {
-            segment.retired.set(true);
+            segment.retire();
         }
         let directory = self.directory.clone();
         self.fail_for_good(LogError::Retired { directory });
@@ -151,13 +160,7 @@ impl<D: Disk> Log<D> {
             let read = file.read(block_start, (position - block_start) as usize).await;
             read.map_err(LogError::io("read", &segment.path))?
         };
-        for extension in ["index", "timeindex"] {
-            let path = segment_path(&self.directory, segment.base_offset, extension);
-            self.disk
-                .remove_file(&path)
-                .await
-                .map_err(LogError::io("remove", &path))?;
-        }
+        remove_index(&self.disk, &self.directory, segment.base_offset).await?;
         let end = DurablePoint {
             segment: segment.base_offset,
             position,
@@ -216,52 +219,79 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Cuts rolled segments to their size and writes their indexes.
+    /// Whether segments have come to wait for being sealed since this was asked last.
+    pub fn take_unsealed(&self) -> bool {
+        std::mem::take(&mut self.state.borrow_mut().has_unsealed)
+    }
+
+    /// Seals the segments that wait for it, which retention and checkpoints do too: when many are rolled, sooner.
+    pub async fn seal_rolled(&self) -> Result<(), LogError> {
+        let _entered = self.upkeep_gate.enter().await;
+        if self.is_retired() {
+            return Ok(());
+        }
+        self.seal().await
+    }
+
+    /// Cuts rolled segments to their size and writes their indexes, several at a time.
     pub(super) async fn seal(&self) -> Result<(), LogError> {
         let rolled: Vec<_> = {
             let state = self.state.borrow();
             let is_due = |segment: &&Rc<Segment<D>>| segment.stage.get() == Stage::Rolled && segment.is_at_rest();
             state.segments.iter().filter(is_due).cloned().collect()
         };
-        for segment in rolled {
-            let file = segment.open(&self.disk).await?;
-            file.truncate(segment.end())
-                .await
-                .map_err(LogError::io("truncate", &segment.path))?;
-            match self.write_index(&segment, segment.end()).await {
-                // Tried again later, unless retention lets the segment go before that: it must not wait for an index.
-                Err(error) if error.is_disk_full() => {
-                    self.is_short().await;
-                    continue;
-                }
-                written => written?,
-            }
-            segment.stage.set(Stage::Sealed);
-            // Consumers open it again when they need it: ten thousand partitions must not hold ten thousand files.
-            segment.file.borrow_mut().take();
-            self.state.borrow_mut().changed();
+        let sealed = rolled.into_iter().map(|segment| self.seal_one(segment));
+        let mut sealed = stream::iter(sealed).buffered(SEALED_AT_ONCE);
+        let mut result = Ok(());
+        while let Some(one) = sealed.next().await {
+            result = result.and(one);
         }
+        result
+    }
+
+    async fn seal_one(&self, segment: Rc<Segment<D>>) -> Result<(), LogError> {
+        let _waiting = segment.waiting.take();
+        let file = segment.open(&self.disk).await?;
+        let cut = file.truncate(segment.end()).await;
+        cut.map_err(LogError::io("truncate", &segment.path))?;
+        self.store_index(&segment, segment.end()).await;
+        segment.stage.set(Stage::Sealed);
+        // Consumers open it again when they need it: ten thousand partitions must not hold ten thousand files.
+        segment.file.close();
+        self.state.borrow_mut().changed();
         Ok(())
     }
 
-    pub(super) async fn write_index(&self, segment: &Segment<D>, size: u64) -> Result<(), LogError> {
-        let files = {
-            let index = segment.index.borrow();
-            index.as_ref().map(|index| {
-                [
-                    ("index", index.encode_offsets(size)),
-                    ("timeindex", index.encode_times(size)),
-                ]
-            })
+    /// Writes the indexes of sealed segments that could not be written before, or not be read.
+    async fn store_indexes(&self) {
+        let unstored: Vec<_> = {
+            let state = self.state.borrow();
+            let is_unstored = |segment: &&Rc<Segment<D>>| {
+                let is_due = !segment.index_stored.get() && segment.index.borrow().is_some();
+                is_due && segment.stage.get() == Stage::Sealed && !segment.retired.get()
+            };
+            state.segments.iter().filter(is_unstored).cloned().collect()
         };
-        for (extension, content) in files.into_iter().flatten() {
-            let path = segment_path(&self.directory, segment.base_offset, extension);
-            self.disk
-                .replace_file(&path, content)
-                .await
-                .map_err(LogError::io("write", &path))?;
+        for segment in unstored {
+            self.store_index(&segment, segment.end()).await;
         }
-        Ok(())
+    }
+
+    /// Writes the index of a segment as of `size`, if it is in memory. That it cannot be written stops nothing: it is made of the
+    /// segment when it is needed.
+    pub(super) async fn store_index(&self, segment: &Segment<D>, size: u64) {
+        let encode = |index: &Index| [index.encode_offsets(size), index.encode_times(size)];
+        let Some(files) = segment.index.borrow().as_ref().map(encode) else {
+            return;
+        };
+        let written = write_index(&self.disk, &self.directory, segment.base_offset, files).await;
+        segment.index_stored.set(written.is_ok());
+        let Err(error) = written else { return };
+        self.memory.indexes.one_not_written();
+        tracing::warn!(%error, "an index is not written; it is tried again");
+        if error.is_disk_full() {
+            self.is_short().await;
+        }
     }
 
     /// Where the log should begin by the rules of retention. Whole segments only.
@@ -325,6 +355,7 @@ impl<D: Disk> Log<D> {
                 tracing::debug!(%error, "a segment is removed while it is wanted");
             }
         }
+        segment.retire();
         remove_segment_files(&self.disk, &self.directory, segment.base_offset).await
     }
 
@@ -341,11 +372,8 @@ impl<D: Disk> Log<D> {
         }
         let segment = Rc::clone(self.state.borrow().segment_of(end.offset));
         if segment.base_offset == end.segment && segment.end() > 0 && segment.stage.get() != Stage::Sealed {
-            match self.write_index(&segment, end.position).await {
-                // Recovery can do without: it then scans the segment from its start.
-                Err(error) if error.is_disk_full() => {}
-                written => written?,
-            }
+            // Recovery can do without: it then scans the segment from its start.
+            self.store_index(&segment, end.position).await;
         }
         let content = checkpoint_of(&self.state.borrow(), end).encode();
         let path = self.directory.join(checkpoint::FILE_NAME);
@@ -371,7 +399,7 @@ impl<D: Disk> Log<D> {
             if tail.size() > BLOCK_SIZE {
                 tail.shrink(active.end());
             }
-            active.file.borrow_mut().take();
+            active.file.close();
         }
     }
 }

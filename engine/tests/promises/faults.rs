@@ -18,7 +18,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use crate::{
     history::History,
     support::{
-        NOON, Record, SimLog, append_durably, batch, for_each_seed, open_with, read_all, run, small_config, small_flush,
+        NOON, Record, SimLog, append_durably, batch, for_each_seed, open_with, read_all, run, small_config,
+        small_flush, turn,
     },
 };
 
@@ -257,7 +258,7 @@ fn without_a_descriptor_what_was_appended_waits_until_there_is_one() {
             let (log, _) = open_with(&disk, &config, &TailMemory::new(16 << 20)).await.unwrap();
             let mut waited = 0;
             for id in 0..120 {
-                disk.fail_nth(kind, 0, Fault::OutOfFiles);
+                disk.fail_randomly(kind, 1.0, Fault::OutOfFiles);
                 let appended = log
                     .append(&batch(&[Record::new(id, 5000)]), Timestamp::new(NOON))
                     .unwrap();
@@ -405,19 +406,6 @@ impl Trial {
             }
         }
     }
-}
-
-/// Lets others run first.
-async fn turn() {
-    let mut polled = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut polled, true) {
-            return std::task::Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
 }
 
 #[test]

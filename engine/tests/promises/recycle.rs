@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     path::Path,
-    rc::Rc,
 };
 
 use headwater_engine::{
@@ -450,10 +449,7 @@ fn readers_of_a_real_file_see_what_was_written_after_it_was_recycled() {
             ..small_config()
         };
         // So little memory that what was appended is read from the disk.
-        let memory = Memory {
-            tail: TailMemory::new(8 << 10),
-            cold: Rc::new(ColdMemory::new(16 * REGION_SIZE)),
-        };
+        let memory = Memory::new(TailMemory::new(8 << 10), ColdMemory::new(16 * REGION_SIZE));
         let (log, _) = Log::open(disk.clone(), path.clone(), config, memory).await.unwrap();
         let (recycled, last, directly) = (Cell::new(0), RefCell::default(), Cell::new(0));
         let append = async |id| {

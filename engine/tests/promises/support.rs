@@ -272,3 +272,16 @@ pub async fn append_durably(log: &SimLog, payload: &[u8]) -> u64 {
 pub fn ids(records: &[Stored]) -> Vec<u64> {
     records.iter().map(|record| record.id).collect()
 }
+
+/// Lets others run first.
+pub async fn turn() {
+    let mut polled = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut polled, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}

@@ -380,10 +380,7 @@ proptest! {
             ..small_config()
         };
         run(&disk, seed, async {
-            let memory = Memory {
-                tail: TailMemory::new(settings.memory),
-                cold: Rc::new(ColdMemory::new(settings.cold_memory)),
-            };
+            let memory = Memory::new(TailMemory::new(settings.memory), ColdMemory::new(settings.cold_memory));
             let (log, _) = open_in(&disk, &config, memory.clone()).await.unwrap();
             let mut pair = Pair { disk: disk.clone(), settings, config, memory, log, model: Model::default(), clock: NOON };
             for step in steps {

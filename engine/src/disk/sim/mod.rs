@@ -37,14 +37,18 @@ use self::{
     operation::{Operation, Output},
     world::{OpNumber, World},
 };
-use super::{BlockBuffer, BlockSlice, DirEntry, Directory, Disk, SegmentFile};
+use super::{BlockBuffer, BlockSlice, DirEntry, Directory, Disk, OpenFiles, SegmentFile, open_files::Descriptor};
 
 pub use self::{
     executor::{Halt, SimExecutor},
     faults::{Fault, OpKind},
 };
 
-/// A disk that exists in memory only. Clones are the same disk.
+/// Descriptors of a disk on which they are few.
+const FILES_FEW: usize = 2;
+
+/// A disk that exists in memory only. Clones are the same disk. On every third, by seed, no more than two files stay open that
+/// nobody uses; [`open_files`](Disk::open_files) sets another limit.
 ///
 /// # What a crash leaves
 /// All that was flushed, and names as the operations that returned left them. Of every other write each 512-byte sector
@@ -62,17 +66,24 @@ pub use self::{
 #[derive(Debug, Clone)]
 pub struct SimDisk {
     world: Rc<RefCell<World>>,
+    files: Rc<OpenFiles>,
 }
 
 impl SimDisk {
     /// An empty disk. The same seed and the same use give the same run.
     pub fn new(seed: u64) -> SimDisk {
-        SimDisk::from(World::new(seed))
+        SimDisk::from(World::new(seed), seed)
     }
 
-    fn from(world: World) -> SimDisk {
+    fn from(world: World, seed: u64) -> SimDisk {
+        let files = OpenFiles::default();
+        if seed.is_multiple_of(3) {
+            // So that files are closed and opened again all the time.
+            files.set_limit(FILES_FEW);
+        }
         SimDisk {
             world: Rc::new(RefCell::new(world)),
+            files: Rc::new(files),
         }
     }
 
@@ -144,13 +155,13 @@ impl SimDisk {
     /// The disk as it would be found if power were lost now. This one runs on undisturbed.
     #[must_use]
     pub fn image(&self, seed: u64) -> SimDisk {
-        SimDisk::from(self.world.borrow().after_crash(seed))
+        SimDisk::from(self.world.borrow().after_crash(seed), seed)
     }
 
     /// The disk as it would be found if power were lost now, and with it all that a crash may take.
     #[must_use]
     pub fn certain_image(&self, seed: u64) -> SimDisk {
-        SimDisk::from(self.world.borrow().certain(seed))
+        SimDisk::from(self.world.borrow().certain(seed), seed)
     }
 
     /// Operations of this kind that have started.
@@ -196,6 +207,7 @@ impl SimDisk {
         SimFile {
             disk: self.clone(),
             file,
+            descriptor: Rc::new(self.files.count()),
         }
     }
 }
@@ -322,10 +334,18 @@ impl Disk for SimDisk {
 
     async fn open(&self, path: &Path, create: bool) -> io::Result<SimFile> {
         let path = path.to_path_buf();
-        match self.operation(Operation::Open { path, create }).await? {
+        let opened = self.files.with_descriptor(async || {
+            let path = path.clone();
+            self.operation(Operation::Open { path, create }).await
+        });
+        match opened.await? {
             Output::File(file) => Ok(self.segment(file)),
             other => unreachable!("open gives a file, not {other:?}"),
         }
+    }
+
+    fn open_files(&self) -> &Rc<OpenFiles> {
+        &self.files
     }
 }
 
@@ -334,6 +354,7 @@ impl Disk for SimDisk {
 pub struct SimFile {
     disk: SimDisk,
     file: FileRef,
+    descriptor: Rc<Descriptor>,
 }
 
 impl SimFile {
@@ -389,6 +410,10 @@ impl SegmentFile for SimFile {
     fn truncate(&self, size: u64) -> impl Future<Output = io::Result<()>> + 'static {
         let file = Rc::clone(&self.file);
         done(self.disk.operation(Operation::Truncate { file, size }))
+    }
+
+    fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.descriptor) > 1
     }
 
     fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static {

@@ -58,10 +58,7 @@ impl Names {
     pub fn file(&self, path: &Path) -> io::Result<FileRef> {
         match self.nodes.get(path) {
             Some(Node::File(file)) => Ok(Rc::clone(file)),
-            Some(Node::Directory) => Err(io::Error::new(
-                io::ErrorKind::IsADirectory,
-                format!("{} is a directory", path.display()),
-            )),
+            Some(Node::Directory) => Err(is_a_directory(path)),
             None => Err(not_found(path)),
         }
     }
@@ -70,16 +67,19 @@ impl Names {
     pub fn put(&mut self, path: &Path, file: FileRef) -> io::Result<()> {
         self.check_parent(path)?;
         if self.is_directory(path) {
-            return Err(already_there(path));
+            return Err(is_a_directory(path));
         }
         self.nodes.insert(path.to_path_buf(), Node::File(file));
         Ok(())
     }
 
-    pub fn remove_file(&mut self, path: &Path) {
-        if let Some(Node::File(_)) = self.nodes.get(path) {
-            self.nodes.remove(path);
-        }
+    pub fn remove_file(&mut self, path: &Path) -> io::Result<()> {
+        match self.nodes.get(path) {
+            Some(Node::Directory) => return Err(is_a_directory(path)),
+            Some(Node::File(_)) => self.nodes.remove(path),
+            None => None,
+        };
+        Ok(())
     }
 
     /// The directory and all below it, innermost first, so that removing any prefix of the list leaves a tree.
@@ -154,6 +154,13 @@ fn entry(name: &Path, node: &Node) -> Option<DirEntry> {
 
 fn not_found(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{} does not exist", path.display()))
+}
+
+fn is_a_directory(path: &Path) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::IsADirectory,
+        format!("{} is a directory", path.display()),
+    )
 }
 
 fn already_there(path: &Path) -> io::Error {

@@ -327,7 +327,7 @@ impl World {
             } => {
                 let temporary = temporary(&path);
                 // The temporary file of an earlier failure is overwritten.
-                self.names.remove_file(&temporary);
+                self.names.remove_file(&temporary)?;
                 let room = if makes_room {
                     self.room_with_reserve()
                 } else {
@@ -345,7 +345,7 @@ impl World {
             }
             Operation::Rename { from, to } => self.names.rename(&from, &to).map(|()| Output::Done),
             Operation::RemoveFile { path } => {
-                self.names.remove_file(&path);
+                self.names.remove_file(&path)?;
                 Ok(Output::Done)
             }
             Operation::RemoveDirAll { path } => {

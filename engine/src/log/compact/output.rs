@@ -9,7 +9,7 @@ use headwater_protocol::{batch::BatchHeader, id::Offset};
 
 use super::super::Log;
 use crate::{
-    disk::{BLOCK_SIZE, BlockBuffer, Disk, SegmentFile},
+    disk::{BLOCK_SIZE, BlockBuffer, Disk, OpenFiles, SegmentFile},
     error::LogError,
     index::Index,
     moment::Since,
@@ -123,7 +123,7 @@ impl<D: Disk> Output<D> {
     }
 
     /// Puts the file, once finished, into a segment, which has no name yet and ends where the `last` ended that it was made of.
-    pub(super) fn fill(self, segment: &Segment<D>, last: Extent) {
+    pub(super) fn fill(self, segment: &Segment<D>, last: Extent, files: &Rc<OpenFiles>) {
         segment.extent.set(Extent {
             end: self.written,
             next_offset: last.next_offset,
@@ -133,9 +133,9 @@ impl<D: Disk> Output<D> {
             },
         });
         segment.durable.set(self.written);
-        segment.retired.set(true);
+        segment.retire();
         segment.has_holes.set(true);
         *segment.index.borrow_mut() = Some(self.index);
-        *segment.file.borrow_mut() = Some(self.file);
+        segment.file.put(self.file, files);
     }
 }

@@ -21,7 +21,11 @@ use std::{
 use headwater_protocol::id::Offset;
 
 use super::{
-    super::{Log, files::remove_segment_files, upkeep::Purpose},
+    super::{
+        Log,
+        files::{remove_index, remove_segment_files},
+        upkeep::Purpose,
+    },
     output::{self, Output},
     progress::Swap,
 };
@@ -80,14 +84,17 @@ impl<D: Disk> Log<D> {
         // Recovery adjusts it, so it must know what goes, and must not point into it.
         self.write_checkpoint(Purpose::Routine).await?;
         // They live on in their open files, for those who read them.
+        let mut files = Vec::with_capacity(sources.len());
         for source in sources {
-            source.open(&self.disk).await?;
+            files.push(source.open(&self.disk).await?);
         }
         let path = swap_path(&self.directory, base_offset, next_offset);
         self.state.borrow_mut().compaction.doubtful = Some(path.clone());
         let renamed = self.disk.rename(&output.path, &path).await;
         renamed.map_err(LogError::io("rename", &path))?;
         self.replace(output, sources, path);
+        // Held until nothing closes them any more.
+        drop(files);
         self.finish_swap().await?;
         Ok(true)
     }
@@ -103,7 +110,7 @@ impl<D: Disk> Log<D> {
             self.config().index_interval_bytes,
         );
         let last = sources.last().expect("at least one segment is replaced");
-        output.fill(&segment, last.extent.get());
+        output.fill(&segment, last.extent.get(), self.disk.open_files());
         segment.stage.set(Stage::Sealed);
         let segment = Rc::new(segment);
         let first = state
@@ -114,7 +121,7 @@ impl<D: Disk> Log<D> {
         state.segments.drain(first..first + sources.len());
         state.segments.insert(first, Rc::clone(&segment));
         for source in sources {
-            source.retired.set(true);
+            source.retire();
             state.spares.forget(source.base_offset);
         }
         state.changed();
@@ -146,14 +153,9 @@ impl<D: Disk> Log<D> {
         }
         self.state.borrow_mut().compaction.swap = None;
         let segment = &swap.segment;
-        segment.retired.set(false);
-        // It is opened by its name when somebody needs it.
-        segment.file.borrow_mut().take();
-        match self.write_index(segment, segment.end()).await {
-            // It is made of the segment when it is needed.
-            Err(error) if error.is_disk_full() => Ok(()),
-            written => written,
-        }
+        segment.is_named();
+        self.store_index(segment, segment.end()).await;
+        Ok(())
     }
 }
 
@@ -167,11 +169,7 @@ async fn remove_replaced<D: Disk>(
     for replaced in replaced.iter().filter(|replaced| **replaced != base_offset) {
         remove_segment_files(disk, directory, *replaced).await?;
     }
-    for extension in ["index", "timeindex"] {
-        let path = segment_path(directory, base_offset, extension);
-        disk.remove_file(&path).await.map_err(LogError::io("remove", &path))?;
-    }
-    Ok(())
+    remove_index(disk, directory, base_offset).await
 }
 
 /// Finishes or undoes what a crash has left of a compaction, before a log is opened. Returns whether names have changed.
