@@ -18,7 +18,7 @@ use futures::{
     executor::block_on,
 };
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
-use headwater_engine::disk::{Directory, StdDirectory};
+use headwater_engine::disk::{BLOCKING_THREADS, Directory, StdDirectory};
 use headwater_protocol::id::CoreId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -181,6 +181,7 @@ impl Broker {
         let setup = Setup {
             config: Arc::clone(&config),
             names,
+            open_files_max: check::open_files_max(&config) as usize,
             mesh: mesh.clone(),
             control,
             addresses,
@@ -388,7 +389,7 @@ fn start_core(
         .spin_before_park(spin)
         .preempt_timer(PREEMPT_TIMER)
         // A pinned core pins its blocking pool to itself as well, unless told otherwise.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(1));
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS));
     let run = move || async move {
         let core = Core::new(id, setup, activity)?;
         let _ = ready.send(());

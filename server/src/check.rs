@@ -99,6 +99,12 @@ pub fn cpus(config: &CoresSection) -> Vec<u16> {
     cores::chosen(config, &facts::allowed_cpus())
 }
 
+/// Descriptors that each core may keep open for segment files: as configured, else its share of what this process may open.
+pub fn open_files_max(config: &Config) -> u64 {
+    let limit = getrlimit(Resource::Nofile).current;
+    kernel::segment_files(config, limit, cpus(&config.cores).len() as u64)
+}
+
 /// What forbids the start, and what is worth a warning: a sentence each.
 fn sentences(facts: &Facts, config: &Config) -> (Vec<String>, Vec<String>) {
     let findings: Vec<Finding> = ITEMS.iter().map(|item| item.judge(facts, config)).collect();

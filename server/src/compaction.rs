@@ -12,7 +12,7 @@ use std::{
 use headwater_engine::{CompactionReport, LogError};
 use headwater_protocol::id::Timestamp;
 
-use crate::{core::Core, partition::Partition, runtime};
+use crate::{core::Core, metrics::Failure, partition::Partition, runtime};
 
 /// How long it works before it lets others go first.
 const TURN_MAX: Duration = Duration::from_micros(200);
@@ -135,6 +135,7 @@ async fn compact(core: &Core, partition: &Partition, pace: &Pace) {
             }
         }
         Err(error) => {
+            core.metrics.failed(Failure::Compaction);
             // Reading it again would find the same.
             partition.is_damaged.set(matches!(error, LogError::Corrupt { .. }));
             tracing::warn!(directory = %log.directory().display(), %error, "a partition could not be compacted");

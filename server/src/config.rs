@@ -85,6 +85,8 @@ sections! {
         /// Requests of one core that are not answered yet. When it is spent, sockets are not read.
         /// Raise it when many producers keep many batches in flight and the disk is not yet busy.
         in_flight_bytes_max: ByteSize = ByteSize::new(64 * MIB), 2 * MIB..=TIB;
+        /// Descriptors of segment files that one core keeps open. 0 is its share of what the limit on open files leaves beside connections, at most 16384.
+        open_files_max: u32 = 0, 0..=1_000_000;
     }
 
     /// Segments on disk: where they are, when they roll, how long they stay.
@@ -210,7 +212,7 @@ sections! {
         /// Partitions of one topic.
         /// Raise it with the largest topic.
         partitions_per_topic_max: u32 = 1_000, 1..=100_000;
-        /// Partitions of all topics on this broker. Each holds a few files open.
+        /// Partitions of all topics on this broker.
         /// Raise it with their number. The limit on open files must allow it.
         partitions_max: u32 = 4_096, 1..=1_000_000;
         /// Longest that a fetch may wait for records; a longer wish is cut to this.

@@ -17,6 +17,7 @@ use std::{
 
 use futures::future::{Either, select};
 use glommio::net::TcpStream;
+use headwater_engine::disk::Disk as _;
 use headwater_protocol::{
     error::ErrorCode,
     frame::{FrameError, FrameHeader},
@@ -106,7 +107,8 @@ async fn run(
     mut reader: FrameReader,
     grace: Duration,
 ) -> Result<(), ReadError> {
-    let socket = Hangup(rustix::io::dup(reader.fd()).map_err(io::Error::from)?);
+    let files = core.disk.open_files();
+    let socket = Hangup(files.make_room_for(|| Ok(rustix::io::dup(reader.fd())?))?);
     rustix::net::sockopt::set_tcp_nodelay(&socket.0, true).map_err(io::Error::from)?;
     unpace_loopback(&socket.0);
     let sender = Sender::new(socket.0.as_fd(), core)?;
@@ -153,7 +155,7 @@ async fn take_in(core: &Rc<Core>, connection: &Rc<Connection>, reader: &mut Fram
         let room = async {
             connection.in_flight.below(requests_max).await;
             connection.outbox.room().await;
-            core.memory.tail.room().await;
+            core.memory.room().await;
         };
         if let Either::Right(_) = select(pin!(room), pin!(core.stopping())).await {
             return Ok(());

@@ -14,7 +14,7 @@ use std::{
 use futures::{StreamExt, channel::mpsc, stream};
 use headwater_engine::{
     ColdMemory, Log, Memory, Signal, TailMemory,
-    disk::{DirectDisk, Directory, StdDirectory},
+    disk::{DirectDisk, Directory, Disk as _, StdDirectory},
 };
 use headwater_protocol::{
     error::ErrorCode,
@@ -33,7 +33,7 @@ use crate::{
     image::{ClusterImage, Topic, TopicState},
     listener,
     mesh::{CoreMessage, Mesh, PartitionId, Refusal},
-    metrics::{self, CoreMetrics},
+    metrics::{self, CoreMetrics, Failure},
     offsets,
     partition::Partition,
     produce,
@@ -48,12 +48,17 @@ const REST_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Partitions that are opened, and recovered, at the same time: enough to keep the disk busy.
 const OPENED_AT_ONCE: usize = 8;
 
+/// Partitions whose segments are sealed at the same time.
+const SEALED_AT_ONCE: usize = 4;
+
 /// What all cores are told when they start.
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) config: Arc<Config>,
     /// Names and whole files, with the space that is kept for a full disk.
     pub(crate) names: StdDirectory,
+    /// Descriptors of segment files on each core.
+    pub(crate) open_files_max: usize,
     pub(crate) mesh: Mesh,
     pub(crate) control: ControlHandle,
     /// Where clients find the broker and each core.
@@ -75,6 +80,19 @@ enum Owned {
     Online(Rc<Partition>),
     /// It could not be opened; why.
     Offline(Refusal),
+}
+
+/// Partitions of a core by their state.
+#[derive(Debug, Default)]
+pub(crate) struct PartitionCounts {
+    /// They can be read.
+    pub(crate) open: usize,
+    /// Of those, they take no records since a write or flush failed.
+    pub(crate) fenced: usize,
+    /// Of those, they are not compacted since compaction found bytes that do not read back.
+    pub(crate) damaged: usize,
+    /// They could not be opened.
+    pub(crate) unopened: usize,
 }
 
 /// The state of one core.
@@ -118,6 +136,7 @@ impl Core {
         let Setup {
             config,
             names,
+            open_files_max,
             mesh,
             control,
             addresses,
@@ -129,19 +148,21 @@ impl Core {
             early: Signal::default(),
             activity,
         };
-        let memory = Memory {
-            tail: TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize),
-            cold: Rc::new(ColdMemory::new(config.cores.cold_read_bytes_max.bytes() as usize)),
-        };
+        let memory = Memory::new(
+            TailMemory::new(config.cores.tail_buffer_bytes_max.bytes() as usize),
+            ColdMemory::new(config.cores.cold_read_bytes_max.bytes() as usize),
+        );
         if config.cores.prefault {
             memory.prefault();
         }
+        let disk = DirectDisk::with_names(names)?;
+        disk.open_files().set_limit(open_files_max);
         Ok(Rc::new(Core {
             id,
             mesh,
             control,
             addresses,
-            disk: DirectDisk::with_names(names)?,
+            disk,
             memory,
             read_buffers: ReadBuffers::new(config.cores.connection_bytes_max.bytes()),
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
@@ -169,6 +190,7 @@ impl Core {
             daemons.spawn_background(maintain(Rc::clone(&self), what, interval));
         }
         daemons.spawn_background(maintain_early(Rc::clone(&self)));
+        daemons.spawn_background(seal_rolled(Rc::clone(&self)));
         daemons.spawn(groups::service::keep_time(Rc::clone(&self)));
         daemons.spawn_background(compaction::run(Rc::clone(&self)));
         while let Some(message) = inbox.next().await {
@@ -345,12 +367,20 @@ impl Core {
         self.partitions.borrow().iter().filter_map(online).collect()
     }
 
-    /// Partitions that are open, and partitions that could not be opened.
-    pub(crate) fn partition_counts(&self) -> (usize, usize) {
-        let partitions = self.partitions.borrow();
-        let online = partitions.values().filter(|owned| matches!(owned, Owned::Online(_)));
-        let online = online.count();
-        (online, partitions.len() - online)
+    /// How many partitions are in which state.
+    pub(crate) fn partition_counts(&self) -> PartitionCounts {
+        let mut counts = PartitionCounts::default();
+        for owned in self.partitions.borrow().values() {
+            match owned {
+                Owned::Online(partition) => {
+                    counts.open += 1;
+                    counts.fenced += usize::from(partition.log.is_fenced());
+                    counts.damaged += usize::from(partition.is_damaged.get());
+                }
+                Owned::Offline(_) => counts.unopened += 1,
+            }
+        }
+        counts
     }
 
     /// Open connections.
@@ -467,6 +497,7 @@ async fn pulse(core: Rc<Core>) {
 enum Upkeep {
     Checkpoint,
     Retention,
+    Sealing,
 }
 
 /// One partition after the other.
@@ -491,11 +522,37 @@ async fn maintain_one(core: &Core, partition: &Partition, what: Upkeep) {
             partition.log.checkpoint(now).await
         }
         Upkeep::Retention => partition.log.retain(now).await,
+        Upkeep::Sealing => partition.log.seal_rolled().await,
     };
     if let Err(error) = done {
+        core.metrics.failed(match what {
+            Upkeep::Checkpoint => Failure::Checkpoint,
+            Upkeep::Retention => Failure::Retention,
+            Upkeep::Sealing => Failure::Sealing,
+        });
         tracing::warn!(directory = %partition.log.directory().display(), %error, ?what, "maintenance failed; it is tried again");
     }
     runtime::yield_now().await;
+}
+
+/// Seals segments as they are rolled: those that are not are work for the stop, and too many keep producers waiting.
+async fn seal_rolled(core: Rc<Core>) {
+    loop {
+        let more = core.memory.unsealed.came();
+        let due = core
+            .online()
+            .into_iter()
+            .filter(|partition| partition.log.take_unsealed());
+        let sealing = due.map(|partition| {
+            let core = Rc::clone(&core);
+            async move { maintain_one(&core, &partition, Upkeep::Sealing).await }
+        });
+        stream::iter(sealing)
+            .buffer_unordered(SEALED_AT_ONCE)
+            .collect::<()>()
+            .await;
+        more.await;
+    }
 }
 
 /// What does not wait for its interval: retention where a segment was filled, as what it deletes is the file of the next segment;

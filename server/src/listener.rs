@@ -8,9 +8,10 @@ use std::{
 };
 
 use glommio::net::TcpListener;
+use headwater_engine::disk::Disk as _;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::{connection, core::Core, metrics::Refused, runtime};
+use crate::{connection, core::Core, metrics::Failure, runtime};
 
 /// Connections that the kernel has accepted and the core has not yet.
 pub(crate) const BACKLOG: i32 = 1024;
@@ -47,13 +48,16 @@ pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
             futures::future::Either::Left((Ok(stream), _)) => stream,
             futures::future::Either::Left((Err(error), _)) => {
                 tracing::warn!(%error, "a connection could not be accepted");
+                core.metrics.failed(Failure::Accept);
+                // It may have been for lack of a descriptor.
+                core.disk.open_files().give_way();
                 runtime::sleep(ACCEPT_RETRY).await;
                 continue;
             }
             futures::future::Either::Right(_) => return,
         };
         let Some(admitted) = core.admit() else {
-            core.metrics.refused(Refused::Limit);
+            core.metrics.connection_refused();
             tracing::warn!("a connection is refused: limits.connections_max are open");
             continue;
         };

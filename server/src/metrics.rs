@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use headwater_engine::{Timed, TimedSnapshot, disk::DirectDisk};
+use headwater_engine::{
+    LogError, Timed, TimedSnapshot,
+    disk::{DirectDisk, Disk as _},
+};
 use headwater_protocol::{error::ErrorCode, frame::Api, id::CoreId};
 
 pub(crate) use self::partitions::GroupOffset;
@@ -102,19 +105,62 @@ impl ReadPath {
     }
 }
 
-/// Why a connection was not served.
+/// What has failed, and is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// As many as `limits.connections_max` are open.
-    Limit,
+pub(crate) enum Failure {
+    Checkpoint,
+    Retention,
+    Sealing,
+    Compaction,
+    /// To accept a connection.
+    Accept,
 }
 
-impl Refused {
-    const ALL: [Refused; 1] = [Refused::Limit];
+impl Failure {
+    const ALL: [Failure; 5] = [
+        Failure::Checkpoint,
+        Failure::Retention,
+        Failure::Sealing,
+        Failure::Compaction,
+        Failure::Accept,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
-            Refused::Limit => "connections_max",
+            Failure::Checkpoint => "checkpoint",
+            Failure::Retention => "retention",
+            Failure::Sealing => "sealing",
+            Failure::Compaction => "compaction",
+            Failure::Accept => "accept",
+        }
+    }
+}
+
+/// Why record batches were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    DiskFull,
+    /// The partition is offline, or a write or flush has failed.
+    Storage,
+    /// They are not as they should be.
+    Rules,
+}
+
+impl Refused {
+    const ALL: [Refused; 3] = [Refused::DiskFull, Refused::Storage, Refused::Rules];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Refused::DiskFull => "disk_full",
+            Refused::Storage => "storage",
+            Refused::Rules => "rules",
+        }
+    }
+
+    pub(crate) fn by(error: &LogError) -> Refused {
+        match error {
+            LogError::DiskFull { .. } => Refused::DiskFull,
+            _ => Refused::Storage,
         }
     }
 }
@@ -122,6 +168,9 @@ impl Refused {
 /// What one core counts.
 #[derive(Debug, Default)]
 pub(crate) struct CoreMetrics {
+    failures: [Cell<u64>; Failure::ALL.len()],
+    refused: [Cell<u64>; Refused::ALL.len()],
+    connections_refused: Cell<u64>,
     stages: [Timed; Stage::ALL.len()],
     read: [Cell<u64>; ReadPath::ALL.len()],
     requests: [Cell<u64>; APIS_MAX],
@@ -129,7 +178,6 @@ pub(crate) struct CoreMetrics {
     sent_bytes: Cell<u64>,
     /// By number; an error is rare enough for a map.
     errors: RefCell<BTreeMap<i16, u64>>,
-    refused: [Cell<u64>; Refused::ALL.len()],
     pub(crate) compaction: CompactionMetrics,
 }
 
@@ -171,9 +219,19 @@ impl CoreMetrics {
         }
     }
 
-    /// Counts a connection that was not served.
+    /// Counts what has failed.
+    pub(crate) fn failed(&self, what: Failure) {
+        add(&self.failures[what as usize], 1);
+    }
+
+    /// Counts a produce request that was refused.
     pub(crate) fn refused(&self, why: Refused) {
         add(&self.refused[why as usize], 1);
+    }
+
+    /// Counts a connection for which there was no room.
+    pub(crate) fn connection_refused(&self) {
+        add(&self.connections_refused, 1);
     }
 
     /// Counts what is sent besides records.
@@ -211,9 +269,18 @@ pub(crate) enum Family {
     Connections,
     ConnectionsRefused,
     Errors,
+    OpenFiles,
+    OpenFilesMax,
+    FilesOpened,
+    FilesEvicted,
     Partitions,
     PartitionsOffline,
+    Unsealed,
+    Refused,
+    Failures,
+    IndexesRebuilt,
     Groups,
+    GroupPartitionsOffline,
     GroupMembers,
     GroupRebalances,
     OffsetCommits,
@@ -225,6 +292,7 @@ pub(crate) enum Family {
     CompactionRemoved,
     CompactionSeconds,
     CompactionDirty,
+    CompactionHalted,
 }
 
 /// Takes a core's figures. Call it on the core.
@@ -252,20 +320,27 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
     for (stage, bytes) in disk_bytes {
         sample(Family::DiskBytes, stage, bytes);
     }
-    for why in Refused::ALL {
-        sample(
-            Family::ConnectionsRefused,
-            why.name(),
-            metrics.refused[why as usize].get(),
-        );
-    }
     for (number, count) in &*metrics.errors.borrow() {
         sample(Family::Errors, ErrorCode::from_i16(*number).name(), *count);
     }
     let compaction = &metrics.compaction;
     sample(Family::CompactionBytes, "read", compaction.read_bytes.get());
     sample(Family::CompactionBytes, "write", compaction.written_bytes.get());
-    let (online, offline) = core.partition_counts();
+    for failure in Failure::ALL {
+        sample(
+            Family::Failures,
+            failure.name(),
+            metrics.failures[failure as usize].get(),
+        );
+    }
+    sample(Family::Failures, "index_write", core.memory.indexes.not_written.get());
+    for refused in Refused::ALL {
+        sample(Family::Refused, refused.name(), metrics.refused[refused as usize].get());
+    }
+    let partitions = core.partition_counts();
+    sample(Family::PartitionsOffline, "not_opened", partitions.unopened as u64);
+    sample(Family::PartitionsOffline, "fenced", partitions.fenced as u64);
+    let files = core.disk.open_files();
     let (stalls, stalled) = core.stalls();
     let groups = core.groups.counts();
     for (family, value) in [
@@ -277,9 +352,17 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
         (Family::InFlightBytes, core.in_flight.used()),
         (Family::ReadBufferBytes, core.read_buffers.used()),
         (Family::Connections, core.connections() as u64),
-        (Family::Partitions, online as u64),
-        (Family::PartitionsOffline, offline as u64),
+        (Family::ConnectionsRefused, metrics.connections_refused.get()),
+        (Family::OpenFiles, files.open() as u64),
+        (Family::OpenFilesMax, files.limit() as u64),
+        (Family::FilesOpened, files.opened()),
+        (Family::FilesEvicted, files.evicted()),
+        (Family::Partitions, partitions.open as u64),
+        (Family::Unsealed, core.memory.unsealed.count() as u64),
+        (Family::IndexesRebuilt, core.memory.indexes.rebuilt.get()),
+        (Family::CompactionHalted, partitions.damaged as u64),
         (Family::Groups, groups.groups as u64),
+        (Family::GroupPartitionsOffline, groups.unread as u64),
         (Family::GroupMembers, groups.members as u64),
         (Family::GroupRebalances, groups.rebalances),
         (Family::OffsetCommits, groups.commits),

@@ -5,7 +5,7 @@
 
 use std::{rc::Rc, time::Instant};
 
-use headwater_engine::Appended;
+use headwater_engine::{AppendError, Appended};
 use headwater_protocol::{
     error::ErrorCode,
     id::{CorrelationId, PartitionIndex, Timestamp, TopicId},
@@ -17,7 +17,7 @@ use crate::{
     core::Core,
     dispatch::Taken,
     mesh::{CoreMessage, PartitionId, Produced, Refusal, Reply},
-    metrics::Stage,
+    metrics::{Refused, Stage},
     outbox::{RequestLease, Response},
     reply, runtime,
 };
@@ -129,12 +129,23 @@ fn partition_id(request: &ProduceRequest<'_>) -> Result<PartitionId, Refusal> {
 }
 
 fn append(core: &Rc<Core>, id: PartitionId, payload: &[u8]) -> Result<Appended, Refusal> {
-    let partition = core.partition(id)?;
+    let offline = |refusal: &Refusal| {
+        if refusal.code == ErrorCode::KafkaStorageError {
+            core.metrics.refused(Refused::Storage);
+        }
+    };
+    let partition = core.partition(id).inspect_err(offline)?;
     partition.check_not_internal()?;
     let began = Instant::now();
     let appended = partition.append(core, payload);
     core.metrics.passed(Stage::Append, began.elapsed());
-    appended.map_err(|error| Refusal::because(error.code(), &error))
+    appended.map_err(|error| {
+        core.metrics.refused(match &error {
+            AppendError::Log(error) => Refused::by(error),
+            _ => Refused::Rules,
+        });
+        Refusal::because(error.code(), &error)
+    })
 }
 
 /// Waits until the append is durable.
@@ -142,7 +153,10 @@ async fn settled(core: &Core, id: PartitionId, appended: Appended) -> Result<Pro
     let began = Instant::now();
     let durable = appended.durable.await;
     core.metrics.passed(Stage::Acknowledge, began.elapsed());
-    durable.map_err(|error| Refusal::because(error.code(), &error))?;
+    durable.map_err(|error| {
+        core.metrics.refused(Refused::by(&error));
+        Refusal::because(error.code(), &error)
+    })?;
     let log_start_offset = core
         .partition(id)
         .map_or(appended.base_offset, |partition| partition.log.offsets().start);

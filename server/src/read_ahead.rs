@@ -1,10 +1,8 @@
 //! What is read, past the page cache or into it, before a consumer asks for it. Decides only; no I/O.
 //!
-//! A position that goes on where an earlier piece of the same file ended belongs to a consumer who reads in order: for it a
+//! A position that goes on where an earlier piece of the same segment ended belongs to a consumer who reads in order: for it a
 //! whole window is read ahead. For any other, no more than the response holds, so that reads here and there do not make the
 //! disk read what nobody wants.
-
-use std::os::fd::RawFd;
 
 use headwater_engine::disk::REGION_SIZE;
 
@@ -33,8 +31,8 @@ pub(crate) struct Readers(Vec<Reader>);
 /// How far a file is being read in order.
 #[derive(Debug, Clone, Copy)]
 struct Reader {
-    /// Tells files apart while they are open; a number that is used again costs a needless hint, no more.
-    file: RawFd,
+    /// Number of the segment.
+    segment: u64,
     /// Where it goes on.
     position: u64,
     /// What was begun to be read ends here.
@@ -56,11 +54,11 @@ pub(crate) struct ReadAhead {
 impl Readers {
     /// A piece at `position` is to be sent, of a response that holds `length` bytes from there. `window`: how far to read ahead;
     /// 0 leaves it to the kernel. `file_end`: where the durable part of the file ends.
-    pub(crate) fn begin(&mut self, file: RawFd, position: u64, length: u64, window: u64, file_end: u64) -> ReadAhead {
+    pub(crate) fn begin(&mut self, segment: u64, position: u64, length: u64, window: u64, file_end: u64) -> ReadAhead {
         let known = self
             .0
             .iter()
-            .position(|reader| reader.file == file && reader.position == position)
+            .position(|reader| reader.segment == segment && reader.position == position)
             .map(|at| self.0.remove(at));
         let wanted = if known.is_some() { window } else { window.min(length) };
         ReadAhead {
@@ -73,12 +71,16 @@ impl Readers {
     }
 
     /// The piece was sent up to `position`.
-    pub(crate) fn end(&mut self, file: RawFd, position: u64, ahead: ReadAhead) {
+    pub(crate) fn end(&mut self, segment: u64, position: u64, ahead: ReadAhead) {
         if self.0.len() == READERS_MAX {
             self.0.remove(0);
         }
         let ahead = ahead.ahead;
-        self.0.push(Reader { file, position, ahead });
+        self.0.push(Reader {
+            segment,
+            position,
+            ahead,
+        });
     }
 }
 

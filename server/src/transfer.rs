@@ -9,13 +9,13 @@
 use std::{
     cell::{OnceCell, RefCell},
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Instant,
 };
 
 use headwater_engine::{
     LogRange,
-    disk::{DirectDisk, DirectFile, HeldBytes, Ring, SegmentFile as _},
+    disk::{DirectDisk, DirectFile, Disk as _, HeldBytes, Ring, SegmentFile as _},
 };
 use rustix::{
     fs::OFlags,
@@ -152,7 +152,7 @@ impl<'a> Sender<'a> {
     /// Sends one piece from the segment file. How, and bytes sent; `None` if the socket is full.
     async fn send_from_disk(&self, range: &LogRange<DirectDisk>) -> io::Result<Option<(ReadPath, u64)>> {
         let file = range.file(&self.core.disk).await.map_err(io::Error::other)?;
-        let number = file.cached()?.as_raw_fd();
+        let number = range.segment_number();
         let mut ahead = {
             let (position, length, file_end) = (range.position(), range.len(), range.durable_end());
             let mut readers = self.readers.borrow_mut();
@@ -248,7 +248,9 @@ impl<'a> Sender<'a> {
 
     fn pipe(&self) -> io::Result<&Pipe> {
         if self.pipe.get().is_none() {
-            let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+            let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+            let files = self.core.disk.open_files();
+            let (read, write) = files.make_room_for(|| Ok(rustix::pipe::pipe_with(flags)?))?;
             // Best effort: a smaller pipe (the user's quota may be spent) only makes smaller pieces.
             if let Err(error) = rustix::pipe::fcntl_setpipe_size(&write, PIECE_BYTES) {
                 tracing::debug!(%error, "cannot enlarge a pipe");

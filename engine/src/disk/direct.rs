@@ -29,7 +29,6 @@ use rustix::{
 use super::{
     BLOCK_SIZE, BlockBuffer, BlockSlice, Disk, OpenFiles, Ring, SegmentFile, StdDirectory,
     blocking::{Blocking, Haste},
-    is_out_of_files,
     open_files::Descriptor,
     page_cache,
     ring::Submitted,
@@ -166,12 +165,7 @@ struct Inner {
 impl Inner {
     fn cached(&self) -> io::Result<BorrowedFd<'_>> {
         if self.cached.get().is_none() {
-            let opened = loop {
-                match self.open_cached() {
-                    Err(error) if is_out_of_files(&error) && self.disk.files.give_way() => {}
-                    opened => break opened?,
-                }
-            };
+            let opened = self.disk.files.make_room_for(|| self.open_cached())?;
             // Others give way to it, but not this one: who asks has a handle.
             let descriptor = self.disk.files.count();
             self.cached.get_or_init(|| (opened, descriptor));

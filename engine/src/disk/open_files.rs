@@ -89,7 +89,18 @@ impl OpenFiles {
         false
     }
 
-    /// Does what needs a descriptor. While the process has none left, files that nobody uses give way and it is tried again.
+    /// Opens something else that needs a descriptor, such as a socket. While the process has none left, files that nobody uses give
+    /// way and it is tried again.
+    pub fn make_room_for<T>(&self, mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match open() {
+                Err(error) if is_out_of_files(&error) && self.give_way() => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    /// The same for what waits.
     pub(super) async fn with_descriptor<T>(&self, mut operation: impl AsyncFnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
             match operation().await {

@@ -13,8 +13,16 @@ const KERNEL_MIN: (u32, u32) = (5, 15);
 /// glommio 0.9.0 refuses to make a reactor below this (`MIN_MEMLOCK_LIMIT` in `src/sys/uring.rs`).
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
-/// A partition's active segment, and up to two more that a roll, a cold fetch or retention has open.
-const FILES_PER_PARTITION: u64 = 3;
+/// A partition's active segment, and one that a consumer reads.
+const FILES_PER_PARTITION: u64 = 2;
+
+/// A connection's socket, and the handle that ends what the kernel still does with it.
+const FILES_PER_CONNECTION: u64 = 2;
+
+/// Descriptors for segment files of one core: with fewer it would do little but open and close them, and with more than the other
+/// number the kernel's memory for them would be more than they are worth.
+const SEGMENT_FILES_MIN: u64 = 64;
+const SEGMENT_FILES_MAX: u64 = 16_384;
 
 /// Rings, event descriptors and listeners of one core.
 const FILES_PER_CORE: u64 = 32;
@@ -101,34 +109,62 @@ pub(super) fn locked_memory(facts: &Facts, _: &Config) -> Finding {
         ))
 }
 
+/// What is open besides segment files.
+fn other_files(config: &Config, cores: u64) -> u64 {
+    u64::from(config.limits.connections_max) * FILES_PER_CONNECTION + cores * FILES_PER_CORE + FILES_OF_PROCESS
+}
+
+/// Descriptors for segment files that each core may keep open, of so many that the process may.
+pub(super) fn segment_files(config: &Config, limit: Option<u64>, cores: u64) -> u64 {
+    let configured = u64::from(config.cores.open_files_max);
+    if configured > 0 {
+        return configured;
+    }
+    let left = limit.map(|limit| limit.saturating_sub(other_files(config, cores)));
+    left.map_or(SEGMENT_FILES_MAX, |left| left / cores)
+        .clamp(SEGMENT_FILES_MIN, SEGMENT_FILES_MAX)
+}
+
 pub(super) fn open_files(facts: &Facts, config: &Config) -> Finding {
-    let limits = &config.limits;
-    let partitions = u64::from(limits.partitions_max);
-    let besides = u64::from(limits.connections_max)
-        + core_count(&config.cores, &facts.asked.cpus) as u64 * FILES_PER_CORE
-        + FILES_OF_PROCESS;
-    let needed = besides + partitions * FILES_PER_PARTITION;
-    let recommended = format!("{needed} or more");
-    let Some(limit) = facts.asked.open_files else {
-        return Finding::new("unlimited", recommended);
+    let (cores, limit) = (
+        core_count(&config.cores, &facts.asked.cpus) as u64,
+        facts.asked.open_files,
+    );
+    let configured = u64::from(config.cores.open_files_max);
+    let connections = config.limits.connections_max;
+    let partitions = u64::from(config.limits.partitions_max);
+    let (wanted, other_key) = if configured > 0 {
+        (cores * configured, "cores.open_files_max")
+    } else {
+        (partitions * FILES_PER_PARTITION, "limits.partitions_max")
     };
-    let finding = Finding::new(limit.to_string(), recommended);
+    let needed = other_files(config, cores) + wanted;
+    let segment_files = segment_files(config, limit, cores);
+    let recommended = format!("{needed} or more");
+    let Some(limit) = limit else {
+        let value = format!("unlimited, {segment_files} of each core for segments");
+        return Finding::new(value, recommended);
+    };
+    let finding = Finding::new(
+        format!("{limit}, {segment_files} of each core for segments"),
+        recommended,
+    );
     if limit >= needed {
         return finding;
     }
     let reason = format!(
-        "The limit on open files is {limit}, but {} connections and {} partitions may need {needed}",
-        limits.connections_max, limits.partitions_max
+        "The limit on open files is {limit}, but {connections} connections and the segments of {partitions} partitions may need \
+         {needed}"
     );
-    // Partitions that are not in use hold no file, and those that are written to hold one.
-    let finding = if limit < besides + partitions {
+    // Files of segments give way to each other; a connection has to have its own.
+    let finding = if limit < other_files(config, cores) + cores * segment_files {
         finding.forbids(reason)
     } else {
-        finding.better(reason)
+        finding.better(format!("{reason}, so files are closed and opened again"))
     };
     finding.advice(format!(
         "raise it (`ulimit -n {needed}` as root in the shell that starts the broker, or LimitNOFILE={needed} in its \
-             systemd unit), or lower limits.connections_max or limits.partitions_max"
+             systemd unit), or lower limits.connections_max or {other_key}"
     ))
 }
 

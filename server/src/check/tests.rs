@@ -233,6 +233,19 @@ fn the_soft_limit_on_open_files_is_raised_to_the_hard_limit() {
 }
 
 #[test]
+fn segments_get_what_connections_leave_of_the_limit_on_open_files_between_two_bounds() {
+    let mut config = Config::default();
+    let share = |config: &Config, limit, cores| kernel::segment_files(config, limit, cores);
+    assert_eq!(share(&config, Some(20_000), 1), 20_000 - 2 * 4096 - 32 - 64);
+    assert_eq!(share(&config, Some(20_000), 4), (20_000 - 2 * 4096 - 4 * 32 - 64) / 4);
+    assert_eq!(share(&config, Some(1_000), 4), 64);
+    assert_eq!(share(&config, Some(1 << 20), 4), 16_384);
+    assert_eq!(share(&config, None, 4), 16_384);
+    config.cores.open_files_max = 99;
+    assert_eq!(share(&config, Some(20_000), 4), 99);
+}
+
+#[test]
 fn a_report_makes_nothing_and_locks_nothing() {
     let temporary = tempfile::tempdir().unwrap();
     let config = small(temporary.path());

@@ -27,6 +27,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("cores.read_ahead_bytes", "2MiB"),
     ("cores.connection_bytes_max", "67108865"),
     ("cores.in_flight_bytes_max", "1.5GiB"),
+    ("cores.open_files_max", "4321"),
     ("log.directory", "/srv/\"quoted\" \\ data"),
     ("log.segment_size_bytes", "512MiB"),
     ("log.segment_age_ms", "1h 30m"),

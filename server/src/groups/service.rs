@@ -53,6 +53,8 @@ pub(crate) struct Counts {
     pub(crate) members: usize,
     pub(crate) rebalances: u64,
     pub(crate) commits: u64,
+    /// Partitions whose groups could not be read.
+    pub(crate) unread: usize,
 }
 
 /// One partition of the internal topic.
@@ -110,7 +112,12 @@ impl Service {
     pub(crate) fn counts(&self) -> Counts {
         let slots = self.slots.borrow();
         let shards = slots.values().filter_map(|slot| slot.shard.as_ref().ok());
+        let is_unread = |slot: &&Slot| {
+            let why = slot.shard.as_ref().err();
+            why.is_some_and(|refusal| refusal.code != ErrorCode::CoordinatorLoadInProgress)
+        };
         Counts {
+            unread: slots.values().filter(is_unread).count(),
             groups: self.population.get(),
             members: shards.map(Shard::member_count).sum(),
             rebalances: self.rebalances.get(),

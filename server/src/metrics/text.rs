@@ -101,8 +101,8 @@ const SHAPES: &[Shape] = &[
     counter(
         Family::ConnectionsRefused,
         "connections_refused",
-        Some("reason"),
-        "Connections that were closed before a request was taken in",
+        None,
+        "Connections that were closed at once, because limits.connections_max were open",
     ),
     counter(
         Family::Errors,
@@ -110,13 +110,72 @@ const SHAPES: &[Shape] = &[
         Some("error"),
         "Responses that told of an error; of a fetch the first partition's",
     ),
-    gauge(Family::Partitions, "partitions", "Partitions that are open"),
     gauge(
-        Family::PartitionsOffline,
-        "partitions_offline",
-        "Partitions that could not be opened; the log says why",
+        Family::OpenFiles,
+        "open_files",
+        "Descriptors of segment files that are open",
+    ),
+    gauge(
+        Family::OpenFilesMax,
+        "open_files_max",
+        "How many of them stay open that nobody uses: cores.open_files_max, or a share of the limit on open files",
+    ),
+    counter(
+        Family::FilesOpened,
+        "files_opened",
+        None,
+        "Descriptors of segment files that were opened",
+    ),
+    counter(
+        Family::FilesEvicted,
+        "files_evicted",
+        None,
+        "Segment files that were closed to make room for others",
+    ),
+    gauge(
+        Family::Partitions,
+        "partitions",
+        "Partitions that are open, with those that are fenced",
+    ),
+    Shape {
+        label: Some("reason"),
+        ..gauge(
+            Family::PartitionsOffline,
+            "partitions_offline",
+            "Partitions that take no records: they could not be opened (not_opened), or a write or flush has failed and what \
+             is there can only be read (fenced); the log says why",
+        )
+    },
+    gauge(
+        Family::Unsealed,
+        "unsealed_segments",
+        "Segments that are full and wait to be sealed; when they are many, sockets are not read",
+    ),
+    counter(
+        Family::Refused,
+        "produce_refused",
+        Some("reason"),
+        "Produce requests that were refused, because the disk is full (disk_full), because the partition is offline or its \
+         disk has failed (storage), or because the records are not as they should be (rules)",
+    ),
+    counter(
+        Family::Failures,
+        "failures",
+        Some("what"),
+        "What has failed and is tried again: checkpoint, retention, sealing, compaction, index_write, accept",
+    ),
+    counter(
+        Family::IndexesRebuilt,
+        "indexes_rebuilt",
+        None,
+        "Indexes that were made anew from their segments, because their files were missing or damaged or could not be read",
     ),
     gauge(Family::Groups, "groups", "Groups that the core runs"),
+    gauge(
+        Family::GroupPartitionsOffline,
+        "group_partitions_offline",
+        "Partitions of __consumer_offsets whose groups could not be read; the log says why",
+    ),
     gauge(Family::GroupMembers, "group_members", "Members of those groups"),
     counter(
         Family::GroupRebalances,
@@ -176,6 +235,11 @@ const SHAPES: &[Shape] = &[
         Family::CompactionDirty,
         "compaction_dirty_ratio_max",
         "Largest share of what is sealed in a partition that was not compacted yet, when it was looked at last",
+    ),
+    gauge(
+        Family::CompactionHalted,
+        "compaction_halted_partitions",
+        "Partitions that are not compacted any more, because bytes in them do not read back; the log says where",
     ),
 ];
 

@@ -1,19 +1,12 @@
 //! A full disk refuses records and nothing else, and takes them again when there is room.
 //!
-//! The disk is a small file system in a file, mounted as a loop device, which takes the rights of root. Without them, or
-//! without such devices, the tests say so and prove nothing; the engine's own tests fill a simulated disk.
-
-use std::{
-    fs,
-    io::Write as _,
-    path::PathBuf,
-    process::{Command, Output},
-};
+//! Where no disk can be mounted for it, the tests say so and prove nothing; the engine's own tests fill a simulated disk.
 
 use headwater_client::{ErrorCode, NewTopic, Record};
-use tempfile::TempDir;
 
-use crate::support::{Kind, Load, Raw, Site, batch, check, fetch, list_offsets, produce, read_topic, run, values};
+use crate::support::{
+    Kind, Load, Raw, Site, SmallDisk, batch, check, fetch, list_offsets, produce, read_topic, run, values,
+};
 
 const KIND: Kind = Kind {
     topic: "t",
@@ -21,102 +14,21 @@ const KIND: Kind = Kind {
     value_lens: &[4_000],
 };
 
-const DISK_BYTES: u64 = 64 << 20;
-
-/// A mounted file system of its own; unmounted when it is dropped.
-struct SmallDisk {
-    mount: PathBuf,
-    _temporary: TempDir,
+fn disk() -> Option<SmallDisk> {
+    SmallDisk::new("disk_full", "loop")
 }
 
-impl SmallDisk {
-    /// `None`, and a sentence on why, where that is not possible.
-    fn new() -> Option<SmallDisk> {
-        let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let (image, mount) = (temporary.path().join("image"), temporary.path().join("mount"));
-        fs::File::create(&image).unwrap().set_len(DISK_BYTES).unwrap();
-        fs::create_dir(&mount).unwrap();
-        // No blocks reserved for root: the broker may be root, and would not notice that the disk is full.
-        let made = Command::new("mkfs.ext4")
-            .args(["-q", "-F", "-m", "0"])
-            .arg(&image)
-            .output();
-        let mounted = made.and_then(|made| succeeded(made)?.args(["-o", "loop"]).arg(&image).arg(&mount).output());
-        if let Err(error) = mounted.and_then(succeeded) {
-            // Past the harness, which would keep it to itself.
-            let reason = format!("disk_full is SKIPPED: no small file system can be mounted here: {error}\n");
-            std::io::stderr().write_all(reason.as_bytes()).unwrap();
-            return None;
-        }
-        Some(SmallDisk {
-            mount,
-            _temporary: temporary,
-        })
-    }
-
-    fn site(&self) -> Site {
-        Site::at(&self.mount.join("data"))
-            .set("log.segment_size_bytes", "2MiB")
-            .set("log.checkpoint_interval_ms", "50ms")
-    }
-
-    /// A file that takes all space but so many bytes.
-    fn fill(&self, but_bytes: u64) -> Ballast {
-        let number = fs::read_dir(&self.mount).unwrap().count();
-        let path = self.mount.join(format!("ballast-{number}"));
-        let file = fs::File::create(&path).unwrap();
-        let mut len = 0;
-        // Smaller and smaller pieces: the file's own bookkeeping takes space too, and the broker gives some back.
-        for piece in [1 << 20, 64 << 10, 4 << 10] {
-            while self.free_bytes() >= but_bytes + piece
-                && rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), len, piece).is_ok()
-            {
-                len += piece;
-            }
-        }
-        Ballast { path }
-    }
-
-    fn free_bytes(&self) -> u64 {
-        let found = rustix::fs::statvfs(&self.mount).unwrap();
-        found.f_bavail * found.f_frsize
-    }
-}
-
-/// What the next command is built from: `mount`, if this one has succeeded.
-fn succeeded(output: Output) -> std::io::Result<Command> {
-    if output.status.success() {
-        return Ok(Command::new("mount"));
-    }
-    let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(std::io::Error::other(reason))
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // The broker is gone; if anything else still looks at it, the mount goes as soon as that does.
-        let unmounted = Command::new("umount").arg("--lazy").arg(&self.mount).output();
-        if let Err(error) = unmounted.and_then(succeeded) {
-            eprintln!("{} stays mounted: {error}", self.mount.display());
-        }
-    }
-}
-
-struct Ballast {
-    path: PathBuf,
-}
-
-impl Ballast {
-    fn free(self) {
-        fs::remove_file(self.path).unwrap();
-    }
+fn site(disk: &SmallDisk) -> Site {
+    Site::at(&disk.directory())
+        .set("log.segment_size_bytes", "2MiB")
+        .set("log.checkpoint_interval_ms", "50ms")
 }
 
 #[test]
 fn a_full_disk_refuses_records_by_name_serves_what_it_has_and_takes_more_when_there_is_room() {
-    let Some(disk) = SmallDisk::new() else { return };
+    let Some(disk) = disk() else { return };
     run(async {
-        let site = disk.site().cores(1);
+        let site = site(&disk).cores(1);
         let mut broker = site.start();
         let client = site.client_with_topic("t", 1).await;
         let topic = client.admin().describe_topic("t").await.unwrap().id;
@@ -163,9 +75,9 @@ fn a_full_disk_refuses_records_by_name_serves_what_it_has_and_takes_more_when_th
 
 #[test]
 fn producers_go_on_by_themselves_after_a_full_disk_has_room_again_and_nothing_is_lost_or_doubled() {
-    let Some(disk) = SmallDisk::new() else { return };
+    let Some(disk) = disk() else { return };
     run(async {
-        let site = disk.site();
+        let site = site(&disk);
         let mut broker = site.start();
         let checker = site.client_with_topic(KIND.topic, KIND.partitions.into()).await;
         let load = Load::start([site.client().await, site.client().await], KIND, 0).await;
@@ -193,9 +105,9 @@ fn producers_go_on_by_themselves_after_a_full_disk_has_room_again_and_nothing_is
 
 #[test]
 fn a_topic_can_be_deleted_to_make_room_on_a_full_disk() {
-    let Some(disk) = SmallDisk::new() else { return };
+    let Some(disk) = disk() else { return };
     run(async {
-        let site = disk.site();
+        let site = site(&disk);
         let broker = site.start();
         let client = site.client_with_topic("large", 1).await;
         let new = NewTopic::new("small").partitions(1);
@@ -227,16 +139,16 @@ fn a_topic_can_be_deleted_to_make_room_on_a_full_disk() {
                 .unwrap(),
         );
         producer.close().await.unwrap();
-        ballasts.into_iter().for_each(Ballast::free);
+        ballasts.into_iter().for_each(|ballast| ballast.free());
         broker.stop();
     });
 }
 
 #[test]
 fn retention_makes_room_on_a_full_disk_by_itself() {
-    let Some(disk) = SmallDisk::new() else { return };
+    let Some(disk) = disk() else { return };
     run(async {
-        let site = disk.site().set("log.retention_check_interval_ms", "50ms");
+        let site = site(&disk).set("log.retention_check_interval_ms", "50ms");
         let broker = site.start();
         let client = site.client().await;
         let new = NewTopic::new("t").config("segment.bytes", 1 << 20);

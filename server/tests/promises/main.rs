@@ -27,6 +27,7 @@ mod long_poll;
 mod lookup;
 mod metrics;
 mod open_files;
+mod read_only;
 mod retries;
 mod shutdown;
 mod stalled;

@@ -3,10 +3,6 @@
 use std::{collections::HashMap, fs::File, os::fd::AsFd};
 
 use headwater_client::{Client, CommittedOffset, Offset, PartitionIndex, Record};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
 use crate::support::{Broker, Raw, Site, fetch, read_topic, run, values};
 
@@ -53,32 +49,9 @@ impl Setting {
         count(&self.client).await
     }
 
-    /// The first line of the response, and the rest of it.
-    async fn get(&self, path: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(self.site.metrics_address()).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut response = String::new();
-        stream.read_to_string(&mut response).await.unwrap();
-        let (status, rest) = response.split_once("\r\n").unwrap();
-        (status.to_owned(), rest.to_owned())
-    }
-
-    /// The value of every sample, rounded down.
-    async fn scrape(&self) -> HashMap<String, u64> {
-        let (status, response) = self.get("/metrics").await;
-        assert_eq!(status, "HTTP/1.1 200 OK");
-        let is_sample = |line: &&str| line.starts_with("headwater_") || line.starts_with("process_");
-        let samples = response.lines().filter(is_sample);
-        let split = samples.map(|line| line.rsplit_once(' ').unwrap());
-        split
-            .map(|(name, value)| (name.to_owned(), value.parse::<f64>().unwrap() as u64))
-            .collect()
-    }
-
     /// Bytes that each way has served since the last call.
     async fn served(&self, before: &mut HashMap<&'static str, u64>) -> HashMap<&'static str, u64> {
-        let samples = self.scrape().await;
+        let samples = self.site.scrape().await;
         let mut served = HashMap::new();
         for path in PATHS {
             let total = samples[&format!("headwater_fetch_bytes_total{{core=\"0\",path=\"{path}\"}}")];
@@ -215,7 +188,7 @@ fn many_cold_consumers_share_the_memory_and_the_rest_is_read_through_the_page_ca
         assert_eq!(counts, [RECORDS; 12]);
         let served = setting.served(&mut HashMap::new()).await;
         assert!(served["direct"] > 0, "{served:?}");
-        let samples = setting.scrape().await;
+        let samples = setting.site.scrape().await;
         let held = samples["headwater_cold_read_bytes{core=\"0\"}"];
         assert!(held > 0 && held <= 4 << 20, "{held}");
         setting.broker.stop();
@@ -256,7 +229,7 @@ fn every_stage_of_a_request_is_timed_and_every_figure_is_there() {
         let setting = Setting::new().await;
         setting.produce(100).await;
         read_topic(&setting.client, "t").await;
-        let samples = setting.scrape().await;
+        let samples = setting.site.scrape().await;
         for stage in ["receive", "append", "acknowledge", "fetch_wait", "send"] {
             let name = format!("headwater_stage_seconds_count{{core=\"0\",stage=\"{stage}\"}}");
             assert!(samples[&name] > 0, "{name}");
@@ -284,7 +257,7 @@ fn a_partition_and_a_group_have_figures_of_their_own_and_errors_are_counted_by_t
         let at = CommittedOffset::new("t".parse().unwrap(), PartitionIndex::new(0), Offset::new(4));
         admin.groups().reset_offsets("readers", &[at]).await.unwrap();
         assert!(admin.delete_topic("missing").await.is_err());
-        let samples = setting.scrape().await;
+        let samples = setting.site.scrape().await;
         let of_partition = |name: &str| samples[&format!("headwater_partition_{name}{{topic=\"t\",partition=\"0\"}}")];
         assert_eq!(
             (of_partition("high_watermark"), of_partition("log_end_offset")),
@@ -306,7 +279,7 @@ fn a_broker_that_serves_every_partition_is_healthy_and_ready_and_one_that_does_n
     run(async {
         let setting = Setting::new().await;
         for path in ["/health", "/ready"] {
-            let (status, body) = setting.get(path).await;
+            let (status, body) = setting.site.get(path).await;
             assert!(
                 status.contains(" 200 ") && body.contains("\"ok\":true"),
                 "{status} {body}"
@@ -314,11 +287,11 @@ fn a_broker_that_serves_every_partition_is_healthy_and_ready_and_one_that_does_n
         }
         setting.broker.stop();
         std::fs::remove_dir_all(setting.site.directory().join("t-0")).unwrap();
-        let broker = setting.site.start().expecting_errors();
+        let broker = setting.site.start().expect_errors("the directory of");
         let setting = Setting { broker, ..setting };
-        let (status, _) = setting.get("/health").await;
+        let (status, _) = setting.site.get("/health").await;
         assert!(status.contains(" 200 "), "{status}");
-        let (status, body) = setting.get("/ready").await;
+        let (status, body) = setting.site.get("/ready").await;
         assert!(
             status.contains(" 503 ") && body.contains("\"partitions_offline\":1"),
             "{status} {body}"

@@ -156,6 +156,15 @@ const KERNEL_AND_MEMORY_CASES: &[Case] = &[
         "ulimit -n 16512",
     ),
     (
+        "open files",
+        |m| {
+            m.asked.open_files = Some(20_000);
+            m.config.cores.open_files_max = 10_000;
+        },
+        FORBIDS,
+        "cores.open_files_max",
+    ),
+    (
         "memory budgets",
         |m| m.write("sys/fs/cgroup/memory.max", "314572800"),
         MUST,

@@ -14,11 +14,12 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 /// How long a broker may take to start or to stop.
 const LIFE_LIMIT: Duration = Duration::from_secs(30);
 
-/// A running broker. It is killed when it is dropped, and must not have panicked or logged an error by then.
+/// A running broker. It is killed when it is dropped, and must not have panicked or logged an error by then, unless one with the
+/// expected text in it.
 pub struct Broker {
     process: Child,
     log: Arc<Log>,
-    errors_expected: bool,
+    expected: Vec<&'static str>,
 }
 
 impl Broker {
@@ -45,8 +46,14 @@ impl Broker {
         Broker {
             process,
             log,
-            errors_expected: false,
+            expected: Vec::new(),
         }
+    }
+
+    /// It may log errors with this text in them.
+    pub fn expect_errors(mut self, text: &'static str) -> Broker {
+        self.expected.push(text);
+        self
     }
 
     pub(super) fn await_ready(&self) {
@@ -62,12 +69,6 @@ impl Broker {
     pub fn await_line_after(&self, lines: usize, text: &str) -> String {
         let line = self.log.await_line(lines, |line| line.contains(text));
         line.unwrap_or_else(|| panic!("the broker did not log {text:?}:\n{}", self.log.tail()))
-    }
-
-    /// What it logs as an error is what the test is about.
-    pub fn expecting_errors(mut self) -> Broker {
-        self.errors_expected = true;
-        self
     }
 
     /// Everything it has logged so far.
@@ -95,6 +96,23 @@ impl Broker {
         };
         let before = prlimit(process, Resource::Nofile, limits).unwrap();
         before.current.unwrap_or(u64::MAX)
+    }
+
+    /// Descriptors of files with this extension.
+    pub fn descriptors(&self, extension: &str) -> usize {
+        let links = fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap();
+        // One that is closed meanwhile does not count.
+        let files = links.filter_map(|link| fs::read_link(link.ok()?.path()).ok());
+        files
+            .filter(|file| file.extension().is_some_and(|found| found == extension))
+            .count()
+    }
+
+    /// Lets it open no file but in the place of one that it closes.
+    pub fn let_files_give_way(&self) {
+        let numbers = fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap();
+        let numbers = numbers.map(|link| link.unwrap().file_name().to_str().unwrap().parse::<u64>().unwrap());
+        self.limit_files(numbers.max().unwrap() + 1);
     }
 
     /// Waits until the process has ended by itself.
@@ -139,8 +157,11 @@ impl Drop for Broker {
                 "the broker has panicked:\n{}",
                 self.log.tail()
             );
-            let is_error = line.contains(r#""level":"ERROR""#);
-            assert!(self.errors_expected || !is_error, "an error in the broker: {line}");
+            let is_expected = self.expected.iter().any(|text| line.contains(text));
+            assert!(
+                is_expected || !line.contains(r#""level":"ERROR""#),
+                "an error in the broker: {line}"
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What all promises need: brokers, well-behaved clients and others, records that can be told apart, seeds and time limits.
 
 mod broker;
+mod disk;
 mod load;
 mod proxy;
 mod raw;
@@ -12,6 +13,7 @@ use std::{future::Future, pin::pin, time::Duration};
 use rand::{SeedableRng as _, rngs::SmallRng};
 
 pub use broker::Broker;
+pub use disk::SmallDisk;
 pub use load::{Kind, Load, check};
 pub use proxy::Proxy;
 pub use raw::{Raw, Reply, batch, fetch, list_offsets, numbered_batch, produce, stored_values, values};

@@ -4,6 +4,7 @@
 //! a client whose broker is down can never reach that of another test instead.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU8, Ordering},
@@ -12,6 +13,10 @@ use std::{
 
 use headwater_client::{Client, NewTopic};
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use super::broker::Broker;
 
@@ -124,6 +129,39 @@ impl Site {
     /// The port of one core.
     pub fn core_address(&self, core: u16) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(self.ip), CORE_PORT_BASE + core)
+    }
+
+    /// What the endpoint for metrics answers: the first line, and the rest.
+    pub async fn get(&self, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.metrics_address()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        let (status, rest) = response.split_once("\r\n").unwrap();
+        (status.to_owned(), rest.to_owned())
+    }
+
+    /// The value of every metric, rounded down.
+    pub async fn scrape(&self) -> HashMap<String, u64> {
+        let (status, response) = self.get("/metrics").await;
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        let is_sample = |line: &&str| line.starts_with("headwater_") || line.starts_with("process_");
+        let samples = response.lines().filter(is_sample);
+        let split = samples.map(|line| line.rsplit_once(' ').unwrap());
+        split
+            .map(|(name, value)| (name.to_owned(), value.parse::<f64>().unwrap() as u64))
+            .collect()
+    }
+
+    /// The sum of a gauge over all cores.
+    pub async fn gauge(&self, name: &str) -> u64 {
+        let prefix = format!("headwater_{name}{{core=");
+        let samples = self.scrape().await.into_iter();
+        samples
+            .filter(|(name, _)| name.starts_with(&prefix))
+            .map(|(_, value)| value)
+            .sum()
     }
 
     pub async fn client(&self) -> Client {
