@@ -17,8 +17,7 @@ use futures::{
     channel::{mpsc, oneshot},
     executor::block_on,
 };
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
-use headwater_engine::disk::{BLOCKING_THREADS, Directory, StdDirectory};
+use headwater_engine::disk::{Directory, StdDirectory};
 use headwater_protocol::id::CoreId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -29,13 +28,10 @@ use crate::{
     core::{Addresses, Core, Setup},
     listener,
     mesh::{CoreMessage, Mesh},
-    runtime,
+    runtime::{self, CoreThread},
     topics::{StoreError, TopicStore},
     watchdog::{Activity, Watchdog},
 };
-
-/// glommio's preemption timer: long, because a timer that fires before the first task can park the executor.
-const PREEMPT_TIMER: Duration = Duration::from_millis(100);
 
 /// How long a port may be in use by a broker that was killed: the kernel closes what its rings hold after the process is gone.
 const PORT_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -91,7 +87,7 @@ pub struct Broker {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     mesh: Mesh,
-    cores: Vec<ExecutorJoinHandle<io::Result<()>>>,
+    cores: Vec<CoreThread>,
     control: Option<Control>,
     watchdog: Option<Watchdog>,
     clean_marker: PathBuf,
@@ -203,12 +199,8 @@ impl Broker {
             _lock: lock,
         };
         for ((index, inbox), (cpu, activity)) in inboxes.into_iter().enumerate().zip(cpus.iter().zip(activities)) {
-            let placement = if config.cores.pin {
-                Placement::Fixed(usize::from(*cpu))
-            } else {
-                Placement::Unbound
-            };
-            let core = start_core(CoreId::new(index as u16), placement, setup.clone(), inbox, activity);
+            let cpu = config.cores.pin.then_some(*cpu);
+            let core = start_core(CoreId::new(index as u16), cpu, setup.clone(), inbox, activity);
             broker.cores.push(core.map_err(|reason| StartError::Thread {
                 what: format!("core {index}"),
                 reason,
@@ -266,17 +258,10 @@ impl Broker {
         }
         let mut result = Ok(());
         for (index, core) in self.cores.drain(..).enumerate() {
-            let failed = |reason: String| {
-                Err(StopError {
-                    what: format!("core {index}"),
-                    reason,
-                })
-            };
-            result = match core.join() {
-                Ok(Ok(())) => result,
-                Ok(Err(error)) => failed(error.to_string()),
-                Err(error) => failed(error.to_string()),
-            };
+            if let Err(reason) = core.join() {
+                let what = format!("core {index}");
+                result = Err(StopError { what, reason });
+            }
         }
         drop(self.watchdog.take());
         result?;
@@ -377,19 +362,13 @@ fn begin_unclean(directory: &Path) -> Result<(), StartError> {
 /// Starts a core and waits until it takes messages.
 fn start_core(
     id: CoreId,
-    placement: Placement,
+    cpu: Option<u16>,
     setup: Setup,
     inbox: mpsc::UnboundedReceiver<CoreMessage>,
     activity: Arc<Activity>,
-) -> Result<ExecutorJoinHandle<io::Result<()>>, String> {
+) -> Result<CoreThread, String> {
     let (ready, started) = oneshot::channel();
     let spin = Duration::from_micros(setup.config.cores.spin_before_park_us.get());
-    let builder = LocalExecutorBuilder::new(placement)
-        .name(&format!("core-{id}"))
-        .spin_before_park(spin)
-        .preempt_timer(PREEMPT_TIMER)
-        // A pinned core pins its blocking pool to itself as well, unless told otherwise.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS));
     let run = move || async move {
         let core = Core::new(id, setup, activity)?;
         let _ = ready.send(());
@@ -400,13 +379,10 @@ fn start_core(
         runtime::sleep(CLOSE_WAIT).await;
         Ok(())
     };
-    let handle = builder.spawn(run).map_err(|error| error.to_string())?;
+    let thread = CoreThread::start(&format!("core-{id}"), cpu, spin, run)?;
     if block_on(started).is_ok() {
-        return Ok(handle);
+        return Ok(thread);
     }
-    match handle.join() {
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(error) => Err(error.to_string()),
-        Ok(Ok(())) => Err("it ended at once".to_owned()),
-    }
+    thread.join()?;
+    Err("it ended at once".to_owned())
 }

@@ -16,7 +16,6 @@ use std::{
 };
 
 use futures::future::{Either, select};
-use glommio::net::TcpStream;
 use headwater_engine::disk::Disk as _;
 use headwater_protocol::{
     error::ErrorCode,
@@ -31,7 +30,8 @@ use crate::{
     groups::Client,
     metrics::Stage,
     outbox::{InFlight, Outbox, RequestLease, Response},
-    reply, runtime,
+    reply,
+    runtime::{self, Stream},
     transfer::Sender,
 };
 
@@ -75,7 +75,7 @@ impl Connection {
 }
 
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream) {
+pub(crate) async fn serve(core: Rc<Core>, stream: Stream) {
     let limits = &core.config.limits;
     let connection = Rc::new(Connection {
         outbox: Outbox::default(),

@@ -14,13 +14,12 @@ use std::{
 };
 
 use futures::AsyncReadExt;
-use glommio::net::TcpStream;
 use headwater_protocol::frame::{self, FrameError, FrameHeader};
 use rustix::net::RecvFlags;
 
 use crate::{
     budget::{Budget, Lease},
-    runtime,
+    runtime::{self, Stream},
 };
 
 /// Buffer of a connection that waits for its next request, in bytes.
@@ -151,14 +150,14 @@ pub(crate) struct Frame<'a> {
 
 /// The reading side of a connection.
 pub(crate) struct FrameReader {
-    stream: TcpStream,
+    stream: Stream,
     buffers: Rc<ReadBuffers>,
     buffer: Buffer,
     limits: FrameLimits,
 }
 
 impl FrameReader {
-    pub(crate) fn new(stream: TcpStream, buffers: Rc<ReadBuffers>, limits: FrameLimits) -> FrameReader {
+    pub(crate) fn new(stream: Stream, buffers: Rc<ReadBuffers>, limits: FrameLimits) -> FrameReader {
         FrameReader {
             stream,
             buffers,

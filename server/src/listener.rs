@@ -3,15 +3,18 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
     rc::Rc,
 };
 
-use glommio::net::TcpListener;
 use headwater_engine::disk::Disk as _;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::{connection, core::Core, metrics::Failure, runtime};
+use crate::{
+    connection,
+    core::Core,
+    metrics::Failure,
+    runtime::{self, Listener},
+};
 
 /// Connections that the kernel has accepted and the core has not yet.
 pub(crate) const BACKLOG: i32 = 1024;
@@ -38,9 +41,7 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<StdListener>
 
 /// Accepts connections and serves each on this core until the broker stops.
 pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
-    let fd = OwnedFd::from(listener).into_raw_fd();
-    // SAFETY: the descriptor is an open listening socket that nobody else owns; glommio closes it.
-    let listener = unsafe { TcpListener::from_raw_fd(fd) };
+    let listener = Listener::new(listener);
     loop {
         let accepted = std::pin::pin!(listener.accept());
         let stopping = std::pin::pin!(core.stopping());

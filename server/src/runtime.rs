@@ -1,4 +1,8 @@
-//! What the broker uses of glommio: tasks, timers and turns of one core's executor. Nothing above names glommio.
+//! What the broker uses of glommio: tasks, timers, turns and sockets of one core's executor, and its thread. Nothing outside names
+//! glommio.
+
+mod executor;
+mod socket;
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -8,6 +12,9 @@ use std::{
 
 use futures::future::{Either, select};
 use glommio::{Latency, Shares, TaskQueueHandle};
+
+pub(crate) use executor::CoreThread;
+pub(crate) use socket::{Listener, Stream};
 
 /// Tasks that run for as long as the core does. glommio leaks a task that is not at its end when its executor is, with all
 /// that it holds, so these are ended before.
@@ -70,5 +77,31 @@ pub(crate) async fn until<F: Future>(deadline: Instant, future: F) -> Option<F::
     match select(std::pin::pin!(future), timer).await {
         Either::Left((output, _)) => Some(output),
         Either::Right(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    fn check_below(directory: &Path) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                check_below(&path);
+            } else if !path.ends_with("runtime.rs") && !directory.ends_with("runtime") {
+                let text = fs::read_to_string(&path).unwrap();
+                assert!(
+                    !text.contains(concat!("glommio", "::")),
+                    "{} uses glommio",
+                    path.display()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_runtime_uses_the_executor_that_it_is_built_on() {
+        check_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     }
 }
