@@ -1,4 +1,4 @@
-//! Metadata and topics: answered from the cluster image, or passed on to the control thread.
+//! Metadata and topics: answered from the cluster image, or passed on to the control plane.
 
 use std::{rc::Rc, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! The broker as a whole: starts the cores, the watchdog and the control thread, and stops them in order.
+//! The broker as a whole: starts the cores, the watchdog and the control plane, and stops them in order.
 //!
 //! Start: check the machine, lock the directory, open the topic store, bind every port, start the cores, let them open their
 //! partitions, and only then accept. Stop: no new requests, what was taken in is answered, everything is durable, then the
@@ -148,7 +148,7 @@ impl Broker {
         let config = Arc::new(config);
         let names = StdDirectory::with_reserve(&config.log.directory);
         let opened = TopicStore::open(names.clone(), Arc::clone(&config)).now_or_never();
-        let (store, recovery) = opened.expect("a StdDirectory's futures are ready at once")?;
+        let (store, producer_ids, recovery) = opened.expect("a StdDirectory's futures are ready at once")?;
         for (topic, partition) in &recovery.missing {
             tracing::error!(topic = %topic.name, %partition, "the directory of a partition is missing; it stays offline");
         }
@@ -173,7 +173,7 @@ impl Broker {
             port: ports.address.port(),
             core_ports: ports.of_cores,
         });
-        let (control, queue) = control::channel();
+        let (control, queues) = control::channel();
         let setup = Setup {
             config: Arc::clone(&config),
             names,
@@ -207,14 +207,9 @@ impl Broker {
             })?);
         }
         block_on(control::publish(&mesh, store.image()));
-        let control = Control::start(
-            store,
-            mesh.clone(),
-            queue,
-            metrics.map(|listener| (listener, Arc::clone(&config))),
-        )
-        .map_err(|error| thread("the control thread", error))?;
-        broker.control = Some(control);
+        let metrics = metrics.map(|listener| (listener, Arc::clone(&config)));
+        let control = Control::start(store, producer_ids, mesh.clone(), queues, metrics);
+        broker.control = Some(control.map_err(|error| thread("the control plane", error))?);
         for (core, listeners) in mesh.ids().zip(ports.listeners) {
             mesh.send(core, CoreMessage::Serve { listeners });
         }

@@ -1,66 +1,62 @@
-//! The control thread: an ordinary thread with a tokio runtime, for everything that is not about records.
+//! The control plane: ordinary threads for everything that is not about records.
 //!
-//! It owns the topic store, hands out producer ids, and publishes each change as a new cluster image, which every core has
-//! applied before the client is answered. Cores send requests over a channel and are never waited for by anything else here,
-//! so a slow disk delays an administrator and no producer.
+//! ```text
+//! topics         owns the topic store; changes are made one after the other, and each is published as a new cluster image, which
+//!                every core has applied before the client is answered
+//! producer-ids   hands out producer ids
+//! metrics        a tokio runtime that serves HTTP, and never waits for a disk
+//! ```
+//! Each has a queue of its own, so that none waits for what another does. A slow disk delays an administrator and no producer.
+
+mod topics;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
+    io,
     net::TcpListener,
     sync::Arc,
     thread::{self, JoinHandle},
 };
 
-use futures::{channel::oneshot, future::join_all};
-use headwater_engine::disk::StdDirectory;
+use futures::{channel::oneshot, executor::block_on};
+use headwater_engine::disk::Directory;
 use headwater_protocol::{error::ErrorCode, id::ProducerId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use self::topics::{TopicRequest, TopicWorker};
 use crate::{
     config::Config,
-    image::{ClusterImage, Topic},
-    mesh::{CoreMessage, Mesh, Refusal, Reply},
+    image::Topic,
+    mesh::{Mesh, Refusal, Reply},
     metrics,
-    topics::{NewTopic, ProducerIdBlock, TopicAlteration, TopicError, TopicStore},
+    topics::{NewTopic, ProducerIds, TopicAlteration, TopicStore},
 };
 
-/// Requests that wait for the control thread; further ones are refused.
+pub(crate) use topics::publish;
+
+/// Requests that wait in one queue; further ones are refused.
 const QUEUE_MAX: usize = 4096;
 
-enum Request {
-    CreateTopic {
-        new: NewTopic,
-        validate_only: bool,
-        reply: Reply<Result<Arc<Topic>, Refusal>>,
-    },
-    AlterTopic {
-        alteration: TopicAlteration,
-        validate_only: bool,
-        reply: Reply<Result<Arc<Topic>, Refusal>>,
-    },
-    DeleteTopic {
-        name: String,
-        reply: Reply<Result<(), Refusal>>,
-    },
-    NewProducerId {
-        reply: Reply<Result<ProducerId, Refusal>>,
-    },
-}
+type ProducerIdReply = Reply<Result<ProducerId, Refusal>>;
 
-/// The way to the control thread, for every core.
+/// The way to the control plane, for every core.
 #[derive(Clone)]
 pub(crate) struct ControlHandle {
-    requests: mpsc::Sender<Request>,
+    topics: mpsc::Sender<TopicRequest>,
+    producer_ids: mpsc::Sender<ProducerIdReply>,
 }
 
 impl ControlHandle {
     /// Creates a topic; it can be used on every core when this returns.
     pub(crate) async fn create_topic(&self, new: NewTopic, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
-        self.ask(|reply| Request::CreateTopic {
+        let request = |reply| TopicRequest::Create {
             new,
             validate_only,
             reply,
-        })
-        .await
+        };
+        ask(&self.topics, request).await
     }
 
     /// Alters a topic; the change is in force on every core when this returns.
@@ -69,201 +65,147 @@ impl ControlHandle {
         alteration: TopicAlteration,
         validate_only: bool,
     ) -> Result<Arc<Topic>, Refusal> {
-        self.ask(|reply| Request::AlterTopic {
+        let request = |reply| TopicRequest::Alter {
             alteration,
             validate_only,
             reply,
-        })
-        .await
+        };
+        ask(&self.topics, request).await
     }
 
     /// Deletes a topic; its records are gone when this returns.
     pub(crate) async fn delete_topic(&self, name: String) -> Result<(), Refusal> {
-        self.ask(|reply| Request::DeleteTopic { name, reply }).await
+        ask(&self.topics, |reply| TopicRequest::Delete { name, reply }).await
     }
 
     /// A producer id that has never been handed out.
     pub(crate) async fn new_producer_id(&self) -> Result<ProducerId, Refusal> {
-        self.ask(|reply| Request::NewProducerId { reply }).await
+        ask(&self.producer_ids, |reply| reply).await
     }
+}
 
-    async fn ask<T>(&self, request: impl FnOnce(Reply<Result<T, Refusal>>) -> Request) -> Result<T, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        match self.requests.try_send(request(reply)) {
-            Ok(()) => answer.await.unwrap_or_else(|_canceled| Err(Refusal::stopping())),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                let message = "too many administrative requests wait already; try again";
-                Err(Refusal::new(ErrorCode::CoordinatorLoadInProgress, message))
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(Refusal::stopping()),
+async fn ask<R, T>(
+    queue: &mpsc::Sender<R>,
+    request: impl FnOnce(Reply<Result<T, Refusal>>) -> R,
+) -> Result<T, Refusal> {
+    let (reply, answer) = oneshot::channel();
+    match queue.try_send(request(reply)) {
+        Ok(()) => answer.await.unwrap_or_else(|_canceled| Err(Refusal::stopping())),
+        Err(mpsc::error::TrySendError::Full(_)) => {
+            let message = "too many administrative requests wait already; try again";
+            Err(Refusal::new(ErrorCode::CoordinatorLoadInProgress, message))
         }
+        Err(mpsc::error::TrySendError::Closed(_)) => Err(Refusal::stopping()),
     }
 }
 
-/// The queue of requests, until [`Control::start`] works on it.
-pub(crate) struct ControlQueue {
-    requests: mpsc::Receiver<Request>,
+/// The queues of requests, until [`Control::start`] works on them.
+pub(crate) struct ControlQueues {
+    topics: mpsc::Receiver<TopicRequest>,
+    producer_ids: mpsc::Receiver<ProducerIdReply>,
 }
 
-/// Makes the way to the control thread before the thread itself.
-pub(crate) fn channel() -> (ControlHandle, ControlQueue) {
-    let (sender, requests) = mpsc::channel(QUEUE_MAX);
-    (ControlHandle { requests: sender }, ControlQueue { requests })
+/// Makes the way to the control plane before its threads.
+pub(crate) fn channel() -> (ControlHandle, ControlQueues) {
+    let (topic_sender, topics) = mpsc::channel(QUEUE_MAX);
+    let (id_sender, producer_ids) = mpsc::channel(QUEUE_MAX);
+    let handle = ControlHandle {
+        topics: topic_sender,
+        producer_ids: id_sender,
+    };
+    (handle, ControlQueues { topics, producer_ids })
 }
 
-/// The control thread. Dropping it lets it finish what it is doing and ends it.
+/// The threads. Dropping this lets each finish what it is doing and ends it.
 #[derive(Debug)]
 pub(crate) struct Control {
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    stop: Option<watch::Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Control {
-    /// Starts the thread. The cores must have applied the store's image already.
-    pub(crate) fn start(
-        store: TopicStore<StdDirectory>,
+    /// Starts the threads. The cores must have applied the store's image already.
+    pub(crate) fn start<D: Directory + Send>(
+        store: TopicStore<D>,
+        producer_ids: ProducerIds<D>,
         mesh: Mesh,
-        queue: ControlQueue,
+        queues: ControlQueues,
         metrics: Option<(TcpListener, Arc<Config>)>,
-    ) -> std::io::Result<Control> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let worker = Worker {
-            store,
-            mesh,
-            producer_ids: None,
-        };
-        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
-            if let Some((listener, config)) = metrics {
-                let mesh = worker.mesh.clone();
-                runtime.spawn(async move {
-                    if let Err(error) = metrics::http::serve(listener, mesh, config).await {
-                        tracing::error!(%error, "metrics are no longer served");
-                    }
-                });
-            }
-            runtime.block_on(worker.run(queue.requests, stopped));
-        })?;
-        Ok(Control {
+    ) -> io::Result<Control> {
+        let (stop, stopped) = watch::channel(());
+        let mut control = Control {
             stop: Some(stop),
-            thread: Some(thread),
-        })
+            threads: Vec::new(),
+        };
+        if let Some((listener, config)) = metrics {
+            let (mesh, stopped) = (mesh.clone(), stopped.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            control.spawn("metrics", move || runtime.block_on(serve_metrics(listener, mesh, config, stopped)))?;
+        }
+        let worker = TopicWorker { store, mesh };
+        let requests = Requests {
+            queue: queues.topics,
+            stopped: stopped.clone(),
+        };
+        control.spawn("topics", move || block_on(worker.run(requests)))?;
+        let requests = Requests {
+            queue: queues.producer_ids,
+            stopped,
+        };
+        control.spawn("producer-ids", move || block_on(hand_out(producer_ids, requests)))?;
+        Ok(control)
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
+        self.threads.push(thread);
+        Ok(())
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the control thread has panicked");
-        }
-    }
-}
-
-struct Worker {
-    store: TopicStore<StdDirectory>,
-    mesh: Mesh,
-    producer_ids: Option<ProducerIdBlock>,
-}
-
-impl Worker {
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut stop: tokio::sync::oneshot::Receiver<()>) {
-        loop {
-            let request = tokio::select! {
-                biased;
-                _ = &mut stop => return,
-                request = requests.recv() => request,
-            };
-            let Some(request) = request else { return };
-            // A client that has left no longer wants the answer; what it asked for stands.
-            match request {
-                Request::CreateTopic {
-                    new,
-                    validate_only,
-                    reply,
-                } => {
-                    let _ = reply.send(self.create(new, validate_only).await);
-                }
-                Request::AlterTopic {
-                    alteration,
-                    validate_only,
-                    reply,
-                } => {
-                    let _ = reply.send(self.alter(&alteration, validate_only).await);
-                }
-                Request::DeleteTopic { name, reply } => {
-                    let _ = reply.send(self.delete(&name).await);
-                }
-                Request::NewProducerId { reply } => {
-                    let _ = reply.send(self.producer_id().await);
-                }
+        for thread in self.threads.drain(..) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                tracing::error!(name, "a thread of the control plane has panicked");
             }
         }
     }
+}
 
-    async fn create(&mut self, new: NewTopic, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
-        if validate_only {
-            return match self.store.check_create(&new) {
-                Ok(topic) => Ok(Arc::new(topic)),
-                Err(error) => Err(Refusal::because(error.code(), &error)),
-            };
-        }
-        let topic = self
-            .store
-            .create(&new)
-            .await
-            .map_err(|error| Refusal::because(error.code(), &error))?;
-        publish(&self.mesh, self.store.image()).await;
-        tracing::info!(topic = %topic.name, partitions = topic.partition_count, "a topic was created");
-        Ok(topic)
-    }
+/// A queue, until the broker stops.
+struct Requests<R> {
+    queue: mpsc::Receiver<R>,
+    stopped: watch::Receiver<()>,
+}
 
-    async fn alter(&mut self, alteration: &TopicAlteration, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
-        let refusal = |error: TopicError| Refusal::because(error.code(), &error);
-        if validate_only {
-            return self.store.check_alter(alteration).map(Arc::new).map_err(refusal);
-        }
-        let topic = self.store.alter(alteration).await.map_err(refusal)?;
-        publish(&self.mesh, self.store.image()).await;
-        tracing::info!(topic = %topic.name, partitions = topic.partition_count, overrides = ?topic.overrides, "a topic was altered");
-        Ok(topic)
-    }
-
-    async fn delete(&mut self, name: &str) -> Result<(), Refusal> {
-        let topic = self
-            .store
-            .begin_delete(name)
-            .await
-            .map_err(|error| Refusal::because(error.code(), &error))?;
-        // The cores let go of the partitions before their files are removed.
-        publish(&self.mesh, self.store.image()).await;
-        let finished = self.store.finish_delete(topic.id).await;
-        finished.map_err(|error| Refusal::because(ErrorCode::KafkaStorageError, &error))?;
-        publish(&self.mesh, self.store.image()).await;
-        tracing::info!(topic = %topic.name, "a topic was deleted");
-        Ok(())
-    }
-
-    async fn producer_id(&mut self) -> Result<ProducerId, Refusal> {
-        loop {
-            if let Some(id) = self.producer_ids.as_mut().and_then(Iterator::next) {
-                return Ok(id);
-            }
-            let block = self.store.reserve_producer_ids().await;
-            self.producer_ids = Some(block.map_err(|error| Refusal::because(ErrorCode::KafkaStorageError, &error))?);
+impl<R> Requests<R> {
+    async fn next(&mut self) -> Option<R> {
+        tokio::select! {
+            biased;
+            _ = self.stopped.changed() => None,
+            request = self.queue.recv() => request,
         }
     }
 }
 
-/// Sends an image to every core and waits until all have applied it.
-pub(crate) async fn publish(mesh: &Mesh, image: Arc<ClusterImage>) {
-    let apply = |core| {
-        mesh.ask(core, |reply| CoreMessage::Apply {
-            image: Arc::clone(&image),
-            reply,
-        })
-    };
-    join_all(mesh.ids().map(apply)).await;
+async fn serve_metrics(listener: TcpListener, mesh: Mesh, config: Arc<Config>, mut stopped: watch::Receiver<()>) {
+    tokio::select! {
+        _ = stopped.changed() => {}
+        served = metrics::http::serve(listener, mesh, config) => {
+            if let Err(error) = served {
+                tracing::error!(%error, "metrics are no longer served");
+            }
+        }
+    }
+}
+
+async fn hand_out(mut producer_ids: ProducerIds<impl Directory>, mut requests: Requests<ProducerIdReply>) {
+    while let Some(reply) = requests.next().await {
+        let id = producer_ids.next_id().await;
+        // A client that has left no longer wants it.
+        let _ = reply.send(id.map_err(|error| Refusal::because(ErrorCode::KafkaStorageError, &error)));
+    }
 }

@@ -1,4 +1,4 @@
-//! What the cluster looks like at one moment: an immutable picture that the control thread makes and all cores share.
+//! What the cluster looks like at one moment: an immutable picture that the control plane makes and all cores share.
 //!
 //! A change makes a new [`ClusterImage`]; whoever holds the old one keeps a consistent view. Nothing here is persisted
 //! or changed in place: that is [`TopicStore`](crate::topics::TopicStore)'s.

@@ -11,7 +11,7 @@
 //!
 //! - [`broker`]: starts and stops everything; [`config`], [`check`]: what it is told, and what the machine must offer.
 //! - `core`, `runtime`, `watchdog`: one pinned executor per core and what keeps it awake; `mesh`: what crosses cores.
-//! - `control`, [`topics`], [`image`]: the control thread, the topics on disk, and the picture of them that cores share.
+//! - `control`, [`topics`], [`image`]: the control plane, the topics on disk, and the picture of them that cores share.
 //! - `compaction`: which partition is compacted next, and how fast.
 //! - `budget`: back-pressure. When memory is spent, sockets are not read.
 

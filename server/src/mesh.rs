@@ -1,6 +1,6 @@
 //! What crosses cores: typed messages into each core's inbox, each with the way back.
 //!
-//! Senders are held by every core and by the control thread. A message owns what it carries; records in a produce request are
+//! Senders are held by every core and by the control plane. A message owns what it carries; records in a produce request are
 //! a copy, made because it came to a core that does not own the partition, and records to be fetched stay where they are (see
 //! `remote`). The leases of the request stay with the connection's core, so the inboxes need no bound of their own.
 

@@ -1,4 +1,4 @@
-//! What a broker counts: on each core without locks or atomics, gathered by the control thread when somebody asks.
+//! What a broker counts: on each core without locks or atomics, gathered by the control plane when somebody asks.
 //!
 //! A core that does not answer within [`http::ANSWER_MAX`] is reported as not up, and the others with it as usual.
 

@@ -4,8 +4,8 @@
 //! create: store "creating" ─► directories <topic>-<partition> ─► store "ready"
 //! delete: store "deleting" ─► rename to <topic>-<partition>.<topic id>.deleted ─► remove ─► store without the topic
 //! ```
-//! Each arrow is durable before the next begins, so that [`TopicStore::open`] can finish whatever a crash cut short. The
-//! control thread owns the store; cores see its [`ClusterImage`]. It opens no log and serves no request.
+//! Each arrow is durable before the next begins, so that [`TopicStore::open`] can finish whatever a crash cut short. A thread of
+//! the control plane owns the store; cores see its [`ClusterImage`]. It opens no log and serves no request.
 
 mod alter;
 mod identity;
@@ -28,8 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use alter::TopicAlteration;
 pub(crate) use identity::IDENTITY_FILE;
-use identity::ProducerIds;
-pub use identity::{Identity, ProducerIdBlock};
+pub use identity::{Identity, ProducerIds};
 use names::Listing;
 pub use recovery::Recovery;
 pub use sealed::StoreError;
@@ -139,13 +138,12 @@ impl TopicError {
     }
 }
 
-/// The topics, the broker's identity and the allocation of producer ids, as they are on disk.
+/// The topics and the broker's identity, as they are on disk.
 pub struct TopicStore<D> {
     disk: D,
     directory: PathBuf,
     config: Arc<Config>,
     identity: Identity,
-    producer_ids: ProducerIds,
     image: Arc<ClusterImage>,
 }
 
@@ -158,11 +156,6 @@ impl<D: Directory> TopicStore<D> {
     /// The topics as they are now.
     pub fn image(&self) -> Arc<ClusterImage> {
         Arc::clone(&self.image)
-    }
-
-    /// A thousand producer ids that nobody had before and nobody else gets, also after a crash.
-    pub async fn reserve_producer_ids(&mut self) -> Result<ProducerIdBlock, StoreError> {
-        self.producer_ids.reserve(&self.disk).await
     }
 
     /// The topic that [`create`](Self::create) would make, or why it would not. Changes nothing.

@@ -9,7 +9,7 @@ use std::{
 
 use super::{DirEntry, Directory, is_full, reserve::Reserve};
 
-/// Blocking [`Directory`] over `std::fs`, for threads that may wait: the control thread, tools and tests. Its futures are
+/// Blocking [`Directory`] over `std::fs`, for threads that may wait: the control plane, tools and tests. Its futures are
 /// ready at once.
 #[derive(Debug, Clone, Default)]
 pub struct StdDirectory {

@@ -27,7 +27,7 @@ const SEGMENT_FILES_MAX: u64 = 16_384;
 /// Rings, event descriptors and listeners of one core.
 const FILES_PER_CORE: u64 = 32;
 
-/// Standard streams, the lock, the control thread, metadata files.
+/// Standard streams, the lock, the control plane, metadata files.
 const FILES_OF_PROCESS: u64 = 64;
 
 #[derive(Debug)]

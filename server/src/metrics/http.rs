@@ -1,4 +1,4 @@
-//! `/metrics`, `/health` and `/ready` over HTTP, on the control thread: a slow reader costs no core anything.
+//! `/metrics`, `/health` and `/ready` over HTTP, on a thread of its own: a slow reader costs no core anything.
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 

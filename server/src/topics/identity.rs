@@ -93,22 +93,13 @@ impl Identity {
     }
 }
 
-/// A run of producer ids that nobody else gets. Dropping it forgets those that are left.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ProducerIdBlock(Range<i64>);
-
-impl Iterator for ProducerIdBlock {
-    type Item = ProducerId;
-
-    fn next(&mut self) -> Option<ProducerId> {
-        self.0.next().map(ProducerId::new)
-    }
-}
-
-/// The allocation of producer ids.
+/// Hands out producer ids that nobody had before and nobody else gets, also after a crash.
 #[derive(Debug)]
-pub(super) struct ProducerIds {
+pub struct ProducerIds<D> {
+    disk: D,
     path: PathBuf,
+    /// Those that are reserved and not given out yet.
+    block: Range<i64>,
     /// First id that is in no block that may have been given out.
     next: i64,
 }
@@ -118,24 +109,30 @@ struct StoredProducerIds {
     next: i64,
 }
 
-impl ProducerIds {
+impl<D: Directory> ProducerIds<D> {
+    fn new(disk: &D, path: PathBuf, next: i64) -> Self {
+        Self {
+            disk: disk.clone(),
+            path,
+            block: next..next,
+            next,
+        }
+    }
+
     /// Starts from 0 in a new data directory.
-    pub async fn create(disk: &impl Directory, directory: &Path) -> Result<Self, StoreError> {
-        let ids = Self {
-            path: directory.join(PRODUCER_IDS_FILE),
-            next: 0,
-        };
+    pub(super) async fn create(disk: &D, directory: &Path) -> Result<Self, StoreError> {
+        let ids = Self::new(disk, directory.join(PRODUCER_IDS_FILE), 0);
         sealed::write(disk, &ids.path, &StoredProducerIds { next: 0 }).await?;
         Ok(ids)
     }
 
     /// Goes on after the last block. None: the file is missing.
-    pub async fn read(disk: &impl Directory, directory: &Path) -> Result<Option<Self>, StoreError> {
+    pub(super) async fn read(disk: &D, directory: &Path) -> Result<Option<Self>, StoreError> {
         let path = directory.join(PRODUCER_IDS_FILE);
         match sealed::read::<StoredProducerIds>(disk, &path).await? {
             Some(StoredProducerIds {
                 next: next @ 0..=PRODUCER_ID_MAX,
-            }) => Ok(Some(Self { path, next })),
+            }) => Ok(Some(Self::new(disk, path, next))),
             Some(StoredProducerIds { next }) => Err(StoreError::Corrupt {
                 path,
                 reason: format!("it says that the next producer id is {next}"),
@@ -144,11 +141,16 @@ impl ProducerIds {
         }
     }
 
-    /// Reserves a block durably, before anybody gets it.
-    pub async fn reserve(&mut self, disk: &impl Directory) -> Result<ProducerIdBlock, StoreError> {
-        let block = self.next..self.next + PRODUCER_ID_BLOCK;
-        sealed::write(disk, &self.path, &StoredProducerIds { next: block.end }).await?;
-        self.next = block.end;
-        Ok(ProducerIdBlock(block))
+    /// The next id. A block is made durable before anybody gets one of it.
+    pub async fn next_id(&mut self) -> Result<ProducerId, StoreError> {
+        loop {
+            if let Some(id) = self.block.next() {
+                return Ok(ProducerId::new(id));
+            }
+            let block = self.next..self.next + PRODUCER_ID_BLOCK;
+            sealed::write(&self.disk, &self.path, &StoredProducerIds { next: block.end }).await?;
+            self.next = block.end;
+            self.block = block;
+        }
     }
 }

@@ -36,8 +36,8 @@ pub struct Recovery {
 
 impl<D: Directory> TopicStore<D> {
     /// Opens the store in the configured data directory, which is made if it is missing, and finishes what a crash cut
-    /// short.
-    pub async fn open(disk: D, config: Arc<Config>) -> Result<(Self, Recovery), StoreError> {
+    /// short. The allocation of producer ids, which lies there too, goes ways of its own from here on.
+    pub async fn open(disk: D, config: Arc<Config>) -> Result<(Self, ProducerIds<D>, Recovery), StoreError> {
         let directory = config.log.directory.clone();
         disk.create_dir(&directory)
             .await
@@ -60,11 +60,10 @@ impl<D: Directory> TopicStore<D> {
             directory,
             config,
             identity,
-            producer_ids,
             image,
         };
         let recovery = store.recover(&listing).await?;
-        Ok((store, recovery))
+        Ok((store, producer_ids, recovery))
     }
 
     async fn recover(&mut self, listing: &Listing) -> Result<Recovery, StoreError> {
@@ -119,7 +118,7 @@ async fn initialize<D: Directory>(
     directory: &Path,
     config: &Config,
     listing: &Listing,
-) -> Result<(Identity, ProducerIds, Vec<Arc<Topic>>), StoreError> {
+) -> Result<(Identity, ProducerIds<D>, Vec<Arc<Topic>>), StoreError> {
     // A crash during a first start leaves files without a topic; anything else was somebody's.
     let partition = listing.partitions().next();
     let topic = read_topics(disk, directory, config)

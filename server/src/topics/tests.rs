@@ -25,7 +25,8 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn try_open(disk: &MemoryDisk, config: Config) -> Result<(Store, Recovery), StoreError> {
-    now(TopicStore::open(disk.clone(), Arc::new(config)))
+    let (store, _, recovery) = now(TopicStore::open(disk.clone(), Arc::new(config)))?;
+    Ok((store, recovery))
 }
 
 /// Opens a store that has nothing to recover.
@@ -463,11 +464,11 @@ fn the_longest_name_fits_a_real_disk_from_creation_to_removal() {
     config.log.directory = temporary.path().join("data");
     let config = Arc::new(config);
     let name = "x".repeat(TopicName::LEN_MAX);
-    let (mut store, _) = now(TopicStore::open(StdDirectory::default(), Arc::clone(&config))).unwrap();
+    let (mut store, ..) = now(TopicStore::open(StdDirectory::default(), Arc::clone(&config))).unwrap();
     now(store.create(&new_topic(&name, 2))).unwrap();
     let partition = config.log.directory.join(format!("{name}-1"));
     std::fs::write(partition.join("file"), "records").unwrap();
-    let (mut store, recovery) = now(TopicStore::open(StdDirectory::default(), Arc::clone(&config))).unwrap();
+    let (mut store, _, recovery) = now(TopicStore::open(StdDirectory::default(), Arc::clone(&config))).unwrap();
     assert_eq!(recovery, Recovery::default());
     let topic = now(store.begin_delete(&name)).unwrap();
     now(store.finish_delete(topic.id)).unwrap();

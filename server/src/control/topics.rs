@@ -1,0 +1,111 @@
+//! Changes to topics, one after the other: each is stored, published to every core, and then answered.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use headwater_engine::disk::Directory;
+use headwater_protocol::error::ErrorCode;
+
+use super::Requests;
+use crate::{
+    image::{ClusterImage, Topic},
+    mesh::{CoreMessage, Mesh, Refusal, Reply},
+    topics::{NewTopic, TopicAlteration, TopicError, TopicStore},
+};
+
+/// A change that somebody waits for.
+pub(super) enum TopicRequest {
+    Create {
+        new: NewTopic,
+        validate_only: bool,
+        reply: Reply<Result<Arc<Topic>, Refusal>>,
+    },
+    Alter {
+        alteration: TopicAlteration,
+        validate_only: bool,
+        reply: Reply<Result<Arc<Topic>, Refusal>>,
+    },
+    Delete {
+        name: String,
+        reply: Reply<Result<(), Refusal>>,
+    },
+}
+
+/// Owns the topic store, on a thread that may wait for the disk and for the cores.
+pub(super) struct TopicWorker<D> {
+    pub(super) store: TopicStore<D>,
+    pub(super) mesh: Mesh,
+}
+
+fn refusal(error: TopicError) -> Refusal {
+    Refusal::because(error.code(), &error)
+}
+
+impl<D: Directory> TopicWorker<D> {
+    pub(super) async fn run(mut self, mut requests: Requests<TopicRequest>) {
+        while let Some(request) = requests.next().await {
+            // A client that has left no longer wants the answer; what it asked for stands.
+            match request {
+                TopicRequest::Create {
+                    new,
+                    validate_only,
+                    reply,
+                } => {
+                    let _ = reply.send(self.create(&new, validate_only).await);
+                }
+                TopicRequest::Alter {
+                    alteration,
+                    validate_only,
+                    reply,
+                } => {
+                    let _ = reply.send(self.alter(&alteration, validate_only).await);
+                }
+                TopicRequest::Delete { name, reply } => {
+                    let _ = reply.send(self.delete(&name).await);
+                }
+            }
+        }
+    }
+
+    async fn create(&mut self, new: &NewTopic, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
+        if validate_only {
+            return self.store.check_create(new).map(Arc::new).map_err(refusal);
+        }
+        let topic = self.store.create(new).await.map_err(refusal)?;
+        publish(&self.mesh, self.store.image()).await;
+        tracing::info!(topic = %topic.name, partitions = topic.partition_count, "a topic was created");
+        Ok(topic)
+    }
+
+    async fn alter(&mut self, alteration: &TopicAlteration, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
+        if validate_only {
+            return self.store.check_alter(alteration).map(Arc::new).map_err(refusal);
+        }
+        let topic = self.store.alter(alteration).await.map_err(refusal)?;
+        publish(&self.mesh, self.store.image()).await;
+        tracing::info!(topic = %topic.name, partitions = topic.partition_count, overrides = ?topic.overrides, "a topic was altered");
+        Ok(topic)
+    }
+
+    async fn delete(&mut self, name: &str) -> Result<(), Refusal> {
+        let topic = self.store.begin_delete(name).await.map_err(refusal)?;
+        // The cores let go of the partitions before their files are removed.
+        publish(&self.mesh, self.store.image()).await;
+        let finished = self.store.finish_delete(topic.id).await;
+        finished.map_err(|error| Refusal::because(ErrorCode::KafkaStorageError, &error))?;
+        publish(&self.mesh, self.store.image()).await;
+        tracing::info!(topic = %topic.name, "a topic was deleted");
+        Ok(())
+    }
+}
+
+/// Sends an image to every core and waits until all have applied it.
+pub(crate) async fn publish(mesh: &Mesh, image: Arc<ClusterImage>) {
+    let apply = |core| {
+        mesh.ask(core, |reply| CoreMessage::Apply {
+            image: Arc::clone(&image),
+            reply,
+        })
+    };
+    join_all(mesh.ids().map(apply)).await;
+}
