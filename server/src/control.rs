@@ -140,7 +140,9 @@ impl Control {
         if let Some((listener, config)) = metrics {
             let (mesh, stopped) = (mesh.clone(), stopped.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            control.spawn("metrics", move || runtime.block_on(serve_metrics(listener, mesh, config, stopped)))?;
+            control.spawn("metrics", move || {
+                runtime.block_on(serve_metrics(listener, mesh, config, stopped))
+            })?;
         }
         let worker = TopicWorker { store, mesh };
         let requests = Requests {

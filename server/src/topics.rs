@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use headwater_engine::disk::Directory;
 use headwater_protocol::error::ErrorCode;
-use headwater_protocol::id::TopicId;
+use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 use serde::{Deserialize, Serialize};
 
@@ -230,18 +230,28 @@ impl<D: Directory> TopicStore<D> {
     }
 
     async fn finish_create(&mut self, topic: &Topic) -> Result<(), StoreError> {
-        for partition in topic.partitions() {
-            let path = self.directory.join(topic.partition_directory(partition));
-            self.disk
-                .create_dir(&path)
-                .await
-                .map_err(StoreError::io("create", &path))?;
-        }
+        self.make_directories(topic, topic.partitions()).await?;
         self.put(Topic {
             state: TopicState::Ready,
             ..topic.clone()
         })
         .await
+    }
+
+    async fn make_directories(
+        &self,
+        topic: &Topic,
+        partitions: impl Iterator<Item = PartitionIndex>,
+    ) -> Result<(), StoreError> {
+        let paths = partitions.map(|partition| self.directory.join(topic.partition_directory(partition)));
+        let made = self.disk.create_dirs(&paths.collect::<Vec<_>>()).await;
+        made.map_err(StoreError::io("make partitions in", &self.directory))
+    }
+
+    async fn remove_directories(&self, names: impl Iterator<Item = String>) -> Result<(), StoreError> {
+        let paths = names.map(|name| self.directory.join(name));
+        let removed = self.disk.remove_dirs_all(&paths.collect::<Vec<_>>()).await;
+        removed.map_err(StoreError::io("remove partitions from", &self.directory))
     }
 
     async fn undo_create(&mut self, topic: &Topic) -> Result<(), StoreError> {
@@ -277,21 +287,15 @@ impl<D: Directory> TopicStore<D> {
             .filter(|topic| topic.state == TopicState::Deleting);
         let Some(topic) = topic.cloned() else { return Ok(()) };
         let listing = Listing::read(&self.disk, &self.directory).await?;
-        for partition in topic.directories().filter(|partition| listing.has(&topic, *partition)) {
+        let there = topic.directories().filter(|partition| listing.has(&topic, *partition));
+        let renamed = there.map(|partition| {
             let from = self.directory.join(topic.partition_directory(partition));
-            let to = self.directory.join(names::deleted(&topic, partition));
-            self.disk
-                .rename(&from, &to)
-                .await
-                .map_err(StoreError::io("rename", &from))?;
-        }
-        for partition in topic.directories() {
-            let path = self.directory.join(names::deleted(&topic, partition));
-            self.disk
-                .remove_dir_all(&path)
-                .await
-                .map_err(StoreError::io("remove", &path))?;
-        }
+            (from, self.directory.join(names::deleted(&topic, partition)))
+        });
+        let renamed = self.disk.rename_all(&renamed.collect::<Vec<_>>()).await;
+        renamed.map_err(StoreError::io("rename partitions in", &self.directory))?;
+        let deleted = topic.directories().map(|partition| names::deleted(&topic, partition));
+        self.remove_directories(deleted).await?;
         let others = self.image.topics().filter(|other| other.id != id).cloned();
         self.replace(others.collect()).await
     }

@@ -31,7 +31,12 @@ pub use ring::Ring;
 pub use sim::{Fault, Halt, OpKind, SimDisk, SimExecutor, SimFile};
 pub use std_directory::StdDirectory;
 
-use std::{future::Future, io, path::Path, rc::Rc};
+use std::{
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 /// A name inside a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +54,17 @@ pub struct DirEntry {
 pub trait Directory: Clone + std::fmt::Debug + 'static {
     /// Creates a directory and its missing parents, durably. No error if it is there already.
     fn create_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// Creates directories in one that is there, durably; any order. No error for one that is there already. After a failure any
+    /// of them may have been made.
+    fn create_dirs(&self, paths: &[PathBuf]) -> impl Future<Output = io::Result<()>> {
+        async move {
+            for path in paths {
+                self.create_dir(path).await?;
+            }
+            Ok(())
+        }
+    }
 
     /// Lists a directory, sorted by name.
     fn list(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirEntry>>>;
@@ -70,11 +86,32 @@ pub trait Directory: Clone + std::fmt::Debug + 'static {
     /// Renames a file or directory within one parent directory, atomically and durably.
     fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>>;
 
+    /// Renames within one parent directory, each atomically, and all of them durably; any order. After a failure any of them may
+    /// have been renamed.
+    fn rename_all(&self, names: &[(PathBuf, PathBuf)]) -> impl Future<Output = io::Result<()>> {
+        async move {
+            for (from, to) in names {
+                self.rename(from, to).await?;
+            }
+            Ok(())
+        }
+    }
+
     /// Removes a file, durably. No error if it is not there.
     fn remove_file(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
 
     /// Removes a directory with all that it holds. Not atomic: a crash may leave part of it. No error if it is not there.
     fn remove_dir_all(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// The same for several within one parent directory; any order.
+    fn remove_dirs_all(&self, paths: &[PathBuf]) -> impl Future<Output = io::Result<()>> {
+        async move {
+            for path in paths {
+                self.remove_dir_all(path).await?;
+            }
+            Ok(())
+        }
+    }
 }
 
 /// A [`Directory`] that also opens segment files.

@@ -85,6 +85,16 @@ impl Directory for StdDirectory {
         Ok(())
     }
 
+    async fn create_dirs(&self, paths: &[PathBuf]) -> io::Result<()> {
+        for path in paths {
+            match std::fs::create_dir(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        paths.first().map_or(Ok(()), |path| Self::sync_parent(path))
+    }
+
     async fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(path)? {
@@ -147,11 +157,71 @@ impl Directory for StdDirectory {
         parent.sync_all()
     }
 
+    async fn rename_all(&self, names: &[(PathBuf, PathBuf)]) -> io::Result<()> {
+        let Some((_, first)) = names.first() else {
+            return Ok(());
+        };
+        let parent = Self::open_parent(first)?;
+        for (from, to) in names {
+            std::fs::rename(from, to)?;
+        }
+        parent.sync_all()
+    }
+
     async fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.remove(path, |path| std::fs::remove_file(path))
     }
 
     async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         self.remove(path, |path| std::fs::remove_dir_all(path))
+    }
+
+    async fn remove_dirs_all(&self, paths: &[PathBuf]) -> io::Result<()> {
+        let Some(first) = paths.first() else {
+            return Ok(());
+        };
+        let parent = Self::open_parent(first)?;
+        for path in paths {
+            match std::fs::remove_dir_all(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        parent.sync_all()?;
+        self.refill();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        future.now_or_never().unwrap()
+    }
+
+    #[test]
+    fn many_directories_are_made_renamed_and_removed_at_once_and_any_that_are_there_or_gone_already_do_not_matter() {
+        let temporary = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let disk = StdDirectory::default();
+        let path = |name: &str| temporary.path().join(name);
+        let names = || -> Vec<String> {
+            let entries = now(disk.list(temporary.path())).unwrap();
+            entries.into_iter().map(|entry| entry.name).collect()
+        };
+        now(disk.create_dir(&path("b"))).unwrap();
+        now(disk.create_dirs(&[path("a"), path("b"), path("c")])).unwrap();
+        assert_eq!(names(), ["a", "b", "c"]);
+        std::fs::write(path("a").join("file"), "x").unwrap();
+        now(disk.rename_all(&[(path("a"), path("d")), (path("b"), path("e"))])).unwrap();
+        assert_eq!(names(), ["c", "d", "e"]);
+        now(disk.remove_dirs_all(&[path("x"), path("d"), path("e")])).unwrap();
+        assert_eq!(names(), ["c"]);
+        now(disk.create_dirs(&[])).unwrap();
+        now(disk.rename_all(&[])).unwrap();
+        now(disk.remove_dirs_all(&[])).unwrap();
     }
 }

@@ -124,13 +124,8 @@ impl<D: Directory> TopicStore<D> {
         let Some(altered) = &growing.becoming else {
             return Ok(());
         };
-        for partition in altered.partitions().skip(growing.partition_count as usize) {
-            let path = self.directory.join(altered.partition_directory(partition));
-            self.disk
-                .create_dir(&path)
-                .await
-                .map_err(StoreError::io("create", &path))?;
-        }
+        let added = altered.partitions().skip(growing.partition_count as usize);
+        self.make_directories(altered, added).await?;
         self.put(Topic::clone(altered)).await
     }
 
@@ -138,13 +133,9 @@ impl<D: Directory> TopicStore<D> {
     async fn undo_grow(&mut self, growing: &Topic) -> Result<(), StoreError> {
         // The disk may have the larger topic already, whose partitions must not go missing.
         self.put(growing.clone()).await?;
-        for partition in growing.directories().skip(growing.partition_count as usize) {
-            let path = self.directory.join(growing.partition_directory(partition));
-            self.disk
-                .remove_dir_all(&path)
-                .await
-                .map_err(StoreError::io("remove", &path))?;
-        }
+        let added = growing.directories().skip(growing.partition_count as usize);
+        self.remove_directories(added.map(|partition| growing.partition_directory(partition)))
+            .await?;
         self.put(Topic {
             becoming: None,
             ..growing.clone()

@@ -92,13 +92,7 @@ impl<D: Directory> TopicStore<D> {
             }
         }
         // Most of them went with their topic just now; the rest belongs to topics that are long gone.
-        for name in listing.deleted() {
-            let path = self.directory.join(name);
-            self.disk
-                .remove_dir_all(&path)
-                .await
-                .map_err(StoreError::io("remove", &path))?;
-        }
+        self.remove_directories(listing.deleted().map(str::to_owned)).await?;
         let is_nobodys = |topic, partition| {
             image
                 .topic(topic)
