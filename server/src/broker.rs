@@ -139,22 +139,22 @@ const CLEAN_MARKER: &str = "clean-shutdown";
 
 impl Broker {
     /// Starts a broker; it accepts connections when this returns.
-    pub fn start(config: Config) -> Result<Broker, StartError> {
+    pub fn start(mut config: Config) -> Result<Broker, StartError> {
         let checks = Checks::run(&config);
         for warning in &checks.warnings {
             tracing::warn!("{warning}");
         }
         let lock = checks.into_lock()?;
+        // Links may lead to the data directory, but none leads on from there.
+        let directory = &mut config.log.directory;
+        *directory = directory.canonicalize().map_err(StoreError::io("find", directory))?;
         let config = Arc::new(config);
         let names = StdDirectory::with_reserve(&config.log.directory);
         let opened = TopicStore::open(names.clone(), Arc::clone(&config)).now_or_never();
         let (store, producer_ids, recovery) = opened.expect("a StdDirectory's futures are ready at once")?;
-        for (topic, partition) in &recovery.missing {
-            tracing::error!(topic = %topic.name, %partition, "the directory of a partition is missing; it stays offline");
-        }
         if !recovery.orphans.is_empty() {
             tracing::warn!(directories = ?recovery.orphans,
-                "directories that look like partitions belong to no topic; they are left alone and take up space");
+                "what looks like partitions belongs to no topic; it is left alone and takes up space");
         }
         begin_unclean(&config.log.directory)?;
         warn_of_strangers(&config);

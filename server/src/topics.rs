@@ -30,6 +30,7 @@ pub use alter::TopicAlteration;
 pub(crate) use identity::IDENTITY_FILE;
 pub use identity::{Identity, ProducerIds};
 use names::Listing;
+pub(crate) use names::is_partition;
 pub use recovery::Recovery;
 pub use sealed::StoreError;
 pub use settings::{SettingError, TopicSettings};
@@ -112,10 +113,10 @@ pub enum TopicError {
     /// A setting is not valid.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// A directory of the topic's name lies in the data directory, and is nobody's: its records are not the new topic's.
-    #[error("the directory {} is in the way: it belongs to no topic; move it away", path.display())]
-    DirectoryInTheWay {
-        /// The directory.
+    /// What has the name of the topic's directory is nobody's: its records are not the new topic's.
+    #[error("{} is in the way: it belongs to no topic; move it away", path.display())]
+    InTheWay {
+        /// What it is.
         path: PathBuf,
     },
     /// The disk failed.
@@ -133,7 +134,7 @@ impl TopicError {
             Self::Full { .. } => ErrorCode::PolicyViolation,
             Self::ReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
             Self::Setting(_) => ErrorCode::InvalidConfig,
-            Self::DirectoryInTheWay { .. } | Self::Store(_) => ErrorCode::KafkaStorageError,
+            Self::InTheWay { .. } | Self::Store(_) => ErrorCode::KafkaStorageError,
         }
     }
 }
@@ -209,11 +210,12 @@ impl<D: Directory> TopicStore<D> {
     /// if the disk failed, a restart may finish it.
     pub async fn create(&mut self, new: &NewTopic) -> Result<Arc<Topic>, TopicError> {
         let topic = self.check_create(new)?;
-        // A directory of the right name would be taken for the topic's, with records that nobody sent to it.
+        // Whatever has the right name would be taken for the topic's, with records that nobody sent to it.
         let listing = Listing::read(&self.disk, &self.directory).await?;
-        if let Some(partition) = topic.partitions().find(|partition| listing.has(&topic, *partition)) {
+        let mut partitions = topic.partitions();
+        if let Some(partition) = partitions.find(|partition| listing.kind(&topic, *partition).is_some()) {
             let path = self.directory.join(topic.partition_directory(partition));
-            return Err(TopicError::DirectoryInTheWay { path });
+            return Err(TopicError::InTheWay { path });
         }
         self.put(topic.clone()).await?;
         if let Err(error) = self.finish_create(&topic).await {
@@ -287,7 +289,10 @@ impl<D: Directory> TopicStore<D> {
             .filter(|topic| topic.state == TopicState::Deleting);
         let Some(topic) = topic.cloned() else { return Ok(()) };
         let listing = Listing::read(&self.disk, &self.directory).await?;
-        let there = topic.directories().filter(|partition| listing.has(&topic, *partition));
+        // Whatever it is: a topic of the same name would be made over it.
+        let there = topic
+            .directories()
+            .filter(|partition| listing.kind(&topic, *partition).is_some());
         let renamed = there.map(|partition| {
             let from = self.directory.join(topic.partition_directory(partition));
             (from, self.directory.join(names::deleted(&topic, partition)))

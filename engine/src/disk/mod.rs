@@ -32,20 +32,46 @@ pub use sim::{Fault, Halt, OpKind, SimDisk, SimExecutor, SimFile};
 pub use std_directory::StdDirectory;
 
 use std::{
+    fmt,
     future::Future,
     io,
     path::{Path, PathBuf},
     rc::Rc,
 };
 
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link. None is followed: names behind it are not durable with those before it, may change under an open log, and
+    /// are neither renamed nor removed with it.
+    Link,
+    /// A device, a socket, a pipe.
+    Other,
+}
+
+impl fmt::Display for EntryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EntryKind::File => "a file",
+            EntryKind::Directory => "a directory",
+            EntryKind::Link => "a symbolic link",
+            EntryKind::Other => "neither a file nor a directory",
+        })
+    }
+}
+
 /// A name inside a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirEntry {
     /// Last component of the path.
     pub name: String,
-    /// Whether it is a directory itself.
-    pub is_dir: bool,
-    /// Size in bytes; 0 for directories.
+    /// What it is.
+    pub kind: EntryKind,
+    /// Size in bytes; 0 for all but files.
     pub size: u64,
 }
 
@@ -66,7 +92,7 @@ pub trait Directory: Clone + std::fmt::Debug + 'static {
         }
     }
 
-    /// Lists a directory, sorted by name.
+    /// Lists a directory, sorted by name. A symbolic link to one is an error.
     fn list(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirEntry>>>;
 
     /// Reads a whole file.
@@ -100,7 +126,8 @@ pub trait Directory: Clone + std::fmt::Debug + 'static {
     /// Removes a file, durably. No error if it is not there.
     fn remove_file(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
 
-    /// Removes a directory with all that it holds. Not atomic: a crash may leave part of it. No error if it is not there.
+    /// Removes a directory with all that it holds, or whatever else has the name: of a symbolic link only itself. Not atomic: a
+    /// crash may leave part of it. No error if it is not there.
     fn remove_dir_all(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
 
     /// The same for several within one parent directory; any order.
@@ -187,6 +214,15 @@ pub trait SegmentFile: Clone + std::fmt::Debug + 'static {
 
     /// Current size in bytes.
     fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static;
+}
+
+/// Why something that is not what it should be cannot be used, and what to do.
+pub(crate) fn out_of_place(kind: EntryKind) -> io::Error {
+    let message = match kind {
+        EntryKind::Link => format!("it is {kind}, which is never followed; put what it leads to in its place"),
+        EntryKind::File | EntryKind::Directory | EntryKind::Other => format!("it is {kind}; move it away"),
+    };
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 /// Whether the process, or the whole machine, has no file descriptor left.

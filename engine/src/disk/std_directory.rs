@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{DirEntry, Directory, is_full, reserve::Reserve};
+use super::{DirEntry, Directory, EntryKind, is_full, out_of_place, reserve::Reserve};
 
 /// Blocking [`Directory`] over `std::fs`, for threads that may wait: the control plane, tools and tests. Its futures are
 /// ready at once.
@@ -96,17 +96,20 @@ impl Directory for StdDirectory {
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        match kind_of(std::fs::symlink_metadata(path)?.file_type()) {
+            EntryKind::Directory => {}
+            kind => return Err(out_of_place(kind)),
+        }
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(path)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
             // Names that are not UTF-8 are nobody's we know: they are left alone by not being listed.
             if let Ok(name) = entry.file_name().into_string() {
-                let is_dir = metadata.is_dir();
                 entries.push(DirEntry {
                     name,
-                    is_dir,
-                    size: if is_dir { 0 } else { metadata.len() },
+                    kind: kind_of(metadata.file_type()),
+                    size: if metadata.is_file() { metadata.len() } else { 0 },
                 });
             }
         }
@@ -173,7 +176,7 @@ impl Directory for StdDirectory {
     }
 
     async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.remove(path, |path| std::fs::remove_dir_all(path))
+        self.remove(path, remove_tree)
     }
 
     async fn remove_dirs_all(&self, paths: &[PathBuf]) -> io::Result<()> {
@@ -182,7 +185,7 @@ impl Directory for StdDirectory {
         };
         let parent = Self::open_parent(first)?;
         for path in paths {
-            match std::fs::remove_dir_all(path) {
+            match remove_tree(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -190,6 +193,33 @@ impl Directory for StdDirectory {
         parent.sync_all()?;
         self.refill();
         Ok(())
+    }
+}
+
+fn kind_of(file_type: std::fs::FileType) -> EntryKind {
+    if file_type.is_file() {
+        EntryKind::File
+    } else if file_type.is_dir() {
+        EntryKind::Directory
+    } else if file_type.is_symlink() {
+        EntryKind::Link
+    } else {
+        EntryKind::Other
+    }
+}
+
+/// Removes whatever has this name; links are not followed.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(found) => {
+            if found.is_symlink() {
+                let target = std::fs::read_link(path).unwrap_or_default();
+                tracing::warn!(path = %path.display(), target = %target.display(), "a symbolic link is removed, and what it leads to is left");
+            }
+            std::fs::remove_file(path)
+        }
+        Err(error) => Err(error),
     }
 }
 

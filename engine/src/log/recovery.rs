@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     checkpoint::{self, Checkpoint, SegmentFacts},
-    disk::{BLOCK_SIZE, DirEntry, Disk, SegmentFile},
+    disk::{BLOCK_SIZE, DirEntry, Disk, EntryKind, SegmentFile, out_of_place},
     error::LogError,
     index::Index,
     memory::Memory,
@@ -128,7 +128,14 @@ impl<D: Disk> Log<D> {
 impl<D: Disk> Opening<'_, D> {
     async fn list(&self) -> Result<Vec<DirEntry>, LogError> {
         let entries = self.disk.list(self.directory).await;
-        entries.map_err(LogError::io("list", self.directory))
+        let entries = entries.map_err(LogError::io("list", self.directory))?;
+        let is_foreign = |entry: &&DirEntry| !matches!(entry.kind, EntryKind::File | EntryKind::Directory);
+        match entries.iter().find(is_foreign) {
+            Some(foreign) => Err(LogError::io("use", self.directory.join(&foreign.name))(out_of_place(
+                foreign.kind,
+            ))),
+            None => Ok(entries),
+        }
     }
 
     /// Base offset and file size of every segment file.
@@ -141,7 +148,7 @@ impl<D: Disk> Opening<'_, D> {
             self.compaction = compact::Record::read(self.disk, self.directory).await?;
         }
         let mut segments = BTreeMap::new();
-        for entry in entries.iter().filter(|entry| !entry.is_dir) {
+        for entry in entries.iter().filter(|entry| entry.kind == EntryKind::File) {
             let is_spare = base_offset_of(&entry.name, recycle::EXTENSION).is_some();
             if is_spare || entry.name.strip_suffix(".tmp").is_some() {
                 let path = self.directory.join(&entry.name);

@@ -16,10 +16,13 @@ use super::item::Finding;
 use super::lock_path;
 use super::root::rounded;
 use crate::config::Config;
-use crate::topics::IDENTITY_FILE;
+use crate::topics::{self, IDENTITY_FILE};
 
 /// Segments that must fit on the disk for a partition to roll while its oldest segment waits for retention.
 const SEGMENTS_FREE_MIN: u64 = 3;
+
+/// As many are named.
+const MISPLACED_MAX: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct DirectoryFacts {
@@ -35,6 +38,8 @@ pub(super) struct DirectoryFacts {
     pub alignment_bytes: Option<u32>,
     /// What this user may still write.
     pub free_bytes: Option<u64>,
+    /// What is named as directories of partitions are, and is none: a few of them.
+    pub misplaced: Vec<String>,
     /// Of the file that a broker which runs holds a lock on.
     pub lock_inode: Option<u64>,
 }
@@ -67,6 +72,7 @@ impl DirectoryFacts {
             direct_io: None,
             alignment_bytes: None,
             free_bytes: None,
+            misplaced: misplaced(path),
         };
         if let Probe::Passed = facts.usable {
             let direct = try_direct_io(&facts.nearest);
@@ -84,6 +90,17 @@ fn nearest(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let existing = absolute.ancestors().find_map(|path| path.canonicalize().ok());
     existing.unwrap_or(absolute)
+}
+
+/// Names of partitions that do not stand for directories: a broker follows no symbolic link to a partition.
+fn misplaced(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let others = entries.filter(|entry| entry.file_type().is_ok_and(|file_type| !file_type.is_dir()));
+    let names = others.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| topics::is_partition(name))
+        .take(MISPLACED_MAX)
+        .collect()
 }
 
 /// Writes one block the way segments are written, and flushes it. Returns the alignment that is needed, if it is known.
@@ -205,6 +222,20 @@ pub(super) fn free_space(facts: &Facts, config: &Config) -> Finding {
     finding.advice("free some, choose another with --data-dir, or lower log.segment_size_bytes")
 }
 
+pub(super) fn partitions(facts: &Facts, _: &Config) -> Finding {
+    let misplaced = facts.directory.misplaced.join(", ");
+    let recommended = "directories, in the data directory itself";
+    if misplaced.is_empty() {
+        return Finding::new("directories, or none yet", recommended);
+    }
+    Finding::new(format!("others: {misplaced}"), recommended)
+        .must(format!(
+            "{misplaced} in the data directory {} is a symbolic link or a file, and the broker serves no partition from there",
+            facts.directory.path.display()
+        ))
+        .advice("move the directory itself to its place")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +255,19 @@ mod tests {
         assert!(DirectoryFacts::look(temporary.path()).is_new);
         std::fs::write(temporary.path().join(IDENTITY_FILE), "").unwrap();
         assert!(!DirectoryFacts::look(temporary.path()).is_new);
+    }
+
+    #[test]
+    fn only_what_is_named_as_a_partition_must_be_a_directory() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = |name: &str| temporary.path().join(name);
+        for directory in ["orders-0", "elsewhere"] {
+            std::fs::create_dir(path(directory)).unwrap();
+        }
+        std::os::unix::fs::symlink(path("elsewhere"), path("orders-1")).unwrap();
+        std::os::unix::fs::symlink(path("nowhere"), path("links")).unwrap();
+        std::fs::write(path("topics.json"), "").unwrap();
+        assert_eq!(DirectoryFacts::look(temporary.path()).misplaced, ["orders-1"]);
     }
 
     #[test]

@@ -186,6 +186,7 @@ pub const ITEMS: &[Item] = &[
     item(Section::Disk, "data directory", directory::usable),
     item(Section::Disk, "direct I/O", directory::direct_io),
     item(Section::Disk, "free space", directory::free_space),
+    item(Section::Disk, "partitions", directory::partitions),
     item(Section::Disk, "file system", disk::file_system),
     item(Section::Disk, "mount options", disk::mount_options),
     item(Section::Disk, "access times", disk::access_times),

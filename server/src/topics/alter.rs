@@ -97,12 +97,12 @@ impl<D: Directory> TopicStore<D> {
     }
 
     async fn grow(&mut self, former: &Topic, altered: Topic) -> Result<(), TopicError> {
-        // A directory of the right name would be taken for the topic's, with records that nobody sent to it.
+        // Whatever has the right name would be taken for the topic's, with records that nobody sent to it.
         let listing = Listing::read(&self.disk, &self.directory).await?;
         let mut added = altered.partitions().skip(former.partition_count as usize);
-        if let Some(partition) = added.find(|partition| listing.has(&altered, *partition)) {
+        if let Some(partition) = added.find(|partition| listing.kind(&altered, *partition).is_some()) {
             let path = self.directory.join(altered.partition_directory(partition));
-            return Err(TopicError::DirectoryInTheWay { path });
+            return Err(TopicError::InTheWay { path });
         }
         let growing = Topic {
             becoming: Some(Arc::new(altered)),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use headwater_engine::disk::{DirEntry, Directory};
+use headwater_engine::disk::{DirEntry, Directory, EntryKind};
 use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 
@@ -23,12 +23,11 @@ impl Listing {
         Ok(Self(entries))
     }
 
-    /// Whether there is a directory for the partition.
-    pub fn has(&self, topic: &Topic, partition: PartitionIndex) -> bool {
+    /// What has the name of the partition's directory. Only a directory can be one.
+    pub fn kind(&self, topic: &Topic, partition: PartitionIndex) -> Option<EntryKind> {
         let name = topic.partition_directory(partition);
-        self.0
-            .binary_search_by(|entry| entry.name.cmp(&name))
-            .is_ok_and(|at| self.0[at].is_dir)
+        let found = self.0.binary_search_by(|entry| entry.name.cmp(&name));
+        found.ok().map(|at| self.0[at].kind)
     }
 
     /// Names of all files and directories.
@@ -36,23 +35,17 @@ impl Listing {
         self.0.iter().map(|entry| entry.name.as_str())
     }
 
-    /// Directories which are named as partitions are: the name, and the topic and partition that it stands for.
+    /// What is named as partitions are: the name, and the topic and partition that it stands for.
     pub fn partitions(&self) -> impl Iterator<Item = (&str, &str, PartitionIndex)> {
-        let directories = self.0.iter().filter(|entry| entry.is_dir);
-        directories.filter_map(|entry| {
-            let (topic, partition) = parse_partition(&entry.name)?;
-            Some((entry.name.as_str(), topic, partition))
+        self.names().filter_map(|name| {
+            let (topic, partition) = parse_partition(name)?;
+            Some((name, topic, partition))
         })
     }
 
-    /// Directories of partitions that were being removed.
+    /// Partitions that were being removed.
     pub fn deleted(&self) -> impl Iterator<Item = &str> {
-        let directories = self
-            .0
-            .iter()
-            .filter(|entry| entry.is_dir)
-            .map(|entry| entry.name.as_str());
-        directories.filter(|name| is_deleted(name))
+        self.names().filter(|name| is_deleted(name))
     }
 }
 
@@ -71,6 +64,11 @@ fn is_deleted(name: &str) -> bool {
         let number = rest.rsplit_once('-').map(|(_, number)| number.parse::<u32>());
         matches!(number, Some(Ok(_))) && id.len() == 32 && id.parse::<TopicId>().is_ok()
     })
+}
+
+/// Whether a partition's directory could have this name.
+pub(crate) fn is_partition(name: &str) -> bool {
+    parse_partition(name).is_some()
 }
 
 /// The reverse of [`Topic::partition_directory`]. The partition follows the last dash, so that no two topics share a

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use headwater_engine::disk::Directory;
+use headwater_engine::disk::{Directory, EntryKind};
 use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 
@@ -28,9 +28,10 @@ pub struct Recovery {
     pub deleted: Vec<TopicName>,
     /// Topics that got the partitions that they were to get.
     pub grown: Vec<TopicName>,
-    /// Partitions of ready topics whose directory is gone. They must not be opened: that would make them empty.
+    /// Partitions of ready topics that have no directory, whatever has its name now. They must not be opened: that would make
+    /// them empty.
     pub missing: Vec<(Arc<Topic>, PartitionIndex)>,
-    /// Directories that look like partitions of topics that do not exist. They are left alone.
+    /// What looks like partitions of topics that do not exist. It is left alone.
     pub orphans: Vec<String>,
 }
 
@@ -72,6 +73,7 @@ impl<D: Directory> TopicStore<D> {
         for topic in image.topics() {
             match topic.state {
                 TopicState::Creating => {
+                    self.check_untouched(topic, topic.partitions(), listing).await?;
                     self.finish_create(topic).await?;
                     recovery.created.push(topic.name.clone());
                 }
@@ -80,11 +82,14 @@ impl<D: Directory> TopicStore<D> {
                     recovery.deleted.push(topic.name.clone());
                 }
                 TopicState::Ready => {
-                    if topic.becoming.is_some() {
+                    if let Some(larger) = &topic.becoming {
+                        let added = larger.partitions().skip(topic.partition_count as usize);
+                        self.check_untouched(larger, added, listing).await?;
                         self.finish_grow(topic).await?;
                         recovery.grown.push(topic.name.clone());
                     }
-                    let lost = topic.partitions().filter(|partition| !listing.has(topic, *partition));
+                    let is_lost = |partition: &_| listing.kind(topic, *partition) != Some(EntryKind::Directory);
+                    let lost = topic.partitions().filter(is_lost);
                     recovery
                         .missing
                         .extend(lost.map(|partition| (Arc::clone(topic), partition)));
@@ -103,6 +108,32 @@ impl<D: Directory> TopicStore<D> {
             .filter(|(_, topic, partition)| is_nobodys(topic, *partition));
         recovery.orphans = orphans.map(|(name, ..)| name.to_owned()).collect();
         Ok(recovery)
+    }
+
+    /// Of partitions that were being made, and have never been served, there is nothing but empty directories; anything else was
+    /// put there by somebody, and is not the topic's.
+    async fn check_untouched(
+        &self,
+        topic: &Topic,
+        partitions: impl Iterator<Item = PartitionIndex>,
+        listing: &Listing,
+    ) -> Result<(), StoreError> {
+        for partition in partitions {
+            let path = self.directory.join(topic.partition_directory(partition));
+            let is_untouched = match listing.kind(topic, partition) {
+                None => true,
+                Some(EntryKind::Directory) => {
+                    let listed = self.disk.list(&path).await;
+                    listed.map_err(StoreError::io("list", &path))?.is_empty()
+                }
+                Some(_) => false,
+            };
+            if !is_untouched {
+                let topic = topic.name.clone();
+                return Err(StoreError::InTheWay { path, topic });
+            }
+        }
+        Ok(())
     }
 }
 

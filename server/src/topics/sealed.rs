@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use headwater_engine::disk::Directory;
+use headwater_protocol::topic::TopicName;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -62,6 +63,17 @@ pub enum StoreError {
         path: PathBuf,
         /// What shows that the directory is in use.
         evidence: String,
+    },
+    /// What has the name of a directory that is to be made for a topic is not the topic's.
+    #[error(
+        "{} is in the way of the topic {topic}, which was being given that partition when the broker ended; move it away",
+        path.display()
+    )]
+    InTheWay {
+        /// What it is.
+        path: PathBuf,
+        /// The topic.
+        topic: TopicName,
     },
     /// The data directory is another broker's.
     #[error("the data directory {} belongs to {owner}, but {setting}; correct the setting or choose another directory", path.display())]

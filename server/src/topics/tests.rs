@@ -1,5 +1,6 @@
 mod crash;
 mod disk;
+mod misplaced;
 
 use std::path::Path;
 
@@ -268,7 +269,7 @@ fn an_alteration_that_cannot_be_is_refused_with_the_reason() {
     disk.make_dir("/data/orders-5");
     let refused = now(store.alter(&alteration(&[], 6))).unwrap_err();
     assert!(
-        matches!(&refused, TopicError::DirectoryInTheWay { path } if path.ends_with("orders-5")),
+        matches!(&refused, TopicError::InTheWay { path } if path.ends_with("orders-5")),
         "{refused}"
     );
     assert!(!disk.paths().contains(&"orders-4".to_owned()));
@@ -337,7 +338,7 @@ fn directories_that_are_nobodys_are_left_alone_and_never_taken_over() {
     assert_eq!(recovery.orphans, ["orders-1", "others-0"]);
     let error = now(store.create(&new_topic("others", 1))).unwrap_err();
     assert!(
-        matches!(&error, TopicError::DirectoryInTheWay { path } if path.ends_with("others-0")),
+        matches!(&error, TopicError::InTheWay { path } if path.ends_with("others-0")),
         "{error}"
     );
     assert!(store.image().topic("others").is_none());

@@ -26,6 +26,7 @@ mod kills;
 mod long_poll;
 mod lookup;
 mod metrics;
+mod misplaced;
 mod open_files;
 mod read_only;
 mod retries;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::file::FileRef;
-use crate::disk::DirEntry;
+use crate::disk::{DirEntry, EntryKind};
 
 #[derive(Debug, Clone)]
 pub(super) enum Node {
@@ -144,12 +144,12 @@ impl Names {
 }
 
 fn entry(name: &Path, node: &Node) -> Option<DirEntry> {
-    let (is_dir, size) = match node {
-        Node::Directory => (true, 0),
-        Node::File(file) => (false, file.borrow().size()),
+    let (kind, size) = match node {
+        Node::Directory => (EntryKind::Directory, 0),
+        Node::File(file) => (EntryKind::File, file.borrow().size()),
     };
     let name = name.file_name()?.to_str()?.to_owned();
-    Some(DirEntry { name, is_dir, size })
+    Some(DirEntry { name, kind, size })
 }
 
 fn not_found(path: &Path) -> io::Error {

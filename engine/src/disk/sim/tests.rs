@@ -1,7 +1,7 @@
 use std::{cell::RefCell, collections::BTreeSet, future::pending, io::ErrorKind, path::PathBuf};
 
 use super::*;
-use crate::disk::{BLOCK_SIZE, BlockBuffer};
+use crate::disk::{BLOCK_SIZE, BlockBuffer, EntryKind};
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 const SEEDS: u64 = 200;
@@ -285,7 +285,7 @@ fn names_are_a_tree() {
         let entries: Vec<_> = entries.iter().map(|entry| (entry.name.as_str(), entry.size)).collect();
         assert_eq!(entries, [("a", 0), ("b", 3)]);
         let entries = disk.list(Path::new("/data")).await.unwrap();
-        assert_eq!((entries.len(), entries[0].is_dir), (1, true));
+        assert_eq!((entries.len(), entries[0].kind), (1, EntryKind::Directory));
         assert_eq!(disk.list(&deep).await.unwrap_err().kind(), ErrorKind::NotFound);
         disk.remove_dir_all(Path::new("/data")).await.unwrap();
         disk.remove_file(Path::new("/data/x")).await.unwrap();

@@ -112,6 +112,7 @@ impl Machine {
                 direct_io: Some(Probe::Passed),
                 alignment_bytes: Some(512),
                 free_bytes: Some(100 << 30),
+                misplaced: Vec::new(),
                 lock_inode: None,
             },
             config: Config::default(),

@@ -239,6 +239,12 @@ const DISK_CASES: &[Case] = &[
         "ext4 or XFS",
     ),
     ("free space", |m| m.directory.free_bytes = Some(0), FORBIDS, "free some"),
+    (
+        "partitions",
+        |m| m.directory.misplaced = vec!["orders-1".to_owned()],
+        MUST,
+        "to its place",
+    ),
     ("file system", |m| mounted(m, "tmpfs", "size=1g"), MUST, "choose a disk"),
     (
         "file system",

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use headwater_engine::disk::{DirEntry, Directory};
+use headwater_engine::disk::{DirEntry, Directory, EntryKind};
 
 /// How far a failing operation gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +148,7 @@ impl Directory for MemoryDisk {
             let children = tree.entries.iter().filter(|(entry, _)| entry.parent() == Some(path));
             let entries = children.map(|(path, content)| DirEntry {
                 name: path.file_name().unwrap().to_str().unwrap().to_owned(),
-                is_dir: content.is_none(),
+                kind: content.as_ref().map_or(EntryKind::Directory, |_| EntryKind::File),
                 size: content.as_ref().map_or(0, |content| content.len() as u64),
             });
             let mut entries: Vec<_> = entries.collect();
