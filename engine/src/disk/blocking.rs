@@ -8,7 +8,7 @@ use std::{cell::Cell, io, path::Path, rc::Rc, sync::Arc};
 
 use futures::FutureExt;
 
-use super::{DirEntry, DirectDisk, Directory, StdDirectory};
+use super::{DirEntry, DirectDisk, Directory, StdDirectory, is_full};
 use crate::signal::Signal;
 
 /// Threads that an executor's blocking pool should have for a [`DirectDisk`].
@@ -168,13 +168,23 @@ impl Directory for DirectDisk {
         self.blocking(Haste::Urgent, read).await
     }
 
+    /// Its flushes go through the ring, where many are under way at once: the file system then makes many files durable with one
+    /// commit of its journal, as when a thousand partitions are closed.
     async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
         let (path, content) = (path.to_path_buf(), Arc::new(content));
-        let replace = move |names: &StdDirectory| names.replace_file(&path, content.to_vec()).now_or_never();
-        self.blocking(Haste::Background, replace).await
+        let begin = move |names: &StdDirectory| Some(names.begin_replacing(&path, &content));
+        let (file, replacement) = self.blocking(Haste::Background, begin).await?;
+        let flushed = self.flush_all(file).await;
+        let finish = glommio::executor().spawn_blocking(move || replacement.finish(flushed));
+        let directory = self.off_core(Haste::Background, finish).await?;
+        self.flush_all(directory).await
     }
 
     async fn replace_file_to_make_room(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
+        match self.replace_file(path, content.clone()).await {
+            Err(error) if is_full(&error) => {}
+            replaced => return replaced,
+        }
         let (path, content) = (path.to_path_buf(), Arc::new(content));
         let replace = move |names: &StdDirectory| {
             let replaced = names.replace_file_to_make_room(&path, content.to_vec());

@@ -81,6 +81,20 @@ impl DirectDisk {
         &self.stats
     }
 
+    /// fsync of a file or directory, which is closed then.
+    pub(super) async fn flush_all(&self, file: std::fs::File) -> io::Result<()> {
+        let file = Rc::new(file);
+        loop {
+            let sync = opcode::Fsync::new(Fd(file.as_raw_fd()));
+            // SAFETY: the resources own the descriptor; there is no memory.
+            let (result, _) = unsafe { self.ring.submit(sync.build(), Rc::clone(&file)) }.await;
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result.map(drop),
+            }
+        }
+    }
+
     /// At most [`ZEROS`] of them.
     fn zeros(&self, length: usize) -> BlockSlice {
         let buffer = self.zeros.get_or_init(|| {

@@ -2,7 +2,7 @@
 //! on its blocking pool. Shares one [`Reserve`] among all threads of a broker, for a disk that is full.
 
 use std::{
-    io,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,6 +24,33 @@ impl StdDirectory {
         reserve.refill();
         StdDirectory {
             reserve: Some(Arc::new(reserve)),
+        }
+    }
+
+    /// Writes the file that is to take the place of that at `path`, and that must be flushed before it does.
+    pub(super) fn begin_replacing(&self, path: &Path, content: &[u8]) -> io::Result<(std::fs::File, Replacement)> {
+        self.refill();
+        let parent = Self::open_parent(path)?;
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        let written = std::fs::File::create(&temporary).and_then(|mut file| {
+            file.write_all(content)?;
+            Ok(file)
+        });
+        match written {
+            Ok(file) => {
+                let path = path.to_owned();
+                Ok((
+                    file,
+                    Replacement {
+                        temporary,
+                        path,
+                        parent,
+                    },
+                ))
+            }
+            Err(error) => Err(abandon(&temporary, error)),
         }
     }
 
@@ -60,6 +87,32 @@ impl StdDirectory {
             _ => std::fs::File::open("."),
         }
     }
+}
+
+/// A file that is to take the place of another.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    temporary: PathBuf,
+    path: PathBuf,
+    /// Opened before anything was done: if there had been no descriptor left for it, nothing would have been.
+    parent: std::fs::File,
+}
+
+impl Replacement {
+    /// Takes its place if it was flushed. The directory that this returns must be flushed too before the change is durable.
+    pub(super) fn finish(self, flushed: io::Result<()>) -> io::Result<std::fs::File> {
+        if let Err(error) = flushed {
+            return Err(abandon(&self.temporary, error));
+        }
+        std::fs::rename(&self.temporary, &self.path)?;
+        Ok(self.parent)
+    }
+}
+
+/// What there is of a temporary file would only take space.
+fn abandon(temporary: &Path, error: io::Error) -> io::Error {
+    let _ = std::fs::remove_file(temporary);
+    error
 }
 
 impl Directory for StdDirectory {
@@ -122,23 +175,8 @@ impl Directory for StdDirectory {
     }
 
     async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
-        use std::io::Write;
-        self.refill();
-        let parent = Self::open_parent(path)?;
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        let written = std::fs::File::create(&temporary).and_then(|mut file| {
-            file.write_all(&content)?;
-            file.sync_all()
-        });
-        if let Err(error) = written {
-            // What there is of it would only take space.
-            let _ = std::fs::remove_file(&temporary);
-            return Err(error);
-        }
-        std::fs::rename(&temporary, path)?;
-        parent.sync_all()
+        let (file, replacement) = self.begin_replacing(path, &content)?;
+        replacement.finish(file.sync_all())?.sync_all()
     }
 
     async fn replace_file_to_make_room(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {

@@ -23,6 +23,7 @@ use super::{
     recycle::{self, Spares, is_earlier_use},
     scan::{ScanEnd, Stretch, scan},
     ticket::Pending,
+    upkeep::checkpoint_of,
 };
 use crate::{
     checkpoint::{self, Checkpoint, SegmentFacts},
@@ -105,8 +106,11 @@ impl<D: Disk> Log<D> {
         let end = checkpoint
             .as_ref()
             .map_or(Offset::ZERO, |checkpoint| Offset::new(checkpoint.recovery.offset));
-        let segments = opening.open_segments(&files, checkpoint).await?;
-        let state = opening.finish(segments, start, end).await?;
+        let segments = opening.open_segments(&files, checkpoint.clone()).await?;
+        let mut state = opening.finish(segments, start, end).await?;
+        if opening.is_known(&state, checkpoint) {
+            state.saved_changes = state.changes;
+        }
         opening.cut_compaction(&state).await?;
         let report = opening.report;
         let log = Log {
@@ -451,6 +455,7 @@ impl<D: Disk> Opening<'_, D> {
             compaction: Progress::new(self.compaction.cut(next_offset)),
             pending: Pending::default(),
             fence: None,
+            // Until it has been compared with the checkpoint.
             changes: 1,
             saved_changes: 0,
             has_unsealed: false,
@@ -458,6 +463,20 @@ impl<D: Disk> Opening<'_, D> {
         };
         state.check();
         Ok(state)
+    }
+
+    /// Whether opening the log again would find the same, and read no more: no checkpoint need be written before it changes. The
+    /// producers are the checkpoint's own if nothing was scanned.
+    fn is_known(&self, state: &State<D>, checkpoint: Option<Checkpoint>) -> bool {
+        let Some(known) = checkpoint else {
+            return state.end() == Offset::ZERO && self.report.checkpoint_damage.is_none();
+        };
+        let now = checkpoint_of(state, state.durable);
+        // It is written before the segments are removed that it lets go.
+        let is_there = |facts: &&SegmentFacts| facts.base_offset >= now.segments[0].base_offset;
+        self.report.scanned_bytes == 0
+            && (now.log_start_offset, now.recovery) == (known.log_start_offset, known.recovery)
+            && now.segments.iter().eq(known.segments.iter().filter(is_there))
     }
 
     /// A crash may have come between a truncation and the note of it.

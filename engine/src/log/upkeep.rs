@@ -404,7 +404,7 @@ impl<D: Disk> Log<D> {
     }
 }
 
-fn checkpoint_of<D: Disk>(state: &super::State<D>, end: DurablePoint) -> Checkpoint {
+pub(super) fn checkpoint_of<D: Disk>(state: &super::State<D>, end: DurablePoint) -> Checkpoint {
     let up_to_end = state
         .segments
         .iter()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use headwater_engine::{
     Memory, TailMemory,
-    disk::{Directory as _, Fault, OpKind, SimDisk},
+    disk::{Directory as _, EntryKind, Fault, OpKind, SimDisk},
 };
 use headwater_protocol::id::{Offset, Timestamp};
 
@@ -36,7 +36,7 @@ async fn index_files(disk: &SimDisk) -> Vec<PathBuf> {
     };
     let names = entries
         .into_iter()
-        .filter(|entry| is_index(&entry.name) && !entry.is_dir);
+        .filter(|entry| is_index(&entry.name) && entry.kind == EntryKind::File);
     names.map(|entry| directory().join(entry.name)).collect()
 }
 
