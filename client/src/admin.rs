@@ -316,9 +316,18 @@ pub(crate) async fn list_offset(
     spec: OffsetSpec,
 ) -> Result<Option<Offset>, Error> {
     let request = |id| requests::list_offsets(id, partition, spec.wire());
-    let listed = cluster
-        .ask_leader(deadline, (topic, partition), request, requests::read_list_offsets)
-        .await?;
+    let read = |bytes: &[u8]| match requests::read_list_offsets(bytes) {
+        // Another attempt would find the same.
+        Err(ResponseError::Refused(Error::Broker {
+            code: ErrorCode::CorruptMessage,
+            ..
+        })) => Err(ResponseError::Refused(Error::CorruptLog {
+            topic: topic.clone(),
+            partition,
+        })),
+        result => result,
+    };
+    let listed = cluster.ask_leader(deadline, (topic, partition), request, read).await?;
     Ok(listed.map(|listed| listed.offset))
 }
 

@@ -156,6 +156,16 @@ pub enum Error {
         source: Arc<BatchError>,
     },
 
+    /// Records are damaged where the broker looked for an offset by time, so it does not know which is the first. Its log names the
+    /// place. Read from an offset instead.
+    #[error("partition {partition} of topic {topic} is damaged where the offset was looked up")]
+    CorruptLog {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+    },
+
     // --- What lies between --------------------------------------------------------------------------------------
     /// No connection could be made.
     #[error("cannot connect to {address}")]
@@ -239,7 +249,8 @@ impl Error {
             | Self::UnknownPartition { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::Unsupported { .. }
-            | Self::CorruptBatch { .. } => false,
+            | Self::CorruptBatch { .. }
+            | Self::CorruptLog { .. } => false,
         }
     }
 

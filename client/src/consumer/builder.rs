@@ -162,7 +162,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Whether to verify the checksum of every batch. Default yes; it costs a few percent.
+    /// Whether to verify the checksum of every batch. Default yes; it costs a few percent. Without it damage may go unnoticed, as
+    /// other records or as records that are missing.
     pub fn check_crcs(mut self, check: bool) -> Self {
         self.settings.check_crcs = check;
         self

@@ -224,14 +224,15 @@ impl Consumer {
         loop {
             let taken = self.shared.state.lock().take();
             match self.open(taken)? {
-                Some(batch) => return Ok(batch),
-                None => self.shared.arrived.notified().await,
+                Opened::Records(index, records) => return Ok((index, records)),
+                Opened::Passed => {}
+                Opened::Nothing => self.shared.arrived.notified().await,
             }
         }
     }
 
-    /// Opens a batch; `None` if there was nothing to take.
-    fn open(&self, taken: Taken) -> Result<Option<(usize, Records)>, Error> {
+    /// Opens a batch. Nothing of it is believed before its checksum was looked at, nor that it is none to be handed out.
+    fn open(&self, taken: Taken) -> Result<Opened, Error> {
         let (index, topic, partition, position, batch) = match taken {
             Taken::Batch {
                 index,
@@ -242,7 +243,7 @@ impl Consumer {
             } => (index, topic, partition, position, batch),
             Taken::Failure(error) => return Err(error),
             Taken::Nothing if self.fetcher.is_finished() => return Err(Error::Closed),
-            Taken::Nothing => return Ok(None),
+            Taken::Nothing => return Ok(Opened::Nothing),
         };
         // There may be room again.
         self.shared.wanted.notify_one();
@@ -252,7 +253,9 @@ impl Consumer {
             RecordSet::decode_without_crc
         };
         match decode(&batch, self.settings.decompressed_bytes_max) {
-            Ok(set) => Ok(Some((index, Records::new(topic, partition, position, set)))),
+            // Compaction may leave batches without a record.
+            Ok(set) if set.header().is_control() || set.header().record_count() == 0 => Ok(Opened::Passed),
+            Ok(set) => Ok(Opened::Records(index, Records::new(topic, partition, position, set))),
             Err(source) => {
                 let error = records::corrupt(&topic, partition, position, source);
                 self.shared.state.lock().halt(index, position, error.clone());
@@ -260,6 +263,16 @@ impl Consumer {
             }
         }
     }
+}
+
+/// What became of what was taken.
+enum Opened {
+    /// Records of the partition with this place.
+    Records(usize, Records),
+    /// A batch that is not for the application; there may be another.
+    Passed,
+    /// There was nothing.
+    Nothing,
 }
 
 impl Drop for Consumer {

@@ -13,13 +13,14 @@ mod tests;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use headwater_protocol::batch::BatchHeader;
+use headwater_protocol::batch::{BatchError, BatchHeader};
 use headwater_protocol::id::{Offset, PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::fetcher::FetchSettings;
+use super::records::corrupt;
 use crate::address::Address;
 use crate::deadline::{Backoff, BackoffLimits};
 use crate::error::Error;
@@ -73,6 +74,8 @@ struct Partition {
     fetch_offset: Offset,
     /// Where the consumer is.
     position: Offset,
+    /// It has read up to there, so a batch begins there, and none before it goes on beyond it.
+    is_boundary: bool,
     /// Records whose heads have come and which have not, in order.
     arriving: VecDeque<Arriving>,
     queue: VecDeque<Item>,
@@ -100,6 +103,13 @@ struct Arriving {
     from: Offset,
     next: Offset,
     bytes: usize,
+}
+
+impl Partition {
+    fn go_to(&mut self, offset: Offset) {
+        self.position = offset;
+        self.is_boundary = false;
+    }
 }
 
 #[derive(Debug)]
@@ -190,6 +200,7 @@ impl State {
             epoch: 0,
             fetch_offset: offset,
             position: offset,
+            is_boundary: false,
             arriving: VecDeque::new(),
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -258,7 +269,7 @@ impl State {
     /// Goes on at `offset`, and forgets what was fetched.
     pub(in crate::consumer) fn seek(&mut self, index: usize, offset: Offset) {
         let partition = &mut self.partitions[index];
-        partition.position = offset;
+        partition.go_to(offset);
         partition.fetch_offset = offset;
         partition.epoch += 1;
         partition.phase = Phase::Idle;
@@ -299,7 +310,7 @@ impl State {
         }
     }
 
-    /// `None`: only a batch that is not of interest.
+    /// `None`: nothing is queued. Nobody has looked at the batch yet but for its place, which its checksum does not cover.
     fn take_from(&mut self, index: usize) -> Option<Taken> {
         let partition = &mut self.partitions[index];
         let batches = match partition.queue.front_mut()? {
@@ -309,14 +320,16 @@ impl State {
                 _ => return None,
             },
         };
-        let (size, next, skipped) = match BatchHeader::read(batches) {
-            Ok(header) => {
-                // Compaction may leave batches without a record.
-                let skipped = header.is_control() || header.record_count() == 0;
-                (header.size(), header.next_offset(), skipped)
+        let header = BatchHeader::read(batches);
+        let (position, is_boundary) = (partition.position, partition.is_boundary);
+        let place = header.and_then(|header| Ok((header.size(), check_place(header, position, is_boundary)?)));
+        let (size, next) = match place {
+            Ok(place) => place,
+            Err(source) => {
+                let error = corrupt(&partition.topic, partition.index, position, source);
+                self.halt(index, position, error.clone());
+                return Some(Taken::Failure(error));
             }
-            // Walked before it was queued.
-            Err(_error) => (batches.len(), partition.position, true),
         };
         let batch = batches.split_to(size.min(batches.len()));
         if batches.is_empty() {
@@ -324,12 +337,7 @@ impl State {
         }
         partition.queued_bytes -= batch.len();
         self.queued_bytes -= batch.len();
-        let position = partition.position;
-        if skipped || next <= position {
-            partition.position = position.max(next);
-            return None;
-        }
-        partition.position = next;
+        (partition.position, partition.is_boundary) = (next, true);
         let (topic, partition) = (partition.topic.clone(), partition.index);
         Some(Taken::Batch {
             index,
@@ -345,4 +353,15 @@ impl State {
         self.seek(index, position);
         self.partitions[index].phase = Phase::Halted(error);
     }
+}
+
+/// Whether a batch may come next. Returns the offset after it. It may begin behind the position, where compaction has taken offsets
+/// out, and in front of it only where reading begins in the middle of a batch.
+fn check_place(header: BatchHeader<'_>, position: Offset, is_boundary: bool) -> Result<Offset, BatchError> {
+    let (base_offset, next) = (header.base_offset(), header.next_offset());
+    if next <= position || (is_boundary && base_offset < position) {
+        let expected = position;
+        return Err(BatchError::OutOfPlace { base_offset, expected });
+    }
+    Ok(next)
 }

@@ -400,7 +400,7 @@ impl Broker {
                 let mut log_start = -1;
                 let read = |partition: &mut Partition| {
                     log_start = partition.log_start as i64;
-                    let nothing = || Ok(Vec::new());
+                    let nothing = || Ok((Vec::new(), -1));
                     if room == 0 {
                         nothing()
                     } else {
@@ -413,8 +413,7 @@ impl Broker {
                 };
                 failed |= result.is_err();
                 let error = result.as_ref().err().copied().unwrap_or(ErrorCode::None) as i16;
-                let bytes = result.unwrap_or_default();
-                let next_offset = log::next_offset(&bytes);
+                let (bytes, next_offset) = result.unwrap_or((Vec::new(), -1));
                 partitions.push(schema::FetchedPartitionT {
                     topic_id: topic.into(),
                     partition: slot.partition(),

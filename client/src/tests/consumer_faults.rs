@@ -12,15 +12,21 @@ use super::broker::Harm;
 use super::consumer::{P0, P1, SECOND, consumer, fill, next, of_all, offsets};
 use super::network::Network;
 use super::{Broker, builder, one_broker};
-use crate::{Error, Offset, PartitionIndex, Start};
+use crate::{Consumer, Error, Offset, PartitionIndex, Start};
+
+/// Flips a bit of a batch of partition 0 of "t", and only that one.
+fn flip(broker: &Broker, number: usize, bit: usize, is_gullible: bool) {
+    let mut state = broker.state.lock();
+    let partition = &mut state.topics.get_mut("t").unwrap().partitions[0];
+    let mut bytes = partition.batches[number].to_vec();
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    partition.damaged = HashMap::from([(number, Bytes::from(bytes))]);
+    partition.is_gullible = is_gullible;
+}
 
 /// Flips a bit of a batch of partition 0 of "t", in this byte.
 fn damage(broker: &Broker, batch: usize, byte: usize) {
-    let mut state = broker.state.lock();
-    let batch = &mut state.topics.get_mut("t").unwrap().partitions[0].batches[batch];
-    let mut bytes = batch.to_vec();
-    bytes[byte] ^= 1;
-    *batch = Bytes::from(bytes);
+    flip(broker, batch, byte * 8, false);
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,6 +101,77 @@ async fn a_damaged_batch_is_reported_and_can_be_passed_by_a_seek() {
     assert!(got[&P0].iter().copied().eq(0..10) && got[&P1].iter().copied().eq(0..30));
     consumer.seek("t", P0, Offset::new(20)).await.unwrap();
     assert_eq!(next(&mut consumer).await, 20);
+}
+
+/// What is received of the thirty records of "t", until an error.
+async fn received(consumer: &mut Consumer) -> (Vec<u64>, Option<Error>) {
+    let mut got = Vec::new();
+    while got.len() < 30 {
+        match consumer.recv().await {
+            Ok(record) => got.push(record.offset.get()),
+            Err(error) => return (got, Some(error)),
+        }
+    }
+    (got, None)
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_flipped_bit_of_a_batch_costs_a_record_without_an_error_that_names_the_place() {
+    let (broker, client) = one_broker().await;
+    broker.create_topic("t", 1);
+    fill(&broker, "t", 0, 3);
+    for (number, is_gullible) in [(0, false), (1, false), (2, false), (0, true), (1, true), (2, true)] {
+        let size = broker.state.lock().topics["t"].partitions[0].batches[number].len();
+        for bit in (0..61 * 8).chain((61 * 8..size * 8).step_by(29)) {
+            let byte = bit / 8;
+            if byte < 8 && is_gullible && number == 2 {
+                // Only the broker can know that the last batch is elsewhere, and this one does not.
+                continue;
+            }
+            flip(&broker, number, bit, is_gullible);
+            let (got, error) = received(&mut of_all(&client).await).await;
+            let place = format!("bit {bit} of batch {number}, {is_gullible}: {got:?} {error:?}");
+            if (12..16).contains(&byte) {
+                assert!(
+                    error.is_none() && got.into_iter().eq(0..30),
+                    "the leader epoch is of no concern: {place}"
+                );
+                continue;
+            }
+            let first = number as u64 * 10;
+            assert!(got.into_iter().eq(0..first), "{place}");
+            let Some(Error::CorruptBatch {
+                topic,
+                partition,
+                offset,
+                ..
+            }) = error
+            else {
+                panic!("{place}")
+            };
+            assert_eq!((topic.as_str(), partition, offset.get()), ("t", P0, first), "{place}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn damage_that_the_broker_finds_is_reported_at_once_and_with_its_place() {
+    let (broker, client) = one_broker().await;
+    broker.create_topic("t", 1);
+    fill(&broker, "t", 0, 2);
+    broker.harm(Harm {
+        fetch_errors: [ErrorCode::CorruptMessage].into(),
+        ..Harm::default()
+    });
+    let mut consumer = of_all(&client).await;
+    let error = consumer.recv().await.unwrap_err();
+    let Error::CorruptBatch { partition, offset, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((*partition, *offset), (P0, Offset::ZERO));
+    assert!(!error.is_retriable());
+    consumer.seek("t", P0, Offset::new(10)).await.unwrap();
+    assert_eq!(next(&mut consumer).await, 10);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use super::GroupConsumer;
 use super::ledger::{Claim, Ledger, Shared};
 use super::membership::Place;
 use crate::consumer::state::Taken;
-use crate::consumer::{Consumer, ConsumerRecord, Records};
+use crate::consumer::{Consumer, ConsumerRecord, Opened, Records};
 use crate::error::Error;
 
 /// The batch that records are taken from.
@@ -94,10 +94,10 @@ impl GroupConsumer {
                 (taken, owner)
             };
             match (self.consumer.open(taken)?, owner) {
-                (Some((_, records)), Some((place, claim))) => return Ok(Current { place, claim, records }),
-                (Some(_), None) => {}
-                (None, _) if self.driver.is_finished() => return Err(Error::Closed),
-                (None, _) => self.consumer.shared.arrived.notified().await,
+                (Opened::Records(_, records), Some((place, claim))) => return Ok(Current { place, claim, records }),
+                (Opened::Records(_, _), None) | (Opened::Passed, _) => {}
+                (Opened::Nothing, _) if self.driver.is_finished() => return Err(Error::Closed),
+                (Opened::Nothing, _) => self.consumer.shared.arrived.notified().await,
             }
         }
     }

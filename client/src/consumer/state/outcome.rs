@@ -101,22 +101,21 @@ impl State {
         }
         partition.failing_since = None;
         partition.backoff.reset();
-        match walk(&records, ticket.from) {
-            Ok((0, _)) => {}
-            Ok((size, next)) => {
-                match announced {
-                    Some(announced) if announced.next == next => {}
-                    // The head was wrong: what was asked for since does not follow these records.
-                    Some(_) => self.ask_again(ticket.index, next),
-                    None => partition.fetch_offset = next,
-                }
-                self.enqueue(ticket.index, Item::Batches(records.slice(..size)));
-            }
-            Err(source) => {
-                let error = corrupt(&partition.topic, partition.index, ticket.from, source);
-                self.ask_again(ticket.index, ticket.from);
-                self.halt_behind(ticket.index, error);
-            }
+        let walked = walk(&records, ticket.from, fetched.next_offset);
+        match announced {
+            Some(announced) if announced.next == walked.next => {}
+            // The head was wrong: what was asked for since does not follow these records.
+            Some(_) => self.ask_again(ticket.index, walked.next),
+            None => partition.fetch_offset = walked.next,
+        }
+        if walked.size > 0 {
+            self.enqueue(ticket.index, Item::Batches(records.slice(..walked.size)));
+        }
+        if let Some(source) = walked.damage {
+            let partition = &self.partitions[ticket.index];
+            let error = corrupt(&partition.topic, partition.index, walked.next, source);
+            self.ask_again(ticket.index, walked.next);
+            self.halt_behind(ticket.index, error);
         }
     }
 
@@ -163,7 +162,7 @@ impl State {
                 partition.fetch_offset = offset;
                 // Backwards too, if the topic was created anew: what is still queued has gone past it.
                 if partition.queue.is_empty() || offset < partition.position {
-                    partition.position = offset;
+                    partition.go_to(offset);
                     self.clear_queue(ticket.index);
                 }
                 self.partitions[ticket.index].phase = Phase::Idle;
@@ -193,6 +192,11 @@ impl State {
             Err(Overtaken) => return,
         }
         let Some(partition) = self.current(ticket) else { return };
+        if is_damage(error) {
+            // Another attempt would find the same.
+            let error = corrupt(&partition.topic, partition.index, ticket.from, BatchError::Unreadable);
+            return self.halt_behind(ticket.index, error);
+        }
         let unknown = matches!(error, Error::UnknownTopic(_) | Error::UnknownPartition { .. });
         if !unknown && !error.is_worth_another_attempt() {
             return self.halt_behind(ticket.index, error.clone());
@@ -266,22 +270,82 @@ fn is_out_of_range(error: &Error) -> bool {
     )
 }
 
-/// Walks over the batches of a response by their headers. Returns the bytes of all whole batches and the offset after
-/// the last.
-fn walk(records: &[u8], from: Offset) -> Result<(usize, Offset), BatchError> {
-    let (mut size, mut next) = (0, from);
-    while size < records.len() {
-        let header = BatchHeader::read(&records[size..])?;
-        let end = size + header.size();
-        if end > records.len() {
-            return Err(BatchError::Truncated {
-                need: end - size,
-                have: records.len() - size,
-            });
+/// The broker cannot read what was asked for.
+fn is_damage(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Broker {
+            code: ErrorCode::CorruptMessage,
+            ..
         }
-        // A batch that lies before what was asked for, or goes back, would be handed out twice.
-        next = next.max(header.next_offset());
-        size = end;
+    )
+}
+
+/// The batches of a response up to where they are damaged.
+struct Walked {
+    /// Bytes of whole batches.
+    size: usize,
+    /// The offset after them.
+    next: Offset,
+    /// Why there are no more, if there are more bytes.
+    damage: Option<BatchError>,
+}
+
+impl Walked {
+    /// What follows is damaged.
+    fn with(self, damage: BatchError) -> Self {
+        let damage = Some(damage);
+        Self { damage, ..self }
     }
-    Ok((size, next))
+
+    /// What was taken in from there on is damaged already.
+    fn up_to(self, (size, next): (usize, Offset), damage: BatchError) -> Self {
+        Self { size, next, ..self }.with(damage)
+    }
+}
+
+/// Walks over the batches of a response by their headers, which are only believed as far as they fit each other and `end`, where
+/// the records end according to the response's head: whoever takes a batch looks at its checksum, but that does not cover the
+/// base offset.
+fn walk(records: &[u8], from: Offset, end: Option<Offset>) -> Walked {
+    let mut walked = Walked {
+        size: 0,
+        next: from,
+        damage: None,
+    };
+    // Where the last batch begins, and what is wrong with that, if it is the batch that is out of place and not the next.
+    let (mut last, mut suspect) = ((0, from), None);
+    while walked.size < records.len() {
+        let header = match header_of(&records[walked.size..]) {
+            Ok(header) => header,
+            Err(error) => return walked.with(error),
+        };
+        let (base_offset, expected) = (header.base_offset(), walked.next);
+        let is_first = walked.size == 0;
+        if base_offset < expected && !is_first {
+            return match suspect {
+                Some(damage) => walked.up_to(last, damage),
+                None => walked.with(BatchError::OutOfPlace { base_offset, expected }),
+            };
+        }
+        last = (walked.size, expected);
+        // Compaction may have taken out what is missing.
+        suspect = (base_offset > expected).then_some(BatchError::OutOfPlace { base_offset, expected });
+        walked.size += header.size();
+        walked.next = expected.max(header.next_offset());
+    }
+    match suspect {
+        Some(damage) if end.is_some_and(|end| walked.next > end) => walked.up_to(last, damage),
+        _ => walked,
+    }
+}
+
+/// The header of the whole batch that the bytes begin with.
+fn header_of(bytes: &[u8]) -> Result<BatchHeader<'_>, BatchError> {
+    let header = BatchHeader::read(bytes)?;
+    let (need, have) = (header.size(), bytes.len());
+    if need > have {
+        return Err(BatchError::Truncated { need, have });
+    }
+    Ok(header)
 }

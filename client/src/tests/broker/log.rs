@@ -23,6 +23,10 @@ pub(in crate::tests) struct Partition {
     pub(in crate::tests) log_start: u64,
     pub(in crate::tests) next_offset: u64,
     pub(in crate::tests) batches: Vec<Bytes>,
+    /// What is sent instead of a batch, by its number.
+    pub(in crate::tests) damaged: HashMap<usize, Bytes>,
+    /// Where a response ends is what its last batch says, damaged or not.
+    pub(in crate::tests) is_gullible: bool,
     pub(super) producers: HashMap<i64, ProducerState>,
 }
 
@@ -111,30 +115,25 @@ impl Partition {
         base.ok_or(ErrorCode::InvalidRecord)
     }
 
-    /// Batches from `offset` on, at least one and not many more bytes than `max`.
-    pub(super) fn read(&self, offset: u64, max: usize) -> Result<Vec<u8>, ErrorCode> {
+    /// Batches from `offset` on, at least one and not many more bytes than `max`, and the offset after the last, -1 without any.
+    pub(super) fn read(&self, offset: u64, max: usize) -> Result<(Vec<u8>, i64), ErrorCode> {
         if offset < self.log_start || offset > self.next_offset {
             return Err(ErrorCode::OffsetOutOfRange);
         }
-        let mut bytes = Vec::new();
-        let wanted = |batch: &&Bytes| BatchHeader::read(batch).unwrap().next_offset().get() > offset;
-        for batch in self.batches.iter().filter(wanted) {
+        let (mut bytes, mut next) = (Vec::new(), -1);
+        for (number, batch) in self.batches.iter().enumerate() {
+            let end = BatchHeader::read(batch).unwrap().next_offset();
+            if end.get() <= offset {
+                continue;
+            }
             if !bytes.is_empty() && bytes.len() + batch.len() > max {
                 break;
             }
-            bytes.extend_from_slice(batch);
+            let sent = self.damaged.get(&number).unwrap_or(batch);
+            bytes.extend_from_slice(sent);
+            let said = BatchHeader::read(sent).ok().filter(|_| self.is_gullible);
+            next = said.map_or(end, BatchHeader::next_offset).as_i64();
         }
-        Ok(bytes)
+        Ok((bytes, next))
     }
-}
-
-/// The offset after the last of these batches, -1 if there is none.
-pub(super) fn next_offset(mut batches: &[u8]) -> i64 {
-    let mut next = -1;
-    while !batches.is_empty() {
-        let header = BatchHeader::read(batches).unwrap();
-        next = header.next_offset().as_i64();
-        batches = &batches[header.size()..];
-    }
-    next
 }
