@@ -10,7 +10,6 @@ use std::{
 };
 
 use headwater_engine::{CompactionReport, LogError};
-use headwater_protocol::id::Timestamp;
 
 use crate::{core::Core, metrics::Failure, partition::Partition, runtime};
 
@@ -109,7 +108,7 @@ pub(crate) async fn run(core: Rc<Core>) {
 
 /// The partitions that may be compacted, those with the most new records first. Others may have tombstones to drop.
 fn dirty(core: &Core) -> Vec<(f64, Rc<Partition>)> {
-    let now = Timestamp::now();
+    let now = runtime::moment();
     let compacted =
         |partition: &Rc<Partition>| partition.log.config().compaction.is_some() && !partition.is_damaged.get();
     let mut partitions: Vec<_> = core
@@ -126,7 +125,7 @@ async fn compact(core: &Core, partition: &Partition, pace: &Pace) {
     let _working = core.working();
     let (log, began) = (&partition.log, Instant::now());
     let map_bytes_max = core.config.compaction.map_bytes_max.as_usize();
-    let compacted = log.compact(Timestamp::now(), map_bytes_max, async |bytes| pace.wait(bytes).await);
+    let compacted = log.compact(runtime::moment(), map_bytes_max, async |bytes| pace.wait(bytes).await);
     match compacted.await {
         Ok(report) => {
             core.metrics.compaction.count(&report, began.elapsed());
@@ -138,6 +137,7 @@ async fn compact(core: &Core, partition: &Partition, pace: &Pace) {
             core.metrics.failed(Failure::Compaction);
             // Reading it again would find the same.
             partition.is_damaged.set(matches!(error, LogError::Corrupt { .. }));
+            core.metrics.log_failed(&error);
             tracing::warn!(directory = %log.directory().display(), %error, "a partition could not be compacted");
         }
     }

@@ -173,7 +173,7 @@ async fn take_in(core: &Rc<Core>, connection: &Rc<Connection>, reader: &mut Fram
             Err(error) => return Err(error),
         };
         let lease = lease(core, connection, Some(header)).await;
-        let taken = dispatch::take(core, connection, &reader.frame(header), lease);
+        let taken = dispatch::take(core, connection, &reader.frame(header), lease).await;
         reader.consume(header);
         if let Taken::Close(reason) = taken {
             tracing::info!(reason, "a connection is closed: its request cannot be answered");

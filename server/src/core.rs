@@ -16,10 +16,7 @@ use headwater_engine::{
     ColdMemory, Log, Memory, Signal, TailMemory,
     disk::{DirectDisk, Directory, Disk as _, StdDirectory},
 };
-use headwater_protocol::{
-    error::ErrorCode,
-    id::{CoreId, Timestamp},
-};
+use headwater_protocol::{error::ErrorCode, id::CoreId};
 
 use crate::{
     admin,
@@ -107,6 +104,8 @@ pub(crate) struct Core {
     pub(crate) read_buffers: Rc<ReadBuffers>,
     /// Requests that are not answered yet, in bytes.
     pub(crate) in_flight: Rc<Budget>,
+    /// One turn: to decompress records before they are taken in.
+    pub(crate) vetting: Rc<Budget>,
     pub(crate) metrics: CoreMetrics,
     pub(crate) groups: groups::Service,
     image: RefCell<Arc<ClusterImage>>,
@@ -166,6 +165,7 @@ impl Core {
             memory,
             read_buffers: ReadBuffers::new(config.cores.connection_bytes_max.bytes()),
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
+            vetting: Budget::new(1),
             metrics: CoreMetrics::default(),
             groups: groups::Service::new(&config.groups),
             image: RefCell::default(),
@@ -217,7 +217,7 @@ impl Core {
         let core = Rc::clone(self);
         match message {
             // The order of appends is the order in the inbox.
-            CoreMessage::Produce { id, payload, reply } => produce::answer_other_core(&core, id, &payload, reply),
+            CoreMessage::Produce { id, records, reply } => produce::answer_other_core(&core, id, &records, reply),
             CoreMessage::Fetch { call, reply } => runtime::spawn(fetch::answer_other_core(core, call, reply)),
             CoreMessage::ListOffsets { items, reply } => runtime::spawn(async move {
                 let _ = reply.send(offsets::list_here(&core, items).await);
@@ -344,6 +344,7 @@ impl Core {
             }
             Err(error) => {
                 tracing::error!(topic = %topic.name, partition = %id.index, %error, "a partition is offline");
+                self.metrics.log_failed(&error);
                 Owned::Offline(Refusal::because(error.code(), &error))
             }
         }
@@ -515,7 +516,7 @@ async fn maintain(core: Rc<Core>, what: Upkeep, interval: Duration) {
 
 async fn maintain_one(core: &Core, partition: &Partition, what: Upkeep) {
     let _working = core.working();
-    let now = Timestamp::now();
+    let now = runtime::moment();
     let done = match what {
         Upkeep::Checkpoint => {
             partition.unscanned.clear();

@@ -48,7 +48,12 @@ struct Request<'a> {
 }
 
 /// Takes a request in. Only the append of a produce request happens before this returns.
-pub(crate) fn take(core: &Rc<Core>, connection: &Rc<Connection>, frame: &Frame<'_>, lease: RequestLease) -> Taken {
+pub(crate) async fn take(
+    core: &Rc<Core>,
+    connection: &Rc<Connection>,
+    frame: &Frame<'_>,
+    lease: RequestLease,
+) -> Taken {
     let request = Request {
         core,
         connection,
@@ -68,7 +73,7 @@ pub(crate) fn take(core: &Rc<Core>, connection: &Rc<Connection>, frame: &Frame<'
     core.metrics.received(api, frame.header.frame_len() as u64);
     if api == Api::Produce {
         return match head::decode::<ProduceRequest>(frame.head) {
-            Ok(head) => produce::take(core, connection, request.id, head, frame.payload, request.lease),
+            Ok(head) => produce::take(core, connection, request.id, head, frame.payload, request.lease).await,
             Err(error) => request.refuse(&malformed(&error)),
         };
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::future::{FutureExt, join_all, select_all};
-use headwater_engine::{LogRange, disk::DirectDisk};
+use headwater_engine::{FetchError, LogRange, disk::DirectDisk};
 use headwater_protocol::{
     error::ErrorCode,
     id::{CoreId, CorrelationId, Offset, PartitionIndex, TopicId},
@@ -241,7 +241,7 @@ async fn look(core: &Core, call: &FetchCall) -> Vec<FetchedItem<LogRange<DirectD
     for item in &call.items {
         let answer = match core.partition(item.id) {
             // The first partition that has records gives at least one batch, however small the limits are.
-            Ok(partition) if left > 0 => look_into(&partition, item, left).await,
+            Ok(partition) if left > 0 => look_into(core, &partition, item, left).await,
             Ok(partition) => nothing(&partition, item.id),
             Err(refusal) => failed(item.id, refusal.code),
         };
@@ -251,7 +251,12 @@ async fn look(core: &Core, call: &FetchCall) -> Vec<FetchedItem<LogRange<DirectD
     found
 }
 
-async fn look_into(partition: &Partition, item: &FetchItem, left: u64) -> FetchedItem<LogRange<DirectDisk>> {
+async fn look_into(
+    core: &Core,
+    partition: &Partition,
+    item: &FetchItem,
+    left: u64,
+) -> FetchedItem<LogRange<DirectDisk>> {
     let Ok(offset) = Offset::try_from(item.offset) else {
         return failed_at(partition, item.id, ErrorCode::OffsetOutOfRange);
     };
@@ -268,7 +273,12 @@ async fn look_into(partition: &Partition, item: &FetchItem, left: u64) -> Fetche
                 records: fetched.range,
             }
         }
-        Err(error) => failed_at(partition, item.id, error.code()),
+        Err(error) => {
+            if let FetchError::Log(error) = &error {
+                core.metrics.log_failed(error);
+            }
+            failed_at(partition, item.id, error.code())
+        }
     }
 }
 

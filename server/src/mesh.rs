@@ -13,6 +13,7 @@ use std::{
 };
 
 use futures::channel::{mpsc, oneshot};
+use headwater_engine::VettedBytes;
 use headwater_protocol::{
     error::ErrorCode,
     id::{CoreId, Offset, PartitionIndex, Timestamp, TopicId},
@@ -144,7 +145,7 @@ pub(crate) type Reply<T> = oneshot::Sender<T>;
 pub(crate) enum CoreMessage {
     Produce {
         id: PartitionId,
-        payload: Vec<u8>,
+        records: VettedBytes,
         reply: Reply<Result<Produced, Refusal>>,
     },
     Fetch {

@@ -36,7 +36,9 @@ const APIS_MAX: usize = 32;
 pub(crate) enum Stage {
     /// From a frame's first bytes to its last.
     Receive,
-    /// Checking record batches and copying them into the tail buffer.
+    /// Looking at the records of a produce request; in turns with other tasks if they are compressed.
+    Vet,
+    /// Numbering record batches and copying them into the tail buffer.
     Append,
     /// From the append until the records are durable and the response is ready.
     Acknowledge,
@@ -49,8 +51,9 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 6] = [
+    const ALL: [Stage; 7] = [
         Stage::Receive,
+        Stage::Vet,
         Stage::Append,
         Stage::Acknowledge,
         Stage::FetchWait,
@@ -61,6 +64,7 @@ impl Stage {
     const fn name(self) -> &'static str {
         match self {
             Stage::Receive => "receive",
+            Stage::Vet => "vet",
             Stage::Append => "append",
             Stage::Acknowledge => "acknowledge",
             Stage::FetchWait => "fetch_wait",
@@ -178,6 +182,7 @@ pub(crate) struct CoreMetrics {
     sent_bytes: Cell<u64>,
     /// By number; an error is rare enough for a map.
     errors: RefCell<BTreeMap<i16, u64>>,
+    damage: Cell<u64>,
     pub(crate) compaction: CompactionMetrics,
 }
 
@@ -234,6 +239,18 @@ impl CoreMetrics {
         add(&self.connections_refused, 1);
     }
 
+    /// Counts an error of a log if it is that stored bytes do not read back as they were written.
+    pub(crate) fn log_failed(&self, error: &LogError) {
+        if matches!(error, LogError::Corrupt { .. }) {
+            self.damaged();
+        }
+    }
+
+    /// Counts stored bytes that do not read back as they were written.
+    pub(crate) fn damaged(&self) {
+        add(&self.damage, 1);
+    }
+
     /// Counts what is sent besides records.
     pub(crate) fn sent(&self, bytes: u64) {
         add(&self.sent_bytes, bytes);
@@ -279,6 +296,7 @@ pub(crate) enum Family {
     Refused,
     Failures,
     IndexesRebuilt,
+    Damage,
     Groups,
     GroupPartitionsOffline,
     GroupMembers,
@@ -361,6 +379,7 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
         (Family::Unsealed, core.memory.unsealed.count() as u64),
         (Family::IndexesRebuilt, core.memory.indexes.rebuilt.get()),
         (Family::CompactionHalted, partitions.damaged as u64),
+        (Family::Damage, metrics.damage.get()),
         (Family::Groups, groups.groups as u64),
         (Family::GroupPartitionsOffline, groups.unread as u64),
         (Family::GroupMembers, groups.members as u64),

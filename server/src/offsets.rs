@@ -102,7 +102,10 @@ async fn list_one(core: &Core, item: ListItem) -> ListedItem {
         timestamp => match partition.log.offset_for_timestamp(Timestamp::new(timestamp)).await {
             Ok(Some((offset, timestamp))) => found(timestamp.get(), offset.as_i64()),
             Ok(None) => found(-1, -1),
-            Err(error) => not_listed(item.id, error.code()),
+            Err(error) => {
+                core.metrics.log_failed(&error);
+                not_listed(item.id, error.code())
+            }
         },
     }
 }

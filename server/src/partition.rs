@@ -2,8 +2,8 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use headwater_engine::{AppendError, Appended, Log, LogError, disk::DirectDisk};
-use headwater_protocol::{error::ErrorCode, id::Timestamp};
+use headwater_engine::{AppendError, Appended, Log, LogError, Vetted, disk::DirectDisk};
+use headwater_protocol::error::ErrorCode;
 
 use crate::{core::Core, mesh::Refusal, runtime};
 
@@ -52,17 +52,27 @@ impl Partition {
         Ok(())
     }
 
-    /// Appends whole record batches and sees to it that they are flushed.
+    /// Appends record batches of the broker's own.
     pub(crate) fn append(self: &Rc<Self>, core: &Rc<Core>, payload: &[u8]) -> Result<Appended, AppendError> {
-        let appended = self.log.append(payload, Timestamp::now())?;
-        self.appended_bytes
-            .set(self.appended_bytes.get() + payload.len() as u64);
+        let vetted = Vetted::at_once(payload, &self.log.config().batch)?;
+        self.append_vetted(core, &vetted)
+    }
+
+    /// Appends record batches and sees to it that they are flushed.
+    pub(crate) fn append_vetted(
+        self: &Rc<Self>,
+        core: &Rc<Core>,
+        vetted: &Vetted<'_>,
+    ) -> Result<Appended, AppendError> {
+        let appended = self.log.append_vetted(vetted, runtime::moment())?;
+        let bytes = vetted.size() as u64;
+        self.appended_bytes.set(self.appended_bytes.get() + bytes);
         if self.log.take_filled() {
             self.has_filled.set(true);
             core.is_needed_early();
         }
         let limit = core.config.log.checkpoint_bytes_max.bytes();
-        if self.unscanned.add(payload.len() as u64, limit) {
+        if self.unscanned.add(vetted.size() as u64, limit) {
             core.is_needed_early();
         }
         if self.log.needs_flush() && !self.flushing.replace(true) {

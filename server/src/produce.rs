@@ -1,18 +1,21 @@
-//! Produce: append at once, answer when durable.
+//! Produce: look at the records, append, answer when durable.
 //!
-//! The append happens while the frame is being taken in, so the order of arrival is the order in the log; only the wait for the
-//! disk is a task. acks 1 and -1 are the same with one replica: both wait until the records are on stable storage.
+//! The append happens while the frame is being taken in, so the order of arrival on a connection is the order in the log; only the
+//! wait for the disk is a task. Looking at compressed records takes long: it is done in turns with other tasks, on the connection's
+//! core. acks 1 and -1 are the same with one replica: both wait until the records are on stable storage.
 
-use std::{rc::Rc, time::Instant};
+use std::{cell::RefCell, rc::Rc, time::Instant};
 
-use headwater_engine::{AppendError, Appended};
+use headwater_engine::{AppendError, Appended, Vetted, VettedBytes};
 use headwater_protocol::{
+    batch::BatchLimits,
     error::ErrorCode,
     id::{CorrelationId, PartitionIndex, Timestamp, TopicId},
     schema::{ProduceRequest, ProduceResponseT},
 };
 
 use crate::{
+    budget::Lease,
     connection::Connection,
     core::Core,
     dispatch::Taken,
@@ -30,7 +33,7 @@ enum Acks {
 }
 
 /// Takes in a produce request whose head has been verified.
-pub(crate) fn take(
+pub(crate) async fn take(
     core: &Rc<Core>,
     connection: &Rc<Connection>,
     correlation_id: CorrelationId,
@@ -57,8 +60,12 @@ pub(crate) fn take(
         Err(refusal) => return answer.refuse(acks, refusal),
     };
     let owner = id.owner(core.mesh.len());
+    let vetted = match vet(core, id, payload).await {
+        Ok(vetted) => vetted,
+        Err(refusal) => return answer.refuse(acks, refusal),
+    };
     if owner == core.id {
-        return match append(core, id, payload) {
+        return match append(core, id, &vetted) {
             Ok(_) if acks == Acks::None => Taken::Done,
             Ok(appended) => {
                 let (core, working) = (Rc::clone(core), core.working());
@@ -77,7 +84,7 @@ pub(crate) fn take(
         owner,
         CoreMessage::Produce {
             id,
-            payload: payload.to_vec(),
+            records: vetted.to_bytes(),
             reply,
         },
     );
@@ -103,10 +110,11 @@ pub(crate) fn take(
 pub(crate) fn answer_other_core(
     core: &Rc<Core>,
     id: PartitionId,
-    payload: &[u8],
+    records: &VettedBytes,
     reply: Reply<Result<Produced, Refusal>>,
 ) {
-    match append(core, id, payload) {
+    let vetted = records.borrow().map_err(|error| Refusal::because(error.code(), &error));
+    match vetted.and_then(|vetted| append(core, id, &vetted)) {
         Ok(appended) => {
             let (core, working) = (Rc::clone(core), core.working());
             runtime::spawn(async move {
@@ -128,7 +136,39 @@ fn partition_id(request: &ProduceRequest<'_>) -> Result<PartitionId, Refusal> {
     Ok(PartitionId { topic, index })
 }
 
-fn append(core: &Rc<Core>, id: PartitionId, payload: &[u8]) -> Result<Appended, Refusal> {
+/// Looks at every record, so that whatever is stored can be read. Compressed ones are opened by one request at a time, which bounds the
+/// memory for it.
+async fn vet<'a>(core: &Core, id: PartitionId, payload: &'a [u8]) -> Result<Vetted<'a>, Refusal> {
+    let limits = match core.partition(id) {
+        Ok(partition) => {
+            partition.check_not_internal()?;
+            partition.log.config().batch
+        }
+        Err(refusal) if id.owner(core.mesh.len()) == core.id => return Err(refusal),
+        // Its owner knows.
+        Err(_) => BatchLimits {
+            batch_size_max: payload.len(),
+        },
+    };
+    let began = Instant::now();
+    let turn: RefCell<Option<Lease>> = RefCell::default();
+    let give_way = async || {
+        if turn.borrow().is_some() {
+            runtime::yield_now().await;
+        } else {
+            let lease = core.vetting.lease(1).await;
+            *turn.borrow_mut() = Some(lease);
+        }
+    };
+    let vetted = Vetted::look(payload, &limits, give_way).await;
+    core.metrics.passed(Stage::Vet, began.elapsed());
+    vetted.map_err(|error| {
+        core.metrics.refused(Refused::Rules);
+        Refusal::because(error.code(), &error)
+    })
+}
+
+fn append(core: &Rc<Core>, id: PartitionId, vetted: &Vetted<'_>) -> Result<Appended, Refusal> {
     let offline = |refusal: &Refusal| {
         if refusal.code == ErrorCode::KafkaStorageError {
             core.metrics.refused(Refused::Storage);
@@ -137,7 +177,7 @@ fn append(core: &Rc<Core>, id: PartitionId, payload: &[u8]) -> Result<Appended, 
     let partition = core.partition(id).inspect_err(offline)?;
     partition.check_not_internal()?;
     let began = Instant::now();
-    let appended = partition.append(core, payload);
+    let appended = partition.append_vetted(core, vetted);
     core.metrics.passed(Stage::Append, began.elapsed());
     appended.map_err(|error| {
         core.metrics.refused(match &error {

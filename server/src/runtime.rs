@@ -1,5 +1,5 @@
-//! What the broker uses of glommio: tasks, timers, turns and sockets of one core's executor, and its thread. Nothing outside names
-//! glommio.
+//! What the broker uses of glommio: tasks, timers, turns and sockets of one core's executor, and its thread; and the time. Nothing
+//! outside names glommio.
 
 mod executor;
 mod socket;
@@ -7,11 +7,14 @@ mod socket;
 use std::{
     cell::{OnceCell, RefCell},
     future::Future,
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
 use futures::future::{Either, select};
 use glommio::{Latency, Shares, TaskQueueHandle};
+use headwater_engine::Moment;
+use headwater_protocol::id::Timestamp;
 
 pub(crate) use executor::CoreThread;
 pub(crate) use socket::{Listener, Stream};
@@ -53,6 +56,15 @@ impl Daemons {
 /// Starts a task on this core; it runs until it ends or the core does.
 pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
     glommio::spawn_local(task).detach();
+}
+
+/// The time by both clocks.
+pub(crate) fn moment() -> Moment {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Moment {
+        monotonic: BEGAN.elapsed(),
+        clock: Timestamp::now(),
+    }
 }
 
 /// Sleeps without holding up the core.

@@ -78,7 +78,8 @@ impl Plane {
         };
         let mut config = Config::default();
         directory.path().clone_into(&mut config.log.directory);
-        let opened = TopicStore::open(disk, Arc::new(config)).now_or_never().unwrap();
+        let config = Arc::new(config);
+        let opened = TopicStore::open(disk, Arc::clone(&config)).now_or_never().unwrap();
         let (store, producer_ids, _) = opened.unwrap();
         // The data directory itself.
         begun.recv_timeout(LIMIT).unwrap();
@@ -86,7 +87,7 @@ impl Plane {
         let metrics = listener.local_addr().unwrap();
         let (handle, queues) = channel();
         let (mesh, _) = Mesh::new(0);
-        let control = Control::start(store, producer_ids, mesh, queues, Some(listener)).unwrap();
+        let control = Control::start(store, producer_ids, mesh, queues, Some((listener, config))).unwrap();
         Plane {
             handle,
             metrics,

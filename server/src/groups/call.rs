@@ -5,10 +5,8 @@
 use std::{borrow::Borrow, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use headwater_protocol::{
-    error::ErrorCode,
-    id::{LeaderEpoch, Timestamp},
-};
+pub(crate) use headwater_engine::{Moment, Since};
+use headwater_protocol::{error::ErrorCode, id::LeaderEpoch};
 
 use crate::mesh::Refusal;
 
@@ -70,14 +68,6 @@ impl Generation {
     pub(crate) const fn next(self) -> Generation {
         Generation(if self.0 == i32::MAX { 1 } else { self.0 + 1 })
     }
-}
-
-/// The time in both ways: for deadlines, which must not jump, and for what is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Moment {
-    /// Since some moment before the shard was made.
-    pub(crate) monotonic: Duration,
-    pub(crate) clock: Timestamp,
 }
 
 /// Ties an answer to its request.
@@ -174,7 +164,7 @@ pub(crate) struct Committed {
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) metadata: String,
     /// When.
-    pub(crate) at: Timestamp,
+    pub(crate) at: Since,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use headwater_protocol::{error::ErrorCode, group::CONSUMER};
 
 use super::{
-    call::{Answer, CallId, CommitItem, Committed, Generation, GroupId, Identity, refusal},
+    call::{Answer, CallId, CommitItem, Committed, Generation, GroupId, Identity, Since, refusal},
     group::{Group, Phase},
     record::Record,
     shard::{Step, Write},
@@ -71,7 +71,7 @@ impl Group {
                     offset: item.offset,
                     leader_epoch: item.leader_epoch,
                     metadata: item.metadata,
-                    at: step.now.clock,
+                    at: Since::now(step.now),
                 };
                 ((item.topic, item.partition), committed)
             })

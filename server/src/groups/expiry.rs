@@ -1,8 +1,6 @@
 //! What groups forget in time: offsets of groups that were long empty, offsets of topics that are gone, and groups of which
 //! nothing is left (KIP-211).
 
-use headwater_protocol::id::Timestamp;
-
 use super::{
     call::Committed,
     committed::Place,
@@ -20,20 +18,17 @@ impl Group {
             let records = vec![self.stored()];
             return step.write(self, Write::Emptied, records);
         }
-        let retention = step.config.offsets_retention_ms.get();
-        let (now, since) = (step.now.clock, self.since);
+        let (retention, now) = (step.config.offsets_retention_ms.duration(), step.now);
+        let empty = self.since.age(now);
         // Consumers that assign themselves have no membership to end: each offset counts from its commit.
         let had_members = self.protocol_type.is_some();
-        let is_old = move |_: &Place, committed: &Committed| {
-            let from = if had_members {
-                committed.at.max(since)
-            } else {
-                committed.at
-            };
-            age(from, now) >= retention
+        let is_old = |committed: &mut Committed| {
+            let age = committed.at.age(now);
+            let age = if had_members { age.min(empty) } else { age };
+            age >= retention
         };
-        let places = |(place, committed): (&Place, &Committed)| is_old(place, committed).then(|| place.clone());
-        let places: Vec<Place> = self.offsets.committed.iter().filter_map(places).collect();
+        let places = |(place, committed): (&Place, &mut Committed)| is_old(committed).then(|| place.clone());
+        let places: Vec<Place> = self.offsets.committed.iter_mut().filter_map(places).collect();
         let records = self.offset_tombstones(&places);
         if places.len() == self.offsets.committed.len() {
             self.end(records, step);
@@ -62,8 +57,4 @@ impl Group {
         let records = self.offset_tombstones(&places);
         step.write(self, Write::Forget { call: None, places }, records);
     }
-}
-
-fn age(from: Timestamp, now: Timestamp) -> u64 {
-    now.get().saturating_sub(from.get()).max(0).cast_unsigned()
 }

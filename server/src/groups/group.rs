@@ -14,12 +14,11 @@ use bytes::Bytes;
 use headwater_protocol::{
     error::ErrorCode,
     group::{CONSUMER, Subscription},
-    id::Timestamp,
 };
 
 use super::{
     assign::Assignor,
-    call::{Answer, CallId, DescribedMember, Description, Generation, GroupId, MemberId, refusal},
+    call::{Answer, CallId, DescribedMember, Description, Generation, GroupId, MemberId, Moment, Since, refusal},
     committed::Offsets,
     deadlines::earliest,
     roster::Roster,
@@ -65,7 +64,7 @@ pub(super) struct Group {
     pub(super) roster: Roster,
     pub(super) offsets: Offsets,
     /// When it came into its phase.
-    pub(super) since: Timestamp,
+    pub(super) since: Since,
     /// Until when the members of this generation may ask for their assignments.
     pub(super) sync_until: Option<Duration>,
     /// With an assignor of the broker's: the partitions that the assignment was made of, by topic.
@@ -77,7 +76,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(id: GroupId, now: Timestamp) -> Group {
+    pub(super) fn new(id: GroupId, now: Moment) -> Group {
         Group {
             id,
             phase: Phase::Empty,
@@ -86,7 +85,7 @@ impl Group {
             protocol: None,
             roster: Roster::default(),
             offsets: Offsets::default(),
-            since: now,
+            since: Since::now(now),
             sync_until: None,
             assigned_of: BTreeMap::new(),
             writes: 0,
@@ -96,7 +95,7 @@ impl Group {
 
     pub(super) fn enter(&mut self, phase: Phase, step: &Step<'_>) {
         self.phase = phase;
-        self.since = step.now.clock;
+        self.since = Since::now(step.now);
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -7,7 +7,7 @@ use headwater_engine::FetchError;
 use headwater_protocol::{
     batch::{BatchError, BatchLimits, Batches, HEADER_LEN, RecordSet},
     error::ErrorCode,
-    id::PartitionIndex,
+    id::{Offset, PartitionIndex},
 };
 
 use super::{record::Record, service::perform, shard::Shard};
@@ -28,8 +28,8 @@ enum LoadError {
     Fetch(#[from] FetchError),
     #[error(transparent)]
     Log(#[from] headwater_engine::LogError),
-    #[error(transparent)]
-    Batch(#[from] BatchError),
+    #[error("a batch at or behind offset {offset} is damaged: {source}")]
+    Batch { offset: Offset, source: BatchError },
 }
 
 /// Reads the partition, and lets its groups be asked.
@@ -58,7 +58,12 @@ pub(super) async fn load(core: Rc<Core>, index: PartitionIndex, partition: Rc<Pa
                 effects
             }
             Err(error) => {
-                tracing::error!(partition = %index, %error, "groups cannot be read");
+                tracing::error!(partition = %index, directory = %partition.log.directory().display(), %error, "groups cannot be read");
+                match &error {
+                    LoadError::Log(error) | LoadError::Fetch(FetchError::Log(error)) => core.metrics.log_failed(error),
+                    LoadError::Batch { .. } => core.metrics.damaged(),
+                    LoadError::Fetch(_) => {}
+                }
                 slot.shard = Err(Refusal::because(ErrorCode::CoordinatorNotAvailable, &error));
                 return;
             }
@@ -77,11 +82,13 @@ async fn read(core: &Core, partition: &Partition, shard: &mut Shard) -> Result<u
     };
     while let Some(range) = log.fetch(offset, READ_BYTES).await?.range {
         let bytes = Bytes::from(log.read(&range).await?);
+        // Not where the last batch says that it ends: its checksum does not cover where it begins.
+        let from = std::mem::replace(&mut offset, range.next_offset());
+        let damaged = |source| LoadError::Batch { offset: from, source };
         for batch in Batches::new(&bytes, &limits) {
-            let batch = batch?;
-            offset = batch.next_offset();
-            for record in &RecordSet::open(&batch, &bytes, DECOMPRESSED_BYTES_MAX)? {
-                let record = record?;
+            let batch = batch.map_err(damaged)?;
+            for record in &RecordSet::open(&batch, &bytes, DECOMPRESSED_BYTES_MAX).map_err(damaged)? {
+                let record = record.map_err(damaged)?;
                 match record.key.map(|key| Record::decode(key, record.value)) {
                     Some(Ok(Some(known))) => shard.replay(known, core.groups.now()),
                     Some(Err(error)) => {

@@ -14,10 +14,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use headwater_protocol::{
     classic::{ClassicError, Reader, Writer},
-    id::{LeaderEpoch, Timestamp},
+    id::LeaderEpoch,
 };
 
-use super::call::{Client, Committed, Generation, GroupId, InstanceId, MemberId, Timeouts};
+use super::call::{Client, Committed, Generation, GroupId, InstanceId, MemberId, Since, Timeouts};
 
 const OFFSET_KEY: i16 = 1;
 const GROUP_KEY: i16 = 2;
@@ -50,7 +50,7 @@ pub(crate) struct StoredGroup {
     pub(crate) generation: Generation,
     pub(crate) protocol: Option<String>,
     pub(crate) leader: Option<MemberId>,
-    pub(crate) since: Timestamp,
+    pub(crate) since: Since,
     pub(crate) members: Vec<StoredMember>,
 }
 
@@ -117,7 +117,7 @@ fn encode_offset(committed: &Committed) -> Vec<u8> {
         .i16(OFFSET_VALUE)
         .i64(committed.offset)
         .i32(committed.leader_epoch.get());
-    writer.string(&committed.metadata).i64(committed.at.get());
+    writer.string(&committed.metadata).i64(committed.at.clock().get());
     writer.into_bytes()
 }
 
@@ -134,7 +134,7 @@ fn decode_offset(bytes: &[u8]) -> Result<Committed, ClassicError> {
         leader_epoch,
         metadata: reader.string()?.to_owned(),
         // In version 1 the time of expiry follows; expiry is the broker's matter since.
-        at: Timestamp::new(reader.i64()?),
+        at: Since::from(reader.i64()?),
     })
 }
 
@@ -146,7 +146,7 @@ fn encode_group(group: &StoredGroup) -> Vec<u8> {
         .i32(group.generation.get());
     writer.nullable_string(group.protocol.as_deref());
     writer.nullable_string(group.leader.as_ref().map(MemberId::as_str));
-    writer.i64(group.since.get()).count(group.members.len());
+    writer.i64(group.since.clock().get()).count(group.members.len());
     for member in &group.members {
         writer.string(member.id.as_str());
         writer.nullable_string(member.instance.as_ref().map(InstanceId::as_str));
@@ -170,8 +170,8 @@ fn decode_group(bytes: &[u8]) -> Result<StoredGroup, ClassicError> {
         protocol: reader.nullable_string()?.map(str::to_owned),
         leader: reader.nullable_string()?.map(MemberId::new),
         since: match version {
-            2.. => Timestamp::new(reader.i64()?),
-            _ => Timestamp::NONE,
+            2.. => Since::from(reader.i64()?),
+            _ => Since::UNKNOWN,
         },
         members: Vec::new(),
     };

@@ -287,7 +287,7 @@ impl Shard {
         let population = &self.population;
         self.groups.entry(id.clone()).or_insert_with(|| {
             population.set(population.get() + 1);
-            Group::new(id.clone(), now.clock)
+            Group::new(id.clone(), now)
         })
     }
 

@@ -11,8 +11,8 @@ use std::io::Write as _;
 
 use super::{
     call::{
-        Answer, CallId, Client, CommitItem, Generation, GroupId, Identity, InstanceId, Join, MemberId, Moment,
-        Protocol, Reply, Request, Sync, Timeouts,
+        Answer, CallId, Client, CommitItem, Committed, Generation, GroupId, Identity, InstanceId, Join, MemberId,
+        Moment, Protocol, Reply, Request, Since, Sync, Timeouts,
     },
     record::Record,
     shard::{Effect, Event, Population, Shard, WriteId},

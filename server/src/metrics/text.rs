@@ -170,6 +170,13 @@ const SHAPES: &[Shape] = &[
         None,
         "Indexes that were made anew from their segments, because their files were missing or damaged or could not be read",
     ),
+    counter(
+        Family::Damage,
+        "damage",
+        None,
+        "Times that stored records were found damaged, by a fetch, a look-up by time, a compaction or when a partition was opened; \
+         the log names the place. Consumers find more: they look at every checksum",
+    ),
     gauge(Family::Groups, "groups", "Groups that the core runs"),
     gauge(
         Family::GroupPartitionsOffline,

@@ -30,7 +30,7 @@ fn records() -> impl Strategy<Value = Record> {
             offset,
             leader_epoch: LeaderEpoch::new(epoch),
             metadata,
-            at: Timestamp::new(at),
+            at: Since::from(at),
         });
     let offset = (text(), text(), any::<i32>(), option::of(committed)).prop_map(|(group, topic, partition, value)| {
         Record::Offset {
@@ -54,7 +54,7 @@ fn records() -> impl Strategy<Value = Record> {
             generation: Generation::new(generation),
             protocol,
             leader: leader.map(MemberId::new),
-            since: Timestamp::new(since),
+            since: Since::from(since),
             members,
         },
     );
@@ -110,7 +110,7 @@ fn an_offset_has_kafkas_bytes() {
             offset: 0x0102,
             leader_epoch: LeaderEpoch::new(5),
             metadata: "m".to_owned(),
-            at: Timestamp::new(7),
+            at: Since::from(7),
         }),
     };
     assert_eq!(record.key(), b"\0\x01\0\x01g\0\x02ab\0\0\0\x03");
@@ -142,7 +142,7 @@ fn a_group_has_kafkas_bytes() {
             generation: Generation::new(9),
             protocol: Some("range".to_owned()),
             leader: Some(MemberId::new("m")),
-            since: Timestamp::new(1),
+            since: Since::from(1),
             members: vec![member],
         }),
     };
@@ -163,7 +163,7 @@ fn older_values_are_read_and_unknown_keys_left_alone() {
         panic!("version 1 is read");
     };
     assert_eq!(
-        (value.offset, value.leader_epoch, value.at.get()),
+        (value.offset, value.leader_epoch, value.at.clock().get()),
         (4, LeaderEpoch::NONE, 7)
     );
     assert_eq!(Record::decode(b"\0\x03\0\x01g", Some(b"x")), Ok(None));

@@ -19,6 +19,8 @@ use crate::config::GroupsSection;
 pub(super) struct Bench {
     pub(super) shard: Shard,
     pub(super) now: Duration,
+    /// How far the clock is ahead, in milliseconds.
+    pub(super) ahead: i64,
     calls: u64,
     answers: Vec<(CallId, Reply)>,
     pub(super) records: Vec<Record>,
@@ -34,6 +36,7 @@ impl Bench {
         Bench {
             shard: Shard::new(config, Rc::new(topics), Rc::new(Cell::new(0)), now),
             now: now.monotonic,
+            ahead: 0,
             calls: 0,
             answers: Vec::new(),
             records: Vec::new(),
@@ -47,10 +50,7 @@ impl Bench {
     /// Nothing is durable before the last of them has come.
     pub(super) fn step_together(&mut self, mut events: Vec<Event>) {
         events.reverse();
-        let now = Moment {
-            monotonic: self.now,
-            clock: Timestamp::new(NOON + self.now.as_millis() as i64),
-        };
+        let now = self.moment();
         while let Some(event) = events.pop() {
             for effect in self.shard.step(event, now) {
                 match effect {
@@ -62,6 +62,13 @@ impl Bench {
                     Effect::Rebalanced { .. } => {}
                 }
             }
+        }
+    }
+
+    pub(super) fn moment(&self) -> Moment {
+        Moment {
+            monotonic: self.now,
+            clock: Timestamp::new(NOON + self.now.as_millis() as i64 + self.ahead),
         }
     }
 

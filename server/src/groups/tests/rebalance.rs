@@ -6,7 +6,7 @@ use headwater_protocol::{error::ErrorCode, id::LeaderEpoch};
 
 use super::{
     errors::{Bench, join, sync},
-    world::config,
+    world::{NOON, config},
     *,
 };
 
@@ -218,4 +218,50 @@ fn a_static_member_that_is_started_again_gets_what_it_had_and_its_former_self_is
         Request::Leave(vec![(MemberId::new(""), Some(InstanceId::new("i")))]),
     );
     assert_eq!(left, Ok(Answer::Left(vec![ErrorCode::None])));
+}
+
+const DAY: Duration = Duration::from_hours(24);
+const YEAR_MS: i64 = 365 * 24 * 3_600_000;
+
+#[test]
+fn a_jump_of_the_clock_neither_expires_committed_offsets_nor_keeps_them_for_ever() {
+    let retention = config().offsets_retention_ms.duration();
+    assert!(retention > DAY);
+    for ahead in [YEAR_MS, -YEAR_MS] {
+        let mut bench = Bench::new(config());
+        bench.ahead = ahead;
+        bench.ask("g", commit(3)).unwrap();
+        bench.ahead = 0;
+        bench.pass(retention - DAY);
+        assert_eq!(committed(&mut bench, "g"), 1, "{ahead}");
+        bench.pass(2 * DAY);
+        assert_eq!(committed(&mut bench, "g"), 0, "{ahead}");
+    }
+}
+
+#[test]
+fn committed_offsets_whose_time_is_absent_or_ahead_count_from_when_they_were_read() {
+    let retention = config().offsets_retention_ms.duration();
+    let behind = NOON - retention.as_millis() as i64;
+    for (at, kept) in [(-1, true), (NOON + YEAR_MS, true), (behind, false)] {
+        let mut bench = Bench::new(config());
+        let value = Committed {
+            offset: 3,
+            leader_epoch: LeaderEpoch::NONE,
+            metadata: String::new(),
+            at: Since::from(at),
+        };
+        let record = Record::Offset {
+            group: GroupId::new("g"),
+            topic: "a".to_owned(),
+            partition: 0,
+            value: Some(value),
+        };
+        let now = bench.moment();
+        bench.shard.replay(record, now);
+        bench.pass(DAY);
+        assert_eq!(committed(&mut bench, "g"), usize::from(kept), "{at}");
+        bench.pass(retention);
+        assert_eq!(committed(&mut bench, "g"), 0, "{at}");
+    }
 }

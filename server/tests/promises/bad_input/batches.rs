@@ -1,6 +1,6 @@
 //! Record batches that no log may take.
 
-use headwater_client::ErrorCode;
+use headwater_client::{ErrorCode, Start};
 use headwater_protocol::{
     batch::{BatchBuilder, Compression, HEADER_LEN},
     id::Timestamp,
@@ -8,7 +8,7 @@ use headwater_protocol::{
 };
 
 use super::Setting;
-use crate::support::{batch, numbered_batch, produce, run};
+use crate::support::{Raw, batch, numbered_batch, produce, run};
 
 /// A batch that is not valid, and what it is.
 type Bad = (&'static str, Vec<u8>);
@@ -25,10 +25,33 @@ fn damaged(change: impl Fn(&mut [u8])) -> Vec<u8> {
 
 /// Damaged, but with a checksum that says it is not.
 fn forged(change: impl Fn(&mut [u8])) -> Vec<u8> {
-    let mut batch = damaged(change);
+    with_its_checksum(damaged(change))
+}
+
+fn with_its_checksum(mut batch: Vec<u8>) -> Vec<u8> {
     let crc = crc32c::crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
     batch
+}
+
+/// Under 100 bytes that say that they hold so many records, and hold one.
+fn claiming(compression: Compression, count: i32) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(compression, 0);
+    builder.append(Timestamp::now(), None, Some(b"v"), &[]).unwrap();
+    let mut batch = builder.build().bytes().to_vec();
+    batch[57..61].copy_from_slice(&count.to_be_bytes());
+    batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+    with_its_checksum(batch)
+}
+
+/// A batch whose record says that its value is longer than the record.
+fn malformed() -> Vec<u8> {
+    let mut batch = claiming(Compression::None, 1);
+    batch.truncate(HEADER_LEN);
+    batch.extend([20, 0, 0, 0, 1, 200, 1, b'v', 0, 0, 0]);
+    let length = (batch.len() - 12) as u32;
+    batch[8..12].copy_from_slice(&length.to_be_bytes());
+    with_its_checksum(batch)
 }
 
 fn of_length(length: i32) -> Vec<u8> {
@@ -68,6 +91,12 @@ fn invalid() -> Vec<Bad> {
         ("no epoch", numbered_batch(&[b"value"], 1, -1, 0)),
         ("no sequence", numbered_batch(&[b"value"], 1, 0, -1)),
         ("two at once", [&numbered[..], &numbered].concat()),
+        ("a malformed record", malformed()),
+        ("2 of 1 records in gzip", claiming(Compression::Gzip, 2)),
+        ("billions of records in gzip", claiming(Compression::Gzip, i32::MAX)),
+        ("billions of records in snappy", claiming(Compression::Snappy, i32::MAX)),
+        ("billions of records in lz4", claiming(Compression::Lz4, i32::MAX)),
+        ("billions of records in zstd", claiming(Compression::Zstd, i32::MAX)),
     ]
 }
 
@@ -126,6 +155,71 @@ fn batches_that_are_not_whole_and_valid_are_refused_by_name() {
         // Nothing of all this was stored.
         let response = raw.call(&produce(setting.topic, 0), &good()).await.produce();
         assert_eq!((response.error, response.base_offset), (0, 0));
+        setting.end().await;
+    });
+}
+
+#[test]
+fn a_batch_that_counts_what_it_does_not_hold_is_refused_by_every_core_and_makes_no_segment() {
+    run(async {
+        let setting = Setting::new().await;
+        for core in [0, 1] {
+            let mut raw = Raw::connect(setting.site.core_address(core)).await;
+            for compression in Compression::ALL {
+                let response = raw
+                    .call(&produce(setting.topic, 0), &claiming(compression, i32::MAX))
+                    .await
+                    .produce();
+                assert_eq!(
+                    ErrorCode::from_i16(response.error),
+                    ErrorCode::InvalidRecord,
+                    "{compression}"
+                );
+                // What it says of itself is true now.
+                let response = raw
+                    .call(&produce(setting.topic, 0), &claiming(compression, 1))
+                    .await
+                    .produce();
+                assert_eq!(response.error, 0, "{compression}: {:?}", response.message);
+            }
+        }
+        let entries = std::fs::read_dir(setting.site.directory().join("victim-0")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let segments = names.filter(|name| name.strip_suffix(".log").is_some()).count();
+        assert_eq!(segments, 1);
+        let client = setting.site.client().await;
+        let consumer = client.consumer().topics(["victim"]).start(Start::Earliest);
+        let mut consumer = consumer.build().await.unwrap();
+        for offset in 0..10 {
+            let record = consumer.recv().await.unwrap();
+            assert_eq!((record.offset.get(), &record.value.unwrap()[..]), (offset, &b"v"[..]));
+        }
+        setting.end().await;
+    });
+}
+
+#[test]
+fn records_that_take_long_to_look_at_hold_up_no_other_and_take_the_memory_of_one() {
+    run(async {
+        let setting = Setting::new().await;
+        let zeros = vec![0; 60 << 20];
+        let mut builder = BatchBuilder::new(Compression::Zstd, 0);
+        builder.append(Timestamp::now(), None, Some(&zeros), &[]).unwrap();
+        let bomb = builder.build().bytes().to_vec();
+        assert!(bomb.len() < 64 << 10);
+        let mut senders = Vec::new();
+        for core in [0, 1] {
+            for _ in 0..8 {
+                let mut raw = Raw::connect(setting.site.core_address(core)).await;
+                raw.send(&produce(setting.topic, 0), &bomb).await;
+                senders.push(raw);
+            }
+        }
+        setting.others_go_on().await;
+        for mut raw in senders {
+            let response = raw.receive().await.unwrap().produce();
+            assert_eq!(response.error, 0, "{:?}", response.message);
+        }
         setting.end().await;
     });
 }
