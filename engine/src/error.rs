@@ -63,8 +63,8 @@ pub enum LogError {
         /// Where it was.
         directory: PathBuf,
     },
-    /// The records were dropped by a truncation before they became durable.
-    #[error("the records were dropped before they became durable: the log was truncated")]
+    /// The records were dropped by a truncation, before they became durable or while they were being read.
+    #[error("the records were dropped: the log was truncated")]
     Truncated,
 }
 

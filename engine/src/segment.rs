@@ -6,6 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    ops::Deref,
     path::{Path, PathBuf},
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
@@ -118,6 +119,8 @@ pub(crate) struct Segment<D: Disk> {
     pub(crate) file: Rc<FileSlot<D::File>>,
     pub(crate) extent: Cell<Extent>,
     pub(crate) durable: Cell<u64>,
+    /// How often a truncation has dropped something durable of it; counted when that is decided, before anything is done.
+    cuts: Cell<u64>,
     pub(crate) prepared: Cell<u64>,
     pub(crate) zeroed: Cell<u64>,
     /// Space is being reserved or filled with zeros: the file must not be cut meanwhile.
@@ -156,6 +159,7 @@ impl<D: Disk> Segment<D> {
             file: FileSlot::new(),
             extent: Cell::new(extent),
             durable: Cell::new(0),
+            cuts: Cell::new(0),
             prepared: Cell::new(0),
             zeroed: Cell::new(0),
             preparing: Cell::new(false),
@@ -208,15 +212,13 @@ impl<D: Disk> Segment<D> {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
-        if self.retired.get() {
-            let directory = self.path.parent().unwrap_or(&self.path).to_owned();
-            return Err(LogError::Retired { directory });
-        }
+        self.check_names()?;
         let opened = disk.open(&self.path, false).await;
         if let Some(file) = self.file.get() {
             // Somebody else has opened it meanwhile, perhaps retention, which then took its name away.
             return Ok(file);
         }
+        self.check_names()?;
         let file = opened.map_err(LogError::io("open", &self.path))?;
         self.file.put(file.clone(), disk.open_files());
         Ok(file)
@@ -247,8 +249,71 @@ impl<D: Disk> Segment<D> {
         self.file.close();
     }
 
+    fn check_names(&self) -> Result<(), LogError> {
+        if self.retired.get() {
+            let directory = self.path.parent().unwrap_or(&self.path).to_owned();
+            return Err(LogError::Retired { directory });
+        }
+        Ok(())
+    }
+
+    /// A truncation drops something durable of it, or all: whoever has it in [`Sight`] is told so.
+    pub(crate) fn cut(&self) {
+        self.cuts.set(self.cuts.get() + 1);
+    }
+
     /// Bytes at `position` from memory, up to `end`.
     pub(crate) fn tail_slice(&self, position: u64, end: u64) -> Option<HeldBytes> {
         self.tail.borrow().slice(position, end)
+    }
+}
+
+/// A segment as somebody has found it, who waits for the disk and goes on with what he knows of it. What is durable never
+/// changes, unless a truncation drops it; then [`LogError::Truncated`] takes the place of whatever was read since.
+#[derive(Debug)]
+pub(crate) struct Sight<D: Disk> {
+    segment: Rc<Segment<D>>,
+    cuts: u64,
+}
+
+impl<D: Disk> Sight<D> {
+    /// As it is now.
+    pub(crate) fn of(segment: &Rc<Segment<D>>) -> Sight<D> {
+        Sight {
+            segment: Rc::clone(segment),
+            cuts: segment.cuts.get(),
+        }
+    }
+
+    /// Whether what is known of it is still true. Not for longer than until the next await.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        if self.segment.cuts.get() == self.cuts {
+            Ok(())
+        } else {
+            Err(LogError::Truncated)
+        }
+    }
+
+    /// What somebody has waited for, or could not get, if the segment is still the same.
+    pub(crate) fn still<T>(&self, found: Result<T, LogError>) -> Result<T, LogError> {
+        self.check()?;
+        found
+    }
+}
+
+impl<D: Disk> Clone for Sight<D> {
+    fn clone(&self) -> Self {
+        Sight {
+            segment: Rc::clone(&self.segment),
+            cuts: self.cuts,
+        }
+    }
+}
+
+impl<D: Disk> Deref for Sight<D> {
+    type Target = Rc<Segment<D>>;
+
+    fn deref(&self) -> &Rc<Segment<D>> {
+        &self.segment
     }
 }

@@ -3,7 +3,7 @@
 //! A fetch does not read records: it names a contiguous [`LogRange`], and whoever sends it takes the bytes from the tail
 //! buffer while they are there, else from the file. Only what is durable is ever named.
 
-use std::{rc::Rc, time::Instant};
+use std::{path::Path, rc::Rc, time::Instant};
 
 use headwater_protocol::{
     batch::{BatchHeader, HEADER_LEN, RecordBatch},
@@ -20,7 +20,7 @@ use crate::{
     disk::{Disk, HeldBytes, SegmentFile},
     error::{FetchError, LogError},
     index::Index,
-    segment::{Segment, Stage},
+    segment::{Segment, Sight, Stage},
 };
 
 /// Bytes read at a time while looking for a header on disk.
@@ -32,7 +32,7 @@ const UNSTORED_MAX: usize = 8;
 /// A contiguous range of whole batches in one segment.
 #[derive(Debug)]
 pub struct LogRange<D: Disk> {
-    segment: Rc<Segment<D>>,
+    segment: Sight<D>,
     position: u64,
     length: u64,
     /// Offset after the last record.
@@ -44,7 +44,7 @@ pub struct LogRange<D: Disk> {
 impl<D: Disk> Clone for LogRange<D> {
     fn clone(&self) -> Self {
         LogRange {
-            segment: Rc::clone(&self.segment),
+            segment: self.segment.clone(),
             ..*self
         }
     }
@@ -97,9 +97,20 @@ impl<D: Disk> LogRange<D> {
         }
     }
 
+    /// The segment file's name; it may be another file's by now.
+    pub fn path(&self) -> &Path {
+        &self.segment.path
+    }
+
+    /// Whether the bytes in the file are still those that were named: [`LogError::Truncated`] if not. Ask again after each await.
+    pub fn check(&self) -> Result<(), LogError> {
+        self.segment.check()
+    }
+
     /// The first bytes of the range as far as one piece of memory holds them, or `None` if they are only on disk (any
     /// more). Hold the slice only while it is being sent: it keeps the memory from being used again.
     pub fn in_memory(&self) -> Option<HeldBytes> {
+        self.check().ok()?;
         self.segment.tail_slice(self.position, self.position + self.length)
     }
 
@@ -111,22 +122,22 @@ impl<D: Disk> LogRange<D> {
     /// Begins to read `[position, position + length)` of the segment file into memory, whose end may lie beyond the range's, as
     /// far as that is durable and not there yet. Returns whether there was memory for all of it.
     pub fn begin_read(&self, file: &D::File, position: u64, length: u64, now: Instant) -> bool {
-        let segment = &self.segment;
-        // The log may have been truncated since the range was named.
-        let durable_end = self.durable_end.min(segment.durable.get());
-        segment.cold.begin(file, segment.id, position, length, durable_end, now)
+        let (segment, durable_end) = (&self.segment, self.durable_end);
+        self.check().is_ok() && segment.cold.begin(file, segment.id, position, length, durable_end, now)
     }
 
     /// The first bytes of the range as far as one piece of memory holds them, once they have been read; `None` if nobody has
     /// begun to read them, or they cannot be read. Hold them only while they are being sent.
     pub async fn read(&self, now: Instant) -> Option<HeldBytes> {
         let (segment, end) = (&self.segment, self.position + self.length);
-        segment.cold.bytes(segment.id, self.position, end, now).await
+        self.check().ok()?;
+        let bytes = segment.cold.bytes(segment.id, self.position, end, now).await;
+        self.check().ok().and(bytes)
     }
 
     /// The segment file, opened if need be.
     pub async fn file(&self, disk: &D) -> Result<D::File, LogError> {
-        self.segment.open(disk).await
+        self.segment.still(self.segment.open(disk).await)
     }
 }
 
@@ -145,6 +156,17 @@ impl<D: Disk> Log<D> {
     /// Finds whole batches from the one that holds `offset` on, or from the next one, if compaction has taken that out: at
     /// least one, and more while they fit `max_bytes`.
     pub async fn fetch(&self, offset: Offset, max_bytes: u64) -> Result<Fetched<D>, FetchError> {
+        loop {
+            match self.fetch_now(offset, max_bytes).await {
+                // Where it looked, the log is another one by now.
+                Err(FetchError::Log(LogError::Truncated)) => {}
+                found => return found,
+            }
+        }
+    }
+
+    /// The same, in the log as it is now.
+    async fn fetch_now(&self, offset: Offset, max_bytes: u64) -> Result<Fetched<D>, FetchError> {
         let offsets = self.offsets();
         if offset < offsets.start || offset > offsets.end {
             return Err(FetchError::OutOfRange {
@@ -208,7 +230,10 @@ impl<D: Disk> Log<D> {
             } else {
                 let file = range.file(&self.disk).await?;
                 let read = file.read(range.position, range.length as usize).await;
-                out.extend_from_slice(&read.map_err(LogError::io("read", &range.segment.path))?);
+                let read = range
+                    .segment
+                    .still(read.map_err(LogError::io("read", &range.segment.path)));
+                out.extend_from_slice(&read?);
             }
             if out.len() == before {
                 return Err(self.corrupt(&range.segment, range.position, "the file ends before its last batch"));
@@ -219,9 +244,9 @@ impl<D: Disk> Log<D> {
     }
 
     /// The segment that holds `offset`, which is durable, and where its durable part ends.
-    fn durable_part_of(&self, offset: Offset) -> (Rc<Segment<D>>, Place) {
+    fn durable_part_of(&self, offset: Offset) -> (Sight<D>, Place) {
         let state = self.state.borrow();
-        let segment = Rc::clone(state.segment_of(offset));
+        let segment = Sight::of(state.segment_of(offset));
         let limit = Place {
             position: state.durable_end_of(&segment),
             offset: state.durable.offset.min(segment.extent.get().next_offset),
@@ -234,12 +259,7 @@ impl<D: Disk> Log<D> {
     ///
     /// Headers are not believed here, as whoever reads the batch looks at its checksum: damage may lead to a wrong batch, but never
     /// past the right one. What no checksum covers, the length and the base offset, must fit what lies before.
-    async fn find(
-        &self,
-        segment: &Rc<Segment<D>>,
-        offset: Offset,
-        limit: u64,
-    ) -> Result<Option<(u64, Header)>, LogError> {
+    async fn find(&self, segment: &Sight<D>, offset: Offset, limit: u64) -> Result<Option<(u64, Header)>, LogError> {
         self.load_index(segment).await?;
         let has_holes = segment.has_holes.get();
         let indexed = with_index(segment, |index| index.floor(offset));
@@ -259,7 +279,7 @@ impl<D: Disk> Log<D> {
             }
             if header.next_offset > offset {
                 if header.base_offset > offset {
-                    self.check_passed(segment, passed).await?;
+                    segment.still(self.check_passed(segment, passed).await)?;
                 }
                 return Ok(Some((position, header)));
             }
@@ -268,7 +288,7 @@ impl<D: Disk> Log<D> {
             (expected, may_be_later) = (header.next_offset, has_holes);
         }
         if has_holes {
-            self.check_passed(segment, passed).await?;
+            segment.still(self.check_passed(segment, passed).await)?;
             return Ok(None);
         }
         Err(self.corrupt(segment, position, &format!("the batch of offset {offset} is not there")))
@@ -315,7 +335,7 @@ impl<D: Disk> Log<D> {
         segment: &Rc<Segment<D>>,
         offset: Offset,
     ) -> Result<(u64, Offset), LogError> {
-        let Some((position, header)) = self.find(segment, offset, segment.end()).await? else {
+        let Some((position, header)) = self.find(&Sight::of(segment), offset, segment.end()).await? else {
             return Ok((segment.end(), offset));
         };
         Ok((position, header.base_offset.min(offset)))
@@ -323,13 +343,7 @@ impl<D: Disk> Log<D> {
 
     /// End of the last whole batch that ends at or before the position `wanted`: as far as the index knows, and then batch by
     /// batch.
-    async fn cut(
-        &self,
-        segment: &Rc<Segment<D>>,
-        first_end: Place,
-        wanted: u64,
-        limit: Place,
-    ) -> Result<Place, LogError> {
+    async fn cut(&self, segment: &Sight<D>, first_end: Place, wanted: u64, limit: Place) -> Result<Place, LogError> {
         if wanted >= limit.position {
             return Ok(limit);
         }
@@ -359,13 +373,13 @@ impl<D: Disk> Log<D> {
     }
 
     /// The header of the batch that begins at a place.
-    async fn next_header(&self, segment: &Rc<Segment<D>>, at: Place) -> Result<Header, LogError> {
+    async fn next_header(&self, segment: &Sight<D>, at: Place) -> Result<Header, LogError> {
         let header = self.header_at(segment, at.position).await?;
         self.check_place(segment, at.position, &header, at.offset, segment.has_holes.get())?;
         Ok(header)
     }
 
-    async fn header_at(&self, segment: &Rc<Segment<D>>, position: u64) -> Result<Header, LogError> {
+    async fn header_at(&self, segment: &Sight<D>, position: u64) -> Result<Header, LogError> {
         let in_tail = segment.tail_slice(position, segment.end());
         let held = match in_tail.filter(|bytes| bytes.len() >= HEADER_LEN) {
             None => self.held_header(segment, position).await?,
@@ -374,10 +388,9 @@ impl<D: Disk> Log<D> {
         let read = if held.is_some() {
             Vec::new()
         } else {
-            let file = segment.open(&self.disk).await?;
-            file.read(position, HEADER_READ_BYTES)
-                .await
-                .map_err(LogError::io("read", &segment.path))?
+            let file = segment.still(segment.open(&self.disk).await)?;
+            let read = file.read(position, HEADER_READ_BYTES).await;
+            segment.still(read.map_err(LogError::io("read", &segment.path)))?
         };
         let bytes = held.as_deref().unwrap_or(&read);
         match BatchHeader::read(bytes) {
@@ -391,18 +404,19 @@ impl<D: Disk> Log<D> {
     }
 
     /// The header among what was read for consumers, or is read now: where somebody looks, a consumer goes on.
-    async fn held_header(&self, segment: &Rc<Segment<D>>, position: u64) -> Result<Option<HeldBytes>, LogError> {
-        let file = segment.open(&self.disk).await?;
+    async fn held_header(&self, segment: &Sight<D>, position: u64) -> Result<Option<HeldBytes>, LogError> {
+        let file = segment.still(segment.open(&self.disk).await)?;
         let (cold, length, now) = (&segment.cold, HEADER_LEN as u64, Instant::now());
         if !cold.holds(segment.id, position, now) && !file.is_cached(position, length) {
             cold.begin(&file, segment.id, position, length, segment.durable.get(), now);
         }
         let held = cold.look(segment.id, position).await;
+        segment.check()?;
         Ok(held.filter(|bytes| bytes.len() >= HEADER_LEN))
     }
 
     /// Makes sure that the segment's index is in memory.
-    pub(super) async fn load_index(&self, segment: &Rc<Segment<D>>) -> Result<(), LogError> {
+    pub(super) async fn load_index(&self, segment: &Sight<D>) -> Result<(), LogError> {
         if segment.index.borrow().is_some() {
             return Ok(());
         }
@@ -411,19 +425,26 @@ impl<D: Disk> Log<D> {
         let stored = if segment.retired.get() {
             None
         } else {
-            read_index(&self.disk, &self.directory, base_offset, size, interval).await
+            let stored = read_index(&self.disk, &self.directory, base_offset, size, interval).await;
+            segment.check()?;
+            stored
         };
+        // The side files may have become those of another segment while they were read.
+        let stored = stored.filter(|_| !segment.retired.get());
         let is_stored = stored.is_some();
         let index = match stored {
             Some(index) => index,
-            None => self.rebuild_index(segment).await?,
+            None => segment.still(self.rebuild_index(segment).await)?,
         };
-        *segment.index.borrow_mut() = Some(index);
-        segment.index_stored.set(is_stored);
+        let mut known = segment.index.borrow_mut();
+        if known.is_none() {
+            *known = Some(index);
+            segment.index_stored.set(is_stored);
+        }
         Ok(())
     }
 
-    async fn rebuild_index(&self, segment: &Rc<Segment<D>>) -> Result<Index, LogError> {
+    async fn rebuild_index(&self, segment: &Sight<D>) -> Result<Index, LogError> {
         if !segment.retired.get() {
             self.memory.indexes.one_rebuilt();
         }
@@ -441,8 +462,8 @@ impl<D: Disk> Log<D> {
             expected: segment.base_offset,
             has_holes: segment.has_holes.get(),
         };
-        let scanned = scan(&file, stretch, batch_size_max, note);
-        let scanned = scanned.await.map_err(LogError::io("read", &segment.path))?;
+        let scanned = scan(&file, stretch, batch_size_max, note).await;
+        let scanned = segment.still(scanned.map_err(LogError::io("read", &segment.path)))?;
         match scanned.end {
             ScanEnd::Bad(reason) => Err(self.corrupt(segment, scanned.position, &reason)),
             ScanEnd::EndOfFile | ScanEnd::Reserved => Ok(index),

@@ -19,7 +19,7 @@ use futures::{
 };
 
 use self::plan::{Plan, Step};
-use super::{DurablePoint, Log};
+use super::{DurablePoint, Log, files::remove_segment_files};
 use crate::{
     disk::{BLOCK_SIZE, Disk, SegmentFile, is_full, is_out_of_files},
     error::LogError,
@@ -221,13 +221,7 @@ impl<D: Disk> Log<D> {
             self.is_short().await;
             let error = LogError::DiskFull { path };
             let durable = self.state.borrow().durable;
-            match self.cut_back(durable, None, &error).await {
-                Ok(()) => return error,
-                Err(cause) => {
-                    self.fence_with(cause.clone());
-                    return cause;
-                }
-            }
+            return self.cut_back(durable, None, &error).await.err().unwrap_or(error);
         }
         let error = LogError::Fenced {
             operation: failure.operation,
@@ -267,7 +261,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Drops everything at and after `end` from memory and disk. `block` is the partial block below `end` when it is no
-    /// longer in memory.
+    /// longer in memory. If that fails the log is fenced: what is still in the files must not come to lie behind later records.
     pub(super) async fn cut_back(
         &self,
         end: DurablePoint,
@@ -281,6 +275,12 @@ impl<D: Disk> Log<D> {
                 .partition_point(|segment| segment.base_offset <= end.segment);
             let removed: Vec<_> = state.segments.drain(first_removed..).collect();
             let kept = Rc::clone(state.active());
+            for segment in &removed {
+                segment.cut();
+            }
+            if end.offset < state.durable.offset {
+                kept.cut();
+            }
             let start = end.position / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
             let in_memory = || kept.tail_slice(start, end.position).map(|slice| slice.to_vec());
             let block = block.or_else(in_memory).unwrap_or_default();
@@ -291,9 +291,13 @@ impl<D: Disk> Log<D> {
             );
             kept.tail.borrow_mut().restart(start, &block);
             kept.cold.forget(kept.id, end.position);
-            if let Some(index) = kept.index.borrow_mut().as_mut() {
-                index.truncate(end.position);
-            }
+            // It takes appends from now on, which its index has to be told of.
+            let mut index = kept.index.borrow_mut();
+            index
+                .as_mut()
+                .expect("the index of what is cut is in memory")
+                .truncate(end.position);
+            drop(index);
             let mut extent = kept.extent.get();
             extent.end = end.position;
             extent.next_offset = end.offset;
@@ -310,11 +314,24 @@ impl<D: Disk> Log<D> {
             state.check();
             (kept, removed)
         };
+        let cut = self.cut_files(end, &kept, &removed).await;
+        if let Err(cause) = &cut {
+            self.fence_with(cause.clone());
+        }
+        cut
+    }
+
+    async fn cut_files(
+        &self,
+        end: DurablePoint,
+        kept: &Segment<D>,
+        removed: &[Rc<Segment<D>>],
+    ) -> Result<(), LogError> {
         // The newest first, so that a crash in between never leaves a hole.
         for segment in removed.iter().rev() {
-            self.remove_files(segment, 1).await?;
+            remove_segment_files(&self.disk, &self.directory, segment.base_offset).await?;
         }
-        let file = match self.file_for_writing(&kept).await {
+        let file = match self.file_for_writing(kept).await {
             Ok(file) => file,
             // Not even the file could be made: there is nothing in it to cut.
             Err(_) if end.position == 0 => return Ok(()),

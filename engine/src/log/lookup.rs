@@ -15,18 +15,34 @@ use super::{
     scan::Stretch,
     walk::{LOOK_BYTES, Walk},
 };
-use crate::{disk::Disk, error::LogError, segment::Segment};
+use crate::{
+    disk::Disk,
+    error::LogError,
+    segment::{Segment, Sight},
+};
 
 impl<D: Disk> Log<D> {
     /// Offset and timestamp of the first durable record whose timestamp is `timestamp` or later.
     pub async fn offset_for_timestamp(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, LogError> {
+        loop {
+            match self.as_late(timestamp).await {
+                // Where it looked, the log is another one by now.
+                Err(LogError::Truncated) => {}
+                found => return found,
+            }
+        }
+    }
+
+    /// The same, in the log as it is now.
+    async fn as_late(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, LogError> {
         let (start, segments) = {
             let state = self.state.borrow();
             let holds_some = |segment: &&Rc<Segment<D>>| segment.base_offset < state.durable.offset;
-            let segments: Vec<_> = state.segments.iter().take_while(holds_some).cloned().collect();
-            (state.start, segments)
+            let segments = state.segments.iter().take_while(holds_some).map(Sight::of);
+            (state.start, segments.collect::<Vec<_>>())
         };
         for segment in segments {
+            segment.check()?;
             let extent = segment.extent.get();
             if extent.times.max_timestamp < timestamp || extent.next_offset <= start {
                 continue;
@@ -44,7 +60,7 @@ impl<D: Disk> Log<D> {
     /// The same, in one segment.
     async fn as_late_in(
         &self,
-        segment: &Rc<Segment<D>>,
+        segment: &Sight<D>,
         timestamp: Timestamp,
         start: Offset,
     ) -> Result<Option<(Offset, Timestamp)>, LogError> {
@@ -61,11 +77,11 @@ impl<D: Disk> Log<D> {
             expected,
             has_holes: segment.has_holes.get(),
         };
-        let file = segment.open(&self.disk).await?;
+        let file = segment.still(segment.open(&self.disk).await)?;
         let mut walk = Walk::over(self, segment, &file, stretch, LOOK_BYTES);
         loop {
             let position = walk.position();
-            let Some(batch) = walk.next().await? else {
+            let Some(batch) = segment.still(walk.next().await)? else {
                 return Ok(None);
             };
             let found = first_as_late(&batch, timestamp, start);

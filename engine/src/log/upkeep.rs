@@ -153,10 +153,11 @@ impl<D: Disk> Log<D> {
         let segment = Rc::clone(self.state.borrow().segment_of(to));
         let (position, offset) = self.batch_start(&segment, to).await?;
         let block_start = position / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
+        // Opened before anything is done, so that a want of descriptors is found now.
+        let file = segment.open(&self.disk).await?;
         let block = if position == block_start {
             Vec::new()
         } else {
-            let file = segment.open(&self.disk).await?;
             let read = file.read(block_start, (position - block_start) as usize).await;
             read.map_err(LogError::io("read", &segment.path))?
         };

@@ -27,6 +27,7 @@ mod recycle;
 mod sealing;
 mod support;
 mod times;
+mod truncation;
 mod untouched;
 mod upkeep;
 mod vec;
