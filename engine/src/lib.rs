@@ -18,6 +18,7 @@ mod memory;
 mod moment;
 mod producers;
 mod segment;
+mod seldom;
 mod signal;
 mod tail;
 mod timed;
@@ -32,6 +33,7 @@ pub use log::{
 pub use memory::{IndexCounts, Memory};
 pub use moment::{Moment, Since};
 pub use producers::{SequenceError, WINDOW as PRODUCER_WINDOW};
+pub use seldom::Seldom;
 pub use signal::{Signal, Wait};
 pub use tail::TailMemory;
 pub use timed::{Timed, TimedSnapshot};

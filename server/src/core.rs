@@ -13,7 +13,7 @@ use std::{
 
 use futures::{StreamExt, channel::mpsc, stream};
 use headwater_engine::{
-    ColdMemory, Log, Memory, Signal, TailMemory,
+    ColdMemory, Log, Memory, Seldom, Signal, TailMemory,
     disk::{DirectDisk, Directory, Disk as _, StdDirectory},
 };
 use headwater_protocol::{error::ErrorCode, id::CoreId};
@@ -107,6 +107,8 @@ pub(crate) struct Core {
     /// One turn: to decompress records before they are taken in.
     pub(crate) vetting: Rc<Budget>,
     pub(crate) metrics: CoreMetrics,
+    /// Says that records cannot be read.
+    pub(crate) unreadable: Seldom,
     pub(crate) groups: groups::Service,
     image: RefCell<Arc<ClusterImage>>,
     partitions: RefCell<HashMap<PartitionId, Owned>>,
@@ -167,6 +169,7 @@ impl Core {
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
             vetting: Budget::new(1),
             metrics: CoreMetrics::default(),
+            unreadable: Seldom::default(),
             groups: groups::Service::new(&config.groups),
             image: RefCell::default(),
             partitions: RefCell::default(),

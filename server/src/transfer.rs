@@ -10,16 +10,17 @@ use std::{
     cell::{OnceCell, RefCell},
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    rc::Rc,
     time::Instant,
 };
 
 use headwater_engine::{
-    LogRange,
+    LogError, LogRange,
     disk::{DirectDisk, DirectFile, Disk as _, HeldBytes, Ring, SegmentFile as _},
 };
 use rustix::{
     fs::OFlags,
-    io::{Errno, ReadWriteFlags},
+    io::Errno,
     net::SendFlags,
     pipe::{PipeFlags, SpliceFlags},
 };
@@ -48,7 +49,32 @@ pub(crate) struct Sender<'a> {
 
 struct Pipe {
     read: OwnedFd,
-    write: OwnedFd,
+    /// The kernel may still fill it when its connection is gone.
+    write: Rc<OwnedFd>,
+}
+
+/// Why a response was not sent. What was sent of it cannot be taken back, so the connection ends.
+#[derive(Debug, thiserror::Error)]
+enum SendError {
+    /// The peer has gone: nothing to do.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    /// What the log has named cannot be read.
+    #[error(transparent)]
+    Records(io::Error),
+}
+
+impl SendError {
+    fn of_log(error: LogError) -> SendError {
+        SendError::Records(io::Error::other(error))
+    }
+
+    fn of_file(range: &LogRange<DirectDisk>) -> impl Fn(io::Error) -> SendError {
+        move |error| {
+            let reason = format!("cannot read {}: {error}", range.path().display());
+            SendError::Records(io::Error::new(error.kind(), reason))
+        }
+    }
 }
 
 impl<'a> Sender<'a> {
@@ -70,8 +96,21 @@ impl<'a> Sender<'a> {
         self.core.disk.ring()
     }
 
-    /// Sends a whole response.
+    /// Sends a whole response. That its records cannot be read is not the client's doing, and is said.
     pub(crate) async fn send(&self, response: Response) -> io::Result<()> {
+        match self.send_all(response).await {
+            Ok(()) => Ok(()),
+            Err(SendError::Socket(error)) => Err(error),
+            Err(SendError::Records(error)) => {
+                if let Some(unsaid) = self.core.unreadable.may_speak(Instant::now()) {
+                    tracing::warn!(%error, unsaid, "a consumer's connection is closed: its records cannot be read");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn send_all(&self, response: Response) -> Result<(), SendError> {
         let more = if response.payload.is_empty() {
             SendFlags::empty()
         } else {
@@ -99,7 +138,7 @@ impl<'a> Sender<'a> {
         Ok(())
     }
 
-    async fn send_range(&self, mut range: LogRange<DirectDisk>) -> io::Result<()> {
+    async fn send_range(&self, mut range: LogRange<DirectDisk>) -> Result<(), SendError> {
         while !range.is_empty() {
             // The slice must not live over the wait: it would keep the memory of a consumer that does not read.
             let sent = match range.in_memory() {
@@ -122,11 +161,11 @@ impl<'a> Sender<'a> {
     }
 
     /// Asks the other core for a piece whenever the socket may take it, so that nothing is held while it does not.
-    async fn send_remote(&self, mut range: RemoteRange) -> io::Result<()> {
+    async fn send_remote(&self, mut range: RemoteRange) -> Result<(), SendError> {
         while !range.is_empty() {
             let wanted = range.len().min(PIECE_BYTES as u64);
             let lease = self.core.in_flight.lease(wanted).await;
-            let piece = range.piece(wanted).await?;
+            let piece = range.piece(wanted).await.map_err(SendError::Records)?;
             let sent = self.try_send(&piece, SendFlags::empty())?.unwrap_or(0);
             let is_full = sent < piece.len();
             drop((piece, lease));
@@ -150,8 +189,8 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends one piece from the segment file. How, and bytes sent; `None` if the socket is full.
-    async fn send_from_disk(&self, range: &LogRange<DirectDisk>) -> io::Result<Option<(ReadPath, u64)>> {
-        let file = range.file(&self.core.disk).await.map_err(io::Error::other)?;
+    async fn send_from_disk(&self, range: &LogRange<DirectDisk>) -> Result<Option<(ReadPath, u64)>, SendError> {
+        let file = range.file(&self.core.disk).await.map_err(SendError::of_log)?;
         let number = range.segment_number();
         let mut ahead = {
             let (position, length, file_end) = (range.position(), range.len(), range.durable_end());
@@ -163,7 +202,7 @@ impl<'a> Sender<'a> {
                 let sent = self.try_send(&bytes, SendFlags::empty())?;
                 sent.map(|count| (ReadPath::Direct, count as u64))
             }
-            None => self.send_through_cache(file.cached()?, range, &mut ahead).await?,
+            None => self.send_through_cache(&file, range, &mut ahead).await?,
         };
         let position = range.position() + sent.map_or(0, |(_, count)| count);
         self.readers.borrow_mut().end(number, position, ahead);
@@ -200,47 +239,56 @@ impl<'a> Sender<'a> {
 
     async fn send_through_cache(
         &self,
-        file: BorrowedFd<'_>,
+        file: &DirectFile,
         range: &LogRange<DirectDisk>,
         ahead: &mut ReadAhead,
-    ) -> io::Result<Option<(ReadPath, u64)>> {
+    ) -> Result<Option<(ReadPath, u64)>, SendError> {
+        let cannot_read = SendError::of_file(range);
+        let cached = file.cached().map_err(&cannot_read)?;
         while let Some((position, length)) = ahead.next() {
-            if !self.ring().prefetch(file, position, length as u32) {
+            if !self.ring().prefetch(cached, position, length as u32) {
                 break; // The disk is behind; the next piece asks again.
             }
             ahead.told();
         }
         let piece = range.len().min(PIECE_BYTES as u64);
-        if !is_resident(file, range.position(), piece)? {
-            let sent = self.send_through_pipe(file, range.position(), piece as u32).await?;
+        if !file.is_resident(range.position(), piece).map_err(&cannot_read)? {
+            let sent = self.send_through_pipe(file, range, piece as u32).await?;
             return Ok(Some((ReadPath::Splice, sent)));
         }
+        range.check().map_err(SendError::of_log)?;
         let mut position = range.position();
-        match rustix::fs::sendfile(self.socket, file, Some(&mut position), piece as usize) {
-            Ok(0) => Err(ended_early()),
+        match rustix::fs::sendfile(self.socket, cached, Some(&mut position), piece as usize) {
+            Ok(0) => Err(cannot_read(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => Ok(Some((ReadPath::Sendfile, count as u64))),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) if is_of_socket(error) => Err(SendError::Socket(error.into())),
+            Err(error) => Err(cannot_read(error.into())),
         }
     }
 
-    async fn send_through_pipe(&self, file: BorrowedFd<'_>, position: u64, piece: u32) -> io::Result<u64> {
-        let pipe = self.pipe()?;
-        let loaded = self
-            .ring()
-            .splice_to_pipe(file, position, pipe.write.as_fd(), piece)
-            .await?;
+    async fn send_through_pipe(
+        &self,
+        file: &DirectFile,
+        range: &LogRange<DirectDisk>,
+        piece: u32,
+    ) -> Result<u64, SendError> {
+        let cannot_read = SendError::of_file(range);
+        let pipe = self.pipe().map_err(&cannot_read)?;
+        let loading = self.ring().splice_to_pipe(file, range.position(), &pipe.write, piece);
+        let loaded = loading.await.map_err(&cannot_read)?;
+        range.check().map_err(SendError::of_log)?;
         if loaded == 0 {
-            return Err(ended_early());
+            return Err(cannot_read(io::ErrorKind::UnexpectedEof.into()));
         }
         let mut left = loaded as usize;
         while left > 0 {
             let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
             match rustix::pipe::splice(pipe.read.as_fd(), None, self.socket, None, left, flags) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => return Err(SendError::Socket(io::ErrorKind::WriteZero.into())),
                 Ok(count) => left -= count,
                 Err(Errno::AGAIN | Errno::INTR) => self.ring().writable(self.socket).await?,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(SendError::Socket(error.into())),
             }
         }
         Ok(u64::from(loaded))
@@ -255,30 +303,30 @@ impl<'a> Sender<'a> {
             if let Err(error) = rustix::pipe::fcntl_setpipe_size(&write, PIECE_BYTES) {
                 tracing::debug!(%error, "cannot enlarge a pipe");
             }
-            self.pipe.get_or_init(|| Pipe { read, write });
+            self.pipe.get_or_init(|| Pipe {
+                read,
+                write: Rc::new(write),
+            });
         }
         Ok(self.pipe.get().expect("set above"))
     }
 }
 
-fn ended_early() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::UnexpectedEof,
-        "the segment file ends before its last batch",
+/// Whether it says that the peer has gone, or the network; sendfile(2) fails for either of its ends.
+fn is_of_socket(error: Errno) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected,
+        TimedOut,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | NotConnected
+            | TimedOut
     )
-}
-
-/// Whether the first and the last byte are in the page cache; the kernel reads ahead in order, so what lies between mostly is.
-fn is_resident(file: BorrowedFd<'_>, position: u64, length: u64) -> io::Result<bool> {
-    for at in [position, position + length - 1] {
-        let mut byte = [0];
-        let mut into = [io::IoSliceMut::new(&mut byte)];
-        match rustix::io::preadv2(file, &mut into, at, ReadWriteFlags::NOWAIT) {
-            Ok(0) => return Err(ended_early()),
-            Ok(_) => {}
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(true)
 }

@@ -21,6 +21,10 @@ pub const PAGE: usize = 4096;
 /// How long dropping a ring waits for what the kernel still has.
 const DROP_WAIT: Duration = Duration::from_secs(1);
 
+/// How often, and how long after one another, the kernel is asked to take what it has no memory for.
+const ATTEMPTS_MAX: usize = 1000;
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Memory that is aligned for direct I/O.
 #[derive(Clone, Copy)]
 #[repr(C, align(4096))]
@@ -123,7 +127,7 @@ impl Ring {
     /// Puts a file into a place, and closes the one that was there. What is queued is submitted before, so that it still
     /// means the old one.
     pub fn set_file(&mut self, slot: Slot, file: Option<OwnedFd>) -> io::Result<()> {
-        self.uring.submit()?;
+        self.submit_all()?;
         self.files[slot.0] = file;
         Ok(())
     }
@@ -205,10 +209,25 @@ impl Ring {
         let arguments = types::SubmitArgs::new().timespec(&timeout);
         match self.uring.submitter().submit_with_args(1, &arguments) {
             Ok(_) => Ok(()),
-            // Nothing came; a signal came; completions are to be taken first.
-            Err(error) if matches!(error.raw_os_error(), Some(ETIME | EINTR | EBUSY)) => Ok(()),
+            // Nothing came; a signal came; there was no memory, and what is queued is submitted with the next call.
+            Err(error) if matches!(error.raw_os_error(), Some(ETIME | EINTR | EBUSY | EAGAIN)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Submits what is queued. It stays queued, and is the kernel's, where that has no memory for it.
+    fn submit_all(&mut self) -> io::Result<()> {
+        for _ in 0..ATTEMPTS_MAX {
+            if self.uring.submission().is_empty() {
+                return Ok(());
+            }
+            match self.uring.submit() {
+                Ok(_) => {}
+                Err(error) if matches!(error.raw_os_error(), Some(EINTR | EBUSY | EAGAIN)) => std::thread::sleep(PAUSE),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::OutOfMemory.into())
     }
 
     /// A completion, if there is one.
@@ -239,15 +258,14 @@ impl Ring {
 
     fn push(&mut self, entry: squeue::Entry, token: Token) -> io::Result<()> {
         let entry = entry.user_data(token.0);
-        loop {
-            // SAFETY: the memory is kept until the operation has completed (see `drop`), and the kernel takes its reference
-            // to the file when it is submitted, which is before `set_file` closes it.
-            if unsafe { self.uring.submission().push(&entry) }.is_ok() {
-                self.in_flight += 1;
-                return Ok(());
-            }
-            self.uring.submit()?;
+        if self.uring.submission().is_full() {
+            self.submit_all()?;
         }
+        // SAFETY: the memory is kept until the operation has completed (see `drop`), and the kernel takes its reference
+        // to the file when it is submitted, which is before `set_file` closes it.
+        unsafe { self.uring.submission().push(&entry) }.map_err(io::Error::other)?;
+        self.in_flight += 1;
+        Ok(())
     }
 }
 
@@ -281,3 +299,4 @@ const MSG_WAITALL: i32 = libc::MSG_WAITALL;
 const ETIME: i32 = rustix::io::Errno::TIME.raw_os_error();
 const EINTR: i32 = rustix::io::Errno::INTR.raw_os_error();
 const EBUSY: i32 = rustix::io::Errno::BUSY.raw_os_error();
+const EAGAIN: i32 = rustix::io::Errno::AGAIN.raw_os_error();

@@ -30,7 +30,7 @@ use super::{
     BLOCK_SIZE, BlockBuffer, BlockSlice, Disk, OpenFiles, Ring, SegmentFile, StdDirectory,
     blocking::{Blocking, Haste},
     open_files::Descriptor,
-    page_cache,
+    page_cache::{self, Unwaiting},
     ring::Submitted,
 };
 use crate::timed::Timed;
@@ -47,6 +47,15 @@ pub struct DirectDisk {
     pub(super) files: Rc<OpenFiles>,
     stats: Rc<DiskStats>,
     zeros: Rc<OnceCell<Rc<BlockBuffer>>>,
+    /// What its file systems turned out to lack, as far as that was said.
+    lacks: Rc<Lacks>,
+}
+
+/// What some file systems do not have, and is then done otherwise: each is said once.
+#[derive(Debug, Default)]
+struct Lacks {
+    unwaiting: Cell<bool>,
+    allocate: Cell<bool>,
 }
 
 /// What a core's disk has done.
@@ -73,6 +82,7 @@ impl DirectDisk {
             files: Rc::default(),
             stats: Rc::default(),
             zeros: Rc::default(),
+            lacks: Rc::default(),
         })
     }
 
@@ -133,6 +143,7 @@ impl DirectDisk {
                 direct,
                 _descriptor: descriptor,
                 cached: OnceCell::new(),
+                unwaiting: Unwaiting::default(),
                 unflushed: Cell::new(0),
                 disk: self.clone(),
             }),
@@ -171,6 +182,7 @@ struct Inner {
     direct: DmaFile,
     _descriptor: Descriptor,
     cached: OnceCell<(OwnedFd, Descriptor)>,
+    unwaiting: Unwaiting,
     /// Bytes written since the last flush began.
     unflushed: Cell<u64>,
     disk: DirectDisk,
@@ -204,6 +216,20 @@ impl DirectFile {
     /// The descriptor that reads through the page cache, for sendfile and splice.
     pub fn cached(&self) -> io::Result<BorrowedFd<'_>> {
         self.inner.cached()
+    }
+
+    /// Whether the first and the last of these bytes, at least one, are in the page cache; the kernel reads ahead in order, so what
+    /// lies between mostly is. False where the file system cannot say: then a read has to be one that may wait.
+    pub fn is_resident(&self, position: u64, length: u64) -> io::Result<bool> {
+        let ends = self.inner.unwaiting.has_ends(self.cached()?, position, length)?;
+        if ends.is_none() && !self.inner.disk.lacks.unwaiting.replace(true) {
+            tracing::warn!(
+                path = %self.inner.path.display(),
+                "the file system cannot say what is in its page cache (no RWF_NOWAIT): records that are not in memory are sent \
+                 through a kernel thread, which is slower; ext4 and XFS can"
+            );
+        }
+        Ok(ends == Some(true))
     }
 
     async fn write_all(&self, data: BlockSlice, mut position: u64, flags: ReadWriteFlags) -> io::Result<()> {
@@ -395,7 +421,19 @@ impl SegmentFile for DirectFile {
             let allocate = opcode::Fallocate::new(fd, length).offset(position);
             // SAFETY: the resources own the descriptor; there is no memory.
             let (result, _) = unsafe { file.inner.disk.ring.submit(allocate.build(), Rc::new(file.clone())) }.await;
-            result.map(drop)
+            match result {
+                // Such as ext3, or NFS before 4.2: the write that comes there finds out whether there is space.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    if !file.inner.disk.lacks.allocate.replace(true) {
+                        tracing::warn!(
+                            path = %file.inner.path.display(),
+                            "the file system cannot reserve space (no fallocate): a full disk is noticed only when records are written"
+                        );
+                    }
+                    Ok(())
+                }
+                result => result.map(drop),
+            }
         }
     }
 

@@ -203,7 +203,8 @@ pub trait SegmentFile: Clone + std::fmt::Debug + 'static {
         false
     }
 
-    /// Reserves space for `[position, position + length)` and extends the file over it; the new bytes read as zeros.
+    /// Reserves space for `[position, position + length)` and extends the file over it; the new bytes read as zeros. Does nothing
+    /// where the file system cannot reserve space.
     fn allocate(&self, position: u64, length: u64) -> impl Future<Output = io::Result<()>> + 'static;
 
     /// Cuts the file, durably.

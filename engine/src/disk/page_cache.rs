@@ -1,9 +1,12 @@
-//! What the kernel's page cache holds of a file, asked without making it read anything.
+//! What the kernel's page cache holds of a file, asked without waiting for the disk.
 
 use std::{
+    cell::Cell,
     io,
     os::fd::{AsRawFd, BorrowedFd},
 };
+
+use rustix::io::{Errno, ReadWriteFlags};
 
 /// `cachestat(2)`, since Linux 6.5; the same number on all architectures that Rust runs on.
 const CACHESTAT: libc::c_long = 451;
@@ -51,6 +54,43 @@ pub(super) fn holds(file: BorrowedFd<'_>, position: u64, length: u64) -> io::Res
     }
 }
 
+/// Reads of one file that must not wait (`RWF_NOWAIT`, preadv2(2)), until it turns out that its file system has none: those that
+/// lie over another one (overlayfs, FUSE) or a network.
+#[derive(Debug, Default)]
+pub(super) struct Unwaiting {
+    is_unknown: Cell<bool>,
+}
+
+impl Unwaiting {
+    /// Whether the first and the last of these bytes, at least one, are in the page cache; the kernel reads ahead in order, so what
+    /// lies between mostly is. `None` if the file system cannot say. It begins to read what is not there.
+    pub(super) fn has_ends(&self, file: BorrowedFd<'_>, position: u64, length: u64) -> io::Result<Option<bool>> {
+        self.has(&[position, position + length - 1], |at| {
+            let mut byte = [0];
+            rustix::io::preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT)
+        })
+    }
+
+    fn has(&self, positions: &[u64], read: impl Fn(u64) -> Result<usize, Errno>) -> io::Result<Option<bool>> {
+        if self.is_unknown.get() {
+            return Ok(None);
+        }
+        for at in positions {
+            match read(*at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(Some(false)),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                    self.is_unknown.set(true);
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(true))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, io::Read as _, os::fd::AsFd as _};
@@ -81,5 +121,26 @@ mod tests {
         assert!(!holds(file.as_fd(), 4095, SIZE as u64 - 4095).unwrap());
         file.read_exact(&mut vec![0; SIZE - 4096]).unwrap();
         assert!(holds(file.as_fd(), 1, SIZE as u64 - 1).unwrap());
+    }
+
+    #[test]
+    fn a_file_system_without_reads_that_do_not_wait_is_asked_once_and_never_fails_a_reader() {
+        let asked = Cell::new(0);
+        let answer = |error| {
+            let asked = &asked;
+            move |_| {
+                asked.set(asked.get() + 1);
+                Err(error)
+            }
+        };
+        let unwaiting = Unwaiting::default();
+        assert_eq!(unwaiting.has(&[1, 2], |_| Ok(1)).unwrap(), Some(true));
+        assert_eq!(unwaiting.has(&[1, 2], answer(Errno::AGAIN)).unwrap(), Some(false));
+        assert!(unwaiting.has(&[1, 2], answer(Errno::IO)).is_err());
+        assert!(unwaiting.has(&[1, 2], |_| Ok(0)).is_err());
+        assert_eq!(unwaiting.has(&[1, 2], answer(Errno::OPNOTSUPP)).unwrap(), None);
+        let before = asked.get();
+        assert_eq!(unwaiting.has(&[1, 2], answer(Errno::OPNOTSUPP)).unwrap(), None);
+        assert_eq!(asked.get(), before);
     }
 }

@@ -5,29 +5,54 @@
 //! Completions are reaped whenever an operation is polled; when all tasks sleep, an eventfd wakes the executor through a
 //! read on glommio's ring. Memory that the kernel may touch is kept by the ring until the operation has completed, also when
 //! its future was dropped. Owned by one core.
+//!
+//! ```text
+//! submit ─► waiting (more are under way than may be) ─► submission queue ─► the kernel ─► completion: the only result there is
+//! ```
+//!
+//! An entry in the submission queue is the kernel's, whatever `io_uring_enter(2)` answers: where there is no memory for a
+//! request the entry stays there and is taken later. So nothing but a completion ends an operation, and its key is used again only then.
 
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    collections::VecDeque,
     future::Future,
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
     pin::Pin,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use glommio::io::BufferedFile;
 use io_uring::{IoUring, opcode, squeue, types::Fd};
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    io::Errno,
+};
 use slab::Slab;
+
+use super::DirectFile;
 
 /// Entries of the submission queue. Everything is submitted at once, so this only bounds a burst.
 const ENTRIES: u32 = 256;
 
-/// Entries of the completion queue; the kernel keeps what does not fit and hands it over later.
-const COMPLETIONS: u32 = 4096;
+/// Entries of the completion queue: as many as operations may be under way, so that the kernel never has to find memory for
+/// a completion that does not fit.
+const COMPLETIONS: u32 = 16_384;
+
+/// Most operations on files under way at once.
+const FILE_OPERATIONS_MAX: usize = 4096;
+
+/// Most sockets that are waited for at once. They have a share of their own, since a peer that does not read keeps its place
+/// for as long as it likes, and must not keep that of a write.
+const POLLS_MAX: usize = COMPLETIONS as usize - FILE_OPERATIONS_MAX;
+
+/// How long after the kernel had no memory to take an operation it is asked again, if no completion comes before.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Most prefetches under way at once. Each is memory of the kernel, which keeps as many as it is given.
 const PREFETCHES_MAX: usize = 256;
@@ -39,22 +64,121 @@ pub struct Ring {
 }
 
 struct Inner {
-    uring: RefCell<IoUring>,
+    queues: RefCell<Queues>,
     operations: RefCell<Slab<Operation>>,
     /// Shared with each prefetch under way, which are counted by that.
     prefetches: Rc<()>,
     /// Reads the eventfd.
     watcher: RefCell<Option<glommio::Task<()>>>,
+    /// Submits again after a [`PAUSE`], as long as `is_retrying`.
+    retry: RefCell<Option<glommio::Task<()>>>,
+    is_retrying: Cell<bool>,
+    has_warned: Cell<bool>,
 }
 
-/// An operation that the kernel has, or whose result nobody has taken yet.
+/// The way to the kernel and back.
+struct Queues {
+    uring: IoUring,
+    /// One for each [`Kind`].
+    lanes: [Lane; 2],
+    /// So many calls of `io_uring_enter(2)` find no memory, or fail with another error.
+    #[cfg(test)]
+    failures: (usize, rustix::io::Errno),
+}
+
+/// Operations that share a limit.
+struct Lane {
+    limit: usize,
+    /// In the submission queue, or with the kernel.
+    under_way: usize,
+    /// In the order in which they were submitted.
+    waiting: VecDeque<squeue::Entry>,
+}
+
+impl Lane {
+    fn new(limit: usize) -> Lane {
+        Lane {
+            limit,
+            under_way: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+}
+
+/// Which [`Lane`] an operation is in.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    File = 0,
+    Poll = 1,
+}
+
+/// An operation whose result is not there yet, or was not taken yet.
 struct Operation {
+    kind: Kind,
     /// Buffers, files: whatever the kernel must find valid until the completion.
     resources: Option<Rc<dyn Any>>,
     waker: Option<Waker>,
     result: Option<i32>,
     /// The future was dropped: the result goes nowhere.
     abandoned: bool,
+}
+
+/// What became of an attempt to hand everything over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handed {
+    /// The kernel has what it may have.
+    Over,
+    /// Some entries are still in the submission queue: it had no memory for them.
+    NotAll,
+}
+
+impl Queues {
+    /// Hands over what may be under way, in as few system calls as it takes.
+    fn hand_over(&mut self) -> Handed {
+        loop {
+            self.fill();
+            if self.uring.submission().is_empty() {
+                return Handed::Over;
+            }
+            match self.enter() {
+                // Perhaps it has taken only some of them.
+                Ok(taken) if taken > 0 => {}
+                Err(Errno::INTR) => {}
+                Ok(_) | Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => return Handed::NotAll,
+                // What is queued can be neither handed over nor taken back, and nobody would ever be told.
+                Err(error) => panic!("the io_uring of this core does not work any more (io_uring_enter: {error})"),
+            }
+        }
+    }
+
+    /// Moves what may go on into the submission queue.
+    fn fill(&mut self) {
+        let mut queue = self.uring.submission();
+        for lane in &mut self.lanes {
+            while lane.under_way < lane.limit
+                && !queue.is_full()
+                && let Some(entry) = lane.waiting.pop_front()
+            {
+                // SAFETY: `submit`'s caller vouches for the entry, whose resources are kept until it has completed.
+                unsafe { queue.push(&entry) }.expect("the queue is not full");
+                lane.under_way += 1;
+            }
+        }
+    }
+
+    fn enter(&mut self) -> Result<usize, Errno> {
+        #[cfg(test)]
+        if let (failures @ 1.., error) = &mut self.failures {
+            *failures -= 1;
+            return Err(*error);
+        }
+        let entered = self.uring.submit();
+        entered.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.waiting.is_empty())
+    }
 }
 
 impl std::fmt::Debug for Ring {
@@ -72,10 +196,18 @@ impl Ring {
         let event = eventfd(0, EventfdFlags::CLOEXEC)?;
         uring.submitter().register_eventfd(event.as_raw_fd())?;
         let inner = Rc::new(Inner {
-            uring: RefCell::new(uring),
+            queues: RefCell::new(Queues {
+                uring,
+                lanes: [Lane::new(FILE_OPERATIONS_MAX), Lane::new(POLLS_MAX)],
+                #[cfg(test)]
+                failures: (0, Errno::AGAIN),
+            }),
             operations: RefCell::default(),
             prefetches: Rc::default(),
             watcher: RefCell::default(),
+            retry: RefCell::default(),
+            is_retrying: Cell::default(),
+            has_warned: Cell::default(),
         });
         // SAFETY: the descriptor is open and owned by nobody else; the file closes it.
         let event = unsafe { BufferedFile::from_raw_fd(event.into_raw_fd()) };
@@ -84,12 +216,14 @@ impl Ring {
         Ok(Ring { inner })
     }
 
-    /// Ends the task that watches the eventfd, which glommio would leak, and its executor's memory with it: the last that
+    /// Ends the tasks of the ring, which glommio would leak, and its executor's memory with it: the last that
     /// is done with a ring before its executor ends. Operations are still submitted, but may never complete.
     pub async fn close(&self) {
-        let watcher = self.inner.watcher.take();
-        if let Some(watcher) = watcher {
-            watcher.cancel().await;
+        for task in [&self.inner.watcher, &self.inner.retry] {
+            let task = task.take();
+            if let Some(task) = task {
+                task.cancel().await;
+            }
         }
     }
 
@@ -97,9 +231,18 @@ impl Ring {
     ///
     /// # Safety
     /// Every pointer and descriptor in `entry` must stay valid for as long as `resources` is kept, and the memory behind the
-    /// pointers must not be read (if the kernel writes it) or written (if the kernel reads it) before the completion.
+    /// pointers must not be read (if the kernel writes it) or written (if the kernel reads it) before the completion. The kernel
+    /// may take the entry later than now: a descriptor that the resources do not own may by then be another file's.
     pub(crate) unsafe fn submit<R: 'static>(&self, entry: squeue::Entry, resources: Rc<R>) -> Submitted<R> {
+        // SAFETY: the caller's.
+        unsafe { self.submit_as(Kind::File, entry, resources) }
+    }
+
+    /// # Safety
+    /// As for [`submit`](Self::submit).
+    unsafe fn submit_as<R: 'static>(&self, kind: Kind, entry: squeue::Entry, resources: Rc<R>) -> Submitted<R> {
         let operation = Operation {
+            kind,
             resources: Some(resources.clone()),
             waker: None,
             result: None,
@@ -107,9 +250,10 @@ impl Ring {
         };
         let key = self.inner.operations.borrow_mut().insert(operation);
         let entry = entry.user_data(key as u64);
-        if let Err(error) = self.push(&entry) {
-            self.inner.operations.borrow_mut()[key].result = Some(-error.raw_os_error().unwrap_or(EIO));
-        }
+        self.inner.queues.borrow_mut().lanes[kind as usize]
+            .waiting
+            .push_back(entry);
+        self.inner.hand_over();
         Submitted {
             ring: self.clone(),
             key,
@@ -118,35 +262,15 @@ impl Ring {
         }
     }
 
-    fn push(&self, entry: &squeue::Entry) -> io::Result<()> {
-        let mut uring = self.inner.uring.borrow_mut();
-        loop {
-            // SAFETY: `submit`'s caller vouches for the entry.
-            if unsafe { uring.submission().push(entry) }.is_ok() {
-                break;
-            }
-            uring.submit()?;
-        }
-        loop {
-            match uring.submit() {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The kernel has no room for more completions: reap, and try again.
-                Err(error) if error.raw_os_error() == Some(EBUSY) => {
-                    drop(uring);
-                    self.reap();
-                    uring = self.inner.uring.borrow_mut();
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     /// Resolves when the descriptor can be written to, or has failed; the next write tells which.
     pub async fn writable(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let poll = opcode::PollAdd::new(Fd(fd.as_raw_fd()), POLLOUT);
-        // SAFETY: there is no memory, and the kernel takes a reference to the file when it is submitted, which is now.
-        unsafe { self.submit(poll.build(), Rc::new(())) }.await.0.map(drop)
+        // SAFETY: there is no memory. Should the caller have gone, and the descriptor be another file's, when the kernel takes the
+        // entry, it waits for that one, and tells nobody.
+        unsafe { self.submit_as(Kind::Poll, poll.build(), Rc::new(())) }
+            .await
+            .0
+            .map(drop)
     }
 
     /// Has a kernel thread begin to read this part of a file into the page cache, and waits for nothing: what becomes of it shows
@@ -157,7 +281,8 @@ impl Ring {
             return false;
         }
         let advice = opcode::Fadvise::new(Fd(file.as_raw_fd()), i64::from(length), WILLNEED);
-        // SAFETY: there is no memory, and the kernel takes a reference to the file when it is submitted, which is now.
+        // SAFETY: there is no memory. Should the descriptor be another file's when the kernel takes the entry, it reads some of that
+        // one in vain.
         drop(unsafe { self.submit(advice.offset(position).build(), Rc::clone(prefetches)) });
         true
     }
@@ -166,18 +291,19 @@ impl Ring {
     /// kernel thread if they are not in the page cache. Returns how many it moved.
     pub async fn splice_to_pipe(
         &self,
-        file: BorrowedFd<'_>,
+        file: &DirectFile,
         position: u64,
-        pipe: BorrowedFd<'_>,
+        pipe: &Rc<OwnedFd>,
         length: u32,
     ) -> io::Result<u32> {
-        let position = position.cast_signed();
-        let splice = opcode::Splice::new(Fd(file.as_raw_fd()), position, Fd(pipe.as_raw_fd()), -1, length);
-        // SAFETY: there is no memory of ours, and the kernel takes references to both files when it is submitted.
-        unsafe { self.submit(splice.build(), Rc::new(())) }.await.0
+        let from = Fd(file.cached()?.as_raw_fd());
+        let splice = opcode::Splice::new(from, position.cast_signed(), Fd(pipe.as_raw_fd()), -1, length);
+        let resources = Rc::new((file.clone(), Rc::clone(pipe)));
+        // SAFETY: the resources own both descriptors; there is no memory of ours.
+        unsafe { self.submit(splice.build(), resources) }.await.0
     }
 
-    /// Takes all completions that are there and wakes who waits for them. Costs no system call.
+    /// Takes all completions that are there and wakes who waits for them. Costs no system call, unless something waits for its turn.
     pub fn reap(&self) {
         self.inner.reap();
     }
@@ -186,20 +312,20 @@ impl Ring {
 const POLLOUT: u32 = rustix::event::PollFlags::OUT.bits() as u32;
 /// `POSIX_FADV_WILLNEED` of `posix_fadvise(2)`.
 const WILLNEED: i32 = rustix::fs::Advice::WillNeed as i32;
-const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
-const EBUSY: i32 = rustix::io::Errno::BUSY.raw_os_error();
 
 impl Inner {
-    fn reap(&self) {
+    fn reap(self: &Rc<Self>) {
         let mut woken = Vec::new();
-        {
-            let mut uring = self.uring.borrow_mut();
+        let has_turn = {
+            let mut queues = self.queues.borrow_mut();
+            let Queues { uring, lanes, .. } = &mut *queues;
             let mut operations = self.operations.borrow_mut();
+            let mut has_place = false;
             for completion in uring.completion() {
                 let key = completion.user_data() as usize;
-                let Some(operation) = operations.get_mut(key) else {
-                    continue;
-                };
+                let operation = &mut operations[key];
+                lanes[operation.kind as usize].under_way -= 1;
+                has_place = true;
                 if operation.abandoned {
                     operations.remove(key);
                     continue;
@@ -208,16 +334,36 @@ impl Inner {
                 operation.resources = None;
                 woken.extend(operation.waker.take());
             }
+            // What has completed gives back its place, and memory.
+            has_place && (queues.has_waiting() || self.is_retrying.get())
+        };
+        if has_turn {
+            self.hand_over();
         }
         for waker in woken {
             waker.wake();
+        }
+    }
+
+    /// Hands over what may be; what the kernel had no memory for, again after a while.
+    fn hand_over(self: &Rc<Self>) {
+        let handed = self.queues.borrow_mut().hand_over();
+        let is_open = self.watcher.borrow().is_some();
+        if handed == Handed::NotAll && is_open && !self.is_retrying.replace(true) {
+            if !self.has_warned.replace(true) {
+                tracing::warn!(
+                    "the kernel has no memory to take operations on files and sockets; they wait until it has"
+                );
+            }
+            let retry = glommio::spawn_local(retry(Rc::downgrade(self)));
+            self.retry.replace(Some(retry));
         }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The kernel may still write into memory that the operations keep. Better to lose that memory than to free it.
+        // The kernel may still use memory that the operations keep. Better to lose that memory than to free it.
         let operations = std::mem::take(self.operations.get_mut());
         if operations.iter().any(|(_, operation)| operation.result.is_none()) {
             std::mem::forget(operations);
@@ -234,6 +380,17 @@ async fn watch(ring: Weak<Inner>, event: BufferedFile) {
         match ring.upgrade() {
             Some(ring) => ring.reap(),
             None => return,
+        }
+    }
+}
+
+async fn retry(ring: Weak<Inner>) {
+    loop {
+        glommio::timer::sleep(PAUSE).await;
+        let Some(ring) = ring.upgrade() else { return };
+        if ring.queues.borrow_mut().hand_over() == Handed::Over {
+            ring.is_retrying.set(false);
+            return;
         }
     }
 }
@@ -293,28 +450,4 @@ impl<R> Drop for Submitted<R> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs::File, os::fd::AsFd as _, time::Duration};
-
-    use super::*;
-
-    #[test]
-    fn only_so_many_prefetches_are_under_way_and_more_can_begin_when_they_have_ended() {
-        let running = glommio::LocalExecutorBuilder::default().spawn(|| async {
-            let ring = Ring::new().unwrap();
-            let file = File::open(std::env::current_exe().unwrap()).unwrap();
-            let begun = (0..1000).filter(|_| ring.prefetch(file.as_fd(), 0, 4096)).count();
-            assert_eq!(begun, PREFETCHES_MAX);
-            let begins_again = async {
-                while !ring.prefetch(file.as_fd(), 0, 4096) {
-                    glommio::timer::sleep(Duration::from_millis(1)).await;
-                }
-                Ok(())
-            };
-            let limit = Duration::from_secs(10);
-            assert!(glommio::timer::timeout(limit, begins_again).await.is_ok());
-            ring.close().await;
-        });
-        running.unwrap().join().unwrap();
-    }
-}
+mod tests;

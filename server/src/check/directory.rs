@@ -9,7 +9,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use headwater_engine::disk::BLOCK_SIZE;
-use rustix::fs::{Access, AtFlags, OFlags, StatxFlags};
+use rustix::fs::{Access, AtFlags, FallocateFlags, OFlags, StatxFlags};
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::facts::{Facts, Probe};
 use super::item::Finding;
@@ -36,12 +37,22 @@ pub(super) struct DirectoryFacts {
     pub direct_io: Option<Probe>,
     /// To which positions in a file must be aligned (`STATX_DIOALIGN`, since Linux 6.1).
     pub alignment_bytes: Option<u32>,
+    pub calls: Option<Calls>,
     /// What this user may still write.
     pub free_bytes: Option<u64>,
     /// What is named as directories of partitions are, and is none: a few of them.
     pub misplaced: Vec<String>,
     /// Of the file that a broker which runs holds a lock on.
     pub lock_inode: Option<u64>,
+}
+
+/// What the broker would ask of the file system, and can do without.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Calls {
+    /// Reads that do not wait for the disk (`RWF_NOWAIT`, preadv2(2)).
+    pub unwaiting: bool,
+    /// fallocate(2).
+    pub allocation: bool,
 }
 
 impl DirectoryFacts {
@@ -71,12 +82,14 @@ impl DirectoryFacts {
             usable,
             direct_io: None,
             alignment_bytes: None,
+            calls: None,
             free_bytes: None,
             misplaced: misplaced(path),
         };
         if let Probe::Passed = facts.usable {
             let direct = try_direct_io(&facts.nearest);
-            facts.alignment_bytes = direct.as_ref().ok().copied().flatten();
+            facts.alignment_bytes = direct.as_ref().ok().and_then(|(alignment, _)| *alignment);
+            facts.calls = direct.as_ref().ok().map(|(_, calls)| *calls);
             facts.direct_io = Some(direct.map(drop).into());
             let stat = rustix::fs::statvfs(&facts.nearest).ok();
             facts.free_bytes = stat.map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
@@ -103,25 +116,32 @@ fn misplaced(directory: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Writes one block the way segments are written, and flushes it. Returns the alignment that is needed, if it is known.
-fn try_direct_io(directory: &Path) -> io::Result<Option<u32>> {
+/// Writes one block the way segments are written, and flushes it. Returns the alignment that is needed, if it is known, and what
+/// else the file system has.
+fn try_direct_io(directory: &Path) -> io::Result<(Option<u32>, Calls)> {
     #[repr(align(4096))]
     struct Block([u8; BLOCK_SIZE]);
 
-    let file = open_direct(directory)?;
-    file.write_all_at(&Box::new(Block([0x5a; BLOCK_SIZE])).0, 0)?;
+    let (file, mut block) = (open_direct(directory)?, Box::new(Block([0x5a; BLOCK_SIZE])));
+    file.write_all_at(&block.0, 0)?;
     file.sync_data()?;
     let stat = rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN);
-    Ok(stat
-        .ok()
-        .map(|stat| stat.stx_dio_offset_align)
-        .filter(|bytes| *bytes > 0))
+    let alignment = stat.ok().map(|stat| stat.stx_dio_offset_align);
+    let mut into = [io::IoSliceMut::new(&mut block.0)];
+    let unwaiting = rustix::io::preadv2(&file, &mut into, 0, ReadWriteFlags::NOWAIT);
+    let allocation = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, BLOCK_SIZE as u64);
+    let calls = Calls {
+        unwaiting: unwaiting != Err(Errno::OPNOTSUPP),
+        allocation: allocation != Err(Errno::OPNOTSUPP),
+    };
+    Ok((alignment.filter(|bytes| *bytes > 0), calls))
 }
 
 fn open_direct(directory: &Path) -> io::Result<File> {
     let direct = OFlags::DIRECT.bits().cast_signed();
     let nameless = OFlags::TMPFILE.bits().cast_signed();
     let opened = File::options()
+        .read(true)
         .write(true)
         .custom_flags(direct | nameless)
         .open(directory);
@@ -132,6 +152,7 @@ fn open_direct(directory: &Path) -> io::Result<File> {
     }
     let path = directory.join(format!("direct-io-check-{}.tmp", std::process::id()));
     let opened = File::options()
+        .read(true)
         .write(true)
         .create_new(true)
         .custom_flags(direct)
@@ -197,6 +218,31 @@ pub(super) fn direct_io(facts: &Facts, _: &Config) -> Finding {
     }
 }
 
+pub(super) fn calls(facts: &Facts, _: &Config) -> Finding {
+    let recommended = "reads that do not wait (RWF_NOWAIT), and reserving of space (fallocate)";
+    let Some(Calls { unwaiting, allocation }) = facts.directory.calls else {
+        return Finding::unseen("not tried", recommended);
+    };
+    let word = |has: bool| if has { "yes" } else { "no" };
+    let finding = Finding::new(
+        format!("RWF_NOWAIT: {}, fallocate: {}", word(unwaiting), word(allocation)),
+        recommended,
+    );
+    let lacks = match (unwaiting, allocation) {
+        (true, true) => return finding,
+        (false, true) => {
+            "cannot say what is in the page cache, so that records which are not in memory are sent through a kernel thread"
+        }
+        (true, false) => "cannot reserve space, so that files grow with each write and a full disk is noticed late",
+        (false, false) => {
+            "can neither say what is in the page cache nor reserve space, so that consumers of old records and flushes take longer"
+        }
+    };
+    finding
+        .better(format!("The file system of {} {lacks}", facts.directory.path.display()))
+        .advice("choose a disk with ext4 or XFS with --data-dir")
+}
+
 pub(super) fn free_space(facts: &Facts, config: &Config) -> Finding {
     let segment = config.log.segment_size_bytes;
     let needed = segment.bytes().saturating_mul(SEGMENTS_FREE_MIN);
@@ -246,6 +292,22 @@ mod tests {
         let file = open_direct(temporary.path()).unwrap();
         assert!(rustix::fs::fcntl_getfl(&file).unwrap().contains(OFlags::DIRECT));
         assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_the_file_system_has_is_tried_and_not_guessed() {
+        // Not where the system keeps temporary files, which may be in memory.
+        let temporary = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let calls = DirectoryFacts::look(temporary.path()).calls.unwrap();
+        let file = temporary.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        let file = File::options().read(true).write(true).open(file).unwrap();
+        let mut byte = [0];
+        let mut into = [io::IoSliceMut::new(&mut byte)];
+        let read = rustix::io::preadv2(&file, &mut into, 0, ReadWriteFlags::NOWAIT);
+        assert_eq!(calls.unwaiting, read.is_ok());
+        let allocated = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 1);
+        assert_eq!(calls.allocation, allocated.is_ok());
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(super) fn file_system(facts: &Facts, _: &Config) -> Finding {
 }
 
 pub(super) fn mount_options(facts: &Facts, _: &Config) -> Finding {
-    let recommended = "without nobarrier, data=journal, sync, discard";
+    let recommended = "without nobarrier, volatile, data=journal, sync, discard";
     let Some(mount) = mount(facts) else {
         return Finding::unseen("not known", recommended);
     };
@@ -71,6 +71,13 @@ pub(super) fn mount_options(facts: &Facts, _: &Config) -> Finding {
                  loses records that were acknowledged"
             ))
             .command(format!("mount -o remount,barrier {point}"))
+    } else if wrong(&["volatile"]).is_some() {
+        finding
+            .must(format!(
+                "The overlay on {point} is mounted with volatile: flushes do not reach the disk, and a power failure loses records \
+                 that were acknowledged"
+            ))
+            .advice("mount it again without that option, or a volume for the data directory")
     } else if wrong(&["data=journal"]).is_some() {
         finding
             .must(format!(

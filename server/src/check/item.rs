@@ -188,6 +188,7 @@ pub const ITEMS: &[Item] = &[
     item(Section::Disk, "free space", directory::free_space),
     item(Section::Disk, "partitions", directory::partitions),
     item(Section::Disk, "file system", disk::file_system),
+    item(Section::Disk, "file system calls", directory::calls),
     item(Section::Disk, "mount options", disk::mount_options),
     item(Section::Disk, "access times", disk::access_times),
     item(Section::Disk, "block device", disk::device),

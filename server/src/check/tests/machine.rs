@@ -111,6 +111,10 @@ impl Machine {
                 is_new: true,
                 direct_io: Some(Probe::Passed),
                 alignment_bytes: Some(512),
+                calls: Some(directory::Calls {
+                    unwaiting: true,
+                    allocation: true,
+                }),
                 free_bytes: Some(100 << 30),
                 misplaced: Vec::new(),
                 lock_inode: None,

@@ -257,6 +257,24 @@ const DISK_CASES: &[Case] = &[
     ("file system", |m| mounted(m, "fuse.sshfs", "x"), BETTER, "ext4 or XFS"),
     ("file system", |m| mounted(m, "f2fs", "x"), BETTER, "ext4 or XFS"),
     (
+        "file system calls",
+        |m| m.directory.calls.as_mut().unwrap().unwaiting = false,
+        BETTER,
+        "ext4 or XFS",
+    ),
+    (
+        "file system calls",
+        |m| m.directory.calls.as_mut().unwrap().allocation = false,
+        BETTER,
+        "ext4 or XFS",
+    ),
+    (
+        "mount options",
+        |m| mounted(m, "ext4", "volatile"),
+        MUST,
+        "without that option",
+    ),
+    (
         "mount options",
         |m| mounted(m, "ext4", "nobarrier"),
         MUST,

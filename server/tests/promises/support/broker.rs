@@ -23,8 +23,12 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub(super) fn launch(arguments: &[String]) -> Broker {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-server"));
+    /// `launcher`: a command that becomes the broker, if it is not to be started as it is.
+    pub(super) fn launch(launcher: &[String], arguments: &[String]) -> Broker {
+        let program = env!("CARGO_BIN_EXE_headwater-server").to_owned();
+        let mut words = launcher.iter().chain([&program]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         // Nothing of the developer's own environment.
         for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEADWATER_")) {
             command.env_remove(variable);

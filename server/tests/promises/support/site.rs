@@ -32,6 +32,7 @@ pub struct Site {
     _temporary: Option<TempDir>,
     ip: Ipv4Addr,
     settings: Vec<(String, String)>,
+    launcher: Vec<String>,
 }
 
 impl Site {
@@ -53,6 +54,7 @@ impl Site {
             _temporary: None,
             ip: own_ip(),
             settings: Vec::new(),
+            launcher: Vec::new(),
         };
         site.cores(2)
             .set("cores.pin", "false")
@@ -80,6 +82,12 @@ impl Site {
     /// Sets a key of the configuration; a later value wins.
     pub fn set(mut self, key: &str, value: &str) -> Site {
         self.settings.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Brokers are started by this command, which becomes one.
+    pub fn launched_by(mut self, launcher: Vec<String>) -> Site {
+        self.launcher = launcher;
         self
     }
 
@@ -118,7 +126,7 @@ impl Site {
         for (key, value) in std::iter::once(&core_ports).chain(&self.settings) {
             arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
         }
-        Broker::launch(&arguments)
+        Broker::launch(&self.launcher, &arguments)
     }
 
     /// The port that all cores share.
