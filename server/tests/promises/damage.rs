@@ -62,8 +62,8 @@ impl Setting {
             broker,
             client,
             path,
-            batches,
             bytes,
+            batches,
         }
     }
 

@@ -33,7 +33,7 @@ fn retention_keeps_records_without_a_timestamp_also_over_a_restart() {
                 let id = admin.describe_topic(topic).await.unwrap().id;
                 let mut batch = BatchBuilder::new(Compression::None, 0);
                 batch
-                    .append(Timestamp::new(timestamp), None, Some(&[7; 20_000]), &[])
+                    .append(Timestamp::new(timestamp), None, Some(&vec![7; 20_000]), &[])
                     .unwrap();
                 let response = raw.call(&produce(id, 0), batch.build().bytes()).await.produce();
                 assert_eq!(response.error, 0);
