@@ -1,9 +1,18 @@
 //! A core's budget of bytes for one purpose, and back-pressure: whoever wants bytes when it is spent waits.
 //!
-//! Owned by one core. A [`Lease`] gives its bytes back when it is dropped. One lease is always granted while none is out,
-//! however large, so that a limit below the largest request slows the broker down instead of stopping it.
+//! Owned by one core. A [`Lease`] gives its bytes back when it is dropped. Leases are granted in the order in which they were
+//! asked for: a large one waits at the head of the queue and small ones behind it, or it would wait for ever near the limit. One is always
+//! granted while none is out, however large, so that a limit below the largest request slows the broker down instead of
+//! stopping it.
 
-use std::{cell::Cell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
 
 use headwater_engine::Signal;
 
@@ -12,7 +21,11 @@ use headwater_engine::Signal;
 pub(crate) struct Budget {
     limit: u64,
     used: Cell<u64>,
-    freed: Signal,
+    /// Who waits, in the order of coming.
+    waiting: RefCell<BTreeMap<u64, Waker>>,
+    next_place: Cell<u64>,
+    /// Somebody has begun to wait.
+    contended: Signal,
 }
 
 impl Budget {
@@ -20,7 +33,9 @@ impl Budget {
         Rc::new(Budget {
             limit,
             used: Cell::new(0),
-            freed: Signal::default(),
+            waiting: RefCell::default(),
+            next_place: Cell::new(0),
+            contended: Signal::default(),
         })
     }
 
@@ -29,19 +44,87 @@ impl Budget {
         self.used.get()
     }
 
-    /// Waits until the bytes fit.
-    pub(crate) async fn lease(self: &Rc<Self>, bytes: u64) -> Lease {
+    /// Resolves once the bytes fit and everybody who came before has theirs. Dropping it before leaves the queue.
+    pub(crate) fn lease(self: &Rc<Self>, bytes: u64) -> Turn {
+        Turn {
+            budget: Rc::clone(self),
+            bytes,
+            place: None,
+        }
+    }
+
+    /// Resolves when somebody waits: whoever holds bytes only because there was no hurry should give them back.
+    pub(crate) async fn contended(&self) {
         loop {
-            let freed = self.freed.wait();
-            let used = self.used.get();
-            if used == 0 || used + bytes <= self.limit {
-                self.used.set(used + bytes);
-                return Lease {
-                    budget: Rc::clone(self),
-                    bytes,
-                };
+            let contended = self.contended.wait();
+            if !self.waiting.borrow().is_empty() {
+                return;
             }
-            freed.await;
+            contended.await;
+        }
+    }
+
+    fn fits(&self, bytes: u64) -> bool {
+        let used = self.used.get();
+        used == 0 || used.saturating_add(bytes) <= self.limit
+    }
+
+    /// Lets the first in the queue look again.
+    fn wake_first(&self) {
+        let first = self.waiting.borrow().first_key_value().map(|(_, waker)| waker.clone());
+        if let Some(waker) = first {
+            waker.wake();
+        }
+    }
+}
+
+/// A lease that was asked for.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub(crate) struct Turn {
+    budget: Rc<Budget>,
+    bytes: u64,
+    /// In the queue, once it has had to wait.
+    place: Option<u64>,
+}
+
+impl Future for Turn {
+    type Output = Lease;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Lease> {
+        let budget = Rc::clone(&self.budget);
+        let first = budget.waiting.borrow().keys().next().copied();
+        let is_next = first.is_none() || first == self.place;
+        if is_next && budget.fits(self.bytes) {
+            budget.used.set(budget.used.get() + self.bytes);
+            if let Some(place) = self.place.take() {
+                budget.waiting.borrow_mut().remove(&place);
+                // There may be enough for the next one too.
+                budget.wake_first();
+            }
+            return Poll::Ready(Lease {
+                budget,
+                bytes: self.bytes,
+            });
+        }
+        let has_come = self.place.is_none();
+        let place = *self
+            .place
+            .get_or_insert_with(|| budget.next_place.replace(budget.next_place.get() + 1));
+        budget.waiting.borrow_mut().insert(place, context.waker().clone());
+        if has_come {
+            budget.contended.notify();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.budget.waiting.borrow_mut().remove(&place);
+            // It may have been what the others waited for.
+            self.budget.wake_first();
         }
     }
 }
@@ -56,30 +139,9 @@ pub(crate) struct Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.budget.used.set(self.budget.used.get() - self.bytes);
-        self.budget.freed.notify();
+        self.budget.wake_first();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-
-    use super::*;
-
-    #[test]
-    fn who_finds_the_budget_spent_waits_until_enough_is_given_back() {
-        let budget = Budget::new(100);
-        let first = budget.lease(60).now_or_never().unwrap();
-        let mut second = Box::pin(budget.lease(50));
-        assert!(second.as_mut().now_or_never().is_none());
-        drop(first);
-        let second = second.now_or_never().unwrap();
-        assert_eq!(budget.used.get(), 50);
-        drop(second);
-        let oversized = budget.lease(1_000).now_or_never();
-        assert!(
-            oversized.is_some(),
-            "a request larger than the limit must still pass, alone"
-        );
-    }
-}
+mod tests;
