@@ -8,7 +8,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     rc::{Rc, Weak},
 };
 
@@ -28,7 +28,9 @@ pub struct TailMemory {
     /// Keeps within the budget what chunks give back: its pages are mapped already, and a page that is touched for the first
     /// time costs more than everything else that is done with it.
     pool: BlockPool,
-    evictable: RefCell<VecDeque<Weak<Chunk>>>,
+    /// Chunks that may give way, by their turns: the oldest first. A chunk takes itself out when it is dropped.
+    evictable: RefCell<BTreeMap<u64, Weak<Chunk>>>,
+    next_turn: Cell<u64>,
     freed: Signal,
 }
 
@@ -40,6 +42,7 @@ impl TailMemory {
             used: Cell::new(0),
             pool: BlockPool::new(limit.next_multiple_of(REGION_SIZE)),
             evictable: RefCell::default(),
+            next_turn: Cell::new(0),
             freed: Signal::default(),
         })
     }
@@ -87,7 +90,7 @@ impl TailMemory {
 
     /// Gives up the oldest durable chunk; false if there is none.
     fn evict_oldest(&self) -> bool {
-        let Some(oldest) = self.evictable.borrow_mut().pop_front() else {
+        let Some((_, oldest)) = self.evictable.borrow_mut().pop_first() else {
             return false;
         };
         if let Some(chunk) = oldest.upgrade() {
@@ -121,10 +124,12 @@ impl TailMemory {
 
     /// What became durable may now be evicted, so those who wait for room should look again.
     fn became_evictable(&self, chunk: &Rc<Chunk>) {
-        if chunk.listed.replace(true) {
+        if chunk.turn.get().is_some() {
             return;
         }
-        self.evictable.borrow_mut().push_back(Rc::downgrade(chunk));
+        let turn = self.next_turn.replace(self.next_turn.get() + 1);
+        chunk.turn.set(Some(turn));
+        self.evictable.borrow_mut().insert(turn, Rc::downgrade(chunk));
         if self.used.get() > self.limit {
             self.freed.notify();
         }
@@ -142,8 +147,8 @@ struct Chunk {
     durable: Cell<usize>,
     /// Nothing will be appended to it, and all of it is durable.
     complete: Cell<bool>,
-    /// In the list of those that may give way.
-    listed: Cell<bool>,
+    /// Among those that may give way.
+    turn: Cell<Option<u64>>,
 }
 
 impl Chunk {
@@ -153,7 +158,7 @@ impl Chunk {
 
     /// Gives up what can be read from disk; if it takes appends, all but the last partial block.
     fn give_way(&self) {
-        self.listed.set(false);
+        self.turn.set(None);
         let Some(buffer) = self.buffer() else { return };
         let filled = buffer.filled();
         let kept = filled % BLOCK_SIZE;
@@ -192,6 +197,9 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         self.release();
+        if let Some(turn) = self.turn.get() {
+            self.memory.evictable.borrow_mut().remove(&turn);
+        }
     }
 }
 
@@ -249,7 +257,7 @@ impl Tail {
             buffer: RefCell::new(Some(Rc::clone(&buffer))),
             durable: Cell::new(0),
             complete: Cell::new(false),
-            listed: Cell::new(false),
+            turn: Cell::new(None),
         }));
         buffer
     }
@@ -352,5 +360,27 @@ mod tests {
         }
         assert!(memory.used() > 24 << 20, "{} bytes in use", memory.used());
         assert_eq!(memory.pool.mapped(), 32 << 20);
+    }
+
+    #[test]
+    fn chunks_that_are_gone_leave_nothing_behind_however_many_there_were() {
+        let memory = TailMemory::new(32 << 20);
+        let mut idle = Tail::new(Rc::clone(&memory));
+        idle.append(0, &[2; 61], &[1; 100]);
+        idle.made_durable(161, false);
+        let mut end = 0;
+        let mut busy = Tail::new(Rc::clone(&memory));
+        for _ in 0..10_000 {
+            busy.append(end, &[2; 61], &[1; 3 * BLOCK_SIZE]);
+            end += 61 + 3 * BLOCK_SIZE as u64;
+            busy.made_durable(end, false);
+            // As when the partition falls idle, and when its segment is dropped.
+            busy.shrink(end);
+        }
+        let listed = memory.evictable.borrow().len();
+        assert!(listed <= 2, "{listed} chunks are listed, of two that are there");
+        drop((busy, idle));
+        assert!(memory.evictable.borrow().is_empty());
+        assert_eq!(memory.used(), 0);
     }
 }
