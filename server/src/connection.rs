@@ -3,23 +3,29 @@
 //! Requests are taken in one after the other, so produce requests are appended in the order of their arrival; everything that
 //! waits is a task of its own, and responses leave in the order in which they are ready. Before a request is taken in there
 //! must be room for it: in the connection's share, in the core's, in the tail buffers, and for its response among those that
-//! the client has not read yet. Otherwise the socket is not read.
+//! the client has not read yet. Otherwise the socket is not read. Requests that only wait, for records or for other members of
+//! a group, end as soon as the client sends nothing more: it has gone, or soon will.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    future::{self, Future},
     io,
     net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
-    pin::pin,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    pin::{Pin, pin},
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use futures::future::{Either, select};
-use headwater_engine::disk::Disk as _;
+use futures::{
+    FutureExt,
+    future::{Either, select},
+};
+use headwater_engine::{Signal, disk::Disk as _};
 use headwater_protocol::{
     error::ErrorCode,
-    frame::{FrameError, FrameHeader},
+    frame::{Api, FrameError, FrameHeader},
 };
 
 use crate::{
@@ -41,6 +47,10 @@ const COALESCE_BYTES: usize = 64 * 1024;
 /// A request's share of the budgets beyond its bytes: its task and its response.
 const REQUEST_OVERHEAD_BYTES: u64 = 512;
 
+/// Bytes that a fetch takes while it waits for each byte of its frame, where a partition is 32: what is asked of it, what was
+/// seen of it, and a place among those who wait for it.
+const FETCH_BYTES_PER_BYTE: u64 = 8;
+
 /// More of a client's name is not remembered, in bytes.
 const CLIENT_NAME_LEN_MAX: usize = 128;
 
@@ -52,6 +62,9 @@ pub(crate) struct Connection {
     budget: Rc<Budget>,
     /// One turn.
     turns: Rc<Budget>,
+    /// The client has closed its side, or the whole connection.
+    ending: Flag,
+    held_up: Flag,
     /// Who it comes from, as far as it has said.
     pub(crate) client: RefCell<Client>,
 }
@@ -64,13 +77,47 @@ impl Connection {
         self.outbox.room().await;
         turn
     }
-}
 
-impl Connection {
+    /// Resolves when the client sends nothing more.
+    pub(crate) async fn ending(&self) {
+        self.ending.is_up().await;
+    }
+
+    /// Resolves when the socket is not read because there is no room for further requests. The client may have closed it: that is
+    /// not even seen while what it has sent before fills the socket.
+    pub(crate) async fn held_up(&self) {
+        self.held_up.is_up().await;
+    }
+
     /// The client has said what it is called.
     pub(crate) fn is_named(&self, name: &str) {
         let end = name.floor_char_boundary(CLIENT_NAME_LEN_MAX.min(name.len()));
         name[..end].clone_into(&mut self.client.borrow_mut().id);
+    }
+}
+
+/// Something that is so or not, and can be waited for.
+#[derive(Debug, Default)]
+struct Flag {
+    up: Cell<bool>,
+    changed: Signal,
+}
+
+impl Flag {
+    fn set(&self, up: bool) {
+        if self.up.replace(up) != up {
+            self.changed.notify();
+        }
+    }
+
+    async fn is_up(&self) {
+        loop {
+            let changed = self.changed.wait();
+            if self.up.get() {
+                return;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -82,6 +129,8 @@ pub(crate) async fn serve(core: Rc<Core>, stream: Stream) {
         in_flight: Rc::default(),
         budget: Budget::new(limits.requests_in_flight_bytes_max.bytes()),
         turns: Budget::new(1),
+        ending: Flag::default(),
+        held_up: Flag::default(),
         client: RefCell::new(Client {
             id: String::new(),
             host: stream
@@ -98,6 +147,7 @@ pub(crate) async fn serve(core: Rc<Core>, stream: Stream) {
     if let Err(error) = run(&core, &connection, reader, grace).await {
         tracing::debug!(%error, "a connection has ended");
     }
+    connection.ending.set(true);
     connection.outbox.close();
 }
 
@@ -112,10 +162,11 @@ async fn run(
     rustix::net::sockopt::set_tcp_nodelay(&socket.0, true).map_err(io::Error::from)?;
     unpace_loopback(&socket.0);
     let sender = Sender::new(socket.0.as_fd(), core)?;
-    let requests = pin!(take_in(core, connection, &mut reader));
+    let requests = pin!(take_in(core, connection, &mut reader, socket.0.as_fd()));
     let responses = pin!(send_out(core, &connection.outbox, &sender));
     match select(requests, responses).await {
         Either::Left((result, responses)) => {
+            connection.ending.set(true);
             // What has been taken in is still answered, unless the client cannot be reached or the grace is over.
             let answered = pin!(connection.in_flight.below(1));
             let _ = runtime::until(Instant::now() + grace, select(answered, responses)).await;
@@ -149,15 +200,22 @@ impl Drop for Hangup {
 }
 
 /// Takes requests in until the client leaves, the broker stops, or what comes is not the protocol.
-async fn take_in(core: &Rc<Core>, connection: &Rc<Connection>, reader: &mut FrameReader) -> Result<(), ReadError> {
+async fn take_in(
+    core: &Rc<Core>,
+    connection: &Rc<Connection>,
+    reader: &mut FrameReader,
+    socket: BorrowedFd<'_>,
+) -> Result<(), ReadError> {
     let requests_max = core.config.limits.requests_in_flight_max as usize;
+    let mut hangup = pin!(notice_hangup(core, connection, socket));
     loop {
         let room = async {
             connection.in_flight.below(requests_max).await;
             connection.outbox.room().await;
             core.memory.room().await;
         };
-        if let Either::Right(_) = select(pin!(room), pin!(core.stopping())).await {
+        let (room, stopping) = (pin!(room), pin!(core.stopping()));
+        if let Either::Right(_) = beside(connection, hangup.as_mut(), select(room, stopping)).await {
             return Ok(());
         }
         let header = match next_header(core, connection, reader).await {
@@ -172,7 +230,9 @@ async fn take_in(core: &Rc<Core>, connection: &Rc<Connection>, reader: &mut Fram
             }
             Err(error) => return Err(error),
         };
-        let lease = lease(core, connection, Some(header)).await;
+        let lease = beside(connection, hangup.as_mut(), lease(core, connection, Some(header))).await;
+        // Others may have filled them while the frame came.
+        beside(connection, hangup.as_mut(), core.memory.room()).await;
         let taken = dispatch::take(core, connection, &reader.frame(header), lease).await;
         reader.consume(header);
         if let Taken::Close(reason) = taken {
@@ -183,6 +243,35 @@ async fn take_in(core: &Rc<Core>, connection: &Rc<Connection>, reader: &mut Fram
         core.disk.ring().reap();
         runtime::yield_now().await;
     }
+}
+
+/// While the socket is not read: notices if the client closes it. Otherwise what waits for records or for others of
+/// a group would keep what this connection waits for.
+async fn notice_hangup(core: &Core, connection: &Connection, socket: BorrowedFd<'_>) -> Infallible {
+    match core.disk.ring().hung_up(socket).await {
+        Ok(()) => connection.ending.set(true),
+        Err(error) => tracing::debug!(%error, "cannot notice that a client closes its connection"),
+    }
+    future::pending().await
+}
+
+/// Waits for room. Only while it does, the other runs.
+async fn beside<F: Future>(
+    connection: &Connection,
+    hangup: Pin<&mut impl Future<Output = Infallible>>,
+    room: F,
+) -> F::Output {
+    let mut room = pin!(room);
+    if let Some(output) = room.as_mut().now_or_never() {
+        return output;
+    }
+    connection.held_up.set(true);
+    let output = match select(room, hangup).await {
+        Either::Left((output, _)) => output,
+        Either::Right((never, _)) => match never {},
+    };
+    connection.held_up.set(false);
+    output
 }
 
 /// The next frame, or `None` when the client has left, has been idle for too long, or the broker stops.
@@ -206,7 +295,11 @@ async fn next_header(
 }
 
 async fn lease(core: &Core, connection: &Connection, header: Option<FrameHeader>) -> RequestLease {
-    let bytes = header.map_or(0, |header| header.frame_len() as u64) + REQUEST_OVERHEAD_BYTES;
+    let mut bytes = header.map_or(0, |header| header.frame_len() as u64);
+    if header.is_some_and(|header| header.api == Api::Fetch.as_u16()) {
+        bytes *= FETCH_BYTES_PER_BYTE;
+    }
+    bytes += REQUEST_OVERHEAD_BYTES;
     let own = connection.budget.lease(bytes).await;
     connection.in_flight.begin([core.in_flight.lease(bytes).await, own])
 }

@@ -25,15 +25,15 @@ use crate::{
     config::Config,
     control::ControlHandle,
     fetch,
+    forwarded::Forwarded,
     frames::ReadBuffers,
     groups::{self, internal},
     image::{ClusterImage, Topic, TopicState},
     listener,
-    mesh::{CoreMessage, Mesh, PartitionId, Refusal},
+    mesh::{self, CoreMessage, Mesh, PartitionId, Refusal},
     metrics::{self, CoreMetrics, Failure},
     offsets,
     partition::Partition,
-    produce,
     runtime::{self, Daemons},
     tick,
     watchdog::Activity,
@@ -110,6 +110,7 @@ pub(crate) struct Core {
     /// Says that records cannot be read.
     pub(crate) unreadable: Seldom,
     pub(crate) groups: groups::Service,
+    pub(crate) forwarded: Forwarded,
     image: RefCell<Arc<ClusterImage>>,
     partitions: RefCell<HashMap<PartitionId, Owned>>,
     lifecycle: Lifecycle,
@@ -171,6 +172,7 @@ impl Core {
             metrics: CoreMetrics::default(),
             unreadable: Seldom::default(),
             groups: groups::Service::new(&config.groups),
+            forwarded: Forwarded::default(),
             image: RefCell::default(),
             partitions: RefCell::default(),
             lifecycle,
@@ -219,9 +221,13 @@ impl Core {
     fn take(self: &Rc<Self>, message: CoreMessage) {
         let core = Rc::clone(self);
         match message {
-            // The order of appends is the order in the inbox.
-            CoreMessage::Produce { id, records, reply } => produce::answer_other_core(&core, id, &records, reply),
-            CoreMessage::Fetch { call, reply } => runtime::spawn(fetch::answer_other_core(core, call, reply)),
+            CoreMessage::Forward(request) => self.forwarded.take(&core, request),
+            CoreMessage::Fetch { items, room, reply } => {
+                runtime::spawn(fetch::answer_other_core(core, items, room, reply));
+            }
+            CoreMessage::AwaitNews { seen, reply } => {
+                runtime::spawn(mesh::answer(reply, fetch::news_for_other_core(core, seen)));
+            }
             CoreMessage::ListOffsets { items, reply } => runtime::spawn(async move {
                 let _ = reply.send(offsets::list_here(&core, items).await);
             }),
@@ -231,9 +237,6 @@ impl Core {
             CoreMessage::Describe { ids, reply } => {
                 let _ = reply.send(admin::describe_here(&core, &ids));
             }
-            CoreMessage::Group { call, reply } => runtime::spawn(async move {
-                let _ = reply.send(groups::service::call_here(&core, *call).await);
-            }),
             CoreMessage::ListGroups { reply } => {
                 let _ = reply.send(core.groups.list());
             }

@@ -1,8 +1,11 @@
 //! From a frame to whoever answers it: checks api and version, verifies the head, and starts the answer.
 
-use std::{rc::Rc, time::Instant};
+use std::{pin::pin, rc::Rc, time::Instant};
 
-use futures::{FutureExt, future::LocalBoxFuture};
+use futures::{
+    FutureExt,
+    future::{Either, LocalBoxFuture, select},
+};
 use headwater_protocol::{
     error::ErrorCode,
     frame::Api,
@@ -104,17 +107,24 @@ impl Request<'_> {
             Ok(Answer::Later(answer)) => {
                 let (connection, mut lease, working) = (Rc::clone(self.connection), self.lease, self.core.working());
                 runtime::spawn(async move {
-                    let turn = match api {
-                        // A fetch may wait for long, and its response is not much larger than itself.
-                        Api::Fetch => None,
+                    let (turn, answer) = match api {
+                        // It may wait for long, and its response is not much larger than itself.
+                        Api::Fetch => (None, Some(answer.await)),
                         // A member waits for the others of its group, and sends heartbeats meanwhile.
                         Api::JoinGroup | Api::SyncGroup => {
                             lease.give_bytes_back();
-                            None
+                            (None, unless_ending(&connection, answer).await)
                         }
-                        _ => Some(connection.turn().await),
+                        _ => {
+                            let turn = connection.turn().await;
+                            let is_wanted = !connection.outbox.is_closed() || changes_something(api);
+                            let answer = if is_wanted { Some(answer.await) } else { None };
+                            (Some(turn), answer)
+                        }
                     };
-                    connection.outbox.push(answer.await, lease);
+                    if let Some(answer) = answer {
+                        connection.outbox.push(answer, lease);
+                    }
                     drop((turn, working));
                 });
             }
@@ -122,6 +132,22 @@ impl Request<'_> {
         }
         Taken::Done
     }
+}
+
+/// The answer, unless the client sends nothing more before it is there.
+async fn unless_ending(connection: &Connection, answer: LocalBoxFuture<'static, Response>) -> Option<Response> {
+    match select(answer, pin!(connection.ending())).await {
+        Either::Left((answer, _)) => Some(answer),
+        Either::Right(_) => None,
+    }
+}
+
+/// Whether a request stands though nobody waits for its answer any more.
+fn changes_something(api: Api) -> bool {
+    !matches!(
+        api,
+        Api::ListOffsets | Api::DescribeTopic | Api::OffsetFetch | Api::ListGroups | Api::DescribeGroup
+    )
 }
 
 enum Answer {
@@ -150,7 +176,8 @@ fn answer(request: &Request<'_>, api: Api, bytes: &[u8]) -> Result<Answer, Refus
         }
         Api::Fetch => {
             let call = fetch::read(&core, decode!(FetchRequest), Instant::now())?;
-            async move { fetch::answer(&core, id, call).await }.boxed_local()
+            let connection = Rc::clone(request.connection);
+            async move { fetch::answer(&core, &connection, id, call).await }.boxed_local()
         }
         Api::ListOffsets => {
             let items = offsets::read_list(decode!(ListOffsetsRequest))?;

@@ -26,6 +26,7 @@ mod control;
 mod core;
 mod dispatch;
 mod fetch;
+mod forwarded;
 mod frames;
 mod groups;
 pub mod image;

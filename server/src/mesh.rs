@@ -8,11 +8,15 @@ use std::{
     collections::HashMap,
     fmt::{self, Write as _},
     hash::Hash,
+    pin::pin,
     sync::Arc,
     time::Instant,
 };
 
-use futures::channel::{mpsc, oneshot};
+use futures::{
+    channel::{mpsc, oneshot},
+    future::{Either, select},
+};
 use headwater_engine::VettedBytes;
 use headwater_protocol::{
     error::ErrorCode,
@@ -97,13 +101,15 @@ pub(crate) struct Produced {
 /// One partition of a fetch request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FetchItem {
+    /// Where in the request: the answer is there in the response.
+    pub(crate) place: u32,
     pub(crate) id: PartitionId,
     pub(crate) offset: i64,
     pub(crate) max_bytes: u64,
 }
 
-/// A fetch request, or the part of it that one core answers.
-#[derive(Debug, Clone)]
+/// A fetch request.
+#[derive(Debug)]
 pub(crate) struct FetchCall {
     pub(crate) items: Vec<FetchItem>,
     pub(crate) min_bytes: u64,
@@ -111,9 +117,43 @@ pub(crate) struct FetchCall {
     pub(crate) deadline: Instant,
 }
 
+/// What a fetch response has room for, as it goes from partition to partition and from core to core.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    bytes: u64,
+    is_untouched: bool,
+}
+
+impl Room {
+    pub(crate) fn new(bytes: u64) -> Room {
+        Room {
+            bytes,
+            is_untouched: true,
+        }
+    }
+
+    pub(crate) fn bytes(self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether so many bytes of whole batches fit. The first batch of a response always does, or who fetches could never get
+    /// beyond it.
+    pub(crate) fn takes(self, bytes: u64) -> bool {
+        self.is_untouched || bytes <= self.bytes
+    }
+
+    pub(crate) fn without(self, bytes: u64) -> Room {
+        Room {
+            bytes: self.bytes.saturating_sub(bytes),
+            is_untouched: self.is_untouched && bytes == 0,
+        }
+    }
+}
+
 /// One partition's answer to a fetch, `records` being whatever names or holds them.
 #[derive(Debug)]
 pub(crate) struct FetchedItem<R> {
+    pub(crate) place: u32,
     pub(crate) id: PartitionId,
     pub(crate) error: ErrorCode,
     pub(crate) high_watermark: i64,
@@ -121,6 +161,16 @@ pub(crate) struct FetchedItem<R> {
     /// After the last record; -1 without records.
     pub(crate) next_offset: i64,
     pub(crate) records: Option<R>,
+    /// How much of what the fetch wants is there: the bytes of the records, or all that the limits allow if more records are
+    /// there than they let through.
+    pub(crate) available: u64,
+}
+
+/// How far a partition was read when a fetch found too little in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) id: PartitionId,
+    pub(crate) high_watermark: i64,
 }
 
 /// One partition of a list-offsets request: what is asked for, in the wire's terms.
@@ -141,16 +191,45 @@ pub(crate) struct ListedItem {
 
 pub(crate) type Reply<T> = oneshot::Sender<T>;
 
-/// What a core can be asked by another thread.
-pub(crate) enum CoreMessage {
+/// Sends the answer once it is there, and ends as soon as nobody waits for it any more.
+pub(crate) async fn answer<T>(mut reply: Reply<T>, answer: impl Future<Output = T>) {
+    let answered = match select(pin!(answer), reply.cancellation()).await {
+        Either::Left((answer, _)) => Some(answer),
+        Either::Right(_) => None,
+    };
+    if let Some(answer) = answered {
+        // Whoever asked may have gone just now.
+        let _ = reply.send(answer);
+    }
+}
+
+/// A request that appends, passed on to the core that owns what it is for.
+pub(crate) enum Forward {
     Produce {
         id: PartitionId,
         records: VettedBytes,
         reply: Reply<Result<Produced, Refusal>>,
     },
+    /// A request to a group that this core runs.
+    Group {
+        call: Box<GroupCall>,
+        reply: Reply<GroupReply>,
+    },
+}
+
+/// What a core can be asked by another thread.
+pub(crate) enum CoreMessage {
+    Forward(Forward),
+    /// What is there now, as far as there is room for it?
     Fetch {
-        call: FetchCall,
+        items: Vec<FetchItem>,
+        room: Room,
         reply: Reply<Vec<FetchedItem<RemoteRange>>>,
+    },
+    /// Answer when one of these partitions has more than that, or is gone. Ends when the reply is no longer waited for.
+    AwaitNews {
+        seen: Vec<Seen>,
+        reply: Reply<()>,
     },
     ListOffsets {
         items: Vec<ListItem>,
@@ -164,11 +243,6 @@ pub(crate) enum CoreMessage {
     Describe {
         ids: Vec<PartitionId>,
         reply: Reply<Vec<PartitionDescriptionT>>,
-    },
-    /// A request to a group that this core runs.
-    Group {
-        call: Box<GroupCall>,
-        reply: Reply<GroupReply>,
     },
     ListGroups {
         reply: Reply<Result<Vec<Listed>, Refusal>>,
@@ -215,11 +289,14 @@ impl Mesh {
         }
     }
 
-    /// Asks a core and waits for its answer; `None` if it has ended.
-    pub(crate) async fn ask<T>(&self, core: CoreId, message: impl FnOnce(Reply<T>) -> CoreMessage) -> Option<T> {
+    /// Asks a core at once and waits for its answer; `None` if it has ended.
+    pub(crate) fn ask<T, M>(&self, core: CoreId, message: M) -> impl Future<Output = Option<T>> + use<T, M>
+    where
+        M: FnOnce(Reply<T>) -> CoreMessage,
+    {
         let (reply, answer) = oneshot::channel();
         self.send(core, message(reply));
-        answer.await.ok()
+        async move { answer.await.ok() }
     }
 
     /// Every core.

@@ -187,6 +187,11 @@ impl Outbox {
         }
     }
 
+    /// Whether the connection is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
     /// The connection is gone.
     pub(crate) fn close(&self) {
         self.closed.set(true);

@@ -19,7 +19,7 @@ use crate::{
     connection::Connection,
     core::Core,
     dispatch::Taken,
-    mesh::{CoreMessage, PartitionId, Produced, Refusal, Reply},
+    mesh::{CoreMessage, Forward, PartitionId, Produced, Refusal, Reply},
     metrics::{Refused, Stage},
     outbox::{RequestLease, Response},
     reply, runtime,
@@ -79,17 +79,12 @@ pub(crate) async fn take(
             Err(refusal) => answer.refuse(acks, refusal),
         };
     }
-    let (reply, produced) = futures::channel::oneshot::channel();
-    core.mesh.send(
-        owner,
-        CoreMessage::Produce {
-            id,
-            records: vetted.to_bytes(),
-            reply,
-        },
-    );
+    let records = vetted.to_bytes();
+    let produced = core.mesh.ask(owner, move |reply| {
+        CoreMessage::Forward(Forward::Produce { id, records, reply })
+    });
     runtime::spawn(async move {
-        let produced = produced.await.unwrap_or_else(|_cancelled| Err(Refusal::stopping()));
+        let produced = produced.await.unwrap_or_else(|| Err(Refusal::stopping()));
         match acks {
             Acks::Durable => answer.send(produced),
             Acks::None => {

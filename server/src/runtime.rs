@@ -5,7 +5,7 @@ mod executor;
 mod socket;
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     future::Future,
     sync::LazyLock,
     time::{Duration, Instant},
@@ -53,8 +53,33 @@ impl Daemons {
     }
 }
 
+thread_local! {
+    static TASKS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts a task until it has ended.
+struct Counted;
+
+impl Counted {
+    fn new() -> Counted {
+        TASKS.set(TASKS.get() + 1);
+        Counted
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        TASKS.set(TASKS.get() - 1);
+    }
+}
+
 /// Starts a task on this core; it runs until it ends or the core does.
 pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
+    let counted = Counted::new();
+    let task = async move {
+        task.await;
+        drop(counted);
+    };
     glommio::spawn_local(task).detach();
 }
 
@@ -65,6 +90,11 @@ pub(crate) fn moment() -> Moment {
         monotonic: BEGAN.elapsed(),
         clock: Timestamp::now(),
     }
+}
+
+/// Tasks of this core that were started by [`spawn`] and have not ended.
+pub(crate) fn tasks() -> usize {
+    TASKS.get()
 }
 
 /// Sleeps without holding up the core.

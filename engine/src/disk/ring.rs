@@ -273,6 +273,16 @@ impl Ring {
             .map(drop)
     }
 
+    /// Resolves when the peer of a socket sends nothing more: it has closed its side, or the whole connection.
+    pub async fn hung_up(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(Fd(socket.as_raw_fd()), POLLRDHUP);
+        // SAFETY: as in `writable`.
+        unsafe { self.submit_as(Kind::Poll, poll.build(), Rc::new(())) }
+            .await
+            .0
+            .map(drop)
+    }
+
     /// Has a kernel thread begin to read this part of a file into the page cache, and waits for nothing: what becomes of it shows
     /// when the bytes are needed. Returns whether it was begun: not if too many are under way.
     pub fn prefetch(&self, file: BorrowedFd<'_>, position: u64, length: u32) -> bool {
@@ -310,6 +320,7 @@ impl Ring {
 }
 
 const POLLOUT: u32 = rustix::event::PollFlags::OUT.bits() as u32;
+const POLLRDHUP: u32 = rustix::event::PollFlags::RDHUP.bits() as u32;
 /// `POSIX_FADV_WILLNEED` of `posix_fadvise(2)`.
 const WILLNEED: i32 = rustix::fs::Advice::WillNeed as i32;
 

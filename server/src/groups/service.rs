@@ -32,7 +32,7 @@ use crate::{
     config::GroupsSection,
     core::Core,
     image::{ClusterImage, TopicState},
-    mesh::{CoreMessage, PartitionId, Refusal},
+    mesh::{CoreMessage, Forward, PartitionId, Refusal},
     metrics::GroupOffset,
     partition::Partition,
     runtime,
@@ -225,10 +225,10 @@ pub(super) async fn call(core: &Rc<Core>, group: GroupId, request: Request) -> R
     if owner == core.id {
         return call_here(core, call).await;
     }
-    let asked = core.mesh.ask(owner, |reply| CoreMessage::Group {
-        call: Box::new(call),
-        reply,
-    });
+    let call = Box::new(call);
+    let asked = core
+        .mesh
+        .ask(owner, |reply| CoreMessage::Forward(Forward::Group { call, reply }));
     asked.await.unwrap_or_else(|| Err(stopping()))
 }
 
@@ -242,14 +242,24 @@ pub(crate) async fn call_here(core: &Rc<Core>, call: GroupCall) -> Reply {
     let call = CallId(service.next_call.replace(service.next_call.get() + 1));
     let (sender, reply) = oneshot::channel();
     service.calls.borrow_mut().insert(call, sender);
+    let _asked = Asked { service, call };
     let effects = service.step(place.index, Event::Call { call, group, request });
     perform(core, place.index, effects);
     match select(reply, std::pin::pin!(core.stopping())).await {
         Either::Left((reply, _)) => reply.unwrap_or_else(|_cancelled| Err(stopping())),
-        Either::Right(_) => {
-            service.calls.borrow_mut().remove(&call);
-            Err(stopping())
-        }
+        Either::Right(_) => Err(stopping()),
+    }
+}
+
+/// A call whose answer is waited for: not that of a member whose connection has gone while it waited for the others.
+struct Asked<'a> {
+    service: &'a Service,
+    call: CallId,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.service.calls.borrow_mut().remove(&self.call);
     }
 }
 

@@ -111,6 +111,11 @@ const SHAPES: &[Shape] = &[
         "Responses that told of an error; of a fetch the first partition's",
     ),
     gauge(
+        Family::Tasks,
+        "tasks",
+        "Tasks that have not ended: of connections, of requests that wait, of partitions that are being flushed",
+    ),
+    gauge(
         Family::OpenFiles,
         "open_files",
         "Descriptors of segment files that are open",

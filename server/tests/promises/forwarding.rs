@@ -25,7 +25,10 @@ struct Setting {
 
 impl Setting {
     async fn new() -> Setting {
-        let site = Site::new();
+        Setting::at(Site::new()).await
+    }
+
+    async fn at(site: Site) -> Setting {
         let broker = site.start();
         let client = site.client_with_topic("t", 2).await;
         let topic = client.admin().describe_topic("t").await.unwrap();
@@ -87,6 +90,66 @@ fn produce_requests_to_any_core_are_appended_in_the_order_of_their_arrival() {
         let expected: Vec<Vec<u8>> = (0..200_u32).map(|number| number.to_le_bytes().to_vec()).collect();
         assert_eq!(setting.values(setting.own).await, expected);
         assert_eq!(setting.values(setting.other).await, expected);
+        setting.broker.stop();
+    });
+}
+
+#[test]
+fn whichever_core_records_come_through_they_hold_to_the_tail_budget_of_their_own_and_keep_their_order() {
+    /// What `Site` allows, one batch that was let in before it was reached, and a chunk that is not full.
+    const TAIL_BYTES_MAX: u64 = (8 + 1 + 2) << 20;
+    const CONNECTIONS: u8 = 6;
+    const BATCHES: u8 = 6;
+    run(async {
+        // Nothing becomes durable until everything has come that may.
+        let site = Site::new().with_metrics().set("flush.delay_us", "500000");
+        let mut setting = Setting::at(site).await;
+        let (topic, other) = (setting.topic, setting.other);
+        let mut offset = 0;
+        for core in [0, 1] {
+            let address = setting.site.core_address(core);
+            let producers = (0..CONNECTIONS).map(|connection| {
+                tokio::spawn(async move {
+                    let mut raw = Raw::connect(address).await;
+                    for number in 0..BATCHES {
+                        let mut value = vec![0; 900_000];
+                        value[..2].copy_from_slice(&[connection, number]);
+                        raw.send(&produce(topic, other), &batch(&[&value])).await;
+                    }
+                    for _ in 0..BATCHES {
+                        assert_eq!(raw.receive().await.unwrap().produce().error, 0);
+                    }
+                })
+            });
+            let producers: Vec<_> = producers.collect();
+            let mut most = 0;
+            while !producers.iter().all(tokio::task::JoinHandle::is_finished) {
+                let held = setting.site.scrape().await["headwater_tail_buffer_bytes{core=\"1\"}"];
+                most = held.max(most);
+            }
+            for producer in producers {
+                producer.await.unwrap();
+            }
+            assert!(
+                most <= TAIL_BYTES_MAX,
+                "through core {core}: {most} bytes in tail buffers of 8 MiB"
+            );
+            assert!(
+                most >= 8 << 20,
+                "through core {core}: the budget was not spent, with {most} bytes"
+            );
+            let mut next = [0; CONNECTIONS as usize];
+            for _ in 0..CONNECTIONS * BATCHES {
+                let reply = setting
+                    .raw
+                    .call(&fetch(topic, &[(other, offset)], 10_000, 1), &[])
+                    .await;
+                let value = &values(&reply.payload)[0];
+                assert_eq!(value[1], next[usize::from(value[0])]);
+                next[usize::from(value[0])] += 1;
+                offset += 1;
+            }
+        }
         setting.broker.stop();
     });
 }

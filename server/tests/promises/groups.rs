@@ -18,7 +18,7 @@ use crate::support::{Raw, Site, batch, produce, run};
 pub(super) const TOPIC: &str = "work";
 
 /// A site whose members may be given up soon.
-fn site() -> Site {
+pub(super) fn site() -> Site {
     Site::new()
         .set("groups.offsets_partitions", "4")
         .set("groups.session_timeout_ms_min", "100ms")
@@ -65,7 +65,7 @@ impl Member {
         }
     }
 
-    fn join_request(&self) -> JoinGroupRequestT {
+    pub(super) fn join_request(&self) -> JoinGroupRequestT {
         let owned = TopicPartitions {
             topic: TOPIC.to_owned(),
             partitions: self.owned.iter().copied().collect(),
