@@ -275,7 +275,8 @@ impl Admin {
     /// Looks up an offset of every partition of a topic, in the order of their numbers.
     pub async fn list_offsets(&self, topic: &str, spec: OffsetSpec) -> Result<Vec<Option<Offset>>, Error> {
         let name = topic_name(topic)?;
-        let image = self.cluster.await_topic(&name).await?;
+        // Every partition that there is now.
+        let image = self.cluster.fresh_topic(&name).await?;
         let deadline = self.cluster.deadline("list offsets");
         let lookups = (0..image.partitions.len()).map(|index| {
             let partition = PartitionIndex::new(index as i32);

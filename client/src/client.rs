@@ -118,7 +118,7 @@ impl Default for ClientBuilder {
             connection,
             call_timeout: Duration::from_mins(1),
             metadata_timeout: Duration::from_secs(5),
-            metadata_age_max: Duration::from_mins(5),
+            metadata_age_max: Duration::from_secs(30),
             backoff,
             connector: Arc::new(Tcp),
         };
@@ -161,7 +161,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How old the knowledge of topics may become before it is refreshed without need. Default 5 min.
+    /// How old the knowledge of topics may become before it is refreshed without need: after so long at the latest, producers and
+    /// consumers know of partitions that were added. Default 30 s.
     pub fn metadata_age_max(mut self, age: Duration) -> Self {
         self.settings.metadata_age_max = age;
         self

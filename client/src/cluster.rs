@@ -142,7 +142,12 @@ impl Cluster {
 
     /// The connection to the core that owns the partition.
     pub(crate) async fn route(&self, topic: &TopicName, partition: PartitionIndex) -> Result<Route, Error> {
-        let image = self.topic(topic).await?;
+        let mut image = self.topic(topic).await?;
+        if image.partitions.len() <= partition.as_usize() {
+            // The topic may have got it since.
+            self.refresh(std::slice::from_ref(topic)).await?;
+            image = self.known_topic(topic)?;
+        }
         let leader = leader(&image, topic, partition)?;
         let connection = self.pool.get(&leader.address).await?;
         Ok(Route {
@@ -179,10 +184,19 @@ impl Cluster {
 
     /// The topic, waiting up to the metadata timeout for it to appear.
     pub(crate) async fn await_topic(&self, name: &TopicName) -> Result<Arc<TopicImage>, Error> {
+        match self.metadata.topic(name) {
+            Some(Ok(image)) => Ok(image),
+            _ => self.fresh_topic(name).await,
+        }
+    }
+
+    /// The topic as it is now, waiting up to the metadata timeout for it to appear.
+    pub(crate) async fn fresh_topic(&self, name: &TopicName) -> Result<Arc<TopicImage>, Error> {
         let deadline = Deadline::after(self.settings.metadata_timeout, "find topic");
         let unknown = &AtomicBool::new(false);
         let attempt = || async move {
-            let result = self.topic(name).await;
+            let asked = self.refresh(std::slice::from_ref(name)).await;
+            let result = asked.and_then(|()| self.known_topic(name));
             unknown.store(matches!(result, Err(Error::UnknownTopic(_))), Ordering::Relaxed);
             match result {
                 // Final anywhere else; here it may appear yet.

@@ -73,6 +73,8 @@ pub struct ConsumerBuilder {
     /// `None`: all partitions.
     topics: BTreeMap<String, Option<Vec<PartitionIndex>>>,
     start: Start,
+    /// Of partitions that begin elsewhere.
+    starts: BTreeMap<(String, PartitionIndex), Start>,
     settings: FetchSettings,
 }
 
@@ -95,11 +97,14 @@ impl ConsumerBuilder {
             cluster,
             topics: BTreeMap::new(),
             start: Start::Latest,
+            starts: BTreeMap::new(),
             settings,
         }
     }
 
-    /// Reads all partitions of these topics, those that are added later included.
+    /// Reads all partitions of these topics, those that are added later included: they are found when the client's metadata
+    /// reach their age limit ([`ClientBuilder::metadata_age_max`](crate::ClientBuilder::metadata_age_max)), and read from their
+    /// first record, whatever the start.
     pub fn topics<S: Into<String>>(mut self, topics: impl IntoIterator<Item = S>) -> Self {
         self.topics.extend(topics.into_iter().map(|topic| (topic.into(), None)));
         self
@@ -120,6 +125,12 @@ impl ConsumerBuilder {
     /// has returned is received.
     pub fn start(mut self, start: impl Into<Start>) -> Self {
         self.start = start.into();
+        self
+    }
+
+    /// Where to begin in one partition, in place of what [`ConsumerBuilder::start`] says.
+    pub fn start_of(mut self, topic: impl Into<String>, partition: PartitionIndex, start: impl Into<Start>) -> Self {
+        self.starts.insert((topic.into(), partition), start.into());
         self
     }
 
@@ -187,7 +198,8 @@ impl ConsumerBuilder {
         let mut subscribed = Vec::new();
         for (topic, partitions) in &self.topics {
             let name = topic_name(topic)?;
-            let image = deadline.run(self.cluster.await_topic(&name)).await?;
+            // What is known may be older than partitions that are to begin at this start.
+            let image = deadline.run(self.cluster.fresh_topic(&name)).await?;
             let all = || (0..image.partitions.len() as i32).map(PartitionIndex::new).collect();
             if partitions.is_none() {
                 subscribed.push(name.clone());
@@ -200,7 +212,9 @@ impl ConsumerBuilder {
             }
         }
         let starts = assignments.into_iter().map(async |(topic, partition, topic_id)| {
-            let offset = start_offset(&self.cluster, deadline, &topic, partition, self.start).await?;
+            let own = self.starts.get(&(topic.to_string(), partition));
+            let start = own.copied().unwrap_or(self.start);
+            let offset = start_offset(&self.cluster, deadline, &topic, partition, start).await?;
             Ok(Assignment {
                 topic,
                 partition,

@@ -63,9 +63,6 @@ enum Done {
         topics: Vec<TopicName>,
         result: Result<(), Error>,
     },
-    Found {
-        assignments: Vec<Assignment>,
-    },
 }
 
 type Work = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
@@ -77,13 +74,14 @@ pub(super) struct Fetcher {
     work: Work,
     in_flight: HashMap<Address, usize>,
     refreshing: bool,
-    /// The metadata in which new partitions were last looked for.
-    generation: u64,
+    /// The metadata in which new partitions were last looked for. At first none: the topic may have got some since the consumer
+    /// was told which there are.
+    generation: Option<u64>,
 }
 
 impl Fetcher {
     pub(super) fn new(cluster: Arc<Cluster>, shared: Arc<Shared>, settings: FetchSettings) -> Self {
-        let (work, in_flight, generation) = (Work::new(), HashMap::new(), cluster.metadata.generation());
+        let (work, in_flight) = (Work::new(), HashMap::new());
         Self {
             cluster,
             shared,
@@ -91,7 +89,7 @@ impl Fetcher {
             work,
             in_flight,
             refreshing: false,
-            generation,
+            generation: None,
         }
     }
 
@@ -162,14 +160,6 @@ impl Fetcher {
                 self.refreshing = false;
                 self.on_refreshed(&topics, &result);
             }
-            Done::Found { assignments } => {
-                let mut state = self.shared.state.lock();
-                for assignment in assignments {
-                    if state.find(assignment.topic.as_str(), assignment.partition).is_none() {
-                        state.add(assignment);
-                    }
-                }
-            }
         }
     }
 
@@ -210,25 +200,28 @@ impl Fetcher {
         }
     }
 
-    /// Takes in partitions that a subscribed topic has got since; they are read from their first record.
+    /// Takes in partitions that a subscribed topic has got since. They are read from offset 0, wherever the consumer began: all
+    /// that they hold is newer than it.
     fn look_for_partitions(&mut self) {
         let generation = self.cluster.metadata.generation();
-        if std::mem::replace(&mut self.generation, generation) == generation {
+        if self.generation.replace(generation) == Some(generation) {
             return;
         }
-        let state = self.shared.state.lock();
-        for topic in &state.subscribed {
-            let Ok(image) = self.cluster.known_topic(topic) else {
+        let mut state = self.shared.state.lock();
+        for topic in state.subscribed.clone() {
+            let Ok(image) = self.cluster.known_topic(&topic) else {
                 continue;
             };
+            let known = state.partitions_of(&topic);
             let all = (0..image.partitions.len() as i32).map(PartitionIndex::new);
-            let new: Vec<_> = all
-                .filter(|&index| state.find(topic.as_str(), index).is_none())
-                .collect();
-            let topic = topic.clone();
-            if !new.is_empty() {
-                let cluster = Arc::clone(&self.cluster);
-                self.work.push(Box::pin(find_starts(cluster, topic, image.id, new)));
+            for partition in all.filter(|partition| !known.contains(partition)) {
+                tracing::info!(%topic, %partition, "reading a partition that the topic has got since");
+                state.add(Assignment {
+                    topic: topic.clone(),
+                    partition,
+                    topic_id: image.id,
+                    offset: Offset::ZERO,
+                });
             }
         }
     }
@@ -320,26 +313,4 @@ async fn run_refresh(cluster: Arc<Cluster>, topics: Vec<TopicName>) -> Done {
     let deadline = cluster.deadline("refresh the metadata");
     let result = deadline.run(cluster.refresh(&topics)).await;
     Done::Refreshed { topics, result }
-}
-
-async fn find_starts(
-    cluster: Arc<Cluster>,
-    topic: TopicName,
-    topic_id: headwater_protocol::id::TopicId,
-    partitions: Vec<PartitionIndex>,
-) -> Done {
-    let deadline = cluster.deadline("look up an offset");
-    let mut assignments = Vec::new();
-    for partition in partitions {
-        match start_offset(&cluster, deadline, &topic, partition, Start::Earliest).await {
-            Ok(offset) => assignments.push(Assignment {
-                topic: topic.clone(),
-                partition,
-                topic_id,
-                offset,
-            }),
-            Err(error) => tracing::warn!(%topic, %partition, %error, "cannot start to read a new partition"),
-        }
-    }
-    Done::Found { assignments }
 }

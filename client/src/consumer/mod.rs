@@ -7,6 +7,7 @@
 //!
 //! Checksums and decompression are the business of whoever receives: their result is then warm in that core's cache.
 
+mod advance;
 mod builder;
 mod fetcher;
 mod group;
@@ -32,6 +33,7 @@ use crate::error::{Error, topic_name};
 use fetcher::{FetchSettings, Fetcher};
 use state::{Shared, Taken};
 
+pub use advance::{Advance, Skip, SkipCause, Skipped};
 pub use builder::{ConsumerBuilder, OffsetReset, Start};
 pub use group::{Assignor, GroupConsumer, GroupConsumerBuilder, RebalanceListener};
 pub use records::{ConsumerRecord, Header, Records, RecordsIter};
@@ -61,6 +63,13 @@ pub struct Consumer {
     /// The batch that `recv` takes records from, and its partition.
     current: Option<(usize, Records)>,
     fetcher: JoinHandle<()>,
+}
+
+/// What was taken from the fetcher, opened; records with their partition's place.
+enum Opened {
+    Records(usize, Records),
+    Skip(Skip),
+    Nothing,
 }
 
 impl Consumer {
@@ -94,7 +103,9 @@ impl Consumer {
                     None => self.current = None,
                 }
             }
-            self.current = Some(self.next_batch().await?);
+            if let Opened::Records(index, records) = self.next().await? {
+                self.current = Some((index, records));
+            }
         }
     }
 
@@ -114,12 +125,55 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::recv`]; besides, each record of the batch may turn out malformed.
     pub async fn recv_batch(&mut self) -> Result<Records, Error> {
+        loop {
+            if let Advance::Records(records) = self.advance().await? {
+                return Ok(records);
+            }
+        }
+    }
+
+    /// The records of the next batch, or a move of a partition's position for which there are none: how to read to an end.
+    /// May be cancelled without loss.
+    ///
+    /// The last offsets of a partition may hold no record, as after compaction, or be deleted before they are read. Whoever
+    /// waits for the last record would then wait for ever; the position gets there in any case.
+    ///
+    /// ```no_run
+    /// # async fn example(client: headwater_client::Client) -> Result<(), headwater_client::Error> {
+    /// use headwater_client::{Advance, OffsetSpec, PartitionIndex, Start};
+    ///
+    /// let partition = PartitionIndex::new(0);
+    /// let end = client.admin().list_offset("orders", partition, OffsetSpec::Latest).await?;
+    /// let mut consumer = client.consumer().assign("orders", [partition]).start(Start::Earliest).build().await?;
+    /// while consumer.position("orders", partition) < end {
+    ///     match consumer.advance().await? {
+    ///         Advance::Records(records) => println!("{} to {}", records.first_offset(), records.next_offset()),
+    ///         Advance::Skip(skip) => println!("no record from {} to {}: {:?}", skip.from, skip.to, skip.cause),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Consumer::recv_batch`].
+    pub async fn advance(&mut self) -> Result<Advance, Error> {
         if let Some((_, records)) = self.current.take()
             && records.first_offset() < records.next_offset()
         {
-            return Ok(records);
+            return Ok(Advance::Records(records));
         }
-        Ok(self.next_batch().await?.1)
+        Ok(match self.next().await? {
+            Opened::Records(_, records) => Advance::Records(records),
+            Opened::Skip(skip) => Advance::Skip(skip),
+            Opened::Nothing => unreachable!("it was waited for something"),
+        })
+    }
+
+    /// What was passed over since the consumer was made, of each partition of which something was: offsets without a record,
+    /// and records that were deleted before they could be read.
+    pub fn skipped(&self) -> Vec<Skipped> {
+        self.shared.state.lock().skipped()
     }
 
     /// The records as a stream that never ends. Dropping it loses nothing.
@@ -219,14 +273,13 @@ impl Consumer {
         })
     }
 
-    /// Waits for a batch and opens it.
-    async fn next_batch(&mut self) -> Result<(usize, Records), Error> {
+    /// Waits for something to come, and opens it; never [`Opened::Nothing`].
+    async fn next(&self) -> Result<Opened, Error> {
         loop {
             let taken = self.shared.state.lock().take();
             match self.open(taken)? {
-                Opened::Records(index, records) => return Ok((index, records)),
-                Opened::Passed => {}
                 Opened::Nothing => self.shared.arrived.notified().await,
+                opened => return Ok(opened),
             }
         }
     }
@@ -241,6 +294,10 @@ impl Consumer {
                 position,
                 batch,
             } => (index, topic, partition, position, batch),
+            Taken::Skip { skip, .. } => {
+                self.shared.wanted.notify_one();
+                return Ok(Opened::Skip(skip));
+            }
             Taken::Failure(error) => return Err(error),
             Taken::Nothing if self.fetcher.is_finished() => return Err(Error::Closed),
             Taken::Nothing => return Ok(Opened::Nothing),
@@ -252,27 +309,38 @@ impl Consumer {
         } else {
             RecordSet::decode_without_crc
         };
-        match decode(&batch, self.settings.decompressed_bytes_max) {
-            // Compaction may leave batches without a record.
-            Ok(set) if set.header().is_control() || set.header().record_count() == 0 => Ok(Opened::Passed),
-            Ok(set) => Ok(Opened::Records(index, Records::new(topic, partition, position, set))),
+        let set = match decode(&batch, self.settings.decompressed_bytes_max) {
+            Ok(set) => set,
             Err(source) => {
                 let error = records::corrupt(&topic, partition, position, source);
                 self.shared.state.lock().halt(index, position, error.clone());
-                Err(error)
+                return Err(error);
             }
+        };
+        let (header, cause) = (set.header(), SkipCause::NoRecord);
+        let (to, is_empty) = (header.next_offset(), header.is_control() || header.record_count() == 0);
+        let missing = if is_empty {
+            to.distance_from(position).unwrap_or(0)
+        } else {
+            records::missing(&set, position)
+        };
+        if missing > 0 {
+            let mut state = self.shared.state.lock();
+            state.note_skipped(&topic, partition, cause, missing);
         }
+        if is_empty {
+            let from = position;
+            let skip = Skip {
+                topic,
+                partition,
+                from,
+                to,
+                cause,
+            };
+            return Ok(Opened::Skip(skip));
+        }
+        Ok(Opened::Records(index, Records::new(topic, partition, position, set)))
     }
-}
-
-/// What became of what was taken.
-enum Opened {
-    /// Records of the partition with this place.
-    Records(usize, Records),
-    /// A batch that is not for the application; there may be another.
-    Passed,
-    /// There was nothing.
-    Nothing,
 }
 
 impl Drop for Consumer {

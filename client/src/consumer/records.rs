@@ -31,6 +31,8 @@ pub struct Records {
     from: Offset,
     set: RecordSet,
     cursor: RecordCursor,
+    /// Records that the cursor has passed.
+    passed: u32,
 }
 
 impl Records {
@@ -41,6 +43,7 @@ impl Records {
             from,
             set,
             cursor: RecordCursor::default(),
+            passed: 0,
         }
     }
 
@@ -87,17 +90,24 @@ impl Records {
     /// The next record for `recv`.
     pub(super) fn next_owned(&mut self) -> Option<Result<ConsumerRecord, Error>> {
         loop {
-            let view = match self.set.next_record(&mut self.cursor)? {
+            let view = self.set.next_record(&mut self.cursor)?;
+            self.passed += 1;
+            let view = match view {
                 Ok(view) if view.offset < self.from => continue,
                 Ok(view) => view,
                 Err(source) => return Some(Err(corrupt(&self.topic, self.partition, self.from, source))),
             };
-            self.from = view.offset.next();
+            // Behind the last record there may be offsets without one, which nobody has to wait for.
+            self.from = if self.passed == self.set.header().record_count() {
+                self.next_offset()
+            } else {
+                view.offset.next()
+            };
             return Some(Ok(ConsumerRecord::new(self, &view)));
         }
     }
 
-    /// The offset of the record that [`Records::next_owned`] gives next.
+    /// The offset from which [`Records::next_owned`] goes on.
     pub(super) fn position(&self) -> Offset {
         self.first_offset()
     }
@@ -137,6 +147,21 @@ impl<'a> Iterator for RecordsIter<'a> {
             });
         }
     }
+}
+
+/// How many offsets of a batch, from `position` on, hold no record.
+pub(super) fn missing(set: &RecordSet, position: Offset) -> u64 {
+    let header = set.header();
+    if header.record_count() == header.offset_count() {
+        return 0;
+    }
+    let is_wanted = |record: &Result<RecordView<'_>, BatchError>| {
+        let offset = record.as_ref().map(|record| record.offset);
+        offset.is_ok_and(|offset| offset >= position)
+    };
+    let offsets = header.next_offset().distance_from(position.max(header.base_offset()));
+    let records = set.iter().filter(is_wanted).count() as u64;
+    offsets.unwrap_or(0).saturating_sub(records)
 }
 
 pub(super) fn corrupt(topic: &TopicName, partition: PartitionIndex, offset: Offset, source: BatchError) -> Error {

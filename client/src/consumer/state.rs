@@ -10,7 +10,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 use headwater_protocol::batch::{BatchError, BatchHeader};
@@ -19,6 +19,7 @@ use headwater_protocol::topic::TopicName;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::advance::{Skip, SkipCause, Skipped, Totals};
 use super::fetcher::FetchSettings;
 use super::records::corrupt;
 use crate::address::Address;
@@ -57,6 +58,7 @@ pub(in crate::consumer) struct State {
     turn: usize,
     /// Topics whose new partitions are read as well.
     pub(in crate::consumer) subscribed: Vec<TopicName>,
+    skipped: Totals,
     settings: FetchSettings,
     backoff: BackoffLimits,
 }
@@ -119,6 +121,7 @@ enum Phase {
     /// The offset to go on with is to be asked for, or being asked for.
     Lost {
         asking: bool,
+        cause: SkipCause,
     },
     Paused(Instant),
     /// Nothing is fetched until a seek.
@@ -129,6 +132,11 @@ enum Phase {
 enum Item {
     /// Whole batches, one after the other.
     Batches(Bytes),
+    /// What follows begins at `to`, and not where what is before it ends.
+    Skip {
+        to: Offset,
+        cause: SkipCause,
+    },
     Failure(Error),
 }
 
@@ -151,6 +159,10 @@ pub(in crate::consumer) enum Taken {
         position: Offset,
         batch: Bytes,
     },
+    Skip {
+        index: usize,
+        skip: Skip,
+    },
     Failure(Error),
     Nothing,
 }
@@ -168,6 +180,7 @@ impl Shared {
             queued_bytes: 0,
             turn: 0,
             subscribed,
+            skipped: Totals::default(),
             settings,
             backoff,
         };
@@ -258,6 +271,12 @@ impl State {
             .position(|other| other.flow != Flow::Removed && other.index == partition && other.topic.as_str() == topic)
     }
 
+    /// The partitions of a topic that are read.
+    pub(in crate::consumer) fn partitions_of(&self, topic: &TopicName) -> HashSet<PartitionIndex> {
+        let of_topic = self.live().filter(|partition| partition.topic == *topic);
+        of_topic.map(|partition| partition.index).collect()
+    }
+
     pub(in crate::consumer) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
@@ -285,7 +304,7 @@ impl State {
         self.ready.retain(|&other| other != index);
     }
 
-    /// Takes one batch, or one failure, from the partition whose turn it is.
+    /// Takes one batch, one skip or one failure from the partition whose turn it is.
     pub(in crate::consumer) fn take(&mut self) -> Taken {
         while let Some(index) = self.ready.pop_front() {
             let taken = self.take_from(index);
@@ -315,6 +334,10 @@ impl State {
         let partition = &mut self.partitions[index];
         let batches = match partition.queue.front_mut()? {
             Item::Batches(batches) => batches,
+            &mut Item::Skip { to, cause } => {
+                partition.queue.pop_front();
+                return Some(self.skip(index, to, cause));
+            }
             Item::Failure(_) => match partition.queue.pop_front() {
                 Some(Item::Failure(error)) => return Some(Taken::Failure(error)),
                 _ => return None,
@@ -323,7 +346,7 @@ impl State {
         let header = BatchHeader::read(batches);
         let (position, is_boundary) = (partition.position, partition.is_boundary);
         let place = header.and_then(|header| Ok((header.size(), check_place(header, position, is_boundary)?)));
-        let (size, next) = match place {
+        let (size, (base, next)) = match place {
             Ok(place) => place,
             Err(source) => {
                 let error = corrupt(&partition.topic, partition.index, position, source);
@@ -331,6 +354,10 @@ impl State {
                 return Some(Taken::Failure(error));
             }
         };
+        if base > partition.position {
+            // Compaction has taken out whole batches.
+            return Some(self.skip(index, base, SkipCause::NoRecord));
+        }
         let batch = batches.split_to(size.min(batches.len()));
         if batches.is_empty() {
             partition.queue.pop_front();
@@ -348,6 +375,43 @@ impl State {
         })
     }
 
+    /// Moves the position without a record.
+    fn skip(&mut self, index: usize, to: Offset, cause: SkipCause) -> Taken {
+        let partition = &mut self.partitions[index];
+        let from = partition.position;
+        partition.go_to(to);
+        // Where a batch begins, or somewhere else where the log goes on.
+        partition.is_boundary = cause == SkipCause::NoRecord;
+        let (topic, partition) = (partition.topic.clone(), partition.index);
+        let skip = Skip {
+            topic,
+            partition,
+            from,
+            to,
+            cause,
+        };
+        self.note_skipped(&skip.topic, partition, cause, skip.offsets());
+        Taken::Skip { index, skip }
+    }
+
+    /// Counts offsets without a record that is handed out.
+    pub(in crate::consumer) fn note_skipped(
+        &mut self,
+        topic: &TopicName,
+        partition: PartitionIndex,
+        cause: SkipCause,
+        offsets: u64,
+    ) {
+        if offsets > 0 {
+            self.skipped.add(topic, partition, cause, offsets);
+        }
+    }
+
+    /// What has been skipped of each partition of which something has.
+    pub(in crate::consumer) fn skipped(&self) -> Vec<Skipped> {
+        self.skipped.all()
+    }
+
     /// The batch that begins at or before `position` is damaged: stays in front of it.
     pub(in crate::consumer) fn halt(&mut self, index: usize, position: Offset, error: Error) {
         self.seek(index, position);
@@ -355,13 +419,13 @@ impl State {
     }
 }
 
-/// Whether a batch may come next. Returns the offset after it. It may begin behind the position, where compaction has taken offsets
+/// Whether a batch may come next. Returns its first offset and the one after it. It may begin behind the position, where compaction has taken offsets
 /// out, and in front of it only where reading begins in the middle of a batch.
-fn check_place(header: BatchHeader<'_>, position: Offset, is_boundary: bool) -> Result<Offset, BatchError> {
+fn check_place(header: BatchHeader<'_>, position: Offset, is_boundary: bool) -> Result<(Offset, Offset), BatchError> {
     let (base_offset, next) = (header.base_offset(), header.next_offset());
     if next <= position || (is_boundary && base_offset < position) {
         let expected = position;
         return Err(BatchError::OutOfPlace { base_offset, expected });
     }
-    Ok(next)
+    Ok((base_offset, next))
 }

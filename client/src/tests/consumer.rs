@@ -11,7 +11,7 @@ use headwater_protocol::frame::Api;
 use headwater_protocol::id::LeaderEpoch;
 use tokio::time::{Instant, sleep};
 
-use super::broker::{Harm, Partition};
+use super::broker::Harm;
 use super::network::Network;
 use super::{Broker, builder, one_broker};
 use crate::consumer::ConsumerBuilder;
@@ -44,7 +44,7 @@ pub(super) fn fill(broker: &Broker, topic: &str, partition: usize, batches: u64)
 }
 
 /// Moves the log start of partition 0 of "t".
-fn delete_before(broker: &Broker, offset: u64) {
+pub(super) fn delete_before(broker: &Broker, offset: u64) {
     let mut state = broker.state.lock();
     let log = &mut state.topics.get_mut("t").unwrap().partitions[0];
     log.log_start = offset;
@@ -360,27 +360,6 @@ async fn receiving_may_be_cancelled_without_loss() {
         got.push(next(&mut consumer).await);
     }
     assert_eq!(got, (0..200).collect::<Vec<_>>());
-}
-
-#[tokio::test(start_paused = true)]
-async fn partitions_that_a_topic_gets_later_are_read_from_their_first_record() {
-    let (broker, _client, mut consumer) = consumer(1, 1, |builder| builder).await;
-    assert_eq!(offsets(&mut consumer, 10).await.len(), 10);
-    broker
-        .state
-        .lock()
-        .topics
-        .get_mut("t")
-        .unwrap()
-        .partitions
-        .push(Partition::default());
-    fill(&broker, "t", 1, 1);
-    // Noticed when the metadata is next refreshed.
-    let before = Instant::now();
-    let record = consumer.recv().await.unwrap();
-    assert_eq!((record.partition, record.offset), (P1, Offset::ZERO));
-    assert!(before.elapsed() <= Duration::from_mins(6), "{:?}", before.elapsed());
-    assert_eq!(consumer.assignment().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

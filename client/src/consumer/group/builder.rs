@@ -1,6 +1,5 @@
 //! Configuration of group consumers.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use headwater_protocol::group::{SERVER_RANGE, SERVER_ROUND_ROBIN, SERVER_STICKY}
 use regex::Regex;
 
 use super::listener::{RebalanceListener, Silent};
-use super::{GroupConsumer, GroupSettings, Subscribed};
+use super::{GroupConsumer, GroupSettings, PartitionCounts, Subscribed};
 use crate::cluster::Cluster;
 use crate::consumer::builder::{ConsumerBuilder, OffsetReset};
 use crate::error::{Error, topic_name};
@@ -151,7 +150,8 @@ impl GroupConsumerBuilder {
     }
 
     /// Where to begin in a partition for which the group has committed nothing, and where to go on when the position is out of
-    /// range. Default [`OffsetReset::Earliest`], which skips nothing. With [`OffsetReset::Error`] it fails with
+    /// range. Default [`OffsetReset::Earliest`], which skips nothing. With [`OffsetReset::Latest`] a partition that the topic has
+    /// got since this consumer was made begins with its first record all the same. With [`OffsetReset::Error`] it fails with
     /// [`Error::NoCommittedOffset`], and the partition waits for a seek.
     pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
         self.settings.reset = reset;
@@ -182,11 +182,11 @@ impl GroupConsumerBuilder {
         let subscribed = if let Some(pattern) = self.pattern {
             Subscribed::Pattern(pattern)
         } else {
-            let mut topics = BTreeSet::new();
+            let mut topics = PartitionCounts::new();
             for topic in &self.topics {
                 let name = topic_name(topic)?;
-                self.cluster.await_topic(&name).await?;
-                topics.insert(name);
+                let image = self.cluster.fresh_topic(&name).await?;
+                topics.insert(name, image.partitions.len());
             }
             Subscribed::Topics(topics)
         };

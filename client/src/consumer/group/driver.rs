@@ -12,7 +12,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use headwater_protocol::error::ErrorCode;
-use headwater_protocol::topic::TopicName;
 use tokio::time::{Instant, sleep_until};
 
 use super::commits::Orders;
@@ -21,7 +20,7 @@ use super::listener::RebalanceListener;
 use super::membership::{Action, Change, Membership, Place};
 use super::route::Route;
 use super::starts::{Begin, find_starts, matching_topics};
-use super::{GroupSettings, Subscribed};
+use super::{GroupSettings, PartitionCounts, Subscribed};
 use crate::consumer::state;
 use crate::error::Error;
 use crate::requests::{self, Identity, JoinWish, Joined};
@@ -35,7 +34,7 @@ enum Done {
     Committed(BTreeSet<Place>),
     AutoCommitted(Result<(), Error>),
     Started(BTreeMap<Place, u64>, Result<Vec<Begin>, Error>),
-    Topics(Result<BTreeSet<TopicName>, Error>),
+    Topics(Result<PartitionCounts, Error>),
     Left,
 }
 
@@ -57,6 +56,9 @@ pub(super) struct Driver {
     /// Assigned partitions whose first offsets are being looked up, each with the number of the look-up.
     starting: BTreeMap<Place, u64>,
     starts: u64,
+    /// The topics as they were when this consumer began: all that other partitions hold is newer. `None` for a pattern until its
+    /// topics were first looked for.
+    began_with: Option<Arc<PartitionCounts>>,
     /// Handed out no more, and to be committed as soon as the application is done with them.
     stopped: BTreeSet<Place>,
     commit_at: Option<Instant>,
@@ -67,13 +69,17 @@ impl Driver {
     pub(super) fn new(parts: Parts, membership: Membership) -> Self {
         let now = Instant::now();
         let commit_at = parts.settings.auto_commit.map(|interval| now + interval);
-        let topics_at = matches!(parts.subscribed, Subscribed::Pattern(_)).then_some(now);
+        let (began_with, topics_at) = match &parts.subscribed {
+            Subscribed::Topics(counts) => (Some(Arc::new(counts.clone())), None),
+            Subscribed::Pattern(_) => (None, Some(now)),
+        };
         Self {
             parts,
             membership,
             work: FuturesUnordered::new(),
             starting: BTreeMap::new(),
             starts: 0,
+            began_with,
             stopped: BTreeSet::new(),
             commit_at,
             topics_at,
@@ -83,7 +89,7 @@ impl Driver {
     /// Runs until it is aborted, or the group will not have this member.
     pub(super) async fn run(mut self) {
         if let Subscribed::Topics(topics) = &self.parts.subscribed {
-            let change = self.membership.subscribe(topics.clone());
+            let change = self.membership.subscribe(topics.keys().cloned().collect());
             self.apply(change);
         }
         loop {
@@ -166,7 +172,11 @@ impl Driver {
             Done::Topics(result) => {
                 self.topics_at = Some(now + self.parts.route.cluster.settings.metadata_age_max);
                 match result {
-                    Ok(topics) => self.membership.subscribe(topics),
+                    Ok(topics) => {
+                        let names = topics.keys().cloned().collect();
+                        self.began_with.get_or_insert_with(|| Arc::new(topics));
+                        self.membership.subscribe(names)
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "cannot look for the topics of the pattern");
                         return Ok(());
@@ -297,9 +307,10 @@ impl Driver {
         let asked: BTreeMap<Place, u64> = places.into_iter().map(|place| (place, self.starts)).collect();
         self.starting.extend(asked.clone());
         let (route, reset) = (self.parts.route.clone(), self.parts.settings.reset);
+        let began_with = self.began_with.clone().unwrap_or_default();
         self.work.push(Box::pin(async move {
             let places: Vec<Place> = asked.keys().cloned().collect();
-            let found = find_starts(&route, &places, reset).await;
+            let found = find_starts(&route, &places, reset, &began_with).await;
             Done::Started(asked, found)
         }));
     }

@@ -11,7 +11,7 @@ use super::GroupConsumer;
 use super::ledger::{Claim, Ledger, Shared};
 use super::membership::Place;
 use crate::consumer::state::Taken;
-use crate::consumer::{Consumer, ConsumerRecord, Opened, Records};
+use crate::consumer::{Consumer, ConsumerRecord, Opened, Records, Skip};
 use crate::error::Error;
 
 /// The batch that records are taken from.
@@ -19,6 +19,12 @@ pub(super) struct Current {
     pub(super) place: Place,
     pub(super) claim: Claim,
     pub(super) records: Records,
+}
+
+/// What comes next.
+pub(super) enum Next {
+    Batch(Current),
+    Skip(Skip),
 }
 
 impl GroupConsumer {
@@ -75,8 +81,8 @@ impl GroupConsumer {
         result
     }
 
-    /// Waits for a batch, or for news.
-    pub(super) async fn next_batch(&self) -> Result<Current, Error> {
+    /// Waits for a batch, a skip, or news. The application is done with what it was handed before.
+    pub(super) async fn next(&self) -> Result<Next, Error> {
         loop {
             let (taken, owner) = {
                 let mut ledger = self.shared.ledger.lock();
@@ -88,17 +94,35 @@ impl GroupConsumer {
                 }
                 let taken = self.consumer.shared.state.lock().take();
                 let owner = match &taken {
-                    Taken::Batch { index, .. } => ledger.at(*index).map(|(place, held)| (place.clone(), held.claim)),
+                    Taken::Batch { index, .. } | Taken::Skip { index, .. } => {
+                        ledger.at(*index).map(|(place, held)| (place.clone(), held.claim))
+                    }
                     _ => None,
                 };
                 (taken, owner)
             };
             match (self.consumer.open(taken)?, owner) {
-                (Opened::Records(_, records), Some((place, claim))) => return Ok(Current { place, claim, records }),
-                (Opened::Records(_, _), None) | (Opened::Passed, _) => {}
+                (Opened::Records(_, records), Some((place, claim))) => {
+                    return Ok(Next::Batch(Current { place, claim, records }));
+                }
+                (Opened::Skip(skip), Some((place, claim))) => {
+                    self.pass(&place, claim, &skip);
+                    return Ok(Next::Skip(skip));
+                }
+                (Opened::Records(..) | Opened::Skip(..), None) => {}
                 (Opened::Nothing, _) if self.driver.is_finished() => return Err(Error::Closed),
                 (Opened::Nothing, _) => self.consumer.shared.arrived.notified().await,
             }
+        }
+    }
+
+    /// What holds no record is processed once it is passed: else the group would lag behind an end that it has reached.
+    fn pass(&self, place: &Place, claim: Claim, skip: &Skip) {
+        let mut ledger = self.shared.ledger.lock();
+        let held = ledger.partitions.get_mut(place);
+        if let Some(progress) = held.filter(|progress| progress.claim == claim) {
+            progress.handed = skip.to;
+            progress.processed = skip.to;
         }
     }
 }

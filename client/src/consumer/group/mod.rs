@@ -19,7 +19,7 @@ mod membership;
 mod route;
 mod starts;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,14 +35,14 @@ use tokio::time::{Instant, timeout};
 use super::builder::OffsetReset;
 use super::fetcher::FetchSettings;
 use super::state;
-use super::{Consumer, ConsumerRecord, Records, Start, start_offset};
+use super::{Advance, Consumer, ConsumerRecord, Records, Skipped, Start, start_offset};
 use crate::admin::CommittedOffset;
 use crate::cluster::Cluster;
 use crate::error::{Error, topic_name};
 
 use commits::{Orders, start_committer};
 use driver::{Driver, Parts};
-use hand_out::{Current, put_back};
+use hand_out::{Current, Next, put_back};
 use ledger::{Claim, Mark, Shared};
 use membership::{Membership, Rules};
 use route::Route;
@@ -64,9 +64,12 @@ struct GroupSettings {
 
 #[derive(Debug)]
 enum Subscribed {
-    Topics(BTreeSet<TopicName>),
+    Topics(PartitionCounts),
     Pattern(Regex),
 }
+
+/// How many partitions each topic has.
+type PartitionCounts = BTreeMap<TopicName, usize>;
 
 /// All that a group consumer is started with.
 struct Setup {
@@ -200,7 +203,9 @@ impl GroupConsumer {
             if let Some(result) = self.next_of_current() {
                 return result;
             }
-            self.current = Some(self.next_batch().await?);
+            if let Next::Batch(current) = self.next().await? {
+                self.current = Some(current);
+            }
         }
     }
 
@@ -220,6 +225,19 @@ impl GroupConsumer {
     /// # Errors
     /// As [`GroupConsumer::recv`]; besides, each record of the batch may turn out malformed.
     pub async fn recv_batch(&mut self) -> Result<Records, Error> {
+        loop {
+            if let Advance::Records(records) = self.advance().await? {
+                return Ok(records);
+            }
+        }
+    }
+
+    /// As [`GroupConsumer::recv_batch`], and also tells when a partition's position moves without a record, as over what was deleted
+    /// before it could be read.
+    ///
+    /// # Errors
+    /// As [`GroupConsumer::recv_batch`].
+    pub async fn advance(&mut self) -> Result<Advance, Error> {
         let _polling = self.poll()?;
         loop {
             if let Some(Current { place, claim, records }) = self.current.take() {
@@ -228,7 +246,7 @@ impl GroupConsumer {
                     Some(progress) if records.first_offset() < records.next_offset() => {
                         progress.handed = records.next_offset();
                         ledger.in_hand = Some(place);
-                        return Ok(records);
+                        return Ok(Advance::Records(records));
                     }
                     Some(progress) => {
                         progress.handed = progress.handed.max(records.next_offset());
@@ -237,8 +255,16 @@ impl GroupConsumer {
                     None => put_back(&self.consumer, &ledger, &place, claim, &records),
                 }
             }
-            self.current = Some(self.next_batch().await?);
+            match self.next().await? {
+                Next::Batch(current) => self.current = Some(current),
+                Next::Skip(skip) => return Ok(Advance::Skip(skip)),
+            }
         }
+    }
+
+    /// What was passed over since the consumer was made; see [`Consumer::skipped`].
+    pub fn skipped(&self) -> Vec<Skipped> {
+        self.consumer.skipped()
     }
 
     /// The records as a stream that never ends; each counts as processed when the next is asked for, so do not buffer it. Dropping

@@ -1,13 +1,14 @@
 //! Where to begin in partitions that the group has assigned, and which topics a pattern means.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::Offset;
 use headwater_protocol::topic::TopicName;
 use regex::Regex;
 
+use super::PartitionCounts;
 use super::ledger::Ledger;
 use super::membership::Place;
 use super::route::Route;
@@ -18,7 +19,7 @@ use crate::consumer::start_offset;
 use crate::consumer::state::{Assignment, State};
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::requests;
+use crate::requests::{self, TopicImage};
 
 /// The broker's own topics begin so, and no pattern means them.
 const INTERNAL: &str = "__";
@@ -65,8 +66,14 @@ pub(super) async fn committed(
     deadline.retry(route.cluster.backoff(), attempt).await
 }
 
-/// Finds the first offsets of partitions, which are in order.
-pub(super) async fn find_starts(route: &Route, places: &[Place], reset: OffsetReset) -> Result<Vec<Begin>, Error> {
+/// Finds the first offsets of partitions, which are in order. Of a partition that was not there when the consumer began, the
+/// newest record is none to skip to.
+pub(super) async fn find_starts(
+    route: &Route,
+    places: &[Place],
+    reset: OffsetReset,
+    began_with: &PartitionCounts,
+) -> Result<Vec<Begin>, Error> {
     let cluster = &route.cluster;
     let deadline = cluster.deadline("find out where to begin");
     let committed = committed(route, deadline, places).await?;
@@ -77,13 +84,14 @@ pub(super) async fn find_starts(route: &Route, places: &[Place], reset: OffsetRe
             .iter()
             .find(|offset| offset.topic == *topic && offset.partition == *partition)
             .map(|offset| offset.offset);
+        let is_new = began_with.get(topic).is_none_or(|&count| partition.as_usize() >= count);
         let offset = match (found, reset) {
             (Some(offset), _) => offset,
             (None, OffsetReset::Error) => Offset::ZERO,
-            (None, OffsetReset::Earliest) => {
-                start_offset(cluster, deadline, topic, *partition, Start::Earliest).await?
+            (None, OffsetReset::Latest) if !is_new => {
+                start_offset(cluster, deadline, topic, *partition, Start::Latest).await?
             }
-            (None, OffsetReset::Latest) => start_offset(cluster, deadline, topic, *partition, Start::Latest).await?,
+            (None, _) => start_offset(cluster, deadline, topic, *partition, Start::Earliest).await?,
         };
         Ok(Begin {
             assignment: Assignment {
@@ -100,11 +108,13 @@ pub(super) async fn find_starts(route: &Route, places: &[Place], reset: OffsetRe
 }
 
 /// The topics whose names match.
-pub(super) async fn matching_topics(cluster: Arc<Cluster>, pattern: Regex) -> Result<BTreeSet<TopicName>, Error> {
+pub(super) async fn matching_topics(cluster: Arc<Cluster>, pattern: Regex) -> Result<PartitionCounts, Error> {
     let deadline = cluster.deadline("look for topics");
     let all = requests::metadata(None::<std::iter::Empty<&TopicName>>);
     let image = cluster.ask_any(deadline, &all, requests::read_metadata).await?;
     let is_meant = |name: &TopicName| !name.as_str().starts_with(INTERNAL) && pattern.is_match(name.as_str());
-    let there = image.topics.into_iter().filter(|(_, image)| image.is_ok());
-    Ok(there.map(|(name, _)| name).filter(is_meant).collect())
+    let there = image.topics.into_iter().filter(|(name, _)| is_meant(name));
+    let count =
+        |(name, image): (TopicName, Result<Arc<TopicImage>, ErrorCode>)| Some((name, image.ok()?.partitions.len()));
+    Ok(there.filter_map(count).collect())
 }

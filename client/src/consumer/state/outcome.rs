@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{Arriving, Flow, Item, Partition, Phase, State, Ticket};
 use crate::address::Address;
+use crate::consumer::advance::SkipCause;
 use crate::consumer::builder::OffsetReset;
 use crate::consumer::records::corrupt;
 use crate::error::Error;
@@ -137,10 +138,10 @@ impl State {
         self.enqueue(index, Item::Failure(error));
     }
 
+    /// The position is not in the log: what lay there was deleted, or the log ends before it.
     fn on_out_of_range(&mut self, ticket: Ticket, log_start: Option<Offset>, reset: OffsetReset) {
         let Some(partition) = self.current(ticket) else { return };
         let (topic, index, offset) = (partition.topic.clone(), partition.index, partition.fetch_offset);
-        tracing::info!(%topic, partition = %index, %offset, ?reset, "the position is out of range");
         if reset == OffsetReset::Error {
             let error = Error::OffsetOutOfRange {
                 topic,
@@ -148,31 +149,43 @@ impl State {
                 offset,
                 log_start,
             };
-            self.halt_behind(ticket.index, error);
-        } else {
-            partition.phase = Phase::Lost { asking: false };
+            return self.halt_behind(ticket.index, error);
         }
+        let cause = SkipCause::Reset;
+        partition.phase = Phase::Lost { asking: false, cause };
+        let Some(to) = log_start.filter(|start| *start > offset) else {
+            tracing::warn!(%topic, partition = %index, %offset, ?reset, "the position is not in the log");
+            return;
+        };
+        tracing::warn!(%topic, partition = %index, from = %offset, %to, "records were deleted before they were read");
+        partition.fetch_offset = to;
+        if reset == OffsetReset::Earliest {
+            partition.phase = Phase::Idle;
+        }
+        let cause = SkipCause::Deleted;
+        self.enqueue(ticket.index, Item::Skip { to, cause });
     }
 
     /// The answer to a [`PlannedLookup`].
     pub(in crate::consumer) fn on_lookup(&mut self, ticket: Ticket, result: Result<Offset, Error>, now: Instant) {
         let Some(partition) = self.current(ticket) else { return };
+        let Phase::Lost { cause, .. } = partition.phase else {
+            return;
+        };
         match result {
-            Ok(offset) => {
-                partition.fetch_offset = offset;
-                // Backwards too, if the topic was created anew: what is still queued has gone past it.
-                if partition.queue.is_empty() || offset < partition.position {
-                    partition.go_to(offset);
-                    self.clear_queue(ticket.index);
+            Ok(to) => {
+                partition.phase = Phase::Idle;
+                let from = std::mem::replace(&mut partition.fetch_offset, to);
+                if to != from || cause == SkipCause::Recreated {
+                    self.enqueue(ticket.index, Item::Skip { to, cause });
                 }
-                self.partitions[ticket.index].phase = Phase::Idle;
             }
             Err(error) => {
                 self.on_failure(ticket, &error, now);
                 if let Some(partition) = self.current(ticket)
                     && matches!(partition.phase, Phase::Paused(_))
                 {
-                    partition.phase = Phase::Lost { asking: false };
+                    partition.phase = Phase::Lost { asking: false, cause };
                 }
             }
         }
@@ -255,7 +268,13 @@ impl State {
         if partition.topic_id != topic_id {
             // Another topic of the same name: the position means nothing in it.
             partition.topic_id = topic_id;
-            self.on_out_of_range(ticket, None, reset);
+            if reset == OffsetReset::Error {
+                return self.on_out_of_range(ticket, None, reset);
+            }
+            let (topic, index) = (&partition.topic, partition.index);
+            tracing::warn!(%topic, partition = %index, ?reset, "the topic was deleted and created anew");
+            let cause = SkipCause::Recreated;
+            partition.phase = Phase::Lost { asking: false, cause };
         }
     }
 }

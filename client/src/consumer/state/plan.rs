@@ -66,17 +66,17 @@ impl State {
                     continue;
                 }
                 Phase::Paused(_) => partition.phase = Phase::Idle,
-                Phase::Fetching | Phase::Halted(_) | Phase::Lost { asking: true } => continue,
+                Phase::Fetching | Phase::Halted(_) | Phase::Lost { asking: true, .. } => continue,
                 // Where it was lost may be what a damaged batch has said: that one comes first.
-                Phase::Lost { asking: false } if !partition.queue.is_empty() => continue,
-                Phase::Idle | Phase::Lost { asking: false } => {}
+                Phase::Lost { asking: false, .. } if !partition.queue.is_empty() => continue,
+                Phase::Idle | Phase::Lost { asking: false, .. } => {}
             }
             let ticket = Ticket {
                 index,
                 epoch: partition.epoch,
                 from: partition.fetch_offset,
             };
-            if let Phase::Lost { asking } = &mut partition.phase {
+            if let Phase::Lost { asking, .. } = &mut partition.phase {
                 *asking = true;
                 let spec = settings.reset.spec();
                 let (topic, partition) = (partition.topic.clone(), partition.index);
