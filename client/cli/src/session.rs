@@ -9,6 +9,9 @@ use crate::args::Global;
 use crate::failure::{CONNECTION_HINT, Failure, chain};
 use crate::screen::Screen;
 
+/// How old the knowledge of topics may become: somebody may watch who has just added partitions.
+const METADATA_AGE_MAX: Duration = Duration::from_secs(3);
+
 /// Most edits between a name that is not there and one that may have been meant, as a share of its length.
 const NEAR: f64 = 0.4;
 
@@ -42,6 +45,7 @@ impl Session {
             .connect_timeout(*timeout)
             .request_timeout(*timeout)
             .call_timeout(*timeout)
+            .metadata_age_max(METADATA_AGE_MAX)
             .build()
             .await
             .map_err(|error| Failure::client(&format!("connect to {server}"), &error))?;

@@ -1,7 +1,10 @@
 //! `headwater consume`: records to standard output.
 //!
 //! Where to begin and, without `--follow`, where to end is looked up first, for each partition. Records are written into a
-//! buffer that is flushed whenever the next would have to be waited for.
+//! buffer that is flushed whenever the next would have to be waited for. A partition is at its end when the consumer's position
+//! is, whether or not there was a record at the last offsets; what was passed without one is said.
+
+mod passed;
 
 use std::collections::HashMap;
 use std::io::{BufWriter, StdoutLock, Write as _};
@@ -10,10 +13,11 @@ use std::time::Duration;
 use clap::Args;
 use futures::FutureExt as _;
 use headwater_client::{
-    Consumer, Error, GroupConsumer, Offset, OffsetReset, OffsetSpec, PartitionIndex, RecordView, Records, Timestamp,
-    TopicDescription,
+    Advance, Consumer, Error, GroupConsumer, Offset, OffsetReset, OffsetSpec, PartitionIndex, RecordView, Records,
+    Skip, SkipCause, Start, Timestamp, TopicDescription,
 };
 
+use self::passed::Passed;
 use crate::failure::Failure;
 use crate::format::Format;
 use crate::json::JsonRecord;
@@ -38,7 +42,8 @@ Format: %t topic, %p partition, %o offset, %T timestamp in milliseconds, %D the 
 \\n \\t \\r \\0 \\\\ \\xHH as usual. Nothing is added between records.
 
 Records of one partition come in their order; partitions come as they please. Without --follow it stops at the records that \
-were there when it began.";
+were there when it began; with it, partitions that the topic gets later are read too, from their first record. Offsets that hold \
+no record, as after compaction, and those that were deleted before they could be read are counted on standard error.";
 
 /// Options of `consume`.
 #[derive(Debug, Args)]
@@ -123,21 +128,15 @@ pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<(), Failure> {
     if reading.is_empty() || args.count == Some(0) {
         return Ok(());
     }
-    let consumer = consumer(session, &args.topic, &reading).await?;
+    let consumer = consumer(session, args, &reading).await?;
     let ends = (!args.follow).then(|| reading.iter().map(|range| (range.partition, range.end)).collect());
-    let mut reader = Reader {
-        out: BufWriter::with_capacity(1 << 18, std::io::stdout().lock()),
-        form,
-        topic: &args.topic,
-        left: args.count.unwrap_or(u64::MAX),
-        ends,
-    };
+    let mut reader = Reader::new(form, args, ends);
     let read = tokio::select! {
         read = reader.run(consumer) => read,
         _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     };
     // Also what came before a failure.
-    reader.out.flush()?;
+    reader.finish()?;
     read
 }
 
@@ -149,18 +148,12 @@ async fn run_in_group(session: &Session, args: &ConsumeArgs, form: Form, group: 
         .session_timeout(args.session_timeout)
         .heartbeat_interval((args.session_timeout / 10).min(Duration::from_secs(3)));
     let mut consumer = builder.build().await.map_err(failure)?;
-    let mut reader = Reader {
-        out: BufWriter::with_capacity(1 << 18, std::io::stdout().lock()),
-        form,
-        topic: &args.topic,
-        left: args.count.unwrap_or(u64::MAX),
-        ends: None,
-    };
+    let mut reader = Reader::new(form, args, None);
     let read = tokio::select! {
         read = reader.run_in_group(&mut consumer, failure) => read,
         _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     };
-    reader.out.flush()?;
+    reader.finish()?;
     consumer.close().await.map_err(failure)?;
     read
 }
@@ -233,22 +226,21 @@ async fn starts(session: &Session, topic: &TopicDescription, args: &ConsumeArgs)
     Ok(ends)
 }
 
-/// A consumer that begins where it should.
-async fn consumer(session: &Session, topic: &str, ranges: &[Ends]) -> Result<Consumer, Failure> {
-    let failure = |error: Error| Failure::client(&format!("read topic {topic}"), &error);
+/// A consumer that begins where it should. One that follows all partitions also reads those that come later.
+async fn consumer(session: &Session, args: &ConsumeArgs, ranges: &[Ends]) -> Result<Consumer, Failure> {
+    let topic = &args.topic;
     let builder = session.client.consumer().offset_reset(OffsetReset::Earliest);
-    let builder = builder.assign(topic, ranges.iter().map(|range| range.partition));
-    let mut starts = ranges.iter().map(|range| range.start);
-    let first = starts.next().unwrap_or_default();
-    let mut consumer = builder.start(Offset::new(first)).build().await.map_err(failure)?;
-    if starts.all(|start| start == first) {
-        return Ok(consumer);
-    }
+    let builder = builder.start(Start::Earliest);
+    let mut builder = if args.follow && args.partitions.is_empty() {
+        builder.topics([topic])
+    } else {
+        builder.assign(topic, ranges.iter().map(|range| range.partition))
+    };
     for range in ranges {
-        let sought = consumer.seek(topic, range.partition, Offset::new(range.start)).await;
-        sought.map_err(failure)?;
+        builder = builder.start_of(topic, range.partition, Offset::new(range.start));
     }
-    Ok(consumer)
+    let built = builder.build().await;
+    built.map_err(|error| Failure::client(&format!("read topic {topic}"), &error))
 }
 
 struct Reader<'a> {
@@ -258,21 +250,43 @@ struct Reader<'a> {
     left: u64,
     /// Partitions that are not at their end yet; `None` follows for ever.
     ends: Option<HashMap<PartitionIndex, u64>>,
+    passed: Passed,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(form: Form, args: &'a ConsumeArgs, ends: Option<HashMap<PartitionIndex, u64>>) -> Self {
+        Self {
+            out: BufWriter::with_capacity(1 << 18, std::io::stdout().lock()),
+            form,
+            topic: &args.topic,
+            left: args.count.unwrap_or(u64::MAX),
+            ends,
+            passed: Passed::default(),
+        }
+    }
+
+    /// Says what has not been said.
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.out.flush()?;
+        self.passed.report();
+        Ok(())
+    }
+
     async fn run(&mut self, mut consumer: Consumer) -> Result<(), Failure> {
         let topic = self.topic;
         let failure = |error: Error| Failure::client(&format!("read topic {topic}"), &error);
         while self.left > 0 && self.ends.as_ref().is_none_or(|ends| !ends.is_empty()) {
-            let records = if let Some(ready) = consumer.recv_batch().now_or_never() {
+            let next = if let Some(ready) = consumer.advance().now_or_never() {
                 ready
             } else {
                 // What there is should be seen before the next is waited for.
                 self.out.flush()?;
-                consumer.recv_batch().await
+                consumer.advance().await
             };
-            self.write(&records.map_err(failure)?)?;
+            match next.map_err(failure)? {
+                Advance::Records(records) => drop(self.write(&records)?),
+                Advance::Skip(skip) => self.skip(&skip)?,
+            }
         }
         Ok(())
     }
@@ -284,8 +298,12 @@ impl Reader<'_> {
         failure: impl Fn(Error) -> Failure,
     ) -> Result<(), Failure> {
         while self.left > 0 {
-            let records = match consumer.recv_batch().await {
-                Ok(records) => records,
+            let records = match consumer.advance().await {
+                Ok(Advance::Records(records)) => records,
+                Ok(Advance::Skip(skip)) => {
+                    self.skip(&skip)?;
+                    continue;
+                }
                 Err(error @ Error::PartitionsLost { .. }) => {
                     anstream::eprintln!("note: {error}; some records may be printed again");
                     continue;
@@ -305,6 +323,34 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Takes note of a position that has moved without a record.
+    fn skip(&mut self, skip: &Skip) -> Result<(), Failure> {
+        let Some(ends) = &mut self.ends else {
+            if let Some(news) = passed::news(skip) {
+                self.out.flush()?;
+                anstream::eprintln!("note: {news}");
+            }
+            self.passed.skipped(skip, u64::MAX);
+            return Ok(());
+        };
+        let Some(&end) = ends.get(&skip.partition) else {
+            return Ok(());
+        };
+        self.passed.skipped(skip, end);
+        if skip.to < skip.from || skip.cause == SkipCause::Recreated {
+            // What the end was looked up for is gone, and may never come again.
+            let news = passed::news(skip).unwrap_or_default();
+            return Err(Failure::not_found(format!(
+                "cannot read topic {} to its end: {news}",
+                self.topic
+            )));
+        }
+        if skip.to.get() >= end {
+            ends.remove(&skip.partition);
+        }
+        Ok(())
+    }
+
     /// Returns the offset after the last record that was printed, or was not to be.
     fn write(&mut self, records: &Records) -> Result<Offset, Failure> {
         let partition = records.partition();
@@ -315,21 +361,29 @@ impl Reader<'_> {
                 None => return Ok(records.next_offset()),
             },
         };
+        let left = self.left;
+        let next = self.write_before(records, end)?;
+        let printed = left - self.left;
+        self.passed.read(partition, records.first_offset(), next, printed);
+        if next.get() >= end
+            && let Some(ends) = &mut self.ends
+        {
+            ends.remove(&partition);
+        }
+        Ok(next)
+    }
+
+    fn write_before(&mut self, records: &Records, end: u64) -> Result<Offset, Failure> {
         for record in records {
             let record = record.map_err(|error| Failure::client(&format!("read topic {}", self.topic), &error))?;
             if self.left == 0 {
                 return Ok(record.offset);
             }
             if record.offset.get() >= end {
-                break;
+                return Ok(Offset::new(end));
             }
-            self.write_record(partition, &record)?;
+            self.write_record(records.partition(), &record)?;
             self.left -= 1;
-        }
-        if records.next_offset().get() >= end
-            && let Some(ends) = &mut self.ends
-        {
-            ends.remove(&partition);
         }
         Ok(records.next_offset())
     }

@@ -25,6 +25,11 @@ pub struct Ran {
 
 impl Site {
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these settings of the broker.
+    pub fn with(own: &[(&str, &str)]) -> Self {
         // On the disk of the build: where the system keeps temporary files may be memory, which has no direct I/O.
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut config = Config::default();
@@ -36,7 +41,7 @@ impl Site {
             ("cores.tail_buffer_bytes_max", "16MiB"),
             ("log.segment_size_bytes", "16MiB"),
         ];
-        let broker = Broker::start(config.with(settings).unwrap()).unwrap();
+        let broker = Broker::start(config.with(settings).unwrap().with(own.iter().copied()).unwrap()).unwrap();
         let address = broker.addr().to_string();
         Self {
             broker: Some(broker),
