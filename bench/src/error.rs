@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use headwater_client as client;
+use headwater_client::PartitionIndex;
 use headwater_server::config::ConfigError;
 use headwater_server::{StartError, StopError};
 
@@ -66,6 +67,19 @@ pub enum BenchError {
     /// What should be there does not come.
     #[error("for {} s no record came, though there should be more; the broker's log may tell why", .0.as_secs())]
     Starved(Duration),
+    /// Records were gone before they were read: what was measured is not what was asked for.
+    #[error(
+        "partition {partition} of the topic went on at offset {to} before what lies from {from} on was read: its records were \
+         deleted; raise retention.ms and retention.bytes, and leave the topic alone meanwhile"
+    )]
+    Overtaken {
+        /// The partition.
+        partition: PartitionIndex,
+        /// What was to be read next.
+        from: client::Offset,
+        /// What comes next now.
+        to: client::Offset,
+    },
     /// A client of another system.
     #[cfg(any(feature = "kafka", feature = "nats"))]
     #[error("{doing}: {reason}; check the address given by --server")]

@@ -4,8 +4,8 @@ mod group;
 pub mod slow;
 
 use headwater_client::{
-    Client, Consumer, Delivery, Error, ErrorCode, HeaderRef, NewTopic, Offset, OffsetSpec, PartitionIndex, Producer,
-    Record, Records, Start,
+    Advance, Client, Consumer, Delivery, Error, ErrorCode, HeaderRef, NewTopic, Offset, OffsetSpec, PartitionIndex,
+    Producer, Record, Records, Skip, SkipCause, Start,
 };
 
 use super::{Outgoing, Position, ProducerSettings, STAMP_HEADER, Span, Target, TargetConsumer, TargetProducer};
@@ -101,15 +101,16 @@ impl Target for Headwater {
             let members = Members::join(&self.bootstrap, topic, self.group_members, from).await?;
             return Ok(HeadwaterConsumer::Group(members));
         }
-        let failed = || BenchError::client("cannot start a consumer");
         let client = connect(&self.bootstrap).await?;
-        let consumer = client.consumer().topics([topic]).start(Start::Earliest).build().await;
-        let mut consumer = consumer.map_err(failed())?;
-        for (partition, position) in from.iter().enumerate().filter(|(_, position)| position.0 > 0) {
+        let mut builder = client.consumer().topics([topic]).start(Start::Earliest);
+        for (partition, position) in from.iter().enumerate() {
             let partition = PartitionIndex::new(partition as i32);
-            let sought = consumer.seek(topic, partition, Offset::new(position.0)).await;
-            sought.map_err(failed())?;
+            builder = builder.start_of(topic, partition, Offset::new(position.0));
         }
+        let consumer = builder
+            .build()
+            .await
+            .map_err(BenchError::client("cannot start a consumer"))?;
         Ok(HeadwaterConsumer::Alone(Box::new(consumer)))
     }
 
@@ -181,15 +182,30 @@ pub enum HeadwaterConsumer {
 impl TargetConsumer for HeadwaterConsumer {
     async fn receive(&mut self, intake: &mut Intake) -> Result<(), BenchError> {
         let received = match self {
-            Self::Alone(consumer) => match consumer.recv_batch().await {
+            Self::Alone(consumer) => match consumer.advance().await {
                 Err(error) => return pass(consumer, error, intake).await,
                 received => received,
             },
-            Self::Group(members) => members.recv_batch().await,
+            Self::Group(members) => members.advance().await,
         };
-        take(&received.map_err(BenchError::client("cannot consume"))?, intake);
+        match received.map_err(BenchError::client("cannot consume"))? {
+            Advance::Records(records) => take(&records, intake),
+            Advance::Skip(skip) => skipped(&skip, intake)?,
+        }
         Ok(())
     }
+}
+
+/// Goes on behind offsets that hold no record. Where records were that are gone, there is no going on.
+fn skipped(skip: &Skip, intake: &mut Intake) -> Result<(), BenchError> {
+    let &Skip {
+        partition, from, to, ..
+    } = skip;
+    if skip.cause != SkipCause::NoRecord {
+        return Err(BenchError::Overtaken { partition, from, to });
+    }
+    intake.reached(partition, Position(to.get()));
+    Ok(())
 }
 
 /// Passes a record that lies in a damaged batch; any other error ends the run. How many records such a batch has is not

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use headwater_client::{
-    Client, CommittedOffset, GroupConsumer, Offset, PartitionIndex, RebalanceListener, Records, TopicName,
+    Advance, Client, CommittedOffset, GroupConsumer, Offset, PartitionIndex, RebalanceListener, TopicName,
 };
 use tokio::sync::watch;
 
@@ -114,11 +114,11 @@ impl Members {
         })
     }
 
-    /// The next batch of any member. May be cancelled without loss.
-    pub async fn recv_batch(&mut self) -> Result<Records, headwater_client::Error> {
+    /// What comes next to any member. May be cancelled without loss.
+    pub async fn advance(&mut self) -> Result<Advance, headwater_client::Error> {
         // Another one is asked first each time, so that none waits for ever.
         self.consumers.rotate_left(1);
-        let asked = self.consumers.iter_mut().map(|member| Box::pin(member.recv_batch()));
+        let asked = self.consumers.iter_mut().map(|member| Box::pin(member.advance()));
         let (first, ..) = futures::future::select_all(asked).await;
         first
     }
