@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, io::Read as _, net::TcpStream};
 
-use headwater_client::{Client, Error, ErrorCode, NewTopic, OffsetReset, OffsetSpec, PartitionIndex, Record, Start};
+use headwater_client::{
+    Advance, Client, Error, ErrorCode, NewTopic, OffsetReset, OffsetSpec, PartitionIndex, Record, Start,
+};
 use rand::RngExt as _;
 
 use crate::support::{Seed, Site, run};
@@ -63,18 +65,23 @@ async fn read(client: &Client, topic: &str) -> Vec<(u64, (u64, Option<u64>))> {
     let consumer = client.consumer().assign(topic, [ONLY]).start(Start::Earliest);
     let mut consumer = consumer.offset_reset(OffsetReset::Error).build().await.unwrap();
     let mut found: Vec<(u64, (u64, Option<u64>))> = Vec::new();
-    while found.last().is_none_or(|(_, (offset, _))| offset + 1 < end.get()) {
-        let record = consumer.recv().await.unwrap();
-        let key = u64::from_be_bytes(record.key.unwrap()[..].try_into().unwrap());
-        let value = record
-            .value
-            .map(|value| std::str::from_utf8(&value).unwrap().parse().unwrap());
-        assert!(
-            found
-                .last()
-                .is_none_or(|(_, (offset, _))| *offset < record.offset.get())
-        );
-        found.push((key, (record.offset.get(), value)));
+    while consumer.position(topic, ONLY).unwrap() < end {
+        let Advance::Records(records) = consumer.advance().await.unwrap() else {
+            continue;
+        };
+        for record in &records {
+            let record = record.unwrap();
+            let key = u64::from_be_bytes(record.key.unwrap().try_into().unwrap());
+            let value = record
+                .value
+                .map(|value| std::str::from_utf8(value).unwrap().parse().unwrap());
+            assert!(
+                found
+                    .last()
+                    .is_none_or(|(_, (offset, _))| *offset < record.offset.get())
+            );
+            found.push((key, (record.offset.get(), value)));
+        }
     }
     found
 }

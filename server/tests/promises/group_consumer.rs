@@ -60,7 +60,7 @@ impl RebalanceListener for Watch {
 }
 
 pub(super) struct Member {
-    consumer: GroupConsumer,
+    pub(super) consumer: GroupConsumer,
     partitions: watch::Receiver<BTreeSet<i32>>,
 }
 

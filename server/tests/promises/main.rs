@@ -33,6 +33,7 @@ mod misplaced;
 mod open_files;
 mod other_file_systems;
 mod read_only;
+mod readers;
 mod retries;
 mod shutdown;
 mod stalled;
