@@ -514,9 +514,11 @@ mod tests {
             let disk = DirectDisk::new().unwrap();
             let (end, ended) = mpsc::channel::<()>();
             let ended = Arc::new(Mutex::new(ended));
+            let deadline = Instant::now() + Duration::from_secs(30);
             let work = |_| {
                 let ended = Arc::clone(&ended);
-                disk.aside(move || ended.lock().unwrap().recv_timeout(Duration::from_secs(60)))
+                let wait = move || deadline.saturating_duration_since(Instant::now());
+                disk.aside(move || ended.lock().unwrap().recv_timeout(wait()))
             };
             let working = futures::future::join_all((0..3 * BLOCKING_THREADS).map(work));
             let making = async {
@@ -552,8 +554,9 @@ mod tests {
             assert!(futures::poll!(&mut write).is_pending());
             drop(write);
             let going_on = async {
+                // In any of these it would be read, if nothing kept it from that.
                 for _ in 0..100 {
-                    glommio::executor().yield_task_queue_now().await;
+                    glommio::executor().spawn_blocking(|| ()).await;
                 }
                 drop(go_on);
             };

@@ -2,12 +2,16 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use headwater_engine::disk::{Disk as _, Fault, OpKind, SimDisk, SimExecutor};
+use headwater_engine::{
+    TailMemory,
+    disk::{Disk as _, Fault, OpKind, SimDisk, SimExecutor},
+};
 use headwater_protocol::id::{Offset, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::support::{
-    NOON, Record, SimLog, append_durably, batch, decode, fetch, for_each_seed, ids, open, read_all, run, small_config,
+    NOON, Record, SimLog, append_durably, batch, decode, fetch, for_each_seed, ids, open_with, read_all, run,
+    small_config,
 };
 
 const LIMIT: usize = 8;
@@ -30,7 +34,9 @@ fn readers_of_many_segments_keep_to_the_limit_of_open_files() {
         let files = Rc::clone(disk.open_files());
         files.set_limit(LIMIT);
         let log = executor.block_on(async {
-            let (log, _) = open(&disk, &small_config()).await.unwrap();
+            let (log, _) = open_with(&disk, &small_config(), &TailMemory::new(8 << 10))
+                .await
+                .unwrap();
             fill(&log).await;
             log
         });
@@ -63,7 +69,9 @@ fn a_file_that_has_lost_its_name_stays_open_for_those_who_read_it() {
     let disk = SimDisk::new(1);
     disk.open_files().set_limit(1);
     run(&disk, 1, async {
-        let (log, _) = open(&disk, &small_config()).await.unwrap();
+        let (log, _) = open_with(&disk, &small_config(), &TailMemory::new(8 << 10))
+            .await
+            .unwrap();
         fill(&log).await;
         let ranges: Vec<_> = {
             let mut ranges = Vec::new();
@@ -87,7 +95,9 @@ fn a_file_that_has_lost_its_name_stays_open_for_those_who_read_it() {
 fn without_a_descriptor_files_that_nobody_uses_give_way_to_reads_and_writes() {
     let disk = SimDisk::new(1);
     run(&disk, 1, async {
-        let (log, _) = open(&disk, &small_config()).await.unwrap();
+        let (log, _) = open_with(&disk, &small_config(), &TailMemory::new(8 << 10))
+            .await
+            .unwrap();
         fill(&log).await;
         let evicted = disk.open_files().evicted();
         for offset in (0..RECORDS).step_by(7) {
