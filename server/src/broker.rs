@@ -368,11 +368,11 @@ fn start_core(
         let core = Core::new(id, setup, activity)?;
         let _ = ready.send(());
         let ring = core.disk.ring().clone();
-        core.run(inbox).await;
+        let ended = core.run(inbox).await;
         // The files of the core's partitions are closed in the executor's next turns.
         ring.close().await;
         runtime::sleep(CLOSE_WAIT).await;
-        Ok(())
+        ended
     };
     let thread = CoreThread::start(&format!("core-{id}"), cpu, spin, run)?;
     if block_on(started).is_ok() {

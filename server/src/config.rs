@@ -224,6 +224,8 @@ sections! {
         /// How long a shutdown waits for requests in flight before it closes their connections.
         /// Keep it below the time after which the service manager kills the process.
         shutdown_grace_ms: Millis = Millis::new(30_000), 0..=3_600_000;
+        /// How long a shutdown may then take to close partitions. What is not closed by then is recovered at the next start; nothing is lost.
+        shutdown_close_ms_max: Millis = Millis::new(30_000), 0..=3_600_000;
     }
 
     /// What a new topic gets when its creator does not say.

@@ -16,7 +16,10 @@ mod tests;
 use std::{
     io,
     net::TcpListener,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -116,10 +119,12 @@ pub(crate) fn channel() -> (ControlHandle, ControlQueues) {
     (handle, ControlQueues { topics, producer_ids })
 }
 
-/// The threads. Dropping this lets each finish what it is doing and ends it.
+/// The threads. Dropping this lets each finish what it is doing and ends it; a long removal is left for the next start.
 #[derive(Debug)]
 pub(crate) struct Control {
     stop: Option<watch::Sender<()>>,
+    /// What the topic store looks at during a long removal.
+    stopping: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -135,6 +140,7 @@ impl Control {
         let (stop, stopped) = watch::channel(());
         let mut control = Control {
             stop: Some(stop),
+            stopping: store.stopping(),
             threads: Vec::new(),
         };
         if let Some((listener, config)) = metrics {
@@ -167,6 +173,7 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
         drop(self.stop.take());
         for thread in self.threads.drain(..) {
             let name = thread.thread().name().unwrap_or_default().to_owned();

@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    io,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -21,7 +22,7 @@ use headwater_protocol::{error::ErrorCode, id::CoreId};
 use crate::{
     admin,
     budget::Budget,
-    compaction,
+    closing, compaction,
     config::Config,
     control::ControlHandle,
     fetch,
@@ -180,8 +181,8 @@ impl Core {
         }))
     }
 
-    /// Serves until the core is told to stop and everything is durable.
-    pub(crate) async fn run(self: Rc<Self>, mut inbox: mpsc::UnboundedReceiver<CoreMessage>) {
+    /// Serves until the core is told to stop and everything is durable. An error if partitions were left to be recovered.
+    pub(crate) async fn run(self: Rc<Self>, mut inbox: mpsc::UnboundedReceiver<CoreMessage>) -> io::Result<()> {
         let daemons = Daemons::default();
         daemons.spawn(pulse(Rc::clone(&self)));
         daemons.spawn(tick::keep(Rc::clone(&self)));
@@ -213,9 +214,10 @@ impl Core {
             }
         };
         futures::future::select(std::pin::pin!(self.drained()), std::pin::pin!(inbox_open)).await;
-        self.close_partitions().await;
+        let closed = closing::close_partitions(&self).await;
         self.at_rest().await;
         daemons.end().await;
+        closed
     }
 
     fn take(self: &Rc<Self>, message: CoreMessage) {
@@ -398,14 +400,6 @@ impl Core {
     /// How often the watchdog found this core stuck, and for how long in all.
     pub(crate) fn stalls(&self) -> (u64, Duration) {
         self.lifecycle.activity.stalls()
-    }
-
-    async fn close_partitions(&self) {
-        for partition in self.online() {
-            if let Err(error) = partition.log.close().await {
-                tracing::error!(directory = %partition.log.directory().display(), %error, "a partition was not closed");
-            }
-        }
     }
 
     /// Whether the core has been told to stop.

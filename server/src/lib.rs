@@ -19,6 +19,7 @@ mod admin;
 pub mod broker;
 mod budget;
 pub mod check;
+mod closing;
 mod compaction;
 pub mod config;
 mod connection;

@@ -19,6 +19,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use headwater_engine::disk::Directory;
 use headwater_protocol::error::ErrorCode;
@@ -37,6 +38,9 @@ pub use settings::{SettingError, TopicSettings};
 
 use crate::config::Config;
 use crate::image::{ClusterImage, Topic, TopicState};
+
+/// Partitions that are removed before there is another look whether the broker stops.
+const REMOVED_AT_ONCE: usize = 16;
 
 /// Name of the file that lists the topics.
 const TOPICS_FILE: &str = "topics.json";
@@ -146,12 +150,19 @@ pub struct TopicStore<D> {
     config: Arc<Config>,
     identity: Identity,
     image: Arc<ClusterImage>,
+    /// Whoever waits for a long removal is told that the next start goes on with it.
+    stopping: Arc<AtomicBool>,
 }
 
 impl<D: Directory> TopicStore<D> {
     /// Who this broker is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Set it to have a removal end soon, in the middle, when the broker stops.
+    pub(crate) fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopping)
     }
 
     /// The topics as they are now.
@@ -251,9 +262,15 @@ impl<D: Directory> TopicStore<D> {
     }
 
     async fn remove_directories(&self, names: impl Iterator<Item = String>) -> Result<(), StoreError> {
-        let paths = names.map(|name| self.directory.join(name));
-        let removed = self.disk.remove_dirs_all(&paths.collect::<Vec<_>>()).await;
-        removed.map_err(StoreError::io("remove partitions from", &self.directory))
+        let paths: Vec<PathBuf> = names.map(|name| self.directory.join(name)).collect();
+        for paths in paths.chunks(REMOVED_AT_ONCE) {
+            if self.stopping.load(Ordering::Relaxed) {
+                return Err(StoreError::Stopping);
+            }
+            let removed = self.disk.remove_dirs_all(paths).await;
+            removed.map_err(StoreError::io("remove partitions from", &self.directory))?;
+        }
+        Ok(())
     }
 
     async fn undo_create(&mut self, topic: &Topic) -> Result<(), StoreError> {

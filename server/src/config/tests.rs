@@ -67,6 +67,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("limits.fetch_wait_ms_max", "0"),
     ("limits.fetch_size_bytes_max", "8MiB"),
     ("limits.shutdown_grace_ms", "10m"),
+    ("limits.shutdown_close_ms_max", "5m"),
     ("topics.partitions", "12"),
     ("groups.session_timeout_ms_min", "1s"),
     ("groups.session_timeout_ms_max", "2m"),

@@ -62,6 +62,7 @@ impl<D: Directory> TopicStore<D> {
             config,
             identity,
             image,
+            stopping: Arc::default(),
         };
         let recovery = store.recover(&listing).await?;
         Ok((store, producer_ids, recovery))

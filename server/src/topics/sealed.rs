@@ -75,6 +75,9 @@ pub enum StoreError {
         /// The topic.
         topic: TopicName,
     },
+    /// The broker stops in the middle of a removal.
+    #[error("the broker is stopping; the next start removes what is left of the topic")]
+    Stopping,
     /// The data directory is another broker's.
     #[error("the data directory {} belongs to {owner}, but {setting}; correct the setting or choose another directory", path.display())]
     OtherBroker {

@@ -99,6 +99,23 @@ fn a_deleted_topic_is_gone_and_its_name_starts_anew() {
 }
 
 #[test]
+fn a_removal_that_a_stop_cuts_short_is_finished_at_the_next_start() {
+    let disk = MemoryDisk::default();
+    let mut store = open(&disk);
+    now(store.create(&new_topic("orders", 40))).unwrap();
+    let topic = now(store.begin_delete("orders")).unwrap();
+    store.stopping().store(true, Ordering::Relaxed);
+    let error = now(store.finish_delete(topic.id)).unwrap_err();
+    assert!(matches!(error, StoreError::Stopping), "{error}");
+    assert_eq!(store.image().topic("orders").unwrap().state, TopicState::Deleting);
+    assert!(disk.paths().iter().any(|path| path.ends_with(".deleted")));
+    let (store, recovery) = try_open(&disk, config()).unwrap();
+    assert_eq!(recovery.deleted, [topic.name.clone()]);
+    assert!(store.image().topic("orders").is_none());
+    assert!(!disk.paths().iter().any(|path| path.starts_with("orders")));
+}
+
+#[test]
 fn a_topic_that_is_ready_cannot_lose_its_directories_to_a_stray_finish() {
     let disk = MemoryDisk::default();
     let mut store = open(&disk);

@@ -1,5 +1,7 @@
 //! The broker stops in order when it is told to, and everybody can see afterwards whether it did.
 
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::PathBuf};
+
 use headwater_client::{Client, TopicId};
 use headwater_protocol::{error::ErrorCode, schema::ProduceResponseT};
 use rustix::process::Signal;
@@ -76,6 +78,62 @@ fn a_broker_that_is_killed_leaves_no_clean_marker() {
                 .contains(r#""was_clean":false"#)
         );
         broker.stop();
+    });
+}
+
+/// Every file of every partition, with its inode, which a file that is replaced does not keep.
+fn files(site: &Site) -> BTreeMap<PathBuf, (u64, i64)> {
+    let mut files = BTreeMap::new();
+    for directory in fs::read_dir(site.directory()).unwrap().map(Result::unwrap) {
+        let entries = fs::read_dir(directory.path()).into_iter().flatten().map(Result::unwrap);
+        for path in entries.map(|entry| entry.path()) {
+            let metadata = fs::metadata(&path).unwrap();
+            files.insert(path, (metadata.ino(), metadata.mtime_nsec()));
+        }
+    }
+    files
+}
+
+#[test]
+fn a_broker_that_took_no_records_leaves_every_file_of_its_partitions_as_it_was() {
+    run(async {
+        let site = Site::new().set("log.checkpoint_interval_ms", "20ms");
+        let broker = site.start();
+        let client = site.client_with_topic("t", 8).await;
+        let topic = client.admin().describe_topic("t").await.unwrap().id;
+        let mut raw = Raw::connect(site.address()).await;
+        for partition in 0..6 {
+            let produced = raw.call(&produce(topic, partition), &batch(&[b"record"])).await;
+            acknowledged(produced);
+        }
+        broker.stop();
+        let before = files(&site);
+        assert!(before.len() > 6);
+        let broker = site.start();
+        assert_eq!(read_topic(&client, "t").await[0].len(), 1);
+        broker.stop();
+        assert_eq!(files(&site), before);
+    });
+}
+
+#[test]
+fn a_stop_that_may_take_no_time_to_close_partitions_says_so_and_loses_nothing() {
+    run(async {
+        let site = Site::new().set("limits.shutdown_close_ms_max", "0");
+        let mut broker = site.start().expect_errors("not closed within");
+        let client = site.client_with_topic("t", 2).await;
+        let topic = client.admin().describe_topic("t").await.unwrap().id;
+        let mut raw = Raw::connect(site.address()).await;
+        for partition in 0..2 {
+            acknowledged(raw.call(&produce(topic, partition), &batch(&[b"record"])).await);
+        }
+        broker.signal(Signal::TERM);
+        assert!(!broker.wait().success());
+        broker.await_line("limits.shutdown_close_ms_max");
+        assert!(!site.directory().join("clean-shutdown").exists());
+        let broker = site.start().expect_errors("not closed within");
+        assert!(read_topic(&client, "t").await.iter().all(|records| records.len() == 1));
+        broker.kill();
     });
 }
 

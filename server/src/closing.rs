@@ -1,0 +1,52 @@
+//! Closes the partitions of a core when the broker stops: several at a time, and for so long as it may take.
+//!
+//! Nothing depends on it but how fast the next start is: what is acknowledged is durable, and what was not closed is recovered.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, stream};
+
+use crate::{core::Core, partition::Partition, runtime};
+
+/// Partitions that are closed at the same time: their flushes share the commits of the file system's journal.
+const CLOSED_AT_ONCE: usize = 32;
+
+/// How often a stop that takes long says how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// Closes all; an error if that took longer than it may.
+pub(crate) async fn close_partitions(core: &Core) -> io::Result<()> {
+    let limit = Duration::from_millis(core.config.limits.shutdown_close_ms_max.get());
+    let partitions = core.online();
+    let (total, began) = (partitions.len(), Instant::now());
+    let closing = partitions.iter().map(|partition| close(partition));
+    let mut closing = stream::iter(closing).buffer_unordered(CLOSED_AT_ONCE);
+    let (mut closed, mut tell) = (0, began + PROGRESS);
+    loop {
+        match runtime::until(tell.min(began + limit), closing.next()).await {
+            Some(Some(())) => closed += 1,
+            Some(None) => return Ok(()),
+            None if began.elapsed() >= limit => {
+                let left = total - closed;
+                let message = format!(
+                    "{left} of {total} partitions were not closed within {} (limits.shutdown_close_ms_max); nothing is lost, the next start recovers them",
+                    core.config.limits.shutdown_close_ms_max
+                );
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            None => {
+                tracing::info!(core = core.id.get(), closed, total, "partitions are being closed");
+                tell = Instant::now() + PROGRESS;
+            }
+        }
+    }
+}
+
+async fn close(partition: &Partition) {
+    if let Err(error) = partition.log.close().await {
+        tracing::error!(directory = %partition.log.directory().display(), %error, "a partition was not closed");
+    }
+}
