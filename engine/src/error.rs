@@ -63,6 +63,12 @@ pub enum LogError {
         /// Where it was.
         directory: PathBuf,
     },
+    /// The log has failed and was opened anew: whoever asks again finds the other.
+    #[error("the log in {directory} was opened anew after a failure; ask again")]
+    Replaced {
+        /// Where both are.
+        directory: PathBuf,
+    },
     /// The records were dropped by a truncation, before they became durable or while they were being read.
     #[error("the records were dropped: the log was truncated")]
     Truncated,
@@ -92,6 +98,7 @@ impl LogError {
         match self {
             LogError::Corrupt { .. } => ErrorCode::CorruptMessage,
             LogError::Retired { .. } => ErrorCode::UnknownTopicId,
+            LogError::Replaced { .. } => ErrorCode::NotLeaderOrFollower,
             LogError::DiskFull { .. }
             | LogError::OutOfFiles { .. }
             | LogError::Fenced { .. }

@@ -139,6 +139,8 @@ pub(crate) struct Segment<D: Disk> {
     /// Its names are not its own: they are another log's or another segment's by now, or this one has not got them yet. A file
     /// that is not open is then not opened by its name, and no index is read.
     pub(crate) retired: Cell<bool>,
+    /// Its names are those of its log, which was opened anew.
+    pub(crate) replaced: Cell<bool>,
     /// Compaction may have taken out offsets.
     pub(crate) has_holes: Cell<bool>,
 }
@@ -171,6 +173,7 @@ impl<D: Disk> Segment<D> {
             tail: RefCell::new(Tail::new(Rc::clone(&memory.tail))),
             cold: Rc::clone(&memory.cold),
             retired: Cell::new(false),
+            replaced: Cell::new(false),
             has_holes: Cell::new(false),
         }
     }
@@ -252,7 +255,11 @@ impl<D: Disk> Segment<D> {
     fn check_names(&self) -> Result<(), LogError> {
         if self.retired.get() {
             let directory = self.path.parent().unwrap_or(&self.path).to_owned();
-            return Err(LogError::Retired { directory });
+            return Err(if self.replaced.get() {
+                LogError::Replaced { directory }
+            } else {
+                LogError::Retired { directory }
+            });
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! is ordered so that a crash between any two steps loses nothing: first what a checkpoint promises is made true, then the
 //! checkpoint is written, then what it no longer needs is removed.
 
-use std::{rc::Rc, time::Duration};
+use std::{io::ErrorKind, rc::Rc, time::Duration};
 
 use futures::stream::{self, StreamExt};
 use headwater_protocol::id::Offset;
@@ -113,8 +113,44 @@ impl<D: Disk> Log<D> {
         self.fail_for_good(LogError::Retired { directory });
     }
 
+    /// Lets another log be opened in the place of this one, which a failure has fenced: cuts off what that has left in doubt,
+    /// writes a checkpoint of what is durable, so that opening cannot doubt any of it, and touches no file any more. Who waits
+    /// for records, or asks this one later, is told to ask again. After an error nothing has changed, and it may be tried again.
+    ///
+    /// No operation of a [`flush`](Self::flush) may be under way: the flush that failed was polled to its end.
+    pub async fn give_way(&self) -> Result<(), LogError> {
+        self.halt_compaction().await;
+        let _flush = self.flush_gate.enter().await;
+        let _entered = self.upkeep_gate.enter().await;
+        if let Some(gone) = self.fence().filter(|_| self.is_retired()) {
+            return Err(gone);
+        }
+        self.finish_swap().await?;
+        let durable = self.state.borrow().durable;
+        let last = Rc::clone(self.state.borrow().segment_of(durable.offset));
+        match last.open(&self.disk).await {
+            Ok(file) => file
+                .truncate(durable.position)
+                .await
+                .map_err(LogError::io("truncate", &last.path))?,
+            // It was never made.
+            Err(LogError::Io { source, .. }) if durable.position == 0 && source.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.state.borrow_mut().dirty = true;
+        self.write_checkpoint_at(durable, Purpose::MakesRoom).await?;
+        for segment in &self.state.borrow().segments {
+            segment.retired.set(true);
+            segment.replaced.set(true);
+        }
+        let directory = self.directory.clone();
+        self.fail_for_good(LogError::Replaced { directory });
+        Ok(())
+    }
+
+    /// Whether another log may have its names.
     fn is_retired(&self) -> bool {
-        matches!(self.fence(), Some(LogError::Retired { .. }))
+        matches!(self.fence(), Some(LogError::Retired { .. } | LogError::Replaced { .. }))
     }
 
     /// Moves the log start offset up to `before`, which is at most the durable offset, and deletes the segments wholly below

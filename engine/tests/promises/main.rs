@@ -24,6 +24,7 @@ mod producers;
 mod races;
 mod readable;
 mod recycle;
+mod reopened;
 mod sealing;
 mod support;
 mod times;
