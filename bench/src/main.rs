@@ -12,6 +12,7 @@
 mod affinity;
 mod cli;
 mod cost;
+mod data;
 mod embedded;
 mod environment;
 mod error;
@@ -25,7 +26,7 @@ mod stages;
 mod target;
 mod workload;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -35,18 +36,14 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command, Output, OutputArgs, RunArgs};
 use error::BenchError;
+use progress::StandardError;
 use run::Workload;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    start_logging();
     match run(cli.command) {
-        Ok(IsDamaged(true)) => ExitCode::from(1),
-        Ok(IsDamaged(false)) => ExitCode::SUCCESS,
+        Ok(ended) => ExitCode::from(ended as u8),
         Err(error) => {
             eprintln!("headwater-bench: {error}");
             ExitCode::from(if matches!(error, BenchError::Interrupted) {
@@ -58,15 +55,51 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether a record came back otherwise than it was sent.
-struct IsDamaged(bool);
+/// Where the lines of the client, and of a broker in this process, go.
+fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("warn"));
+    // <https://no-color.org>
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal() && !is_plain)
+        .with_writer(|| StandardError)
+        .init();
+}
 
-fn run(command: Command) -> Result<IsDamaged, BenchError> {
+/// How a command has ended that could do what it was asked to; the number is the exit status.
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    /// All is well.
+    Well = 0,
+    /// A record came back otherwise than it was sent.
+    Damaged = 1,
+    /// There were records that others have written, of which nothing can be said.
+    Unverified = 2,
+    /// A figure is worse than it may be.
+    Worse = 3,
+}
+
+impl Ended {
+    fn of(is_damaged: bool, is_foreign: bool) -> Self {
+        match (is_damaged, is_foreign) {
+            (true, _) => Self::Damaged,
+            (false, true) => Self::Unverified,
+            (false, false) => Self::Well,
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Ended, BenchError> {
     let cpus = command.load().and_then(|load| load.client_cpus.clone());
     let runtime = run::runtime("client", cpus)?;
-    let damaged = match command {
+    let ended = match command {
         Command::Quick(args) => workload(&Workload::Quick, &args, run::config_of(&args), &runtime),
-        Command::Produce(args) => workload(&Workload::Produce, &args, run::config_of(&args), &runtime),
+        Command::Produce(args) => {
+            let config = run::config_of(&args);
+            let verify = !args.no_verify;
+            workload(&Workload::Produce { verify }, &args.run, config, &runtime)
+        }
         Command::Consume(args) => {
             let config = run::config_of(&args);
             workload(&Workload::Consume(Box::new(args.clone())), &args.run, config, &runtime)
@@ -85,7 +118,7 @@ fn run(command: Command) -> Result<IsDamaged, BenchError> {
             let sweep = run::sweep::run(&args, &runtime)?;
             print(args.run.output.output, || sweep.text(), || sweep.json());
             write_page(&args.run.output, || report::html::sweep(&sweep))?;
-            Ok(IsDamaged(sweep.is_damaged()))
+            Ok(Ended::of(sweep.is_damaged(), false))
         }
         Command::Limits(args) => {
             let work = async {
@@ -97,25 +130,29 @@ fn run(command: Command) -> Result<IsDamaged, BenchError> {
             let text = run::until_interrupted(&runtime, work);
             text.map(|text| {
                 print_text(&text);
-                IsDamaged(false)
+                Ended::Well
             })
         }
         Command::Compare(args) => {
-            let comparison = report::compare::Comparison::of_files(&args.a, &args.b)?;
+            let comparison = report::compare::Comparison::of_files(&args.a, &args.b, args.fail_on)?;
             print(args.output, || comparison.text(), || comparison.json());
-            Ok(IsDamaged(false))
+            Ok(if comparison.failed.is_empty() {
+                Ended::Well
+            } else {
+                Ended::Worse
+            })
         }
     };
     // Nothing is left to be done there but to notice that connections have ended.
     runtime.shutdown_background();
-    damaged
+    ended
 }
 
-fn workload(workload: &Workload, args: &RunArgs, config: Value, runtime: &Runtime) -> Result<IsDamaged, BenchError> {
+fn workload(workload: &Workload, args: &RunArgs, config: Value, runtime: &Runtime) -> Result<Ended, BenchError> {
     let report = run::report(workload, args, config, runtime)?;
     print(args.output.output, || report::table::text(&report), || report.json());
     write_page(&args.output, || report::html::page(&report))?;
-    Ok(IsDamaged(report.is_damaged()))
+    Ok(Ended::of(report.is_damaged(), report.is_foreign()))
 }
 
 fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) {

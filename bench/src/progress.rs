@@ -1,15 +1,44 @@
 //! What has been done so far, and the bar that shows it: on standard error, and only on a terminal.
 //!
-//! Threads add to a counter in strides; one task looks at it ten times a second. Without a terminal nothing is drawn.
+//! Threads add to a counter in strides; one task looks at it ten times a second. Without a terminal nothing is drawn. Whatever else
+//! is written to standard error goes through [`StandardError`], which takes the bars away for as long as that takes.
 
-use std::sync::Arc;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
 const REFRESH: Duration = Duration::from_millis(100);
+
+/// All bars of this process.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Draws a bar to standard error, and nowhere if that is no terminal.
+///
+/// # Panics
+/// If the template is not legal.
+pub fn show(bar: ProgressBar, template: &str) -> ProgressBar {
+    bar.set_style(ProgressStyle::with_template(template).expect("the template is legal"));
+    BARS.add(bar)
+}
+
+/// Standard error, written to with no bar in the way.
+#[derive(Debug, Clone, Copy)]
+pub struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        BARS.suspend(|| io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
 
 /// Records and bytes of values so far.
 #[derive(Debug, Default)]
@@ -51,7 +80,6 @@ impl Progress {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(title: &'static str, goal: Goal) -> Self {
-        // Draws to standard error, and nowhere if that is no terminal.
         let bar = match goal {
             Goal::Bytes(bytes) => ProgressBar::new(bytes),
             Goal::Time(time) => ProgressBar::new(time.as_millis() as u64),
@@ -61,7 +89,7 @@ impl Progress {
             Goal::None => "{prefix} {spinner} {elapsed} {msg}",
             _ => "{prefix} {bar:40} {percent:>3}% {msg}",
         };
-        bar.set_style(ProgressStyle::with_template(template).expect("the template is legal"));
+        let bar = show(bar, template);
         bar.set_prefix(title);
         let counter = Arc::new(Counter::default());
         let task = tokio::spawn(draw(bar.clone(), goal, Arc::clone(&counter)));

@@ -1,8 +1,8 @@
 //! Who a record is, and whether every record came back: the stamp on each record, and the verifier.
 //!
 //! A *stream* is what one producer of one run sends to one partition; its records are numbered from 0 without a gap. The
-//! 24-byte stamp holds stream, sequence and the time the record was due; it travels beside the value, so that the value
-//! is the payload and nothing else. A [`Verifier`] belongs to one consumer; it sees each record once, in the order of
+//! 24-byte stamp holds stream, sequence, the time the record was due and a mark by which the bench knows its own records; it travels
+//! beside the value, so that the value is the payload and nothing else. A [`Verifier`] belongs to one consumer; it sees each record once, in the order of
 //! its partition, and does no I/O.
 
 use std::collections::{BTreeMap, HashMap};
@@ -105,7 +105,12 @@ impl Sequence {
     }
 }
 
-/// What travels with a record: stream, sequence, and when it was due, each 8 bytes, big endian.
+/// In the first bytes of each sequence, where no run ever counts to: no text has them there, as UTF-8 knows no 0xfe.
+const MARK: u64 = 0xfeb5 << SEQUENCE_BITS;
+
+const SEQUENCE_BITS: u32 = 48;
+
+/// What travels with a record: stream, sequence with the mark, and when it was due, each 8 bytes, big endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// The stream.
@@ -125,7 +130,7 @@ impl Stamp {
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         bytes[..8].copy_from_slice(&self.stream.0.to_be_bytes());
-        bytes[8..16].copy_from_slice(&self.sequence.0.to_be_bytes());
+        bytes[8..16].copy_from_slice(&(MARK | self.sequence.0).to_be_bytes());
         bytes[16..].copy_from_slice(&self.due.as_nanos().to_be_bytes());
         bytes
     }
@@ -135,9 +140,11 @@ impl Stamp {
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (stream, rest) = bytes.split_first_chunk()?;
         let (sequence, due) = rest.split_first_chunk()?;
+        let sequence = u64::from_be_bytes(*sequence) ^ MARK;
+        (sequence >> SEQUENCE_BITS == 0).then_some(())?;
         Some(Self {
             stream: StreamId(u64::from_be_bytes(*stream)),
-            sequence: Sequence(u64::from_be_bytes(*sequence)),
+            sequence: Sequence(sequence),
             due: Moment::from_nanos(u64::from_be_bytes(due.try_into().ok()?)),
         })
     }
@@ -164,15 +171,74 @@ impl Damage {
     }
 }
 
-/// What is known beforehand of the streams.
+/// What a verifier has found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Records of the bench whose place and content were looked at.
+    pub verified: u64,
+    /// Of those, how many have another value than was sent.
+    pub altered: u64,
+    /// Records that others have written, of which nothing can be said.
+    pub foreign: u64,
+    /// What is wrong.
+    pub damage: Damage,
+}
+
+impl Findings {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        let (a, b) = (self.damage, other.damage);
+        Self {
+            verified: self.verified + other.verified,
+            altered: self.altered + other.altered,
+            foreign: self.foreign + other.foreign,
+            damage: Damage {
+                lost: a.lost + b.lost,
+                duplicated: a.duplicated + b.duplicated,
+                reordered: a.reordered + b.reordered,
+                corrupt: a.corrupt + b.corrupt,
+            },
+        }
+    }
+}
+
+/// What is known beforehand of the records.
 #[derive(Debug, Clone)]
-pub enum Expectation {
-    /// How many records of each stream were acknowledged. Other streams are damage.
-    Exactly(HashMap<StreamId, u64>),
-    /// Any streams, each from its first record on. A loss at the very end cannot be seen.
-    FromTheFirst,
-    /// Any streams, from anywhere on: the beginning may be deleted already.
-    FromAnywhere,
+pub struct Expectation {
+    /// How many of each stream were acknowledged. Otherwise any streams may come, and a loss at the very end cannot be seen.
+    pub acknowledged: Option<HashMap<StreamId, u64>>,
+    /// Whether each stream is there from its first record on; else the beginning may be deleted already.
+    pub is_whole: bool,
+    /// Whether nobody else writes there, so that a record that nobody of the bench can have written is damage.
+    pub is_alone: bool,
+}
+
+impl Expectation {
+    /// These, and nothing else.
+    pub fn exactly(acknowledged: HashMap<StreamId, u64>) -> Self {
+        Self {
+            acknowledged: Some(acknowledged),
+            ..Self::yet_to_come()
+        }
+    }
+
+    /// What a run is about to send, whose counts are told later.
+    pub fn yet_to_come() -> Self {
+        Self {
+            acknowledged: None,
+            is_whole: true,
+            is_alone: true,
+        }
+    }
+
+    /// What earlier runs have sent to a topic that others may write to as well; the beginning of it may be deleted.
+    pub fn stored(is_whole: bool) -> Self {
+        Self {
+            acknowledged: None,
+            is_whole,
+            is_alone: false,
+        }
+    }
 }
 
 /// Checks what a consumer receives.
@@ -184,7 +250,7 @@ pub struct Verifier {
     places: HashMap<StreamId, usize>,
     /// The stream of the last record, which mostly is the next one's.
     last: usize,
-    damage: Damage,
+    findings: Findings,
     /// Records by partition that are there and cannot be told: each accounts for one gap there.
     unknown: HashMap<PartitionIndex, u64>,
 }
@@ -209,7 +275,7 @@ impl Verifier {
             streams: Vec::new(),
             places: HashMap::new(),
             last: 0,
-            damage: Damage::default(),
+            findings: Findings::default(),
             unknown: HashMap::new(),
         }
     }
@@ -217,25 +283,39 @@ impl Verifier {
     /// Takes the next record of a partition. `stamp` is `None` if it has none that the bench has made.
     #[inline]
     pub fn check(&mut self, partition: PartitionIndex, stamp: Option<Stamp>, value: Option<&[u8]>) {
-        let stamp = stamp.filter(|stamp| stamp.stream.partition() == partition);
         let Some(Stamp { stream, sequence, .. }) = stamp else {
-            return self.unreadable(partition);
+            return self.stranger(partition);
         };
+        if stream.partition() != partition {
+            return self.unreadable(partition);
+        }
         if self.streams.get(self.last).is_none_or(|last| last.id != stream) {
             match self.find(stream, sequence) {
                 Some(place) => self.last = place,
-                None => return self.unreadable(partition),
+                None => return self.stranger(partition),
             }
         }
-        self.streams[self.last].take(sequence, &mut self.damage);
+        self.findings.verified += 1;
+        self.streams[self.last].take(sequence, &mut self.findings.damage);
         if value != Some(self.payload.value(stream, sequence)) {
-            self.damage.corrupt += 1;
+            self.findings.altered += 1;
+            self.findings.damage.corrupt += 1;
+        }
+    }
+
+    /// A record that does not belong to what is verified.
+    #[cold]
+    fn stranger(&mut self, partition: PartitionIndex) {
+        if self.expectation.is_alone {
+            self.unreadable(partition);
+        } else {
+            self.findings.foreign += 1;
         }
     }
 
     /// Takes note of a record that came as it was sent but for its key.
     pub fn wrong_key(&mut self) {
-        self.damage.corrupt += 1;
+        self.findings.damage.corrupt += 1;
     }
 
     /// Takes note of how many records of each stream were acknowledged, once that is known. What has come of other
@@ -245,13 +325,13 @@ impl Verifier {
             .streams
             .iter()
             .filter(|stream| !acknowledged.contains_key(&stream.id));
-        self.damage.corrupt += strange.map(|stream| stream.next).sum::<u64>();
-        self.expectation = Expectation::Exactly(acknowledged);
+        self.findings.damage.corrupt += strange.map(|stream| stream.next).sum::<u64>();
+        self.expectation.acknowledged = Some(acknowledged);
     }
 
     /// Takes note of a record of a partition that is there but cannot be read, or whose identity is damaged.
     pub fn unreadable(&mut self, partition: PartitionIndex) {
-        self.damage.corrupt += 1;
+        self.findings.damage.corrupt += 1;
         *self.unknown.entry(partition).or_default() += 1;
     }
 
@@ -260,11 +340,11 @@ impl Verifier {
         if let Some(&place) = self.places.get(&id) {
             return Some(place);
         }
-        let next = match &self.expectation {
-            Expectation::Exactly(counts) if !counts.contains_key(&id) => return None,
-            Expectation::Exactly(_) | Expectation::FromTheFirst => 0,
-            Expectation::FromAnywhere => sequence.0,
-        };
+        let acknowledged = self.expectation.acknowledged.as_ref();
+        if acknowledged.is_some_and(|counts| !counts.contains_key(&id)) {
+            return None;
+        }
+        let next = if self.expectation.is_whole { 0 } else { sequence.0 };
         self.streams.push(Stream {
             id,
             next,
@@ -277,14 +357,15 @@ impl Verifier {
     }
 
     /// The result, when everything has been taken.
-    pub fn finish(self) -> Damage {
+    pub fn finish(self) -> Findings {
         let mut missing: HashMap<PartitionIndex, u64> = HashMap::new();
         for stream in &self.streams {
             *missing.entry(stream.id.partition()).or_default() += stream.missing();
         }
-        if let Expectation::Exactly(counts) = &self.expectation {
-            for (&id, &count) in counts {
-                let seen = self.places.get(&id).map_or(0, |&place| self.streams[place].next);
+        for (&id, &count) in self.expectation.acknowledged.iter().flatten() {
+            let seen = self.places.get(&id).map(|&place| self.streams[place].next);
+            // Of a stream whose beginning may be deleted all of it may.
+            if let Some(seen) = seen.or(self.expectation.is_whole.then_some(0)) {
                 *missing.entry(id.partition()).or_default() += count.saturating_sub(seen);
             }
         }
@@ -293,7 +374,14 @@ impl Verifier {
             .iter()
             .map(|(partition, count)| count.saturating_sub(unknown(partition)))
             .sum();
-        Damage { lost, ..self.damage }
+        let damage = Damage {
+            lost,
+            ..self.findings.damage
+        };
+        Findings {
+            damage,
+            ..self.findings
+        }
     }
 }
 

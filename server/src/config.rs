@@ -222,9 +222,10 @@ sections! {
         /// Lower it so that one consumer takes shorter turns on its core.
         fetch_size_bytes_max: ByteSize = ByteSize::new(64 * MIB), 4 * KIB..=GIB;
         /// How long a shutdown waits for requests in flight before it closes their connections.
-        /// Keep it below the time after which the service manager kills the process.
+        /// With `limits.shutdown_close_ms_max` and five seconds more, keep it below the time after which the service manager kills the process (`TimeoutStopSec` of systemd).
         shutdown_grace_ms: Millis = Millis::new(30_000), 0..=3_600_000;
         /// How long a shutdown may then take to close partitions. What is not closed by then is recovered at the next start; nothing is lost.
+        /// Raise it for very many partitions on a slow disk.
         shutdown_close_ms_max: Millis = Millis::new(30_000), 0..=3_600_000;
     }
 

@@ -13,10 +13,12 @@ Examples:
   headwater-bench limits                                  # what can the machine do at most? about 25 seconds
   headwater-bench limits --only disk,loopback,bare --repeat 5
   headwater-bench compare before.json after.json
+  headwater-bench compare before.json after.json --fail-on worse:5%
   headwater-bench produce --server localhost:9292 --topic load --partitions 4 --producers 2
   headwater-bench consume --server localhost:9292 --topic load --verify
 
-Exit status: 0 all well; 1 a record was lost, duplicated, reordered or altered; 2 it could not run; 130 interrupted.";
+Exit status: 0 all well; 1 a record was lost, duplicated, reordered or altered; 2 it could not run, or there were records of \
+others that could not be verified; 3 a figure is worse than compare --fail-on allows; 130 interrupted.";
 
 pub const QUICK: &str = "\
 Starts a broker in this process on a free port of 127.0.0.1 with its data on a real disk, produces to it with acks=all
@@ -24,9 +26,12 @@ Starts a broker in this process on a free port of 127.0.0.1 with its data on a r
 in the order of its producer and partition, and its content.
 
 MB/s counts the values of records, 10^6 bytes each; the stamps (24 bytes, with which records are verified) and headers of
-batches come on top. Without --rate, latency is the time from the call that hands a record to the client until the task
-that waits for its acknowledgement runs; one record in 61 is measured, so that measuring costs nothing and every place in
-a batch has its turn.
+batches come on top. Without --rate, latency is the time from the call that hands a record to the client until the client
+tells of its acknowledgement; one record in 61 is measured, so that measuring costs nothing and every place in a batch has
+its turn.
+
+It ends with three lines: what share of the disk and of loopback this is, what bound it, and what to run next for latency.
+Disk and loopback are looked at for a second before and after.
 
 The data goes to a new directory in ./target if there is one, else in $TMPDIR, and is removed at the end. With --server
 a running broker is measured instead.";
@@ -37,7 +42,11 @@ Produces to a broker in this process, or with --server to a running one.
 Without --rate each producer sends as fast as the client takes records (closed loop): the figure is throughput, and the
 latency is what records wait in full queues. With --rate records are due on a fixed schedule (open loop) and latency is
 counted from when a record was due: if the broker stalls, every record that was due meanwhile counts what it waited, so a
-stall cannot hide. Give a rate well below what the closed loop reaches. Every record is timed then.";
+stall cannot hide. Give a rate well below what the closed loop reaches. Every record is timed then. How late the bench
+itself is, because it woke up late, is told apart and no part of the latency.
+
+Afterwards everything is read back and verified, which is not in the figures. What the broker has deleted by then, as its
+retention says, is not counted as lost.";
 
 pub const CONSUME: &str = "\
 Reads what is stored, as fast as it comes, and verifies it.
@@ -46,7 +55,8 @@ By default the bench fills a topic of a broker in this process first. Hot (the d
 still in the broker's memory, over and over until --seconds are over; cold reads once, after the broker was restarted and
 the page cache was dropped for its files, so that every byte comes from the disk. --bytes says how much is filled in.
 
-With --server and --topic it reads what is there, once, and with --verify checks that it is what `produce` has sent.";
+With --server and --topic it reads what is there, once, and with --verify checks that it is what `produce` has sent. Records
+that something else has written cannot be verified: they are counted as foreign, and the exit status is 2.";
 
 pub const END_TO_END: &str = "\
 Producers and consumers at once. Latency is the time from when a record was due (with --rate) or was handed to the client
@@ -74,4 +84,7 @@ point with the first of the same turn: the median of the ratios, and from what t
 
 pub const COMPARE: &str = "\
 Prints B as a ratio of A for each figure that both have, with the spread over their runs (use --repeat 5 or more). A
-difference is called noise when the ranges of the two overlap: then no claim can be made from these runs.";
+difference is called noise when the ranges of the two overlap: then no claim can be made from these runs.
+
+With --fail-on worse:5% the exit status is 3 if any figure is worse, beyond noise, by more than 5%: for continuous
+integration. It is 2 if that cannot be told: with fewer than three runs of each, or without a figure that both have.";

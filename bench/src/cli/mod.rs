@@ -12,7 +12,7 @@ mod sweep;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-pub use load::{LoadArgs, ValueArgs};
+pub use load::{AcksArg, LoadArgs, ValueArgs};
 pub use output::{LimitsMode, Output, OutputArgs};
 pub use place::{BrokerArgs, PlaceArgs, System};
 pub use sweep::{Axis, AxisName, SweepWorkload, check, grid, set};
@@ -34,7 +34,7 @@ pub enum Command {
     Quick(RunArgs),
     /// Produces, as fast as it goes or at a rate
     #[command(long_about = help::PRODUCE, after_help = help::EXAMPLES)]
-    Produce(RunArgs),
+    Produce(ProduceArgs),
     /// Consumes what is stored, hot or cold, and can verify what `produce` has sent
     #[command(long_about = help::CONSUME, after_help = help::EXAMPLES)]
     Consume(ConsumeArgs),
@@ -59,7 +59,8 @@ impl Command {
     /// The load of its workload, if it has one.
     pub fn load(&self) -> Option<&LoadArgs> {
         Some(match self {
-            Self::Quick(run) | Self::Produce(run) => &run.load,
+            Self::Quick(run) => &run.load,
+            Self::Produce(args) => &args.run.load,
             Self::Consume(args) => &args.run.load,
             Self::EndToEnd(args) => &args.run.load,
             Self::Mixed(args) => &args.run.load,
@@ -90,6 +91,18 @@ pub struct RunArgs {
     pub output: OutputArgs,
 }
 
+/// Options of `produce`.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct ProduceArgs {
+    /// Those of every workload.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunArgs,
+    /// Do not read back and verify what was sent, such as when it is too much for that, or the topic is compacted
+    #[arg(long, help_heading = "Load")]
+    pub no_verify: bool,
+}
+
 /// Options of `consume`.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct ConsumeArgs {
@@ -103,7 +116,8 @@ pub struct ConsumeArgs {
     /// Consumers at once, each of which reads everything
     #[arg(long, help_heading = "Consumers", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub consumers: u16,
-    /// With --topic: verify order and content of what `produce` sent; give its --record-size or --payload here too
+    /// With --topic: verify order and content of what `produce` sent; give its --record-size, --compressibility or --payload
+    /// here too. Records that others have sent cannot be verified (exit status 2)
     #[arg(long, help_heading = "Consumers")]
     pub verify: bool,
     /// How many records `produce` said it sent; fewer count as lost, which nothing else shows at the very end
@@ -179,9 +193,31 @@ pub struct CompareArgs {
     pub a: std::path::PathBuf,
     /// The result that is compared
     pub b: std::path::PathBuf,
+    /// Fail with exit status 3 if a figure is worse, beyond noise, and by more than this: worse, or worse:5%
+    #[arg(long, value_name = "worse[:PERCENT]", value_parser = worse)]
+    pub fail_on: Option<f64>,
     /// What to print on standard output
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// The share by which a figure may be worse.
+fn worse(text: &str) -> Result<f64, String> {
+    let expected = || "expected worse, or worse:PERCENT such as worse:5%".to_owned();
+    let rest = text.strip_prefix("worse").ok_or_else(expected)?;
+    let percent = match rest.strip_prefix(':') {
+        Some(percent) => percent
+            .trim_end_matches('%')
+            .parse()
+            .map_err(|_error: std::num::ParseFloatError| expected())?,
+        None if rest.is_empty() => 0.0,
+        None => return Err(expected()),
+    };
+    if (0.0..1000.0).contains(&percent) {
+        Ok(percent / 100.0)
+    } else {
+        Err("the percentage must be from 0 up to 1000".to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -223,6 +259,29 @@ mod tests {
                 Cli::try_parse_from(["headwater-bench", "quick", bad[0], bad[1]]).is_err(),
                 "{bad:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_comparison_fails_on_is_given_in_percent() {
+        for (text, share) in [
+            ("worse", 0.0),
+            ("worse:5%", 0.05),
+            ("worse:2.5", 0.025),
+            ("worse:0%", 0.0),
+        ] {
+            assert_eq!(worse(text), Ok(share), "{text}");
+        }
+        for bad in [
+            "",
+            "better:5%",
+            "worse5%",
+            "worse:",
+            "worse:-1%",
+            "worse:many",
+            "worse:NaN",
+        ] {
+            assert!(worse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct OutputArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub repeat: u16,
     /// Measure what this machine can do before and after each run, and state the results as a share of that [default:
-    /// on, but for quick and sweep, and for brokers on other machines]
+    /// on; briefly for quick; off for sweep, and for brokers on other machines]
     #[arg(long, value_enum)]
     pub limits: Option<LimitsMode>,
 }

@@ -4,18 +4,16 @@
 //! the report is told when one of them was the limit. What cannot be found out (another machine, no permission) is
 //! absent, with the reason.
 
+mod machine;
 mod syscalls;
 mod threads;
-
-use std::time::Instant;
+mod usage;
 
 use serde::Serialize;
 
 use syscalls::SyscallCounters;
-use threads::{Sample, Side};
-
-/// A thread that is on a CPU for this share of the time or more has no more to give.
-const SATURATED: f64 = 0.9;
+use threads::Side;
+pub use usage::{Busiest, SATURATED, Usage, UsageWatch};
 
 /// What it cost.
 #[derive(Debug, Clone, Serialize)]
@@ -74,28 +72,22 @@ impl BrokerPlace {
 #[derive(Debug)]
 pub struct Watch {
     place: BrokerPlace,
-    started: Instant,
-    before: Sample,
+    usage: UsageWatch,
     syscalls: Result<SyscallCounters, String>,
 }
 
 impl Watch {
     /// Begins.
     pub fn start(place: BrokerPlace) -> Self {
-        let before = Sample::take(place);
-        let syscalls = SyscallCounters::open(&before);
-        Self {
-            place,
-            started: Instant::now(),
-            before,
-            syscalls,
-        }
+        let usage = UsageWatch::start(place);
+        let syscalls = SyscallCounters::open(&usage.threads);
+        Self { place, usage, syscalls }
     }
 
     /// Ends, when so many bytes have gone through.
-    pub fn finish(self, bytes: u64) -> Cost {
-        let seconds = self.started.elapsed().as_secs_f64();
-        let used = Sample::take(self.place).since(&self.before);
+    pub fn finish(self, bytes: u64) -> (Cost, Usage) {
+        let (usage, used) = self.usage.end();
+        let seconds = usage.seconds;
         let mut notes = Vec::new();
         let counted = match self.syscalls.map(SyscallCounters::read) {
             Ok(counted) => Some(counted),
@@ -134,7 +126,7 @@ impl Watch {
                 "the broker's CPU time is not known: it is not a process of this machine that may be read".into(),
             );
         }
-        Cost {
+        let cost = Cost {
             bytes,
             seconds,
             bench: side(Side::Bench),
@@ -142,7 +134,8 @@ impl Watch {
             saturated,
             bench_is_bottleneck,
             notes,
-        }
+        };
+        (cost, usage)
     }
 }
 
@@ -173,6 +166,8 @@ impl Cost {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -191,7 +186,8 @@ mod tests {
             }
             watch.finish(1_000_000_000)
         });
-        let cost = spin.unwrap().join().unwrap();
+        let (cost, usage) = spin.unwrap().join().unwrap();
+        assert_eq!(usage.bench.unwrap().share >= SATURATED, cost.bench_is_bottleneck);
         assert!(cost.bench.cpu_seconds > 0.0, "{cost:?}");
         assert!(cost.bench.cpu_seconds_per_gb >= cost.bench.cpu_seconds * 0.99);
         if cost.bench.busiest_thread >= SATURATED {

@@ -6,6 +6,7 @@ use std::fs;
 use std::net::ToSocketAddrs as _;
 
 use super::BrokerPlace;
+use super::machine::Stat;
 
 /// Whose a thread is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +38,7 @@ struct Thread {
     name: String,
     side: Side,
     seconds: f64,
+    waited: f64,
 }
 
 /// What one thread used between two samples.
@@ -48,6 +50,8 @@ pub struct Used {
     pub side: Side,
     /// On a CPU.
     pub seconds: f64,
+    /// Ready, and without a CPU: others had them.
+    pub waited: f64,
 }
 
 impl Sample {
@@ -80,11 +84,12 @@ impl Sample {
         let names: HashMap<u32, String> = tids.filter_map(name).collect();
         for (&tid, name) in &names {
             // A thread may end at any moment.
-            if let Some(seconds) = cpu_seconds(pid, tid) {
+            if let Some((seconds, waited)) = cpu_seconds(pid, tid) {
                 let thread = Thread {
                     name: name.clone(),
                     side: side(name, &names),
                     seconds,
+                    waited,
                 };
                 self.threads.insert(tid, thread);
             }
@@ -94,11 +99,13 @@ impl Sample {
     /// What each thread used since an earlier sample.
     pub fn since(&self, earlier: &Self) -> Vec<Used> {
         let used = self.threads.iter().map(|(tid, thread)| {
-            let before = earlier.threads.get(tid).map_or(0.0, |thread| thread.seconds);
+            let before = earlier.threads.get(tid);
+            let (seconds, waited) = before.map_or((0.0, 0.0), |before| (before.seconds, before.waited));
             Used {
                 name: thread.name.clone(),
                 side: thread.side,
-                seconds: (thread.seconds - before).max(0.0),
+                seconds: (thread.seconds - seconds).max(0.0),
+                waited: (thread.waited - waited).max(0.0),
             }
         });
         used.collect()
@@ -120,24 +127,20 @@ fn is_broker(name: &str, names: &HashMap<u32, String>) -> bool {
     name.starts_with("core-") || ["control", "watchdog"].contains(&name)
 }
 
-/// To the nanosecond from `schedstat` where the kernel has it, else in ticks from `stat`.
-fn cpu_seconds(pid: u32, tid: u32) -> Option<f64> {
+/// How long a thread was on a CPU, and how long it waited for one: to the nanosecond from `schedstat` where the kernel has it, else
+/// in ticks from `stat`, which knows nothing of waiting.
+fn cpu_seconds(pid: u32, tid: u32) -> Option<(f64, f64)> {
     let exact = fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok();
-    let exact = exact.and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
-    if let Some(nanos) = exact {
-        return Some(nanos as f64 / 1e9);
-    }
-    ticks(&fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?)
-}
-
-/// User and kernel time of a `stat` line. The name in parentheses may hold anything.
-fn ticks(stat: &str) -> Option<f64> {
-    /// `USER_HZ`, which is 100 on every architecture that io_uring runs on.
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split(' ').skip(11);
-    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some((user + system) as f64 / TICKS_PER_SECOND)
+    let seconds = |nanos: &str| Some(nanos.parse::<u64>().ok()? as f64 / 1e9);
+    let exact = exact.and_then(|text| {
+        let mut fields = text.split(' ');
+        Some((seconds(fields.next()?)?, seconds(fields.next()?)?))
+    });
+    let in_ticks = || {
+        let stat = Stat::parse(&fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?)?;
+        Some((stat.seconds, 0.0))
+    };
+    exact.or_else(in_ticks)
 }
 
 /// The process of this machine that listens at an address, if it may be looked at.
@@ -187,12 +190,6 @@ mod tests {
         let broker = |name| is_broker(name, &names);
         assert!(broker("core-1") && broker("watchdog") && broker("control") && broker("iou-wrk-7"));
         assert!(!broker("client") && !broker("iou-wrk-8") && !broker("headwater-bench") && !broker("iou-wrk-99"));
-    }
-
-    #[test]
-    fn the_time_of_a_thread_is_read_whatever_its_name() {
-        let stat = "42 (a) b) S 1 42 42 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 100 0 0";
-        assert_eq!(ticks(stat), Some(3.0));
     }
 
     #[test]

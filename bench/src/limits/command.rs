@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::summary::Summary;
 use super::{Config, LimitsError, Part, Probe, Selection, table};
 use crate::cli::Output;
+use crate::cost::{BrokerPlace, UsageWatch};
 use crate::environment::{Environment, FileSystem};
+use crate::progress;
 
 /// What `--help` says.
 pub const LONG_ABOUT: &str = "\
@@ -35,7 +37,7 @@ Measures what this machine can do, with nothing of the engine, the broker or the
   bare-push    the same as bare, and what is durable is pushed to a consumer.
   floor        100 byte records through the bare program, one at a time: from the send to the acknowledgement, and to the
                receipt at the consumer's connection. The floor of latency.
-  floor-paced  the same at a fixed rate, from when each record was due: late is late, whatever is to blame.
+  floor-paced  the same at a fixed rate, from when each record was due, or could be sent if the load itself was late.
 
 Throughput is in MB/s, 10^6 bytes each. Each figure takes --seconds. A machine that is busy with something else shows in the
 spread of --repeat; compare figures only if they come from the same run.";
@@ -116,22 +118,25 @@ pub fn run(args: &LimitsArgs) -> Result<String, LimitsError> {
         cpu: args.cpu,
         ..Config::new(&directory)
     });
-    let bar = bar(args.repeat as usize * selection.steps());
+    let bar = ProgressBar::new(u64::from(args.repeat) * selection.steps() as u64);
+    let bar = progress::show(bar, "limits {bar:40} {pos}/{len} {msg}");
     let mut progress = |step: &str| {
         bar.inc(1);
         bar.set_message(step.to_owned());
     };
+    let usage = UsageWatch::start(BrokerPlace::Elsewhere);
     let mut runs = Vec::new();
     for _ in 0..args.repeat {
         runs.push(probe.measure(&selection, &mut progress)?);
     }
     bar.finish_and_clear();
+    let caution = usage.finish().caution().map(|caution| format!("CAUTION: {caution}"));
     let environment = Environment::look(Some(&directory));
     let printed = Printed {
         workload: "limits",
         summary: &Summary::of(&runs),
         config: &args,
-        notes: notes(&environment),
+        notes: caution.into_iter().chain(notes(&environment)).collect(),
         environment,
     };
     Ok(match args.output {
@@ -141,14 +146,6 @@ pub fn run(args: &LimitsArgs) -> Result<String, LimitsError> {
             format!("{line}\n")
         }
     })
-}
-
-/// Drawn to standard error, if that is a terminal.
-fn bar(steps: usize) -> ProgressBar {
-    let bar = ProgressBar::new(steps as u64);
-    let style = ProgressStyle::with_template("limits {bar:40} {pos}/{len} {msg}").expect("the template is legal");
-    bar.set_style(style);
-    bar
 }
 
 fn notes(environment: &Environment) -> Vec<String> {

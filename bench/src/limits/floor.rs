@@ -1,7 +1,8 @@
 //! The floor of latency: small records through the bare program, from one thread that sends and receives.
 //!
 //! One at a time, the next record is sent when the one before was acknowledged and received. Paced, records are sent when they
-//! are due, whatever became of the others, and time counts from when they were due. Those that are due at once may share a frame.
+//! are due, whatever became of the others, and time counts from when they were due, or could be sent if the load itself was late:
+//! as the time of producers does. Those that are due at once may share a frame.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,6 +18,7 @@ use super::bare::{Bare, LENGTH_BYTES};
 use super::feeder::{Acks, send, values};
 use super::figures::{Percentiles, Stopwatch};
 use super::network;
+use crate::load::pace::Debt;
 
 /// The first records find cold caches, and are not counted.
 const WARM_UP_RECORDS: u64 = 32;
@@ -139,18 +141,21 @@ impl Wire {
         let started = Instant::now();
         let mut due = started;
         let mut frame = Vec::new();
+        let mut debt = Debt::default();
         while due < started + time || self.sent < RECORDS_MIN {
             let now = Instant::now();
             if now >= due {
                 frame.clear();
                 while due <= now && frame.len() < self.load.frame_records_max {
-                    frame.push(due);
+                    frame.push(due + Duration::from_nanos(debt.own((now - due).as_nanos() as u64)));
                     due += interval;
                 }
                 self.send(&frame)?;
+                debt.hold(now.elapsed().as_nanos() as u64);
                 // Those that are late are sent first, and those that have come are still looked at.
                 self.receive(Duration::ZERO)?;
             } else {
+                debt.settle();
                 self.receive(due - now)?;
             }
         }
@@ -158,7 +163,7 @@ impl Wire {
         Ok(self.times)
     }
 
-    /// Sends a frame of the records that were due then.
+    /// Sends a frame of the records whose time counts from then.
     fn send(&mut self, dues: &[Instant]) -> io::Result<()> {
         self.sent_bytes += LENGTH_BYTES;
         for (number, due) in (1..).zip(dues) {

@@ -1,12 +1,12 @@
 //! The limits as two tables for people: throughput, and latency.
 
-use std::fmt::Write as _;
-
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::Table;
 
 use super::figures::{Limits, Percentiles};
 use super::summary::Summary;
 use crate::environment::Environment;
+use crate::report::table::{self, machine};
+use crate::report::text::Text;
 
 type Rate = (&'static str, fn(&Limits) -> Option<f64>);
 type Time = (&'static str, fn(&Limits) -> Option<Percentiles>);
@@ -44,43 +44,32 @@ const TIMES: [Time; 8] = [
 
 /// Several lines, the last of them ended.
 pub fn text(summary: &Summary, repeat: u32, environment: &Environment, notes: &[String]) -> String {
-    let mut text = String::new();
+    let mut text = Text::for_output();
     for table in [rates(summary, repeat), times(summary, repeat)] {
         if table.row_count() > 0 {
-            let _ = writeln!(text, "{table}");
+            text.table(table);
+            text.gap();
         }
     }
     if let Some(flush_us) = summary.median.disk.write_flush_after_us {
-        let _ = writeln!(
-            text,
-            "disk      one fdatasync after the writes of 1 MiB took {flush_us:.0} us, which is not in their time"
-        );
+        let content =
+            format!("one fdatasync after the writes of 1 MiB took {flush_us:.0} us, which is not in their time");
+        text.line("disk", &content);
     }
     if repeat > 1 {
-        let _ = writeln!(
-            text,
-            "repeats   {repeat}: medians, and the lowest and highest of each figure"
-        );
+        let content = format!("{repeat}: medians, and the lowest and highest of each figure");
+        text.line("repeats", &content);
     }
-    let _ = writeln!(text, "machine   {}", machine(environment));
+    text.line("machine", &machine(environment));
     for note in notes {
-        let _ = writeln!(text, "note      {note}");
+        text.line("note", note);
     }
-    text
-}
-
-fn machine(environment: &Environment) -> String {
-    let model = environment.cpu_model.as_deref().unwrap_or("CPU");
-    let mut text = format!("Linux {}, {} x {model}", environment.kernel, environment.cpus);
-    if let Some(filesystem) = &environment.filesystem {
-        let _ = write!(text, ", file on {filesystem}");
-    }
-    text
+    text.finish()
 }
 
 fn rates(summary: &Summary, repeat: u32) -> Table {
     let spread: &[&str] = if repeat > 1 { &["min", "max"] } else { &[] };
-    let mut table = table(&[&["throughput", "MB/s"], spread].concat());
+    let mut table = table::new([&["throughput", "MB/s"], spread].concat());
     for (title, figure) in RATES {
         let Some(median) = figure(&summary.median) else {
             continue;
@@ -90,40 +79,40 @@ fn rates(summary: &Summary, repeat: u32) -> Table {
             row.extend([&summary.min, &summary.max].into_iter().filter_map(figure));
         }
         let row = row.into_iter().map(|rate| format!("{:.0}", rate / 1e6));
-        add(&mut table, title, row);
+        table::add(&mut table, std::iter::once(title.to_owned()).chain(row));
     }
     table
 }
 
 fn times(summary: &Summary, repeat: u32) -> Table {
-    let spread: &[&str] = if repeat > 1 {
-        &["p50 min", "p50 max", "p99 min", "p99 max"]
+    let repeated = repeat > 1;
+    let header = if repeated {
+        &["latency, us", "p50", "range", "p90", "p99", "range", "p99.9", "max"][..]
     } else {
-        &[]
+        &["latency, us", "p50", "p90", "p99", "p99.9", "max"]
     };
-    let mut table = table(&[&["latency, us", "p50", "p90", "p99", "p99.9", "max"], spread].concat());
+    let mut table = table::new(header.iter().copied());
     for (title, figure) in TIMES {
-        let Some(median) = figure(&summary.median) else {
+        let (Some(median), Some(min), Some(max)) =
+            (figure(&summary.median), figure(&summary.min), figure(&summary.max))
+        else {
             continue;
         };
-        let mut row = vec![median.p50, median.p90, median.p99, median.p999, median.max];
-        if let (true, Some(min), Some(max)) = (repeat > 1, figure(&summary.min), figure(&summary.max)) {
-            row.extend([min.p50, max.p50, min.p99, max.p99]);
-        }
-        add(&mut table, title, row.into_iter().map(|us| format!("{us:.0}")));
+        let us = |us: f64| Some(format!("{us:.0}"));
+        let range = |min: f64, max: f64| repeated.then(|| format!("{min:.0}-{max:.0}"));
+        let row = [
+            us(median.p50),
+            range(min.p50, max.p50),
+            us(median.p90),
+            us(median.p99),
+            range(min.p99, max.p99),
+            us(median.p999),
+            us(median.max),
+        ];
+        table::add(
+            &mut table,
+            std::iter::once(title.to_owned()).chain(row.into_iter().flatten()),
+        );
     }
     table
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header);
-    table
-}
-
-fn add(table: &mut Table, title: &str, row: impl Iterator<Item = String>) {
-    let cells = row.map(|text| Cell::new(text).set_alignment(CellAlignment::Right));
-    table.add_row(std::iter::once(Cell::new(title)).chain(cells));
 }

@@ -14,9 +14,9 @@ use super::intake::{Intake, Timing};
 use super::meter::Meter;
 use super::produce::SAMPLE_EVERY;
 use crate::error::BenchError;
-use crate::payload::{Keys, Payload};
+use crate::payload::Payload;
 use crate::target::{Position, Target, TargetConsumer};
-use crate::workload::{Damage, Expectation, StreamId};
+use crate::workload::{Expectation, Findings, StreamId};
 
 /// A broker that has told the high watermark must come up with the next records within this.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,8 +30,6 @@ pub struct Plan {
     pub from: Vec<Position>,
     /// How the records are verified, if they are.
     pub verify: Option<Verify>,
-    /// What keys they have.
-    pub keys: Keys,
     /// Which records are timed.
     pub timed: Timed,
 }
@@ -71,7 +69,7 @@ pub enum End {
 #[derive(Debug, Clone, Copy)]
 pub struct Consumed {
     /// If it was verified.
-    pub damage: Option<Damage>,
+    pub findings: Option<Findings>,
     /// Records that are there and cannot be told.
     pub unreadable: u64,
 }
@@ -92,7 +90,7 @@ pub async fn start<T: Target>(
         Timed::Sample => Timing::Every(SAMPLE_EVERY, meter.recorder()),
         Timed::All => Timing::Every(1, meter.recorder()),
     };
-    let mut intake = Intake::new(meter, &plan.from, plan.keys != Keys::None, timing);
+    let mut intake = Intake::new(meter, &plan.from, timing);
     if let Some(verify) = plan.verify {
         intake = intake.verify(verify.payload, verify.expectation);
     }
@@ -128,20 +126,28 @@ async fn read<C: TargetConsumer>(
         }
         if is_open {
             tokio::select! {
-                received = consumer.receive(&mut intake) => received?,
+                received = receive(&mut consumer, &mut intake) => received?,
                 changed = end.changed() => if changed.is_err() {
                     // Whoever would tell the end is gone: the run is given up.
                     break None;
                 },
             }
         } else {
-            let received = tokio::time::timeout(PATIENCE, consumer.receive(&mut intake)).await;
+            let received = tokio::time::timeout(PATIENCE, receive(&mut consumer, &mut intake)).await;
             received.map_err(|_elapsed| BenchError::Starved(PATIENCE))??;
         }
     };
     let unreadable = intake.unreadable_count();
     Ok(Consumed {
-        damage: intake.finish(acknowledged),
+        findings: intake.finish(acknowledged),
         unreadable,
     })
+}
+
+/// Waits for records; where they are timed, by when the client told of them.
+async fn receive<C: TargetConsumer>(consumer: &mut C, intake: &mut Intake) -> Result<(), BenchError> {
+    match intake.told() {
+        Some(told) => told.wait(consumer.receive(intake)).await,
+        None => consumer.receive(intake).await,
+    }
 }

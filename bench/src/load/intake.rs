@@ -7,9 +7,10 @@ use headwater_client::PartitionIndex;
 
 use super::clock::Moment;
 use super::meter::{Meter, Recorder};
+use super::wake::Told;
 use crate::payload::{Keys, Payload};
 use crate::target::Position;
-use crate::workload::{Damage, Expectation, Stamp, StreamId, Verifier};
+use crate::workload::{Expectation, Findings, Stamp, StreamId, Verifier};
 
 /// Most records of damaged batches that are passed one by one; beyond it the log is not worth reading.
 const UNREADABLE_MAX: u64 = 100_000;
@@ -20,8 +21,9 @@ pub struct Intake {
     meter: Arc<Meter>,
     verifier: Option<Verifier>,
     latency: Timing,
-    /// Whether records have keys of their own, and their stamp in a header.
-    keyed: bool,
+    /// Whoever polls the consumer has it note when it was told of records.
+    told: Arc<Told>,
+    late: Recorder,
     unreadable: u64,
     /// By partition: where to read on.
     next: Vec<Position>,
@@ -47,12 +49,13 @@ struct Batch {
 
 impl Intake {
     /// Begins to read at `from`, by partition.
-    pub fn new(meter: Arc<Meter>, from: &[Position], keyed: bool, latency: Timing) -> Self {
+    pub fn new(meter: Arc<Meter>, from: &[Position], latency: Timing) -> Self {
         Self {
+            late: meter.late(),
             meter,
             verifier: None,
             latency,
-            keyed,
+            told: Arc::default(),
             unreadable: 0,
             next: from.to_vec(),
             batch: Batch::default(),
@@ -65,11 +68,21 @@ impl Intake {
         self
     }
 
-    /// A batch has arrived now.
+    /// What notes when the consumer was told of records; `None` if that does not matter.
+    pub fn told(&self) -> Option<Arc<Told>> {
+        matches!(self.latency, Timing::Every(..)).then(|| Arc::clone(&self.told))
+    }
+
+    /// A batch has arrived: now, or when the consumer was told so.
     #[inline]
     pub fn begin(&mut self) {
+        let now = Moment::now();
+        let received = self.told.moment().unwrap_or(now);
+        if received < now && received >= self.meter.begin() {
+            self.late.record(now.nanos_since(received));
+        }
         self.batch = Batch {
-            received: Moment::now(),
+            received,
             ..Batch::default()
         };
     }
@@ -88,8 +101,10 @@ impl Intake {
         if self.verifier.is_none() && matches!(self.latency, Timing::None) {
             return;
         }
-        let stamp = if self.keyed { header } else { key };
-        let stamp = stamp.and_then(Stamp::parse);
+        // A record that has a key of its own has its stamp in a header.
+        let in_header = header.and_then(Stamp::parse);
+        let is_keyed = in_header.is_some();
+        let stamp = in_header.or_else(|| key.and_then(Stamp::parse));
         if let (Timing::Every(every, recorder), Some(stamp)) = (&self.latency, stamp)
             && stamp.due >= self.meter.begin()
             && stamp.sequence.get().is_multiple_of(*every)
@@ -98,7 +113,7 @@ impl Intake {
         }
         if let Some(verifier) = &mut self.verifier {
             verifier.check(partition, stamp, value);
-            if self.keyed && !key.is_some_and(Keys::is_whole) {
+            if is_keyed && !key.is_some_and(Keys::is_whole) {
                 verifier.wrong_key();
             }
         }
@@ -152,7 +167,7 @@ impl Intake {
 
     /// What was found, given how many records of each stream were acknowledged, if that is known by now. `None` if
     /// nothing was verified.
-    pub fn finish(self, acknowledged: Option<HashMap<StreamId, u64>>) -> Option<Damage> {
+    pub fn finish(self, acknowledged: Option<HashMap<StreamId, u64>>) -> Option<Findings> {
         let mut verifier = self.verifier?;
         if let Some(acknowledged) = acknowledged {
             verifier.expect(acknowledged);

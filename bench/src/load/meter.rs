@@ -27,6 +27,7 @@ pub struct Meter {
     /// When the last record was measured.
     last: AtomicU64,
     recorders: Mutex<Vec<Recorder>>,
+    late: Recorder,
     collected: Mutex<Collected>,
 }
 
@@ -74,6 +75,8 @@ pub struct Measured {
     pub elapsed: Duration,
     /// In nanoseconds.
     pub latencies: Histogram<u64>,
+    /// How long the bench's own tasks took to get round to what they had been told of, in nanoseconds; no part of the latencies.
+    pub late: Histogram<u64>,
     /// Over time.
     pub series: Vec<Point>,
 }
@@ -89,6 +92,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Recorder {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(histogram())))
+    }
+
     /// Takes a latency in nanoseconds.
     #[inline]
     pub fn record(&self, nanos: u64) {
@@ -107,6 +114,7 @@ impl Meter {
             bytes: AtomicU64::new(0),
             last: AtomicU64::new(0),
             recorders: Mutex::new(Vec::new()),
+            late: Recorder::new(),
             collected: Mutex::new(Collected {
                 total: histogram(),
                 logged: histogram(),
@@ -130,9 +138,14 @@ impl Meter {
 
     /// A recorder for one thread.
     pub fn recorder(&self) -> Recorder {
-        let recorder = Recorder(Arc::new(Mutex::new(histogram())));
+        let recorder = Recorder::new();
         lock(&self.recorders).push(recorder.clone());
         recorder
+    }
+
+    /// For how late tasks of the bench are.
+    pub fn late(&self) -> Recorder {
+        self.late.clone()
     }
 
     /// Counts records that fall into the window.
@@ -214,6 +227,7 @@ impl Meter {
             bytes: self.bytes.load(Ordering::Relaxed),
             elapsed,
             latencies: collected.total.clone(),
+            late: lock(&self.late.0).clone(),
             series,
         }
     }

@@ -12,6 +12,7 @@ pub mod intake;
 pub mod meter;
 pub mod pace;
 pub mod produce;
+pub mod wake;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -3,7 +3,8 @@
 //!
 //! On a schedule, latency is counted from when a record was due. If the system stalls, the records that were due
 //! meanwhile are sent late, and each of them counts what it waited: the stall is seen as often as users would have seen
-//! it (no "coordinated omission").
+//! it (no "coordinated omission"). What counts for nothing is how late the generator is by itself, because it woke up late: that is
+//! told apart ([`Debt`]), and told.
 
 use std::time::Duration;
 
@@ -47,6 +48,32 @@ impl Schedule {
     }
 }
 
+/// How long the system has held up a generator since it last was ahead of its schedule. Whatever else it is late by is its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Debt {
+    held: u64,
+}
+
+impl Debt {
+    /// The generator is ahead of its schedule, and sleeps.
+    #[inline]
+    pub fn settle(&mut self) {
+        self.held = 0;
+    }
+
+    /// The system has held it up for so many nanoseconds.
+    #[inline]
+    pub fn hold(&mut self, nanos: u64) {
+        self.held = self.held.saturating_add(nanos);
+    }
+
+    /// Of so many nanoseconds that a record is late by, those that are the generator's own.
+    #[inline]
+    pub fn own(self, late: u64) -> u64 {
+        late.saturating_sub(self.held)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +88,25 @@ mod tests {
         );
         // After a million seconds it is still exact.
         assert_eq!(due(2, 250_000_000_000), 1_000 + 1_000_000_000_000_000 + 2_000);
+    }
+
+    #[test]
+    fn a_generator_that_wakes_late_is_late_by_itself_and_one_that_is_held_up_is_not() {
+        let mut debt = Debt::default();
+        // It woke 10 late, and is so with the records after it, each of which takes 1 to send and was due 4 after the last.
+        debt.settle();
+        assert_eq!(debt.own(10), 10);
+        debt.hold(1);
+        assert_eq!(debt.own(10 + 1 - 4), 6);
+        debt.hold(1);
+        assert_eq!(debt.own(10 + 2 - 8), 2);
+        // The system takes 100 for one: what is late then is late because of that.
+        debt.hold(100);
+        assert_eq!(debt.own(100), 0);
+        debt.hold(1);
+        assert_eq!(debt.own(50), 0);
+        // Once it is ahead again that is over.
+        debt.settle();
+        assert_eq!(debt.own(3), 3);
     }
 }

@@ -3,7 +3,8 @@
 //! A producer thread does nothing but number records, take their values from the payload, and hand them to the target's
 //! client, whose own tasks run on the runtime's workers. On a closed loop one record in `SAMPLE_EVERY` is followed to
 //! its acknowledgement by another task, on a schedule every one. What is reported is acknowledged: the clock stops when
-//! the last acknowledgement is there.
+//! the last acknowledgement is there. How late the thread is with its schedule by itself, and the task with acknowledgements, is
+//! measured apart, and no part of the latency.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use tokio::sync::mpsc;
 
 use super::clock::{self, Moment};
 use super::meter::{Meter, Recorder, histogram};
-use super::pace::{Pace, Schedule};
+use super::pace::{Debt, Pace, Schedule};
+use super::wake;
 use crate::cli::LoadArgs;
 use crate::error::BenchError;
 use crate::payload::{KeySource, Keys, Payload};
@@ -61,8 +63,10 @@ pub struct Produced {
     pub acknowledged: HashMap<StreamId, u64>,
     /// Of their values.
     pub bytes: u64,
-    /// How late records were handed to the client, in nanoseconds; empty on a closed loop.
+    /// How late records were handed to the client, for whatever reason, in nanoseconds; empty on a closed loop.
     pub behind: Histogram<u64>,
+    /// Of that, what the bench itself was late by.
+    pub own: Histogram<u64>,
 }
 
 /// Produces as planned; returns when everything is acknowledged. `meters` are opened when the warm-up is over; the
@@ -102,7 +106,7 @@ pub async fn run<T: Target>(target: &T, plan: &Plan, meters: &[Arc<Meter>]) -> R
     }
     let mut acknowledged = HashMap::new();
     let mut bytes = 0;
-    let mut behind = histogram();
+    let (mut behind, mut own) = (histogram(), histogram());
     let mut failure = None;
     for (thread, follower) in threads {
         let done = thread.await.map_err(|error| BenchError::Threads(error.into()))?;
@@ -112,6 +116,7 @@ pub async fn run<T: Target>(target: &T, plan: &Plan, meters: &[Arc<Meter>]) -> R
                 acknowledged.extend(done.acknowledged);
                 bytes += done.bytes;
                 behind += done.behind;
+                own += done.own;
             }
             Err(error) => failure = failure.or(Some(error)),
         }
@@ -121,6 +126,7 @@ pub async fn run<T: Target>(target: &T, plan: &Plan, meters: &[Arc<Meter>]) -> R
         acknowledged,
         bytes,
         behind,
+        own,
     };
     failure.map_or(Ok(produced), Err)
 }
@@ -163,12 +169,22 @@ struct Done {
     acknowledged: Vec<(StreamId, u64)>,
     bytes: u64,
     behind: Histogram<u64>,
+    own: Histogram<u64>,
 }
 
 /// A record that is followed to its acknowledgement.
-struct Sample<C> {
+struct Sample<C: Future> {
+    turn: Turn,
+    completion: wake::Timed<C>,
+}
+
+/// When it is a record's turn.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    /// By the schedule; on a closed loop, when the one before was taken.
     due: Moment,
-    completion: C,
+    /// What its latency counts from: later by what the bench itself is late.
+    from: Moment,
 }
 
 /// Counts that are handed on in strides.
@@ -202,7 +218,7 @@ impl Job {
         let (until, share) = (clock.until, self.bytes_max());
         let begin = self.meter.begin();
         while bytes < share {
-            let Some(due) = clock.next(number, until, &mut tally, &self.meter) else {
+            let Some(next) = clock.next(number, until, &mut tally, &self.meter) else {
                 break;
             };
             let drawn = keys.draw();
@@ -211,6 +227,7 @@ impl Job {
                 .map_or(turn % self.streams.len(), |&(_, partition)| partition);
             turn += 1;
             let (stream, sequence) = (self.streams[partition], Sequence::new(counts[partition]));
+            let due = next.from;
             let stamp = Stamp { stream, sequence, due }.to_bytes();
             let value = self.plan.payload.value(stream, sequence);
             let outgoing = Outgoing {
@@ -221,22 +238,22 @@ impl Job {
             };
             let completion = producer.send(&outgoing).await?;
             if clock.is_timed(number) {
+                let completion = wake::Timed::listen(completion);
                 // The receiver only goes away when the run is given up.
-                let _ = samples.send(Sample { due, completion });
+                let _ = samples.send(Sample { turn: next, completion });
             }
             counts[partition] += 1;
             number += 1;
             let size = value.len() as u64;
             bytes += size;
             tally.all = (tally.all.0 + 1, tally.all.1 + size);
-            if due >= begin {
+            if next.due >= begin {
                 tally.measured = (tally.measured.0 + 1, tally.measured.1 + size);
             }
         }
         tally.hand_on(&self.meter);
         // Fails if any record did, those that were not followed included.
         producer.close().await?;
-        let behind = clock.behind;
         let acknowledged = self
             .streams
             .into_iter()
@@ -246,7 +263,8 @@ impl Job {
         Ok(Done {
             acknowledged,
             bytes,
-            behind,
+            behind: clock.behind,
+            own: clock.own,
         })
     }
 
@@ -264,8 +282,11 @@ struct SendClock {
     until: Option<Moment>,
     stamp_each: bool,
     stop: Arc<AtomicBool>,
+    /// When the last record was handed over, or taken.
     last: Moment,
+    debt: Debt,
     behind: Histogram<u64>,
+    own: Histogram<u64>,
 }
 
 impl SendClock {
@@ -281,14 +302,16 @@ impl SendClock {
             until: load.duration().map(|time| job.start.plus(load.warm_up() + time)),
             stamp_each: job.plan.stamp_each,
             stop: Arc::clone(&job.stop),
-            last: job.start,
+            last: Moment::now(),
+            debt: Debt::default(),
             behind: histogram(),
+            own: histogram(),
         }
     }
 
-    /// When the next record is due, once it is; `None` if there is none any more.
+    /// The turn of the next record, once it has come; `None` if there is none any more.
     #[inline]
-    fn next(&mut self, number: u64, until: Option<Moment>, tally: &mut Tally, meter: &Meter) -> Option<Moment> {
+    fn next(&mut self, number: u64, until: Option<Moment>, tally: &mut Tally, meter: &Meter) -> Option<Turn> {
         if let Some(schedule) = self.schedule {
             let due = schedule.due(number);
             let is_over = until.is_some_and(|until| due >= until);
@@ -304,12 +327,17 @@ impl SendClock {
                 return None;
             }
         }
-        Some(self.last)
+        Some(Turn {
+            due: self.last,
+            from: self.last,
+        })
     }
 
-    fn wait(&mut self, due: Moment, tally: &mut Tally, meter: &Meter) -> Option<Moment> {
+    fn wait(&mut self, due: Moment, tally: &mut Tally, meter: &Meter) -> Option<Turn> {
         let mut now = Moment::now();
+        self.debt.hold(now.nanos_since(self.last));
         while now < due {
+            self.debt.settle();
             tally.hand_on(meter);
             if self.stop.load(Ordering::Relaxed) {
                 return None;
@@ -324,10 +352,15 @@ impl SendClock {
                 return None;
             }
         }
+        let late = now.nanos_since(due);
+        let own = self.debt.own(late);
         if due >= meter.begin() {
-            self.behind.saturating_record(now.nanos_since(due).max(1));
+            self.behind.saturating_record(late.max(1));
+            self.own.saturating_record(own.max(1));
         }
-        Some(due)
+        self.last = now;
+        let from = due.plus(Duration::from_nanos(own));
+        Some(Turn { due, from })
     }
 
     #[inline]
@@ -336,17 +369,19 @@ impl SendClock {
     }
 }
 
-/// Waits for the acknowledgements of samples, and times them. The first that fails stops the producers.
+/// Waits for the acknowledgements of samples, and times them by when the client told of them. The first that fails stops the
+/// producers.
 async fn follow<C>(
     mut samples: mpsc::UnboundedReceiver<Sample<C>>,
     recorder: Recorder,
     meter: Arc<Meter>,
     stop: Arc<AtomicBool>,
 ) where
-    C: Future<Output = Result<(), BenchError>> + Send + 'static,
+    C: Future<Output = Result<(), BenchError>> + Send + Unpin + 'static,
 {
+    let late = meter.late();
     let mut open = FuturesUnordered::new();
-    let acknowledged = async |sample: Sample<C>| sample.completion.await.map(|()| sample.due);
+    let acknowledged = async |sample: Sample<C>| (sample.turn, sample.completion.await);
     let mut more = true;
     while more || !open.is_empty() {
         tokio::select! {
@@ -354,9 +389,12 @@ async fn follow<C>(
                 Some(sample) => open.push(acknowledged(sample)),
                 None => more = false,
             },
-            Some(result) = open.next() => match result {
-                Ok(due) if due >= meter.begin() => recorder.record(Moment::now().nanos_since(due)),
-                Ok(_) => {}
+            Some((turn, (result, told))) = open.next() => match result {
+                Ok(()) if turn.due >= meter.begin() => {
+                    recorder.record(told.nanos_since(turn.from));
+                    late.record(Moment::now().nanos_since(told));
+                }
+                Ok(()) => {}
                 // Reported by the producer's `close`.
                 Err(_error) => stop.store(true, Ordering::Relaxed),
             },

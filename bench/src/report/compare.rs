@@ -6,10 +6,13 @@
 
 use std::path::Path;
 
+use comfy_table::Table;
+
 use serde::Serialize;
 use serde_json::Value;
 
-use super::table;
+use super::table::{self, three};
+use super::text::Text;
 use crate::error::BenchError;
 
 /// Fewer runs say nothing about noise.
@@ -22,6 +25,8 @@ pub struct Comparison {
     pub options: Vec<(String, Value, Value)>,
     /// One for each figure that both have.
     pub figures: Vec<Row>,
+    /// Of these, the names of those that are worse than allowed.
+    pub failed: Vec<String>,
     /// What the reader should know.
     pub notes: Vec<String>,
 }
@@ -117,9 +122,33 @@ const fn figure(name: &'static str, path: &'static [&'static str], is_better_hig
 }
 
 impl Comparison {
-    /// Of two files that `--output json` gave.
-    pub fn of_files(a: &Path, b: &Path) -> Result<Self, BenchError> {
-        Ok(Self::of(&read(a)?, &read(b)?))
+    /// Of two files that `--output json` gave; a figure of B may be worse by such a share.
+    ///
+    /// # Errors
+    /// If one is no result, or if nothing can be told of what may not be worse.
+    pub fn of_files(a: &Path, b: &Path, allowed: Option<f64>) -> Result<Self, BenchError> {
+        let mut comparison = Self::of(&read(a)?, &read(b)?);
+        if let Some(allowed) = allowed {
+            comparison.judge(allowed)?;
+        }
+        Ok(comparison)
+    }
+
+    /// Finds what is worse by more than allowed. What cannot be told is no success.
+    fn judge(&mut self, allowed: f64) -> Result<(), BenchError> {
+        if self.figures.iter().any(|row| row.judgement == Judgement::Unknown) {
+            return Err(BenchError::Options(format!(
+                "--fail-on: fewer than {RUNS_MIN} runs say nothing about noise: give both results --repeat 5"
+            )));
+        }
+        if self.figures.is_empty() {
+            return Err(BenchError::Options(
+                "--fail-on: there is no figure that both results have: compare two of the same workload".into(),
+            ));
+        }
+        let worse = self.figures.iter().filter(|row| row.is_worse_than(allowed));
+        self.failed = worse.map(|row| row.name.clone()).collect();
+        Ok(())
     }
 
     /// Of two results.
@@ -149,6 +178,11 @@ impl Comparison {
                 notes.push(format!("the machines differ in {key}: {a} and {b}"));
             }
         }
+        notes.extend(
+            [("A", a), ("B", b)]
+                .into_iter()
+                .filter_map(|(name, result)| cautions(name, result)),
+        );
         if figures.iter().any(|row| row.judgement == Judgement::Unknown) {
             notes.push(format!(
                 "fewer than {RUNS_MIN} runs say nothing about noise: give both --repeat 5"
@@ -157,43 +191,53 @@ impl Comparison {
         Self {
             options: options(a, b),
             figures,
+            failed: Vec::new(),
             notes,
         }
     }
 
     /// For people.
     pub fn text(&self) -> String {
-        let mut table = table::new(["figure", "A", "spread", "B", "spread", "B/A", ""]);
+        let mut text = Text::for_output();
+        text.table(self.table());
+        text.gap();
+        for name in &self.failed {
+            text.line("FAILED", &format!("{name} is worse than --fail-on allows"));
+        }
+        for (name, a, b) in &self.options {
+            text.line("option", &format!("{name}: {a} in A, {b} in B"));
+        }
+        for note in &self.notes {
+            text.line("note", note);
+        }
+        text.finish()
+    }
+
+    /// Never wider than 100 columns.
+    fn table(&self) -> Table {
+        let mut table = table::new(["figure", "A", "range", "B", "range", "B/A", ""]);
         for row in &self.figures {
-            let show = |value| row.figure.unit.show(value);
+            let (unit, divisor) = row.figure.unit.of(row.a.median.max(row.b.median));
+            let show = |value: f64| three(value / divisor);
             let around = |spread: &Spread| {
                 if spread.runs < 2 {
                     "-".to_owned()
                 } else {
-                    format!("{} to {}", show(spread.min), show(spread.max))
+                    format!("{}-{}", show(spread.min), show(spread.max))
                 }
             };
-            table::add(
-                &mut table,
-                vec![
-                    row.name.clone(),
-                    show(row.a.median),
-                    around(&row.a),
-                    show(row.b.median),
-                    around(&row.b),
-                    format!("{:.2}", row.ratio),
-                    row.judgement.text().to_owned(),
-                ],
-            );
+            let cells = [
+                fold(&format!("{}{unit}", row.name)),
+                show(row.a.median),
+                around(&row.a),
+                show(row.b.median),
+                around(&row.b),
+                format!("{:.2}", row.ratio),
+                row.judgement.text().to_owned(),
+            ];
+            table::add(&mut table, cells);
         }
-        let mut text = format!("{table}\n");
-        for (name, a, b) in &self.options {
-            table::line(&mut text, "option", &format!("{name}: {a} in A, {b} in B"));
-        }
-        for note in &self.notes {
-            table::line(&mut text, "note", note);
-        }
-        text
+        table
     }
 
     /// For programs.
@@ -224,26 +268,69 @@ impl Row {
     }
 }
 
+impl Row {
+    /// Whether it is worse beyond noise, and by more than this share.
+    fn is_worse_than(&self, allowed: f64) -> bool {
+        let worse_by = if self.figure.is_better_high {
+            1.0 - self.ratio
+        } else {
+            self.ratio - 1.0
+        };
+        self.judgement == Judgement::Worse && worse_by > allowed
+    }
+}
+
 impl Judgement {
     fn text(self) -> &'static str {
         match self {
-            Self::Noise => "within noise",
+            Self::Noise => "noise",
             Self::Unknown => "?",
             Self::Better => "better",
-            Self::Worse => "worse",
+            Self::Worse => "WORSE",
         }
     }
 }
 
 impl Unit {
-    fn show(self, value: f64) -> String {
+    /// The unit that suits a value, to follow the figure's name, and how much of the figure's own it is.
+    fn of(self, value: f64) -> (&'static str, f64) {
         match self {
-            Self::Rate => table::rate(value),
-            Self::Time => table::microseconds(value),
-            Self::Number if value < 100.0 => format!("{value:.2}"),
-            Self::Number => format!("{value:.0}"),
+            Self::Rate => (", MB/s", 1e6),
+            Self::Time if value < 999.5 => (", us", 1.0),
+            Self::Time if value < 999.5e3 => (", ms", 1e3),
+            Self::Time => (", s", 1e6),
+            Self::Number if value >= 999.5e3 => (", millions", 1e6),
+            Self::Number => ("", 1.0),
         }
     }
+}
+
+/// A name in lines that leave room for the figures.
+fn fold(name: &str) -> String {
+    const COLUMNS: usize = 34;
+    let mut lines = vec![String::new()];
+    for word in name.split(' ') {
+        let last = lines.len() - 1;
+        if !lines[last].is_empty() && lines[last].len() + word.len() >= COLUMNS {
+            lines.push(word.to_owned());
+        } else if lines[last].is_empty() {
+            lines[last].push_str(word);
+        } else {
+            lines[last] = format!("{} {word}", lines[last]);
+        }
+    }
+    lines.join("\n  ")
+}
+
+/// That the figures of some runs cannot be trusted, if it is so.
+fn cautions(name: &str, result: &Value) -> Option<String> {
+    let runs = result["runs"].as_array()?;
+    let of = runs.iter().filter_map(|run| run["cautions"][0].as_str());
+    let (count, first) = (of.clone().count(), of.clone().next()?);
+    Some(format!(
+        "in {name} {count} of {} runs are to be doubted, the first because {first}",
+        runs.len()
+    ))
 }
 
 fn read(path: &Path) -> Result<Value, BenchError> {
@@ -387,6 +474,72 @@ mod tests {
                 .figures
                 .iter()
                 .any(|row| row.name == "produce throughput by disk")
+        );
+    }
+
+    /// A result with all the figures that a run can have, as long as they come.
+    fn full(scale: f64) -> Value {
+        let latency = json!({ "p50": 1234.5 * scale, "p90": 4e5, "p99": 2e6 * scale, "p999": 1e7, "max": 6e8 });
+        let part = json!({ "bytes_per_s": 1.4e9 * scale, "records_per_s": 13_698_760.0, "latency_us": latency });
+        let side = json!({ "cpu_seconds_per_gb": 1234.5 * scale });
+        let limit = "the bare program that is fed records";
+        let share =
+            json!({ "phase": "beside_slow_group", "figure": "throughput", "limit": limit, "ratio": 53.4 * scale });
+        let run = |noise: f64| {
+            let mut run = part.clone();
+            run["bytes_per_s"] = json!(1.4e9 * scale * noise);
+            run["beside_slow_group"] = part.clone();
+            run["cost"] = json!({ "bench": side, "broker": side });
+            run["shares"] = json!([share]);
+            run
+        };
+        json!({ "workload": "mixed", "runs": [run(1.0), run(1.01), run(0.99)] })
+    }
+
+    #[test]
+    fn the_table_fits_a_hundred_columns_whatever_the_figures() {
+        let table = Comparison::of(&full(1.0), &full(1.5)).text();
+        assert!(table.contains("p99.9") && table.contains("the bare program"), "{table}");
+        for line in table.lines() {
+            assert!(line.chars().count() <= 100, "{}: {line}", line.chars().count());
+        }
+    }
+
+    #[test]
+    fn a_figure_that_is_worse_by_more_than_allowed_fails_and_what_cannot_be_told_is_refused() {
+        let judged = |a: &[f64], b: &[f64], allowed| {
+            let mut comparison = Comparison::of(&result(a, 1.0), &result(b, 1.0));
+            comparison.judge(allowed).map(|()| comparison.failed)
+        };
+        let (before, slower) = ([100.0, 101.0, 102.0], [91.0, 92.0, 93.0]);
+        let failed = judged(&before, &slower, 0.05).unwrap();
+        assert_eq!(failed, ["throughput", "produce throughput by disk"]);
+        assert!(judged(&before, &slower, 0.10).unwrap().is_empty(), "9% are allowed");
+        assert!(judged(&slower, &before, 0.0).unwrap().is_empty(), "it is better");
+        assert!(
+            judged(&before, &[50.0, 101.5, 200.0], 0.0).unwrap().is_empty(),
+            "that is noise"
+        );
+        let error = judged(&before[..2], &slower, 0.05).unwrap_err().to_string();
+        assert!(error.contains("--repeat"), "{error}");
+        let nothing = Comparison::of(&json!({ "runs": [{}] }), &result(&before, 1.0)).judge(0.05);
+        assert!(nothing.is_err());
+        // Latency is worse when it is more.
+        let mut comparison = Comparison::of(&result(&before, 1.0), &result(&before, 1.2));
+        comparison.judge(0.05).unwrap();
+        assert_eq!(comparison.failed, ["p99"]);
+    }
+
+    #[test]
+    fn runs_that_are_to_be_doubted_are_named() {
+        let mut doubted = result(&[1.0, 1.0, 1.0], 1.0);
+        doubted["runs"][1]["cautions"] = json!(["other programs had 1.0 of 2 CPUs"]);
+        let comparison = Comparison::of(&result(&[1.0, 1.0, 1.0], 1.0), &doubted);
+        let note = "in B 1 of 3 runs are to be doubted, the first because other programs had 1.0 of 2 CPUs";
+        assert!(
+            comparison.notes.iter().any(|found| found == note),
+            "{:?}",
+            comparison.notes
         );
     }
 }

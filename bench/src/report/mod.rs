@@ -1,20 +1,28 @@
 //! Results: as a table for people, as one JSON object for programs, as a page with charts. The same figures in all.
 
+pub mod bound;
 pub mod chart;
 pub mod compare;
 pub mod html;
+pub mod origin;
 pub mod phase;
 pub mod share;
+pub mod summary;
 pub mod table;
+pub mod text;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::cost::Cost;
+use crate::cost::{Cost, Usage};
 use crate::environment::Environment;
 use crate::limits::Limits;
 use crate::limits::beside::Beside;
 use crate::stages::Stage;
+use bound::Bound;
+use origin::Origin;
 pub use phase::{Phase, Verdict};
 use share::Share;
 
@@ -36,15 +44,51 @@ pub struct Run {
     /// What it cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
+    /// Who had the CPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// Where the time went in the broker.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<Stage>,
+    /// Bytes that consumers got, by where the broker had them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub fetch_bytes: BTreeMap<String, u64>,
+    /// Why the figures cannot be trusted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cautions: Vec<String>,
     /// What the reader should know of this run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
 impl Run {
+    /// A run of these parts, of which nothing else is known yet.
+    pub fn of(phases: Vec<Phase>) -> Self {
+        Self {
+            phases,
+            shares: Vec::new(),
+            limits: None,
+            beside: None,
+            cost: None,
+            usage: None,
+            stages: Vec::new(),
+            fetch_bytes: BTreeMap::new(),
+            cautions: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Whether most of what consumers got came from the disk.
+    pub fn is_from_disk(&self) -> bool {
+        let bytes = |paths: &[&str]| -> u64 { paths.iter().filter_map(|&path| self.fetch_bytes.get(path)).sum() };
+        2 * bytes(&["direct", "splice"]) > self.fetch_bytes.values().sum()
+    }
+
+    /// What bound it: its main part, and each other that was watched for itself.
+    pub fn bounds(&self) -> Vec<Bound> {
+        bound::all(self)
+    }
+
     /// The part that the workload is about.
     ///
     /// # Panics
@@ -85,6 +129,10 @@ impl Run {
         }
         json.extend(object(&self.verdict()));
         json.extend(object(self));
+        json.insert(
+            "bounds".to_owned(),
+            serde_json::to_value(self.bounds()).unwrap_or_default(),
+        );
         json
     }
 }
@@ -110,6 +158,9 @@ pub struct Memory {
 pub struct Report {
     /// The command.
     pub workload: &'static str,
+    /// When it was run, and how it was called.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// At least one.
     #[serde(skip)]
     pub runs: Vec<Run>,
@@ -134,6 +185,37 @@ impl Report {
     /// Whether a record was lost, duplicated, reordered or altered, in any run.
     pub fn is_damaged(&self) -> bool {
         self.runs.iter().any(|run| run.verdict().is_damaged())
+    }
+
+    /// Whether there were records that others have written, which cannot be verified.
+    pub fn is_foreign(&self) -> bool {
+        self.runs.iter().any(|run| run.verdict().is_foreign())
+    }
+
+    /// What was found in a part, in all runs together; and how many records it had in them.
+    pub fn verdict(&self, part: &str) -> (Verdict, u64) {
+        let phases = self.runs.iter().flat_map(|run| &run.phases);
+        let phases = phases.filter(|phase| phase.workload == part);
+        phases.fold((Verdict::default(), 0), |(verdict, records), phase| {
+            (verdict.and(phase.verdict), records + phase.records)
+        })
+    }
+
+    /// Why figures cannot be trusted: of each run that there is a reason for.
+    pub fn cautions(&self) -> Vec<String> {
+        let several = self.runs.len() > 1;
+        let runs = self.runs.iter().enumerate();
+        let cautions = runs.flat_map(|(number, run)| {
+            run.cautions.iter().map(move |caution| {
+                let run = if several {
+                    format!("run {}: ", number + 1)
+                } else {
+                    String::new()
+                };
+                format!("{run}{caution}")
+            })
+        });
+        cautions.collect()
     }
 
     /// The run that stands for all: that with the median result, by latency if there was a schedule, else by throughput.
@@ -181,6 +263,9 @@ impl Report {
         }
         let runs = self.runs.iter().map(|run| Value::Object(run.json(false)));
         json.insert("runs".into(), runs.collect());
+        if let Some(summary) = summary::of(self) {
+            json.insert("summary".into(), summary.to_vec().into());
+        }
         Value::Object(json)
     }
 }

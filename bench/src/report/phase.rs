@@ -6,8 +6,11 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::table::microseconds;
+use crate::cost::Usage;
 use crate::load::meter::{Measured, Point};
-use crate::workload::Damage;
+use crate::load::produce::Produced;
+use crate::workload::Findings;
 
 /// One part of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -31,15 +34,34 @@ pub struct Phase {
     /// How late records were handed to the client, if there was a schedule: in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub behind_schedule_us: Option<Latency>,
+    /// How late the bench itself was, which is no part of the latency: in microseconds.
+    pub bench_late_us: BenchLate,
     /// If it was verified.
     #[serde(flatten)]
     pub verdict: Verdict,
+    /// Why it was not, if that is worth saying.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<String>,
+    /// Who had the CPUs, if that was watched for this part alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// The whole distribution of the latency.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percentiles: Vec<Percentile>,
     /// Over time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<Point>,
+}
+
+/// How late the bench itself was, in microseconds.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct BenchLate {
+    /// With records that were due by the schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Latency>,
+    /// With acknowledgements or records that the client had told of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Latency>,
 }
 
 /// Percentiles, in microseconds.
@@ -86,9 +108,15 @@ pub struct Percentile {
     pub us: f64,
 }
 
-/// The counts of damage; all null where nothing was verified.
+/// What the verification has found; all null where nothing was verified.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Verdict {
+    /// How many records were looked at, those of the warm-up included.
+    #[serde(rename = "verified_records")]
+    pub verified: Option<u64>,
+    /// Records that the bench has not written.
+    #[serde(rename = "foreign_records", skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<u64>,
     /// Acknowledged, and not there.
     pub lost: Option<u64>,
     /// There more than once.
@@ -105,6 +133,11 @@ impl Verdict {
         self.counts().iter().any(|count| count.is_some_and(|n| n > 0))
     }
 
+    /// Whether there was anything that could not be verified, as others have written it.
+    pub fn is_foreign(&self) -> bool {
+        self.foreign.is_some_and(|count| count > 0)
+    }
+
     /// Both together.
     pub fn and(self, other: Self) -> Self {
         let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
@@ -112,6 +145,8 @@ impl Verdict {
             (a, b) => a.or(b),
         };
         Self {
+            verified: sum(self.verified, other.verified),
+            foreign: sum(self.foreign, other.foreign),
             lost: sum(self.lost, other.lost),
             duplicated: sum(self.duplicated, other.duplicated),
             reordered: sum(self.reordered, other.reordered),
@@ -123,20 +158,29 @@ impl Verdict {
         [self.lost, self.duplicated, self.reordered, self.corrupt]
     }
 
-    /// For people; `None` if nothing was verified.
-    pub fn text(&self) -> Option<String> {
+    /// For people, what was found among so many records of a part; `None` if nothing was verified.
+    pub fn text(&self, records: u64) -> Option<String> {
+        let verified = self.verified?;
         let [Some(lost), Some(duplicated), Some(reordered), Some(corrupt)] = self.counts() else {
             return None;
         };
+        let of = if verified < records {
+            format!(" of {records}")
+        } else {
+            String::new()
+        };
         Some(format!(
-            "{lost} lost, {duplicated} duplicated, {reordered} reordered, {corrupt} corrupt"
+            "{verified}{of} records: {lost} lost, {duplicated} duplicated, {reordered} reordered, {corrupt} corrupt"
         ))
     }
 }
 
-impl From<Damage> for Verdict {
-    fn from(damage: Damage) -> Self {
+impl From<Findings> for Verdict {
+    fn from(findings: Findings) -> Self {
+        let damage = findings.damage;
         Self {
+            verified: Some(findings.verified),
+            foreign: (findings.foreign > 0).then_some(findings.foreign),
             lost: Some(damage.lost),
             duplicated: Some(damage.duplicated),
             reordered: Some(damage.reordered),
@@ -167,22 +211,55 @@ impl Phase {
             latency_us: Latency::of(&measured.latencies),
             latency_note: note.into(),
             behind_schedule_us: None,
+            bench_late_us: BenchLate {
+                schedule: None,
+                tasks: Latency::of(&measured.late),
+            },
             verdict: Verdict::default(),
+            unverified: None,
+            usage: None,
             percentiles: distribution(&measured.latencies),
             series: measured.series,
         }
     }
 
     /// With how late records were handed over, if there was a schedule.
-    pub fn behind(mut self, nanoseconds: &Histogram<u64>) -> Self {
-        self.behind_schedule_us = Latency::of(nanoseconds);
+    pub fn behind(mut self, produced: &Produced) -> Self {
+        self.behind_schedule_us = Latency::of(&produced.behind);
+        self.bench_late_us.schedule = Latency::of(&produced.own);
         self
     }
 
     /// With what the verification found, if there was one.
-    pub fn verified(mut self, damage: Option<Damage>) -> Self {
-        self.verdict = damage.map_or_else(Verdict::default, Into::into);
+    pub fn verified(mut self, findings: Option<Findings>) -> Self {
+        self.verdict = findings.map_or_else(Verdict::default, Into::into);
         self
+    }
+
+    /// With why nothing was verified.
+    pub fn unverified(mut self, reason: impl Into<String>) -> Self {
+        self.unverified = Some(reason.into());
+        self
+    }
+
+    /// With who had the CPUs meanwhile.
+    pub fn with(mut self, usage: Usage) -> Self {
+        self.usage = Some(usage);
+        self
+    }
+
+    /// Why its latencies cannot be trusted, if the bench itself was late by as much as a latency is long.
+    pub fn caution(&self) -> Option<String> {
+        let (late, latency) = (self.bench_late_us.schedule?, self.latency_us?);
+        let name = self.workload;
+        let (p99, p50) = (microseconds(late.p99), microseconds(latency.p50));
+        (late.p99 >= latency.p50).then(|| {
+            format!(
+                "{name}: the bench itself was behind its schedule by {p99} in p99, and the records that were due then came all at \
+                 once: with a p50 of {p50} that shows in the latency, though it is not counted there; lower --rate, or give the \
+                 bench CPUs of its own (--client-cpus)"
+            )
+        })
     }
 }
 
@@ -212,6 +289,7 @@ fn distribution(nanoseconds: &Histogram<u64>) -> Vec<Percentile> {
 mod tests {
     use super::*;
     use crate::load::meter::histogram;
+    use crate::workload::Damage;
 
     #[test]
     fn a_distribution_rises_to_the_maximum_and_ends_where_knowledge_does() {
@@ -234,11 +312,20 @@ mod tests {
     #[test]
     fn damage_of_several_parts_adds_up_and_what_was_not_verified_stays_unknown() {
         let unknown = Verdict::default();
-        let damaged = Verdict::from(Damage {
-            lost: 1,
-            ..Damage::default()
+        let damaged = Verdict::from(Findings {
+            verified: 7,
+            damage: Damage {
+                lost: 1,
+                ..Damage::default()
+            },
+            ..Findings::default()
         });
-        assert_eq!(unknown.and(damaged).and(damaged).lost, Some(2));
-        assert!(unknown.and(damaged).is_damaged() && !unknown.is_damaged() && unknown.text().is_none());
+        let both = unknown.and(damaged).and(damaged);
+        assert_eq!((both.lost, both.verified), (Some(2), Some(14)));
+        assert!(unknown.and(damaged).is_damaged() && !unknown.is_damaged() && unknown.text(7).is_none());
+        assert_eq!(
+            both.text(16).unwrap(),
+            "14 of 16 records: 2 lost, 0 duplicated, 0 reordered, 0 corrupt"
+        );
     }
 }

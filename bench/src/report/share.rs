@@ -235,9 +235,9 @@ mod tests {
 
     #[test]
     fn of_several_runs_the_median_ratio_is_quoted_and_not_that_of_the_run_shown() {
-        let run = |value: f64, limit_value: f64| Run {
-            phases: Vec::new(),
-            shares: vec![Share {
+        let run = |value: f64, limit_value: f64| {
+            let mut run = Run::of(Vec::new());
+            run.shares.push(Share {
                 phase: "consume",
                 figure: Figure::Throughput,
                 limit: "loopback",
@@ -245,12 +245,8 @@ mod tests {
                 limit_value,
                 ratio: value / limit_value,
                 over_runs: None,
-            }],
-            limits: None,
-            beside: None,
-            cost: None,
-            stages: Vec::new(),
-            notes: Vec::new(),
+            });
+            run
         };
         // The second met a bad moment of the limit.
         let runs = [run(2e9, 4e9), run(2.1e9, 1.75e9), run(2.2e9, 4e9)];

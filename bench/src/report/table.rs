@@ -4,75 +4,118 @@ use std::fmt::Write as _;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
-use super::{Phase, Report, Run, compare::Spread};
+use super::text::Text;
+use super::{Phase, Report, Run, compare::Spread, summary};
 use crate::environment::Environment;
 
 /// Several lines, the last of them ended.
 pub fn text(report: &Report) -> String {
     let run = report.median();
-    let mut text = format!("{}\n", phases(run));
+    let mut text = Text::for_output();
+    text.table(throughput(run));
+    if run.phases.iter().any(|phase| phase.latency_us.is_some()) {
+        text.gap();
+        text.table(latency(run));
+    }
+    text.gap();
+    verdicts(&mut text, report);
+    for caution in report.cautions() {
+        text.line("CAUTION", &caution);
+    }
+    for bound in run.bounds() {
+        text.line("bound", &bound.sentence());
+    }
     for phase in &run.phases {
-        if let Some(found) = phase.verdict.text() {
-            let verdict = if phase.verdict.is_damaged() {
-                "DAMAGED"
-            } else {
-                "verified"
-            };
-            let name = if run.phases.len() > 1 {
-                format!(" ({})", phase.workload)
-            } else {
-                String::new()
-            };
-            line(&mut text, verdict, &format!("{} records{name}: {found}", phase.records));
-        }
-        if let Some(behind) = phase.behind_schedule_us {
-            let content = format!(
-                "{}: records were handed over p50 {}, p99 {}, max {} after they were due; this is part of the latency",
-                phase.workload,
-                microseconds(behind.p50),
-                microseconds(behind.p99),
-                microseconds(behind.max)
-            );
-            line(&mut text, "schedule", &content);
+        if let Some(content) = lateness(phase) {
+            text.line("schedule", &content);
         }
     }
     if report.runs.len() > 1 {
-        line(&mut text, "runs", &spread(report));
+        text.line("runs", &spread(report));
     }
     for share in &report.shares() {
-        line(&mut text, share.title(), &share.text());
+        text.line(share.title(), &share.text());
     }
     if let Some(cost) = &run.cost {
         for (title, content) in cost.lines() {
-            line(&mut text, title, &content);
+            text.line(title, &content);
         }
     }
     if !run.stages.is_empty() {
-        let _ = writeln!(text, "{}", stages(run));
+        text.gap();
+        text.table(stages(run));
+        text.gap();
     }
     footer(&mut text, report);
-    text
+    if let Some(summary) = summary::of(report) {
+        text.gap();
+        for sentence in &summary {
+            text.prose(sentence);
+        }
+    }
+    text.finish()
+}
+
+/// What was verified of each part, in all runs; and what was not, and why.
+fn verdicts(text: &mut Text, report: &Report) {
+    let run = report.median();
+    for phase in &run.phases {
+        let (verdict, records) = report.verdict(phase.workload);
+        let mut part = if run.phases.len() > 1 {
+            format!("{}: ", phase.workload)
+        } else {
+            String::new()
+        };
+        if report.runs.len() > 1 {
+            part = format!("{part}in {} runs ", report.runs.len());
+        }
+        if let Some(found) = verdict.text(records) {
+            let title = if verdict.is_damaged() { "DAMAGED" } else { "verified" };
+            text.line(title, &format!("{part}{found}"));
+        }
+        if let Some(reason) = &phase.unverified {
+            text.line("verified", &format!("{part}nothing: {reason}"));
+        }
+    }
+}
+
+/// How late records were handed over, if there was a schedule, and the bench itself.
+fn lateness(phase: &Phase) -> Option<String> {
+    let (behind, late) = (phase.behind_schedule_us?, phase.bench_late_us);
+    let times = |latency: super::phase::Latency| {
+        let [p50, p99, max] = [latency.p50, latency.p99, latency.max].map(microseconds);
+        format!("p50 {p50}, p99 {p99}, max {max}")
+    };
+    let mut text = format!("{}: records were handed over late by {}", phase.workload, times(behind));
+    if let Some(own) = late.schedule {
+        text = format!("{text}; by the bench's own fault {}", times(own));
+    }
+    if let Some(tasks) = late.tasks {
+        text = format!("{text}; it looked at acknowledgements late by {}", times(tasks));
+    }
+    Some(format!("{text}. What is the bench's own is not in the latency"))
 }
 
 /// Machine, memory and notes.
-pub fn footer(text: &mut String, report: &Report) {
+pub fn footer(text: &mut Text, report: &Report) {
     let mebibytes = |bytes: u64| format!("{} MiB", bytes >> 20);
     let peak = report
         .memory
         .peak_rss_bytes
         .map_or_else(|| "unknown".to_owned(), mebibytes);
     let budget = mebibytes(report.memory.memory_budget_bytes);
-    line(text, "memory", &format!("peak RSS {peak}, configured budgets {budget}"));
-    line(text, "machine", &machine(&report.environment));
+    text.line("memory", &format!("peak RSS {peak}, configured budgets {budget}"));
+    text.line("machine", &machine(&report.environment));
     let run = report.runs.iter().flat_map(|run| &run.notes);
     let mut notes: Vec<&String> = report.notes.iter().chain(run).collect();
     notes.dedup();
     for note in notes {
-        line(text, "note", note);
+        text.line("note", note);
     }
 }
 
-fn machine(environment: &Environment) -> String {
+/// The machine in one line.
+pub fn machine(environment: &Environment) -> String {
     let Environment {
         kernel,
         cpus,
@@ -112,32 +155,29 @@ fn spread(report: &Report) -> String {
     text
 }
 
-fn phases(run: &Run) -> Table {
-    let mut table = new([
-        "part",
-        "records",
-        "records/s",
-        "MB/s",
-        "p50",
-        "p90",
-        "p99",
-        "p99.9",
-        "p99.99",
-        "max",
-    ]);
+fn throughput(run: &Run) -> Table {
+    let mut table = new(["part", "records", "seconds", "records/s", "MB/s"]);
     for phase in &run.phases {
-        let latency = phase.latency_us.map_or_else(
-            || vec!["-".to_owned(); 6],
-            |l| [l.p50, l.p90, l.p99, l.p999, l.p9999, l.max].map(microseconds).to_vec(),
-        );
-        let mut row = vec![
+        let row = [
             phase.workload.to_owned(),
             phase.records.to_string(),
+            format!("{:.1}", phase.seconds),
             format!("{:.0}", phase.records_per_s),
             format!("{:.1}", phase.bytes_per_s / 1e6),
         ];
-        row.extend(latency);
         add(&mut table, row);
+    }
+    table
+}
+
+fn latency(run: &Run) -> Table {
+    let mut table = new(["latency", "p50", "p90", "p99", "p99.9", "p99.99", "max"]);
+    for phase in &run.phases {
+        let Some(l) = phase.latency_us else {
+            continue;
+        };
+        let times = [l.p50, l.p90, l.p99, l.p999, l.p9999, l.max].map(microseconds);
+        add(&mut table, std::iter::once(phase.workload.to_owned()).chain(times));
     }
     table
 }
@@ -146,39 +186,35 @@ fn stages(run: &Run) -> Table {
     let mut table = new(["broker stage", "count", "mean", "p50", "p99", "max", "total"]);
     for stage in &run.stages {
         let time = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), microseconds);
-        add(
-            &mut table,
-            vec![
-                stage.name.clone(),
-                stage.count.to_string(),
-                microseconds(stage.mean_us),
-                time(stage.p50_us),
-                time(stage.p99_us),
-                time(stage.max_us),
-                format!("{:.2} s", stage.total_s),
-            ],
-        );
+        let row = [
+            stage.name.clone(),
+            stage.count.to_string(),
+            microseconds(stage.mean_us),
+            time(stage.p50_us),
+            time(stage.p99_us),
+            time(stage.max_us),
+            format!("{:.2} s", stage.total_s),
+        ];
+        add(&mut table, row);
     }
     table
 }
 
-/// A table with this header.
-pub fn new<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = empty();
-    table.set_header(header);
-    table
-}
-
-/// A table in the style of all tables here.
-pub fn empty() -> Table {
+/// A table with this header: the first column to the left, the others to the right.
+pub fn new<T: Into<String>>(header: impl IntoIterator<Item = T>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(aligned(header.into_iter().map(Into::into)));
     table
 }
 
-/// Adds a row: the first column to the left, figures to the right.
-pub fn add(table: &mut Table, row: Vec<String>) {
+/// Adds a row.
+pub fn add(table: &mut Table, row: impl IntoIterator<Item = String>) {
+    table.add_row(aligned(row.into_iter()));
+}
+
+fn aligned(row: impl Iterator<Item = String>) -> Vec<Cell> {
     let align = |(column, text): (usize, String)| {
         let alignment = if column == 0 {
             CellAlignment::Left
@@ -187,22 +223,29 @@ pub fn add(table: &mut Table, row: Vec<String>) {
         };
         Cell::new(text).set_alignment(alignment)
     };
-    table.add_row(row.into_iter().enumerate().map(align));
+    row.enumerate().map(align).collect()
 }
 
-/// A line of text with its title.
-pub fn line(text: &mut String, title: &str, content: &str) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "{title:<9} {content}");
+/// Three digits, or all of those before the point.
+pub fn three(value: f64) -> String {
+    match value.abs() {
+        size if size >= 99.95 => format!("{value:.0}"),
+        size if size >= 9.995 => format!("{value:.1}"),
+        size if size >= 0.9995 || size == 0.0 => format!("{value:.2}"),
+        size => {
+            let decimals = (2.0 - size.log10().floor()).min(9.0) as usize;
+            format!("{value:.decimals$}")
+        }
+    }
 }
 
-/// Three digits or more, in the unit that suits.
+/// Three digits, in the unit that suits.
 pub fn microseconds(us: f64) -> String {
     match us {
-        us if us < 10.0 => format!("{us:.1} us"),
-        us if us < 1e3 => format!("{us:.0} us"),
-        us if us < 1e6 => format!("{:.2} ms", us / 1e3),
-        us => format!("{:.2} s", us / 1e6),
+        us if us < 9.95 => format!("{us:.1} us"),
+        us if us < 999.5 => format!("{us:.0} us"),
+        us if us < 999.5e3 => format!("{} ms", three(us / 1e3)),
+        us => format!("{} s", three(us / 1e6)),
     }
 }
 
@@ -218,4 +261,35 @@ pub fn ratio(spread: Option<Spread>) -> String {
 /// Bytes a second, for people.
 pub fn rate(bytes_per_s: f64) -> String {
     format!("{:.1} MB/s", bytes_per_s / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits_in_the_unit_that_suits() {
+        for (us, text) in [
+            (0.52, "0.5 us"),
+            (9.96, "10 us"),
+            (383.4, "383 us"),
+            (999.7, "1.00 ms"),
+            (1_234.5, "1.23 ms"),
+            (19_990.0, "20.0 ms"),
+            (146_410.0, "146 ms"),
+            (999_700.0, "1.00 s"),
+            (61_000_000.0, "61.0 s"),
+        ] {
+            assert_eq!(microseconds(us), text);
+        }
+        for (value, text) in [
+            (0.0, "0.00"),
+            (0.012_34, "0.0123"),
+            (0.999_6, "1.00"),
+            (99.96, "100"),
+            (12_345.6, "12346"),
+        ] {
+            assert_eq!(three(value), text);
+        }
+    }
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::cli::{RunArgs, System};
 use crate::cost::BrokerPlace;
+use crate::data::drop_page_cache;
 use crate::embedded::Embedded;
 use crate::error::BenchError;
 
@@ -141,7 +142,7 @@ impl Host {
     /// Drops the page cache of a broker in this process.
     pub fn drop_page_cache(&self) -> Result<(), BenchError> {
         match self {
-            Self::Embedded(embedded) => crate::embedded::drop_page_cache(embedded.directory.path()),
+            Self::Embedded(embedded) => drop_page_cache(embedded.directory.path()),
             Self::Running { .. } => Ok(()),
         }
     }

@@ -7,13 +7,14 @@ use indicatif::ProgressBar;
 use tokio::runtime::Runtime;
 
 use super::host::Host;
-use super::{Workload, limits_by_default};
+use super::{Workload, interrupted, limits_by_default};
 use crate::cli::{LimitsMode, MixedArgs, RunArgs};
-use crate::embedded;
+use crate::data;
 use crate::error::BenchError;
 use crate::limits::beside::Readers;
 use crate::limits::floor::Load;
 use crate::limits::{Config, Limits, LimitsError, Part, Probe, Selection};
+use crate::progress;
 use crate::report::table::{microseconds, rate};
 use crate::report::{Run, share};
 
@@ -23,23 +24,28 @@ const FRAME_RECORDS_MAX: usize = 256;
 /// Longest that the bare program is measured next to readers, and without them.
 const BESIDE_MAX: Duration = Duration::from_secs(5);
 
+/// How long each figure is measured for `quick`, and with how large a file: disk and loopback together take a second.
+const BRIEF: (Duration, u64) = (Duration::from_millis(200), 256 << 20);
+
 /// What is to be measured.
 #[derive(Debug)]
 pub struct LimitsPlan {
     selection: Selection,
     config: Config,
+    /// Only disk and loopback, and not for long: nobody has asked for it.
+    is_brief: bool,
 }
 
 impl LimitsPlan {
     /// What goes with a workload; `None` if nothing is to be measured.
     pub fn choose(workload: &Workload, run: &RunArgs, host: &Host) -> Result<Option<Self>, BenchError> {
-        let mode = run.output.limits.unwrap_or_else(|| limits_by_default(workload, host));
+        let mode = run.output.limits.unwrap_or_else(|| limits_by_default(host));
         if mode == LimitsMode::Off {
             return Ok(None);
         }
         let directory = match host.data_directory() {
             Some(directory) => directory.to_owned(),
-            None => embedded::usual_place(&mut Vec::new())?,
+            None => data::usual_place(&mut Vec::new())?,
         };
         let mut config = Config::new(directory);
         let client = &run.load.client;
@@ -52,14 +58,25 @@ impl LimitsPlan {
             .load
             .rate
             .map_or(config.floor_records_per_s, |rate| rate.max(1.0) as u32);
-        let selection = Selection::of(parts(workload, run.load.rate.is_some()));
-        Ok(Some(Self { selection, config }))
+        let is_brief = matches!(workload, Workload::Quick) && run.output.limits.is_none();
+        let selection = if is_brief {
+            (config.time, config.file_bytes) = BRIEF;
+            Selection::of(&[Part::Disk, Part::Loopback])
+        } else {
+            Selection::of(parts(workload, run.load.rate.is_some()))
+        };
+        Ok(Some(Self {
+            selection,
+            config,
+            is_brief,
+        }))
     }
 
     /// Ready to measure.
     pub fn probe(self, runtime: &Runtime) -> Turn {
         Turn {
             selection: self.selection,
+            is_brief: self.is_brief,
             probe: Some(Probe::new(self.config)),
             runtime: runtime.handle().clone(),
         }
@@ -71,7 +88,7 @@ fn parts(workload: &Workload, is_paced: bool) -> &'static [Part] {
         Workload::Consume(args) if args.cold => &[Part::Disk, Part::Loopback],
         Workload::Consume(_) => &[Part::Loopback, Part::Sendfile],
         _ if is_paced => &[Part::Floor, Part::FloorPaced],
-        Workload::Quick | Workload::Produce => &[Part::Disk, Part::Loopback, Part::Bare, Part::BareBuilt],
+        Workload::Quick | Workload::Produce { .. } => &[Part::Disk, Part::Loopback, Part::Bare, Part::BareBuilt],
         Workload::EndToEnd(_) => &[Part::Disk, Part::Loopback, Part::BarePush],
         Workload::Mixed(_) => &[Part::Disk, Part::Loopback, Part::BareBuilt, Part::BarePush],
     }
@@ -81,6 +98,8 @@ fn parts(workload: &Workload, is_paced: bool) -> &'static [Part] {
 #[derive(Debug)]
 pub struct Turn {
     selection: Selection,
+    /// Whether nobody has asked for it.
+    pub is_brief: bool,
     probe: Option<Probe>,
     runtime: tokio::runtime::Handle,
 }
@@ -137,11 +156,8 @@ impl Turn {
         &mut self,
         measure: impl FnOnce(&mut Probe, &mut dyn FnMut(&str)) -> Result<R, LimitsError> + Send + 'static,
     ) -> Result<R, BenchError> {
-        let bar = ProgressBar::new_spinner();
-        bar.set_prefix("limits");
-        let style = indicatif::ProgressStyle::with_template("{prefix} {spinner} {elapsed} {msg}");
-        bar.set_style(style.expect("the template is legal"));
-        bar.enable_steady_tick(std::time::Duration::from_millis(100));
+        let bar = progress::show(ProgressBar::new_spinner(), "limits {spinner} {elapsed} {msg}");
+        bar.enable_steady_tick(Duration::from_millis(100));
         let mut probe = self.probe.take().expect("it is put back after each turn");
         let told = bar.clone();
         let (done, end) = tokio::sync::oneshot::channel();
@@ -156,8 +172,8 @@ impl Turn {
         let measured = self.runtime.block_on(async {
             tokio::select! {
                 done = end => done.map_err(|_panic| BenchError::Threads(io::Error::other("a limit has panicked"))),
-                interrupted = tokio::signal::ctrl_c() => {
-                    interrupted.map_err(BenchError::Threads)?;
+                interrupted = interrupted() => {
+                    interrupted?;
                     Err(BenchError::Interrupted)
                 }
             }
@@ -172,6 +188,7 @@ impl Turn {
 /// Puts what a run gave next to the limits before and after it.
 pub fn compare(done: &mut Run, before: &Limits, after: &Limits, run: &RunArgs, workload: &Workload) {
     let limits = share::mean(before, after);
-    done.shares = share::shares(&done.phases, &limits, run.load.rate.is_some(), workload.is_cold());
+    let is_cold = workload.is_cold() || done.is_from_disk();
+    done.shares = share::shares(&done.phases, &limits, run.load.rate.is_some(), is_cold);
     done.limits = Some(limits);
 }

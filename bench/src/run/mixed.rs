@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::host::Host;
 use super::setting::Setting;
-use super::workloads::{Readers, add, done, ends, fill, produce_and_read, starts};
+use super::workloads::{Readers, add, ends, fill, produce_and_read, starts};
 use super::{runtime, until_interrupted};
 use crate::cli::MixedArgs;
 use crate::error::BenchError;
@@ -22,7 +22,7 @@ use crate::report::table::microseconds;
 use crate::report::{Phase, Run};
 use crate::target::headwater::slow::{SlowGroup, VICES};
 use crate::target::{Span, Target};
-use crate::workload::{Damage, Expectation};
+use crate::workload::{Damage, Expectation, Findings};
 
 /// What the latency of reading old data is not.
 const OLD: &str = "old data is read as fast as it comes: the time since a record was sent says nothing";
@@ -37,6 +37,7 @@ struct History {
 /// Runs it.
 pub fn run<T: Target>(setting: &mut Setting<'_>, args: &MixedArgs) -> Result<Run, BenchError> {
     let history = prepare::<T>(setting, args)?;
+    let usage = setting.usage();
     let alone = alone::<T>(setting, args)?;
     let mut notes = Vec::new();
     let (mut phases, mut bytes) = (Vec::new(), 0);
@@ -56,10 +57,13 @@ pub fn run<T: Target>(setting: &mut Setting<'_>, args: &MixedArgs) -> Result<Run
         // What it is mainly about comes first.
         phases.splice(0..0, mixed);
     }
-    notes.extend(setting.schedule_note(&phases[0]));
+    let schedule = setting.schedule_note(&phases[0]);
     phases.extend(alone);
-    let mut done = done(phases);
+    let mut done = Run::of(phases);
     gauge.finish(&mut done, bytes);
+    // Those alone are compared with as well.
+    done.usage = Some(usage.finish());
+    done.cautions.extend(schedule);
     done.notes.extend(notes);
     if history.bytes < args.history && args.catch_up_consumers > 0 {
         let room = history.bytes;
@@ -97,7 +101,7 @@ fn prepare<T: Target>(setting: &mut Setting<'_>, args: &MixedArgs) -> Result<His
         };
         Ok(History {
             spans: target.spans(&setting.topic).await?,
-            expectation: Expectation::Exactly(acknowledged),
+            expectation: Expectation::exactly(acknowledged),
             bytes,
         })
     })?;
@@ -143,7 +147,8 @@ fn next_to_a_slow_group<T: Target>(setting: &Setting<'_>, args: &MixedArgs) -> R
             Err(error) = slow.run() => return Err(error),
         };
         drop(sampler);
-        phases.push(Phase::new("slow_group", meter.finish(), "the group is slow on purpose"));
+        let slow = Phase::new("slow_group", meter.finish(), "the group is slow on purpose");
+        phases.push(slow.unverified("what its members die over comes again"));
         Ok((phases, produced))
     })
 }
@@ -210,8 +215,8 @@ async fn read_history<T: Target>(
     meter: &Arc<Meter>,
     mut stop: watch::Receiver<()>,
     apart: &Handle,
-) -> Result<Option<Damage>, BenchError> {
-    let mut damage = None;
+) -> Result<Option<Findings>, BenchError> {
+    let mut found = None;
     loop {
         let plan = setting.reader(starts(&history.spans), history.expectation.clone(), Timed::None);
         let (tell, end) = watch::channel(End::At(ends(&history.spans), None));
@@ -221,7 +226,7 @@ async fn read_history<T: Target>(
         tokio::select! {
             consumed = &mut thread => {
                 let consumed = consumed.map_err(|error| BenchError::Threads(error.into()))??;
-                damage = add(damage, consumed.damage);
+                found = add(found, consumed.findings);
                 setting.host.drop_page_cache()?;
             }
             // The sender is dropped.
@@ -229,8 +234,14 @@ async fn read_history<T: Target>(
                 let _ = tell.send(End::Now);
                 let consumed = consume::join(thread).await?;
                 // It was stopped in the middle: what it had not read is not lost.
-                let partial = consumed.damage.map(|damage| Damage { lost: 0, ..damage });
-                return Ok(add(damage, partial));
+                let partial = consumed.findings.map(|findings| Findings {
+                    damage: Damage {
+                        lost: 0,
+                        ..findings.damage
+                    },
+                    ..findings
+                });
+                return Ok(add(found, partial));
             }
         }
     }

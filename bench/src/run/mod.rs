@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use headwater_server::config::{CpuSet, Value as _};
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::affinity::keep_to;
 use crate::cli::{ConsumeArgs, LimitsMode, MixedArgs, RunArgs, System, ValueArgs};
@@ -23,7 +24,7 @@ use crate::environment::{Environment, peak_resident_bytes};
 use crate::error::BenchError;
 use crate::load::hlog::HistogramLog;
 use crate::payload::Payload;
-use crate::report::{Memory, Report, Run};
+use crate::report::{Memory, Report, Run, origin::Origin};
 use crate::target::Target;
 use crate::target::headwater::Headwater;
 use crate::workload::RunId;
@@ -42,8 +43,11 @@ const TOPIC: &str = "bench";
 pub enum Workload {
     /// Produce, then consume.
     Quick,
-    /// Produce.
-    Produce,
+    /// Produce, and read it back afterwards.
+    Produce {
+        /// Or not.
+        verify: bool,
+    },
     /// Consume.
     Consume(Box<ConsumeArgs>),
     /// Both at once, with so many consumers.
@@ -57,7 +61,7 @@ impl Workload {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Quick => "quick",
-            Self::Produce => "produce",
+            Self::Produce { .. } => "produce",
             Self::Consume(_) => "consume",
             Self::EndToEnd(_) => "end-to-end",
             Self::Mixed(_) => "mixed",
@@ -72,7 +76,7 @@ impl Workload {
     fn consumers(&self) -> u64 {
         match self {
             Self::Quick => 1,
-            Self::Produce => 0,
+            Self::Produce { verify } => u64::from(*verify),
             Self::Consume(args) => u64::from(args.consumers),
             Self::EndToEnd(consumers) => u64::from(*consumers),
             Self::Mixed(args) => {
@@ -115,6 +119,7 @@ fn with_target<T: Target>(
     mut config: serde_json::Value,
     runtime: &Runtime,
 ) -> Result<Report, BenchError> {
+    let origin = Origin::here();
     let payload = Arc::new(payload_of(&run.values)?);
     let mut host = Host::open(run)?;
     let limits = LimitsPlan::choose(workload, run, &host)?;
@@ -146,7 +151,18 @@ fn with_target<T: Target>(
         }
     })?;
     let mut probe = limits.map(|plan| plan.probe(runtime));
-    let mut before = probe.as_mut().map(limits::Turn::measure).transpose()?;
+    let mut before = None;
+    if let Some(turn) = &mut probe {
+        match turn.measure() {
+            Ok(limits) => before = Some(limits),
+            // Nobody has asked for them.
+            Err(BenchError::Limits(error)) if turn.is_brief => {
+                notes.push(format!("what the machine can do was not measured: {error}"));
+                probe = None;
+            }
+            Err(error) => return Err(error),
+        }
+    }
     for number in 0..run.output.repeat {
         let mut setting = Setting {
             runtime,
@@ -174,6 +190,7 @@ fn with_target<T: Target>(
     }
     Ok(Report {
         workload: workload.name(),
+        origin,
         runs,
         memory: Memory {
             peak_rss_bytes: peak_resident_bytes(),
@@ -234,20 +251,29 @@ pub fn until_interrupted<T>(
     runtime.block_on(async {
         tokio::select! {
             result = work => result,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.map_err(BenchError::Threads)?;
+            interrupted = interrupted() => {
+                interrupted?;
                 Err(BenchError::Interrupted)
             }
         }
     })
 }
 
+/// Waits for Ctrl-C, or for what service managers and `kill` send: either way what was made is removed.
+pub async fn interrupted() -> Result<(), BenchError> {
+    let mut terminated = signal(SignalKind::terminate()).map_err(BenchError::Threads)?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(BenchError::Threads),
+        _ = terminated.recv() => Ok(()),
+    }
+}
+
 /// Whether limits are measured if nothing is said.
-fn limits_by_default(workload: &Workload, host: &Host) -> LimitsMode {
-    if matches!(workload, Workload::Quick) || !host.is_local() {
-        LimitsMode::Off
-    } else {
+fn limits_by_default(host: &Host) -> LimitsMode {
+    if host.is_local() {
         LimitsMode::On
+    } else {
+        LimitsMode::Off
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a workload runs in: the options, the system under test, and what watches a measurement from outside.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,20 +8,23 @@ use tokio::runtime::Runtime;
 
 use super::host::Host;
 use super::until_interrupted;
-use crate::cli::RunArgs;
-use crate::cost::{Cost, Watch};
+use crate::cli::{AcksArg, RunArgs};
+use crate::cost::{UsageWatch, Watch};
 use crate::error::BenchError;
 use crate::load::consume::{self, Timed, Verify};
 use crate::load::hlog::HistogramLog;
 use crate::load::meter::{Meter, Sampler};
 use crate::load::pace::Pace;
-use crate::load::produce;
+use crate::load::produce::{self, Produced};
 use crate::payload::Payload;
 use crate::progress::Goal;
 use crate::report::{Phase, Run};
 use crate::stages::{self, Scrape};
 use crate::target::{Position, Target};
-use crate::workload::Expectation;
+use crate::workload::{Expectation, StreamId};
+
+/// Longest that removing a topic may take when a run is given up.
+const GIVE_UP: Duration = Duration::from_secs(3);
 
 /// What a workload runs in.
 pub struct Setting<'a> {
@@ -43,15 +47,34 @@ pub struct Setting<'a> {
 impl Setting<'_> {
     /// Removes the topic, unless somebody wants it.
     pub fn clean_up<T: Target>(&self) -> Result<(), BenchError> {
-        let is_ours = self.run.place.topic.is_none();
         // What a broker in this process has goes with its directory.
         let goes_anyway = self.is_last && matches!(self.host, Host::Embedded(_));
-        if !is_ours || goes_anyway || self.run.place.broker.keep {
+        if goes_anyway || !self.is_ours() {
             return Ok(());
         }
-        until_interrupted(self.runtime, async {
-            T::connect(&self.host.address()).await?.delete_topic(&self.topic).await
-        })
+        until_interrupted(self.runtime, self.remove_topic::<T>())
+    }
+
+    /// Removes what was made of a running broker, as far as it can be at once, after a failure or Ctrl-C: which is what is reported.
+    pub fn give_up<T: Target>(&self) {
+        if matches!(self.host, Host::Running { .. }) && self.is_ours() {
+            let removed = async { tokio::time::timeout(GIVE_UP, self.remove_topic::<T>()).await };
+            let _ = self.runtime.block_on(removed);
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.run.place.topic.is_none() && !self.run.place.broker.keep
+    }
+
+    async fn remove_topic<T: Target>(&self) -> Result<(), BenchError> {
+        T::connect(&self.host.address()).await?.delete_topic(&self.topic).await
+    }
+
+    /// How many records of each stream must be there; `None` if that is not known, as no acknowledgements were asked for.
+    pub fn all_acknowledged(&self, produced: &Produced) -> Option<HashMap<StreamId, u64>> {
+        let is_known = self.run.load.client.acks != AcksArg::None;
+        is_known.then(|| produced.acknowledged.clone())
     }
 
     /// What the options say is produced.
@@ -75,7 +98,6 @@ impl Setting<'_> {
                 payload: Arc::clone(&self.payload),
                 expectation,
             }),
-            keys: self.run.values.keys,
             timed,
         }
     }
@@ -88,6 +110,11 @@ impl Setting<'_> {
             metrics,
             watch: Watch::start(self.host.place()),
         }
+    }
+
+    /// Begins to watch who has the CPUs, and nothing else.
+    pub fn usage(&self) -> UsageWatch {
+        UsageWatch::start(self.host.place())
     }
 
     /// For a measurement of these meters.
@@ -114,12 +141,12 @@ impl Setting<'_> {
     pub fn produce_note(&self) -> &'static str {
         match self.run.load.pace() {
             Pace::Closed => {
-                "from the call that hands a record to the client until the task that waits for its acknowledgement runs; \
-                 one record in 61 is measured"
+                "from the call that hands a record to the client until the client tells of its acknowledgement; one record \
+                 in 61 is measured"
             }
             Pace::Open(_) => {
-                "from when a record was due by the schedule until the task that waits for its acknowledgement runs; \
-                 every record is measured"
+                "from when a record was due by the schedule, or as much later as the bench itself was late, until the client \
+                 tells of its acknowledgement; every record is measured"
             }
         }
     }
@@ -128,10 +155,12 @@ impl Setting<'_> {
     pub fn tail_note(&self) -> &'static str {
         match self.run.load.pace() {
             Pace::Closed => {
-                "from the call that hands a record to the client until a consumer has it; one record in 61 is measured"
+                "from the call that hands a record to the client until a consumer's client has it; one record in 61 is \
+                 measured"
             }
             Pace::Open(_) => {
-                "from when a record was due by the schedule until a consumer has it; every record is measured"
+                "from when a record was due by the schedule, or as much later as the bench itself was late, until a \
+                 consumer's client has it; every record is measured"
             }
         }
     }
@@ -168,17 +197,17 @@ pub struct Gauge {
 impl Gauge {
     /// Puts what the measurement cost into the run; so many bytes have gone through.
     pub fn finish(self, done: &mut Run, bytes: u64) {
-        let cost: Cost = self.watch.finish(bytes);
-        done.cost = Some(cost);
+        let (cost, usage) = self.watch.finish(bytes);
+        (done.cost, done.usage) = (Some(cost), Some(usage));
         let (Some(before), Some(metrics)) = (self.before, self.metrics) else {
             return;
         };
         match before.and_then(|before| Ok((before, Scrape::fetch(&metrics)?))) {
             Ok((before, after)) => {
                 done.stages = stages::between(&before, &after);
-                let paths = stages::fetch_paths(&before, &after);
+                done.fetch_bytes = stages::fetch_paths(&before, &after);
                 let text = |(path, bytes): (&String, &u64)| format!("{path} {} MB", bytes / 1_000_000);
-                let paths: Vec<_> = paths.iter().map(text).collect();
+                let paths: Vec<_> = done.fetch_bytes.iter().map(text).collect();
                 if !paths.is_empty() {
                     done.notes.push(format!("fetches were served by {}", paths.join(", ")));
                 }

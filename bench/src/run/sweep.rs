@@ -1,12 +1,16 @@
 //! The command `sweep`: a workload at each point of a grid, each with a fresh broker and topic; again and again, by turns.
 
+use std::io::Write as _;
+
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
 use super::{Workload, report};
 use crate::cli::{AxisName, ConsumeArgs, LimitsMode, RunArgs, SweepArgs, SweepWorkload, check, grid, set};
 use crate::error::BenchError;
-use crate::report::{Report, Run, compare::Spread, table};
+use crate::progress::StandardError;
+use crate::report::text::Text;
+use crate::report::{Report, Run, Verdict, compare::Spread, table};
 
 /// The results at all points.
 #[derive(Debug)]
@@ -55,8 +59,9 @@ pub fn run(args: &SweepArgs, runtime: &Runtime) -> Result<Sweep, BenchError> {
     for turn in 0..turns {
         for (number, (point, run)) in settings.iter().enumerate() {
             let done = report(&workload(args.workload, run), run, super::config_of(run), runtime)?;
-            // On standard error, so that somebody who waits sees how far it is.
-            eprintln!(
+            // So that somebody who waits sees how far it is; nobody has to.
+            let _ = writeln!(
+                StandardError,
                 "{}/{} {}: {}",
                 usize::from(turn) * count + number + 1,
                 usize::from(turns) * count,
@@ -92,7 +97,7 @@ fn workload(workload: SweepWorkload, run: &RunArgs) -> Workload {
         }))
     };
     match workload {
-        SweepWorkload::Produce => Workload::Produce,
+        SweepWorkload::Produce => Workload::Produce { verify: true },
         SweepWorkload::EndToEnd => Workload::EndToEnd(1),
         SweepWorkload::Consume => consume(false),
         SweepWorkload::ConsumeCold => consume(true),
@@ -117,6 +122,19 @@ fn figures(run: &Run) -> Vec<Figure> {
     };
     figures.push(cost);
     figures
+}
+
+/// The name of an axis in lines that leave room for figures, broken behind dots and underscores.
+fn folded(axis: &str) -> String {
+    const COLUMNS: usize = 14;
+    let mut lines = vec![String::new()];
+    for part in axis.split_inclusive(['.', '_']) {
+        match lines.last_mut() {
+            Some(last) if last.is_empty() || last.len() + part.len() <= COLUMNS => last.push_str(part),
+            _ => lines.push(part.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 impl Sweep {
@@ -145,82 +163,102 @@ impl Sweep {
         figures.map(|(name, figure)| (name, ratios(figure))).collect()
     }
 
-    /// One row for each point.
+    /// Two tables with one row for each point: what it gave; and what it cost, and how it compares. Neither is wider than 100
+    /// columns with two axes.
     pub fn text(&self) -> String {
-        let mut table = table::empty();
-        let Some((first, first_report)) = self.cells.first() else {
+        let mut text = Text::for_output();
+        let Some((_, first)) = self.cells.first() else {
             return String::new();
         };
-        let axes = first.iter().map(|(axis, _)| axis.to_string());
-        let by_first = self.by_first();
-        let columns = [
-            "records/s",
-            "MB/s",
-            "p50",
-            "p99",
-            "p99.9",
-            "max",
-            "bench CPU s/GB",
-            "broker CPU s/GB",
-        ];
-        let has_shares = self.cells.iter().any(|(_, report)| !report.median().shares.is_empty());
-        let header = axes
-            .chain(columns.map(str::to_owned))
-            .chain(has_shares.then(|| "share".to_owned()))
-            .chain(by_first.iter().map(|(name, _)| format!("{name} by first")));
-        table.set_header(header.collect::<Vec<_>>());
+        text.table(self.results());
+        text.gap();
+        text.table(self.comparison());
+        text.gap();
+        self.judgements(&mut text);
+        table::footer(&mut text, first);
+        text.finish()
+    }
+
+    /// A table of these columns after those of the axes.
+    fn table<'a>(
+        &self,
+        columns: impl Iterator<Item = &'a str>,
+        row: impl Fn(usize, &Report) -> Vec<String>,
+    ) -> comfy_table::Table {
+        let axes = self.cells.first().into_iter().flat_map(|(point, _)| point);
+        let axes = axes.map(|(axis, _)| folded(&axis.to_string()));
+        let mut table = table::new(axes.chain(columns.map(str::to_owned)));
         for (number, (point, report)) in self.cells.iter().enumerate() {
-            let run = report.median();
-            let phase = run.main();
-            let mut row: Vec<String> = point.iter().map(|(_, value)| value.clone()).collect();
-            row.push(format!("{:.0}", phase.records_per_s));
-            row.push(format!("{:.1}", phase.bytes_per_s / 1e6));
+            let point = point.iter().map(|(_, value)| value.clone());
+            table::add(&mut table, point.chain(row(number, report)));
+        }
+        table
+    }
+
+    fn results(&self) -> comfy_table::Table {
+        let columns = ["records/s", "MB/s", "p50", "p99", "p99.9", "max"];
+        self.table(columns.into_iter(), |_, report| {
+            let phase = report.median().main();
             let latency = phase.latency_us;
             let times = latency.map_or([None; 4], |l| [l.p50, l.p99, l.p999, l.max].map(Some));
-            row.extend(times.map(|us| us.map_or_else(|| "-".to_owned(), table::microseconds)));
-            let cost = run.cost.as_ref();
+            let times = times.map(|us| us.map_or_else(|| "-".to_owned(), table::microseconds));
+            let throughput = [
+                format!("{:.0}", phase.records_per_s),
+                format!("{:.1}", phase.bytes_per_s / 1e6),
+            ];
+            throughput.into_iter().chain(times).collect()
+        })
+    }
+
+    fn comparison(&self) -> comfy_table::Table {
+        let by_first = self.by_first();
+        let has_shares = self.cells.iter().any(|(_, report)| !report.median().shares.is_empty());
+        let costs = ["bench\nCPU s/GB", "broker\nCPU s/GB"];
+        let names: Vec<_> = by_first.iter().map(|(name, _)| format!("{name} by first")).collect();
+        let columns = costs.into_iter().chain(has_shares.then_some("share"));
+        let columns = columns.chain(names.iter().map(String::as_str));
+        self.table(columns, |number, report| {
+            let cost = report.median().cost.as_ref();
             let sides = [cost.map(|cost| cost.bench), cost.and_then(|cost| cost.broker)];
-            row.extend(
-                sides.map(|side| side.map_or_else(|| "-".into(), |side| format!("{:.2}", side.cpu_seconds_per_gb))),
-            );
-            if has_shares {
-                row.push(
-                    report
-                        .shares()
-                        .first()
-                        .map_or_else(|| "-".into(), |share| format!("{:.2}", share.typical())),
-                );
-            }
-            row.extend(by_first.iter().map(|(_, ratios)| table::ratio(ratios[number])));
-            table::add(&mut table, row);
-        }
-        let mut text = format!("{table}\n");
-        let damaged = self.cells.iter().filter(|(_, report)| report.is_damaged()).count();
+            let sides = sides.map(|side| side.map_or_else(|| "-".into(), |side| table::three(side.cpu_seconds_per_gb)));
+            let share = report.shares().first().map(|share| format!("{:.2}", share.typical()));
+            let share = has_shares.then(|| share.unwrap_or_else(|| "-".into()));
+            let ratios = by_first.iter().map(|(_, ratios)| table::ratio(ratios[number]));
+            sides.into_iter().chain(share).chain(ratios).collect()
+        })
+    }
+
+    /// Whether records were as they should be, and whether the figures can be trusted.
+    fn judgements(&self, text: &mut Text) {
+        let reports = || self.cells.iter().map(|(_, report)| report);
+        let count = self.cells.len();
+        let damaged = reports().filter(|report| report.is_damaged()).count();
         if damaged > 0 {
-            table::line(
-                &mut text,
-                "DAMAGED",
-                &format!("records at {damaged} points; see --output json"),
-            );
+            text.line("DAMAGED", &format!("records at {damaged} points; see --output json"));
         }
-        let limited = |report: &Report| {
-            report
-                .median()
-                .cost
-                .as_ref()
-                .is_some_and(|cost| cost.bench_is_bottleneck)
+        let runs = || reports().flat_map(|report| &report.runs);
+        let verdict = runs().map(Run::verdict).fold(Verdict::default(), Verdict::and);
+        if let Some(found) = verdict.text(0) {
+            text.line("verified", &format!("at {count} points {found}"));
+        }
+        let doubted = reports().filter(|report| !report.cautions().is_empty());
+        if let Some(first) = doubted.clone().next() {
+            let (doubted, cautions) = (doubted.count(), first.cautions());
+            let content = format!(
+                "{doubted} of {count} points are to be doubted, the first because {}",
+                cautions[0]
+            );
+            text.line("CAUTION", &content);
+        }
+        let is_limited = |report: &&Report| {
+            let cost = report.median().cost.as_ref();
+            cost.is_some_and(|cost| cost.bench_is_bottleneck)
         };
-        let limited = self.cells.iter().filter(|(_, report)| limited(report)).count();
+        let limited = reports().filter(is_limited).count();
         if limited > 0 {
-            let count = self.cells.len();
-            table::line(
-                &mut text,
-                "limited",
-                &format!("at {limited} of {count} points a thread of the bench itself was the limit"),
-            );
+            let content = format!("at {limited} of {count} points a thread of the bench itself was the limit");
+            text.line("limited", &content);
         }
-        table::footer(&mut text, first_report);
-        text
     }
 
     /// One object; the result of each point has its place on the axes under `point`, and how it compares with the first

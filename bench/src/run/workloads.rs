@@ -8,8 +8,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::setting::Setting;
-use super::{Workload, mixed, until_interrupted};
+use super::{Workload, interrupted, mixed, until_interrupted};
 use crate::cli::ConsumeArgs;
+use crate::cost::Usage;
 use crate::error::BenchError;
 use crate::load::clock::Moment;
 use crate::load::consume::{self, Consumed, End, Timed};
@@ -18,7 +19,7 @@ use crate::load::produce::{self, Produced};
 use crate::progress::{Goal, Progress};
 use crate::report::{Phase, Run};
 use crate::target::{Position, Span, Target};
-use crate::workload::{Damage, Expectation, StreamId};
+use crate::workload::{Expectation, Findings, StreamId};
 
 /// Why a consume has no latency.
 const STORED: &str =
@@ -27,31 +28,26 @@ const STORED: &str =
 /// How much is filled in to be read from the disk, if nothing is said.
 const COLD_BYTES: u64 = 4 << 30;
 
+/// While retention deletes what is read back, it is begun anew so often.
+const READ_BACK_TRIES: usize = 3;
+
 /// Runs a workload once.
 pub fn run<T: Target>(workload: &Workload, setting: &mut Setting<'_>) -> Result<Run, BenchError> {
     let done = match workload {
         Workload::Quick => quick::<T>(setting),
-        Workload::Produce => produce::<T>(setting),
+        Workload::Produce { verify } => produce::<T>(setting, *verify),
         Workload::Consume(args) if setting.run.place.topic.is_some() => existing::<T>(setting, args),
         Workload::Consume(args) => filled::<T>(setting, args),
         Workload::EndToEnd(consumers) => end_to_end::<T>(setting, *consumers),
         Workload::Mixed(args) => mixed::run::<T>(setting, args),
-    }?;
+    };
+    let mut done = done.inspect_err(|_given_up| setting.give_up::<T>())?;
     setting.clean_up::<T>()?;
+    let usage = done.usage.as_ref().and_then(Usage::caution);
+    let phases = done.phases.iter().filter_map(Phase::caution);
+    let cautions: Vec<_> = usage.into_iter().chain(phases).collect();
+    done.cautions.extend(cautions);
     Ok(done)
-}
-
-/// A run of these parts.
-pub fn done(phases: Vec<Phase>) -> Run {
-    Run {
-        phases,
-        shares: Vec::new(),
-        limits: None,
-        beside: None,
-        cost: None,
-        stages: Vec::new(),
-        notes: Vec::new(),
-    }
 }
 
 fn quick<T: Target>(setting: &mut Setting<'_>) -> Result<Run, BenchError> {
@@ -60,28 +56,74 @@ fn quick<T: Target>(setting: &mut Setting<'_>) -> Result<Run, BenchError> {
     let (phase, produced, consume) = until_interrupted(setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
         let (phase, produced) = produce_phase(&target, setting, &plan).await?;
-        let expectation = Expectation::Exactly(produced.acknowledged.clone());
+        let usage = setting.usage();
+        let expectation = Expectation {
+            acknowledged: setting.all_acknowledged(&produced),
+            ..Expectation::yet_to_come()
+        };
         let consume = read_all(&target, setting, expectation, 1, phase.bytes).await?;
-        Ok((phase, produced, consume))
+        Ok((phase, produced, consume.with(usage.finish())))
     })?;
     let bytes = produced.bytes + consume.bytes;
-    let mut done = done(vec![phase.behind(&produced.behind), consume]);
+    let mut done = Run::of(vec![phase, consume]);
     gauge.finish(&mut done, bytes);
-    done.notes.extend(setting.schedule_note(done.main()));
+    done.cautions.extend(setting.schedule_note(done.main()));
     Ok(done)
 }
 
-fn produce<T: Target>(setting: &mut Setting<'_>) -> Result<Run, BenchError> {
+fn produce<T: Target>(setting: &mut Setting<'_>, verify: bool) -> Result<Run, BenchError> {
     let plan = setting.plan(false)?;
     let gauge = setting.watch();
-    let (phase, produced) = until_interrupted(setting.runtime, async {
+    let (target, phase, produced, from) = until_interrupted(setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
-        produce_phase(&target, setting, &plan).await
+        target.ensure_topic(&setting.topic, setting.run.load.partitions).await?;
+        let from = ends(&target.spans(&setting.topic).await?);
+        let (phase, produced) = produce_phase(&target, setting, &plan).await?;
+        Ok((target, phase, produced, from))
     })?;
-    let mut done = done(vec![phase.behind(&produced.behind)]);
+    let mut done = Run::of(vec![phase]);
     gauge.finish(&mut done, produced.bytes);
-    done.notes.extend(setting.schedule_note(done.main()));
+    done.cautions.extend(setting.schedule_note(done.main()));
+    let phase = done.phases.remove(0);
+    let phase = if verify {
+        until_interrupted(setting.runtime, read_back(&target, setting, phase, &produced, &from))?
+    } else {
+        phase.unverified("--no-verify")
+    };
+    done.phases.push(phase);
     Ok(done)
+}
+
+/// Reads back what was produced from these positions on, which is in no figure, and verifies it.
+async fn read_back<T: Target>(
+    target: &T,
+    setting: &Setting<'_>,
+    phase: Phase,
+    produced: &Produced,
+    from: &[Position],
+) -> Result<Phase, BenchError> {
+    for _ in 0..READ_BACK_TRIES {
+        let spans = target.spans(&setting.topic).await?;
+        // Where retention has deleted the beginning, the rest is looked at.
+        let later = |(span, from): (&Span, &Position)| span.start.max(*from);
+        let begins: Vec<_> = spans.iter().zip(from).map(later).collect();
+        let expectation = Expectation {
+            acknowledged: setting.all_acknowledged(produced),
+            is_whole: begins == from,
+            is_alone: setting.run.place.topic.is_none(),
+        };
+        let progress = Progress::start("verify", Goal::Bytes(produced.bytes));
+        let meter = Meter::new("verify", progress.counter());
+        let plan = setting.reader(begins.clone(), expectation, Timed::None);
+        let read = read_once(target, &plan, &meter, &spans, 1).await;
+        let now = target.spans(&setting.topic).await?;
+        if now.iter().zip(&begins).all(|(span, begin)| span.start <= *begin) {
+            // What others have written to the topic meanwhile is not asked about.
+            let found = read?.map(|found| Findings { foreign: 0, ..found });
+            return Ok(phase.verified(found));
+        }
+    }
+    Ok(phase.unverified("the broker's retention went on deleting records while they were read back"))
 }
 
 /// Produces as the options say, with a progress bar.
@@ -93,9 +135,11 @@ async fn produce_phase<T: Target>(
     let progress = Progress::start("produce", setting.goal());
     let meter = Meter::new("produce", progress.counter());
     let sampler = setting.sampler(&[&meter]);
+    let usage = setting.usage();
     let produced = produce::run(target, plan, &[Arc::clone(&meter)]).await?;
     drop(sampler);
-    Ok((Phase::new("produce", meter.finish(), setting.produce_note()), produced))
+    let phase = Phase::new("produce", meter.finish(), setting.produce_note());
+    Ok((phase.behind(&produced).with(usage.finish()), produced))
 }
 
 /// Fills the topic with so many bytes of values, as fast as it goes; nothing is reported of it.
@@ -147,30 +191,24 @@ pub async fn read_once<T: Target>(
     meter: &Arc<Meter>,
     spans: &[Span],
     consumers: u16,
-) -> Result<Option<Damage>, BenchError> {
+) -> Result<Option<Findings>, BenchError> {
     let (_tell, end) = watch::channel(End::At(ends(spans), None));
     let mut threads = Vec::new();
     meter.open(Moment::now());
     for _ in 0..consumers {
         threads.push(consume::start(target, plan.clone(), Arc::clone(meter), end.clone()).await?);
     }
-    let mut damage = None;
+    let mut found = None;
     for thread in threads {
-        let consumed = consume::join(thread).await?;
-        damage = add(damage, consumed.damage);
+        found = add(found, consume::join(thread).await?.findings);
     }
-    Ok(damage)
+    Ok(found)
 }
 
 /// Both together.
-pub fn add(a: Option<Damage>, b: Option<Damage>) -> Option<Damage> {
+pub fn add(a: Option<Findings>, b: Option<Findings>) -> Option<Findings> {
     match (a, b) {
-        (Some(a), Some(b)) => Some(Damage {
-            lost: a.lost + b.lost,
-            duplicated: a.duplicated + b.duplicated,
-            reordered: a.reordered + b.reordered,
-            corrupt: a.corrupt + b.corrupt,
-        }),
+        (Some(a), Some(b)) => Some(a.and(b)),
         (a, b) => a.or(b),
     }
 }
@@ -178,16 +216,11 @@ pub fn add(a: Option<Damage>, b: Option<Damage>) -> Option<Damage> {
 /// Consumes what is in the topic that the options name.
 fn existing<T: Target>(setting: &mut Setting<'_>, args: &ConsumeArgs) -> Result<Run, BenchError> {
     let gauge = setting.watch();
-    let phase = until_interrupted_unless(args.follow, setting.runtime, async {
+    let (phase, found) = until_interrupted_unless(args.follow, setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
         let spans = target.spans(&setting.topic).await?;
         let is_whole = spans.iter().all(|span| span.start == Position::default());
-        let expectation = if is_whole {
-            Expectation::FromTheFirst
-        } else {
-            Expectation::FromAnywhere
-        };
-        let mut plan = setting.reader(starts(&spans), expectation, Timed::None);
+        let mut plan = setting.reader(starts(&spans), Expectation::stored(is_whole), Timed::None);
         plan.verify = plan.verify.filter(|_| args.verify);
         let progress = Progress::start("consume", Goal::None);
         let meter = Meter::new("consume", progress.counter());
@@ -204,7 +237,7 @@ fn existing<T: Target>(setting: &mut Setting<'_>, args: &ConsumeArgs) -> Result<
             threads.push(consume::start(&target, plan.clone(), Arc::clone(&meter), end.clone()).await?);
         }
         if args.follow {
-            tokio::signal::ctrl_c().await.map_err(BenchError::Threads)?;
+            interrupted().await?;
             let _ = tell.send(End::Now);
         }
         let mut found = Vec::new();
@@ -212,25 +245,58 @@ fn existing<T: Target>(setting: &mut Setting<'_>, args: &ConsumeArgs) -> Result<
             found.push(consume::join(thread).await?);
         }
         drop(sampler);
-        let measured = meter.finish();
-        let damage = account(&found, args, measured.records / u64::from(args.consumers));
-        Ok(Phase::new("consume", measured, STORED).verified(damage))
+        Ok((Phase::new("consume", meter.finish(), STORED), account(&found, args)))
     })?;
     let bytes = phase.bytes;
-    let mut done = done(vec![phase]);
+    let mut done = Run::of(Vec::new());
+    done.phases.push(match found {
+        None => phase.unverified("records were counted; --verify checks that they are what `produce` has sent"),
+        Some(found) => {
+            done.notes.extend(doubt(&found));
+            let records = phase.records;
+            let phase = phase.verified(Some(found));
+            if found.verified == 0 && found.foreign > 0 {
+                phase.unverified(format!("none of {records} records was written by this bench"))
+            } else {
+                phase
+            }
+        }
+    });
     gauge.finish(&mut done, bytes);
     Ok(done)
 }
 
+/// Why a verification may say less than it seems to.
+fn doubt(found: &Findings) -> Option<String> {
+    let Findings {
+        verified,
+        altered,
+        foreign,
+        ..
+    } = *found;
+    if foreign > 0 {
+        return Some(format!(
+            "{foreign} records were not written by this bench, and cannot be verified (exit status 2): leave out --verify to \
+             count records only"
+        ));
+    }
+    (verified > 0 && altered == verified).then(|| {
+        "the value of every record is another than was expected: give consume the --record-size, --compressibility or --payload \
+         that produce was given"
+            .to_owned()
+    })
+}
+
 /// What all consumers found, given how many records there should be.
-fn account(found: &[Consumed], args: &ConsumeArgs, records: u64) -> Option<Damage> {
+fn account(found: &[Consumed], args: &ConsumeArgs) -> Option<Findings> {
     let each = found.iter().map(|consumed| {
-        let mut damage = consumed.damage?;
+        let mut findings = consumed.findings?;
         if let Some(expected) = args.expect_records {
-            let seen = records.saturating_sub(damage.duplicated) + consumed.unreadable;
+            let damage = &mut findings.damage;
+            let seen = findings.verified.saturating_sub(damage.duplicated) + consumed.unreadable;
             damage.lost = damage.lost.max(expected.saturating_sub(seen));
         }
-        Some(damage)
+        Some(findings)
     });
     each.fold(None, add)
 }
@@ -253,7 +319,7 @@ fn filled<T: Target>(setting: &mut Setting<'_>, args: &ConsumeArgs) -> Result<Ru
         setting.host.restart_cold()?;
     }
     let gauge = setting.watch();
-    let expectation = Expectation::Exactly(acknowledged);
+    let expectation = Expectation::exactly(acknowledged);
     let phase = until_interrupted(setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
         let time = load.duration().filter(|_| !args.cold);
@@ -263,7 +329,7 @@ fn filled<T: Target>(setting: &mut Setting<'_>, args: &ConsumeArgs) -> Result<Ru
         }
     })?;
     let through = phase.bytes;
-    let mut done = done(vec![phase]);
+    let mut done = Run::of(vec![phase]);
     gauge.finish(&mut done, through);
     if !args.cold && bytes > hot {
         done.notes.push(format!(
@@ -310,9 +376,9 @@ fn end_to_end<T: Target>(setting: &mut Setting<'_>, consumers: u16) -> Result<Ru
     let schedule = setting.schedule_note(&phases[0]);
     // It is about what the consumers see.
     phases.reverse();
-    let mut done = done(phases);
+    let mut done = Run::of(phases);
     gauge.finish(&mut done, bytes);
-    done.notes.extend(schedule);
+    done.cautions.extend(schedule);
     Ok(done)
 }
 
@@ -350,7 +416,7 @@ pub async fn produce_and_read<T: Target>(
     let mut threads = Vec::new();
     for (meter, target, consumers) in &kinds {
         for _ in 0..*consumers {
-            let reader = setting.reader(ends(&spans), Expectation::FromTheFirst, setting.tail_timed());
+            let reader = setting.reader(ends(&spans), Expectation::yet_to_come(), setting.tail_timed());
             let thread = consume::start(target, reader, Arc::clone(meter), end.clone()).await?;
             threads.push((meter.name, thread));
         }
@@ -361,17 +427,21 @@ pub async fn produce_and_read<T: Target>(
     let produced = produce::run(target, &plan, &meters).await?;
     let last = ends(&target.spans(&setting.topic).await?);
     // Consumers that failed meanwhile are asked below.
-    let _ = tell.send(End::At(last, Some(produced.acknowledged)));
-    let mut damage: HashMap<&str, Option<Damage>> = HashMap::new();
+    let _ = tell.send(End::At(last, Some(produced.acknowledged.clone())));
+    let mut findings: HashMap<&str, Option<Findings>> = HashMap::new();
     for (name, thread) in threads {
-        let found = damage.entry(name).or_default();
-        *found = add(*found, consume::join(thread).await?.damage);
+        let found = findings.entry(name).or_default();
+        *found = add(*found, consume::join(thread).await?.findings);
     }
     drop(sampler);
-    let mut phases = vec![Phase::new(name, acks.finish(), setting.produce_note()).behind(&produced.behind)];
+    let mut phase = Phase::new(name, acks.finish(), setting.produce_note()).behind(&produced);
+    if kinds.is_empty() {
+        phase = phase.unverified("nobody read what was produced (--tail-consumers 0)");
+    }
+    let mut phases = vec![phase];
     for (meter, ..) in &kinds {
         let phase = Phase::new(meter.name, meter.finish(), setting.tail_note());
-        phases.push(phase.verified(damage.remove(meter.name).flatten()));
+        phases.push(phase.verified(findings.remove(meter.name).flatten()));
     }
     Ok((phases, produced.bytes))
 }

@@ -43,6 +43,34 @@ const ORDER: [&str; 8] = [
     "tick",
 ];
 
+/// What a stage is, for people; empty of one that is not known here.
+pub fn meaning(stage: &str) -> &'static str {
+    match stage {
+        "receive" => "From the first bytes of a request to its last.",
+        "append" => "Checking the records, numbering them, and the one copy into memory (the tail buffer).",
+        "write" => "One write to the disk. Several are under way at once.",
+        "flush" => {
+            "Making what was written durable (fdatasync), for many records at once. A small write that is durable by itself counts here."
+        }
+        "acknowledge" => {
+            "From the append until the records are durable and the answer is ready: the wait for the writes and flushes above."
+        }
+        "fetch_wait" => {
+            "How long a consumer's request waited until there were records for it. Long is normal for consumers that keep up."
+        }
+        "send" => {
+            "From when an answer has its turn until the socket has taken all of it. Long when consumers read slowly."
+        }
+        "tick" => "How late a timer of the broker's core had its turn: how long others kept it from a request.",
+        _ => "",
+    }
+}
+
+/// Whether a stage lies on the way of what consumers get, and not of what producers send.
+pub fn is_of_consumers(stage: &str) -> bool {
+    matches!(stage, "fetch_wait" | "send")
+}
+
 /// What happened between two scrapes, in the order of the path of a record.
 pub fn between(before: &Scrape, after: &Scrape) -> Vec<Stage> {
     let mut stages: Vec<Stage> = after
@@ -153,6 +181,13 @@ mod tests {
         assert!((flush.p50_us.unwrap() - 62.5).abs() < 1e-6, "{flush:?}");
         assert!((flush.p99_us.unwrap() - 955.0).abs() < 1e-6, "{flush:?}");
         assert_eq!(fetch_paths(&before, &after), [("tail".to_owned(), 900)].into());
+    }
+
+    #[test]
+    fn every_stage_that_has_a_place_is_explained() {
+        for stage in ORDER {
+            assert!(meaning(stage).ends_with('.'), "{stage}");
+        }
     }
 
     #[test]

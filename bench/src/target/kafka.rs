@@ -260,7 +260,6 @@ mod tests {
     use crate::load::meter::Meter;
     use crate::load::tests::{options, plan};
     use crate::load::{clock::Moment, produce};
-    use crate::payload::Keys;
     use crate::workload::Expectation;
 
     /// On librdkafka's own cluster, which lives in this process and keeps records in memory.
@@ -286,13 +285,13 @@ mod tests {
             assert_eq!(ends.iter().map(|end| end.0).sum::<u64>(), 500);
             let from = vec![Position(0); 2];
             meter.open(Moment::now());
-            let mut intake = Intake::new(meter, &from, keyed.values.keys != Keys::None, Timing::None)
-                .verify(Arc::clone(&plan.payload), Expectation::Exactly(produced.acknowledged));
+            let mut intake = Intake::new(meter, &from, Timing::None)
+                .verify(Arc::clone(&plan.payload), Expectation::exactly(produced.acknowledged));
             let mut consumer = kafka.consumer("t", &from).await.unwrap();
             while !intake.has_reached(&ends) {
                 consumer.receive(&mut intake).await.unwrap();
             }
-            assert!(intake.finish(None).unwrap().is_none());
+            assert!(intake.finish(None).unwrap().damage.is_none());
         });
     }
 }

@@ -67,7 +67,7 @@ pub trait Target: Clone + Send + Sync + 'static {
 /// Sends records to one topic.
 pub trait TargetProducer: Send + 'static {
     /// Resolves when the record is acknowledged.
-    type Completion: Future<Output = Result<(), BenchError>> + Send + 'static;
+    type Completion: Future<Output = Result<(), BenchError>> + Send + Unpin + 'static;
 
     /// Takes a record; waits only while the client's memory is spent. The record is encoded or copied before it returns.
     fn send(&self, record: &Outgoing<'_>) -> impl Future<Output = Result<Self::Completion, BenchError>> + Send;

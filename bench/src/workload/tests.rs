@@ -49,6 +49,10 @@ fn sent() -> (Vec<Consumed>, HashMap<StreamId, u64>) {
 }
 
 fn verify_with(expectation: Expectation, records: &[Consumed]) -> Damage {
+    findings(expectation, records).damage
+}
+
+fn findings(expectation: Expectation, records: &[Consumed]) -> Findings {
     let mut verifier = Verifier::new(payload(), expectation);
     for record in records {
         verifier.check(record.partition, Stamp::parse(&record.stamp), Some(&record.value));
@@ -60,7 +64,7 @@ fn verify_with(expectation: Expectation, records: &[Consumed]) -> Damage {
 fn found(damage: impl FnOnce(&mut Vec<Consumed>)) -> Damage {
     let (mut records, counts) = sent();
     damage(&mut records);
-    verify_with(Expectation::Exactly(counts), &records)
+    verify_with(Expectation::exactly(counts), &records)
 }
 
 fn damage(lost: u64, duplicated: u64, reordered: u64, corrupt: u64) -> Damage {
@@ -148,35 +152,87 @@ fn an_altered_key_is_corrupt_and_its_record_is_not_also_lost() {
 
 #[test]
 fn null_keys_and_values_are_corrupt() {
-    let mut verifier = Verifier::new(payload(), Expectation::FromTheFirst);
+    let mut verifier = Verifier::new(payload(), Expectation::yet_to_come());
     let record = consumed(stream(0, 0), 0);
     verifier.check(record.partition, Stamp::parse(&record.stamp), None);
     verifier.check(record.partition, None, Some(&record.value));
-    assert_eq!(verifier.finish(), damage(0, 0, 0, 2));
+    assert_eq!(verifier.finish().damage, damage(0, 0, 0, 2));
 }
 
 #[test]
 fn records_that_cannot_be_read_are_corrupt_and_not_also_lost() {
     let (mut records, counts) = sent();
     records.drain(30..60);
-    let mut verifier = Verifier::new(payload(), Expectation::Exactly(counts));
+    let mut verifier = Verifier::new(payload(), Expectation::exactly(counts));
     for record in &records {
         verifier.check(record.partition, Stamp::parse(&record.stamp), Some(&record.value));
     }
     // 20 of the 30 were in partition 0, of which 5 are lost all the same.
     (0..15).for_each(|_| verifier.unreadable(PartitionIndex::new(0)));
     (0..10).for_each(|_| verifier.unreadable(PartitionIndex::new(1)));
-    assert_eq!(verifier.finish(), damage(5, 0, 0, 25));
+    assert_eq!(verifier.finish().damage, damage(5, 0, 0, 25));
 }
 
 #[test]
 fn without_totals_a_lost_beginning_counts_unless_it_may_have_been_deleted() {
     let (mut records, _) = sent();
     records.drain(..30);
-    assert_eq!(verify_with(Expectation::FromTheFirst, &records), damage(30, 0, 0, 0));
-    assert!(verify_with(Expectation::FromAnywhere, &records).is_none());
+    assert_eq!(verify_with(Expectation::yet_to_come(), &records), damage(30, 0, 0, 0));
+    assert!(verify_with(Expectation::stored(false), &records).is_none());
     records.remove(100);
-    assert_eq!(verify_with(Expectation::FromAnywhere, &records), damage(1, 0, 0, 0));
+    assert_eq!(verify_with(Expectation::stored(false), &records), damage(1, 0, 0, 0));
+}
+
+#[test]
+fn records_of_others_are_counted_apart_where_others_write_and_are_damage_where_nobody_does() {
+    let (mut records, counts) = sent();
+    let stranger = Consumed {
+        partition: PartitionIndex::new(0),
+        stamp: b"customer-3".to_vec(),
+        value: b"an order".to_vec(),
+    };
+    for place in [0, 30, 200] {
+        records.insert(place, stranger.clone());
+    }
+    let among_others = Expectation {
+        is_alone: false,
+        ..Expectation::exactly(counts.clone())
+    };
+    let unharmed = Findings {
+        verified: 3 * COUNT,
+        foreign: 3,
+        ..Findings::default()
+    };
+    assert_eq!(findings(Expectation::stored(true), &records), unharmed);
+    assert_eq!(findings(among_others.clone(), &records), unharmed);
+    assert_eq!(verify_with(Expectation::exactly(counts), &records), damage(0, 0, 0, 3));
+    // Another run's are others' as well, once it is known whose are meant.
+    let other = StreamId::new(
+        RunId::new(0xbeef),
+        ProducerIndex::new(0).unwrap(),
+        PartitionIndex::new(0),
+    )
+    .unwrap();
+    records.push(consumed(other, 0));
+    assert_eq!(findings(among_others, &records).foreign, 4);
+    // What is missing of ours is lost, whatever else is there.
+    records.remove(1);
+    assert_eq!(verify_with(Expectation::stored(true), &records), damage(1, 0, 0, 0));
+}
+
+#[test]
+fn what_retention_has_deleted_is_not_lost_but_what_is_missing_behind_it_is() {
+    let (mut records, counts) = sent();
+    let kept = Expectation {
+        is_whole: false,
+        ..Expectation::exactly(counts)
+    };
+    records.drain(..90);
+    assert_eq!(findings(kept.clone(), &records).verified, 3 * COUNT - 90);
+    assert!(verify_with(kept.clone(), &records).is_none());
+    assert!(verify_with(kept.clone(), &[]).is_none());
+    records.pop();
+    assert_eq!(verify_with(kept, &records), damage(1, 0, 0, 0));
 }
 
 #[test]
@@ -198,11 +254,14 @@ fn memory_stays_bounded_when_nothing_is_in_order() {
 fn stamps_survive_the_way_and_others_are_told_from_them() {
     let stamp = Stamp {
         stream: stream(PRODUCERS_MAX - 1, (PARTITIONS_MAX - 1).cast_signed()),
-        sequence: Sequence::new(u64::MAX - 1),
+        sequence: Sequence::new((1 << 48) - 1),
         due: Moment::from_nanos(u64::MAX),
     };
     assert_eq!(Stamp::parse(&stamp.to_bytes()), Some(stamp));
     assert_eq!(stamp.stream.partition().get(), (PARTITIONS_MAX - 1).cast_signed());
+    // Keys of others: of another length, a number of 24 bytes, text of 24 bytes.
     assert_eq!(Stamp::parse(b"customer-3"), None);
+    assert_eq!(Stamp::parse(&[0; Stamp::LEN]), None);
+    assert_eq!(Stamp::parse(b"507f1f77bcf86cd799439011"), None);
     assert_eq!(ProducerIndex::new(PRODUCERS_MAX), None);
 }

@@ -137,10 +137,10 @@ impl<D: Disk> Log<D> {
             Err(LogError::Io { source, .. }) if durable.position == 0 && source.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        self.state.borrow_mut().dirty = true;
+        self.state.borrow_mut().changed();
         self.write_checkpoint_at(durable, Purpose::MakesRoom).await?;
         for segment in &self.state.borrow().segments {
-            segment.retired.set(true);
+            segment.retire();
             segment.replaced.set(true);
         }
         let directory = self.directory.clone();
