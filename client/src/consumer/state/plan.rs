@@ -67,8 +67,6 @@ impl State {
                 }
                 Phase::Paused(_) => partition.phase = Phase::Idle,
                 Phase::Fetching | Phase::Halted(_) | Phase::Lost { asking: true, .. } => continue,
-                // Where it was lost may be what a damaged batch has said: that one comes first.
-                Phase::Lost { asking: false, .. } if !partition.queue.is_empty() => continue,
                 Phase::Idle | Phase::Lost { asking: false, .. } => {}
             }
             let ticket = Ticket {
