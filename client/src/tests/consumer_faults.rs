@@ -107,8 +107,9 @@ async fn a_damaged_batch_is_reported_and_can_be_passed_by_a_seek() {
 async fn received(consumer: &mut Consumer) -> (Vec<u64>, Option<Error>) {
     let mut got = Vec::new();
     while got.len() < 30 {
-        match consumer.recv().await {
-            Ok(record) => got.push(record.offset.get()),
+        match consumer.recv_timeout(10 * SECOND).await {
+            Ok(Some(record)) => got.push(record.offset.get()),
+            Ok(None) => break,
             Err(error) => return (got, Some(error)),
         }
     }

@@ -1,6 +1,6 @@
 //! A disk that does not give back what was written: readers get every record, or an error that says where there are some missing.
 
-use std::{fs::File, os::unix::fs::FileExt as _, path::PathBuf};
+use std::{fs::File, os::unix::fs::FileExt as _, path::PathBuf, time::Duration};
 
 use headwater_client::{Client, Error, OffsetSpec, PartitionIndex, Start, Timestamp};
 use headwater_protocol::batch::{BatchLimits, Batches};
@@ -11,6 +11,9 @@ const ONLY: PartitionIndex = PartitionIndex::new(0);
 const BATCHES: u64 = 30;
 const RECORDS_PER_BATCH: u64 = 3;
 const HEADER_LEN: usize = 61;
+
+/// Nothing more comes after this. Only a reader that has missed something waits for so long.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// What a broker says that finds damage.
 const FOUND: &str = "durable bytes do not read back";
@@ -84,8 +87,9 @@ impl Setting {
         let mut consumer = consumer.build().await.unwrap();
         let mut offsets = Vec::new();
         while (offsets.len() as u64) < BATCHES * RECORDS_PER_BATCH {
-            match consumer.recv().await {
-                Ok(record) => offsets.push(record.offset.get()),
+            match consumer.recv_timeout(SILENCE).await {
+                Ok(Some(record)) => offsets.push(record.offset.get()),
+                Ok(None) => break,
                 Err(error) => return (offsets, Some(error)),
             }
         }
