@@ -29,7 +29,7 @@ use headwater_protocol::{
 const LOGS: usize = 1000;
 
 /// Half of a segment and a little more.
-const VALUE: [u8; 40 << 10] = [1; 40 << 10];
+static VALUE: [u8; 40 << 10] = [1; 40 << 10];
 
 /// Rolls that are timed when nothing else is done.
 const QUIET_ROLLS: usize = 200;
