@@ -156,11 +156,7 @@ fn every_flag_in_the_documents_is_one_that_the_program_knows() {
                 let command = &words[..depth];
                 let is_name =
                     |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');
-                command
-                    .iter()
-                    .all(|word| is_name(word))
-                    .then(|| help(&path, command))
-                    .flatten()
+                command.iter().all(is_name).then(|| help(&path, command)).flatten()
             });
             let help = help.unwrap_or_else(|| panic!("{}: {program} {words:?}", page.path.display()));
             for flag in words.iter().filter(|word| word.starts_with("--") && word.len() > 2) {

@@ -166,7 +166,7 @@ sections! {
         /// Raise it to spare a disk with slow flushes or limited write cycles, at the cost of that much latency.
         delay_us: Micros = Micros::new(0), 0..=1_000_000;
         /// Writes of one partition that may be under way at once.
-        /// Raise it on disks that need many requests at once: arrays of NVMe disks, network block devices.
+        /// Raise it on disks that need many requests at once: arrays of `NVMe` disks, network block devices.
         writes_in_flight_max: u16 = 8, 1..=256;
         /// A flush starts as soon as this much is not yet covered by one, even while writes are in flight.
         /// Raise it on disks whose flushes are slow. Tail buffers must hold four times as much.

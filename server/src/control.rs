@@ -147,7 +147,7 @@ impl Control {
             let (mesh, stopped) = (mesh.clone(), stopped.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             control.spawn("metrics", move || {
-                runtime.block_on(serve_metrics(listener, mesh, config, stopped))
+                runtime.block_on(serve_metrics(listener, mesh, config, stopped));
             })?;
         }
         let worker = TopicWorker { store, mesh };

@@ -60,7 +60,8 @@ pub(crate) async fn take(
         Err(refusal) => return answer.refuse(acks, refusal),
     };
     let owner = id.owner(core.mesh.len());
-    let vetted = match vet(core, id, payload).await {
+    // A future of its own: it is large, and every connection, idle ones too, would hold the space for it.
+    let vetted = match Box::pin(vet(core, id, payload)).await {
         Ok(vetted) => vetted,
         Err(refusal) => return answer.refuse(acks, refusal),
     };
@@ -142,7 +143,7 @@ async fn vet<'a>(core: &Core, id: PartitionId, payload: &'a [u8]) -> Result<Vett
         Err(refusal) if id.owner(core.mesh.len()) == core.id => return Err(refusal),
         // Its owner knows.
         Err(_) => BatchLimits {
-            batch_size_max: payload.len(),
+            batch_size_max: core.config.log.batch_size_bytes_max.bytes() as usize,
         },
     };
     let began = Instant::now();

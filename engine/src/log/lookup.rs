@@ -82,6 +82,9 @@ impl<D: Disk> Log<D> {
         loop {
             let position = walk.position();
             let Some(batch) = segment.still(walk.next().await)? else {
+                if walk.is_cut() {
+                    return Err(LogError::Truncated);
+                }
                 return Ok(None);
             };
             let found = first_as_late(&batch, timestamp, start);

@@ -221,6 +221,9 @@ impl<D: Disk> Log<D> {
     fn look_at_clock(&self, now: Moment) {
         let mut state = self.state.borrow_mut();
         let is_retimed = |segment: &Rc<Segment<D>>| {
+            if segment.end() == 0 {
+                return false;
+            }
             let before = segment.extent.get().times.appended.clock();
             segment.age(now);
             let after = segment.extent.get().times.appended.clock();

@@ -58,6 +58,11 @@ impl<'a, D: Disk> Walk<'a, D> {
         self.reader.place().0
     }
 
+    /// Whether the log was truncated since the walk began, which then has ended early.
+    pub(super) fn is_cut(&self) -> bool {
+        self.log.state.borrow().compaction.truncations != self.truncations
+    }
+
     /// The next batch; `None` at the end, and if the log was truncated meanwhile.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, LogError> {
         let position = self.position();

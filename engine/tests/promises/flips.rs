@@ -99,7 +99,11 @@ impl Victim {
             let (log, _) = open(&disk, &config).await.unwrap();
             for first in (0..90).step_by(3) {
                 let record = |id: u64| {
-                    let key = if id % 5 == 0 || (30..36).contains(&id) { 7 } else { id };
+                    let key = if id.is_multiple_of(5) || (30..36).contains(&id) {
+                        7
+                    } else {
+                        id
+                    };
                     Keyed::new(key, id, NOON + id as i64)
                 };
                 let batch = batch_of(&[first, first + 1, first + 2].map(record), 100, Compression::None);

@@ -81,13 +81,13 @@ fn a_malformed_record_is_refused_by_its_number_under_every_codec() {
             // The second record's offset, the length of its value, and one byte less of the last.
             let mut gap = plain.clone();
             gap[record + 3] += 2;
-            let mut long = plain.clone();
-            long[record + 5] += 2;
+            let mut behind = plain.clone();
+            behind[record + 5] += 2;
             let cut = plain[..plain.len() - 1].to_vec();
             let more = [&plain[..], &[0]].concat();
             let cases = [
                 (gap, 1, RecordFault::OffsetDelta),
-                (long, 1, RecordFault::Truncated),
+                (behind, 1, RecordFault::Truncated),
                 (cut, 2, RecordFault::Truncated),
                 (more, 3, RecordFault::MoreRecords),
             ];

@@ -2,7 +2,7 @@
 
 use headwater_engine::{
     LogError,
-    disk::{Fault, OpKind, SimDisk},
+    disk::{Disk as _, Fault, OpKind, SegmentFile as _, SimDisk},
 };
 use headwater_protocol::{
     error::ErrorCode,
@@ -74,8 +74,9 @@ fn a_fenced_log_whose_disk_still_fails_stays_as_it_is_and_can_be_read() {
         let (log, _) = open(&disk, &small_config()).await.unwrap();
         let durable = fenced(&disk, &mut rng, &log).await;
         for kind in [OpKind::Truncate, OpKind::ReplaceFile] {
-            disk.fail_nth(kind, 0, Fault::InputOutput);
+            disk.fail_randomly(kind, 1.0, Fault::InputOutput);
             log.give_way().await.unwrap_err();
+            disk.heal();
             assert!(matches!(log.fence(), Some(LogError::Fenced { .. })));
             assert_eq!(read_all(&log).await.len() as u64, durable);
         }
@@ -101,7 +102,6 @@ fn damage_below_what_was_acknowledged_is_named_and_never_cut_when_a_fenced_log_i
         disk.heal();
         log.give_way().await.unwrap();
         // The disk loses half of it meanwhile: never acknowledged records would be cut there.
-        use headwater_engine::disk::{Disk as _, SegmentFile as _};
         let file = disk
             .open(&directory().join("00000000000000000000.log"), false)
             .await

@@ -228,7 +228,7 @@ fn what_becomes_durable_while_a_checkpoint_is_written_is_in_the_next() {
             let (log, _) = open(&disk, &small_config()).await.unwrap();
             append_durably(&log, &batch(&[Record::new(0, 3000)])).await;
             let more = async {
-                for id in 1..1 + seed % 3 {
+                for id in 1..=(seed % 3) {
                     append_durably(&log, &batch(&[Record::new(id, 100)])).await;
                 }
             };

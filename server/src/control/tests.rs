@@ -1,3 +1,8 @@
+#![expect(
+    clippy::await_holding_lock,
+    reason = "a disk that is held up is what these tests are about"
+)]
+
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
@@ -69,12 +74,12 @@ struct Plane {
 impl Plane {
     fn start() -> Plane {
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let (begin, begun) = std_mpsc::channel();
+        let (sender, begun) = std_mpsc::channel();
         let lock = Arc::default();
         let disk = HeldUp {
             disk: StdDirectory::default(),
             lock: Arc::clone(&lock),
-            begun: begin,
+            begun: sender,
         };
         let mut config = Config::default();
         directory.path().clone_into(&mut config.log.directory);

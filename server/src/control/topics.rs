@@ -37,6 +37,7 @@ pub(super) struct TopicWorker<D> {
     pub(super) mesh: Mesh,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
 fn refusal(error: TopicError) -> Refusal {
     Refusal::because(error.code(), &error)
 }

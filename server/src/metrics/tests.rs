@@ -87,7 +87,11 @@ fn the_page_on_metrics_lists_every_family_and_no_other() {
     for row in page.lines().filter(|line| line.starts_with("| `headwater_")) {
         let mut cells = row.split('|').skip(1).map(str::trim);
         let (names, kind) = (cells.next().unwrap(), cells.next().unwrap());
-        listed.extend(names.split(", ").map(|name| format!("{} {kind}", name.trim_matches('`'))));
+        listed.extend(
+            names
+                .split(", ")
+                .map(|name| format!("{} {kind}", name.trim_matches('`'))),
+        );
     }
     let text = text::encode(gathered()).unwrap();
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));

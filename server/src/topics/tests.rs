@@ -110,7 +110,7 @@ fn a_removal_that_a_stop_cuts_short_is_finished_at_the_next_start() {
     assert_eq!(store.image().topic("orders").unwrap().state, TopicState::Deleting);
     assert!(disk.paths().iter().any(|path| path.ends_with(".deleted")));
     let (store, recovery) = try_open(&disk, config()).unwrap();
-    assert_eq!(recovery.deleted, [topic.name.clone()]);
+    assert_eq!(recovery.deleted, std::slice::from_ref(&topic.name));
     assert!(store.image().topic("orders").is_none());
     assert!(!disk.paths().iter().any(|path| path.starts_with("orders")));
 }

@@ -139,7 +139,9 @@ fn a_topic_can_be_deleted_to_make_room_on_a_full_disk() {
                 .unwrap(),
         );
         producer.close().await.unwrap();
-        ballasts.into_iter().for_each(|ballast| ballast.free());
+        for ballast in ballasts {
+            ballast.free();
+        }
         broker.stop();
     });
 }

@@ -287,7 +287,7 @@ fn a_broker_that_serves_every_partition_is_healthy_and_ready_and_one_that_does_n
         }
         setting.broker.stop();
         std::fs::remove_dir_all(setting.site.directory().join("t-0")).unwrap();
-        let broker = setting.site.start().expect_errors("the directory of");
+        let broker = setting.site.start().expect_errors("directory");
         let setting = Setting { broker, ..setting };
         let (status, _) = setting.site.get("/health").await;
         assert!(status.contains(" 200 "), "{status}");

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use headwater_client::{Advance, Client, NewTopic, OffsetReset, PartitionIndex, Record, Start, TopicAlteration};
+use headwater_client::{
+    Advance, Client, NewTopic, Offset, OffsetReset, PartitionIndex, Record, Start, TopicAlteration,
+};
 
 use crate::{
     group_consumer::{GROUP, Member, TOPIC, fill, site},
@@ -93,7 +95,7 @@ fn a_group_is_not_behind_when_the_last_offsets_hold_no_record() {
         }
         member.consumer.close().await.unwrap();
         let lag = client.admin().groups().lag(GROUP).await.unwrap();
-        assert_eq!(lag[0].committed.map(|offset| offset.get()), Some(5));
+        assert_eq!(lag[0].committed.map(Offset::get), Some(5));
         broker.stop();
     });
 }

@@ -17,6 +17,9 @@ fn real() -> (tempfile::TempDir, Arc<Config>) {
     (temporary, Arc::new(config))
 }
 
+/// Puts something in the place of a partition's directory.
+type Put<'a> = &'a dyn Fn(&Path);
+
 #[test]
 fn a_new_topic_never_takes_over_what_has_the_name_of_its_partition_whatever_that_is() {
     let (temporary, config) = real();
@@ -26,10 +29,10 @@ fn a_new_topic_never_takes_over_what_has_the_name_of_its_partition_whatever_that
     std::fs::create_dir(&elsewhere).unwrap();
     std::fs::write(elsewhere.join("records"), "old").unwrap();
     let path = |name: &str| config.log.directory.join(name);
-    let put: [(&str, &dyn Fn(&Path)); 4] = [
+    let put: [(&str, Put<'_>); 4] = [
         ("a link", &|path| std::os::unix::fs::symlink(&elsewhere, path).unwrap()),
         ("a link to nothing", &|path| {
-            std::os::unix::fs::symlink("/nowhere/at/all", path).unwrap()
+            std::os::unix::fs::symlink("/nowhere/at/all", path).unwrap();
         }),
         ("a file", &|path| std::fs::write(path, "old").unwrap()),
         ("a directory", &|path| std::fs::create_dir(path).unwrap()),
