@@ -120,8 +120,9 @@ impl<'a> Sender<'a> {
         self.core.metrics.sent(response.head.len() as u64);
         for payload in response.payload {
             match payload {
-                Payload::Range(range) => self.send_range(range).await?,
-                Payload::Remote(range) => self.send_remote(range).await?,
+                // Futures of their own: they are large, and every connection, idle ones too, would hold the space for them.
+                Payload::Range(range) => Box::pin(self.send_range(range)).await?,
+                Payload::Remote(range) => Box::pin(self.send_remote(range)).await?,
             }
         }
         Ok(())
