@@ -10,6 +10,7 @@
 //! The load runs on threads of its own; a small tokio runtime drives the clients' connections.
 
 mod affinity;
+mod churn;
 mod cli;
 mod cost;
 mod data;
@@ -76,7 +77,7 @@ enum Ended {
     Damaged = 1,
     /// There were records that others have written, of which nothing can be said.
     Unverified = 2,
-    /// A figure is worse than it may be.
+    /// A figure is worse than it may be, or what a broker holds grows.
     Worse = 3,
 }
 
@@ -119,6 +120,11 @@ fn run(command: Command) -> Result<Ended, BenchError> {
             print(args.run.output.output, || sweep.text(), || sweep.json());
             write_page(&args.run.output, || report::html::sweep(&sweep))?;
             Ok(Ended::of(sweep.is_damaged(), false))
+        }
+        Command::Churn(args) => {
+            let churn = churn::run(&args, &runtime)?;
+            print(churn.output(), || churn.text(), || churn.json());
+            Ok(if churn.grows() { Ended::Worse } else { Ended::Well })
         }
         Command::Limits(args) => {
             let work = async {

@@ -347,3 +347,34 @@ fn what_cannot_run_says_what_to_do() {
         "produce to it first",
     );
 }
+
+#[test]
+fn what_guests_took_is_given_back_when_they_are_gone() {
+    let place = directory();
+    let output = bench(&[
+        "churn",
+        "--seconds",
+        "10",
+        "--guests",
+        "12",
+        "--partitions",
+        "4",
+        "--output",
+        "json",
+        "--data-dir",
+        place.path().to_str().unwrap(),
+    ]);
+    // After so short a time memory and descriptors say little, so the exit status may be either.
+    assert!([0, 3].contains(&exit_code(&output)), "{output:?}");
+    let churn = json(&output);
+    assert_eq!(churn["errors"], serde_json::json!({}), "{churn}");
+    for metric in [
+        "headwater_connections",
+        "headwater_in_flight_bytes",
+        "headwater_read_buffer_bytes",
+    ] {
+        let levels = churn["levels"].as_array().unwrap();
+        let level = levels.iter().find(|level| level["metric"] == metric).unwrap();
+        assert_eq!(level["late"], level["start"], "{metric}: {churn}");
+    }
+}

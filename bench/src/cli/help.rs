@@ -10,6 +10,7 @@ Examples:
   headwater-bench mixed --rate 50000 --catch-up-consumers 2
   headwater-bench mixed --partitions 6 --group-members 2 --slow-members 3 --catch-up-consumers 0
   headwater-bench sweep --axis record-size=100,1KiB,10KiB --axis linger=0ms,2ms --seconds 3
+  headwater-bench churn                                   # does a broker give back what guests took? ten minutes
   headwater-bench limits                                  # what can the machine do at most? about 25 seconds
   headwater-bench limits --only disk,loopback,bare --repeat 5
   headwater-bench compare before.json after.json
@@ -18,7 +19,8 @@ Examples:
   headwater-bench consume --server localhost:9292 --topic load --verify
 
 Exit status: 0 all well; 1 a record was lost, duplicated, reordered or altered; 2 it could not run, or there were records of \
-others that could not be verified; 3 a figure is worse than compare --fail-on allows; 130 interrupted.";
+others that could not be verified; 3 a figure is worse than compare --fail-on allows, or \
+something grows under churn; 130 interrupted.";
 
 pub const QUICK: &str = "\
 Starts a broker in this process on a free port of 127.0.0.1 with its data on a real disk, produces to it with acks=all

@@ -47,6 +47,9 @@ pub enum Command {
     /// Runs a workload for every point of one or several axes
     #[command(long_about = help::SWEEP, after_help = help::EXAMPLES)]
     Sweep(SweepArgs),
+    /// Guests that come and go for minutes: does what the broker holds for them stay the same?
+    #[command(long_about = crate::churn::LONG_ABOUT, after_help = help::EXAMPLES)]
+    Churn(crate::churn::ChurnArgs),
     /// Measures what this machine can do, without a broker: what other figures are shares of
     #[command(long_about = crate::limits::command::LONG_ABOUT, after_help = help::EXAMPLES)]
     Limits(crate::limits::command::LimitsArgs),
@@ -65,7 +68,7 @@ impl Command {
             Self::EndToEnd(args) => &args.run.load,
             Self::Mixed(args) => &args.run.load,
             Self::Sweep(args) => &args.run.load,
-            Self::Limits(_) | Self::Compare(_) => return None,
+            Self::Churn(_) | Self::Limits(_) | Self::Compare(_) => return None,
         })
     }
 }

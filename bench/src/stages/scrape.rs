@@ -39,6 +39,8 @@ pub struct Scrape {
     pub(super) stages: BTreeMap<String, Histogram>,
     /// By the path that served them.
     pub(super) fetch_bytes: BTreeMap<String, f64>,
+    /// Every other number by the metric's name, over all cores and labels.
+    levels: BTreeMap<String, f64>,
 }
 
 impl Scrape {
@@ -83,12 +85,19 @@ impl Scrape {
                         } else {
                             &mut histogram.count
                         }) += value;
+                    } else {
+                        *scrape.levels.entry(name.to_owned()).or_default() += value;
                     }
                 }
                 _ => {}
             }
         }
         Ok(scrape)
+    }
+
+    /// A gauge or a counter, over all cores and labels; `None` if the broker does not have it.
+    pub fn level(&self, name: &str) -> Option<f64> {
+        self.levels.get(name).copied()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Settings that have a counterpart there are set; idempotence is on wherever acknowledgements are asked for, as with
 //! Headwater. Note that Kafka acknowledges from the page cache unless told otherwise (`flush.messages=1`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryFutureExt as _;
 use futures::future::MapErr;
@@ -14,6 +14,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -23,6 +24,9 @@ use crate::load::intake::Intake;
 
 /// How long a broker may take for what is no record.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two looks whether a new topic can be written to, which no broker tells by itself.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Between two tries while librdkafka's queue is full, which it does not tell the end of.
 const QUEUE_FULL: Duration = Duration::from_micros(200);
@@ -53,6 +57,20 @@ impl Kafka {
             .map_err(failed())
     }
 
+    /// The partitions of a topic, in order; none if it is missing.
+    async fn partitions(&self, topic: &str) -> Result<Vec<Partition>, BenchError> {
+        let topic = topic.to_owned();
+        let metadata = self.ask(move |consumer| {
+            let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE)?;
+            let partitions = metadata.topics().first().map(MetadataTopic::partitions);
+            let partitions = partitions.into_iter().flatten();
+            Ok(partitions.map(Partition::of).collect::<Vec<_>>())
+        });
+        let mut partitions = metadata.await?;
+        partitions.sort_unstable_by_key(|partition| partition.id);
+        Ok(partitions)
+    }
+
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, BenchError> {
         self.config()
             .create()
@@ -73,9 +91,9 @@ impl Target for Kafka {
     }
 
     async fn ensure_topic(&self, topic: &str, partitions: u32) -> Result<usize, BenchError> {
-        let there = self.spans(topic).await.unwrap_or_default();
+        let there = self.partitions(topic).await?;
         if !there.is_empty() {
-            return Ok(there.len());
+            return with_leaders(there.len(), PATIENCE, || self.partitions(topic)).await;
         }
         let wanted = NewTopic::new(topic, partitions.cast_signed(), TopicReplication::Fixed(-1));
         let made = self
@@ -89,7 +107,7 @@ impl Target for Kafka {
                 Err((_, code)) => return Err(BenchError::other("cannot make the topic")(code)),
             }
         }
-        Ok(self.spans(topic).await?.len())
+        with_leaders(partitions as usize, PATIENCE, || self.partitions(topic)).await
     }
 
     async fn delete_topic(&self, topic: &str) -> Result<(), BenchError> {
@@ -98,18 +116,11 @@ impl Target for Kafka {
     }
 
     async fn spans(&self, topic: &str) -> Result<Vec<Span>, BenchError> {
+        let partitions = self.partitions(topic).await?;
         let topic = topic.to_owned();
         self.ask(move |consumer| {
-            let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE)?;
-            let found = metadata.topics().first();
-            let mut partitions: Vec<i32> = found
-                .into_iter()
-                .flat_map(rdkafka::metadata::MetadataTopic::partitions)
-                .map(rdkafka::metadata::MetadataPartition::id)
-                .collect();
-            partitions.sort_unstable();
-            let span = |partition| {
-                let (low, high) = consumer.fetch_watermarks(&topic, partition, PATIENCE)?;
+            let span = |partition: Partition| {
+                let (low, high) = consumer.fetch_watermarks(&topic, partition.id, PATIENCE)?;
                 Ok(Span {
                     start: Position(low.cast_unsigned()),
                     end: Position(high.cast_unsigned()),
@@ -166,6 +177,47 @@ impl Target for Kafka {
         }
         consumer.assign(&assignment).map_err(failed())?;
         Ok(KafkaConsumer { consumer })
+    }
+}
+
+/// What is of interest of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Partition {
+    id: i32,
+    has_leader: bool,
+}
+
+impl Partition {
+    fn of(partition: &MetadataPartition) -> Self {
+        Self {
+            id: partition.id(),
+            has_leader: partition.leader() >= 0 && partition.error().is_none(),
+        }
+    }
+}
+
+/// Waits until a topic has so many partitions, or more, and each has a leader: Kafka answers that a topic is made before it can be
+/// written to, and producers would count the wait for that as latency. Returns how many there are.
+async fn with_leaders<L>(wanted: usize, patience: Duration, mut look: impl FnMut() -> L) -> Result<usize, BenchError>
+where
+    L: Future<Output = Result<Vec<Partition>, BenchError>>,
+{
+    let started = Instant::now();
+    loop {
+        let partitions = look().await?;
+        let led = partitions.iter().filter(|partition| partition.has_leader).count();
+        if led >= wanted && led == partitions.len() {
+            return Ok(led);
+        }
+        if started.elapsed() >= patience {
+            let reason = format!(
+                "after {} s {led} of {} partitions have a leader",
+                patience.as_secs(),
+                wanted.max(partitions.len())
+            );
+            return Err(BenchError::other("the topic cannot be written to yet")(reason));
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -261,6 +313,45 @@ mod tests {
     use crate::load::tests::{options, plan};
     use crate::load::{clock::Moment, produce};
     use crate::workload::Expectation;
+
+    fn partitions(leaders: &[bool]) -> Vec<Partition> {
+        let partition = |(id, &has_leader)| Partition { id, has_leader };
+        (0..).zip(leaders).map(partition).collect()
+    }
+
+    #[test]
+    fn a_new_topic_is_waited_for_until_each_of_its_partitions_has_a_leader() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            // As a broker tells it: not known yet, without leaders, some, all.
+            let mut answers = [&[][..], &[false, false], &[true, false], &[true, true]].into_iter();
+            let look = || std::future::ready(Ok(partitions(answers.next().unwrap())));
+            assert_eq!(with_leaders(2, PATIENCE, look).await.unwrap(), 2);
+            assert!(answers.next().is_none(), "it did not look until all had one");
+            let never = with_leaders(2, Duration::ZERO, || std::future::ready(Ok(partitions(&[true, false])))).await;
+            let text = never.unwrap_err().to_string();
+            assert!(text.contains("1 of 2 partitions have a leader"), "{text}");
+        });
+    }
+
+    #[test]
+    fn a_partition_without_a_leader_is_seen_as_one() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 2, 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let kafka = Kafka::connect(&cluster.bootstrap_servers()).await.unwrap();
+            assert_eq!(kafka.partitions("t").await.unwrap(), partitions(&[true, true]));
+            cluster.partition_leader("t", 1, None).unwrap();
+            assert_eq!(kafka.partitions("t").await.unwrap(), partitions(&[true, false]));
+        });
+    }
 
     /// On librdkafka's own cluster, which lives in this process and keeps records in memory.
     #[test]
