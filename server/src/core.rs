@@ -3,6 +3,8 @@
 //! What comes from outside arrives in the inbox. A core opens the partitions that the cluster image gives to it, serves
 //! connections until it is told to stop, then answers what it has taken in and makes everything durable.
 
+mod partitions;
+
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -14,11 +16,12 @@ use std::{
 
 use futures::{StreamExt, channel::mpsc, stream};
 use headwater_engine::{
-    ColdMemory, Log, Memory, Seldom, Signal, TailMemory,
-    disk::{DirectDisk, Directory, Disk as _, StdDirectory},
+    ColdMemory, Memory, Seldom, Signal, TailMemory,
+    disk::{DirectDisk, Disk as _, StdDirectory},
 };
-use headwater_protocol::{error::ErrorCode, id::CoreId};
+use headwater_protocol::id::CoreId;
 
+pub(crate) use self::partitions::Owned;
 use crate::{
     admin,
     budget::Budget,
@@ -28,13 +31,14 @@ use crate::{
     fetch,
     forwarded::Forwarded,
     frames::ReadBuffers,
-    groups::{self, internal},
-    image::{ClusterImage, Topic, TopicState},
+    groups,
+    image::ClusterImage,
     listener,
-    mesh::{self, CoreMessage, Mesh, PartitionId, Refusal},
+    mesh::{self, CoreMessage, Mesh, PartitionId},
     metrics::{self, CoreMetrics, Failure},
     offsets,
     partition::Partition,
+    reopen,
     runtime::{self, Daemons},
     tick,
     watchdog::Activity,
@@ -42,9 +46,6 @@ use crate::{
 
 /// How long a core that has answered everything waits for what its tasks still do.
 const REST_WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// Partitions that are opened, and recovered, at the same time: enough to keep the disk busy.
-const OPENED_AT_ONCE: usize = 8;
 
 /// Partitions whose segments are sealed at the same time.
 const SEALED_AT_ONCE: usize = 4;
@@ -72,27 +73,6 @@ pub(crate) struct Addresses {
     pub(crate) core_ports: Vec<u16>,
 }
 
-/// A partition that this core owns.
-#[derive(Debug, Clone)]
-enum Owned {
-    Online(Rc<Partition>),
-    /// It could not be opened; why.
-    Offline(Refusal),
-}
-
-/// Partitions of a core by their state.
-#[derive(Debug, Default)]
-pub(crate) struct PartitionCounts {
-    /// They can be read.
-    pub(crate) open: usize,
-    /// Of those, they take no records since a write or flush failed.
-    pub(crate) fenced: usize,
-    /// Of those, they are not compacted since compaction found bytes that do not read back.
-    pub(crate) damaged: usize,
-    /// They could not be opened.
-    pub(crate) unopened: usize,
-}
-
 /// The state of one core.
 pub(crate) struct Core {
     pub(crate) id: CoreId,
@@ -112,6 +92,11 @@ pub(crate) struct Core {
     pub(crate) unreadable: Seldom,
     pub(crate) groups: groups::Service,
     pub(crate) forwarded: Forwarded,
+    /// A partition is offline or fenced that was not before.
+    pub(crate) failed: Signal,
+    /// The partition that is being opened again, whose directory must not go meanwhile.
+    opening: Cell<Option<PartitionId>>,
+    opened: Signal,
     image: RefCell<Arc<ClusterImage>>,
     partitions: RefCell<HashMap<PartitionId, Owned>>,
     lifecycle: Lifecycle,
@@ -174,6 +159,9 @@ impl Core {
             unreadable: Seldom::default(),
             groups: groups::Service::new(&config.groups),
             forwarded: Forwarded::default(),
+            failed: Signal::default(),
+            opening: Cell::new(None),
+            opened: Signal::default(),
             image: RefCell::default(),
             partitions: RefCell::default(),
             lifecycle,
@@ -199,6 +187,7 @@ impl Core {
         daemons.spawn_background(seal_rolled(Rc::clone(&self)));
         daemons.spawn(groups::service::keep_time(Rc::clone(&self)));
         daemons.spawn_background(compaction::run(Rc::clone(&self)));
+        daemons.spawn_background(reopen::run(Rc::clone(&self)));
         while let Some(message) = inbox.next().await {
             if matches!(message, CoreMessage::Stop) {
                 break;
@@ -262,134 +251,6 @@ impl Core {
     /// The cluster as it is known now.
     pub(crate) fn image(&self) -> Arc<ClusterImage> {
         Arc::clone(&self.image.borrow())
-    }
-
-    /// The partition, if this core has it open.
-    pub(crate) fn partition(&self, id: PartitionId) -> Result<Rc<Partition>, Refusal> {
-        match self.partitions.borrow().get(&id) {
-            Some(Owned::Online(partition)) => Ok(Rc::clone(partition)),
-            Some(Owned::Offline(why)) => Err(why.clone()),
-            None => Err(self.why_not_here(id)),
-        }
-    }
-
-    fn why_not_here(&self, id: PartitionId) -> Refusal {
-        match self.image.borrow().topic_by_id(id.topic) {
-            Some(topic) if topic.state == TopicState::Deleting => {
-                Refusal::new(ErrorCode::UnknownTopicId, "the topic is being deleted")
-            }
-            None => Refusal::new(ErrorCode::UnknownTopicId, "no topic has this id (any more)"),
-            Some(topic) if !topic.has(id.index) => {
-                let message = format!("topic {} has no partition {}", topic.name, id.index);
-                Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
-            }
-            Some(_) => Refusal::new(
-                ErrorCode::NotLeaderOrFollower,
-                "the partition is not open here at the moment",
-            ),
-        }
-    }
-
-    /// Brings the open partitions in line with the image.
-    async fn apply(&self, image: Arc<ClusterImage>) {
-        if image.version() < self.image.borrow().version() {
-            return;
-        }
-        *self.image.borrow_mut() = Arc::clone(&image);
-        let is_gone = |id: &PartitionId| {
-            let topic = image.topic_by_id(id.topic);
-            topic.is_none_or(|topic| topic.state != TopicState::Ready)
-        };
-        let gone: Vec<_> = self.partitions.borrow_mut().extract_if(|id, _| is_gone(id)).collect();
-        for (_, owned) in gone {
-            // Its files are removed when this has been applied, and their names may be used again.
-            if let Owned::Online(partition) = owned {
-                partition.log.retire().await;
-            }
-        }
-        let mut new = Vec::new();
-        for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
-            for index in topic.partitions() {
-                let id = PartitionId { topic: topic.id, index };
-                if id.owner(self.mesh.len()) != self.id {
-                    continue;
-                }
-                let owned = self.partitions.borrow().get(&id).cloned();
-                match owned {
-                    Some(Owned::Online(partition)) => {
-                        partition.log.reconfigure(topic.settings.log_config(&self.config));
-                    }
-                    Some(Owned::Offline(_)) => {}
-                    None => new.push((topic, id)),
-                }
-            }
-        }
-        let opened = new
-            .into_iter()
-            .map(async |(topic, id)| (id, self.open(topic, id).await));
-        let mut opened = stream::iter(opened).buffer_unordered(OPENED_AT_ONCE);
-        while let Some((id, owned)) = opened.next().await {
-            self.partitions.borrow_mut().insert(id, owned);
-        }
-    }
-
-    async fn open(&self, topic: &Topic, id: PartitionId) -> Owned {
-        let directory = self.config.log.directory.join(topic.partition_directory(id.index));
-        // Opening would make it, empty, as if nothing had ever been acknowledged.
-        if let Err(error) = self.disk.list(&directory).await {
-            let message = format!("cannot read the partition's directory {}: {error}", directory.display());
-            tracing::error!(topic = %topic.name, partition = %id.index, message, "a partition is offline");
-            return Owned::Offline(Refusal::new(ErrorCode::KafkaStorageError, message));
-        }
-        let config = topic.settings.log_config(&self.config);
-        match Log::open(self.disk.clone(), directory.clone(), config, self.memory.clone()).await {
-            Ok((log, recovery)) => {
-                if recovery.scanned_bytes > 0 || recovery.cut.is_some() {
-                    tracing::info!(topic = %topic.name, partition = %id.index, scanned_bytes = recovery.scanned_bytes,
-                        cut = ?recovery.cut, end = %log.offsets().end, "a partition was recovered");
-                }
-                Owned::Online(Partition::new(log, internal::is_internal(topic.name.as_str())))
-            }
-            Err(error) => {
-                tracing::error!(topic = %topic.name, partition = %id.index, %error, "a partition is offline");
-                self.metrics.log_failed(&error);
-                Owned::Offline(Refusal::because(error.code(), &error))
-            }
-        }
-    }
-
-    /// The partitions that are open.
-    pub(crate) fn online(&self) -> Vec<Rc<Partition>> {
-        let online = |owned: &Owned| match owned {
-            Owned::Online(partition) => Some(Rc::clone(partition)),
-            Owned::Offline(_) => None,
-        };
-        self.partitions.borrow().values().filter_map(online).collect()
-    }
-
-    /// The partitions that are open, with their ids.
-    pub(crate) fn open_partitions(&self) -> Vec<(PartitionId, Rc<Partition>)> {
-        let online = |(id, owned): (&PartitionId, &Owned)| match owned {
-            Owned::Online(partition) => Some((*id, Rc::clone(partition))),
-            Owned::Offline(_) => None,
-        };
-        self.partitions.borrow().iter().filter_map(online).collect()
-    }
-
-    /// How many partitions are in which state.
-    pub(crate) fn partition_counts(&self) -> PartitionCounts {
-        let mut counts = PartitionCounts::default();
-        for owned in self.partitions.borrow().values() {
-            match owned {
-                Owned::Online(partition) => {
-                    counts.open += 1;
-                    counts.fenced += usize::from(partition.log.is_fenced());
-                    counts.damaged += usize::from(partition.is_damaged.get());
-                }
-                Owned::Offline(_) => counts.unopened += 1,
-            }
-        }
-        counts
     }
 
     /// Open connections.

@@ -16,6 +16,7 @@
 //! - `budget`: back-pressure. When memory is spent, sockets are not read.
 
 mod admin;
+mod backoff;
 pub mod broker;
 mod budget;
 pub mod check;
@@ -40,6 +41,7 @@ mod partition;
 mod produce;
 mod read_ahead;
 mod remote;
+mod reopen;
 mod reply;
 mod runtime;
 mod tick;

@@ -124,7 +124,10 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
                 runtime::sleep(FILES_WAIT).await;
             }
             // The log has said so itself, and answers everybody who waits.
-            Err(_) => break,
+            Err(_) => {
+                core.failed.notify();
+                break;
+            }
         }
     }
     partition.flushing.set(false);

@@ -1,6 +1,6 @@
 //! Makes the groups of a partition from its records, when the partition has been opened.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use headwater_engine::FetchError;
@@ -11,7 +11,7 @@ use headwater_protocol::{
 };
 
 use super::{record::Record, service::perform, shard::Shard};
-use crate::{core::Core, mesh::Refusal, partition::Partition, runtime};
+use crate::{backoff::Backoff, core::Core, mesh::Refusal, metrics::CoreMetrics, partition::Partition, runtime};
 
 /// Read at a time.
 const READ_BYTES: u64 = 1 << 20;
@@ -32,8 +32,52 @@ enum LoadError {
     Batch { offset: Offset, source: BatchError },
 }
 
-/// Reads the partition, and lets its groups be asked.
+impl LoadError {
+    fn count(&self, metrics: &CoreMetrics) {
+        match self {
+            LoadError::Log(error) | LoadError::Fetch(FetchError::Log(error)) => metrics.log_failed(error),
+            LoadError::Batch { .. } => metrics.damaged(),
+            LoadError::Fetch(_) => {}
+        }
+    }
+
+    fn code(&self) -> ErrorCode {
+        match self {
+            LoadError::Fetch(error) => error.code(),
+            LoadError::Log(error) => error.code(),
+            LoadError::Batch { source, .. } => source.code(),
+        }
+    }
+}
+
+/// Reads the partition, and lets its groups be asked. What fails is tried again, until the partition is opened anew or the core
+/// stops.
 pub(super) async fn load(core: Rc<Core>, index: PartitionIndex, partition: Rc<Partition>) {
+    let (mut backoff, mut has_failed) = (Backoff::default(), false);
+    loop {
+        let began = Instant::now();
+        let Err(error) = attempt(&core, index, &partition).await else {
+            if has_failed && core.groups.is_current(index, &partition) {
+                tracing::info!(partition = %index, "groups could be read");
+            }
+            return;
+        };
+        error.count(&core.metrics);
+        if let Some(slot) = core.groups.slots.borrow_mut().get_mut(&index) {
+            slot.shard = Err(Refusal::because(ErrorCode::CoordinatorNotAvailable, &error));
+        }
+        if !std::mem::replace(&mut has_failed, true) {
+            tracing::error!(partition = %index, directory = %partition.log.directory().display(), %error, "groups cannot be read; it is tried again");
+        }
+        let again = Instant::now() + backoff.delay(error.code(), began.elapsed());
+        let has_stopped = runtime::until(again, core.stopping()).await.is_some();
+        if has_stopped || !core.groups.is_current(index, &partition) {
+            return;
+        }
+    }
+}
+
+async fn attempt(core: &Rc<Core>, index: PartitionIndex, partition: &Rc<Partition>) -> Result<(), LoadError> {
     let _working = core.working();
     let service = &core.groups;
     let topics = Rc::clone(&service.topics.borrow());
@@ -45,32 +89,19 @@ pub(super) async fn load(core: Rc<Core>, index: PartitionIndex, partition: Rc<Pa
     );
     let batch_size_max = partition.log.config().batch.batch_size_max;
     shard.hold_records_to(batch_size_max.saturating_sub(RECORD_OVERHEAD_BYTES));
-    let read = read(&core, &partition, &mut shard).await;
-    let effects = {
-        let mut slots = service.slots.borrow_mut();
-        let Some(slot) = slots.get_mut(&index) else { return };
-        match read {
-            Ok(records) => {
-                tracing::debug!(partition = %index, records, "groups were read");
-                let topics = Rc::clone(&service.topics.borrow());
-                let effects = shard.replayed(topics, service.now());
-                slot.shard = Ok(shard);
-                effects
-            }
-            Err(error) => {
-                tracing::error!(partition = %index, directory = %partition.log.directory().display(), %error, "groups cannot be read");
-                match &error {
-                    LoadError::Log(error) | LoadError::Fetch(FetchError::Log(error)) => core.metrics.log_failed(error),
-                    LoadError::Batch { .. } => core.metrics.damaged(),
-                    LoadError::Fetch(_) => {}
-                }
-                slot.shard = Err(Refusal::because(ErrorCode::CoordinatorNotAvailable, &error));
-                return;
-            }
-        }
-    };
-    perform(&core, index, effects);
+    let records = read(core, partition, &mut shard).await;
+    if !service.is_current(index, partition) {
+        return Ok(());
+    }
+    tracing::debug!(partition = %index, records = records?, "groups were read");
+    let topics = Rc::clone(&service.topics.borrow());
+    let effects = shard.replayed(topics, service.now());
+    if let Some(slot) = service.slots.borrow_mut().get_mut(&index) {
+        slot.shard = Ok(shard);
+    }
+    perform(core, index, effects);
     service.shard_is_new();
+    Ok(())
 }
 
 async fn read(core: &Core, partition: &Partition, shard: &mut Shard) -> Result<u64, LoadError> {

@@ -75,7 +75,8 @@ pub(crate) struct Service {
     pub(super) topics: RefCell<Rc<Topics>>,
     pub(super) slots: RefCell<BTreeMap<PartitionIndex, Slot>>,
     pub(super) population: Population,
-    calls: RefCell<HashMap<CallId, oneshot::Sender<Reply>>>,
+    /// Who waits for which partition's groups.
+    calls: RefCell<HashMap<CallId, (PartitionIndex, oneshot::Sender<Reply>)>>,
     next_call: Cell<u64>,
     /// When the timer will look, and the way to have it look earlier.
     armed: Cell<Option<Duration>>,
@@ -180,17 +181,33 @@ impl Service {
         })
     }
 
-    /// Begins a slot whose groups are to be read, unless it has begun.
+    /// Begins a slot whose groups are to be read, unless it has begun. One whose partition was opened anew begins again: its
+    /// groups are what the log says, and whoever waits for them asks again.
     fn begin(&self, index: PartitionIndex, partition: &Rc<Partition>) -> bool {
-        let mut slots = self.slots.borrow_mut();
-        let is_new = !slots.contains_key(&index);
-        slots.entry(index).or_insert_with(|| Slot {
+        if self.is_current(index, partition) {
+            return false;
+        }
+        let slot = Slot {
             partition: Rc::clone(partition),
             shard: Err(refusal(ErrorCode::CoordinatorLoadInProgress)),
             appends: VecDeque::new(),
             is_settling: false,
-        });
-        is_new
+        };
+        self.slots.borrow_mut().insert(index, slot);
+        let abandoned: Vec<_> = self.calls.borrow_mut().extract_if(|_, (of, _)| *of == index).collect();
+        for (_, (_, sender)) in abandoned {
+            // Whoever asked may have gone.
+            let _ = sender.send(Err(refusal(ErrorCode::CoordinatorLoadInProgress)));
+        }
+        true
+    }
+
+    /// Whether the slot is still that of this partition.
+    pub(super) fn is_current(&self, index: PartitionIndex, partition: &Rc<Partition>) -> bool {
+        let slots = self.slots.borrow();
+        slots
+            .get(&index)
+            .is_some_and(|slot| Rc::ptr_eq(&slot.partition, partition))
     }
 
     fn reply(&self, call: CallId, reply: Reply) {
@@ -199,7 +216,7 @@ impl Service {
             self.commits.set(self.commits.get() + committed as u64);
         }
         // Whoever asked may have gone.
-        if let Some(sender) = self.calls.borrow_mut().remove(&call) {
+        if let Some((_, sender)) = self.calls.borrow_mut().remove(&call) {
             let _ = sender.send(reply);
         }
     }
@@ -241,7 +258,7 @@ pub(crate) async fn call_here(core: &Rc<Core>, call: GroupCall) -> Reply {
     }
     let call = CallId(service.next_call.replace(service.next_call.get() + 1));
     let (sender, reply) = oneshot::channel();
-    service.calls.borrow_mut().insert(call, sender);
+    service.calls.borrow_mut().insert(call, (place.index, sender));
     let _asked = Asked { service, call };
     let effects = service.step(place.index, Event::Call { call, group, request });
     perform(core, place.index, effects);
@@ -296,7 +313,7 @@ pub(super) fn perform(core: &Rc<Core>, index: PartitionIndex, effects: Vec<Effec
                 let partition = partition.expect("only a shard in its slot has effects");
                 let ticket = append::append(core, &partition, &records);
                 if service.queue(index, write, ticket) {
-                    runtime::spawn(settle(Rc::clone(core), index));
+                    runtime::spawn(settle(Rc::clone(core), index, partition));
                 }
             }
             Effect::Rebalanced {
@@ -311,12 +328,12 @@ pub(super) fn perform(core: &Rc<Core>, index: PartitionIndex, effects: Vec<Effec
     }
 }
 
-/// Reports appends in their order, until all are settled.
-async fn settle(core: Rc<Core>, index: PartitionIndex) {
+/// Reports appends in their order, until all are settled or the partition was opened anew, whose groups know nothing of them.
+async fn settle(core: Rc<Core>, index: PartitionIndex, partition: Rc<Partition>) {
     let _working = core.working();
     // Whoever has started this is still at the effects that this append was one of.
     runtime::yield_now().await;
-    loop {
+    while core.groups.is_current(index, &partition) {
         let next = {
             let mut slots = core.groups.slots.borrow_mut();
             let Some(slot) = slots.get_mut(&index) else { return };
@@ -332,6 +349,9 @@ async fn settle(core: Rc<Core>, index: PartitionIndex) {
             }),
             Err(refused) => Err(refused),
         };
+        if !core.groups.is_current(index, &partition) {
+            return;
+        }
         let effects = core.groups.step(index, Event::Written { write, outcome });
         perform(&core, index, effects);
     }

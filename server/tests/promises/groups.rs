@@ -183,7 +183,7 @@ pub(super) fn commit_request(group: &str, offsets: &[(i32, i64)]) -> OffsetCommi
 }
 
 /// Partition, offset and metadata of every committed offset.
-async fn committed(raw: &mut Raw, group: &str) -> Vec<(i32, i64, String)> {
+pub(super) async fn committed(raw: &mut Raw, group: &str) -> Vec<(i32, i64, String)> {
     let request = OffsetFetchRequestT {
         group_id: Some(group.to_owned()),
         topics: None,

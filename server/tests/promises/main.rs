@@ -34,6 +34,7 @@ mod open_files;
 mod other_file_systems;
 mod read_only;
 mod readers;
+mod reopened;
 mod retries;
 mod shutdown;
 mod stalled;

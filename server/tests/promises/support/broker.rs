@@ -25,8 +25,9 @@ pub struct Broker {
 impl Broker {
     /// `launcher`: a command that becomes the broker, if it is not to be started as it is.
     pub(super) fn launch(launcher: &[String], arguments: &[String]) -> Broker {
-        let program = env!("CARGO_BIN_EXE_headwater-server").to_owned();
-        let mut words = launcher.iter().chain([&program]);
+        // Beyond a limit on the size of files, writes fail instead of ending the process.
+        let program = ["env", "--ignore-signal=XFSZ", env!("CARGO_BIN_EXE_headwater-server")].map(str::to_owned);
+        let mut words = launcher.iter().chain(&program);
         let mut command = Command::new(words.next().unwrap());
         command.args(words);
         // Nothing of the developer's own environment.
@@ -117,6 +118,15 @@ impl Broker {
         let numbers = fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap();
         let numbers = numbers.map(|link| link.unwrap().file_name().to_str().unwrap().parse::<u64>().unwrap());
         self.limit_files(numbers.max().unwrap() + 1);
+    }
+
+    /// Sets how large a file may become, in bytes: writes beyond that fail. `None` is without end.
+    pub fn limit_file_size(&self, bytes: Option<u64>) {
+        let limits = Rlimit {
+            current: bytes,
+            ..getrlimit(Resource::Fsize)
+        };
+        prlimit(Some(Pid::from_child(&self.process)), Resource::Fsize, limits).unwrap();
     }
 
     /// Waits until the process has ended by itself.
