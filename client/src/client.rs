@@ -33,7 +33,7 @@ use crate::transport::Tcp;
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    cluster: Arc<Cluster>,
+    pub(crate) cluster: Arc<Cluster>,
 }
 
 impl Client {

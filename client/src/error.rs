@@ -37,12 +37,15 @@ pub enum Error {
         /// The rule it breaks.
         source: TopicNameError,
     },
-    /// One record alone is larger than a batch may be.
-    #[error("the record takes {size} bytes; at most {size_max} are allowed in a batch")]
+    /// One record alone makes a batch that is larger than its topic takes. No other record is concerned.
+    #[error("the record for topic {topic} makes a batch of {size} bytes; at most {size_max} are allowed")]
     RecordTooLarge {
-        /// Encoded size in bytes, batch header included.
+        /// The topic.
+        topic: TopicName,
+        /// Bytes of a batch that holds it alone, header included, and compressed where that was tried.
         size: usize,
-        /// The broker's or the producer's limit in bytes, whichever is lower.
+        /// The limit in bytes: the topic's (`max.message.bytes`, and never above `segment.bytes`) or the broker's; the producer's
+        /// memory, if that is lower.
         size_max: usize,
     },
     /// The record cannot be encoded, such as one with a timestamp before 1970.
@@ -254,12 +257,13 @@ impl Error {
         }
     }
 
-    /// The broker's error code, where a broker gave one.
+    /// The broker's error code, where a broker gave one, or would.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Broker { code, .. } | Self::PartitionsLost { code, .. } => Some(*code),
             Self::UnknownTopic(_) | Self::UnknownPartition { .. } => Some(ErrorCode::UnknownTopicOrPartition),
             Self::OffsetOutOfRange { .. } => Some(ErrorCode::OffsetOutOfRange),
+            Self::RecordTooLarge { .. } => Some(ErrorCode::MessageTooLarge),
             Self::Timeout { last: Some(last), .. } => last.code(),
             _ => None,
         }
@@ -280,6 +284,12 @@ impl Error {
             Self::Connect { .. } | Self::Disconnected { .. } | Self::NoLeader { .. } | Self::Timeout { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether the broker refuses a batch for its size: smaller ones may do.
+    pub(crate) fn is_too_large(&self) -> bool {
+        let codes = [ErrorCode::MessageTooLarge, ErrorCode::RecordListTooLarge];
+        matches!(self, Self::Broker { code, .. } if codes.contains(code))
     }
 
     /// Whether another attempt is worthwhile inside the client: as [`Error::is_retriable`], and also after errors
@@ -330,7 +340,9 @@ mod tests {
     fn what_the_caller_did_wrong_is_not_retriable_and_what_the_network_did_is() {
         let address: Address = "localhost:1".parse().unwrap();
         assert!(!Error::Closed.is_retriable());
-        assert!(!Error::RecordTooLarge { size: 2, size_max: 1 }.is_retriable());
+        let topic = TopicName::new("t").unwrap();
+        let (size, size_max) = (2, 1);
+        assert!(!Error::RecordTooLarge { topic, size, size_max }.is_retriable());
         assert!(!Error::UnknownTopic(TopicName::new("t").unwrap()).is_retriable());
         assert!(Error::Disconnected { address, source: None }.is_retriable());
         assert!(Error::WouldBlock("memory").is_retriable());

@@ -151,6 +151,7 @@ mod tests {
         let topic = Arc::new(TopicImage {
             id: TopicId::NIL,
             partitions: vec![Ok(leader)],
+            batch_size_max: None,
         });
         let topics = topics
             .iter()

@@ -96,6 +96,7 @@ fn unknown(name: String) -> TopicMetadataT {
         name: Some(name),
         id: None,
         partitions: None,
+        batch_size_max: 0,
     }
 }
 
@@ -112,6 +113,7 @@ fn describe(core: &Core, topic: &Arc<Topic>) -> TopicMetadataT {
         name: Some(topic.name.to_string()),
         id: Some(topic.id.into()),
         partitions: Some(partitions.collect()),
+        batch_size_max: u32::try_from(topic.settings.batch_size_bytes_max.bytes()).unwrap_or(u32::MAX),
     }
 }
 

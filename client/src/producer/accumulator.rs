@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use headwater_protocol::batch::{BatchBuilder, Compression, HEADER_LEN};
 use headwater_protocol::id::{PartitionIndex, Timestamp};
@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use super::delivery::{Completer, Completion, Delivery};
 use super::memory::{Memory, Reservation};
-use super::partitioner::Spread;
+use super::topic::TopicSpread;
+use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::record::Record;
 use crate::sync::Mutex;
@@ -29,9 +30,13 @@ pub(super) struct BatchSettings {
     pub(super) compression: Compression,
     /// A batch is closed before it grows beyond this many bytes.
     pub(super) batch_size: usize,
-    /// A record larger than `batch_size` gets a batch of its own up to this many bytes.
+    /// A record larger than `batch_size` gets a batch of its own up to this many bytes, where the topic has no limit that is
+    /// known.
     pub(super) batch_size_max: usize,
 }
+
+/// Bytes of a record that compression may yet bring below the topic's limit: as much as consumers and brokers decompress.
+const UNCOMPRESSED_SIZE_MAX: usize = 64 << 20;
 
 /// A batch on its way from `send` to the sender.
 #[derive(Debug)]
@@ -41,14 +46,6 @@ pub(super) struct Batch {
     pub(super) reserved: Reservation,
     /// When its first record came.
     pub(super) opened_at: Instant,
-}
-
-/// What one topic's partitions share.
-#[derive(Debug)]
-pub(super) struct TopicSpread {
-    pub(super) spread: Spread,
-    /// How many partitions the topic has.
-    pub(super) count: AtomicU32,
 }
 
 /// The batches of one partition.
@@ -131,12 +128,16 @@ impl PartitionQueue {
     /// Adds a record. `grant` is memory that was waited for; what of it is not needed stays there.
     pub(super) fn append(&self, record: &Record<'_>, grant: &mut Option<Reservation>) -> Result<Append, Error> {
         let size = BatchBuilder::record_size_max(record.key, record.value, &record.headers);
-        let alone = HEADER_LEN + size;
-        // A batch that needs more than the whole budget could never be reserved.
-        let size_max = self.settings.batch_size_max.min(self.memory.max());
+        let alone = BatchBuilder::lone_size(record.key, record.value, &record.headers);
+        let size_max = self.record_size_max();
         if alone > size_max {
-            return Err(Error::RecordTooLarge { size: alone, size_max });
+            return Err(Error::RecordTooLarge {
+                topic: self.topic.clone(),
+                size: alone,
+                size_max,
+            });
         }
+        let batch_size = self.batch_size();
         let timestamp = record.timestamp.unwrap_or_else(Timestamp::now);
         let mut state = self.state.lock();
         if state.shut {
@@ -145,7 +146,7 @@ impl PartitionQueue {
         if state
             .open
             .as_ref()
-            .is_some_and(|open| open.builder.len() + size > self.settings.batch_size)
+            .is_some_and(|open| open.builder.len() + size > batch_size)
         {
             self.close_open(&mut state);
         }
@@ -169,7 +170,7 @@ impl PartitionQueue {
             }
         };
         // Closed at once if there is no room for one more like this.
-        let full = open.builder.len() + size > self.settings.batch_size;
+        let full = open.builder.len() + size > batch_size;
         if opened {
             let completion = Arc::clone(open.completer.completion());
             while state.unfinished.front().is_some_and(|batch| batch.is_done()) {
@@ -186,6 +187,34 @@ impl PartitionQueue {
             self.changed.notify_one();
         }
         Ok(Append::Done(delivery))
+    }
+
+    /// Bytes of the largest batch that the topic takes, as it is sent.
+    pub(super) fn size_max(&self) -> usize {
+        match self.spread.batch_size_max.load(Ordering::Relaxed) {
+            0 => self.settings.batch_size_max,
+            known => known,
+        }
+    }
+
+    /// Beyond so many bytes a batch does not grow.
+    fn batch_size(&self) -> usize {
+        self.settings.batch_size.min(self.size_max())
+    }
+
+    /// Bytes that a batch of one record may have before it is compressed. One that needs more than the whole budget could never
+    /// be reserved.
+    fn record_size_max(&self) -> usize {
+        let size_max = match self.settings.compression {
+            Compression::None => self.size_max(),
+            _ => self.size_max().max(UNCOMPRESSED_SIZE_MAX),
+        };
+        size_max.min(self.memory.max())
+    }
+
+    /// For the sender: takes over what the cluster knows of the topic by now.
+    pub(super) fn follow(&self, cluster: &Cluster) {
+        self.spread.follow(cluster, &self.topic);
     }
 
     /// Makes sure that a batch is open with memory for `size` more bytes, or says how much is missing.
@@ -215,7 +244,7 @@ impl PartitionQueue {
             let doubled = open
                 .reserved
                 .bytes()
-                .min(self.settings.batch_size.saturating_sub(open.reserved.bytes()));
+                .min(self.batch_size().saturating_sub(open.reserved.bytes()));
             let more = take(grant, missing.max(doubled))?;
             open.reserved.merge(more);
             open.builder.grow_to(open.reserved.bytes());
@@ -313,7 +342,10 @@ impl PartitionQueue {
 
 #[cfg(test)]
 mod tests {
+    use headwater_protocol::id::TopicId;
+
     use super::*;
+    use crate::requests::TopicImage;
 
     fn queue(batch_size: usize, memory_max: usize) -> PartitionQueue {
         let settings = BatchSettings {
@@ -321,10 +353,12 @@ mod tests {
             batch_size,
             batch_size_max: 4 * batch_size,
         };
-        let spread = Arc::new(TopicSpread {
-            spread: Spread::new(),
-            count: AtomicU32::new(1),
-        });
+        let image = TopicImage {
+            id: TopicId::NIL,
+            partitions: Vec::new(),
+            batch_size_max: None,
+        };
+        let spread = Arc::new(TopicSpread::new(&image, 0));
         let topic = TopicName::new("t").unwrap();
         PartitionQueue::new(
             &topic,

@@ -40,14 +40,37 @@ pub(super) struct Delivered {
 pub(super) struct Completion {
     topic: TopicName,
     partition: PartitionIndex,
-    result: OnceLock<Result<Delivered, Error>>,
+    end: OnceLock<End>,
     /// One for each delivery that was polled before the end.
     waiting: Mutex<Vec<Waker>>,
 }
 
+#[derive(Debug)]
+enum End {
+    Done(Result<Delivered, Error>),
+    /// Its records went on in smaller batches: the first record of each, in order and from 0 on.
+    Split(Vec<(u32, Arc<Completion>)>),
+}
+
 impl Completion {
     pub(super) fn is_done(&self) -> bool {
-        self.result.get().is_some()
+        match self.end.get() {
+            None => false,
+            Some(End::Done(_)) => true,
+            Some(End::Split(parts)) => parts.iter().all(|(_, part)| part.is_done()),
+        }
+    }
+
+    /// Waits until all its records have ended.
+    pub(super) async fn ended(self: Arc<Self>) {
+        let mut left = vec![self];
+        while let Some(batch) = left.pop() {
+            // A failure is each delivery's to tell.
+            let _ = Delivery::of(Arc::clone(&batch), 0, Timestamp::NONE).await;
+            if let Some(End::Split(parts)) = batch.end.get() {
+                left.extend(parts.iter().map(|(_, part)| Arc::clone(part)));
+            }
+        }
     }
 }
 
@@ -60,7 +83,7 @@ impl Completer {
         Self(Arc::new(Completion {
             topic: topic.clone(),
             partition,
-            result: OnceLock::new(),
+            end: OnceLock::new(),
             waiting: Mutex::default(),
         }))
     }
@@ -74,9 +97,32 @@ impl Completer {
         Delivery::of(Arc::clone(&self.0), index, timestamp)
     }
 
+    pub(super) fn topic(&self) -> &TopicName {
+        &self.0.topic
+    }
+
     /// Ends the batch; only the first end counts.
     pub(super) fn complete(&self, result: Result<Delivered, Error>) {
-        if self.0.result.set(result).is_ok() {
+        self.end(End::Done(result));
+    }
+
+    /// Hands the records over to smaller batches, which begin at these indexes, the first at 0.
+    pub(super) fn split(self, firsts: &[u32]) -> Vec<Self> {
+        debug_assert_eq!(firsts.first(), Some(&0), "every record is in one of the parts");
+        let parts: Vec<_> = firsts
+            .iter()
+            .map(|_| Self::new(&self.0.topic, self.0.partition))
+            .collect();
+        let ends = firsts
+            .iter()
+            .zip(&parts)
+            .map(|(&first, part)| (first, Arc::clone(&part.0)));
+        self.end(End::Split(ends.collect()));
+        parts
+    }
+
+    fn end(&self, end: End) {
+        if self.0.end.set(end).is_ok() {
             let waiting = std::mem::take(&mut *self.0.waiting.lock());
             waiting.into_iter().for_each(Waker::wake);
         }
@@ -119,15 +165,37 @@ impl Delivery {
 
     /// The result, if it is known already.
     pub fn result(&self) -> Option<Result<RecordMetadata, Error>> {
-        self.batch.result.get().map(|result| match result {
-            Ok(delivered) => Ok(RecordMetadata {
-                topic: self.batch.topic.clone(),
-                partition: self.batch.partition,
-                offset: delivered.base_offset.map(|base| base + u64::from(self.index)),
+        let (batch, index) = self.place_now();
+        match batch.end.get()? {
+            End::Done(Ok(delivered)) => Some(Ok(RecordMetadata {
+                topic: batch.topic.clone(),
+                partition: batch.partition,
+                offset: delivered.base_offset.map(|base| base + u64::from(index)),
                 timestamp: delivered.append_time.unwrap_or(self.timestamp),
-            }),
-            Err(error) => Err(error.clone()),
-        })
+            })),
+            End::Done(Err(error)) => Some(Err(error.clone())),
+            // Just now; whoever awaits it looks again.
+            End::Split(_) => None,
+        }
+    }
+
+    /// The batch that the record is in by now, and its index there.
+    fn place_now(&self) -> (&Arc<Completion>, u32) {
+        let (mut batch, mut index) = (&self.batch, self.index);
+        while let Some(End::Split(parts)) = batch.end.get() {
+            let behind = parts.partition_point(|(first, _)| *first <= index);
+            let (first, part) = &parts[behind.saturating_sub(1)];
+            (batch, index) = (part, index - first);
+        }
+        (batch, index)
+    }
+
+    /// Goes along with the record, if its batch was split.
+    fn follow(&mut self) {
+        let (batch, index) = self.place_now();
+        if !Arc::ptr_eq(batch, &self.batch) {
+            (self.batch, self.index, self.place) = (Arc::clone(batch), index, None);
+        }
     }
 }
 
@@ -135,22 +203,25 @@ impl Future for Delivery {
     type Output = Result<RecordMetadata, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(result) = self.result() {
-            return Poll::Ready(result);
+        loop {
+            self.follow();
+            if let Some(result) = self.result() {
+                return Poll::Ready(result);
+            }
+            let batch = Arc::clone(&self.batch);
+            let mut waiting = batch.waiting.lock();
+            // Looked at again under the lock, as ending takes the list just after it has set the end.
+            if batch.end.get().is_some() {
+                continue;
+            }
+            if let Some(place) = self.place {
+                waiting[place as usize].clone_from(context.waker());
+            } else {
+                self.place = Some(waiting.len() as u32);
+                waiting.push(context.waker().clone());
+            }
+            return Poll::Pending;
         }
-        let batch = Arc::clone(&self.batch);
-        let mut waiting = batch.waiting.lock();
-        // Looked at again under the lock, as completing takes the list just after it has set the result.
-        if let Some(result) = self.result() {
-            return Poll::Ready(result);
-        }
-        if let Some(place) = self.place {
-            waiting[place as usize].clone_from(context.waker());
-        } else {
-            self.place = Some(waiting.len() as u32);
-            waiting.push(context.waker().clone());
-        }
-        Poll::Pending
     }
 }
 
@@ -225,5 +296,33 @@ mod tests {
         second.complete(Ok(delivered(1)));
         second.complete(Err(Error::Closed));
         assert!(second.delivery(0, Timestamp::NONE).now_or_never().unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn after_a_split_every_record_learns_the_end_of_its_own_part() {
+        let whole = completer();
+        let early = whole.delivery(3, Timestamp::NONE);
+        let waiting = tokio::spawn(join_all(
+            (0..6).map(|i| whole.delivery(i, Timestamp::NONE)).collect::<Vec<_>>(),
+        ));
+        tokio::task::yield_now().await;
+        let batch = Arc::clone(whole.completion());
+        let mut parts = whole.split(&[0, 2, 5]).into_iter();
+        let (first, second, third) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+        first.complete(Ok(delivered(10)));
+        third.complete(Err(Error::Closed));
+        let mut ended = Box::pin(Arc::clone(&batch).ended());
+        assert!(!batch.is_done() && (&mut ended).now_or_never().is_none() && early.result().is_none());
+        // A part may be split again.
+        let mut halves = second.split(&[0, 1]).into_iter();
+        let (half, other) = (halves.next().unwrap(), halves.next().unwrap());
+        half.complete(Ok(delivered(12)));
+        other.complete(Ok(delivered(20)));
+        ended.await;
+        assert!(batch.is_done());
+        let offset = |end: Result<RecordMetadata, Error>| end.ok().map(|metadata| metadata.offset.unwrap().get());
+        let found: Vec<_> = waiting.await.unwrap().into_iter().map(offset).collect();
+        assert_eq!(found, [Some(10), Some(11), Some(12), Some(20), Some(21), None]);
+        assert_eq!(offset(early.await), Some(20));
     }
 }

@@ -116,6 +116,16 @@ impl Reservation {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
+    /// Up to so many bytes of this, for a part of what it was for.
+    pub(super) fn split_off(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self {
+            memory: Arc::clone(&self.memory),
+            bytes,
+        }
+    }
+
     /// Gives back all of it, and leaves the batch that it was for to be used again.
     pub(super) fn recycle(self, batch: Bytes) {
         self.memory.recycle(batch);

@@ -13,12 +13,13 @@ mod delivery;
 mod memory;
 mod partitioner;
 mod sender;
+mod topic;
 mod window;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use headwater_protocol::id::PartitionIndex;
@@ -32,10 +33,10 @@ use crate::record::Record;
 use crate::requests::TopicImage;
 use crate::sync::RwLock;
 
-use accumulator::{Append, BatchSettings, PartitionQueue, TopicSpread};
+use accumulator::{Append, BatchSettings, PartitionQueue};
 use memory::{Memory, Reservation};
-use partitioner::Spread;
 use sender::Sender;
+use topic::TopicSpread;
 use window::{Failure, Identity, WindowLimits};
 
 pub use builder::{Acks, ProducerBuilder};
@@ -107,8 +108,6 @@ struct TopicQueues {
     /// By partition, made when first written to.
     queues: RwLock<Vec<Option<Arc<PartitionQueue>>>>,
     spread: Arc<TopicSpread>,
-    /// The metadata that `spread.count` comes from.
-    generation: AtomicU64,
 }
 
 impl Producer {
@@ -198,7 +197,7 @@ impl Shared {
         let Some(topic) = topics.get(record.topic) else {
             return Ok(None);
         };
-        self.follow_metadata(topic);
+        topic.spread.follow(&self.cluster, &topic.name);
         let count = topic.spread.count.load(Ordering::Relaxed);
         let partition = match record.partition {
             Some(partition) if partition.as_usize() >= count as usize => return Ok(None),
@@ -219,19 +218,6 @@ impl Shared {
             return Ok(Some(Arc::clone(queue)));
         }
         self.open_queue(topic, partition).map(Some)
-    }
-
-    /// Takes over a changed number of partitions.
-    fn follow_metadata(&self, topic: &TopicQueues) {
-        let generation = self.cluster.metadata.generation();
-        if topic.generation.swap(generation, Ordering::Relaxed) != generation
-            && let Ok(image) = self.cluster.known_topic(&topic.name)
-        {
-            topic
-                .spread
-                .count
-                .store(image.partitions.len() as u32, Ordering::Relaxed);
-        }
     }
 
     /// Makes a partition's queue and starts its sender.
@@ -335,7 +321,7 @@ impl Shared {
         }
         for batch in unfinished {
             // A failure is reported below, once.
-            let _ = Delivery::of(batch, 0, headwater_protocol::id::Timestamp::NONE).await;
+            batch.ended().await;
         }
         self.failure.take().map_or(Ok(()), Err)
     }
@@ -348,15 +334,10 @@ impl Shared {
 
 impl TopicQueues {
     fn new(name: &TopicName, image: &TopicImage, generation: u64) -> Self {
-        let count = AtomicU32::new(image.partitions.len() as u32);
         Self {
             name: name.clone(),
             queues: RwLock::new(Vec::new()),
-            spread: Arc::new(TopicSpread {
-                spread: Spread::new(),
-                count,
-            }),
-            generation: AtomicU64::new(generation),
+            spread: Arc::new(TopicSpread::new(image, generation)),
         }
     }
 }

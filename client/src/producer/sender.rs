@@ -118,7 +118,10 @@ impl Sender {
                 None => Box::pin(self.connect()).await,
             };
         };
-        let (attempt, bytes) = self.window.take_next(Instant::now());
+        self.queue.follow(&self.cluster);
+        let Some((attempt, bytes)) = self.window.take_next(Instant::now(), self.queue.size_max()) else {
+            return;
+        };
         let timeout_ms = self.cluster.settings.connection.request_timeout.as_millis() as u32;
         let head = requests::produce(*topic_id, self.queue.partition, self.settings.acks, timeout_ms);
         let answer = if self.settings.acks == Acks::None {
@@ -182,7 +185,8 @@ impl Sender {
     fn on_end(&mut self, (attempt, connection, end): End) {
         let result = end.and_then(|outcome| Self::read(&connection, &outcome));
         if let Err(error) = &result {
-            self.stale |= error.calls_for_metadata();
+            // The topic may take less than is known.
+            self.stale |= error.calls_for_metadata() || error.is_too_large();
         }
         if self.window.on_result(attempt, result, Instant::now()) {
             return;

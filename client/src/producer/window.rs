@@ -12,22 +12,28 @@
 //! A batch that the broker finds out of order, with none before it unsettled, was certainly not appended, nor was any
 //! after it: a batch before it is missing for good. Only then may what remains be numbered anew, under the next epoch of
 //! the producer id (KIP-360), so that the broker refuses what a connection that was cut may still bring under the old one.
+//!
+//! A batch that is larger than its topic takes is split (KIP-126). It was not appended, nor was any that follows it by number,
+//! so its parts take its place and its numbers; only a record that is too large by itself fails.
+
+mod entry;
+mod split;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use headwater_protocol::batch::{self, BatchBuilder};
 use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::{ProducerEpoch, ProducerId, Sequence};
 use tokio::time::Instant;
 
 use super::accumulator::Batch;
-use super::delivery::{Completer, Delivered};
-use super::memory::Reservation;
+use super::delivery::Delivered;
 use crate::error::Error;
 use crate::sync::Mutex;
+
+use entry::{Content, Entry};
 
 /// After so long without a batch, the broker may have forgotten the producer. (Brokers remember for hours.)
 const IDLE_MAX: Duration = Duration::from_mins(1);
@@ -94,29 +100,6 @@ enum Health {
     Probing,
 }
 
-#[derive(Debug)]
-struct Entry {
-    number: u64,
-    attempts: u32,
-    records: u32,
-    content: Content,
-    /// Assigned when first sent; `None` also without idempotence.
-    sequence: Option<Sequence>,
-    /// `None` once the batch has ended for its caller while it is in flight.
-    completer: Option<Completer>,
-    reserved: Reservation,
-    deadline: Instant,
-    sent_at: Instant,
-}
-
-#[derive(Debug)]
-enum Content {
-    Open(BatchBuilder),
-    Built(Bytes),
-    /// Only between the two.
-    Empty,
-}
-
 /// The batches of one partition from the queue to their end.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -176,18 +159,21 @@ impl Window {
             reserved,
             opened_at,
         } = batch;
+        let records = builder.record_count();
         self.waiting.push_back(Entry {
             number: self.next_number,
             attempts: 0,
-            records: builder.record_count(),
+            records,
             content: Content::Open(builder),
             sequence: None,
             completer: Some(completer),
             reserved,
             deadline: opened_at + self.limits.delivery_timeout,
             sent_at: opened_at,
+            in_doubt: false,
+            refused: None,
         });
-        self.next_number += 1;
+        self.next_number += u64::from(records);
     }
 
     /// Whether nothing is waiting or in flight.
@@ -225,18 +211,30 @@ impl Window {
         }
     }
 
-    /// The next batch to send, numbered and built.
+    /// The next batch to send, numbered and built; `None` if it is larger than the `size_max` bytes that the topic takes, and
+    /// others have taken its place.
     ///
     /// # Panics
     /// Unless [`Window::action`] says [`Action::Send`].
-    pub(super) fn take_next(&mut self, now: Instant) -> (Attempt, Bytes) {
+    pub(super) fn take_next(&mut self, now: Instant, size_max: usize) -> Option<(Attempt, Bytes)> {
         assert_eq!(self.action(), Action::Send, "asked for a batch out of turn");
         let mut entry = self.waiting.pop_front().expect("there is a batch to send");
         debug_assert!(
             self.in_flight.back().is_none_or(|last| last.number < entry.number),
             "batches leave in order"
         );
+        let was_numbered = entry.sequence.is_some();
         let bytes = entry.build(self.identity.as_mut());
+        // What may have been appended is only ever sent again as it was, or it might be stored twice.
+        if !entry.in_doubt && (bytes.len() > size_max || entry.refused.is_some()) {
+            if let (false, Some(identity), Some(sequence)) = (was_numbered, &mut self.identity, entry.sequence) {
+                // They have not been used.
+                identity.next = sequence;
+                entry.sequence = None;
+            }
+            self.make_fit(entry, &bytes, size_max);
+            return None;
+        }
         let idle = self.in_flight.is_empty() && self.sent_at.is_none_or(|last| last + IDLE_MAX <= now);
         if idle && entry.sequence.is_some() {
             self.health = Health::Probing;
@@ -251,7 +249,32 @@ impl Window {
         };
         self.bytes_in_flight += bytes.len();
         self.in_flight.push_back(entry);
-        (attempt, bytes)
+        Some((attempt, bytes))
+    }
+
+    /// Puts the parts of a batch that is too large in its place, or fails the one record that is.
+    fn make_fit(&mut self, mut entry: Entry, bytes: &Bytes, size_max: usize) {
+        let topic = entry.completer.as_ref().map(|completer| completer.topic().clone());
+        match split::split(&mut entry, bytes, size_max) {
+            Ok(parts) if parts.is_empty() => {
+                let size = bytes.len();
+                let too_large = |topic| Error::RecordTooLarge { topic, size, size_max };
+                // Where the limit that is known does not tell why, the broker does.
+                let refused = entry.refused.take().filter(|_| size <= size_max);
+                let error = refused.or_else(|| topic.map(too_large)).unwrap_or(Error::Closed);
+                entry.fail(error, &self.failure);
+            }
+            Ok(parts) => {
+                tracing::debug!(size = bytes.len(), size_max, parts = parts.len(), "a batch was split");
+                parts.into_iter().rev().for_each(|part| self.waiting.push_front(part));
+            }
+            Err(source) => entry.fail(
+                Error::IllegalRecord {
+                    source: Arc::new(source),
+                },
+                &self.failure,
+            ),
+        }
     }
 
     /// Takes the end of one attempt. Returns whether it was a failure.
@@ -300,7 +323,13 @@ impl Window {
                 self.identity = None;
             }
             self.put_back(entry, error, now);
+        } else if error.is_too_large() && !entry.in_doubt {
+            // It goes again in parts, and in its place.
+            self.health = Health::Draining;
+            entry.refused = Some(error.clone());
+            self.put_back(entry, error, now);
         } else if error.is_worth_another_attempt() {
+            entry.in_doubt |= !is_without_effect(&error);
             self.put_back(entry, error, now);
         } else {
             entry.fail(error, &self.failure);
@@ -421,62 +450,6 @@ impl Window {
     }
 }
 
-impl Entry {
-    /// Bytes that the batch takes on the wire; before it is built, at most.
-    fn size(&self) -> usize {
-        match &self.content {
-            Content::Open(builder) => builder.len(),
-            Content::Built(bytes) => bytes.len(),
-            Content::Empty => 0,
-        }
-    }
-
-    /// The bytes to send, numbered if there is an identity.
-    fn build(&mut self, identity: Option<&mut Identity>) -> Bytes {
-        let producer = match (identity, self.sequence) {
-            (Some(identity), None) => {
-                let sequence = identity.next;
-                identity.next = sequence.plus(self.records);
-                self.sequence = Some(sequence);
-                Some((identity.id, identity.epoch, sequence))
-            }
-            _ => None,
-        };
-        let bytes = match std::mem::replace(&mut self.content, Content::Empty) {
-            Content::Open(mut builder) => {
-                if let Some((id, epoch, sequence)) = producer {
-                    builder.set_producer(id, epoch, sequence);
-                }
-                let batch = builder.build();
-                self.reserved.shrink_to(batch.capacity());
-                batch.freeze()
-            }
-            Content::Built(bytes) => match producer {
-                None => bytes,
-                Some((id, epoch, sequence)) => {
-                    // Numbered anew. A copy only if the connection that failed still holds the old bytes.
-                    let mut bytes = Vec::from(bytes);
-                    batch::set_producer(&mut bytes, id, epoch, sequence);
-                    Bytes::from(bytes)
-                }
-            },
-            Content::Empty => unreachable!("a batch has content except while it is built"),
-        };
-        self.content = Content::Built(bytes.clone());
-        bytes
-    }
-
-    /// Ends the batch for its callers.
-    fn fail(&mut self, error: Error, failure: &Failure) {
-        if let Some(completer) = self.completer.take() {
-            tracing::warn!(%error, records = self.records, "records were not delivered");
-            // First, so that a flush that waits for the batch finds it.
-            failure.note(&error);
-            completer.complete(Err(error));
-        }
-    }
-}
-
 /// Whether the broker refuses the batch for its number or its producer: it was not appended.
 fn refuses_number(error: &Error) -> bool {
     matches!(
@@ -486,6 +459,12 @@ fn refuses_number(error: &Error) -> bool {
             ..
         }
     )
+}
+
+/// Whether nothing can have been appended: there is no such topic.
+fn is_without_effect(error: &Error) -> bool {
+    let codes = [ErrorCode::UnknownTopicId, ErrorCode::UnknownTopicOrPartition];
+    matches!(error, Error::Broker { code, .. } if codes.contains(code))
 }
 
 /// Whether the broker knows the producer under a later epoch than the batch has.

@@ -31,6 +31,8 @@ pub(crate) struct TopicImage {
     pub(crate) id: TopicId,
     /// In the order of their numbers; never empty.
     pub(crate) partitions: Vec<Result<Leader, ErrorCode>>,
+    /// Bytes of the largest batch that it takes, if the broker says so.
+    pub(crate) batch_size_max: Option<usize>,
 }
 
 /// Where a partition is led.
@@ -118,7 +120,11 @@ fn read_topic(topic: &schema::TopicMetadata<'_>, nodes: &HashMap<BrokerId, Node>
     }
     let partitions: Option<Vec<_>> = partitions.into_iter().collect();
     match partitions {
-        Some(partitions) if !partitions.is_empty() => Ok(TopicImage { id, partitions }),
+        Some(partitions) if !partitions.is_empty() => Ok(TopicImage {
+            id,
+            partitions,
+            batch_size_max: Some(topic.batch_size_max() as usize).filter(|&size| size > 0),
+        }),
         _ => Err(field("the partitions of a topic are not dense")),
     }
 }

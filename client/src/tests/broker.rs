@@ -130,6 +130,8 @@ impl Broker {
         let topic = Topic {
             id,
             partitions: (0..partitions).map(partition).collect(),
+            batch_size_max: LIMITS.batch_size_max,
+            tells_batch_size: true,
         };
         self.state.lock().topics.insert(name.to_owned(), topic);
         id
@@ -287,6 +289,11 @@ impl Broker {
                     name: Some(name),
                     id,
                     partitions,
+                    batch_size_max: if topic.tells_batch_size {
+                        topic.batch_size_max as u32
+                    } else {
+                        0
+                    },
                 }
             }
         };
@@ -330,6 +337,19 @@ impl Broker {
         act(partition)
     }
 
+    fn batch_size_max(&self, topic: TopicId) -> usize {
+        let state = self.state.lock();
+        let topic = state.topics.values().find(|other| other.id == topic);
+        topic.map_or(usize::MAX, |topic| topic.batch_size_max)
+    }
+
+    /// Has a topic take batches up to this size, and tell so or not.
+    pub(super) fn limit(&self, topic: &str, batch_size_max: usize, tells_batch_size: bool) {
+        let mut state = self.state.lock();
+        let topic = state.topics.get_mut(topic).unwrap();
+        (topic.batch_size_max, topic.tells_batch_size) = (batch_size_max, tells_batch_size);
+    }
+
     fn produce(&self, request: &Request) -> Option<Vec<u8>> {
         let head = decode::<schema::ProduceRequest<'_>>(&request.head).unwrap();
         let topic = TopicId::from(head.topic_id().unwrap());
@@ -340,6 +360,7 @@ impl Broker {
         let result = match scripted {
             Some(error) => Err(error),
             None if self.chance(refuse) => Err(ErrorCode::KafkaStorageError),
+            None if request.payload.len() > self.batch_size_max(topic) => Err(ErrorCode::MessageTooLarge),
             None => self.on_partition(request.port, topic, head.partition(), |partition| {
                 partition.append(&request.payload)
             }),

@@ -14,6 +14,7 @@ mod consumer_topics;
 mod groups;
 mod network;
 mod producer;
+mod producer_sizes;
 mod random;
 
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use crate::{Compression, Error, Offset, PartitionIndex, Producer, Record, Timest
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn send_numbered(producer: &Producer, range: std::ops::Range<u32>) -> Vec<Delivery> {
+pub(super) async fn send_numbered(producer: &Producer, range: std::ops::Range<u32>) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
     for i in range {
         deliveries.push(producer.send(Record::to("t").value(&i.to_string())).await.unwrap());
@@ -23,12 +23,12 @@ async fn send_numbered(producer: &Producer, range: std::ops::Range<u32>) -> Vec<
     deliveries
 }
 
-fn numbered(range: std::ops::Range<u32>) -> Vec<String> {
+pub(super) fn numbered(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|i| i.to_string()).collect()
 }
 
 /// A broker with the topic "t" of one partition, and a producer.
-async fn one_producer(
+pub(super) async fn one_producer(
     configure: impl FnOnce(ProducerBuilder) -> ProducerBuilder,
 ) -> (std::sync::Arc<Broker>, Producer) {
     let (broker, client) = one_broker().await;
@@ -330,7 +330,7 @@ async fn a_topic_that_was_created_anew_is_written_to_and_a_deleted_one_fails_in_
 #[tokio::test(start_paused = true)]
 async fn a_refused_batch_fails_alone_and_those_behind_it_are_stored_once() {
     let (broker, producer) = one_producer(|builder| builder.batch_bytes(1024).linger(SECOND)).await;
-    let errors = [ErrorCode::MessageTooLarge].into();
+    let errors = [ErrorCode::InvalidRecord].into();
     broker.harm(Harm {
         produce_errors: errors,
         delay_max: Duration::from_millis(20),
@@ -342,7 +342,7 @@ async fn a_refused_batch_fails_alone_and_those_behind_it_are_stored_once() {
         match delivery.await {
             Ok(_) => {}
             Err(Error::Broker {
-                code: ErrorCode::MessageTooLarge,
+                code: ErrorCode::InvalidRecord,
                 ..
             }) => failed += 1,
             Err(error) => panic!("{error}"),
@@ -355,7 +355,7 @@ async fn a_refused_batch_fails_alone_and_those_behind_it_are_stored_once() {
         matches!(
             flushed,
             Err(Error::Broker {
-                code: ErrorCode::MessageTooLarge,
+                code: ErrorCode::InvalidRecord,
                 ..
             })
         ),

@@ -198,6 +198,39 @@ fn deliveries_that_time_out_leave_no_duplicate_and_no_disorder_among_the_others(
 }
 
 #[test]
+fn whatever_batches_a_topic_takes_meanwhile_each_record_is_stored_once_and_in_order() {
+    for_each_seed(async |seed| {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut world = world(seed, random_harm(&mut rng)).await;
+        let (broker, mut turns) = (Arc::clone(&world.broker), SmallRng::seed_from_u64(rng.random()));
+        let altering = tokio::spawn(async move {
+            loop {
+                // The longest value always fits.
+                broker.limit("t", turns.random_range(450..4000), turns.random_bool(0.5));
+                sleep(Duration::from_millis(turns.random_range(1..100))).await;
+            }
+        });
+        let sent = produce(&mut world, |builder| builder).await;
+        altering.abort();
+        for (sent, name) in sent.iter().zip(["a", "b"]) {
+            for (&partition, records) in sent {
+                let stored = stored(&world, partition, name);
+                // Only of what a lost connection had perhaps stored may the end be told wrong.
+                let kept = |(value, result): &&(String, Result<(), Error>)| {
+                    assert!(
+                        result.is_ok() || result.as_ref().is_err_and(Error::is_too_large),
+                        "{result:?}"
+                    );
+                    result.is_ok() || stored.contains(value)
+                };
+                let kept: Vec<_> = records.iter().filter(kept).map(|(value, _)| value.clone()).collect();
+                assert_eq!(stored, kept, "partition {partition}");
+            }
+        }
+    });
+}
+
+#[test]
 fn without_idempotence_records_may_repeat_and_keep_their_order() {
     for_each_seed(async |seed| {
         let mut rng = SmallRng::seed_from_u64(seed);

@@ -105,6 +105,20 @@ impl BatchBuilder {
         record.body_len().saturating_add(varint::len(i64::from(i32::MAX)))
     }
 
+    /// Bytes of a batch that holds this record alone, header included and before compression.
+    pub fn lone_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[HeaderRef<'_>]) -> usize {
+        let record = RecordParts {
+            timestamp_delta: 0,
+            offset_delta: 0,
+            key,
+            value,
+            headers: headers.iter().copied(),
+        };
+        let body_len = record.body_len();
+        let prefix_len = varint::len(i64::try_from(body_len).unwrap_or(i64::MAX));
+        body_len.saturating_add(HEADER_LEN + prefix_len)
+    }
+
     /// Bytes in the batch so far, header included and before compression.
     pub fn len(&self) -> usize {
         self.buffer.len()

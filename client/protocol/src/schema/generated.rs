@@ -2860,6 +2860,7 @@ impl<'a> TopicMetadata<'a> {
   pub const VT_NAME: ::flatbuffers::VOffsetT = 6;
   pub const VT_ID: ::flatbuffers::VOffsetT = 8;
   pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 10;
+  pub const VT_BATCH_SIZE_MAX: ::flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2871,6 +2872,7 @@ impl<'a> TopicMetadata<'a> {
     args: &'args TopicMetadataArgs<'args>
   ) -> ::flatbuffers::WIPOffset<TopicMetadata<'bldr>> {
     let mut builder = TopicMetadataBuilder::new(_fbb);
+    builder.add_batch_size_max(args.batch_size_max);
     if let Some(x) = args.partitions { builder.add_partitions(x); }
     if let Some(x) = args.id { builder.add_id(x); }
     if let Some(x) = args.name { builder.add_name(x); }
@@ -2889,11 +2891,13 @@ impl<'a> TopicMetadata<'a> {
     let partitions = self.partitions().map(|x| {
       x.iter().map(|t| t.unpack()).collect()
     });
+    let batch_size_max = self.batch_size_max();
     TopicMetadataT {
       error,
       name,
       id,
       partitions,
+      batch_size_max,
     }
   }
 
@@ -2925,6 +2929,14 @@ impl<'a> TopicMetadata<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, PartitionMetadata>>>(TopicMetadata::VT_PARTITIONS, None)}
   }
+  /// Largest record batch, in bytes as it is sent, that the topic takes. 0: as the broker's.
+  #[inline]
+  pub fn batch_size_max(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(TopicMetadata::VT_BATCH_SIZE_MAX, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for TopicMetadata<'_> {
@@ -2937,6 +2949,7 @@ impl ::flatbuffers::Verifiable for TopicMetadata<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, false)?
      .visit_field::<Uuid>("id", Self::VT_ID, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, PartitionMetadata>>>("partitions", Self::VT_PARTITIONS, false)?
+     .visit_field::<u32>("batch_size_max", Self::VT_BATCH_SIZE_MAX, false)?
      .finish();
     Ok(())
   }
@@ -2946,6 +2959,7 @@ pub struct TopicMetadataArgs<'a> {
     pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub id: Option<&'a Uuid>,
     pub partitions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, PartitionMetadata>>>,
+    pub batch_size_max: u32,
 }
 impl<'a> Default for TopicMetadataArgs<'a> {
   #[inline]
@@ -2955,6 +2969,7 @@ impl<'a> Default for TopicMetadataArgs<'a> {
       name: None,
       id: None,
       partitions: None,
+      batch_size_max: 0,
     }
   }
 }
@@ -2981,6 +2996,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TopicMetadataBuilder<'a, 'b, 
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(TopicMetadata::VT_PARTITIONS, partitions);
   }
   #[inline]
+  pub fn add_batch_size_max(&mut self, batch_size_max: u32) {
+    self.fbb_.push_slot::<u32>(TopicMetadata::VT_BATCH_SIZE_MAX, batch_size_max, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TopicMetadataBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     TopicMetadataBuilder {
@@ -3002,6 +3021,7 @@ impl ::core::fmt::Debug for TopicMetadata<'_> {
       ds.field("name", &self.name());
       ds.field("id", &self.id());
       ds.field("partitions", &self.partitions());
+      ds.field("batch_size_max", &self.batch_size_max());
       ds.finish()
   }
 }
@@ -3011,6 +3031,7 @@ pub struct TopicMetadataT {
   pub name: Option<alloc::string::String>,
   pub id: Option<UuidT>,
   pub partitions: Option<alloc::vec::Vec<PartitionMetadataT>>,
+  pub batch_size_max: u32,
 }
 impl Default for TopicMetadataT {
   fn default() -> Self {
@@ -3019,6 +3040,7 @@ impl Default for TopicMetadataT {
       name: None,
       id: None,
       partitions: None,
+      batch_size_max: 0,
     }
   }
 }
@@ -3036,11 +3058,13 @@ impl TopicMetadataT {
     let partitions = self.partitions.as_ref().map(|x|{
       let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack()).collect();_fbb.create_vector(&w)
     });
+    let batch_size_max = self.batch_size_max;
     TopicMetadata::create(_fbb, &TopicMetadataArgs{
       error,
       name,
       id,
       partitions,
+      batch_size_max,
     })
   }
 }

@@ -1,7 +1,8 @@
-use headwater_protocol::batch::{BatchHeader, Compression};
+use headwater_protocol::batch::{BatchBuilder, BatchHeader, Compression};
 use headwater_protocol::id::{Offset, PartitionIndex, Timestamp};
 use headwater_protocol::topic::TopicName;
 
+use super::super::delivery::Completer;
 use super::super::memory::Memory;
 use super::*;
 
@@ -63,7 +64,7 @@ fn number_of(bytes: &Bytes) -> (ProducerId, i16, Sequence) {
 fn send_all(window: &mut Window) -> Vec<(Attempt, (ProducerId, i16, Sequence))> {
     let mut sent = Vec::new();
     while window.action() == Action::Send {
-        let (attempt, bytes) = window.take_next(Instant::now());
+        let (attempt, bytes) = window.take_next(Instant::now(), usize::MAX).expect("it fits");
         sent.push((attempt, number_of(&bytes)));
     }
     sent
@@ -159,8 +160,54 @@ fn a_batch_counts_with_all_the_memory_it_takes_until_it_has_ended() {
     let mut window = window(0);
     window.waiting.clear();
     window.push(batch);
-    let (attempt, _) = window.take_next(Instant::now());
+    let (attempt, _) = window.take_next(Instant::now(), usize::MAX).unwrap();
     assert_eq!(memory.used(), capacity);
     end(&mut window, attempt, Ok(APPENDED));
     assert_eq!(memory.used(), 0);
+}
+
+fn offset_of(batch: u64) -> Delivered {
+    Delivered {
+        base_offset: Some(Offset::new(batch)),
+        append_time: None,
+    }
+}
+
+#[test]
+fn the_parts_of_a_batch_that_was_refused_for_its_size_take_its_numbers_and_its_place() {
+    let (mut window, attempts) = in_flight(0);
+    // Batches of 2, 3, 4 and 5 records; what is behind the third is out of order without it.
+    end(&mut window, attempts[0], Ok(APPENDED));
+    end(&mut window, attempts[1], Ok(APPENDED));
+    end(&mut window, attempts[2], refused(ErrorCode::MessageTooLarge));
+    end(&mut window, attempts[3], refused(ErrorCode::OutOfOrderSequenceNumber));
+    assert_eq!(window.action(), Action::Recover);
+    window.resume(None);
+    assert_eq!(window.take_next(Instant::now(), usize::MAX), None, "it is split");
+    let mut found = Vec::new();
+    while !window.is_empty() {
+        for (attempt, number) in send_all(&mut window) {
+            found.push(number);
+            end(&mut window, attempt, Ok(offset_of(0)));
+        }
+    }
+    assert_eq!(found, [6, 8, 10].map(|n| (ID, 0, Sequence::ZERO.plus(n))));
+}
+
+#[test]
+fn what_may_have_been_appended_is_not_split_though_it_is_refused_for_its_size() {
+    let (mut window, attempts) = in_flight(0);
+    let lost = || Error::Disconnected {
+        address: crate::Address::new("h", 1),
+        source: None,
+    };
+    attempts
+        .into_iter()
+        .for_each(|attempt| end(&mut window, attempt, Err(lost())));
+    window.resume(None);
+    let again = send_all(&mut window);
+    assert_eq!(again[0].1, (ID, 0, Sequence::ZERO.plus(1)));
+    let count = window.len();
+    end(&mut window, again[0].0, refused(ErrorCode::MessageTooLarge));
+    assert_eq!(window.len(), count - 1, "it has failed as a whole");
 }

@@ -15,6 +15,10 @@ const BATCHES_REMEMBERED: usize = 128;
 pub(in crate::tests) struct Topic {
     pub(in crate::tests) id: TopicId,
     pub(in crate::tests) partitions: Vec<Partition>,
+    /// Bytes of the largest batch that it takes.
+    pub(in crate::tests) batch_size_max: usize,
+    /// Metadata tell it.
+    pub(in crate::tests) tells_batch_size: bool,
 }
 
 #[derive(Default)]
