@@ -160,7 +160,7 @@ fn kind_of(error: &Error) -> Kind {
         | Error::NoLeader { .. }
         | Error::Timeout { last: None, .. } => Kind::Connection,
         Error::Config { .. } | Error::IllegalTopicName { .. } => Kind::Usage,
-        Error::RecordTooLarge { .. } | Error::IllegalRecord { .. } => Kind::Failed,
+        Error::IllegalRecord { .. } => Kind::Failed,
         _ => Kind::Refused,
     }
 }
@@ -211,12 +211,17 @@ mod tests {
             topic: topic.clone(),
             partition,
         };
+        let too_large = Error::RecordTooLarge {
+            topic: topic.clone(),
+            size: 2,
+            size_max: 1,
+        };
         let config = Error::Config {
             setting: "s",
             reason: String::new(),
         };
         for (error, code) in [
-            (Error::RecordTooLarge { size: 2, size_max: 1 }, 1),
+            (too_large, 5),
             (config, 2),
             (Error::UnknownTopic(topic), 3),
             (no_partition, 3),

@@ -4,24 +4,26 @@
 //! reader thread: file or standard input -> pieces of many lines -> channel -> [pace] -> Producer::send -> tally
 //! ```
 //! A thread reads, so that a slow input never delays what was read; it hands over whatever lines it has without waiting for
-//! more. Every acknowledgement is looked at.
+//! more. Every acknowledgement is looked at. A record that is refused for what it is, is named by its line, and the others go on;
+//! any other failure ends the reading.
 
 mod input;
+mod tally;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
 use headwater_client::{
-    Acks, Compression, Delivery, HeaderRef, PartitionIndex, Producer, Record, RecordMetadata, Timestamp,
+    Acks, Compression, Delivery, Error, ErrorCode, HeaderRef, PartitionIndex, Producer, Record, Timestamp,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
 use tokio::time::Instant;
 
 use self::input::{Input, Line};
+use self::tally::Tally;
 use crate::failure::Failure;
 use crate::json::Part;
 use crate::session::{Session, chosen};
@@ -42,7 +44,8 @@ Examples:
 A line without the separator is refused, so that no key is lost by a slip; use \\t for a tab. JSON input has one object a \
 line, as `consume --output json` prints it: key, value, headers, partition, timestamp (topic and offset are ignored); bytes \
 that are no text are base64 in key_base64 and value_base64. \
-A record counts as stored when it is on stable storage; any other outcome ends the command with a failure.";
+A record counts as stored when it is on stable storage. One that is refused for what it is, as for its size, is named by its \
+line and the others go on; the exit status is 5 then. Any other failure ends the command. What was stored is counted in any case.";
 
 /// Options of `produce`.
 #[derive(Debug, Args)]
@@ -184,6 +187,7 @@ pub async fn run(session: &Session, args: ProduceArgs) -> Result<(), Failure> {
         producer,
         tally: Tally::default(),
         pending: VecDeque::new(),
+        failure: None,
         started: Instant::now(),
     };
     let done = tokio::select! {
@@ -191,19 +195,18 @@ pub async fn run(session: &Session, args: ProduceArgs) -> Result<(), Failure> {
         _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     };
     // What was taken before a failure or Ctrl-C is stored all the same.
-    let settled = work.settle(0).await;
+    work.settle(0).await;
     bar.finish_and_clear();
-    let result = done.and(settled);
-    match &result {
-        Ok(()) => work.tally.show(session, &work.args.topic)?,
-        // After Ctrl-C only somebody who watches is told.
-        Err(failure) if work.tally.records > 0 && (!failure.is_interruption() || std::io::stderr().is_terminal()) => {
-            let stored = values::count(work.tally.records, "record");
-            anstream::eprintln!("{stored} had been stored in {} before that", work.args.topic);
-        }
-        Err(_) => {}
+    let topic = &work.args.topic;
+    let Some(failure) = done.err().or(work.failure) else {
+        work.tally.show(session, topic)?;
+        return work.tally.refusal().map_or(Ok(()), Err);
+    };
+    // After Ctrl-C only somebody who watches is told.
+    if !failure.is_interruption() || std::io::stderr().is_terminal() {
+        work.tally.tell(topic);
     }
-    result
+    Err(failure)
 }
 
 /// A bar while a file is read and somebody watches.
@@ -222,7 +225,10 @@ struct Work {
     args: ProduceArgs,
     producer: Producer,
     tally: Tally,
-    pending: VecDeque<Delivery>,
+    /// Records without an outcome, with their lines.
+    pending: VecDeque<(u64, Delivery)>,
+    /// Why it cannot go on.
+    failure: Option<Failure>,
     started: Instant,
 }
 
@@ -236,6 +242,9 @@ impl Work {
                     tokio::time::sleep_until(due).await;
                 }
                 self.send(&line).await.map_err(|failure| failure_at(failure, &line))?;
+                if self.failure.is_some() {
+                    return Ok(());
+                }
                 sent += 1;
                 bar.set_position(line.end);
             }
@@ -276,10 +285,13 @@ impl Work {
         if let Some(timestamp) = fields.timestamp {
             record = record.timestamp(Timestamp::new(timestamp));
         }
-        let delivery = self.producer.send(record).await;
-        let delivery = delivery.map_err(|error| Failure::client("store the record", &error))?;
-        self.pending.push_back(delivery);
-        self.settle(PENDING_MAX).await
+        match self.producer.send(record).await {
+            Ok(delivery) => self.pending.push_back((line.number, delivery)),
+            Err(error) if is_of_the_record(&error) => self.tally.refuse(line.number, error),
+            Err(error) => return Err(Failure::client("store the record", &error)),
+        }
+        self.settle(PENDING_MAX).await;
+        Ok(())
     }
 
     /// What a line says of its record.
@@ -314,19 +326,38 @@ impl Work {
         Ok(fields)
     }
 
-    /// Waits until at most so many records are without an outcome.
-    async fn settle(&mut self, left: usize) -> Result<(), Failure> {
+    /// Waits until at most so many records are without an outcome. Each is looked at, whatever became of those before.
+    async fn settle(&mut self, left: usize) {
         while self.pending.len() > left {
-            let Some(delivery) = self.pending.front_mut() else {
+            let Some((line, delivery)) = self.pending.front_mut() else {
                 break;
             };
-            let outcome = delivery.await;
+            let (line, outcome) = (*line, delivery.await);
             self.pending.pop_front();
-            let stored = outcome.map_err(|error| Failure::client("store a record", &error))?;
-            self.tally.add(&stored);
+            match outcome {
+                Ok(stored) => self.tally.add(&stored),
+                Err(error) if is_of_the_record(&error) => self.tally.refuse(line, error),
+                Err(error) => {
+                    self.tally.lose();
+                    let failure = || Failure::client("store a record", &error).at(&format!("line {line}"));
+                    self.failure.get_or_insert_with(failure);
+                }
+            }
         }
-        Ok(())
     }
+}
+
+/// Whether it is refused for what it is, so that others may do.
+fn is_of_the_record(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        Some(
+            ErrorCode::MessageTooLarge
+                | ErrorCode::RecordListTooLarge
+                | ErrorCode::InvalidRecord
+                | ErrorCode::InvalidTimestamp
+        )
+    )
 }
 
 /// What is known of a record.
@@ -342,54 +373,4 @@ struct Fields {
 /// The failure with the line at which it came.
 fn failure_at(failure: Failure, line: &Line) -> Failure {
     failure.at(&format!("line {}", line.number))
-}
-
-/// What has been stored, and where.
-#[derive(Debug, Default)]
-struct Tally {
-    records: u64,
-    /// By partition.
-    partitions: BTreeMap<i32, Stored>,
-}
-
-/// Records, and their first and last offset if those are known.
-type Stored = (u64, Option<(u64, u64)>);
-
-impl Tally {
-    fn add(&mut self, stored: &RecordMetadata) {
-        self.records += 1;
-        let (records, offsets) = self.partitions.entry(stored.partition.get()).or_default();
-        *records += 1;
-        if let Some(offset) = stored.offset {
-            let (first, last) = offsets.get_or_insert((offset.get(), offset.get()));
-            (*first, *last) = ((*first).min(offset.get()), (*last).max(offset.get()));
-        }
-    }
-
-    fn show(&self, session: &Session, topic: &str) -> Result<(), Failure> {
-        session.screen.show(
-            || {
-                let partition = |(number, (records, offsets)): (&i32, &Stored)| {
-                    let (first, last) = offsets.unzip();
-                    json!({"partition": number, "records": records, "first_offset": first, "last_offset": last})
-                };
-                let partitions: Vec<_> = self.partitions.iter().map(partition).collect();
-                json!({"topic": topic, "records": self.records, "partitions": partitions})
-            },
-            || {
-                let place = |(number, (_, offsets)): (&i32, &Stored)| match offsets {
-                    None => format!("partition {number}"),
-                    Some((first, last)) if first == last => format!("partition {number} at offset {first}"),
-                    Some((first, last)) => format!("partition {number} at offsets {first} to {last}"),
-                };
-                let places: Vec<_> = self.partitions.iter().map(place).collect();
-                let places = match places.len() {
-                    0 => String::new(),
-                    1..=8 => format!(": {}", places.join(", ")),
-                    many => format!(" in {many} partitions"),
-                };
-                format!("stored {} in {topic}{places}\n", values::count(self.records, "record"))
-            },
-        )
-    }
 }

@@ -8,5 +8,6 @@ mod help;
 mod readme;
 mod records;
 mod scripts;
+mod sizes;
 mod support;
 mod topics;

@@ -201,9 +201,9 @@ fn what_may_have_been_appended_is_not_split_though_it_is_refused_for_its_size() 
         address: crate::Address::new("h", 1),
         source: None,
     };
-    attempts
-        .into_iter()
-        .for_each(|attempt| end(&mut window, attempt, Err(lost())));
+    for attempt in attempts {
+        end(&mut window, attempt, Err(lost()));
+    }
     window.resume(None);
     let again = send_all(&mut window);
     assert_eq!(again[0].1, (ID, 0, Sequence::ZERO.plus(1)));
