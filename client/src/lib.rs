@@ -58,8 +58,8 @@ pub use admin::{
 };
 pub use client::{Client, ClientBuilder};
 pub use consumer::{
-    Advance, Assignor, Consumer, ConsumerBuilder, ConsumerRecord, GroupConsumer, GroupConsumerBuilder, Header,
-    OffsetReset, RebalanceListener, Records, RecordsIter, Skip, SkipCause, Skipped, Start,
+    Advance, Assignor, Consumer, ConsumerBuilder, ConsumerRecord, GroupConsumer, GroupConsumerBuilder, Header, Hold,
+    OffsetReset, PartitionPosition, RebalanceListener, Records, RecordsIter, Skip, SkipCause, Skipped, Start,
 };
 pub use error::{Error, ProtocolViolation};
 pub use producer::{

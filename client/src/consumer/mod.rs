@@ -11,6 +11,7 @@ mod advance;
 mod builder;
 mod fetcher;
 mod group;
+mod positions;
 mod records;
 mod state;
 
@@ -18,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::stream::{self, BoxStream, StreamExt};
 use headwater_protocol::batch::RecordSet;
 use headwater_protocol::id::{Offset, PartitionIndex};
@@ -36,6 +38,7 @@ use state::{Shared, Taken};
 pub use advance::{Advance, Skip, SkipCause, Skipped};
 pub use builder::{ConsumerBuilder, OffsetReset, Start};
 pub use group::{Assignor, GroupConsumer, GroupConsumerBuilder, RebalanceListener};
+pub use positions::{Hold, PartitionPosition};
 pub use records::{ConsumerRecord, Header, Records, RecordsIter};
 
 /// Receives records; from [`Client::consumer`](crate::Client::consumer).
@@ -117,6 +120,31 @@ impl Consumer {
         timeout(limit, self.recv())
             .await
             .map_or(Ok(None), |record| record.map(Some))
+    }
+
+    /// What there is, up to `max` records: waits for the first one only. Empty if `max` is 0. May be cancelled without loss.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`]. An error behind the first record is told by the next call.
+    pub async fn recv_many(&mut self, max: usize) -> Result<Vec<ConsumerRecord>, Error> {
+        let mut records = Vec::new();
+        while records.len() < max {
+            let next = if records.is_empty() {
+                Some(self.recv().await)
+            } else {
+                self.recv().now_or_never()
+            };
+            match next {
+                Some(Ok(record)) => records.push(record),
+                Some(Err(error)) if records.is_empty() => return Err(error),
+                Some(Err(error)) => {
+                    self.shared.state.lock().defer(error);
+                    break;
+                }
+                None => break,
+            }
+        }
+        Ok(records)
     }
 
     /// The records of the next batch, to be walked over without a copy or an allocation for each: the fast way.
@@ -249,6 +277,25 @@ impl Consumer {
             Some((current, records)) if *current == index => Some(records.position()),
             _ => Some(state.position(index)),
         }
+    }
+
+    /// How far every partition is that is read: position, high watermark, and what holds it up.
+    ///
+    /// ```no_run
+    /// # fn example(consumer: &headwater_client::Consumer) {
+    /// let behind: u64 = consumer.positions().iter().filter_map(|at| at.lag()).sum();
+    /// println!("{behind} records to go");
+    /// # }
+    /// ```
+    pub fn positions(&self) -> Vec<PartitionPosition> {
+        let state = self.shared.state.lock();
+        let at = |(index, mut at): (usize, PartitionPosition)| {
+            if let Some((_, records)) = self.current.as_ref().filter(|(current, _)| *current == index) {
+                at.position = records.position();
+            }
+            at
+        };
+        state.positions().map(at).collect()
     }
 
     /// Bytes of batches that were fetched and not received yet.

@@ -59,6 +59,8 @@ pub(in crate::consumer) struct State {
     /// Topics whose new partitions are read as well.
     pub(in crate::consumer) subscribed: Vec<TopicName>,
     skipped: Totals,
+    /// A failure that came behind records which were handed out without it: told next.
+    deferred: Option<Error>,
     settings: FetchSettings,
     backoff: BackoffLimits,
 }
@@ -87,6 +89,8 @@ struct Partition {
     failing_since: Option<Instant>,
     backoff: Backoff,
     flow: Flow,
+    /// As of the last response.
+    high_watermark: Option<Offset>,
 }
 
 /// Whether a partition's records are to be had.
@@ -181,6 +185,7 @@ impl Shared {
             turn: 0,
             subscribed,
             skipped: Totals::default(),
+            deferred: None,
             settings,
             backoff,
         };
@@ -220,6 +225,7 @@ impl State {
             failing_since: None,
             backoff: Backoff::new(self.backoff),
             flow: Flow::Open,
+            high_watermark: None,
         };
         let free = self.partitions.iter().position(|other| other.flow == Flow::Removed);
         if let Some(index) = free {
@@ -306,6 +312,9 @@ impl State {
 
     /// Takes one batch, one skip or one failure from the partition whose turn it is.
     pub(in crate::consumer) fn take(&mut self) -> Taken {
+        if let Some(error) = self.deferred.take() {
+            return Taken::Failure(error);
+        }
         while let Some(index) = self.ready.pop_front() {
             let taken = self.take_from(index);
             if !self.partitions[index].queue.is_empty() {
@@ -410,6 +419,11 @@ impl State {
     /// What has been skipped of each partition of which something has.
     pub(in crate::consumer) fn skipped(&self) -> Vec<Skipped> {
         self.skipped.all()
+    }
+
+    /// Has a failure that was taken already told by the next call.
+    pub(in crate::consumer) fn defer(&mut self, error: Error) {
+        self.deferred = Some(error);
     }
 
     /// The batch that begins at or before `position` is damaged: stays in front of it.

@@ -78,6 +78,8 @@ pub(crate) struct Fetched {
     pub(crate) records_size: usize,
     /// `None` where the broker gave none.
     pub(crate) log_start_offset: Option<Offset>,
+    /// The offset after the last record that consumers may see; `None` where the broker gave none.
+    pub(crate) high_watermark: Option<Offset>,
     /// After the last record; `None` without records.
     pub(crate) next_offset: Option<Offset>,
 }
@@ -95,6 +97,7 @@ pub(crate) fn read_fetch(bytes: &[u8]) -> Result<Vec<Fetched>, ResponseError> {
                 result: partition_error(wire.error()),
                 records_size: wire.records_size() as usize,
                 log_start_offset: Offset::try_from(wire.log_start_offset()).ok(),
+                high_watermark: Offset::try_from(wire.high_watermark()).ok(),
                 next_offset: Offset::try_from(wire.next_offset()).ok(),
             })
         })

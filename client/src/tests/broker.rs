@@ -418,9 +418,10 @@ impl Broker {
                 let room = (head.max_bytes() as usize)
                     .saturating_sub(payload.len())
                     .min(slot.max_bytes() as usize);
-                let mut log_start = -1;
+                let (mut log_start, mut high_watermark) = (-1, -1);
                 let read = |partition: &mut Partition| {
                     log_start = partition.log_start as i64;
+                    high_watermark = partition.next_offset as i64;
                     let nothing = || Ok((Vec::new(), -1));
                     if room == 0 {
                         nothing()
@@ -440,7 +441,7 @@ impl Broker {
                     partition: slot.partition(),
                     error,
                     records_size: bytes.len() as u32,
-                    high_watermark: -1,
+                    high_watermark,
                     log_start_offset: log_start,
                     next_offset,
                 });

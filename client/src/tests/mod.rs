@@ -10,6 +10,7 @@ mod connection;
 mod consumer;
 mod consumer_ends;
 mod consumer_faults;
+mod consumer_positions;
 mod consumer_topics;
 mod groups;
 mod network;

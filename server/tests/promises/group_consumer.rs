@@ -6,8 +6,8 @@ use std::{
 };
 
 use headwater_client::{
-    Client, CommittedOffset, Error, ErrorCode, GroupConsumer, GroupConsumerBuilder, NewTopic, Offset, OffsetReset,
-    PartitionIndex, RebalanceListener, Record, TopicName,
+    Client, CommittedOffset, Error, ErrorCode, GroupConsumer, GroupConsumerBuilder, Hold, NewTopic, Offset,
+    OffsetReset, PartitionIndex, RebalanceListener, Record, TopicName,
 };
 use headwater_protocol::schema::{FindGroupRequestT, LeaveGroupRequestT, LeavingMemberT};
 use tokio::sync::watch;
@@ -127,6 +127,44 @@ fn two_members_share_the_partitions_and_when_one_closes_the_other_takes_over_whe
                 .iter()
                 .all(|lag| lag.lag() == Some(0))
         );
+        broker.stop();
+    });
+}
+
+#[test]
+fn records_that_are_received_together_are_committed_once_more_are_asked_for_and_all_partitions_tell_their_lag() {
+    run(async {
+        let site = site();
+        let broker = site.start();
+        let client = site.client_with_topic(TOPIC, 2).await;
+        for partition in 0..2 {
+            fill(&site, &client, partition, 5).await;
+        }
+        let mut member = Member::start(&client, |builder| builder.auto_commit(Duration::from_millis(20))).await;
+        let mut got = 0;
+        while got < 10 {
+            got += member.consumer.recv_many(4).await.unwrap().len();
+        }
+        let positions = member.consumer.positions();
+        assert!(
+            positions.len() == 2 && positions.iter().all(|at| at.lag() == Some(0)),
+            "{positions:?}"
+        );
+        member.consumer.pause(TOPIC, PartitionIndex::new(1)).unwrap();
+        assert_eq!(member.consumer.positions()[1].hold, Some(Hold::Paused));
+        let groups = client.admin().groups();
+        let committed = async || {
+            let lag = groups.lag(GROUP).await.unwrap();
+            lag.iter()
+                .map(|lag| lag.committed.map_or(0, |at| at.offset.get()))
+                .sum::<u64>()
+        };
+        assert!(committed().await < 10, "the last ones are still being processed");
+        let nothing = tokio::time::timeout(Duration::from_millis(1), member.consumer.recv_many(4)).await;
+        assert!(nothing.is_err());
+        while committed().await < 10 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         broker.stop();
     });
 }

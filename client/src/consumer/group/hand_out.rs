@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::GroupConsumer;
-use super::ledger::{Claim, Ledger, Shared};
+use super::ledger::{Claim, Ledger, Progress, Shared};
 use super::membership::Place;
 use crate::consumer::state::Taken;
 use crate::consumer::{Consumer, ConsumerRecord, Opened, Records, Skip};
@@ -52,7 +53,7 @@ impl GroupConsumer {
         if let Some(error) = ledger.news.pop_front() {
             return Some(Err(error));
         }
-        let Some(progress) = ledger.open(place, *claim) else {
+        let Some(&mut Progress { index, handed, .. }) = ledger.open(place, *claim) else {
             put_back(&self.consumer, &ledger, place, *claim, records);
             drop(ledger);
             self.current = None;
@@ -60,19 +61,17 @@ impl GroupConsumer {
         };
         let result = match records.next_owned() {
             Some(Ok(record)) => {
-                progress.handed = record.offset.next();
-                ledger.in_hand = Some(place.clone());
+                ledger.hand(place, record.offset.next());
                 return Some(Ok(record));
             }
             Some(Err(error)) => {
                 let mut state = self.consumer.shared.state.lock();
-                state.halt(progress.index, records.position(), error.clone());
+                state.halt(index, records.position(), error.clone());
                 Some(Err(error))
             }
             None => {
                 // Also past what compaction has taken out of the batch's end.
-                progress.handed = progress.handed.max(records.next_offset());
-                progress.processed = progress.handed;
+                ledger.pass(place, handed.max(records.next_offset()));
                 None
             }
         };
@@ -81,7 +80,45 @@ impl GroupConsumer {
         result
     }
 
-    /// Waits for a batch, a skip, or news. The application is done with what it was handed before.
+    /// What there is, up to `max` records: waits for the first one only.
+    pub(super) async fn hand_out_many(&mut self, max: usize) -> Result<Vec<ConsumerRecord>, Error> {
+        let mut records = Vec::new();
+        while records.len() < max {
+            match self.next_of_current() {
+                Some(Ok(record)) => {
+                    records.push(record);
+                    continue;
+                }
+                Some(Err(error)) => return self.end_many(records, error),
+                None => {}
+            }
+            let next = if records.is_empty() {
+                self.next().await
+            } else {
+                match self.next().now_or_never() {
+                    Some(next) => next,
+                    None => break,
+                }
+            };
+            match next {
+                Ok(Next::Batch(current)) => self.current = Some(current),
+                Ok(Next::Skip(_)) => {}
+                Err(error) => return self.end_many(records, error),
+            }
+        }
+        Ok(records)
+    }
+
+    /// Records that were handed out are not withheld for an error behind them: that is told by the next call.
+    fn end_many(&self, records: Vec<ConsumerRecord>, error: Error) -> Result<Vec<ConsumerRecord>, Error> {
+        if records.is_empty() {
+            return Err(error);
+        }
+        self.shared.ledger.lock().news.push_front(error);
+        Ok(records)
+    }
+
+    /// Waits for a batch, a skip, or news.
     pub(super) async fn next(&self) -> Result<Next, Error> {
         loop {
             let (taken, owner) = {
@@ -119,10 +156,9 @@ impl GroupConsumer {
     /// What holds no record is processed once it is passed: else the group would lag behind an end that it has reached.
     fn pass(&self, place: &Place, claim: Claim, skip: &Skip) {
         let mut ledger = self.shared.ledger.lock();
-        let held = ledger.partitions.get_mut(place);
-        if let Some(progress) = held.filter(|progress| progress.claim == claim) {
-            progress.handed = skip.to;
-            progress.processed = skip.to;
+        let held = ledger.partitions.get(place);
+        if held.is_some_and(|progress| progress.claim == claim) {
+            ledger.pass(place, skip.to);
         }
     }
 }

@@ -54,8 +54,8 @@ impl Mark {
 pub(super) struct Ledger {
     pub(super) identity: Identity,
     pub(super) partitions: BTreeMap<Place, Progress>,
-    /// The partition whose records the application is at.
-    pub(super) in_hand: Option<Place>,
+    /// The partitions whose records the application is at.
+    in_hand: Vec<Place>,
     /// The application is waiting for records; else since when it is not.
     pub(super) is_polled: bool,
     pub(super) idle_since: Instant,
@@ -85,7 +85,7 @@ impl Shared {
                 instance_id,
             },
             partitions: BTreeMap::new(),
-            in_hand: None,
+            in_hand: Vec::new(),
             is_polled: false,
             idle_since: Instant::now(),
             is_away: false,
@@ -118,9 +118,7 @@ impl Ledger {
 
     /// The stay of a partition is over.
     pub(super) fn remove(&mut self, place: &Place) -> Option<Progress> {
-        if self.in_hand.as_ref() == Some(place) {
-            self.in_hand = None;
-        }
+        self.let_go(place);
         self.partitions.remove(place)
     }
 
@@ -135,19 +133,48 @@ impl Ledger {
         (progress.claim == claim && !progress.stopping && !progress.paused).then_some(progress)
     }
 
+    /// The application is given records up to `next` of an open partition.
+    pub(super) fn hand(&mut self, place: &Place, next: Offset) {
+        if let Some(progress) = self.partitions.get_mut(place) {
+            progress.handed = next;
+        }
+        if !self.in_hand.contains(place) {
+            self.in_hand.push(place.clone());
+        }
+    }
+
+    /// There is nothing to hand out of a partition before `next`. That is processed too once the application is done with what
+    /// it has of the partition.
+    pub(super) fn pass(&mut self, place: &Place, next: Offset) {
+        let is_in_hand = self.in_hand.contains(place);
+        if let Some(progress) = self.partitions.get_mut(place) {
+            progress.handed = next;
+            if !is_in_hand {
+                progress.processed = next;
+            }
+        }
+    }
+
+    /// What the application has of a partition counts for nothing.
+    pub(super) fn let_go(&mut self, place: &Place) {
+        self.in_hand.retain(|other| other != place);
+    }
+
     /// The application is done with what it was handed. Returns whether somebody waits for that.
     pub(super) fn take_back(&mut self) -> bool {
-        let Some(place) = self.in_hand.take() else { return false };
-        let Some(progress) = self.partitions.get_mut(&place) else {
-            return false;
-        };
-        progress.processed = progress.handed;
-        progress.stopping
+        let mut is_awaited = false;
+        for place in self.in_hand.drain(..) {
+            if let Some(progress) = self.partitions.get_mut(&place) {
+                progress.processed = progress.handed;
+                is_awaited |= progress.stopping;
+            }
+        }
+        is_awaited
     }
 
     /// Whether the application is done with the records of these partitions.
     pub(super) fn is_done_with(&self, places: &BTreeSet<Place>) -> bool {
-        self.in_hand.as_ref().is_none_or(|place| !places.contains(place))
+        !self.in_hand.iter().any(|place| places.contains(place))
     }
 
     /// What has changed since the last commit: of what the application is done with, or of all that it was handed.
@@ -194,8 +221,7 @@ mod tests {
     }
 
     fn hand(ledger: &mut Ledger, offset: u64) {
-        ledger.partitions.get_mut(&place(0)).unwrap().handed = Offset::new(offset);
-        ledger.in_hand = Some(place(0));
+        ledger.hand(&place(0), Offset::new(offset));
     }
 
     fn offsets(marks: &[Mark]) -> Vec<u64> {
@@ -211,6 +237,22 @@ mod tests {
         ledger.take_back();
         hand(&mut ledger, 7);
         assert_eq!(offsets(&ledger.marks(false, |_| true)), [6]);
+    }
+
+    #[test]
+    fn what_was_handed_out_together_is_processed_together_past_the_ends_of_batches() {
+        let mut ledger = ledger();
+        ledger.add(place(1), 1, Offset::new(0), Some(Offset::new(0)));
+        hand(&mut ledger, 9);
+        ledger.pass(&place(0), Offset::new(12));
+        ledger.hand(&place(1), Offset::new(3));
+        ledger.pass(&place(1), Offset::new(3));
+        assert_eq!(offsets(&ledger.marks(false, |_| true)), [0; 0], "nothing came back");
+        ledger.take_back();
+        assert_eq!(offsets(&ledger.marks(false, |_| true)), [12, 3]);
+        // What holds no record is nobody's to process.
+        ledger.pass(&place(1), Offset::new(8));
+        assert_eq!(offsets(&ledger.marks(false, |_| true)), [12, 8]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ use tokio::time::{Instant, timeout};
 use super::builder::OffsetReset;
 use super::fetcher::FetchSettings;
 use super::state;
-use super::{Advance, Consumer, ConsumerRecord, Records, Skipped, Start, start_offset};
+use super::{Advance, Consumer, ConsumerRecord, Hold, PartitionPosition, Records, Skipped, Start, start_offset};
 use crate::admin::CommittedOffset;
 use crate::cluster::Cluster;
 use crate::error::{Error, topic_name};
@@ -43,8 +43,8 @@ use crate::error::{Error, topic_name};
 use commits::{Orders, start_committer};
 use driver::{Driver, Parts};
 use hand_out::{Current, Next, put_back};
-use ledger::{Claim, Mark, Shared};
-use membership::{Membership, Rules};
+use ledger::{Claim, Mark, Progress, Shared};
+use membership::{Membership, Place, Rules};
 use route::Route;
 
 pub use builder::{Assignor, GroupConsumerBuilder};
@@ -219,6 +219,16 @@ impl GroupConsumer {
             .map_or(Ok(None), |record| record.map(Some))
     }
 
+    /// What there is, up to `max` records: waits for the first one only. Empty if `max` is 0. All of them count as processed when
+    /// more is asked for. May be cancelled without loss.
+    ///
+    /// # Errors
+    /// As [`GroupConsumer::recv`]. An error behind the first record is told by the next call.
+    pub async fn recv_many(&mut self, max: usize) -> Result<Vec<ConsumerRecord>, Error> {
+        let _polling = self.poll()?;
+        self.hand_out_many(max).await
+    }
+
     /// The records of the next batch, to be walked over without a copy or an allocation for each: the fast way. What was received
     /// before counts as processed from now on. May be cancelled without loss, and mixed with [`GroupConsumer::recv`].
     ///
@@ -242,16 +252,12 @@ impl GroupConsumer {
         loop {
             if let Some(Current { place, claim, records }) = self.current.take() {
                 let mut ledger = self.shared.ledger.lock();
-                match ledger.open(&place, claim) {
-                    Some(progress) if records.first_offset() < records.next_offset() => {
-                        progress.handed = records.next_offset();
-                        ledger.in_hand = Some(place);
+                match ledger.open(&place, claim).map(|progress| progress.handed) {
+                    Some(_) if records.first_offset() < records.next_offset() => {
+                        ledger.hand(&place, records.next_offset());
                         return Ok(Advance::Records(records));
                     }
-                    Some(progress) => {
-                        progress.handed = progress.handed.max(records.next_offset());
-                        progress.processed = progress.handed;
-                    }
+                    Some(handed) => ledger.pass(&place, handed.max(records.next_offset())),
                     None => put_back(&self.consumer, &ledger, &place, claim, &records),
                 }
             }
@@ -331,6 +337,24 @@ impl GroupConsumer {
         }
     }
 
+    /// How far every partition is that this consumer has now, in order; see [`Consumer::positions`].
+    pub fn positions(&self) -> Vec<PartitionPosition> {
+        let ledger = self.shared.ledger.lock();
+        let state = self.consumer.shared.state.lock();
+        let at = |(place, progress): (&Place, &Progress)| {
+            let mut at = state.position_of(progress.index);
+            let current = self.current.as_ref().filter(|current| current.place == *place);
+            if let Some(current) = current.filter(|current| current.claim == progress.claim) {
+                at.position = current.records.position();
+            }
+            if progress.stopping {
+                at.hold = Some(Hold::Revoked);
+            }
+            at
+        };
+        ledger.partitions.iter().map(at).collect()
+    }
+
     /// The partitions that this consumer has now, in order.
     pub fn assignment(&self) -> Vec<(TopicName, PartitionIndex)> {
         self.shared.ledger.lock().partitions.keys().cloned().collect()
@@ -388,9 +412,7 @@ impl GroupConsumer {
         progress.processed = offset;
         self.current.take_if(|current| current.place == place);
         self.consumer.shared.state.lock().seek(progress.index, offset);
-        if ledger.in_hand.as_ref() == Some(&place) {
-            ledger.in_hand = None;
-        }
+        ledger.let_go(&place);
         drop(ledger);
         self.shared.returned.notify_one();
         self.consumer.shared.wanted.notify_one();

@@ -29,6 +29,7 @@ impl State {
     /// The head of a response has come: what follows its records can be asked for now.
     pub(in crate::consumer) fn on_begun(&mut self, ticket: Ticket, fetched: &Fetched) {
         let Some(partition) = self.current(ticket) else { return };
+        partition.high_watermark = fetched.high_watermark.or(partition.high_watermark);
         let (Ok(()), Some(next)) = (&fetched.result, fetched.next_offset) else {
             return;
         };
@@ -96,6 +97,7 @@ impl State {
         let Some(partition) = self.current(ticket) else { return };
         if announced.is_none() {
             partition.phase = Phase::Idle;
+            partition.high_watermark = fetched.high_watermark.or(partition.high_watermark);
         }
         if fetched.result.is_err() {
             return self.on_out_of_range(ticket, fetched.log_start_offset, reset);
@@ -268,6 +270,7 @@ impl State {
         if partition.topic_id != topic_id {
             // Another topic of the same name: the position means nothing in it.
             partition.topic_id = topic_id;
+            partition.high_watermark = None;
             if reset == OffsetReset::Error {
                 return self.on_out_of_range(ticket, None, reset);
             }

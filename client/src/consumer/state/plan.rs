@@ -6,9 +6,11 @@ use headwater_protocol::id::PartitionIndex;
 use headwater_protocol::topic::TopicName;
 use tokio::time::Instant;
 
-use super::{Flow, Phase, State, Ticket};
+use super::{Flow, Partition, Phase, State, Ticket};
 use crate::address::Address;
 use crate::admin::OffsetSpec;
+use crate::consumer::fetcher::FetchSettings;
+use crate::consumer::positions::{Hold, PartitionPosition};
 use crate::requests::FetchSlot;
 
 /// Most fetches to one core at once. One is the rule; more where partitions got room while others wait for records.
@@ -52,7 +54,7 @@ impl State {
         let mut plan = Plan::default();
         let count = self.partitions.len();
         self.turn = (self.turn + 1) % count.max(1);
-        let budget = self.settings.prefetch_bytes.saturating_sub(self.queued_bytes) as u32;
+        let budget = self.prefetch_room() as u32;
         let bytes_max = self.settings.fetch_bytes_max.min(budget);
         for index in (self.turn..count).chain(0..self.turn) {
             let settings = self.settings;
@@ -92,8 +94,7 @@ impl State {
                 }
                 continue;
             };
-            let has_room =
-                partition.queued_bytes < PARTITION_FETCHES_AHEAD * settings.partition_bytes_max as usize && budget > 0;
+            let has_room = budget > 0 && partition.has_room(&settings);
             if !has_room || in_flight.get(address).is_some_and(|&count| count >= FETCHES_MAX) {
                 continue;
             }
@@ -107,6 +108,47 @@ impl State {
             plan.add(address.clone(), ticket, slot, bytes_max);
         }
         plan
+    }
+
+    /// Bytes that may still be fetched ahead.
+    fn prefetch_room(&self) -> usize {
+        self.settings.prefetch_bytes.saturating_sub(self.queued_bytes)
+    }
+
+    /// How far the partition at this place is.
+    pub(in crate::consumer) fn position_of(&self, index: usize) -> PartitionPosition {
+        let partition = &self.partitions[index];
+        let is_full = self.prefetch_room() == 0 || !partition.has_room(&self.settings);
+        let hold = match (&partition.phase, partition.flow) {
+            (Phase::Halted(_), _) => Some(Hold::Failed),
+            (_, Flow::Closed) => Some(Hold::Paused),
+            (Phase::Paused(_), _) => Some(Hold::Failing),
+            // What was asked for is on its way.
+            (Phase::Fetching, _) => None,
+            _ => is_full.then_some(Hold::QueueFull),
+        };
+        PartitionPosition {
+            topic: partition.topic.clone(),
+            partition: partition.index,
+            position: partition.position,
+            high_watermark: partition.high_watermark,
+            queued_bytes: partition.queued_bytes,
+            hold,
+        }
+    }
+
+    /// How far each partition is that is read, with its place.
+    pub(in crate::consumer) fn positions(&self) -> impl Iterator<Item = (usize, PartitionPosition)> {
+        let read = |&index: &usize| self.partitions[index].flow != Flow::Removed;
+        (0..self.partitions.len())
+            .filter(read)
+            .map(|index| (index, self.position_of(index)))
+    }
+}
+
+impl Partition {
+    fn has_room(&self, settings: &FetchSettings) -> bool {
+        self.queued_bytes < PARTITION_FETCHES_AHEAD * settings.partition_bytes_max as usize
     }
 }
 

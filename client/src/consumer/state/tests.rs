@@ -54,6 +54,7 @@ impl Log {
             result: Ok(()),
             records_size: records.len(),
             log_start_offset: Some(Offset::ZERO),
+            high_watermark: Some(self.end()),
             next_offset: wanted.last().map(|(_, next)| *next),
         };
         (fetched, Bytes::from(records))
