@@ -125,11 +125,17 @@ impl Producer {
             Some(queue) => queue,
             None => shared.find_queue(&record).await?,
         };
-        let mut grant = None;
+        let (mut grant, mut has_asked) = (None, false);
         loop {
-            match queue.append(&record, &mut grant)? {
-                Append::Done(delivery) => return Ok(delivery),
-                Append::NeedsMemory(bytes) => grant = Some(shared.await_memory(bytes).await?),
+            match queue.append(&record, &mut grant) {
+                Ok(Append::Done(delivery)) => return Ok(delivery),
+                Ok(Append::NeedsMemory(bytes)) => grant = Some(shared.await_memory(bytes).await?),
+                // The topic may take more by now than when it was last asked about.
+                Err(error @ Error::RecordTooLarge { .. }) if !has_asked => {
+                    has_asked = true;
+                    shared.ask_again(record.topic, error).await?;
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -137,7 +143,7 @@ impl Producer {
     /// As [`Producer::send`], but never waits.
     ///
     /// # Errors
-    /// As [`Producer::send`], and [`Error::WouldBlock`] if it would have to wait. For a topic that is new to this
+    /// As [`Producer::send`], but a limit of the topic that was raised lately may not be known yet; and [`Error::WouldBlock`] if it would have to wait. For a topic that is new to this
     /// producer that is so until [`Producer::partition_count`] has been called for it.
     pub fn try_send(&self, record: &Record<'_>) -> Result<Delivery, Error> {
         let Some(queue) = self.inner.shared.queue_for(record)? else {
@@ -272,6 +278,18 @@ impl Shared {
             }
             (None, None) => Err(Error::UnknownTopic(topic.name.clone())),
         }
+    }
+
+    /// Learns what a topic takes by now; the error if that cannot be learned.
+    async fn ask_again(&self, name: &str, error: Error) -> Result<(), Error> {
+        let topic = self.find_topic(name).await?;
+        let deadline = Deadline::after(self.cluster.settings.metadata_timeout, "learn what a topic takes");
+        let asked = self.cluster.refresh(std::slice::from_ref(&topic.name));
+        if deadline.run(asked).await.is_err() {
+            return Err(error);
+        }
+        topic.spread.follow(&self.cluster, &topic.name);
+        Ok(())
     }
 
     async fn find_topic(&self, name: &str) -> Result<Arc<TopicQueues>, Error> {

@@ -162,3 +162,18 @@ async fn a_flush_waits_for_all_parts_of_a_batch_that_is_split() {
     producer.flush().await.unwrap();
     assert_eq!(broker.values("t", 0), numbered(0..500));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_raised_is_known_before_a_record_is_refused_for_the_old_one() {
+    let (broker, producer) = one_producer(|builder| builder).await;
+    broker.limit("t", 1000, true);
+    let large = "x".repeat(2000);
+    producer.send(Record::to("t").value(&large)).await.unwrap_err();
+    broker.limit("t", 4000, true);
+    producer
+        .send(Record::to("t").value(&large))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+}

@@ -155,9 +155,7 @@ fn records_that_are_received_together_are_committed_once_more_are_asked_for_and_
         let groups = client.admin().groups();
         let committed = async || {
             let lag = groups.lag(GROUP).await.unwrap();
-            lag.iter()
-                .map(|lag| lag.committed.map_or(0, |at| at.offset.get()))
-                .sum::<u64>()
+            lag.iter().map(|lag| lag.committed.map_or(0, Offset::get)).sum::<u64>()
         };
         assert!(committed().await < 10, "the last ones are still being processed");
         let nothing = tokio::time::timeout(Duration::from_millis(1), member.consumer.recv_many(4)).await;
@@ -448,10 +446,11 @@ fn what_the_application_is_done_with_is_committed_by_itself_and_a_batch_when_the
         fill(&site, &client, 0, 3).await;
         let mut member = Member::start(&client, |builder| builder).await;
         let batch = member.consumer.recv_batch().await.unwrap();
-        assert_eq!((batch.first_offset().get(), batch.next_offset().get()), (2, 5));
+        // How many of the three are in it is the producer's business.
+        assert_eq!(batch.first_offset().get(), 2);
         member.consumer.close().await.unwrap();
         let committed = client.admin().groups().committed_offsets(GROUP).await.unwrap();
-        assert_eq!(committed[0].offset.get(), 5);
+        assert_eq!(committed[0].offset, batch.next_offset());
         broker.stop();
     });
 }

@@ -155,7 +155,7 @@ fn a_topic_that_is_altered_while_it_is_in_use_obeys_at_once_and_for_good() {
         let producer = client.producer().build().await.unwrap();
         let send = async |partition| {
             let record = Record::to("t").value(&large).partition(PartitionIndex::new(partition));
-            producer.send(record).await.unwrap().await
+            producer.send(record).await?.await
         };
         send(0).await.unwrap();
         let smaller = TopicAlteration::of("t")
