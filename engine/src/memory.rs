@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use crate::{cold::ColdMemory, tail::TailMemory, unsealed::Unsealed};
+use crate::{cold::ColdMemory, seldom::Seldom, tail::TailMemory, unsealed::Unsealed};
 
 /// The budgets of one core. Clones are the same.
 #[derive(Debug, Clone)]
@@ -24,6 +24,9 @@ pub struct IndexCounts {
     pub rebuilt: Cell<u64>,
     /// Not written, and tried again later.
     pub not_written: Cell<u64>,
+    /// Whether to say so: where the disk takes no writes, that may be at each fetch.
+    pub(crate) said_rebuilt: Seldom,
+    pub(crate) said_not_written: Seldom,
 }
 
 impl IndexCounts {

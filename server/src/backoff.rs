@@ -6,10 +6,10 @@ use headwater_protocol::error::ErrorCode;
 use rand::RngExt as _;
 
 const FIRST: Duration = Duration::from_secs(1);
-const LAST: Duration = Duration::from_secs(60);
+const LAST: Duration = Duration::from_mins(1);
 
 /// What is damaged does not heal, but may have been repaired by somebody.
-const DAMAGED: Duration = Duration::from_secs(600);
+const DAMAGED: Duration = Duration::from_mins(10);
 
 /// An attempt may read much: of the time, attempts take at most one part in so many.
 const SHARE: u32 = 10;

@@ -138,7 +138,9 @@ async fn compact(core: &Core, partition: &Partition, pace: &Pace) {
             // Reading it again would find the same.
             partition.is_damaged.set(matches!(error, LogError::Corrupt { .. }));
             core.metrics.log_failed(&error);
-            tracing::warn!(directory = %log.directory().display(), %error, "a partition could not be compacted");
+            if let Some(unsaid) = core.seldom.uncompacted.may_speak(Instant::now()) {
+                tracing::warn!(directory = %log.directory().display(), %error, unsaid, "a partition could not be compacted");
+            }
         }
     }
     runtime::yield_now().await;

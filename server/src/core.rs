@@ -73,6 +73,29 @@ pub(crate) struct Addresses {
     pub(crate) core_ports: Vec<u16>,
 }
 
+/// Log lines that clients, or a disk that is full or fails, can have repeated without end: of each kind one in a while.
+#[derive(Debug, Default)]
+pub(crate) struct SeldomLines {
+    /// Records cannot be read.
+    pub(crate) unreadable: Seldom,
+    /// There is no space for records.
+    pub(crate) no_space: Seldom,
+    /// There is no descriptor for records.
+    pub(crate) no_descriptor: Seldom,
+    /// A connection could not be accepted.
+    pub(crate) unaccepted: Seldom,
+    /// There are too many connections.
+    pub(crate) refused: Seldom,
+    /// By what was to be done.
+    upkeep: [Seldom; 3],
+    /// A partition could not be compacted.
+    pub(crate) uncompacted: Seldom,
+    /// Records of groups could not be stored.
+    pub(crate) unstored: Seldom,
+    /// The record of a group would be too large.
+    pub(crate) too_large: Seldom,
+}
+
 /// The state of one core.
 pub(crate) struct Core {
     pub(crate) id: CoreId,
@@ -88,8 +111,7 @@ pub(crate) struct Core {
     /// One turn: to decompress records before they are taken in.
     pub(crate) vetting: Rc<Budget>,
     pub(crate) metrics: CoreMetrics,
-    /// Says that records cannot be read.
-    pub(crate) unreadable: Seldom,
+    pub(crate) seldom: SeldomLines,
     pub(crate) groups: groups::Service,
     pub(crate) forwarded: Forwarded,
     /// A partition is offline or fenced that was not before.
@@ -156,7 +178,7 @@ impl Core {
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
             vetting: Budget::new(1),
             metrics: CoreMetrics::default(),
-            unreadable: Seldom::default(),
+            seldom: SeldomLines::default(),
             groups: groups::Service::new(&config.groups),
             forwarded: Forwarded::default(),
             failed: Signal::default(),
@@ -392,7 +414,9 @@ async fn maintain_one(core: &Core, partition: &Partition, what: Upkeep) {
             Upkeep::Retention => Failure::Retention,
             Upkeep::Sealing => Failure::Sealing,
         });
-        tracing::warn!(directory = %partition.log.directory().display(), %error, ?what, "maintenance failed; it is tried again");
+        if let Some(unsaid) = core.seldom.upkeep[what as usize].may_speak(Instant::now()) {
+            tracing::warn!(directory = %partition.log.directory().display(), %error, ?what, unsaid, "maintenance failed; it is tried again");
+        }
     }
     runtime::yield_now().await;
 }
@@ -417,8 +441,9 @@ async fn seal_rolled(core: Rc<Core>) {
     }
 }
 
-/// What does not wait for its interval: retention where a segment was filled, as what it deletes is the file of the next segment;
-/// and a checkpoint where so much was written that recovery would take long, which bounds it however many partitions there are.
+/// What does not wait for its interval: retention where a segment was filled, as what it deletes is the file of the next segment,
+/// and where less is to be kept, which may be to make room on a full disk; and a checkpoint where so much was written that recovery
+/// would take long, which bounds it however many partitions there are.
 async fn maintain_early(core: Rc<Core>) {
     loop {
         let needed = core.lifecycle.early.wait();
@@ -426,7 +451,7 @@ async fn maintain_early(core: Rc<Core>) {
             if core.lifecycle.stopping.get() {
                 return;
             }
-            if partition.has_filled.take() {
+            if partition.retains_early.take() {
                 maintain_one(&core, &partition, Upkeep::Retention).await;
             }
             if partition.unscanned.is_due(core.config.log.checkpoint_bytes_max.bytes()) {

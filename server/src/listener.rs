@@ -4,6 +4,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
     rc::Rc,
+    time::Instant,
 };
 
 use headwater_engine::disk::Disk as _;
@@ -48,7 +49,9 @@ pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
         let stream = match futures::future::select(accepted, stopping).await {
             futures::future::Either::Left((Ok(stream), _)) => stream,
             futures::future::Either::Left((Err(error), _)) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if let Some(unsaid) = core.seldom.unaccepted.may_speak(Instant::now()) {
+                    tracing::warn!(%error, unsaid, "a connection could not be accepted");
+                }
                 core.metrics.failed(Failure::Accept);
                 // It may have been for lack of a descriptor.
                 core.disk.open_files().give_way();
@@ -59,7 +62,9 @@ pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
         };
         let Some(admitted) = core.admit() else {
             core.metrics.connection_refused();
-            tracing::warn!("a connection is refused: limits.connections_max are open");
+            if let Some(unsaid) = core.seldom.refused.may_speak(Instant::now()) {
+                tracing::warn!(unsaid, "a connection is refused: limits.connections_max are open");
+            }
             continue;
         };
         let core = Rc::clone(&core);

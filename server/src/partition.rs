@@ -1,6 +1,10 @@
 //! A partition as its core serves it: the log, and the task that flushes it while there is something to flush.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use headwater_engine::{AppendError, Appended, Log, LogError, Vetted, disk::DirectDisk};
 use headwater_protocol::error::ErrorCode;
@@ -17,8 +21,8 @@ pub(crate) struct Partition {
     /// Of a topic that clients must leave to the broker.
     is_internal: bool,
     flushing: Cell<bool>,
-    /// It has filled a segment, and retention has not looked since.
-    pub(crate) has_filled: Cell<bool>,
+    /// It has filled a segment or is to keep less, and retention has not looked since.
+    pub(crate) retains_early: Cell<bool>,
     /// What was appended since the last checkpoint.
     pub(crate) unscanned: Unscanned,
     /// Compaction has found bytes that do not read back.
@@ -35,7 +39,7 @@ impl Partition {
             log,
             is_internal,
             flushing: Cell::new(false),
-            has_filled: Cell::new(false),
+            retains_early: Cell::new(false),
             unscanned: Unscanned::default(),
             is_damaged: Cell::new(false),
             appended_bytes: Cell::new(0),
@@ -68,7 +72,7 @@ impl Partition {
         let bytes = vetted.size() as u64;
         self.appended_bytes.set(self.appended_bytes.get() + bytes);
         if self.log.take_filled() {
-            self.has_filled.set(true);
+            self.retains_early.set(true);
             core.is_needed_early();
         }
         let limit = core.config.log.checkpoint_bytes_max.bytes();
@@ -116,11 +120,15 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
         match partition.log.flush().await {
             Ok(()) => {}
             Err(error @ LogError::DiskFull { .. }) => {
-                tracing::warn!(directory = %partition.log.directory().display(), %error, "records were refused");
+                if let Some(unsaid) = core.seldom.no_space.may_speak(Instant::now()) {
+                    tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records were refused");
+                }
             }
             // They wait meanwhile, and so do their producers.
             Err(error @ LogError::OutOfFiles { .. }) => {
-                tracing::warn!(directory = %partition.log.directory().display(), %error, "records wait; raise the limit of open files");
+                if let Some(unsaid) = core.seldom.no_descriptor.may_speak(Instant::now()) {
+                    tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records wait; raise the limit of open files");
+                }
                 runtime::sleep(FILES_WAIT).await;
             }
             // The log has said so itself, and answers everybody who waits.

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A partition that has been well for so long begins with short delays when it fails again.
-const REMEMBERED: Duration = Duration::from_secs(600);
+const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// A partition that has failed.
 #[derive(Default)]

@@ -20,8 +20,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use headwater_engine::disk::Directory;
+use headwater_engine::{Seldom, disk::Directory};
 use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
@@ -152,6 +153,8 @@ pub struct TopicStore<D> {
     image: Arc<ClusterImage>,
     /// Whoever waits for a long removal is told that the next start goes on with it.
     stopping: Arc<AtomicBool>,
+    /// Says that what a failure left could not be removed: whoever asks again finds the same.
+    left: Seldom,
 }
 
 impl<D: Directory> TopicStore<D> {
@@ -231,8 +234,10 @@ impl<D: Directory> TopicStore<D> {
         self.put(topic.clone()).await?;
         if let Err(error) = self.finish_create(&topic).await {
             // Nobody was told of it. If this fails too, it can be deleted by name, and a restart finishes one or the other.
-            if let Err(error) = self.undo_create(&topic).await {
-                tracing::warn!(topic = %topic.name, %error, "a topic that could not be created could not be removed");
+            if let Err(error) = self.undo_create(&topic).await
+                && let Some(unsaid) = self.left.may_speak(Instant::now())
+            {
+                tracing::warn!(topic = %topic.name, %error, unsaid, "a topic that could not be created could not be removed");
             }
             return Err(error.into());
         }
@@ -330,11 +335,18 @@ impl<D: Directory> TopicStore<D> {
         self.replace(topics).await
     }
 
+    /// Whether files can be removed once the topic is stored like this.
+    fn makes_room(&self, topic: &Topic) -> bool {
+        let log_config = |topic: &Topic| topic.settings.log_config(&self.config);
+        let keeps_less = |former: &Arc<Topic>| log_config(topic).keeps_less_than(&log_config(former));
+        topic.state == TopicState::Deleting || self.image.topic_by_id(topic.id).is_some_and(keeps_less)
+    }
+
     /// Stores these topics, and shows them.
     async fn replace(&mut self, topics: Vec<Arc<Topic>>) -> Result<(), StoreError> {
         let image = ClusterImage::new(self.image.version() + 1, topics);
-        let deletes = image.topics().any(|topic| topic.state == TopicState::Deleting);
-        let makes_room = deletes || image.topics().len() < self.image.topics().len();
+        let makes_room =
+            image.topics().len() < self.image.topics().len() || image.topics().any(|topic| self.makes_room(topic));
         let written = write_topics(&self.disk, &self.directory, &image, makes_room).await;
         // A failed write may have been done: the former topics are written back, and go on being served. If that fails
         // too, either may be on disk, and what is shown is the one that serves less: records that are acknowledged for

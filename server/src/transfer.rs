@@ -102,7 +102,7 @@ impl<'a> Sender<'a> {
             Ok(()) => Ok(()),
             Err(SendError::Socket(error)) => Err(error),
             Err(SendError::Records(error)) => {
-                if let Some(unsaid) = self.core.unreadable.may_speak(Instant::now()) {
+                if let Some(unsaid) = self.core.seldom.unreadable.may_speak(Instant::now()) {
                     tracing::warn!(%error, unsaid, "a consumer's connection is closed: its records cannot be read");
                 }
                 Err(error)

@@ -20,7 +20,7 @@ pub struct Place {
 }
 
 /// Longer than anybody stays, so that a wait is always given up.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// The shortest session that a broker allows by default: how long the group of a member that has died waits for it.
 const SESSION: Duration = Duration::from_secs(6);
@@ -65,7 +65,9 @@ impl Guest {
         let mut random = SmallRng::seed_from_u64(number);
         let stay = Duration::from_millis(random.random_range(0..500));
         if self == Self::Silent {
-            return Ok(silent(&place, &mut random, stay).await.unwrap_or(()));
+            // A broker with too many connections closes one at once, which is no error of a guest.
+            let _ = silent(&place, &mut random, stay).await;
+            return Ok(());
         }
         // Each has connections of its own, and drops them as they are.
         let client = Client::connect(&place.address).await?;

@@ -106,6 +106,12 @@ impl LogConfig {
     /// Largest segment, so that a position fits the four bytes of an index entry.
     pub const SEGMENT_SIZE_MAX: u64 = 2 << 30;
 
+    /// Whether less is kept than with the `former` configuration: retention then has something to do.
+    pub fn keeps_less_than(&self, former: &LogConfig) -> bool {
+        let is_less = |now: Option<u64>, before: Option<u64>| now.unwrap_or(u64::MAX) < before.unwrap_or(u64::MAX);
+        is_less(self.retention_ms, former.retention_ms) || is_less(self.retention_bytes, former.retention_bytes)
+    }
+
     pub(super) fn check(&self) {
         assert!(
             self.segment_size_bytes <= Self::SEGMENT_SIZE_MAX,

@@ -425,7 +425,15 @@ impl<D: Disk> Log<D> {
         let stored = if segment.retired.get() {
             None
         } else {
-            let stored = read_index(&self.disk, &self.directory, base_offset, size, interval).await;
+            let stored = read_index(
+                &self.disk,
+                &self.directory,
+                base_offset,
+                size,
+                interval,
+                &self.memory.indexes,
+            )
+            .await;
             segment.check()?;
             stored
         };
@@ -502,7 +510,9 @@ impl<D: Disk> Log<D> {
             reason: reason.to_owned(),
             resume_at: indexed.or_else(next_segment),
         };
-        tracing::error!(directory = %self.directory.display(), %error, "durable bytes do not read back");
+        if let Some(unsaid) = self.unreadable.may_speak(Instant::now()) {
+            tracing::error!(directory = %self.directory.display(), %error, unsaid, "durable bytes do not read back");
+        }
         error
     }
 }

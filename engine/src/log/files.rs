@@ -1,6 +1,6 @@
 //! The files of a segment by name: its log and the two side files of its index. Knows nothing of what is in the log.
 
-use std::{io::ErrorKind, path::Path};
+use std::{io::ErrorKind, path::Path, time::Instant};
 
 use headwater_protocol::id::Offset;
 
@@ -8,6 +8,7 @@ use crate::{
     disk::Disk,
     error::LogError,
     index::{Index, IndexDamage},
+    memory::IndexCounts,
     segment::segment_path,
 };
 
@@ -67,6 +68,7 @@ pub(super) async fn read_index<D: Disk>(
     base_offset: Offset,
     size: u64,
     interval_bytes: u32,
+    counts: &IndexCounts,
 ) -> Option<Index> {
     let mut files = Vec::with_capacity(INDEX_EXTENSIONS.len());
     for extension in INDEX_EXTENSIONS {
@@ -74,7 +76,9 @@ pub(super) async fn read_index<D: Disk>(
         match disk.read_file(&path).await {
             Ok(file) => files.push(file),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "the index is rebuilt from the segment");
+                if let Some(unsaid) = counts.said_rebuilt.may_speak(Instant::now()) {
+                    tracing::warn!(path = %path.display(), %error, unsaid, "the index is rebuilt from the segment");
+                }
                 return None;
             }
         }
@@ -82,7 +86,9 @@ pub(super) async fn read_index<D: Disk>(
     let decoded = Index::decode(base_offset, size, interval_bytes, &files[0], &files[1]);
     let damaged = |damage: &IndexDamage| {
         let path = segment_path(directory, base_offset, "index");
-        tracing::warn!(path = %path.display(), %damage, "the index is rebuilt from the segment");
+        if let Some(unsaid) = counts.said_rebuilt.may_speak(Instant::now()) {
+            tracing::warn!(path = %path.display(), %damage, unsaid, "the index is rebuilt from the segment");
+        }
     };
     decoded.inspect_err(damaged).ok()
 }

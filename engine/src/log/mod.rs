@@ -43,6 +43,7 @@ use crate::{
     memory::Memory,
     producers::Producers,
     segment::{Segment, Stage},
+    seldom::Seldom,
     signal::{Signal, Wait},
 };
 
@@ -188,6 +189,8 @@ pub struct Log<D: Disk> {
     /// One change of the structure (seal, retention, truncation, checkpoint) at a time.
     upkeep_gate: Gate,
     compactor: compact::Compactor,
+    /// Says that durable bytes do not read back: whoever wants them may ask again at once.
+    unreadable: Seldom,
 }
 
 impl<D: Disk> Log<D> {

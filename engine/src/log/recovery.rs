@@ -34,6 +34,7 @@ use crate::{
     moment::Since,
     producers::Producers,
     segment::{Extent, Segment, Stage, base_offset_of, segment_path},
+    seldom::Seldom,
     signal::Signal,
 };
 
@@ -124,6 +125,7 @@ impl<D: Disk> Log<D> {
             flush_gate: Gate::default(),
             upkeep_gate: Gate::default(),
             compactor: Compactor::default(),
+            unreadable: Seldom::default(),
         };
         Ok((log, report))
     }
@@ -398,7 +400,15 @@ impl<D: Disk> Opening<'_, D> {
 
     async fn read_index(&self, base_offset: Offset, size: u64) -> Option<Index> {
         let interval = self.config.index_interval_bytes;
-        let read = read_index(self.disk, self.directory, base_offset, size, interval).await;
+        let read = read_index(
+            self.disk,
+            self.directory,
+            base_offset,
+            size,
+            interval,
+            &self.memory.indexes,
+        )
+        .await;
         if read.is_none() {
             self.memory.indexes.one_rebuilt();
         }

@@ -93,7 +93,12 @@ impl Core {
                 let owned = self.partitions.borrow().get(&id).cloned();
                 match owned {
                     Some(Owned::Online(partition)) => {
-                        partition.log.reconfigure(topic.settings.log_config(&self.config));
+                        let config = topic.settings.log_config(&self.config);
+                        if config.keeps_less_than(&partition.log.config()) {
+                            partition.retains_early.set(true);
+                            self.is_needed_early();
+                        }
+                        partition.log.reconfigure(config);
                     }
                     Some(Owned::Offline(_)) => {}
                     None => new.push((topic, id)),

@@ -1,6 +1,6 @@
 //! Records of groups as record batches of the internal topic.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use headwater_engine::Ticket;
 use headwater_protocol::{
@@ -20,7 +20,9 @@ pub(super) fn append(core: &Rc<Core>, partition: &Rc<Partition>, records: &[Reco
     let batch_size_max = partition.log.config().batch.batch_size_max;
     let payload = encode(records, Timestamp::now(), batch_size_max)?;
     let appended = partition.append(core, &payload).map_err(|error| {
-        tracing::warn!(directory = %partition.log.directory().display(), %error, "records of groups cannot be appended");
+        if let Some(unsaid) = core.seldom.unstored.may_speak(Instant::now()) {
+            tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records of groups cannot be appended");
+        }
         error.code()
     })?;
     Ok(appended.durable)

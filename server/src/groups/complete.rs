@@ -11,7 +11,7 @@ use super::{
     call::{CallId, MemberId},
     group::{FirstWait, Group, Phase, Preparing},
     member::Member,
-    shard::{Step, Write},
+    shard::{Effect, Step, Write},
 };
 
 impl Group {
@@ -110,7 +110,8 @@ impl Group {
         let record = self.stored_with(&assigned);
         let (size, max) = (record.size(), step.record_bytes_max);
         if size > max {
-            tracing::warn!(group = %self.id, size, max, "the record of a group would be too large, so its members get no partitions");
+            let group = self.id.clone();
+            step.effect(Effect::TooLarge { group, size, max });
             return self.cannot_assign(step);
         }
         self.phase = Phase::Completing { is_assigned: true };

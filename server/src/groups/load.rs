@@ -108,6 +108,7 @@ async fn read(core: &Core, partition: &Partition, shard: &mut Shard) -> Result<u
     let log = &partition.log;
     let mut offset = log.offsets().start;
     let mut count = 0;
+    let (mut left_out, mut first_left_out) = (0_u64, None);
     let limits = BatchLimits {
         batch_size_max: usize::MAX,
     };
@@ -123,7 +124,8 @@ async fn read(core: &Core, partition: &Partition, shard: &mut Shard) -> Result<u
                 match record.key.map(|key| Record::decode(key, record.value)) {
                     Some(Ok(Some(known))) => shard.replay(known, core.groups.now()),
                     Some(Err(error)) => {
-                        tracing::error!(offset = %record.offset, %error, directory = %log.directory().display(), "a record of a group cannot be read and is left out");
+                        left_out += 1;
+                        first_left_out.get_or_insert((record.offset, error));
                     }
                     Some(Ok(None)) | None => {}
                 }
@@ -131,6 +133,9 @@ async fn read(core: &Core, partition: &Partition, shard: &mut Shard) -> Result<u
             }
         }
         runtime::yield_now().await;
+    }
+    if let Some((offset, error)) = first_left_out {
+        tracing::error!(%offset, %error, count = left_out, directory = %log.directory().display(), "records of groups cannot be read and are left out; the first is named");
     }
     Ok(count)
 }

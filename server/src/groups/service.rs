@@ -316,6 +316,11 @@ pub(super) fn perform(core: &Rc<Core>, index: PartitionIndex, effects: Vec<Effec
                     runtime::spawn(settle(Rc::clone(core), index, partition));
                 }
             }
+            Effect::TooLarge { group, size, max } => {
+                if let Some(unsaid) = core.seldom.too_large.may_speak(Instant::now()) {
+                    tracing::warn!(%group, size, max, unsaid, "the record of a group would be too large, so its members get no partitions");
+                }
+            }
             Effect::Rebalanced {
                 group,
                 generation,
@@ -344,7 +349,9 @@ async fn settle(core: Rc<Core>, index: PartitionIndex, partition: Rc<Partition>)
         let Some((write, ticket)) = next else { return };
         let outcome = match ticket {
             Ok(ticket) => ticket.await.map_err(|error| {
-                tracing::warn!(partition = %index, %error, "records of groups are not durable");
+                if let Some(unsaid) = core.seldom.unstored.may_speak(Instant::now()) {
+                    tracing::warn!(partition = %index, %error, unsaid, "records of groups are not durable");
+                }
                 error.code()
             }),
             Err(refused) => Err(refused),

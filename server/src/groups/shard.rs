@@ -58,6 +58,12 @@ pub(crate) enum Effect {
         write: WriteId,
         records: Vec<Record>,
     },
+    /// The record of a group would be too large to be stored, in bytes: its members get no partitions.
+    TooLarge {
+        group: GroupId,
+        size: usize,
+        max: usize,
+    },
     /// A new generation has begun.
     Rebalanced {
         group: GroupId,
@@ -117,6 +123,10 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
     pub(super) fn answer(&mut self, call: CallId, answer: Answer) {
         self.effects.push(Effect::Answer {
             call,

@@ -8,6 +8,7 @@
 //! the last step the topic is served with the partitions that it had. Partitions are never taken away: their records would be.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use headwater_engine::disk::Directory;
 
@@ -111,8 +112,10 @@ impl<D: Directory> TopicStore<D> {
         self.put(growing.clone()).await?;
         if let Err(error) = self.finish_grow(&growing).await {
             // Nobody was told of it. If this fails too, the next change or a restart sees to what is left.
-            if let Err(error) = self.undo_grow(&growing).await {
-                tracing::warn!(topic = %growing.name, %error, "partitions that could not be added could not be removed");
+            if let Err(error) = self.undo_grow(&growing).await
+                && let Some(unsaid) = self.left.may_speak(Instant::now())
+            {
+                tracing::warn!(topic = %growing.name, %error, unsaid, "partitions that could not be added could not be removed");
             }
             return Err(error.into());
         }

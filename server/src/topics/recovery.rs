@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use headwater_engine::disk::{Directory, EntryKind};
+use headwater_engine::{
+    Seldom,
+    disk::{Directory, EntryKind},
+};
 use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 
@@ -63,6 +66,7 @@ impl<D: Directory> TopicStore<D> {
             identity,
             image,
             stopping: Arc::default(),
+            left: Seldom::default(),
         };
         let recovery = store.recover(&listing).await?;
         Ok((store, producer_ids, recovery))

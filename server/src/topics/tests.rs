@@ -1,5 +1,6 @@
 mod crash;
 mod disk;
+mod full;
 mod misplaced;
 
 use std::path::Path;

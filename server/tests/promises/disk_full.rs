@@ -2,10 +2,12 @@
 //!
 //! Where no disk can be mounted for it, the tests say so and prove nothing; the engine's own tests fill a simulated disk.
 
-use headwater_client::{ErrorCode, NewTopic, Record};
+use std::time::Instant;
+
+use headwater_client::{Client, ErrorCode, NewTopic, OffsetSpec, Producer, Record, TopicAlteration};
 
 use crate::support::{
-    Kind, Load, Raw, Site, SmallDisk, batch, check, fetch, list_offsets, produce, read_topic, run, values,
+    Ballast, Kind, Load, Raw, Site, SmallDisk, batch, check, fetch, list_offsets, produce, read_topic, run, values,
 };
 
 const KIND: Kind = Kind {
@@ -103,45 +105,96 @@ fn producers_go_on_by_themselves_after_a_full_disk_has_room_again_and_nothing_is
     });
 }
 
+/// Fills the disk until not even a topic can be made.
+async fn fill_up(disk: &SmallDisk, client: &Client) -> Vec<Ballast> {
+    let mut ballasts = vec![disk.fill(0)];
+    // Sealing gives a little back at times, until there is no room for another.
+    for number in 0.. {
+        let another = NewTopic::new(format!("another-{number}"));
+        if client.admin().create_topic(another).await.is_err() {
+            break;
+        }
+        ballasts.push(disk.fill(0));
+    }
+    ballasts
+}
+
+async fn send(producer: &Producer, topic: &str, count: usize) {
+    for _ in 0..count {
+        let delivery = producer.send(Record::to(topic).value(&vec![0; 20_000])).await;
+        drop(delivery.unwrap());
+    }
+    producer.flush().await.unwrap();
+}
+
 #[test]
 fn a_topic_can_be_deleted_to_make_room_on_a_full_disk() {
     let Some(disk) = disk() else { return };
     run(async {
-        let site = site(&disk);
-        let broker = site.start();
-        let client = site.client_with_topic("large", 1).await;
+        let broker_site = site(&disk);
+        let broker = broker_site.start();
+        let client = broker_site.client_with_topic("large", 1).await;
         let new = NewTopic::new("small").partitions(1);
         client.admin().create_topic(new).await.unwrap();
         let producer = client.producer().build().await.unwrap();
-        for _ in 0..200 {
-            drop(
-                producer
-                    .send(Record::to("large").value(&vec![0; 20_000]))
-                    .await
-                    .unwrap(),
-            );
-        }
-        producer.flush().await.unwrap();
-        let mut ballasts = vec![disk.fill(0)];
-        // Sealing gives a little back at times, until there is no room for another.
-        for number in 0.. {
-            let another = NewTopic::new(format!("another-{number}"));
-            if client.admin().create_topic(another).await.is_err() {
-                break;
-            }
-            ballasts.push(disk.fill(0));
-        }
+        send(&producer, "large", 200).await;
+        let ballasts = fill_up(&disk, &client).await;
         client.admin().delete_topic("large").await.unwrap();
-        drop(
-            producer
-                .send(Record::to("small").value("now there is room"))
-                .await
-                .unwrap(),
-        );
+        send(&producer, "small", 1).await;
         producer.close().await.unwrap();
-        for ballast in ballasts {
-            ballast.free();
+        ballasts.into_iter().for_each(Ballast::free);
+        broker.stop();
+    });
+}
+
+#[test]
+fn a_topic_that_is_to_keep_less_makes_room_on_a_full_disk_without_waiting_for_the_next_look() {
+    let Some(disk) = disk() else { return };
+    run(async {
+        let site = site(&disk).set("log.retention_check_interval_ms", "1d");
+        let broker = site.start();
+        let client = site.client().await;
+        let new = NewTopic::new("t").partitions(1).config("segment.bytes", 1 << 20);
+        client.admin().create_topic(new).await.unwrap();
+        let producer = client.producer().build().await.unwrap();
+        send(&producer, "t", 400).await;
+        let ballasts = fill_up(&disk, &client).await;
+        let less = TopicAlteration::of("t").set("retention.bytes", 1 << 20);
+        client.admin().alter_topic(less).await.unwrap();
+        // More than what was left on the disk; producers wait until there is room.
+        send(&producer, "t", 100).await;
+        let first = client.admin().list_offsets("t", OffsetSpec::Earliest).await.unwrap()[0];
+        assert!(first.unwrap().get() > 0);
+        producer.close().await.unwrap();
+        ballasts.into_iter().for_each(Ballast::free);
+        broker.stop();
+    });
+}
+
+#[test]
+fn batches_that_a_full_disk_refuses_are_all_counted_and_seldom_logged() {
+    const REFUSED: u64 = 100;
+    let Some(disk) = disk() else { return };
+    run(async {
+        let site = site(&disk).cores(1).with_metrics();
+        let broker = site.start();
+        let client = site.client_with_topic("t", 1).await;
+        let topic = client.admin().describe_topic("t").await.unwrap().id;
+        let began = Instant::now();
+        let ballasts = fill_up(&disk, &client).await;
+        let mut raw = Raw::connect(site.address()).await;
+        let payload = batch(&[&vec![7; 300_000]]);
+        let mut refused = 0;
+        while refused < REFUSED {
+            refused += u64::from(raw.call(&produce(topic, 0), &payload).await.produce().error != 0);
         }
+        let counted = site.scrape().await["headwater_produce_refused_total{core=\"0\",reason=\"disk_full\"}"];
+        assert_eq!(counted, REFUSED);
+        let is_said = |line: &&String| line.contains("records were refused");
+        let said = broker.lines().iter().filter(is_said).count() as u64;
+        let most = 1 + began.elapsed().as_secs() / 10;
+        assert!((1..=most).contains(&said), "{said} lines, where {most} are enough");
+        ballasts.into_iter().for_each(Ballast::free);
         broker.stop();
     });
 }

@@ -36,6 +36,7 @@ mod read_only;
 mod readers;
 mod reopened;
 mod retries;
+mod sealing;
 mod shutdown;
 mod stalled;
 mod support;

@@ -77,7 +77,7 @@ fn a_partition_that_a_failed_write_has_fenced_is_opened_anew_and_loses_nothing_t
         let mut raw = Raw::connect(site.address()).await;
         store(&mut raw, &client, 20).await;
         broker.limit_file_size(Some(256 << 10));
-        let large = batch(&[&[7; 500_000]]);
+        let large = batch(&[&vec![7; 500_000]]);
         let refused = raw.call(&produce(topic, 0), &large).await.produce();
         assert_eq!(ErrorCode::from_i16(refused.error), ErrorCode::KafkaStorageError);
         broker.await_line("the log is fenced");

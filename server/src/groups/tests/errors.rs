@@ -59,7 +59,7 @@ impl Bench {
                         self.records.extend(records);
                         events.insert(0, Event::Written { write, outcome: Ok(()) });
                     }
-                    Effect::Rebalanced { .. } => {}
+                    Effect::Rebalanced { .. } | Effect::TooLarge { .. } => {}
                 }
             }
         }

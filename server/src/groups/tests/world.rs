@@ -245,7 +245,7 @@ impl World {
                     let epoch = self.epoch;
                     self.at(delay, Happening::Written { epoch });
                 }
-                Effect::Rebalanced { .. } => {}
+                Effect::Rebalanced { .. } | Effect::TooLarge { .. } => {}
             }
         }
     }

@@ -53,6 +53,8 @@ struct Tree {
     entries: BTreeMap<PathBuf, Option<Vec<u8>>>,
     operations: usize,
     fault: Option<Fault>,
+    /// There is space for what makes room only.
+    is_full: bool,
 }
 
 /// Clones are the same tree.
@@ -65,6 +67,11 @@ impl MemoryDisk {
         let mut tree = self.0.borrow_mut();
         tree.operations = 0;
         tree.fault = Some(fault);
+    }
+
+    /// From now on nothing finds space but what makes room.
+    pub fn fill(&self) {
+        self.0.borrow_mut().is_full = true;
     }
 
     /// Ends the failures, and says if there was any.
@@ -168,6 +175,13 @@ impl Directory for MemoryDisk {
     }
 
     async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
+        if self.0.borrow().is_full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.replace_file_to_make_room(path, content).await
+    }
+
+    async fn replace_file_to_make_room(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
         self.operate(|tree, outcome| {
             let temporary = PathBuf::from(format!("{}.tmp", path.display()));
             if outcome == Outcome::Partial {
