@@ -4,9 +4,12 @@
 //! partitions, and only then accept. Stop: no new requests, what was taken in is answered, everything is durable, then the
 //! threads end, and the clean marker is written last.
 
+mod ports;
+mod signals;
+
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -19,28 +22,32 @@ use futures::{
 };
 use headwater_engine::disk::{Directory, StdDirectory};
 use headwater_protocol::id::CoreId;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::ports::{bind, bind_all, warn_of_strangers};
+pub use self::signals::StopSignals;
 use crate::{
     check::{self, CheckError, Checks, DirectoryLock},
     config::Config,
     control::{self, Control},
     core::{Addresses, Core, Setup},
-    listener,
+    failure::{Part, StopError},
     mesh::{CoreMessage, Mesh},
-    runtime::{self, CoreThread},
+    runtime,
     topics::{StoreError, TopicStore},
     watchdog::{Activity, Watchdog},
 };
 
-/// How long a port may be in use by a broker that was killed: the kernel closes what its rings hold after the process is gone.
-const PORT_WAIT_MAX: Duration = Duration::from_secs(5);
-
 /// So long a core's executor goes on when the core is gone, to close its files.
 const CLOSE_WAIT: Duration = Duration::from_millis(2);
 
-/// Between two attempts to bind a port.
-const PORT_RETRY: Duration = Duration::from_millis(10);
+/// So long a core that could not start may take to say why.
+const START_WAIT: Duration = Duration::from_secs(5);
+
+/// So long a stop waits for a change of topics that is under way. Each of its steps is durable, and the next start finishes it.
+const CONTROL_WAIT: Duration = Duration::from_secs(10);
+
+/// So much longer than what the configuration grants a core may take to stop, for what is bounded otherwise.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 /// Why the broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +69,9 @@ pub enum StartError {
         /// The cause.
         source: io::Error,
     },
+    /// A part of the broker failed as soon as it ran.
+    #[error(transparent)]
+    Failed(StopError),
     /// A core or thread cannot be started.
     #[error("cannot start {what}: {reason}")]
     Thread {
@@ -72,66 +82,21 @@ pub enum StartError {
     },
 }
 
-/// A core or thread did not end as it should.
-#[derive(Debug, thiserror::Error)]
-#[error("{what} has failed: {reason}")]
-pub struct StopError {
-    /// Which.
-    what: String,
-    /// How.
-    reason: String,
-}
-
 /// A running broker. It is stopped in order by [`shutdown`](Broker::shutdown), and also when it is dropped.
+///
+/// If a part of it panics it stops as a whole: its clients' connections are closed, and [`failure`](Broker::failure) tells.
 pub struct Broker {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     mesh: Mesh,
-    cores: Vec<CoreThread>,
+    cores: Vec<Part>,
     control: Option<Control>,
+    /// There until it has been stopped.
     watchdog: Option<Watchdog>,
     clean_marker: PathBuf,
-    _lock: DirectoryLock,
-}
-
-/// SIGTERM and SIGINT. From when this is made they no longer end the process, and one that comes is kept until
-/// [`run_until`](Broker::run_until): make it before the broker, or a signal while it starts would leave it unclean.
-#[derive(Debug)]
-pub struct StopSignals {
-    runtime: tokio::runtime::Runtime,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    /// Begins to catch the signals.
-    pub fn catch() -> io::Result<StopSignals> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (terminate, interrupt) = {
-            let _entered = runtime.enter();
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
-        };
-        Ok(StopSignals {
-            runtime,
-            terminate,
-            interrupt,
-        })
-    }
-
-    /// Waits for a signal, and names it.
-    fn wait(self) -> &'static str {
-        let StopSignals {
-            runtime,
-            mut terminate,
-            mut interrupt,
-        } = self;
-        runtime.block_on(async {
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            }
-        })
-    }
+    /// The longest that the cores may take to stop.
+    stop_max: Duration,
+    lock: Option<DirectoryLock>,
 }
 
 /// Written when the broker has stopped in order, removed when it starts: tells an unclean restart (KIP-966).
@@ -187,7 +152,8 @@ impl Broker {
             what: what.to_owned(),
             reason: error.to_string(),
         };
-        let watchdog = Watchdog::start(activities.clone()).map_err(|error| thread("the watchdog", error))?;
+        let watchdog = Watchdog::start(activities.clone(), mesh.clone());
+        let watchdog = watchdog.map_err(|error| thread("the watchdog", error))?;
         let mut broker = Broker {
             address: ports.address,
             metrics_address,
@@ -196,7 +162,8 @@ impl Broker {
             control: None,
             watchdog: Some(watchdog),
             clean_marker: config.log.directory.join(CLEAN_MARKER),
-            _lock: lock,
+            stop_max: stop_max(&config),
+            lock: Some(lock),
         };
         for ((index, inbox), (cpu, activity)) in inboxes.into_iter().enumerate().zip(cpus.iter().zip(activities)) {
             let cpu = config.cores.pin.then_some(*cpu);
@@ -207,8 +174,9 @@ impl Broker {
             })?);
         }
         block_on(control::publish(&mesh, store.image()));
+        broker.check()?;
         let metrics = metrics.map(|listener| (listener, Arc::clone(&config)));
-        let control = Control::start(store, producer_ids, mesh.clone(), queues, metrics);
+        let control = Control::start(store, producer_ids, &mesh, queues, metrics);
         broker.control = Some(control.map_err(|error| thread("the control plane", error))?);
         for (core, listeners) in mesh.ids().zip(ports.listeners) {
             mesh.send(core, CoreMessage::Serve { listeners });
@@ -230,41 +198,61 @@ impl Broker {
         self.metrics_address
     }
 
-    /// Answers what has been taken in, makes everything durable, and ends.
+    /// The failure of a part of the broker, because of which all of it stops.
+    pub fn failure(&self) -> Option<StopError> {
+        self.mesh.failure().get().cloned()
+    }
+
+    /// Opening the partitions may have been too much for a core.
+    fn check(&self) -> Result<(), StartError> {
+        self.failure()
+            .map_or(Ok(()), |failure| Err(StartError::Failed(failure)))
+    }
+
+    /// Answers what has been taken in, makes everything durable, and ends. An error if something fails, or it takes longer than the
+    /// configuration allows: then threads of the broker may be left, and its directory stays locked until the process ends.
     pub fn shutdown(mut self) -> Result<(), StopError> {
         self.stop()
     }
 
-    /// Runs until one of the signals has come, then shuts down in order.
-    pub fn run_until(self, signals: StopSignals) -> Result<(), StopError> {
-        let signal = signals.wait();
-        tracing::info!(signal, "the broker stops");
+    /// Runs until one of the signals has come, or a part has failed, then shuts down in order. Another signal ends the process at
+    /// once, with the code [`EXIT_SECOND_SIGNAL`].
+    pub fn run_until(self, mut signals: StopSignals) -> Result<(), StopError> {
+        let failed = self.mesh.failure().has_come();
+        if let Some(signal) = signals.wait(failed) {
+            tracing::info!(signal, "the broker stops");
+        }
+        signals.end_process_at_next();
         self.shutdown()
     }
 
     fn stop(&mut self) -> Result<(), StopError> {
-        if self.cores.is_empty() {
+        let Some(watchdog) = self.watchdog.take() else {
             return Ok(());
-        }
+        };
         let began = Instant::now();
-        drop(self.control.take());
+        let mut ended = Vec::new();
+        if let Some(control) = self.control.take() {
+            ended.extend(control.end(began + CONTROL_WAIT));
+        }
         for core in self.mesh.ids() {
             self.mesh.send(core, CoreMessage::Stop);
         }
-        let mut result = Ok(());
-        for (index, core) in self.cores.drain(..).enumerate() {
-            if let Err(reason) = core.join() {
-                let what = format!("core {index}");
-                result = Err(StopError { what, reason });
-            }
+        let deadline = Instant::now() + self.stop_max;
+        ended.extend(self.cores.drain(..).map(|core| core.join(deadline)));
+        // Until here it has kept the cores awake.
+        ended.push(watchdog.end(deadline));
+        if ended.iter().any(|ended| matches!(ended, Err(StopError::Hung { .. }))) {
+            // It may still write.
+            std::mem::forget(self.lock.take());
         }
-        drop(self.watchdog.take());
-        result?;
+        self.failure().map_or(Ok(()), Err)?;
+        ended.into_iter().collect::<Result<(), StopError>>()?;
         let written = StdDirectory::default()
             .replace_file(&self.clean_marker, Vec::new())
             .now_or_never();
         let written = written.expect("a StdDirectory's futures are ready at once");
-        written.map_err(|error| StopError {
+        written.map_err(|error| StopError::Failed {
             what: "the clean marker".to_owned(),
             reason: error.to_string(),
         })?;
@@ -284,64 +272,6 @@ impl Drop for Broker {
     }
 }
 
-/// The listening sockets, bound before anything runs.
-struct Ports {
-    address: SocketAddr,
-    of_cores: Vec<u16>,
-    /// For each core the shared port and its own.
-    listeners: Vec<[TcpListener; 2]>,
-}
-
-fn bind_all(config: &Config, cores: usize) -> Result<Ports, StartError> {
-    let mut address = config.broker.listen;
-    let mut ports = Ports {
-        address,
-        of_cores: Vec::new(),
-        listeners: Vec::new(),
-    };
-    // Shared among our cores only: without this, a second broker could take the port as well, and half of the connections.
-    drop(bind(address, false, "broker.listen")?);
-    for index in 0..cores {
-        let shared = bind(address, true, "broker.listen")?;
-        // Port 0 becomes the port that the first core got.
-        address = shared.1;
-        let own_port = match config.broker.core_port_base {
-            0 => 0,
-            base => base + index as u16,
-        };
-        let own = bind(SocketAddr::new(address.ip(), own_port), false, "broker.core_port_base")?;
-        ports.of_cores.push(own.1.port());
-        ports.listeners.push([shared.0, own.0]);
-    }
-    ports.address = address;
-    Ok(ports)
-}
-
-/// Binds a port, waiting a little for one that is in use.
-fn bind(address: SocketAddr, shared: bool, key: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
-    let deadline = Instant::now() + PORT_WAIT_MAX;
-    loop {
-        let bound = listener::bind(address, shared).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        match bound {
-            Ok((bound, listener)) => return Ok((listener, bound)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                std::thread::sleep(PORT_RETRY);
-            }
-            Err(source) => return Err(StartError::Listen { address, key, source }),
-        }
-    }
-}
-
-/// Until there is authentication, whoever reaches a port may do everything there.
-fn warn_of_strangers(config: &Config) {
-    let metrics = config.metrics.listen.map(|address| ("metrics.listen", address.get()));
-    for (key, address) in [("broker.listen", config.broker.listen)].into_iter().chain(metrics) {
-        if !address.ip().is_loopback() {
-            tracing::warn!(key, %address, "other machines can reach this port, and nobody is asked who they are: let a firewall decide who may");
-        }
-    }
-}
-
 /// From here on the last stop counts as unclean, until this one is over.
 fn begin_unclean(directory: &Path) -> Result<(), StartError> {
     let marker = directory.join(CLEAN_MARKER);
@@ -354,6 +284,12 @@ fn begin_unclean(directory: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
+/// The longest that the cores may take to stop.
+fn stop_max(config: &Config) -> Duration {
+    let limits = &config.limits;
+    Duration::from_millis(limits.shutdown_grace_ms.get() + limits.shutdown_close_ms_max.get()) + STOP_MARGIN
+}
+
 /// Starts a core and waits until it takes messages.
 fn start_core(
     id: CoreId,
@@ -361,23 +297,31 @@ fn start_core(
     setup: Setup,
     inbox: mpsc::UnboundedReceiver<CoreMessage>,
     activity: Arc<Activity>,
-) -> Result<CoreThread, String> {
+) -> Result<Part, String> {
     let (ready, started) = oneshot::channel();
+    let mesh = setup.mesh.clone();
     let spin = Duration::from_micros(setup.config.cores.spin_before_park_us.get());
-    let run = move || async move {
-        let core = Core::new(id, setup, activity)?;
+    let run = async move || -> Result<(), String> {
+        let core = Core::new(id, setup, activity).map_err(|error| error.to_string())?;
         let _ = ready.send(());
         let ring = core.disk.ring().clone();
         let ended = core.run(inbox).await;
         // The files of the core's partitions are closed in the executor's next turns.
         ring.close().await;
         runtime::sleep(CLOSE_WAIT).await;
-        ended
+        ended.map_err(|error| error.to_string())
     };
-    let thread = CoreThread::start(&format!("core-{id}"), cpu, spin, run)?;
+    let part = Part::start(&format!("core-{id}"), mesh, move || runtime::run_core(cpu, spin, run));
+    let part = part.map_err(|error| error.to_string())?;
     if block_on(started).is_ok() {
-        return Ok(thread);
+        return Ok(part);
     }
-    thread.join()?;
-    Err("it ended at once".to_owned())
+    match part.join(Instant::now() + START_WAIT) {
+        Ok(()) => Err("it ended at once".to_owned()),
+        Err(StopError::Failed { reason, .. }) => Err(reason),
+        Err(error @ StopError::Hung { .. }) => Err(error.to_string()),
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,9 @@ sections! {
         /// Port of core 0's own listener, core n has this plus n. 0 takes any free ports.
         /// Set it when a firewall stands between clients and broker: it must let these ports through.
         core_port_base: u16 = 0, 0..=65_535;
+        /// A broker that ends because of a bug in it aborts, which leaves a core dump where the system keeps them, instead of exiting with code 70.
+        /// Set it to find such a bug. The dump holds records, and is as large as the broker's memory.
+        core_dump: bool = false;
     }
 
     /// The executors, one on each core, and what memory each may use.
@@ -222,7 +225,7 @@ sections! {
         /// Lower it so that one consumer takes shorter turns on its core.
         fetch_size_bytes_max: ByteSize = ByteSize::new(64 * MIB), 4 * KIB..=GIB;
         /// How long a shutdown waits for requests in flight before it closes their connections.
-        /// With `limits.shutdown_close_ms_max` and five seconds more, keep it below the time after which the service manager kills the process (`TimeoutStopSec` of systemd).
+        /// With `limits.shutdown_close_ms_max` and 15 seconds more, keep it below the time after which the service manager kills the process (`TimeoutStopSec` of systemd).
         shutdown_grace_ms: Millis = Millis::new(30_000), 0..=3_600_000;
         /// How long a shutdown may then take to close partitions. What is not closed by then is recovered at the next start; nothing is lost.
         /// Raise it for very many partitions on a slow disk.

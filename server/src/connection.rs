@@ -38,6 +38,7 @@ use crate::{
     outbox::{InFlight, Outbox, RequestLease, Response},
     reply,
     runtime::{self, Stream},
+    sockets::Listed,
     transfer::Sender,
 };
 
@@ -159,6 +160,7 @@ async fn run(
 ) -> Result<(), ReadError> {
     let files = core.disk.open_files();
     let socket = Hangup(files.make_room_for(|| Ok(rustix::io::dup(reader.fd())?))?);
+    let _listed = Listed::new(socket.0.as_fd());
     rustix::net::sockopt::set_tcp_nodelay(&socket.0, true).map_err(io::Error::from)?;
     unpace_loopback(&socket.0);
     let sender = Sender::new(socket.0.as_fd(), core)?;

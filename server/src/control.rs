@@ -20,7 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use futures::{channel::oneshot, executor::block_on};
@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, watch};
 use self::topics::{TopicRequest, TopicWorker};
 use crate::{
     config::Config,
+    failure::{Part, StopError},
     image::Topic,
     mesh::{Mesh, Refusal, Reply},
     metrics,
@@ -119,13 +120,14 @@ pub(crate) fn channel() -> (ControlHandle, ControlQueues) {
     (handle, ControlQueues { topics, producer_ids })
 }
 
-/// The threads. Dropping this lets each finish what it is doing and ends it; a long removal is left for the next start.
+/// The threads.
 #[derive(Debug)]
 pub(crate) struct Control {
-    stop: Option<watch::Sender<()>>,
+    /// Dropped to end them.
+    stop: watch::Sender<()>,
     /// What the topic store looks at during a long removal.
     stopping: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    parts: Vec<Part>,
 }
 
 impl Control {
@@ -133,54 +135,51 @@ impl Control {
     pub(crate) fn start<D: Directory + Send>(
         store: TopicStore<D>,
         producer_ids: ProducerIds<D>,
-        mesh: Mesh,
+        mesh: &Mesh,
         queues: ControlQueues,
         metrics: Option<(TcpListener, Arc<Config>)>,
     ) -> io::Result<Control> {
         let (stop, stopped) = watch::channel(());
-        let mut control = Control {
-            stop: Some(stop),
-            stopping: store.stopping(),
-            threads: Vec::new(),
+        let stopping = store.stopping();
+        let mut parts = Vec::new();
+        let mut start = |name, work: Box<dyn FnOnce() + Send>| {
+            parts.push(Part::start(name, mesh.clone(), || {
+                work();
+                Ok(())
+            })?);
+            io::Result::Ok(())
         };
         if let Some((listener, config)) = metrics {
             let (mesh, stopped) = (mesh.clone(), stopped.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            control.spawn("metrics", move || {
-                runtime.block_on(serve_metrics(listener, mesh, config, stopped));
-            })?;
+            let serve = serve_metrics(listener, mesh, config, stopped);
+            start("metrics", Box::new(move || runtime.block_on(serve)))?;
         }
-        let worker = TopicWorker { store, mesh };
+        let worker = TopicWorker {
+            store,
+            mesh: mesh.clone(),
+        };
         let requests = Requests {
             queue: queues.topics,
             stopped: stopped.clone(),
         };
-        control.spawn("topics", move || block_on(worker.run(requests)))?;
+        start("topics", Box::new(move || block_on(worker.run(requests))))?;
         let requests = Requests {
             queue: queues.producer_ids,
             stopped,
         };
-        control.spawn("producer-ids", move || block_on(hand_out(producer_ids, requests)))?;
-        Ok(control)
+        start(
+            "producer-ids",
+            Box::new(move || block_on(hand_out(producer_ids, requests))),
+        )?;
+        Ok(Control { stop, stopping, parts })
     }
 
-    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
-        self.threads.push(thread);
-        Ok(())
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
+    /// Lets each finish what it is doing, and ends it; a long removal is left for the next start.
+    pub(crate) fn end(self, deadline: Instant) -> Vec<Result<(), StopError>> {
         self.stopping.store(true, Ordering::Relaxed);
-        drop(self.stop.take());
-        for thread in self.threads.drain(..) {
-            let name = thread.thread().name().unwrap_or_default().to_owned();
-            if thread.join().is_err() {
-                tracing::error!(name, "a thread of the control plane has panicked");
-            }
-        }
+        drop(self.stop);
+        self.parts.into_iter().map(|part| part.join(deadline)).collect()
     }
 }
 

@@ -228,6 +228,8 @@ impl Core {
         let closed = closing::close_partitions(&self).await;
         self.at_rest().await;
         daemons.end().await;
+        // A blocking operation whose task was ended just now.
+        runtime::blocking_threads_rest().await;
         closed
     }
 
@@ -267,6 +269,8 @@ impl Core {
                 }
             }
             CoreMessage::Stop => {}
+            #[cfg(test)]
+            CoreMessage::Run(what) => what(),
         }
     }
 

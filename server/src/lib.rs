@@ -13,6 +13,7 @@
 //! - `core`, `runtime`, `watchdog`: one pinned executor per core and what keeps it awake; `mesh`: what crosses cores.
 //! - `control`, [`topics`], [`image`]: the control plane, the topics on disk, and the picture of them that cores share.
 //! - `compaction`: which partition is compacted next, and how fast.
+//! - [`failure`]: what becomes of it all when a part fails.
 //! - `budget`: back-pressure. When memory is spent, sockets are not read.
 
 mod admin;
@@ -27,6 +28,7 @@ mod connection;
 mod control;
 mod core;
 mod dispatch;
+pub mod failure;
 mod fetch;
 mod forwarded;
 mod frames;
@@ -44,13 +46,15 @@ mod remote;
 mod reopen;
 mod reply;
 mod runtime;
+mod sockets;
 mod tick;
 pub mod topics;
 mod transfer;
 mod watchdog;
 
-pub use broker::{Broker, StartError, StopError};
+pub use broker::{Broker, StartError};
 pub use config::Config;
+pub use failure::StopError;
 
 /// The commit that this was built from, if the build knew.
 pub const COMMIT: Option<&str> = option_env!("HEADWATER_COMMIT");

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
+    os::fd::AsFd as _,
     rc::Rc,
     time::Instant,
 };
@@ -15,6 +16,7 @@ use crate::{
     core::Core,
     metrics::Failure,
     runtime::{self, Listener},
+    sockets::Listed,
 };
 
 /// Connections that the kernel has accepted and the core has not yet.
@@ -43,6 +45,7 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<StdListener>
 /// Accepts connections and serves each on this core until the broker stops.
 pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
     let listener = Listener::new(listener);
+    let _listed = Listed::new(listener.as_fd());
     loop {
         let accepted = std::pin::pin!(listener.accept());
         let stopping = std::pin::pin!(core.stopping());

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use headwater_server::broker::{Broker, StopSignals};
 use headwater_server::check::Report;
 use headwater_server::config::{Config, Layers, LogFormat};
+use headwater_server::failure;
 
 /// Exit code for a configuration that is not valid, as clap has it for a command line that is not.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -32,9 +33,9 @@ Examples:
       What makes a broker slow or unsafe on this machine, and how to change it.
 
 Stop it with SIGTERM or SIGINT: requests in flight are answered and everything is on disk when it \
-ends.
+ends. A second signal ends it at once.
 Exit codes: 0 after a shutdown in order, 1 if it could not start or stop, 2 if the configuration is \
-not valid.";
+not valid, 3 after a second signal, 70 if a part of it has panicked, which is a bug.";
 
 const CHECK_AFTER: &str = "\
 Takes the flags of the broker, before or after `check`, and judges the machine for that configuration. \
@@ -188,6 +189,7 @@ fn main() -> ExitCode {
         return report(&effective.config, output);
     }
     start_logging(&effective.config);
+    failure::end_process_on_panic(effective.config.broker.core_dump);
     for warning in &effective.warnings {
         tracing::warn!("{warning}");
     }

@@ -25,6 +25,7 @@ use headwater_protocol::{
 };
 
 use crate::{
+    failure::{Failure, StopError},
     groups::{GroupCall, GroupReply, Listed},
     image::ClusterImage,
     metrics::CoreSnapshot,
@@ -262,19 +263,40 @@ pub(crate) enum CoreMessage {
     },
     /// Answer what has been taken in, make everything durable, and end.
     Stop,
+    /// Whatever a test wants to happen to a core.
+    #[cfg(test)]
+    Run(Box<dyn FnOnce() + Send>),
 }
 
 /// Ways to every core's inbox, in the order of their ids.
 #[derive(Clone)]
 pub(crate) struct Mesh {
     cores: Arc<[mpsc::UnboundedSender<CoreMessage>]>,
+    failure: Arc<Failure>,
 }
 
 impl Mesh {
     /// The mesh and each core's inbox.
     pub(crate) fn new(cores: usize) -> (Mesh, Vec<mpsc::UnboundedReceiver<CoreMessage>>) {
         let (senders, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::unbounded()).unzip();
-        (Mesh { cores: senders.into() }, inboxes)
+        let mesh = Mesh {
+            cores: senders.into(),
+            failure: Arc::default(),
+        };
+        (mesh, inboxes)
+    }
+
+    /// The failure of a part of the broker, if there is one.
+    pub(crate) fn failure(&self) -> &Arc<Failure> {
+        &self.failure
+    }
+
+    /// A part of the broker has failed: nobody waits for it any more, and the cores that are left stop.
+    pub(crate) fn fail(&self, error: StopError) {
+        self.failure.report(error);
+        for core in self.ids() {
+            self.send(core, CoreMessage::Stop);
+        }
     }
 
     /// Number of cores.
@@ -289,14 +311,21 @@ impl Mesh {
         }
     }
 
-    /// Asks a core at once and waits for its answer; `None` if it has ended.
+    /// Asks a core at once and waits for its answer; `None` if it has ended, or a part of the broker has failed: a core that has
+    /// panicked leaves what it was asked where nothing ends it.
     pub(crate) fn ask<T, M>(&self, core: CoreId, message: M) -> impl Future<Output = Option<T>> + use<T, M>
     where
         M: FnOnce(Reply<T>) -> CoreMessage,
     {
         let (reply, answer) = oneshot::channel();
         self.send(core, message(reply));
-        async move { answer.await.ok() }
+        let failure = Arc::clone(&self.failure);
+        async move {
+            match select(answer, pin!(failure.has_come())).await {
+                Either::Left((answer, _)) => answer.ok(),
+                Either::Right(_) => None,
+            }
+        }
     }
 
     /// Every core.

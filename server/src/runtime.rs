@@ -7,16 +7,16 @@ mod socket;
 use std::{
     cell::{Cell, OnceCell, RefCell},
     future::Future,
-    sync::LazyLock,
+    sync::{Arc, Barrier, LazyLock},
     time::{Duration, Instant},
 };
 
-use futures::future::{Either, select};
+use futures::future::{Either, join_all, select};
 use glommio::{Latency, Shares, TaskQueueHandle};
-use headwater_engine::Moment;
+use headwater_engine::{Moment, disk::BLOCKING_THREADS};
 use headwater_protocol::id::Timestamp;
 
-pub(crate) use executor::CoreThread;
+pub(crate) use executor::run_core;
 pub(crate) use socket::{Listener, Stream};
 
 /// Tasks that run for as long as the core does. glommio leaks a task that is not at its end when its executor is, with all
@@ -95,6 +95,26 @@ pub(crate) fn moment() -> Moment {
 /// Tasks of this core that were started by [`spawn`] and have not ended.
 pub(crate) fn tasks() -> usize {
     TASKS.get()
+}
+
+/// Waits until the threads for what would block the core have done all that they were given. One that is at work beyond the end of
+/// the executor panics.
+pub(crate) async fn blocking_threads_rest() {
+    // They take one thing after the other, and each of these ends when all of them have come to one.
+    let all = Arc::new(Barrier::new(BLOCKING_THREADS));
+    let rests = (0..BLOCKING_THREADS).map(|_| {
+        let all = Arc::clone(&all);
+        glommio::executor().spawn_blocking(move || {
+            all.wait();
+        })
+    });
+    join_all(rests).await;
+}
+
+/// Has a thread for what would block the core do something.
+#[cfg(test)]
+pub(crate) async fn on_blocking_thread(what: impl FnOnce() + Send + 'static) {
+    glommio::executor().spawn_blocking(what).await;
 }
 
 /// Sleeps without holding up the core.

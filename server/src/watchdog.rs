@@ -11,11 +11,16 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
-    thread::{self, JoinHandle},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use futures::task::AtomicWaker;
+
+use crate::{
+    failure::{Part, StopError},
+    mesh::Mesh,
+};
 
 /// How often a core with work is woken.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -93,35 +98,28 @@ impl Drop for Working {
     }
 }
 
-/// The thread; ends when this is dropped.
+/// The thread.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    part: Part,
 }
 
 impl Watchdog {
-    pub(crate) fn start(cores: Vec<Arc<Activity>>) -> std::io::Result<Watchdog> {
+    pub(crate) fn start(cores: Vec<Arc<Activity>>, mesh: Mesh) -> std::io::Result<Watchdog> {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
-        let thread = thread::Builder::new()
-            .name("watchdog".to_owned())
-            .spawn(move || watch(&cores, &told))?;
-        Ok(Watchdog {
-            stop,
-            thread: Some(thread),
-        })
+        let part = Part::start("watchdog", mesh, move || {
+            watch(&cores, &told);
+            Ok(())
+        })?;
+        Ok(Watchdog { stop, part })
     }
-}
 
-impl Drop for Watchdog {
-    fn drop(&mut self) {
+    /// Ends it.
+    pub(crate) fn end(self, deadline: Instant) -> Result<(), StopError> {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the watchdog has panicked");
-        }
+        self.part.join(deadline)
     }
 }
 

@@ -4,7 +4,14 @@
 //! Owned by one core. The lane is first come, first served. Operations that wait for each other's outcome are in order; others may
 //! overtake each other.
 
-use std::{cell::Cell, io, path::Path, rc::Rc, sync::Arc};
+use std::{
+    cell::Cell,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::Path,
+    rc::Rc,
+    sync::Arc,
+};
 
 use futures::FutureExt;
 
@@ -45,7 +52,7 @@ impl DirectDisk {
         self.files
             .with_descriptor(async || {
                 let (names, operation) = (self.names.clone(), operation.clone());
-                let done = glommio::executor().spawn_blocking(move || operation(&names));
+                let done = on_pool(move || operation(&names));
                 let done = self.off_core(haste, done).await;
                 done.expect("a StdDirectory's futures are ready at once")
             })
@@ -87,6 +94,13 @@ impl DirectDisk {
         drop(waiting);
         done.expect("it is never cancelled")
     }
+}
+
+/// Does something on a thread of the pool. A panic there goes on here: it would end that thread alone, and who waits would do so for
+/// ever.
+async fn on_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = glommio::executor().spawn_blocking(move || catch_unwind(AssertUnwindSafe(work)));
+    done.await.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -175,7 +189,7 @@ impl Directory for DirectDisk {
         let begin = move |names: &StdDirectory| Some(names.begin_replacing(&path, &content));
         let (file, replacement) = self.blocking(Haste::Background, begin).await?;
         let flushed = self.flush_all(file).await;
-        let finish = glommio::executor().spawn_blocking(move || replacement.finish(flushed));
+        let finish = on_pool(move || replacement.finish(flushed));
         let directory = self.off_core(Haste::Background, finish).await?;
         self.flush_all(directory).await
     }
@@ -214,9 +228,9 @@ impl Directory for DirectDisk {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::{collections::VecDeque, pin::pin};
 
-    use futures::FutureExt;
+    use futures::future::{Either, FutureExt, select};
 
     use super::*;
 
@@ -239,5 +253,19 @@ mod tests {
             turns.push_back(next.as_mut().now_or_never().expect("a turn has ended"));
             assert!(waiting.iter_mut().all(|enter| enter.as_mut().now_or_never().is_none()));
         }
+    }
+
+    #[test]
+    fn a_panic_on_a_thread_of_the_pool_is_one_of_the_core_that_waits_for_it() {
+        let executor = glommio::LocalExecutorBuilder::default().make().unwrap();
+        let said = executor.run(async {
+            let waits = AssertUnwindSafe(on_pool(|| -> () { panic!("a bug") })).catch_unwind();
+            let limit = glommio::timer::sleep(std::time::Duration::from_secs(30));
+            match select(pin!(waits), pin!(limit)).await {
+                Either::Left((ended, _)) => ended.unwrap_err().downcast_ref::<&str>().copied(),
+                Either::Right(_) => Some("nothing, for ever"),
+            }
+        });
+        assert_eq!(said, Some("a bug"));
     }
 }

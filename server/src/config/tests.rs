@@ -14,6 +14,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("broker.listen", "[::1]:0"),
     ("broker.advertised_host", "log.example.com"),
     ("broker.core_port_base", "9300"),
+    ("broker.core_dump", "true"),
     ("cores.count", "3"),
     ("cores.set", "0,2-3"),
     ("cores.pin", "false"),

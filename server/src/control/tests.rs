@@ -92,7 +92,7 @@ impl Plane {
         let metrics = listener.local_addr().unwrap();
         let (handle, queues) = channel();
         let (mesh, _) = Mesh::new(0);
-        let control = Control::start(store, producer_ids, mesh, queues, Some((listener, config))).unwrap();
+        let control = Control::start(store, producer_ids, &mesh, queues, Some((listener, config))).unwrap();
         Plane {
             handle,
             metrics,
@@ -178,10 +178,13 @@ fn a_control_plane_that_stops_finishes_what_it_is_doing_and_refuses_the_rest() {
     plane.begun.recv_timeout(LIMIT).unwrap();
     let mut second = std::pin::pin!(handle.create_topic(topic("b"), false));
     assert!(second.as_mut().now_or_never().is_none());
-    let Plane { mut control, .. } = plane;
-    drop(control.stop.take());
+    let Control { stop, parts, .. } = plane.control;
+    drop(stop);
     drop(held);
-    drop(control);
+    let deadline = Instant::now() + LIMIT;
+    for part in parts {
+        part.join(deadline).unwrap();
+    }
     assert_eq!(first.now_or_never().unwrap().unwrap().name.as_str(), "a");
     let refused = second.now_or_never().unwrap().unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotLeaderOrFollower);

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::TcpListener as StdListener,
-    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
 };
 
 use glommio::net::TcpListener;
@@ -12,18 +12,30 @@ use glommio::net::TcpListener;
 pub(crate) use glommio::net::TcpStream as Stream;
 
 /// A listening socket.
-pub(crate) struct Listener(TcpListener);
+pub(crate) struct Listener {
+    listener: TcpListener,
+    /// The listener's, which does not tell.
+    number: RawFd,
+}
 
 impl Listener {
     /// Takes over a socket that listens already.
     pub(crate) fn new(listener: StdListener) -> Listener {
-        let fd = OwnedFd::from(listener).into_raw_fd();
+        let number = OwnedFd::from(listener).into_raw_fd();
         // SAFETY: the descriptor is an open listening socket that nobody else owns; glommio closes it.
-        Listener(unsafe { TcpListener::from_raw_fd(fd) })
+        let listener = unsafe { TcpListener::from_raw_fd(number) };
+        Listener { listener, number }
     }
 
     /// The next connection.
     pub(crate) async fn accept(&self) -> io::Result<Stream> {
-        Ok(self.0.accept().await?)
+        Ok(self.listener.accept().await?)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the listener owns it and is borrowed for as long.
+        unsafe { BorrowedFd::borrow_raw(self.number) }
     }
 }

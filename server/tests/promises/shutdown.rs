@@ -60,6 +60,36 @@ fn a_signal_lets_the_broker_answer_what_it_took_in_and_leave_everything_durable_
 }
 
 #[test]
+fn a_second_signal_ends_a_broker_at_once_whatever_it_waits_for() {
+    run(async {
+        let site = Site::new().set("limits.shutdown_grace_ms", "1h");
+        let mut broker = site.start();
+        let client = site.client_with_topic("t", 1).await;
+        let (id, owner) = whereabouts(&client, "t").await;
+        let mut raw = Raw::connect(site.core_address(owner)).await;
+        let mut stored = 0;
+        for _ in 0..7 {
+            let reply = raw.call(&produce(id, 0), &batch(&[&vec![7; 1_000_000]])).await;
+            stored += i64::from(acknowledged(reply) >= 0);
+        }
+        // A client that does not read keeps the broker for as long as the grace.
+        let mut stalled = Raw::connect_with_small_window(site.core_address(owner)).await;
+        let mut request = fetch(id, &[(0, 0)], 0, 1);
+        request.partitions.as_mut().unwrap()[0].max_bytes = 8 << 20;
+        stalled.send(&request, &[]).await;
+        stalled.stream.readable().await.unwrap();
+        broker.signal(Signal::TERM);
+        broker.await_line("the broker stops");
+        broker.signal(Signal::INT);
+        broker.await_line("at a second signal");
+        assert_eq!(broker.wait().code(), Some(3));
+        let broker = site.start();
+        assert_eq!(read_topic(&client, "t").await[0].len() as i64, stored);
+        broker.stop();
+    });
+}
+
+#[test]
 fn a_broker_that_is_killed_leaves_no_clean_marker() {
     run(async {
         let site = Site::new();

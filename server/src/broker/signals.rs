@@ -1,0 +1,61 @@
+//! The signals that stop a broker.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::failure::{self, EXIT_SECOND_SIGNAL};
+
+/// SIGTERM and SIGINT. From when this is made they no longer end the process, and one that comes is kept until
+/// [`run_until`](Broker::run_until): make it before the broker, or a signal while it starts would leave it unclean.
+#[derive(Debug)]
+pub struct StopSignals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Begins to catch the signals.
+    pub fn catch() -> io::Result<StopSignals> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (terminate, interrupt) = {
+            let _entered = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
+        Ok(StopSignals {
+            runtime,
+            terminate,
+            interrupt,
+        })
+    }
+
+    /// Waits for a signal, and names it; `None` if the other thing happens first.
+    pub(super) fn wait(&mut self, other: impl Future<Output = ()>) -> Option<&'static str> {
+        let (terminate, interrupt) = (&mut self.terminate, &mut self.interrupt);
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => Some("SIGTERM"),
+                _ = interrupt.recv() => Some("SIGINT"),
+                () = other => None,
+            }
+        })
+    }
+
+    /// Has the next signal end the process, whatever hangs.
+    pub(super) fn end_process_at_next(mut self) {
+        let watching = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            if let Some(signal) = self.wait(std::future::pending()) {
+                failure::end_process(EXIT_SECOND_SIGNAL, move || {
+                    tracing::warn!(
+                        signal,
+                        "the broker ends at once, at a second signal; what was acknowledged is on disk"
+                    );
+                });
+            }
+        });
+        if let Err(error) = watching {
+            tracing::warn!(%error, "a second signal will not end the broker at once");
+        }
+    }
+}
