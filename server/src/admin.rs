@@ -1,6 +1,6 @@
 //! Metadata and topics: answered from the cluster image, or passed on to the control plane.
 
-use std::{rc::Rc, sync::Arc};
+use std::{collections::HashSet, rc::Rc, sync::Arc};
 
 use futures::future::join_all;
 use headwater_protocol::{
@@ -10,13 +10,14 @@ use headwater_protocol::{
     schema::{
         AlterTopicRequestT, AlterTopicResponseT, ApiRangeT, ApiVersionsResponseT, BrokerT, ConfigT,
         CreateTopicRequestT, CreateTopicResponseT, DeleteTopicResponseT, DescribeBrokerResponseT,
-        DescribeTopicResponseT, InitProducerIdRequestT, InitProducerIdResponseT, MetadataResponseT,
+        DescribeTopicResponseT, InitProducerIdRequestT, InitProducerIdResponseT, MetadataRequest, MetadataResponseT,
         PartitionDescriptionT, PartitionMetadataT, TopicMetadataT,
     },
     topic::TopicName,
 };
 
 use crate::{
+    bounds,
     config::{Config, Knob},
     core::Core,
     groups::internal,
@@ -50,6 +51,15 @@ pub(crate) fn api_versions(core: &Core, correlation_id: CorrelationId) -> Respon
         batch_size_max: core.config.log.batch_size_bytes_max.bytes() as u32,
     };
     Response::of(reply::head(correlation_id, &head))
+}
+
+/// The topics that a metadata request names, each once however often it does; `None` for all.
+pub(crate) fn read_metadata(request: MetadataRequest<'_>) -> Result<Option<Vec<String>>, Refusal> {
+    let Some(names) = request.topics() else { return Ok(None) };
+    bounds::check_items("topics", names.len())?;
+    let mut seen = HashSet::new();
+    let once = names.iter().filter(|name| seen.insert(*name));
+    Ok(Some(once.map(str::to_owned).collect()))
 }
 
 /// Metadata of the named topics, or of all.

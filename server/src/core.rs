@@ -252,8 +252,8 @@ impl Core {
             CoreMessage::Describe { ids, reply } => {
                 let _ = reply.send(admin::describe_here(&core, &ids));
             }
-            CoreMessage::ListGroups { reply } => {
-                let _ = reply.send(core.groups.list());
+            CoreMessage::ListGroups { wanted, reply } => {
+                let _ = reply.send(core.groups.list(&wanted));
             }
             CoreMessage::Metrics { reply } => {
                 let _ = reply.send(metrics::snapshot(&core));

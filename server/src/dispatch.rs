@@ -171,7 +171,7 @@ fn answer(request: &Request<'_>, api: Api, bytes: &[u8]) -> Result<Answer, Refus
             return Ok(Answer::Now(admin::api_versions(&core, id)));
         }
         Api::Metadata => {
-            let names = decode!(MetadataRequest).unpack().topics;
+            let names = admin::read_metadata(decode!(MetadataRequest))?;
             return Ok(Answer::Now(admin::metadata(&core, id, names)));
         }
         Api::Fetch => {

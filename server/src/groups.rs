@@ -35,5 +35,5 @@ mod sync;
 mod tests;
 mod topics;
 
-pub(crate) use call::{Client, Listed, Reply as GroupReply};
+pub(crate) use call::{Client, Listed, Reply as GroupReply, Wanted};
 pub(crate) use service::{GroupCall, Service};

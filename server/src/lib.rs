@@ -18,6 +18,7 @@
 
 mod admin;
 mod backoff;
+mod bounds;
 pub mod broker;
 mod budget;
 pub mod check;

@@ -26,7 +26,7 @@ use headwater_protocol::{
 
 use crate::{
     failure::{Failure, StopError},
-    groups::{GroupCall, GroupReply, Listed},
+    groups::{GroupCall, GroupReply, Listed, Wanted},
     image::ClusterImage,
     metrics::CoreSnapshot,
     remote::RemoteRange,
@@ -246,6 +246,7 @@ pub(crate) enum CoreMessage {
         reply: Reply<Vec<PartitionDescriptionT>>,
     },
     ListGroups {
+        wanted: Wanted,
         reply: Reply<Result<Vec<Listed>, Refusal>>,
     },
     /// What has been counted so far?

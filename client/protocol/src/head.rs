@@ -17,7 +17,7 @@ pub const ALIGNMENT: usize = 8;
 const DEPTH_MAX: usize = 8;
 
 /// Most tables in the head of a request.
-const REQUEST_TABLES_MAX: usize = 1 << 16;
+pub const REQUEST_TABLES_MAX: usize = 1 << 16;
 
 /// Most tables in the head of a response: the metadata of a cluster's every topic is one table for each.
 const RESPONSE_TABLES_MAX: usize = 1 << 22;

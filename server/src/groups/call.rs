@@ -8,7 +8,7 @@ use bytes::Bytes;
 pub(crate) use headwater_engine::{Moment, Since};
 use headwater_protocol::{error::ErrorCode, id::LeaderEpoch};
 
-use crate::mesh::Refusal;
+use crate::{bounds::AnswerSize, mesh::Refusal};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $Name:ident;)*) => {$(
@@ -211,6 +211,25 @@ pub(crate) struct Listed {
     pub(crate) group: GroupId,
     pub(crate) protocol_type: String,
     pub(crate) state: &'static str,
+}
+
+impl Listed {
+    /// Counts what it takes of an answer.
+    pub(crate) fn count(&self, size: &mut AnswerSize) -> Result<(), Refusal> {
+        let text_len = self.group.as_str().len() + self.protocol_type.len() + self.state.len();
+        size.add(text_len, "ask for the groups of one state")
+    }
+}
+
+/// The states whose groups are to be listed; `None` for all.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted(pub(crate) Option<Arc<[String]>>);
+
+impl Wanted {
+    pub(crate) fn has(&self, state: &str) -> bool {
+        let states = self.0.as_ref();
+        states.is_none_or(|states| states.iter().any(|wanted| wanted.eq_ignore_ascii_case(state)))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

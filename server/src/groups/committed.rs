@@ -13,6 +13,7 @@ use super::{
     record::Record,
     shard::{Step, Write},
 };
+use crate::{bounds::AnswerSize, mesh::Refusal};
 
 /// A partition of a topic that may no longer exist.
 pub(super) type Place = (String, i32);
@@ -96,25 +97,25 @@ impl Group {
         }
     }
 
-    pub(super) fn fetch_offsets(&self, places: Option<Vec<Place>>) -> Answer {
-        let known =
-            |(topic, partition): &Place, committed: &Committed| (topic.clone(), *partition, Some(committed.clone()));
-        let offsets = match places {
-            None => self
-                .offsets
-                .committed
-                .iter()
-                .map(|(place, committed)| known(place, committed))
-                .collect(),
-            Some(places) => {
-                let find = |place: Place| {
-                    let committed = self.offsets.committed.get(&place).cloned();
-                    (place.0, place.1, committed)
-                };
-                places.into_iter().map(find).collect()
-            }
+    pub(super) fn fetch_offsets(&self, places: Option<Vec<Place>>) -> Result<Answer, Refusal> {
+        let committed = &self.offsets.committed;
+        let mut size = AnswerSize::default();
+        let mut count = |place: &Place, committed: Option<&Committed>| {
+            let metadata = committed.map_or(0, |committed| committed.metadata.len());
+            size.add(place.0.len() + metadata, "name the partitions, and not all at once")
         };
-        Answer::Offsets(offsets)
+        match &places {
+            None => committed
+                .iter()
+                .try_for_each(|(place, known)| count(place, Some(known)))?,
+            Some(places) => places.iter().try_for_each(|place| count(place, committed.get(place)))?,
+        }
+        let places = places.unwrap_or_else(|| committed.keys().cloned().collect());
+        let find = |place: Place| {
+            let known = committed.get(&place).cloned();
+            (place.0, place.1, known)
+        };
+        Ok(Answer::Offsets(places.into_iter().map(find).collect()))
     }
 
     pub(super) fn forget_offsets(&mut self, call: CallId, places: Vec<Place>, step: &mut Step<'_>) {

@@ -22,13 +22,14 @@ use headwater_protocol::{
 
 use super::{
     append,
-    call::{Answer, CallId, GroupId, Listed, Moment, Reply, Request, refusal},
+    call::{Answer, CallId, GroupId, Listed, Moment, Reply, Request, Wanted, refusal},
     internal::{self, OFFSETS_TOPIC},
     load,
     shard::{Effect, Event, Population, Shard, WriteId},
     topics::Topics,
 };
 use crate::{
+    bounds::AnswerSize,
     config::GroupsSection,
     core::Core,
     image::{ClusterImage, TopicState},
@@ -143,11 +144,15 @@ impl Service {
         (shown.collect(), committed.count() as u64)
     }
 
-    /// The groups of this core; an error while one of its partitions is being read.
-    pub(crate) fn list(&self) -> Result<Vec<Listed>, Refusal> {
-        let mut groups = Vec::new();
+    /// The groups of this core that are wanted; an error while one of its partitions is being read.
+    pub(crate) fn list(&self, wanted: &Wanted) -> Result<Vec<Listed>, Refusal> {
+        let (mut groups, mut size) = (Vec::new(), AnswerSize::default());
         for slot in self.slots.borrow().values() {
-            groups.extend(slot.shard.as_ref().map_err(Clone::clone)?.list());
+            let listed = slot.shard.as_ref().map_err(Clone::clone)?.list();
+            for group in listed.filter(|group| wanted.has(group.state)) {
+                group.count(&mut size)?;
+                groups.push(group);
+            }
         }
         Ok(groups)
     }

@@ -324,10 +324,10 @@ impl Shard {
             Request::Heartbeat(who) => group.heartbeat(call, &who, step),
             Request::Leave(members) => group.leave(call, &members, step),
             Request::Commit(who, items) => group.commit(call, &who, items, step),
-            Request::Offsets(places) => {
-                let answer = group.fetch_offsets(places);
-                step.answer(call, answer);
-            }
+            Request::Offsets(places) => match group.fetch_offsets(places) {
+                Ok(answer) => step.answer(call, answer),
+                Err(refusal) => step.refuse(call, refusal),
+            },
             Request::ForgetOffsets(places) => group.forget_offsets(call, places, step),
             Request::Describe => {
                 let answer = group.describe();

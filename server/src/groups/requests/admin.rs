@@ -1,6 +1,6 @@
 //! Requests about groups as a whole: find, list, describe, delete.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use futures::future::join_all;
 use headwater_protocol::{
@@ -14,9 +14,10 @@ use headwater_protocol::{
 
 use super::{Answer, GroupId, Request, ask, group_id, refusal_of};
 use crate::{
+    bounds::{self, AnswerSize},
     core::Core,
     groups::{
-        call::{DescribedMember, Listed},
+        call::{DescribedMember, Listed, Wanted},
         internal, service,
     },
     mesh::{CoreMessage, Refusal},
@@ -68,22 +69,12 @@ async fn owner_of(core: &Core, group: &GroupId) -> Result<CoreId, Refusal> {
 
 /// The groups of all cores.
 pub(crate) async fn list_groups(core: Rc<Core>, id: CorrelationId, head: ListGroupsRequestT) -> Response {
-    let lists = join_all(core.mesh.ids().map(|owner| list_on(&core, owner))).await;
-    let listed: Result<Vec<Vec<Listed>>, Refusal> = lists.into_iter().collect();
-    let is_wanted = |group: &Listed| {
-        let states = head.states.as_ref();
-        states.is_none_or(|states| states.iter().any(|state| state.eq_ignore_ascii_case(group.state)))
-    };
-    let head = match listed {
-        Ok(lists) => {
-            let mut groups: Vec<Listed> = lists.into_iter().flatten().filter(is_wanted).collect();
-            groups.sort_by(|one, other| one.group.cmp(&other.group));
-            ListGroupsResponseT {
-                error: 0,
-                message: None,
-                groups: Some(groups.into_iter().map(listed_group).collect()),
-            }
-        }
+    let head = match list_on_all(&core, head.states).await {
+        Ok(groups) => ListGroupsResponseT {
+            error: 0,
+            message: None,
+            groups: Some(groups.into_iter().map(listed_group).collect()),
+        },
         Err(refusal) => ListGroupsResponseT {
             error: refusal.code as i16,
             message: Some(refusal.message),
@@ -93,11 +84,29 @@ pub(crate) async fn list_groups(core: Rc<Core>, id: CorrelationId, head: ListGro
     Response::of(reply::head(id, &head))
 }
 
-async fn list_on(core: &Core, owner: CoreId) -> Result<Vec<Listed>, Refusal> {
-    if owner == core.id {
-        return core.groups.list();
+async fn list_on_all(core: &Core, states: Option<Vec<String>>) -> Result<Vec<Listed>, Refusal> {
+    bounds::check_items("states", states.as_ref().map_or(0, Vec::len))?;
+    let wanted = Wanted(states.map(Arc::from));
+    let lists = join_all(core.mesh.ids().map(|owner| list_on(core, owner, wanted.clone()))).await;
+    let (mut groups, mut size) = (Vec::new(), AnswerSize::default());
+    for list in lists {
+        for group in list? {
+            group.count(&mut size)?;
+            groups.push(group);
+        }
     }
-    let asked = core.mesh.ask(owner, |reply| CoreMessage::ListGroups { reply }).await;
+    groups.sort_by(|one, other| one.group.cmp(&other.group));
+    Ok(groups)
+}
+
+async fn list_on(core: &Core, owner: CoreId, wanted: Wanted) -> Result<Vec<Listed>, Refusal> {
+    if owner == core.id {
+        return core.groups.list(&wanted);
+    }
+    let asked = core
+        .mesh
+        .ask(owner, |reply| CoreMessage::ListGroups { wanted, reply })
+        .await;
     asked.unwrap_or_else(|| Err(Refusal::stopping()))
 }
 

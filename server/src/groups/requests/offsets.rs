@@ -9,10 +9,12 @@ use headwater_protocol::{
         CommittedOffsetT, OffsetCommitRequestT, OffsetCommitResponseT, OffsetDeleteRequestT, OffsetDeleteResponseT,
         OffsetFetchRequestT, OffsetFetchResponseT, TopicPartitionsT,
     },
+    topic::{TopicName, TopicNameError},
 };
 
 use super::{Answer, GroupId, Request, ask, group_id, identity, refusal_of};
 use crate::{
+    bounds,
     core::Core,
     groups::call::{CommitItem, Committed},
     image::TopicState,
@@ -90,19 +92,28 @@ fn place(core: &Core, offset: &CommittedOffsetT) -> Option<PartitionId> {
     Some(PartitionId { topic: topic.id, index })
 }
 
-fn places(topics: Vec<TopicPartitionsT>) -> Vec<(String, i32)> {
-    let of_topic = |topic: TopicPartitionsT| {
+/// Every partition with its topic's name, which must be no longer than one can be: it is repeated for each.
+fn places(topics: Vec<TopicPartitionsT>) -> Result<Vec<(String, i32)>, Refusal> {
+    let count = topics.iter().map(|topic| topic.partitions.as_ref().map_or(0, Vec::len));
+    bounds::check_items("partitions", count.sum())?;
+    let mut places = Vec::new();
+    for topic in topics {
         let name = topic.topic.unwrap_or_default();
+        if name.len() > TopicName::LEN_MAX {
+            let error = TopicNameError::TooLong { len: name.len() };
+            return Err(Refusal::because(ErrorCode::InvalidTopicException, &error));
+        }
         let partitions = topic.partitions.unwrap_or_default().into_iter();
-        partitions.map(move |partition| (name.clone(), partition))
-    };
-    topics.into_iter().flat_map(of_topic).collect()
+        places.extend(partitions.map(|partition| (name.clone(), partition)));
+    }
+    Ok(places)
 }
 
 /// Committed offsets of a group.
 pub(crate) async fn fetch_offsets(core: Rc<Core>, id: CorrelationId, head: OffsetFetchRequestT) -> Response {
-    let request = Request::Offsets(head.topics.map(places));
-    let call = group_id(head.group_id, &core.config.groups).map(|group| (group, request));
+    let places = head.topics.map(places).transpose();
+    let call = group_id(head.group_id, &core.config.groups)
+        .and_then(|group| places.map(|places| (group, Request::Offsets(places))));
     let head = match ask(&core, call).await {
         Ok(Answer::Offsets(offsets)) => OffsetFetchResponseT {
             error: 0,
@@ -142,8 +153,9 @@ fn committed((topic, partition, committed): (String, i32, Option<Committed>)) ->
 
 /// Forgets committed offsets of a group.
 pub(crate) async fn delete_offsets(core: Rc<Core>, id: CorrelationId, head: OffsetDeleteRequestT) -> Response {
-    let request = Request::ForgetOffsets(places(head.topics.unwrap_or_default()));
-    let call = group_id(head.group_id, &core.config.groups).map(|group| (group, request));
+    let places = places(head.topics.unwrap_or_default());
+    let call = group_id(head.group_id, &core.config.groups)
+        .and_then(|group| places.map(|places| (group, Request::ForgetOffsets(places))));
     let head = match ask(&core, call).await {
         Ok(Answer::Forgotten(codes)) => OffsetDeleteResponseT {
             error: 0,

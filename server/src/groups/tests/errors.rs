@@ -1,6 +1,6 @@
 //! Kafka's error code for each request that is wrong, and nothing is changed by it.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{cell::Cell, ops::Range, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use headwater_protocol::{
@@ -13,7 +13,7 @@ use super::{
     world::{NOON, config},
     *,
 };
-use crate::config::GroupsSection;
+use crate::{bounds::ANSWER_BYTES_MAX, config::GroupsSection};
 
 /// A shard whose disk is done at once.
 pub(super) struct Bench {
@@ -222,6 +222,31 @@ fn whoever_is_not_a_member_of_this_generation_is_refused_and_changes_nothing() {
     );
     assert_eq!(bench.shard.summary(), before);
     assert_eq!(bench.ask("g", Request::Heartbeat(who)), Ok(Answer::Alive));
+}
+
+#[test]
+fn offsets_that_no_answer_can_hold_are_not_put_together_for_one() {
+    let mut bench = Bench::new(config());
+    let who = bench.stable("g", "own");
+    let places = 0..(ANSWER_BYTES_MAX / 4_096) as i32;
+    let items = places.clone().map(|partition| CommitItem {
+        partition,
+        metadata: "m".repeat(4_096),
+        ..item(1)
+    });
+    bench.ask("g", Request::Commit(who, items.collect())).unwrap();
+    let named = |places: Range<i32>| Request::Offsets(Some(places.map(|place| ("a".to_owned(), place)).collect()));
+    let all = named(places.clone());
+    for request in [Request::Offsets(None), all] {
+        let refused = bench.ask("g", request).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::InvalidRequest);
+        assert!(refused.message.contains("name the partitions"), "{}", refused.message);
+    }
+    let half = places.start..places.end / 2;
+    let Ok(Answer::Offsets(offsets)) = bench.ask("g", named(half.clone())) else {
+        panic!("half of it can be told");
+    };
+    assert_eq!(offsets.len(), half.len());
 }
 
 #[test]

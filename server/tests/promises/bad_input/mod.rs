@@ -2,6 +2,7 @@
 //! and others are not disturbed.
 
 mod batches;
+mod bounds;
 mod floods;
 mod frames;
 mod requests;
