@@ -37,7 +37,7 @@ use crate::{
     metrics::Stage,
     outbox::{InFlight, Outbox, RequestLease, Response},
     reply,
-    runtime::{self, Stream},
+    runtime::{self, Hangup, Stream},
     sockets::Listed,
     transfer::Sender,
 };
@@ -123,7 +123,7 @@ impl Flag {
 }
 
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve(core: Rc<Core>, stream: Stream) {
+pub(crate) async fn serve(core: Rc<Core>, stream: Stream, listed: Listed) {
     let limits = &core.config.limits;
     let connection = Rc::new(Connection {
         outbox: Outbox::default(),
@@ -145,7 +145,7 @@ pub(crate) async fn serve(core: Rc<Core>, stream: Stream) {
     };
     let grace = Duration::from_millis(limits.shutdown_grace_ms.get());
     let reader = FrameReader::new(stream, Rc::clone(&core.read_buffers), frame_limits);
-    if let Err(error) = run(&core, &connection, reader, grace).await {
+    if let Err(error) = run(&core, &connection, reader, listed, grace).await {
         tracing::debug!(%error, "a connection has ended");
     }
     connection.ending.set(true);
@@ -156,11 +156,13 @@ async fn run(
     core: &Rc<Core>,
     connection: &Rc<Connection>,
     mut reader: FrameReader,
+    accepted: Listed,
     grace: Duration,
 ) -> Result<(), ReadError> {
     let files = core.disk.open_files();
     let socket = Hangup(files.make_room_for(|| Ok(rustix::io::dup(reader.fd())?))?);
     let _listed = Listed::new(socket.0.as_fd());
+    drop(accepted);
     rustix::net::sockopt::set_tcp_nodelay(&socket.0, true).map_err(io::Error::from)?;
     unpace_loopback(&socket.0);
     let sender = Sender::new(socket.0.as_fd(), core)?;
@@ -187,17 +189,6 @@ fn unpace_loopback(socket: &OwnedFd) {
         && let Err(error) = rustix::net::sockopt::set_tcp_congestion(socket, "reno")
     {
         tracing::debug!(%error, "the system's congestion control stays");
-    }
-}
-
-/// Shuts the socket down when it is dropped, which also ends the polls that the kernel still has on it.
-struct Hangup(OwnedFd);
-
-impl Drop for Hangup {
-    fn drop(&mut self) {
-        if let Err(error) = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both) {
-            tracing::trace!(%error, "the peer was gone already");
-        }
     }
 }
 

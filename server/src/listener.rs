@@ -44,13 +44,16 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<StdListener>
 
 /// Accepts connections and serves each on this core until the broker stops.
 pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
-    let listener = Listener::new(listener);
+    let listener = match Listener::new(listener, core.disk.ring().clone()) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "a core cannot accept connections"),
+    };
     let _listed = Listed::new(listener.as_fd());
     loop {
         let accepted = std::pin::pin!(listener.accept());
         let stopping = std::pin::pin!(core.stopping());
-        let stream = match futures::future::select(accepted, stopping).await {
-            futures::future::Either::Left((Ok(stream), _)) => stream,
+        let (stream, listed) = match futures::future::select(accepted, stopping).await {
+            futures::future::Either::Left((Ok(accepted), _)) => accepted,
             futures::future::Either::Left((Err(error), _)) => {
                 if let Some(unsaid) = core.seldom.unaccepted.may_speak(Instant::now()) {
                     tracing::warn!(%error, unsaid, "a connection could not be accepted");
@@ -72,7 +75,7 @@ pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
         };
         let core = Rc::clone(&core);
         runtime::spawn(async move {
-            connection::serve(core, stream).await;
+            connection::serve(core, stream, listed).await;
             drop(admitted);
         });
     }

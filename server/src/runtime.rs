@@ -17,7 +17,7 @@ use headwater_engine::{Moment, disk::BLOCKING_THREADS};
 use headwater_protocol::id::Timestamp;
 
 pub(crate) use executor::run_core;
-pub(crate) use socket::{Listener, Stream};
+pub(crate) use socket::{Hangup, Listener, Stream};
 
 /// Tasks that run for as long as the core does. glommio leaks a task that is not at its end when its executor is, with all
 /// that it holds, so these are ended before.

@@ -262,6 +262,17 @@ impl Ring {
         }
     }
 
+    /// Resolves when a connection waits for this listening socket, or it has been shut down. A core has few of them, so they take
+    /// places of operations on files: those of sockets may all be taken by peers that do nothing.
+    pub async fn readable(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(Fd(listener.as_raw_fd()), POLLIN);
+        // SAFETY: as in `writable`.
+        unsafe { self.submit_as(Kind::File, poll.build(), Rc::new(())) }
+            .await
+            .0
+            .map(drop)
+    }
+
     /// Resolves when the descriptor can be written to, or has failed; the next write tells which.
     pub async fn writable(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let poll = opcode::PollAdd::new(Fd(fd.as_raw_fd()), POLLOUT);
@@ -319,6 +330,7 @@ impl Ring {
     }
 }
 
+const POLLIN: u32 = rustix::event::PollFlags::IN.bits() as u32;
 const POLLOUT: u32 = rustix::event::PollFlags::OUT.bits() as u32;
 const POLLRDHUP: u32 = rustix::event::PollFlags::RDHUP.bits() as u32;
 /// `POSIX_FADV_WILLNEED` of `posix_fadvise(2)`.

@@ -6,7 +6,10 @@ use std::{
     net::TcpStream,
     os::unix::process::ExitStatusExt as _,
     process::{Command, Output},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
 };
 
@@ -199,4 +202,33 @@ fn a_panic_ends_the_process_of_a_broker_by_abort_where_a_core_dump_is_wished() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+#[test]
+fn nobody_who_connects_while_a_broker_stops_is_left_waiting() {
+    for _ in 0..5 {
+        let directory = directory();
+        let broker = start(directory.path());
+        let address = broker.addr();
+        let has_ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let connecting = [(); 4].map(|()| {
+                scope.spawn(|| {
+                    let mut streams = Vec::new();
+                    while !has_ended.load(Ordering::Relaxed) {
+                        streams.extend(TcpStream::connect(address).ok());
+                        thread::sleep(Duration::from_micros(200));
+                    }
+                    streams
+                })
+            });
+            thread::sleep(Duration::from_millis(20));
+            broker.shutdown().unwrap();
+            has_ended.store(true, Ordering::Relaxed);
+            for stream in connecting.into_iter().flat_map(|thread| thread.join().unwrap()) {
+                stream.set_read_timeout(Some(LIMIT)).unwrap();
+                assert_closed(stream);
+            }
+        });
+    }
 }
