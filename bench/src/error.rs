@@ -145,9 +145,10 @@ fn advice(error: &client::Error) -> &'static str {
     match error {
         client::Error::UnknownTopic(_) => "; produce to it first, or check the name",
         client::Error::Config { .. } => "; change that option",
-        client::Error::Connect { .. } | client::Error::Timeout { .. } | client::Error::Disconnected { .. } => {
-            "; check that a broker runs at the address given by --server"
-        }
+        client::Error::Connect { .. }
+        | client::Error::NotHeadwater { .. }
+        | client::Error::Timeout { .. }
+        | client::Error::Disconnected { .. } => "; check that a broker runs at the address given by --server",
         client::Error::Broker { .. } | client::Error::Protocol { .. } => "; the broker's log tells more",
         _ => "",
     }

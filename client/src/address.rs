@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use crate::error::Error;
 
-/// `host:port`, or `[v6]:port`. Cheap to clone.
+/// Where a broker listens unless it is told otherwise.
+pub const DEFAULT_PORT: u16 = 9292;
+
+/// `host:port`, or `[v6]:port`; without a port it is [`DEFAULT_PORT`]. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     host: Arc<str>,
@@ -67,20 +70,24 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = |reason: &str| Error::config("bootstrap", format!("{text:?} is not host:port: {reason}"));
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| bad("the port is missing"))?;
-        let host = match host.strip_prefix('[') {
-            Some(inner) => inner
-                .strip_suffix(']')
-                .ok_or_else(|| bad("the bracket is not closed"))?,
-            None if host.contains(':') => return Err(bad("an IPv6 address goes in brackets")),
-            None => host,
-        };
-        if host.is_empty() {
-            return Err(bad("the host is missing"));
+        if text.contains("://") {
+            return Err(bad("leave out what is before the host"));
         }
-        let port = port
-            .parse()
-            .map_err(|source| bad(&format!("the port is no number up to 65535 ({source})")))?;
+        let (host, rest) = match text.strip_prefix('[') {
+            Some(inner) => inner.split_once(']').ok_or_else(|| bad("the bracket is not closed"))?,
+            None => text.split_at(text.find(':').unwrap_or(text.len())),
+        };
+        let port = match rest.strip_prefix(':') {
+            None if rest.is_empty() => DEFAULT_PORT,
+            None => return Err(bad("a colon comes before the port")),
+            Some(port) if port.contains(':') => return Err(bad("an IPv6 address goes in brackets, as [::1]:9292")),
+            Some(port) => port
+                .parse()
+                .map_err(|source| bad(&format!("the port is no number up to 65535 ({source})")))?,
+        };
+        if host.is_empty() || host.contains(char::is_whitespace) {
+            return Err(bad("the host is missing, or has a space in it"));
+        }
         Ok(Self::new(host, port))
     }
 }
@@ -104,20 +111,35 @@ mod tests {
     }
 
     #[test]
+    fn without_a_port_it_is_the_one_where_brokers_listen() {
+        for text in ["localhost", "10.0.0.1", "[::1]", "broker-1.example"] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.to_string(), format!("{text}:9292"));
+        }
+    }
+
+    #[test]
     fn a_list_may_have_spaces_and_a_trailing_comma() {
-        let list = Address::parse_list("a:1, b:2,").unwrap();
-        assert_eq!(list, [Address::new("a", 1), Address::new("b", 2)]);
+        let list = Address::parse_list("a:1, b:2, c,").unwrap();
+        assert_eq!(
+            list,
+            [Address::new("a", 1), Address::new("b", 2), Address::new("c", 9292)]
+        );
         assert!(Address::parse_list("").unwrap().is_empty());
     }
 
     #[test]
     fn a_malformed_address_says_what_is_wrong_with_it() {
         for (text, reason) in [
-            ("localhost", "port is missing"),
             (":9092", "host is missing"),
+            ("no host", "space"),
+            ("h:", "no number"),
             ("h:99999", "no number"),
             ("::1:9092", "brackets"),
+            ("fe80::1", "brackets"),
             ("[::1:9092", "not closed"),
+            ("[::1]9092", "colon"),
+            ("http://h:9644", "before the host"),
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");

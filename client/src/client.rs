@@ -24,7 +24,7 @@ use crate::transport::Tcp;
 /// # async fn example() -> Result<(), headwater_client::Error> {
 /// use headwater_client::Client;
 ///
-/// let client = Client::connect("localhost:9092").await?;
+/// let client = Client::connect("localhost").await?;
 /// for topic in client.admin().topics().await? {
 ///     println!("{} has {} partitions", topic.name, topic.partitions);
 /// }
@@ -37,10 +37,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects with the defaults of [`ClientBuilder`]. `bootstrap` lists one or more `host:port`, separated by commas.
+    /// Connects with the defaults of [`ClientBuilder`]. `bootstrap` lists one or more `host:port`, separated by commas; without a
+    /// port it is [`DEFAULT_PORT`](crate::DEFAULT_PORT).
     ///
     /// # Errors
-    /// [`Error::Config`] for a malformed list; [`Error::Timeout`] if none of them can be reached.
+    /// As [`ClientBuilder::build`]; within about a second where nobody listens.
     pub async fn connect(bootstrap: &str) -> Result<Self, Error> {
         Self::builder().bootstrap([bootstrap]).build().await
     }
@@ -87,7 +88,7 @@ impl fmt::Debug for Client {
 /// use headwater_client::Client;
 ///
 /// let client = Client::builder()
-///     .bootstrap(["broker-1:9092", "broker-2:9092"])
+///     .bootstrap(["broker-1:9292", "broker-2:9292"])
 ///     .request_timeout(Duration::from_secs(10))
 ///     .build()
 ///     .await?;
@@ -116,6 +117,7 @@ impl Default for ClientBuilder {
         let settings = Settings {
             bootstrap: Vec::new(),
             connection,
+            bootstrap_timeout: Duration::from_secs(1),
             call_timeout: Duration::from_mins(1),
             metadata_timeout: Duration::from_secs(5),
             metadata_age_max: Duration::from_secs(30),
@@ -130,7 +132,8 @@ impl Default for ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Where to find the cluster: `host:port` each, or several of them separated by commas. One that answers is enough.
+    /// Where to find the cluster: `host:port` each, or several of them separated by commas. One that answers is enough. Without
+    /// a port it is [`DEFAULT_PORT`](crate::DEFAULT_PORT).
     pub fn bootstrap<S: Into<String>>(mut self, addresses: impl IntoIterator<Item = S>) -> Self {
         self.bootstrap.extend(addresses.into_iter().map(Into::into));
         self
@@ -142,13 +145,20 @@ impl ClientBuilder {
         self
     }
 
+    /// How long [`ClientBuilder::build`] tries again when no address answers, as while a broker starts. Each is tried once at
+    /// least, for as long as `connect_timeout` allows. Default 1 s; it may be zero.
+    pub fn bootstrap_timeout(mut self, limit: Duration) -> Self {
+        self.settings.bootstrap_timeout = limit;
+        self
+    }
+
     /// How long to wait for any one response before the connection counts as dead. Default 30 s.
     pub fn request_timeout(mut self, limit: Duration) -> Self {
         self.settings.connection.request_timeout = limit;
         self
     }
 
-    /// How long a call of [`Admin`], a seek, or the making of a client, producer or consumer may take, with all its
+    /// How long a call of [`Admin`], a seek, or the making of a producer or consumer may take, with all its
     /// attempts. Default 60 s.
     pub fn call_timeout(mut self, limit: Duration) -> Self {
         self.settings.call_timeout = limit;
@@ -191,7 +201,8 @@ impl ClientBuilder {
     /// Connects to the first broker of the list that answers.
     ///
     /// # Errors
-    /// [`Error::Config`] for a setting out of range; [`Error::Timeout`] if no broker answers within the call timeout.
+    /// [`Error::Config`] for a setting out of range. [`Error::Connect`] if nobody listens at any of the addresses for as long as
+    /// [`bootstrap_timeout`](ClientBuilder::bootstrap_timeout), [`Error::NotHeadwater`] if something else does.
     pub async fn build(mut self) -> Result<Client, Error> {
         for list in &self.bootstrap {
             self.settings.bootstrap.extend(Address::parse_list(list)?);
@@ -201,8 +212,7 @@ impl ClientBuilder {
         }
         check(&self.settings)?;
         let cluster = Cluster::new(self.settings);
-        let deadline = cluster.deadline("connect");
-        deadline.retry(cluster.backoff(), || cluster.any()).await?;
+        cluster.greet().await?;
         Ok(Client { cluster })
     }
 }

@@ -10,12 +10,14 @@ use std::time::Duration;
 use headwater_protocol::error::ErrorCode;
 use headwater_protocol::head::Head;
 use headwater_protocol::id::{PartitionIndex, ProducerEpoch, ProducerId, TopicId};
+use headwater_protocol::stranger::Stranger;
 use headwater_protocol::topic::TopicName;
+use tokio::time::sleep;
 
 use crate::address::Address;
-use crate::connection::{Connection, ConnectionLimits};
+use crate::connection::{Connection, ConnectionLimits, probe};
 use crate::deadline::{Backoff, BackoffLimits, Deadline};
-use crate::error::Error;
+use crate::error::{Error, Sign};
 use crate::metadata::Metadata;
 use crate::pool::Pool;
 use crate::requests::{self, Leader, ResponseError, TopicImage};
@@ -26,6 +28,8 @@ use crate::transport::Connector;
 pub(crate) struct Settings {
     pub(crate) bootstrap: Vec<Address>,
     pub(crate) connection: ConnectionLimits,
+    /// How long to try again when no address answers at first.
+    pub(crate) bootstrap_timeout: Duration,
     /// For a whole call with all its attempts.
     pub(crate) call_timeout: Duration,
     /// How long an unknown topic may take to appear.
@@ -73,6 +77,39 @@ impl Cluster {
         Deadline::after(self.settings.call_timeout, operation)
     }
 
+    /// Finds out that some broker answers. Every address is tried, and again for a while unless it is certain that something else
+    /// is there.
+    pub(crate) async fn greet(&self) -> Result<(), Error> {
+        let deadline = Deadline::after(self.settings.bootstrap_timeout, "connect");
+        let mut backoff = self.backoff();
+        loop {
+            let Err(error) = self.any().await else { return Ok(()) };
+            let is_final = match &error {
+                Error::NotHeadwater { sign, .. } => sign.is_certain(),
+                error => !error.is_worth_another_attempt(),
+            };
+            let pause = backoff.next_pause();
+            if is_final || deadline.is_over_after(pause) {
+                return Err(self.look_closer(error).await);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Kafka's brokers just hang up.
+    async fn look_closer(&self, error: Error) -> Error {
+        let (sign, limit) = (Sign::Speaks(Stranger::Kafka), self.settings.connection.connect_timeout);
+        match error {
+            Error::NotHeadwater {
+                address,
+                sign: Sign::Closes,
+            } if probe::speaks_kafka(&*self.settings.connector, &address, limit).await => {
+                Error::NotHeadwater { address, sign }
+            }
+            error => error,
+        }
+    }
+
     /// A connection to any broker: an open one if there is one, else the first that can be made.
     pub(crate) async fn any(&self) -> Result<Connection, Error> {
         let mut candidates = self.metadata.brokers();
@@ -88,8 +125,10 @@ impl Cluster {
         candidates.rotate_left(start);
         let mut last = Error::config("bootstrap", "there is no address");
         for address in &candidates {
-            match self.pool.get(address).await {
+            match self.connect(address).await {
                 Ok(connection) => return Ok(connection),
+                // Of several addresses one where a broker may come is told.
+                Err(Error::NotHeadwater { sign, .. }) if sign.is_certain() && last.is_retriable() => {}
                 Err(error) => last = error,
             }
         }
@@ -149,7 +188,7 @@ impl Cluster {
             image = self.known_topic(topic)?;
         }
         let leader = leader(&image, topic, partition)?;
-        let connection = self.pool.get(&leader.address).await?;
+        let connection = self.connect(&leader.address).await?;
         Ok(Route {
             topic_id: image.id,
             connection,
@@ -158,7 +197,16 @@ impl Cluster {
 
     /// The connection to a listener.
     pub(crate) async fn connect(&self, address: &Address) -> Result<Connection, Error> {
-        self.pool.get(address).await
+        self.pool.get(address).await.map_err(|mut error| {
+            if let Error::Connect {
+                address, is_advertised, ..
+            } = &mut error
+            {
+                let mut given = self.settings.bootstrap.iter();
+                *is_advertised = given.all(|given| given.host() != address.host());
+            }
+            error
+        })
     }
 
     /// What is known of the topic; asks once if that is nothing.

@@ -12,6 +12,7 @@ use headwater_protocol::error::ErrorCode;
 use headwater_protocol::frame::FrameError;
 use headwater_protocol::head::HeadError;
 use headwater_protocol::id::{Offset, PartitionIndex};
+use headwater_protocol::stranger::Stranger;
 use headwater_protocol::topic::{TopicName, TopicNameError};
 
 use crate::address::Address;
@@ -171,12 +172,24 @@ pub enum Error {
 
     // --- What lies between --------------------------------------------------------------------------------------
     /// No connection could be made.
-    #[error("cannot connect to {address}")]
+    #[error("cannot connect to {address}{}", if *.is_advertised { ", where the broker says that it is (broker.advertised_host)" } else { "" })]
     Connect {
         /// The address tried.
         address: Address,
+        /// The host is not one that this client was given: the broker named it (`broker.advertised_host`).
+        is_advertised: bool,
         /// The operating system's reason.
         source: Arc<io::Error>,
+    },
+    /// A connection was made, and what is at its other end does not answer the first request as a broker does. Tried again in
+    /// general, as a broker may come back there, but not by [`ClientBuilder::build`](crate::ClientBuilder::build) where something
+    /// else speaks.
+    #[error("{address} does not answer as a Headwater broker does: {sign}")]
+    NotHeadwater {
+        /// The address.
+        address: Address,
+        /// What it does instead.
+        sign: Sign,
     },
     /// The connection ended before the answer came: whether the request took effect is not known.
     #[error("the connection to {address} ended before the answer came")]
@@ -197,6 +210,39 @@ pub enum Error {
         #[source]
         last: Option<Box<Error>>,
     },
+}
+
+/// What speaks against a broker at the other end of a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Sign {
+    /// It is something else that is known.
+    #[error("it speaks {}{}", .0, hint(*.0))]
+    Speaks(Stranger),
+    /// It sends what cannot be read.
+    #[error("what it sends is not Headwater's protocol")]
+    Unreadable,
+    /// It closes the connection. That may also be a broker that stops or has as many connections as it may, or a proxy without one.
+    #[error("it closes the connection at the first request, as a broker does that stops or has too many connections")]
+    Closes,
+    /// It sends nothing within the connect timeout. That may also be a broker that hangs.
+    #[error("it takes connections and says nothing")]
+    Silent,
+}
+
+impl Sign {
+    /// Whether something else is there for sure.
+    pub(crate) fn is_certain(self) -> bool {
+        matches!(self, Self::Speaks(_) | Self::Unreadable)
+    }
+}
+
+fn hint(stranger: Stranger) -> &'static str {
+    match stranger {
+        Stranger::Http => "; is it the metrics port?",
+        Stranger::Tls => "; is there a proxy in front of the broker?",
+        _ => ", and this client Headwater's own protocol",
+    }
 }
 
 /// How a broker broke the protocol.
@@ -236,6 +282,7 @@ impl Error {
             Self::WouldBlock(_)
             | Self::NoLeader { .. }
             | Self::Connect { .. }
+            | Self::NotHeadwater { .. }
             | Self::Disconnected { .. }
             | Self::Timeout { .. }
             // A damaged frame may have been damaged on the way.
@@ -281,7 +328,11 @@ impl Error {
                     | ErrorCode::FencedLeaderEpoch
                     | ErrorCode::UnknownLeaderEpoch
             ),
-            Self::Connect { .. } | Self::Disconnected { .. } | Self::NoLeader { .. } | Self::Timeout { .. } => true,
+            Self::Connect { .. }
+            | Self::NotHeadwater { .. }
+            | Self::Disconnected { .. }
+            | Self::NoLeader { .. }
+            | Self::Timeout { .. } => true,
             _ => false,
         }
     }

@@ -17,7 +17,7 @@
 //! use headwater_client::{Client, NewTopic, Record, Start};
 //!
 //! # async fn example() -> Result<(), headwater_client::Error> {
-//! let client = Client::connect("localhost:9092").await?;
+//! let client = Client::connect("localhost").await?;
 //! client.admin().create_topic(NewTopic::new("greetings").partitions(1)).await?;
 //!
 //! let producer = client.producer().build().await?;
@@ -50,7 +50,7 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
-pub use address::Address;
+pub use address::{Address, DEFAULT_PORT};
 pub use admin::{
     Admin, BrokerDescription, BrokerSetting, CommittedOffset, ConfigEntry, CreatedTopic, GroupDescription,
     GroupListing, GroupMember, GroupState, Groups, MemberPartitions, NewTopic, OffsetSpec, PartitionDescription,
@@ -61,7 +61,7 @@ pub use consumer::{
     Advance, Assignor, Consumer, ConsumerBuilder, ConsumerRecord, GroupConsumer, GroupConsumerBuilder, Header, Hold,
     OffsetReset, PartitionPosition, RebalanceListener, Records, RecordsIter, Skip, SkipCause, Skipped, Start,
 };
-pub use error::{Error, ProtocolViolation};
+pub use error::{Error, ProtocolViolation, Sign};
 pub use producer::{
     Acks, DefaultPartitioner, Delivery, Partitioner, Producer, ProducerBuilder, RecordMetadata, RoundRobinPartitioner,
     StickyPartitioner, TopicPartitions, murmur2,
@@ -71,6 +71,7 @@ pub use record::Record;
 pub use headwater_protocol::batch::{Compression, HeaderIter, HeaderRef, RecordView};
 pub use headwater_protocol::error::ErrorCode;
 pub use headwater_protocol::id::{BrokerId, CoreId, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId};
+pub use headwater_protocol::stranger::Stranger;
 pub use headwater_protocol::topic::{TopicName, TopicNameError};
 
 /// The examples of the documents compile.

@@ -32,6 +32,8 @@ struct Attempts {
     backoff: Backoff,
     /// The last failure, and until when it stands.
     failed: Option<(Error, Instant)>,
+    /// Since when there is no connection though one is wanted, which was said.
+    away_since: Option<Instant>,
 }
 
 impl Pool {
@@ -60,15 +62,20 @@ impl Pool {
         {
             return Err(error.clone());
         }
+        let lost_at = slot.current.lock().as_ref().and_then(Connection::lost_at);
+        attempts.away_since = attempts.away_since.or(lost_at);
         match Connection::open(&*self.connector, address, self.limits).await {
             Ok(connection) => {
                 attempts.failed = None;
                 attempts.backoff.reset();
+                if let Some(since) = attempts.away_since.take() {
+                    tracing::info!(%address, after = ?since.elapsed(), "connected again: what was in flight is sent again");
+                }
                 *slot.current.lock() = Some(connection.clone());
                 Ok(connection)
             }
             Err(error) => {
-                tracing::debug!(%address, %error, "cannot connect");
+                attempts.tell(address, &error);
                 let until = Instant::now() + attempts.backoff.next_pause();
                 attempts.failed = Some((error.clone(), until));
                 Err(error)
@@ -89,6 +96,7 @@ impl Pool {
         let attempts = Attempts {
             backoff: Backoff::new(self.backoff),
             failed: None,
+            away_since: None,
         };
         let slot = Arc::new(Slot {
             current: Mutex::default(),
@@ -96,6 +104,19 @@ impl Pool {
         });
         slots.insert(address.clone(), Arc::clone(&slot));
         slot
+    }
+}
+
+impl Attempts {
+    /// Says once that there is no connection; the attempts that follow are of no interest.
+    fn tell(&mut self, address: &Address, error: &Error) {
+        if self.away_since.is_some() {
+            tracing::debug!(%address, %error, "cannot connect");
+            return;
+        }
+        self.away_since = Some(Instant::now());
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        tracing::warn!(%address, %error, cause, "cannot connect; it is tried again while somebody waits for it");
     }
 }
 

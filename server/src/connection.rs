@@ -26,6 +26,7 @@ use headwater_engine::{Signal, disk::Disk as _};
 use headwater_protocol::{
     error::ErrorCode,
     frame::{Api, FrameError, FrameHeader},
+    stranger::Stranger,
 };
 
 use crate::{
@@ -218,6 +219,9 @@ async fn take_in(
             }
             Ok(None) => return Ok(()),
             Err(ReadError::Frame(error)) => {
+                if let Some(stranger) = reader.stranger() {
+                    meet(core, connection, stranger);
+                }
                 refuse(core, connection, &error).await;
                 return Err(error.into());
             }
@@ -295,6 +299,20 @@ async fn lease(core: &Core, connection: &Connection, header: Option<FrameHeader>
     bytes += REQUEST_OVERHEAD_BYTES;
     let own = connection.budget.lease(bytes).await;
     connection.in_flight.begin([core.in_flight.lease(bytes).await, own])
+}
+
+/// Somebody has the wrong port, or the wrong client: who runs the broker should hear of it.
+fn meet(core: &Core, connection: &Connection, stranger: Stranger) {
+    core.metrics.met(stranger);
+    if let Some(unsaid) = core.seldom.strangers.may_speak(Instant::now()) {
+        let peer = connection.client.borrow().host.clone();
+        let advice = match stranger {
+            Stranger::Http => "metrics are at metrics.listen",
+            Stranger::Tls => "TLS ends at a proxy, if anywhere",
+            _ => "clients are those of Headwater",
+        };
+        tracing::warn!(%peer, unsaid, advice, "a connection is closed: it speaks {stranger}, and this port Headwater's own protocol");
+    }
 }
 
 /// Says why the connection will be closed.

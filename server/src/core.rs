@@ -86,6 +86,8 @@ pub(crate) struct SeldomLines {
     pub(crate) unaccepted: Seldom,
     /// There are too many connections.
     pub(crate) refused: Seldom,
+    /// Somebody speaks another protocol.
+    pub(crate) strangers: Seldom,
     /// By what was to be done.
     upkeep: [Seldom; 3],
     /// A partition could not be compacted.

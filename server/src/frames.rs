@@ -14,7 +14,10 @@ use std::{
 };
 
 use futures::AsyncReadExt;
-use headwater_protocol::frame::{self, FrameError, FrameHeader};
+use headwater_protocol::{
+    frame::{self, FrameError, FrameHeader},
+    stranger::Stranger,
+};
 use rustix::net::RecvFlags;
 
 use crate::{
@@ -169,6 +172,11 @@ impl FrameReader {
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the stream owns the descriptor and lives as long as the borrow.
         unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
+    }
+
+    /// What a peer speaks whose bytes are no frame, if that can be told.
+    pub(crate) fn stranger(&self) -> Option<Stranger> {
+        Stranger::of(self.buffer.unread())
     }
 
     /// Waits for a whole frame and returns its header, with the time from its first bytes to its last; `None` when the

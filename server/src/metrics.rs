@@ -19,7 +19,7 @@ use headwater_engine::{
     LogError, Timed, TimedSnapshot,
     disk::{DirectDisk, Disk as _},
 };
-use headwater_protocol::{error::ErrorCode, frame::Api, id::CoreId};
+use headwater_protocol::{error::ErrorCode, frame::Api, id::CoreId, stranger::Stranger};
 
 pub(crate) use self::partitions::GroupOffset;
 use self::{
@@ -175,6 +175,7 @@ pub(crate) struct CoreMetrics {
     failures: [Cell<u64>; Failure::ALL.len()],
     refused: [Cell<u64>; Refused::ALL.len()],
     connections_refused: Cell<u64>,
+    strangers: [Cell<u64>; Stranger::ALL.len()],
     stages: [Timed; Stage::ALL.len()],
     read: [Cell<u64>; ReadPath::ALL.len()],
     requests: [Cell<u64>; APIS_MAX],
@@ -239,6 +240,11 @@ impl CoreMetrics {
         add(&self.connections_refused, 1);
     }
 
+    /// Counts a connection that was closed as it speaks something else.
+    pub(crate) fn met(&self, stranger: Stranger) {
+        add(&self.strangers[stranger as usize], 1);
+    }
+
     /// Counts an error of a log if it is that stored bytes do not read back as they were written.
     pub(crate) fn log_failed(&self, error: &LogError) {
         if matches!(error, LogError::Corrupt { .. }) {
@@ -285,6 +291,7 @@ pub(crate) enum Family {
     ReadBufferBytes,
     Connections,
     ConnectionsRefused,
+    Strangers,
     Errors,
     Tasks,
     OpenFiles,
@@ -353,6 +360,13 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
         );
     }
     sample(Family::Failures, "index_write", core.memory.indexes.not_written.get());
+    for stranger in Stranger::ALL {
+        sample(
+            Family::Strangers,
+            stranger.name(),
+            metrics.strangers[stranger as usize].get(),
+        );
+    }
     for refused in Refused::ALL {
         sample(Family::Refused, refused.name(), metrics.refused[refused as usize].get());
     }

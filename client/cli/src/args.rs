@@ -38,14 +38,14 @@ A first tour, with a broker on this machine:
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Where a broker listens: HOST:PORT, or several of them separated by commas
+    /// Where a broker listens: HOST or HOST:PORT (9292 if there is none), or several of them separated by commas
     #[arg(
         short,
         long,
         global = true,
         env = "HEADWATER_SERVER",
         default_value = "127.0.0.1:9292",
-        value_name = "HOST:PORT",
+        value_name = "HOST[:PORT]",
         value_hint = ValueHint::Hostname,
         hide_env_values = true
     )]
@@ -61,7 +61,7 @@ pub struct Global {
         value_name = "table|json"
     )]
     pub output: Output,
-    /// How long to wait for an answer, such as 500ms or 1m
+    /// How long to wait for an answer, or for a record to be stored, such as 500ms or 1m
     #[arg(long, global = true, default_value = "10s", value_name = "TIME", value_parser = crate::values::duration)]
     pub timeout: Duration,
 }

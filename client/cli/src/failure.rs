@@ -88,6 +88,11 @@ impl Failure {
     pub fn client(doing: &str, error: &Error) -> Self {
         let kind = kind_of(error);
         let failure = Self::new(kind, format!("cannot {doing}: {}", chain(error)));
+        if let Some(host) = advertised(error) {
+            return failure.hint(format!(
+                "the broker sends its clients to {host}: set broker.advertised_host to a name by which they reach it"
+            ));
+        }
         match (kind, error.code()) {
             (Kind::Connection, _) => failure.hint(CONNECTION_HINT),
             (_, Some(ErrorCode::InvalidConfig)) => {
@@ -156,12 +161,26 @@ fn kind_of(error: &Error) -> Kind {
         } => Kind::NotFound,
         Error::Timeout { last: Some(last), .. } => kind_of(last),
         Error::Connect { .. }
+        | Error::NotHeadwater { .. }
         | Error::Disconnected { .. }
         | Error::NoLeader { .. }
         | Error::Timeout { last: None, .. } => Kind::Connection,
         Error::Config { .. } | Error::IllegalTopicName { .. } => Kind::Usage,
         Error::IllegalRecord { .. } => Kind::Failed,
         _ => Kind::Refused,
+    }
+}
+
+/// The host that could not be reached, if the broker has named it.
+fn advertised(error: &Error) -> Option<&str> {
+    match error {
+        Error::Connect {
+            address,
+            is_advertised: true,
+            ..
+        } => Some(address.host()),
+        Error::Timeout { last: Some(last), .. } => advertised(last),
+        _ => None,
     }
 }
 
@@ -181,7 +200,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use headwater_client::{PartitionIndex, TopicName};
+    use headwater_client::{PartitionIndex, Sign, TopicName};
 
     use super::*;
 
@@ -220,7 +239,12 @@ mod tests {
             setting: "s",
             reason: String::new(),
         };
+        let stranger = Error::NotHeadwater {
+            address: "broker".parse().unwrap(),
+            sign: Sign::Closes,
+        };
         for (error, code) in [
+            (stranger, 4),
             (too_large, 5),
             (config, 2),
             (Error::UnknownTopic(topic), 3),

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use headwater_client::{Address, Admin, Client, Error, OffsetSpec, PartitionIndex, TopicDescription};
-use tokio::net::TcpStream;
+use headwater_client::{Admin, Client, Error, OffsetSpec, PartitionIndex, TopicDescription};
 
 use crate::args::Global;
 use crate::failure::{CONNECTION_HINT, Failure, chain};
@@ -39,16 +38,19 @@ impl Session {
             output,
             timeout,
         } = global;
-        probe(server, *timeout).await?;
         let client = Client::builder()
             .bootstrap([server])
+            .bootstrap_timeout(Duration::ZERO)
             .connect_timeout(*timeout)
             .request_timeout(*timeout)
             .call_timeout(*timeout)
             .metadata_age_max(METADATA_AGE_MAX)
             .build()
             .await
-            .map_err(|error| Failure::client(&format!("connect to {server}"), &error))?;
+            .map_err(|error| match error {
+                Error::Config { reason, .. } => Failure::usage(format!("--server {server}: {reason}")),
+                error => Failure::connection(chain(&error)).hint(CONNECTION_HINT),
+            })?;
         let admin = client.admin();
         Ok(Self {
             client,
@@ -148,24 +150,6 @@ pub fn chosen(topic: &TopicDescription, wanted: &[i32]) -> Result<Vec<PartitionI
     wanted.sort_unstable();
     wanted.dedup();
     Ok(wanted.into_iter().map(PartitionIndex::new).collect())
-}
-
-/// Whether anybody listens at one of the addresses: the client itself would go on trying for all of the timeout.
-async fn probe(server: &str, timeout: Duration) -> Result<(), Failure> {
-    let mut failure = Failure::usage("--server is empty").hint("name a broker as HOST:PORT");
-    for item in server.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-        let address: Address = item
-            .parse()
-            .map_err(|error: Error| Failure::usage(format!("--server {item}: {}", chain(&error))))?;
-        let connect = TcpStream::connect((address.host(), address.port()));
-        let reason = match tokio::time::timeout(timeout, connect).await {
-            Ok(Ok(_stream)) => return Ok(()),
-            Ok(Err(error)) => error.to_string(),
-            Err(_elapsed) => format!("no answer within {}", humantime::format_duration(timeout)),
-        };
-        failure = Failure::connection(format!("cannot connect to {address}: {reason}")).hint(CONNECTION_HINT);
-    }
-    Err(failure)
 }
 
 /// The name that looks most like this one, if any does.

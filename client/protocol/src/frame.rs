@@ -151,21 +151,25 @@ impl FrameHeader {
 
     /// Reads the header at the start of `bytes`; `None` while there are fewer than [`HEADER_LEN`] of them.
     ///
-    /// `frame_size_max` limits the size field. After an error the stream cannot be read any further, as it is not known
+    /// `frame_size_max` limits the size field, which is looked at as soon as it is there: who speaks another protocol may say
+    /// less than a header and wait for an answer. After an error the stream cannot be read any further, as it is not known
     /// where the next frame begins; the error has the correlation id, so that it can be answered before closing.
     pub fn parse(bytes: &[u8], frame_size_max: u32) -> Result<Option<Self>, FrameError> {
+        let too_large = |size, correlation_id| FrameError::TooLarge {
+            correlation_id,
+            size,
+            max: frame_size_max,
+        };
         let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
-            return Ok(None);
+            let size = bytes.first_chunk().map(|size| u32::from_le_bytes(*size));
+            let size = size.filter(|size| *size > frame_size_max);
+            return size.map_or(Ok(None), |size| Err(too_large(size, CorrelationId::new(0))));
         };
         let size = u32_at(header, 0);
         let correlation_id = CorrelationId::new(u32_at(header, 8));
         let head_size = u32_at(header, 12);
         if size > frame_size_max {
-            return Err(FrameError::TooLarge {
-                correlation_id,
-                size,
-                max: frame_size_max,
-            });
+            return Err(too_large(size, correlation_id));
         }
         let rest = (HEADER_LEN - SIZE_LEN) as u32;
         let Some(payload_size) = size.checked_sub(rest).and_then(|body| body.checked_sub(head_size)) else {
@@ -224,7 +228,7 @@ pub enum FrameError {
     /// The frame is larger than the reader allows.
     #[error("a frame of {size} bytes; at most {max} are allowed")]
     TooLarge {
-        /// From the frame's header.
+        /// From the frame's header; 0 if that has not come.
         correlation_id: CorrelationId,
         /// Bytes that follow the size field.
         size: u32,

@@ -12,6 +12,7 @@
 //! - [`id`], [`topic`]: the numbers and names of the log, each a type of its own.
 //! - [`error`]: the closed list of error codes, with Kafka's numbers.
 //! - [`frame`], [`head`], [`schema`]: the native protocol's frame and its FlatBuffers heads.
+//! - [`stranger`]: what a peer speaks that sends something else.
 //! - [`classic`]: Kafka's plain encoding of fields; [`group`]: what members of a group tell each other in it.
 //! - [`batch`]: Kafka's `RecordBatch` v2, the only form in which records exist outside a client.
 //!
@@ -29,4 +30,5 @@ pub mod group;
 pub mod head;
 pub mod id;
 pub mod schema;
+pub mod stranger;
 pub mod topic;

@@ -57,6 +57,11 @@ impl FrameReader {
         }
     }
 
+    /// What has come, if there was no whole frame in it.
+    pub(crate) fn without_frame(&self) -> Option<&[u8]> {
+        (self.frame_len_recent == 0).then_some(&self.buffer[..])
+    }
+
     /// The buffer to read into next; it has room, for the whole of the frame that has begun if its length is known.
     pub(crate) fn room(&mut self) -> &mut BytesMut {
         let have = self.buffer.len();

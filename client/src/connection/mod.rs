@@ -5,10 +5,11 @@
 //! is closed for good, and every open request ends with the same error. Reconnecting is the pool's business.
 
 mod frames;
+pub(crate) mod probe;
 mod reply;
 mod tasks;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -19,10 +20,10 @@ use headwater_protocol::head::{self, Head};
 use headwater_protocol::id::CorrelationId;
 use headwater_protocol::schema;
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::address::Address;
-use crate::error::{Error, ProtocolViolation};
+use crate::error::{Error, ProtocolViolation, Sign};
 use crate::requests::BrokerLimits;
 use crate::sync::Mutex;
 use crate::transport::{Connector, Halves};
@@ -81,6 +82,10 @@ struct Queue {
     waiting: HashMap<CorrelationId, Waiting>,
     outgoing: VecDeque<Outgoing>,
     failure: Option<Error>,
+    /// The first exchange has succeeded.
+    is_greeted: bool,
+    /// When it was lost, if that was said.
+    lost_at: Option<Instant>,
 }
 
 impl std::fmt::Debug for Queue {
@@ -91,6 +96,15 @@ impl std::fmt::Debug for Queue {
             "Queue {{ waiting: {waiting}, outgoing: {outgoing}, failure: {:?} }}",
             self.failure
         )
+    }
+}
+
+impl Queue {
+    /// Whether a failure takes away what was in use. A broker also closes a connection that was idle for long, or when it stops.
+    fn is_lost_by(&self, error: &Error) -> bool {
+        let is_closed = matches!(error, Error::Disconnected { source: None, .. });
+        let is_idle = self.waiting.is_empty() && self.outgoing.is_empty();
+        self.is_greeted && !matches!(error, Error::Closed) && !(is_closed && is_idle)
     }
 }
 
@@ -124,6 +138,7 @@ impl Connection {
     ) -> Result<Self, Error> {
         let fail = |source| Error::Connect {
             address: address.clone(),
+            is_advertised: false,
             source: Arc::new(source),
         };
         let halves = match timeout(limits.connect_timeout, connector.connect(address)).await {
@@ -138,9 +153,11 @@ impl Connection {
             request_timeout: limits.connect_timeout,
         };
         let request = crate::requests::api_versions();
-        let response = handle.call(&request, Bytes::new()).await?;
+        let response = handle.call(&request, Bytes::new()).await;
+        let response = response.map_err(|error| unlike_headwater(address, error))?;
         handle.broker = crate::requests::read_api_versions(&response.head).map_err(|error| error.at(address))?;
         handle.request_timeout = limits.request_timeout;
+        handle.shared.queue.lock().is_greeted = true;
         tracing::debug!(%address, broker = %handle.broker.broker_id, "connected");
         Ok(Self {
             handle: Arc::new(handle),
@@ -158,6 +175,11 @@ impl Connection {
 
     pub(crate) fn is_closed(&self) -> bool {
         *self.handle.shared.failed.borrow()
+    }
+
+    /// When it was lost, if that is worth a word.
+    pub(crate) fn lost_at(&self) -> Option<Instant> {
+        self.handle.shared.queue.lock().lost_at
     }
 
     /// Ends the connection and every open request on it with this error.
@@ -315,6 +337,21 @@ impl Shared {
         self.submitted.notify_one();
     }
 
+    /// A connection that is lost is worth a warning; the pool says when there is another.
+    fn tell_end(&self, error: &Error, waiting: &HashMap<CorrelationId, Waiting>) {
+        let address = &self.address;
+        if self.queue.lock().lost_at.is_none() {
+            tracing::debug!(%address, %error, open_requests = waiting.len(), "connection ended");
+            return;
+        }
+        let mut open: BTreeMap<&str, usize> = BTreeMap::new();
+        for Waiting { api, .. } in waiting.values() {
+            *open.entry(api_name(*api)).or_default() += 1;
+        }
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        tracing::warn!(%address, %error, cause, in_flight = ?open, "a connection is lost; another is made as soon as one can be");
+    }
+
     /// Hands the head of a response that is still coming to whoever wants it early.
     fn announce(&self, header: FrameHeader, head: Bytes) {
         let mut queue = self.queue.lock();
@@ -373,10 +410,13 @@ impl Shared {
                 return;
             }
             queue.failure = Some(error.clone());
+            if queue.is_lost_by(error) {
+                queue.lost_at = Some(Instant::now());
+            }
             (std::mem::take(&mut queue.waiting), std::mem::take(&mut queue.outgoing))
         };
         self.failed.send_replace(true);
-        tracing::debug!(address = %self.address, %error, open_requests = waiting.len(), "connection ended");
+        self.tell_end(error, &waiting);
         for Waiting { reply, .. } in waiting.into_values() {
             reply.done(Err(error.clone()));
         }
@@ -384,6 +424,21 @@ impl Shared {
             reply.done(Err(error.clone()));
         }
     }
+}
+
+/// What a failure of the first exchange says of the peer.
+fn unlike_headwater(address: &Address, error: Error) -> Error {
+    let sign = match error {
+        Error::Disconnected { .. } => Sign::Closes,
+        Error::Timeout { .. } => Sign::Silent,
+        Error::Protocol {
+            source: ProtocolViolation::Frame(_) | ProtocolViolation::UnknownCorrelation(_),
+            ..
+        } => Sign::Unreadable,
+        error => return error,
+    };
+    let address = address.clone();
+    Error::NotHeadwater { address, sign }
 }
 
 fn api_name(api: Api) -> &'static str {

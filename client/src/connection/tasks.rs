@@ -5,11 +5,12 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use headwater_protocol::stranger::Stranger;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::frames::FrameReader;
 use super::{Outcome, Outgoing, Reply, Shared};
-use crate::error::{Error, ProtocolViolation};
+use crate::error::{Error, ProtocolViolation, Sign};
 
 /// Most slices in one vectored write; two for each frame.
 const SLICES_MAX: usize = 64;
@@ -23,8 +24,19 @@ pub(super) async fn read(shared: Arc<Shared>, half: Box<dyn AsyncRead + Send + U
 }
 
 /// Reads until the connection ends, and returns why.
-async fn read_frames(shared: &Shared, mut half: Box<dyn AsyncRead + Send + Unpin>, frame_size_max: u32) -> Error {
+async fn read_frames(shared: &Shared, half: Box<dyn AsyncRead + Send + Unpin>, frame_size_max: u32) -> Error {
     let mut frames = FrameReader::new(frame_size_max);
+    let error = read_into(&mut frames, shared, half).await;
+    match frames.without_frame().and_then(Stranger::of) {
+        Some(stranger) => Error::NotHeadwater {
+            address: shared.address.clone(),
+            sign: Sign::Speaks(stranger),
+        },
+        None => error,
+    }
+}
+
+async fn read_into(frames: &mut FrameReader, shared: &Shared, mut half: Box<dyn AsyncRead + Send + Unpin>) -> Error {
     loop {
         match half.read_buf(frames.room()).await {
             Ok(0) => {

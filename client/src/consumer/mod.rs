@@ -303,6 +303,12 @@ impl Consumer {
         self.shared.state.lock().queued_bytes()
     }
 
+    /// Why some partition is asked for again and again: its last failure, if nothing else has come of it since. `None` while
+    /// the brokers answer, whether there are records or not.
+    pub fn retrying_after(&self) -> Option<Error> {
+        self.shared.state.lock().retrying_after()
+    }
+
     /// Every partition that is read.
     pub fn assignment(&self) -> Vec<(TopicName, PartitionIndex)> {
         self.shared.state.lock().assigned()

@@ -85,8 +85,8 @@ struct Partition {
     queue: VecDeque<Item>,
     /// What is arriving included.
     queued_bytes: usize,
-    /// Since when nothing but failures came.
-    failing_since: Option<Instant>,
+    /// Since when nothing but failures came, and the last of them.
+    failing: Option<(Instant, Error)>,
     backoff: Backoff,
     flow: Flow,
     /// As of the last response.
@@ -222,7 +222,7 @@ impl State {
             arriving: VecDeque::new(),
             queue: VecDeque::new(),
             queued_bytes: 0,
-            failing_since: None,
+            failing: None,
             backoff: Backoff::new(self.backoff),
             flow: Flow::Open,
             high_watermark: None,
@@ -283,6 +283,12 @@ impl State {
         of_topic.map(|partition| partition.index).collect()
     }
 
+    /// Why something is asked for again and again, if anything is.
+    pub(in crate::consumer) fn retrying_after(&self) -> Option<Error> {
+        let mut failures = self.live().filter_map(|partition| partition.failing.as_ref());
+        failures.next().map(|(_, error)| error.clone())
+    }
+
     pub(in crate::consumer) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
@@ -298,7 +304,7 @@ impl State {
         partition.fetch_offset = offset;
         partition.epoch += 1;
         partition.phase = Phase::Idle;
-        partition.failing_since = None;
+        partition.failing = None;
         self.clear_queue(index);
     }
 

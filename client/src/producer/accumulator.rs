@@ -57,6 +57,8 @@ pub(super) struct PartitionQueue {
     memory: Arc<Memory>,
     spread: Arc<TopicSpread>,
     state: Mutex<State>,
+    /// Why its batches have to be sent again.
+    trouble: Mutex<Option<Error>>,
     /// Wakes the sender: a batch was closed, or opened while the sender awaits that, or has come to an end.
     changed: Notify,
 }
@@ -121,6 +123,7 @@ impl PartitionQueue {
             memory,
             spread,
             state,
+            trouble: Mutex::default(),
             changed,
         }
     }
@@ -295,6 +298,17 @@ impl PartitionQueue {
         self.close_open(&mut state);
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Takes note of why batches have to be sent again, or that they have not.
+    pub(super) fn set_trouble(&self, trouble: Option<Error>) {
+        *self.trouble.lock() = trouble;
+    }
+
+    /// Why records wait, if any do and something has failed.
+    pub(super) fn trouble(&self) -> Option<Error> {
+        let trouble = self.trouble.lock().clone()?;
+        (!self.unfinished().is_empty()).then_some(trouble)
     }
 
     /// Every batch that has not ended.

@@ -169,6 +169,13 @@ impl Producer {
         self.inner.shared.memory.used()
     }
 
+    /// Why records that were taken wait to be sent again: the last failure in some partition that has stored nothing since. `None`
+    /// while all goes well, and while the brokers have not answered yet.
+    pub fn retrying_after(&self) -> Option<Error> {
+        let mut troubles = self.inner.shared.queues().into_iter();
+        troubles.find_map(|queue| queue.trouble())
+    }
+
     /// Sends everything at once, and waits until every record that was sent before this call has ended.
     ///
     /// # Errors

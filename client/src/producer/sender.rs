@@ -42,6 +42,8 @@ pub(super) struct Sender {
     ends: Arc<Mutex<VecDeque<End>>>,
     /// When the batch that is still open came into being.
     open_since: Option<Instant>,
+    /// The queue was told of a failure that is not over.
+    is_in_trouble: bool,
 }
 
 impl Sender {
@@ -64,6 +66,7 @@ impl Sender {
             backoff,
             ends: Arc::default(),
             open_since: None,
+            is_in_trouble: false,
         }
     }
 
@@ -188,7 +191,9 @@ impl Sender {
             // The topic may take less than is known.
             self.stale |= error.calls_for_metadata() || error.is_too_large();
         }
-        if self.window.on_result(attempt, result, Instant::now()) {
+        let has_failed = self.window.on_result(attempt, result, Instant::now());
+        self.tell_trouble();
+        if has_failed {
             return;
         }
         self.backoff.reset();
@@ -253,6 +258,16 @@ impl Sender {
             return self.window.fail_waiting(&error);
         }
         self.window.on_failure(error);
+        self.tell_trouble();
+    }
+
+    /// Lets the producer say why records wait.
+    fn tell_trouble(&mut self) {
+        let trouble = self.window.last_error();
+        if trouble.is_some() || self.is_in_trouble {
+            self.is_in_trouble = trouble.is_some();
+            self.queue.set_trouble(trouble.cloned());
+        }
     }
 
     /// After a failure, with nothing in flight: pauses, and brings up to date what the next attempt relies on.

@@ -346,6 +346,7 @@ impl Window {
         }
         if self.health == Health::Probing {
             self.health = Health::Good;
+            self.last_error = None;
         }
     }
 
@@ -405,6 +406,11 @@ impl Window {
             limit: self.limits.delivery_timeout,
             last,
         }
+    }
+
+    /// What has failed since the last success.
+    pub(super) fn last_error(&self) -> Option<&Error> {
+        self.last_error.as_ref()
     }
 
     /// Ends everything that waits.

@@ -16,7 +16,7 @@ use super::broker::{Broker, PORT, api_versions};
 use super::network::Network;
 use crate::address::Address;
 use crate::connection::{Connection, ConnectionLimits};
-use crate::error::{Error, ProtocolViolation};
+use crate::error::{Error, ProtocolViolation, Sign};
 use crate::requests;
 use crate::transport::Tcp;
 
@@ -285,7 +285,10 @@ async fn a_peer_that_does_not_greet_is_given_up_in_time() {
     let mut incoming = network.listen(PORT);
     let before = Instant::now();
     let result = Connection::open(&*network, &Address::new("broker", PORT), LIMITS).await;
-    assert!(matches!(result, Err(Error::Timeout { .. })), "{result:?}");
+    let Err(Error::NotHeadwater { sign, .. }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(sign, Sign::Silent);
     assert_eq!(before.elapsed(), LIMITS.connect_timeout);
     let mut stream = incoming.recv().await.unwrap();
     let mut sent = Vec::new();

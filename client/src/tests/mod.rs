@@ -17,6 +17,8 @@ mod network;
 mod producer;
 mod producer_sizes;
 mod random;
+mod said;
+mod strangers;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -105,6 +105,12 @@ const SHAPES: &[Shape] = &[
         "Connections that were closed at once, because limits.connections_max were open",
     ),
     counter(
+        Family::Strangers,
+        "strangers",
+        Some("protocol"),
+        "Connections that were closed because they spoke another protocol",
+    ),
+    counter(
         Family::Errors,
         "errors",
         Some("error"),

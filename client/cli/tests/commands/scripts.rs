@@ -27,7 +27,7 @@ fn every_way_to_fail_has_its_exit_code_and_says_what_to_do_next() {
         (&["consume", "orders", "--output", "json", "--raw"], 2, &["--raw"]),
         (&["consume", "orders", "--from-end"], 2, &["--follow"]),
         (&["topic", "create", "a b"], 2, &["illegal topic name"]),
-        (&["topic", "list", "--server", "nonsense"], 2, &["nonsense"]),
+        (&["topic", "list", "--server", "nonsense:port"], 2, &["nonsense:port"]),
         (
             &["topic", "describe", "ordres"],
             3,
@@ -98,6 +98,26 @@ fn the_server_is_taken_from_the_option_then_from_the_environment() {
         ran(program(&["topic", "list", "-s", &several]).output().unwrap()).code,
         Some(0)
     );
+}
+
+#[test]
+fn a_server_may_be_named_without_its_port_by_name_and_by_either_kind_of_address() {
+    // All of 127.0.0.0/8 is this machine, so the usual port is free at an address of one's own.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let own = format!("127.77.{high}.{}", low.max(1));
+    let site = Site::with(&[("broker.listen", &format!("{own}:9292"))]);
+    let list = |server: &str| ran(program(&["topic", "list", "--server", server]).output().unwrap());
+    list(&own).ok(&[&own]);
+    drop(site);
+    let site = Site::start();
+    let (_, port) = site.address().rsplit_once(':').unwrap();
+    list(&format!("localhost:{port}")).ok(&["localhost"]);
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("this machine has no IPv6: that it works is not shown");
+        return;
+    }
+    let site = Site::with(&[("broker.listen", "[::1]:0")]);
+    list(site.address()).ok(&[site.address()]);
 }
 
 #[test]

@@ -321,7 +321,10 @@ impl Driver {
         let begins = match result {
             Ok(begins) => begins,
             Err(error) => {
-                self.parts.shared.ledger.lock().news.push_back(error);
+                let mut ledger = self.parts.shared.ledger.lock();
+                ledger.start_failure = (!asked.is_empty()).then(|| error.clone());
+                ledger.news.push_back(error);
+                drop(ledger);
                 self.wake();
                 if !asked.is_empty() {
                     self.find_starts(asked.into_keys().collect());
@@ -330,6 +333,7 @@ impl Driver {
             }
         };
         let mut ledger = self.parts.shared.ledger.lock();
+        ledger.start_failure = None;
         let mut fetch = self.parts.fetch.state.lock();
         let mut added = Vec::new();
         for begin in begins {

@@ -65,6 +65,8 @@ pub(super) struct Ledger {
     pub(super) news: VecDeque<Error>,
     /// Why there is no going on.
     pub(super) failed: Option<Error>,
+    /// Why it is not known yet where to begin in what was assigned.
+    pub(super) start_failure: Option<Error>,
     claims: u64,
 }
 
@@ -91,6 +93,7 @@ impl Shared {
             is_away: false,
             news: VecDeque::new(),
             failed: None,
+            start_failure: None,
             claims: 0,
         };
         Self {

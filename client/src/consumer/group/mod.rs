@@ -355,6 +355,12 @@ impl GroupConsumer {
         ledger.partitions.iter().map(at).collect()
     }
 
+    /// Why something is asked for again and again; see [`Consumer::retrying_after`].
+    pub fn retrying_after(&self) -> Option<Error> {
+        let starting = self.shared.ledger.lock().start_failure.clone();
+        starting.or_else(|| self.consumer.retrying_after())
+    }
+
     /// The partitions that this consumer has now, in order.
     pub fn assignment(&self) -> Vec<(TopicName, PartitionIndex)> {
         self.shared.ledger.lock().partitions.keys().cloned().collect()

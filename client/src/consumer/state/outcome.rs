@@ -102,7 +102,7 @@ impl State {
         if fetched.result.is_err() {
             return self.on_out_of_range(ticket, fetched.log_start_offset, reset);
         }
-        partition.failing_since = None;
+        partition.failing = None;
         partition.backoff.reset();
         let walked = walk(&records, ticket.from, fetched.next_offset);
         match announced {
@@ -220,15 +220,16 @@ impl State {
             partition.leader = None;
         }
         partition.phase = Phase::Paused(now + partition.backoff.next_pause());
-        let since = *partition.failing_since.get_or_insert(now);
+        let since = partition.failing.take().map_or(now, |(since, _)| since);
         let patience = if unknown {
             settings.unknown_patience
         } else {
             settings.failing_patience
         };
-        if now.duration_since(since) >= patience {
+        let is_over = now.duration_since(since) >= patience;
+        partition.failing = Some((if is_over { now } else { since }, error.clone()));
+        if is_over {
             // Reported once for each span of patience; the fetcher keeps trying.
-            partition.failing_since = Some(now);
             let error = match error {
                 error if unknown => error.clone(),
                 error => Error::Timeout {

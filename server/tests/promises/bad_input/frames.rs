@@ -14,7 +14,7 @@ use rand::{RngExt as _, rngs::SmallRng};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{FRAME_SIZE_MAX, Setting};
-use crate::support::{Raw, Reply, Seed, batch, fetch, list_offsets, numbered_batch, produce, run};
+use crate::support::{Raw, Reply, Seed, Site, batch, fetch, list_offsets, numbered_batch, produce, run};
 
 /// A connection that has answered a bad request must go on to answer a good one.
 async fn assert_alive(raw: &mut Raw) {
@@ -100,6 +100,38 @@ fn a_frame_of_impossible_size_is_refused_and_the_connection_closed() {
                 "where the next frame would begin is not known"
             );
         }
+        setting.end().await;
+    });
+}
+
+#[test]
+fn who_speaks_another_protocol_is_hung_up_on_at_once_named_in_the_log_and_counted() {
+    run(async {
+        // Whoever is not hung up on at once waits longer than the test may take.
+        let site = Site::new()
+            .cores(1)
+            .with_metrics()
+            .set("limits.frame_wait_ms_max", "1h");
+        let setting = Setting::at(site).await;
+        let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[0xa5; 506]].concat();
+        let versions = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+        for (speech, name) in [
+            (&b"GET /metrics HTTP/1.1\r\nHost: broker\r\n\r\n"[..], "http"),
+            // Less than a frame's header.
+            (b"HEAD /\r\n", "http"),
+            (&hello, "tls"),
+            (&versions, "kafka"),
+        ] {
+            let counter = format!("headwater_strangers_total{{core=\"0\",protocol=\"{name}\"}}");
+            let before = setting.site.scrape().await[&counter];
+            let mut raw = setting.connect().await;
+            raw.stream.write_all(speech).await.unwrap();
+            while raw.receive().await.is_some() {}
+            assert_eq!(setting.site.scrape().await[&counter], before + 1, "{name}");
+        }
+        setting
+            .broker
+            .await_line("it speaks HTTP, and this port Headwater's own protocol");
         setting.end().await;
     });
 }
