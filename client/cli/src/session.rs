@@ -20,6 +20,8 @@ pub struct Session {
     pub client: Client,
     pub admin: Admin,
     pub screen: Screen,
+    /// How long to wait for an answer.
+    pub timeout: Duration,
 }
 
 /// The first and the next offset of a partition.
@@ -56,6 +58,7 @@ impl Session {
             client,
             admin,
             screen: Screen::new(*output),
+            timeout: *timeout,
         })
     }
 

@@ -4,6 +4,7 @@
 //! buffer that is flushed whenever the next would have to be waited for. A partition is at its end when the consumer's position
 //! is, whether or not there was a record at the last offsets; what was passed without one is said.
 
+mod outage;
 mod passed;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use headwater_client::{
     Skip, SkipCause, Start, Timestamp, TopicDescription,
 };
 
+use self::outage::Outage;
 use self::passed::Passed;
 use crate::failure::Failure;
 use crate::format::Format;
@@ -42,7 +44,8 @@ Format: %t topic, %p partition, %o offset, %T timestamp in milliseconds, %D the 
 \\n \\t \\r \\0 \\\\ \\xHH as usual. Nothing is added between records.
 
 Records of one partition come in their order; partitions come as they please. Without --follow it stops at the records that \
-were there when it began; with it, partitions that the topic gets later are read too, from their first record. Offsets that hold \
+were there when it began; with it, partitions that the topic gets later are read too, from their first record. With --follow or \
+--group it waits while no broker answers, and says so. Offsets that hold \
 no record, as after compaction, and those that were deleted before they could be read are counted on standard error.";
 
 /// Options of `consume`.
@@ -154,7 +157,11 @@ async fn run_in_group(session: &Session, args: &ConsumeArgs, form: Form, group: 
         _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     };
     reader.finish()?;
-    consumer.close().await.map_err(failure)?;
+    // Whoever does not want to wait for an answer interrupts it again.
+    tokio::select! {
+        closed = consumer.close() => closed.map_err(failure)?,
+        _ = tokio::signal::ctrl_c() => {}
+    }
     read
 }
 
@@ -275,13 +282,18 @@ impl<'a> Reader<'a> {
     async fn run(&mut self, mut consumer: Consumer) -> Result<(), Failure> {
         let topic = self.topic;
         let failure = |error: Error| Failure::client(&format!("read topic {topic}"), &error);
+        let mut outage = Outage::default();
         while self.left > 0 && self.ends.as_ref().is_none_or(|ends| !ends.is_empty()) {
-            let next = if let Some(ready) = consumer.advance().now_or_never() {
-                ready
-            } else {
+            let ready = consumer.advance().now_or_never();
+            if ready.is_none() {
                 // What there is should be seen before the next is waited for.
                 self.out.flush()?;
-                consumer.advance().await
+            }
+            let next = match (ready, &self.ends) {
+                (Some(Ok(next)), _) => Ok(next),
+                (ready, None) => outage.outlast(&mut consumer, ready.and_then(Result::err)).await,
+                (Some(failed), Some(_)) => failed,
+                (None, Some(_)) => consumer.advance().await,
             };
             match next.map_err(failure)? {
                 Advance::Records(records) => drop(self.write(&records)?),
@@ -297,14 +309,15 @@ impl<'a> Reader<'a> {
         consumer: &mut GroupConsumer,
         failure: impl Fn(Error) -> Failure,
     ) -> Result<(), Failure> {
+        let mut outage = Outage::default();
         while self.left > 0 {
-            let records = match consumer.advance().await {
+            let records = match outage.outlast(consumer, None).await {
                 Ok(Advance::Records(records)) => records,
                 Ok(Advance::Skip(skip)) => {
                     self.skip(&skip)?;
                     continue;
                 }
-                Err(error @ Error::PartitionsLost { .. }) => {
+                Err(error @ (Error::PartitionsLost { .. } | Error::PollIntervalExceeded { .. })) => {
                     anstream::eprintln!("note: {error}; some records may be printed again");
                     continue;
                 }

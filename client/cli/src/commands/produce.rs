@@ -4,26 +4,24 @@
 //! reader thread: file or standard input -> pieces of many lines -> channel -> [pace] -> Producer::send -> tally
 //! ```
 //! A thread reads, so that a slow input never delays what was read; it hands over whatever lines it has without waiting for
-//! more. Every acknowledgement is looked at. A record that is refused for what it is, is named by its line, and the others go on;
-//! any other failure ends the reading.
+//! more. Every acknowledgement is looked at, also while nothing comes in. A record that is refused for what it is, is named by its
+//! line, and the others go on; any other failure ends the reading.
 
 mod input;
+mod outcomes;
 mod tally;
 
-use std::collections::VecDeque;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
-use headwater_client::{
-    Acks, Compression, Delivery, Error, ErrorCode, HeaderRef, PartitionIndex, Producer, Record, Timestamp,
-};
+use headwater_client::{Acks, Compression, HeaderRef, PartitionIndex, Producer, Record, Timestamp};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
 use self::input::{Input, Line};
-use self::tally::Tally;
+use self::outcomes::{Outcomes, is_of_the_record};
 use crate::failure::Failure;
 use crate::json::Part;
 use crate::session::{Session, chosen};
@@ -31,6 +29,8 @@ use crate::values::{self, Separator};
 
 /// Deliveries that may wait to be looked at.
 const PENDING_MAX: usize = 1 << 16;
+/// How long a record may take while others are stored.
+const DELIVERY_TIMEOUT_MIN: Duration = Duration::from_mins(2);
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -45,7 +45,8 @@ A line without the separator is refused, so that no key is lost by a slip; use \
 line, as `consume --output json` prints it: key, value, headers, partition, timestamp (topic and offset are ignored); bytes \
 that are no text are base64 in key_base64 and value_base64. \
 A record counts as stored when it is on stable storage. One that is refused for what it is, as for its size, is named by its \
-line and the others go on; the exit status is 5 then. Any other failure ends the command. What was stored is counted in any case.";
+line and the others go on; the exit status is 5 then. Any other failure ends the command, and so does a time of --timeout in \
+which nothing is stored though records wait for it. What was stored is counted in any case.";
 
 /// Options of `produce`.
 #[derive(Debug, Args)]
@@ -175,6 +176,8 @@ pub async fn run(session: &Session, args: ProduceArgs) -> Result<(), Failure> {
     }
     let producer = session.client.producer();
     let producer = producer.compression(args.compression.into()).acks(args.acks.into());
+    // Ends before --timeout only what others have long overtaken.
+    let producer = producer.delivery_timeout(DELIVERY_TIMEOUT_MIN.max(session.timeout.saturating_mul(2)));
     let producer = producer.build().await;
     let producer = producer.map_err(|error| Failure::client("start a producer", &error))?;
     let input = Input::open(args.file.as_deref(), args.input == InputKind::Raw)?;
@@ -183,28 +186,29 @@ pub async fn run(session: &Session, args: ProduceArgs) -> Result<(), Failure> {
     }
     let bar = progress(&input);
     let mut work = Work {
+        outcomes: Outcomes::new(producer.clone(), session.timeout),
         args,
         producer,
-        tally: Tally::default(),
-        pending: VecDeque::new(),
-        failure: None,
         started: Instant::now(),
     };
     let done = tokio::select! {
         done = work.read_all(input, &bar) => done,
         _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     };
-    // What was taken before a failure or Ctrl-C is stored all the same.
-    work.settle(0).await;
+    // What was taken before a failure or Ctrl-C is stored all the same, unless somebody cannot wait.
+    tokio::select! {
+        () = work.outcomes.settle(0) => {}
+        _ = tokio::signal::ctrl_c() => work.outcomes.abandon(),
+    }
     bar.finish_and_clear();
-    let topic = &work.args.topic;
-    let Some(failure) = done.err().or(work.failure) else {
-        work.tally.show(session, topic)?;
-        return work.tally.refusal().map_or(Ok(()), Err);
+    let (topic, Outcomes { tally, failure, .. }) = (&work.args.topic, work.outcomes);
+    let Some(failure) = done.err().or(failure) else {
+        tally.show(session, topic)?;
+        return tally.refusal().map_or(Ok(()), Err);
     };
     // After Ctrl-C only somebody who watches is told.
     if !failure.is_interruption() || std::io::stderr().is_terminal() {
-        work.tally.tell(topic);
+        tally.tell(topic);
     }
     Err(failure)
 }
@@ -224,25 +228,30 @@ fn progress(input: &Input) -> ProgressBar {
 struct Work {
     args: ProduceArgs,
     producer: Producer,
-    tally: Tally,
-    /// Records without an outcome, with their lines.
-    pending: VecDeque<(u64, Delivery)>,
-    /// Why it cannot go on.
-    failure: Option<Failure>,
+    outcomes: Outcomes,
     started: Instant,
 }
 
 impl Work {
+    /// Sends all that comes in; ends early when records cannot be stored.
     async fn read_all(&mut self, mut input: Input, bar: &ProgressBar) -> Result<(), Failure> {
         let mut sent = 0;
-        while let Some(piece) = input.next().await {
+        loop {
+            let piece = tokio::select! {
+                piece = input.next() => piece,
+                () = self.outcomes.failed() => return Ok(()),
+            };
+            let Some(piece) = piece else { return Ok(()) };
             for line in piece? {
                 if let Some(rate) = self.args.rate {
                     let due = self.started + Duration::from_secs_f64(sent as f64 / rate);
-                    tokio::time::sleep_until(due).await;
+                    tokio::select! {
+                        () = tokio::time::sleep_until(due) => {}
+                        () = self.outcomes.failed() => return Ok(()),
+                    }
                 }
                 self.send(&line).await.map_err(|failure| failure_at(failure, &line))?;
-                if self.failure.is_some() {
+                if self.outcomes.failure.is_some() {
                     return Ok(());
                 }
                 sent += 1;
@@ -252,7 +261,6 @@ impl Work {
                 bar.set_message(values::count(sent, "record"));
             }
         }
-        Ok(())
     }
 
     async fn send(&mut self, line: &Line) -> Result<(), Failure> {
@@ -285,12 +293,18 @@ impl Work {
         if let Some(timestamp) = fields.timestamp {
             record = record.timestamp(Timestamp::new(timestamp));
         }
-        match self.producer.send(record).await {
-            Ok(delivery) => self.pending.push_back((line.number, delivery)),
-            Err(error) if is_of_the_record(&error) => self.tally.refuse(line.number, error),
+        let sent = tokio::select! {
+            biased;
+            sent = self.producer.send(record) => sent,
+            // It waits for memory, which others have.
+            () = self.outcomes.failed() => return Ok(()),
+        };
+        match sent {
+            Ok(delivery) => self.outcomes.expect(line.number, delivery),
+            Err(error) if is_of_the_record(&error) => self.outcomes.tally.refuse(line.number, error),
             Err(error) => return Err(Failure::client("store the record", &error)),
         }
-        self.settle(PENDING_MAX).await;
+        self.outcomes.settle(PENDING_MAX).await;
         Ok(())
     }
 
@@ -325,39 +339,6 @@ impl Work {
         }
         Ok(fields)
     }
-
-    /// Waits until at most so many records are without an outcome. Each is looked at, whatever became of those before.
-    async fn settle(&mut self, left: usize) {
-        while self.pending.len() > left {
-            let Some((line, delivery)) = self.pending.front_mut() else {
-                break;
-            };
-            let (line, outcome) = (*line, delivery.await);
-            self.pending.pop_front();
-            match outcome {
-                Ok(stored) => self.tally.add(&stored),
-                Err(error) if is_of_the_record(&error) => self.tally.refuse(line, error),
-                Err(error) => {
-                    self.tally.lose();
-                    let failure = || Failure::client("store a record", &error).at(&format!("line {line}"));
-                    self.failure.get_or_insert_with(failure);
-                }
-            }
-        }
-    }
-}
-
-/// Whether it is refused for what it is, so that others may do.
-fn is_of_the_record(error: &Error) -> bool {
-    matches!(
-        error.code(),
-        Some(
-            ErrorCode::MessageTooLarge
-                | ErrorCode::RecordListTooLarge
-                | ErrorCode::InvalidRecord
-                | ErrorCode::InvalidTimestamp
-        )
-    )
 }
 
 /// What is known of a record.

@@ -1,70 +1,13 @@
 //! Readers that stop at an end, and readers that follow, on topics that change under them.
 
-use std::io::{BufRead as _, BufReader, Read};
-use std::process::Child;
-use std::sync::mpsc;
-use std::thread;
+use std::io::Read as _;
 use std::time::Duration;
 
 use headwater_client::{Client, Offset, PartitionIndex};
 
-use crate::support::{Ran, Site, ran};
-
-/// Only ends what hangs.
-const LIMIT: Duration = Duration::from_mins(1);
+use crate::support::{Lines, Site, end_of};
 
 const P0: PartitionIndex = PartitionIndex::new(0);
-
-/// The end of a command, which must come.
-fn end_of(mut child: Child) -> Ran {
-    let (told, end) = mpsc::channel();
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    for (number, stream) in [
-        out.map(|out| Box::new(out) as Box<dyn Read + Send>),
-        err.map(|err| Box::new(err) as _),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let told = told.clone();
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            stream.map(|mut stream| stream.read_to_end(&mut bytes));
-            told.send((number, bytes))
-        });
-    }
-    let mut streams = [Vec::new(), Vec::new()];
-    for _ in 0..2 {
-        let Ok((number, bytes)) = end.recv_timeout(LIMIT) else {
-            child.kill().unwrap();
-            panic!("the command does not end");
-        };
-        streams[number] = bytes;
-    }
-    let [stdout, stderr] = streams;
-    let status = child.wait().unwrap();
-    ran(std::process::Output { status, stdout, stderr })
-}
-
-/// The lines that a command prints, as they come.
-struct Lines(mpsc::Receiver<String>);
-
-impl Lines {
-    fn of(child: &mut Child) -> Self {
-        let (told, lines) = mpsc::channel();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| told.send(line)));
-        Self(lines)
-    }
-
-    fn next(&self) -> String {
-        self.0.recv_timeout(LIMIT).expect("a line comes")
-    }
-
-    fn any_within(&self, time: Duration) -> bool {
-        self.0.recv_timeout(time).is_ok()
-    }
-}
 
 fn on_tokio<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
@@ -145,7 +88,7 @@ fn following_reads_partitions_that_the_topic_gets_later_from_their_first_record(
             .unwrap()
             .len();
         let mut reader = site.spawn(&["consume", "t", "--follow", start, "--format", "%p %v\\n"]);
-        let lines = Lines::of(&mut reader);
+        let lines = Lines::of(reader.stdout.take());
         // Until it has begun, wherever that is.
         while !lines.any_within(Duration::from_millis(100)) {
             site.feed(&["produce", "t", "-p", "0"], b"before\n").ok(&[]);
@@ -169,7 +112,7 @@ fn following_goes_on_in_a_topic_that_was_made_anew_and_says_so() {
     site.ok(&["topic", "create", "t", "-p", "1"]);
     site.feed(&["produce", "t"], b"old\n").ok(&[]);
     let mut reader = site.spawn(&["consume", "t", "--follow", "--count", "2"]);
-    let lines = Lines::of(&mut reader);
+    let lines = Lines::of(reader.stdout.take());
     assert_eq!(lines.next(), "old");
     site.ok(&["topic", "delete", "t", "--yes"]);
     site.ok(&["topic", "create", "t", "-p", "1"]);

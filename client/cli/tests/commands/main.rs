@@ -5,6 +5,7 @@
 mod ends;
 mod groups;
 mod help;
+mod outages;
 mod readme;
 mod records;
 mod scripts;

@@ -1,16 +1,23 @@
 //! A broker in this process on a free port, and the program as a user would run it.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use headwater_server::{Broker, Config};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Only ends what hangs.
+const LIMIT: Duration = Duration::from_mins(1);
+
 /// A broker with its data; both end with it.
 pub struct Site {
     broker: Option<Broker>,
+    config: Config,
     directory: TempDir,
     address: String,
 }
@@ -41,10 +48,14 @@ impl Site {
             ("cores.tail_buffer_bytes_max", "16MiB"),
             ("log.segment_size_bytes", "16MiB"),
         ];
-        let broker = Broker::start(config.with(settings).unwrap().with(own.iter().copied()).unwrap()).unwrap();
+        let mut config = config.with(settings).unwrap().with(own.iter().copied()).unwrap();
+        let broker = Broker::start(config.clone()).unwrap();
+        // To be found there again.
+        config.broker.listen = broker.addr();
         let address = broker.addr().to_string();
         Self {
             broker: Some(broker),
+            config,
             directory,
             address,
         }
@@ -57,6 +68,21 @@ impl Site {
 
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    pub fn metrics_address(&self) -> String {
+        let address = self.broker.as_ref().and_then(Broker::metrics_addr);
+        address.unwrap().to_string()
+    }
+
+    /// Stops the broker.
+    pub fn stop(&mut self) {
+        self.broker.take().unwrap().shutdown().unwrap();
+    }
+
+    /// Starts it again where it was.
+    pub fn go_on(&mut self) {
+        self.broker = Some(Broker::start(self.config.clone()).unwrap());
     }
 
     /// The command with the broker's address in its environment.
@@ -140,5 +166,56 @@ pub fn ran(output: Output) -> Ran {
         code: output.status.code(),
         out: output.stdout,
         err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// The end of a command, which must come.
+pub fn end_of(mut child: Child) -> Ran {
+    let (told, end) = mpsc::channel();
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    for (number, stream) in [
+        out.map(|out| Box::new(out) as Box<dyn Read + Send>),
+        err.map(|err| Box::new(err) as _),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let told = told.clone();
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            stream.map(|mut stream| stream.read_to_end(&mut bytes));
+            told.send((number, bytes))
+        });
+    }
+    let mut streams = [Vec::new(), Vec::new()];
+    for _ in 0..2 {
+        let Ok((number, bytes)) = end.recv_timeout(LIMIT) else {
+            child.kill().unwrap();
+            panic!("the command does not end");
+        };
+        streams[number] = bytes;
+    }
+    let [stdout, stderr] = streams;
+    let status = child.wait().unwrap();
+    ran(std::process::Output { status, stdout, stderr })
+}
+
+/// The lines that a command prints, as they come.
+pub struct Lines(mpsc::Receiver<String>);
+
+impl Lines {
+    pub fn of(stream: Option<impl Read + Send + 'static>) -> Self {
+        let (told, lines) = mpsc::channel();
+        let out = BufReader::new(stream.unwrap());
+        thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| told.send(line)));
+        Self(lines)
+    }
+
+    pub fn next(&self) -> String {
+        self.0.recv_timeout(LIMIT).expect("a line comes")
+    }
+
+    pub fn any_within(&self, time: Duration) -> bool {
+        self.0.recv_timeout(time).is_ok()
     }
 }

@@ -60,9 +60,9 @@ impl Tally {
         self.refusal.get_or_insert(error);
     }
 
-    /// A record failed in another way.
-    pub fn lose(&mut self) {
-        self.lost += 1;
+    /// So many records failed in another way.
+    pub fn lose(&mut self, records: u64) {
+        self.lost += records;
     }
 
     /// The failure that the refused records are, if there are any.
@@ -86,7 +86,7 @@ impl Tally {
         }
         if self.lost > 0 {
             let lost = values::count(self.lost, "record");
-            parts.push(format!("of {lost} it is not known whether they are stored"));
+            parts.push(format!("{lost} may be stored or not"));
         }
         if !parts.is_empty() {
             anstream::eprintln!("{}", parts.join("; "));
