@@ -475,3 +475,28 @@ fn where_nothing_is_committed_the_application_is_asked_if_it_wants_to_be() {
         broker.stop();
     });
 }
+
+#[test]
+fn a_topic_that_is_not_there_yet_is_waited_for_and_read_from_its_first_record() {
+    run(async {
+        let site = site();
+        let broker = site.start();
+        let client = site.client().await;
+        let mut early = Member::start(&client, |builder| builder.offset_reset(OffsetReset::Latest)).await;
+        assert!(
+            early
+                .consumer
+                .recv_timeout(Duration::from_millis(300))
+                .await
+                .unwrap()
+                .is_none()
+        );
+        let new = NewTopic::new(TOPIC).partitions(2);
+        client.admin().create_topic(new).await.unwrap();
+        fill(&site, &client, 1, 1).await;
+        let record = early.consumer.recv().await.unwrap();
+        assert_eq!((record.partition.get(), record.offset), (1, Offset::ZERO));
+        early.has(2).await;
+        broker.stop();
+    });
+}

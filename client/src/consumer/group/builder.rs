@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_protocol::group::{SERVER_RANGE, SERVER_ROUND_ROBIN, SERVER_STICKY};
+use headwater_protocol::topic::TopicName;
 use regex::Regex;
 
 use super::listener::{RebalanceListener, Silent};
@@ -89,7 +90,8 @@ impl GroupConsumerBuilder {
         }
     }
 
-    /// Shares these topics, partitions that are added later included.
+    /// Shares these topics, partitions that are added later included. One that does not exist is waited for: the group consumes it
+    /// from its first record on once it is made.
     pub fn topics<S: Into<String>>(mut self, topics: impl IntoIterator<Item = S>) -> Self {
         self.topics.extend(topics.into_iter().map(Into::into));
         self
@@ -174,8 +176,7 @@ impl GroupConsumerBuilder {
     /// Begins to join the group. Partitions come later, with the calls for records.
     ///
     /// # Errors
-    /// [`Error::Config`] for a setting out of range or if there is nothing to share, [`Error::UnknownTopic`] after the client's
-    /// metadata timeout.
+    /// [`Error::Config`] for a setting out of range or if there is nothing to share, [`Error::Timeout`].
     pub async fn build(self) -> Result<GroupConsumer, Error> {
         self.check()?;
         let fetch = self.fetching.fetch_settings()?;
@@ -185,8 +186,8 @@ impl GroupConsumerBuilder {
             let mut topics = PartitionCounts::new();
             for topic in &self.topics {
                 let name = topic_name(topic)?;
-                let image = self.cluster.fresh_topic(&name).await?;
-                topics.insert(name, image.partitions.len());
+                let partitions = count_partitions(&self.cluster, &name).await?;
+                topics.insert(name, partitions);
             }
             Subscribed::Topics(topics)
         };
@@ -230,6 +231,23 @@ impl GroupConsumerBuilder {
         }
         Ok(())
     }
+}
+
+/// How many partitions the topic has now. None if it is not there yet: the group rebalances when it is.
+async fn count_partitions(cluster: &Cluster, topic: &TopicName) -> Result<usize, Error> {
+    let attempt = || async move {
+        cluster.refresh(std::slice::from_ref(topic)).await?;
+        match cluster.known_topic(topic) {
+            Ok(image) => Ok(image.partitions.len()),
+            Err(Error::UnknownTopic(_)) => {
+                tracing::warn!(%topic, "the topic does not exist; it is consumed as soon as it does");
+                Ok(0)
+            }
+            Err(error) => Err(error),
+        }
+    };
+    let deadline = cluster.deadline("start a group consumer");
+    deadline.retry(cluster.backoff(), attempt).await
 }
 
 impl fmt::Debug for GroupConsumerBuilder {
