@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::commands::{bench, config, consume, group, offsets, partition, produce, shell, topic};
+use crate::commands::{bench, config, consume, group, log, offsets, partition, produce, shell, topic};
 use crate::failure::EXIT_CODES;
 
 /// The command line of the Headwater log.
@@ -124,6 +124,9 @@ pub enum Command {
     /// Show the settings in force: a broker's, or a topic's
     #[command(after_help = config::EXAMPLES)]
     Config(config::ConfigArgs),
+    /// Look into the files of a log, without a broker
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Run headwater-bench, which measures a broker and this machine
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod config;
 pub mod consume;
 pub mod group;
+pub mod log;
 pub mod offsets;
 pub mod partition;
 pub mod produce;
@@ -21,6 +22,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     let command = match cli.command {
         // These need no broker.
         Command::Bench(args) => return bench::run(&args),
+        Command::Log(command) => return log::run(&command, cli.global.output),
         Command::Completions(args) => return shell::completions(&args, cli.global.output),
         Command::Man(args) => return shell::man(&args, cli.global.output),
         command => command,
@@ -34,7 +36,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Partition(command) => partition::run(&session, command).await,
         Command::Offsets(args) => offsets::run(&session, args).await,
         Command::Config(args) => config::run(&session, args).await,
-        Command::Bench(_) | Command::Completions(_) | Command::Man(_) => unreachable!("done before"),
+        Command::Bench(_) | Command::Log(_) | Command::Completions(_) | Command::Man(_) => unreachable!("done before"),
     }
 }
 

@@ -9,7 +9,7 @@ use headwater_client::{Error, ErrorCode};
 /// The exit codes, as every `--help` has them.
 pub const EXIT_CODES: &str = "\
 Exit status: 0 done; 1 failed here (a file, an input line); 2 wrong usage; 3 topic, partition, group or offset not found; \
-4 cannot connect, or no answer in time; 5 refused by the broker; 130 interrupted by Ctrl-C.";
+4 cannot connect, or no answer in time; 5 refused by the broker; 6 damage found in a log's files; 130 interrupted by Ctrl-C.";
 
 /// Who is at fault, as the exit code says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,7 @@ enum Kind {
     NotFound = 3,
     Connection = 4,
     Refused = 5,
+    Damaged = 6,
     Interrupted = 130,
 }
 
@@ -60,6 +61,11 @@ impl Failure {
     /// Nobody answers.
     pub fn connection(message: impl Into<String>) -> Self {
         Self::new(Kind::Connection, message)
+    }
+
+    /// Files are not what was written.
+    pub fn damaged(message: impl Into<String>) -> Self {
+        Self::new(Kind::Damaged, message)
     }
 
     /// Ctrl-C: nothing is said.

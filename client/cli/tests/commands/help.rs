@@ -3,7 +3,7 @@
 use crate::support::{Site, program, ran};
 
 /// Every command, as it is typed.
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 27] = [
     "",
     "topic",
     "topic create",
@@ -23,6 +23,9 @@ const COMMANDS: [&str; 24] = [
     "partition",
     "partition describe",
     "offsets",
+    "log",
+    "log dump",
+    "log verify",
     "config",
     "config topic",
     "bench",
@@ -53,6 +56,7 @@ fn the_help_of_every_command_needs_no_broker_and_teaches_by_example() {
         "3 topic",
         "4 cannot connect",
         "5 refused",
+        "6 damage found",
         "130 interrupted",
     ] {
         assert!(root.contains(code), "{root}");

@@ -5,6 +5,7 @@
 mod ends;
 mod groups;
 mod help;
+mod logs;
 mod outages;
 mod readme;
 mod records;
