@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 use crate::error::{Error, topic_name};
 use crate::requests::{self, LATEST_TIMESTAMP, ResponseError};
 
-pub use alter::{BrokerDescription, BrokerSetting, TopicAlteration};
+pub use alter::{BrokerDescription, BrokerSetting, BrokerStatus, DiskSpace, TopicAlteration};
 pub use groups::{
     CommittedOffset, GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions, PartitionLag,
 };
@@ -105,6 +105,8 @@ pub struct ConfigEntry {
     pub name: String,
     /// Its value as text.
     pub value: String,
+    /// Whether the topic has set it itself; it follows the broker otherwise.
+    pub is_own: bool,
 }
 
 /// All there is to know about a topic.

@@ -52,9 +52,9 @@ mod tests;
 
 pub use address::{Address, DEFAULT_PORT};
 pub use admin::{
-    Admin, BrokerDescription, BrokerSetting, CommittedOffset, ConfigEntry, CreatedTopic, GroupDescription,
-    GroupListing, GroupMember, GroupState, Groups, MemberPartitions, NewTopic, OffsetSpec, PartitionDescription,
-    PartitionLag, TopicAlteration, TopicDescription, TopicListing,
+    Admin, BrokerDescription, BrokerSetting, BrokerStatus, CommittedOffset, ConfigEntry, CreatedTopic, DiskSpace,
+    GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions, NewTopic, OffsetSpec,
+    PartitionDescription, PartitionLag, TopicAlteration, TopicDescription, TopicListing,
 };
 pub use client::{Client, ClientBuilder};
 pub use consumer::{

@@ -23,6 +23,7 @@ use crate::{
     groups::internal,
     image::{Topic, TopicState},
     mesh::{CoreMessage, PartitionId, Refusal},
+    metrics,
     outbox::Response,
     reply,
     topics::{NewTopic, TopicAlteration},
@@ -204,18 +205,21 @@ pub(crate) async fn alter_topic(core: &Core, id: CorrelationId, request: AlterTo
     Response::of(reply::head(id, &head))
 }
 
-/// Every setting in force on this broker, as its configuration would write it. None of them is a secret.
-pub(crate) fn describe_broker(core: &Core, id: CorrelationId) -> Response {
+/// Every setting in force on this broker, as its configuration would write it, and what it is doing. None of them is a secret.
+pub(crate) async fn describe_broker(core: &Core, id: CorrelationId) -> Response {
     let config = |knob: &Knob| ConfigT {
         name: Some(knob.name()),
         value: Some(knob.value(&core.config).show()),
+        own: false,
     };
+    let status = metrics::status(core).await;
     let head = DescribeBrokerResponseT {
         error: 0,
         message: None,
         broker_id: core.config.broker.id.get(),
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         configs: Some(Config::KNOBS.iter().map(config).collect()),
+        status: Some(Box::new(status)),
     };
     Response::of(reply::head(id, &head))
 }
@@ -276,6 +280,7 @@ pub(crate) async fn describe_topic(core: &Rc<Core>, id: CorrelationId, name: Str
     let config = |(name, value): (&str, String)| ConfigT {
         name: Some(name.to_owned()),
         value: Some(value),
+        own: topic.overrides.contains_key(name),
     };
     let head = DescribeTopicResponseT {
         error: 0,

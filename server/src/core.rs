@@ -128,6 +128,7 @@ pub(crate) struct Core {
 
 /// What a core's tasks tell each other.
 struct Lifecycle {
+    began: Instant,
     stopping: Cell<bool>,
     connections: Cell<usize>,
     changed: Signal,
@@ -154,6 +155,7 @@ impl Core {
             addresses,
         } = setup;
         let lifecycle = Lifecycle {
+            began: Instant::now(),
             stopping: Cell::new(false),
             connections: Cell::new(0),
             changed: Signal::default(),
@@ -279,6 +281,11 @@ impl Core {
     /// The cluster as it is known now.
     pub(crate) fn image(&self) -> Arc<ClusterImage> {
         Arc::clone(&self.image.borrow())
+    }
+
+    /// For how long the core has been there.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.lifecycle.began.elapsed()
     }
 
     /// Open connections.

@@ -146,7 +146,12 @@ async fn unless_ending(connection: &Connection, answer: LocalBoxFuture<'static, 
 fn changes_something(api: Api) -> bool {
     !matches!(
         api,
-        Api::ListOffsets | Api::DescribeTopic | Api::OffsetFetch | Api::ListGroups | Api::DescribeGroup
+        Api::ListOffsets
+            | Api::DescribeTopic
+            | Api::DescribeBroker
+            | Api::OffsetFetch
+            | Api::ListGroups
+            | Api::DescribeGroup
     )
 }
 
@@ -197,7 +202,7 @@ fn answer(request: &Request<'_>, api: Api, bytes: &[u8]) -> Result<Answer, Refus
         }
         Api::DescribeBroker => {
             decode!(DescribeBrokerRequest);
-            return Ok(Answer::Now(admin::describe_broker(&core, id)));
+            async move { admin::describe_broker(&core, id).await }.boxed_local()
         }
         Api::DeleteTopic => {
             let name = decode!(DeleteTopicRequest).name().unwrap_or_default().to_owned();

@@ -5,6 +5,7 @@
 pub(crate) mod http;
 mod partitions;
 mod process;
+mod status;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -21,7 +22,7 @@ use headwater_engine::{
 };
 use headwater_protocol::{error::ErrorCode, frame::Api, id::CoreId, stranger::Stranger};
 
-pub(crate) use self::partitions::GroupOffset;
+pub(crate) use self::{partitions::GroupOffset, status::status};
 use self::{
     partitions::PartitionFigures,
     process::{DiskSpace, Process},

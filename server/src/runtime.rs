@@ -122,6 +122,11 @@ pub(crate) async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
 }
 
+/// Does what may wait for the kernel on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    glommio::executor().spawn_blocking(work).await
+}
+
 /// Lets other tasks run, those that wait for the disk above all.
 pub(crate) async fn yield_now() {
     glommio::executor().yield_task_queue_now().await;

@@ -1,5 +1,7 @@
 //! Changes to topics, and the settings of a broker.
 
+use std::time::Duration;
+
 use headwater_protocol::id::BrokerId;
 
 use super::{Admin, final_if_unknown};
@@ -70,6 +72,48 @@ pub struct BrokerDescription {
     pub version: String,
     /// Every setting in force.
     pub settings: Vec<BrokerSetting>,
+    /// What it is doing; `None` if it is too old to say.
+    pub status: Option<BrokerStatus>,
+}
+
+/// What a broker is doing, over all of its cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerStatus {
+    /// How many cores it has.
+    pub cores: usize,
+    /// How many of them have answered. The figures below are theirs.
+    pub cores_up: usize,
+    /// For how long it has been running.
+    pub uptime: Duration,
+    /// Open connections.
+    pub connections: u64,
+    /// Topics that are served.
+    pub topics: u64,
+    /// Their partitions.
+    pub partitions: u64,
+    /// Those of them that take no records.
+    pub partitions_offline: u64,
+    /// Consumer groups.
+    pub groups: u64,
+    /// Members of those groups.
+    pub group_members: u64,
+    /// Bytes of requests since it was started, with their records.
+    pub received_bytes: u64,
+    /// Bytes of records that consumers were sent since it was started.
+    pub fetched_bytes: u64,
+    /// Where its data is; `None` if it cannot tell.
+    pub disk: Option<DiskSpace>,
+}
+
+/// Room on a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DiskSpace {
+    /// What may still be used, in bytes.
+    pub free_bytes: u64,
+    /// How large it is, in bytes.
+    pub size_bytes: u64,
 }
 
 /// One setting in force.
@@ -106,7 +150,7 @@ impl Admin {
         self.alter_topic(TopicAlteration::of(topic).partitions(count)).await
     }
 
-    /// The settings in force on the broker that answers.
+    /// The settings in force on the broker that answers, and what it is doing.
     pub async fn describe_broker(&self) -> Result<BrokerDescription, Error> {
         let deadline = self.cluster.deadline("describe broker");
         self.cluster

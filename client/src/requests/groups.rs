@@ -37,6 +37,7 @@ pub(crate) fn read_list_groups(bytes: &[u8]) -> Result<Vec<GroupListing>, Respon
         group_id: group.group_id().unwrap_or_default().to_owned(),
         protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
         state: GroupState::from(group.state().unwrap_or_default()),
+        members: group.members() as usize,
     };
     Ok(response.groups().unwrap_or_default().iter().map(listing).collect())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_protocol::error::ErrorCode;
 use headwater_protocol::head;
@@ -12,8 +13,8 @@ use headwater_protocol::topic::TopicName;
 use super::{ResponseError, field, partition_error};
 use crate::address::Address;
 use crate::admin::{
-    BrokerDescription, BrokerSetting, ConfigEntry, CreatedTopic, NewTopic, PartitionDescription, TopicAlteration,
-    TopicDescription,
+    BrokerDescription, BrokerSetting, BrokerStatus, ConfigEntry, CreatedTopic, DiskSpace, NewTopic,
+    PartitionDescription, TopicAlteration, TopicDescription,
 };
 use crate::error::Error;
 
@@ -133,6 +134,7 @@ pub(crate) fn create_topic(topic: &NewTopic) -> schema::CreateTopicRequestT {
     let configs = topic.configs.iter().map(|(name, value)| schema::ConfigT {
         name: Some(name.clone()),
         value: Some(value.clone()),
+        own: false,
     });
     schema::CreateTopicRequestT {
         name: Some(topic.name.clone()),
@@ -157,6 +159,7 @@ pub(crate) fn alter_topic(alteration: &TopicAlteration) -> schema::AlterTopicReq
     let configs = alteration.configs.iter().map(|(name, value)| schema::ConfigT {
         name: Some(name.clone()),
         value: value.clone(),
+        own: false,
     });
     schema::AlterTopicRequestT {
         name: Some(alteration.name.clone()),
@@ -191,7 +194,29 @@ pub(crate) fn read_describe_broker(bytes: &[u8]) -> Result<BrokerDescription, Re
         id: BrokerId::new(response.broker_id()),
         version: response.version().unwrap_or_default().to_owned(),
         settings: settings.collect(),
+        status: response.status().map(read_broker_status),
     })
+}
+
+fn read_broker_status(status: schema::BrokerStatus<'_>) -> BrokerStatus {
+    let disk = DiskSpace {
+        free_bytes: status.disk_free_bytes(),
+        size_bytes: status.disk_size_bytes(),
+    };
+    BrokerStatus {
+        cores: status.cores().into(),
+        cores_up: status.cores_up().into(),
+        uptime: Duration::from_millis(status.uptime_ms()),
+        connections: status.connections(),
+        topics: status.topics().into(),
+        partitions: status.partitions(),
+        partitions_offline: status.partitions_offline(),
+        groups: status.groups(),
+        group_members: status.group_members(),
+        received_bytes: status.received_bytes(),
+        fetched_bytes: status.fetched_bytes(),
+        disk: (disk.size_bytes > 0).then_some(disk),
+    }
 }
 
 pub(crate) fn delete_topic(topic: &TopicName) -> schema::DeleteTopicRequestT {
@@ -218,6 +243,7 @@ pub(crate) fn read_describe_topic(bytes: &[u8]) -> Result<TopicDescription, Resp
     let configs = response.configs().unwrap_or_default().iter().map(|config| ConfigEntry {
         name: config.name().unwrap_or_default().to_owned(),
         value: config.value().unwrap_or_default().to_owned(),
+        is_own: config.own(),
     });
     let partitions = response.partitions().unwrap_or_default();
     Ok(TopicDescription {

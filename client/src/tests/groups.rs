@@ -136,7 +136,8 @@ async fn the_lag_of_a_group_counts_what_is_committed_and_names_what_nobody_has_c
             ("t".to_owned(), 0, Some(2), Some(5), Some(3), one()),
             // Ahead of the end, as after records were lost: never below zero.
             ("t".to_owned(), 1, Some(3), Some(0), Some(0), None),
-            ("t".to_owned(), 2, None, Some(0), None, one()),
+            // Nothing is committed, and there is nothing to be behind.
+            ("t".to_owned(), 2, None, Some(0), Some(0), one()),
         ]
     );
 }

@@ -211,6 +211,7 @@ pub(crate) struct Listed {
     pub(crate) group: GroupId,
     pub(crate) protocol_type: String,
     pub(crate) state: &'static str,
+    pub(crate) members: usize,
 }
 
 impl Listed {

@@ -277,6 +277,7 @@ impl Shard {
             group: group.id.clone(),
             protocol_type: group.protocol_type.clone().unwrap_or_default(),
             state: group.state(),
+            members: group.roster.members.len(),
         })
     }
 

@@ -39,6 +39,9 @@ fn a_topic_is_what_its_creator_asked_for_or_is_refused_with_the_reason() {
             .collect();
         assert_eq!((configs["retention.ms"], configs["segment.bytes"]), ("5000", "65536"));
         assert_eq!(configs["cleanup.policy"], "delete");
+        let set: Vec<_> = described.configs.iter().filter(|config| config.is_own).collect();
+        let set: Vec<_> = set.iter().map(|config| &*config.name).collect();
+        assert_eq!(set, ["retention.ms", "segment.bytes"], "the rest follows the broker");
         let refused = [
             (new, ErrorCode::TopicAlreadyExists),
             (NewTopic::new("t").partitions(0), ErrorCode::InvalidPartitions),
@@ -273,6 +276,40 @@ fn a_broker_tells_every_setting_that_is_in_force() {
         assert!(known.iter().all(|name| settings.contains_key(name)), "{settings:?}");
         assert_eq!(settings["log.retention_ms"], Some("90m"));
         assert_eq!(settings["log.directory"], site.directory().to_str());
+        broker.stop();
+    });
+}
+
+#[test]
+fn a_broker_tells_what_all_of_its_cores_are_doing() {
+    run(async {
+        let site = Site::new().set("cores.count", "2");
+        let broker = site.start();
+        let client = site.client_with_topic("t", 3).await;
+        let status = async || client.admin().describe_broker().await.unwrap().status.unwrap();
+        let before = status().await;
+        assert_eq!((before.cores, before.cores_up), (2, 2));
+        assert_eq!((before.topics, before.partitions, before.partitions_offline), (1, 3, 0));
+        assert!(before.connections > 0);
+        let disk = before.disk.unwrap();
+        assert!(0 < disk.free_bytes && disk.free_bytes <= disk.size_bytes, "{disk:?}");
+        let producer = client.producer().build().await.unwrap();
+        let value = vec![7; 50_000];
+        for partition in 0..3 {
+            let record = Record::to("t").value(&value).partition(PartitionIndex::new(partition));
+            producer.send(record).await.unwrap().await.unwrap();
+        }
+        let after = status().await;
+        let received = after.received_bytes - before.received_bytes;
+        assert!((150_000..200_000).contains(&received), "{received}");
+        assert!(
+            read_topic(&client, "t")
+                .await
+                .iter()
+                .all(|partition| partition.len() == 1)
+        );
+        let fetched = status().await.fetched_bytes - after.fetched_bytes;
+        assert!((150_000..200_000).contains(&fetched), "{fetched}");
         broker.stop();
     });
 }

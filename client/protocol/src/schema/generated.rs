@@ -3276,6 +3276,7 @@ impl MetadataResponseT {
 pub enum ConfigOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
+/// `own`: in the description of a topic, whether the topic has set this itself; it follows the broker otherwise.
 pub struct Config<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -3291,6 +3292,7 @@ impl<'a> ::flatbuffers::Follow<'a> for Config<'a> {
 impl<'a> Config<'a> {
   pub const VT_NAME: ::flatbuffers::VOffsetT = 4;
   pub const VT_VALUE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_OWN: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -3304,6 +3306,7 @@ impl<'a> Config<'a> {
     let mut builder = ConfigBuilder::new(_fbb);
     if let Some(x) = args.value { builder.add_value(x); }
     if let Some(x) = args.name { builder.add_name(x); }
+    builder.add_own(args.own);
     builder.finish()
   }
 
@@ -3314,9 +3317,11 @@ impl<'a> Config<'a> {
     let value = self.value().map(|x| {
       alloc::string::ToString::to_string(x)
     });
+    let own = self.own();
     ConfigT {
       name,
       value,
+      own,
     }
   }
 
@@ -3334,6 +3339,13 @@ impl<'a> Config<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Config::VT_VALUE, None)}
   }
+  #[inline]
+  pub fn own(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Config::VT_OWN, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Config<'_> {
@@ -3344,6 +3356,7 @@ impl ::flatbuffers::Verifiable for Config<'_> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("value", Self::VT_VALUE, false)?
+     .visit_field::<bool>("own", Self::VT_OWN, false)?
      .finish();
     Ok(())
   }
@@ -3351,6 +3364,7 @@ impl ::flatbuffers::Verifiable for Config<'_> {
 pub struct ConfigArgs<'a> {
     pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub value: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub own: bool,
 }
 impl<'a> Default for ConfigArgs<'a> {
   #[inline]
@@ -3358,6 +3372,7 @@ impl<'a> Default for ConfigArgs<'a> {
     ConfigArgs {
       name: None,
       value: None,
+      own: false,
     }
   }
 }
@@ -3374,6 +3389,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ConfigBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_value(&mut self, value: ::flatbuffers::WIPOffset<&'b  str>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Config::VT_VALUE, value);
+  }
+  #[inline]
+  pub fn add_own(&mut self, own: bool) {
+    self.fbb_.push_slot::<bool>(Config::VT_OWN, own, false);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ConfigBuilder<'a, 'b, A> {
@@ -3395,6 +3414,7 @@ impl ::core::fmt::Debug for Config<'_> {
     let mut ds = f.debug_struct("Config");
       ds.field("name", &self.name());
       ds.field("value", &self.value());
+      ds.field("own", &self.own());
       ds.finish()
   }
 }
@@ -3402,12 +3422,14 @@ impl ::core::fmt::Debug for Config<'_> {
 pub struct ConfigT {
   pub name: Option<alloc::string::String>,
   pub value: Option<alloc::string::String>,
+  pub own: bool,
 }
 impl Default for ConfigT {
   fn default() -> Self {
     Self {
       name: None,
       value: None,
+      own: false,
     }
   }
 }
@@ -3422,9 +3444,11 @@ impl ConfigT {
     let value = self.value.as_ref().map(|x|{
       _fbb.create_string(x)
     });
+    let own = self.own;
     Config::create(_fbb, &ConfigArgs{
       name,
       value,
+      own,
     })
   }
 }
@@ -6787,6 +6811,409 @@ impl DescribeBrokerRequestT {
     })
   }
 }
+pub enum BrokerStatusOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// What the broker that answers is doing, over all of its cores. `cores_up` have answered, and the rest is theirs. Bytes are
+/// counted from the start of the process: what came in requests, and the records that consumers were sent. `disk_size_bytes` 0:
+/// what is free is not known.
+pub struct BrokerStatus<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for BrokerStatus<'a> {
+  type Inner = BrokerStatus<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> BrokerStatus<'a> {
+  pub const VT_CORES: ::flatbuffers::VOffsetT = 4;
+  pub const VT_CORES_UP: ::flatbuffers::VOffsetT = 6;
+  pub const VT_UPTIME_MS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_CONNECTIONS: ::flatbuffers::VOffsetT = 10;
+  pub const VT_TOPICS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_PARTITIONS_OFFLINE: ::flatbuffers::VOffsetT = 16;
+  pub const VT_GROUPS: ::flatbuffers::VOffsetT = 18;
+  pub const VT_GROUP_MEMBERS: ::flatbuffers::VOffsetT = 20;
+  pub const VT_RECEIVED_BYTES: ::flatbuffers::VOffsetT = 22;
+  pub const VT_FETCHED_BYTES: ::flatbuffers::VOffsetT = 24;
+  pub const VT_DISK_FREE_BYTES: ::flatbuffers::VOffsetT = 26;
+  pub const VT_DISK_SIZE_BYTES: ::flatbuffers::VOffsetT = 28;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    BrokerStatus { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args BrokerStatusArgs
+  ) -> ::flatbuffers::WIPOffset<BrokerStatus<'bldr>> {
+    let mut builder = BrokerStatusBuilder::new(_fbb);
+    builder.add_disk_size_bytes(args.disk_size_bytes);
+    builder.add_disk_free_bytes(args.disk_free_bytes);
+    builder.add_fetched_bytes(args.fetched_bytes);
+    builder.add_received_bytes(args.received_bytes);
+    builder.add_group_members(args.group_members);
+    builder.add_groups(args.groups);
+    builder.add_partitions_offline(args.partitions_offline);
+    builder.add_partitions(args.partitions);
+    builder.add_connections(args.connections);
+    builder.add_uptime_ms(args.uptime_ms);
+    builder.add_topics(args.topics);
+    builder.add_cores_up(args.cores_up);
+    builder.add_cores(args.cores);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> BrokerStatusT {
+    let cores = self.cores();
+    let cores_up = self.cores_up();
+    let uptime_ms = self.uptime_ms();
+    let connections = self.connections();
+    let topics = self.topics();
+    let partitions = self.partitions();
+    let partitions_offline = self.partitions_offline();
+    let groups = self.groups();
+    let group_members = self.group_members();
+    let received_bytes = self.received_bytes();
+    let fetched_bytes = self.fetched_bytes();
+    let disk_free_bytes = self.disk_free_bytes();
+    let disk_size_bytes = self.disk_size_bytes();
+    BrokerStatusT {
+      cores,
+      cores_up,
+      uptime_ms,
+      connections,
+      topics,
+      partitions,
+      partitions_offline,
+      groups,
+      group_members,
+      received_bytes,
+      fetched_bytes,
+      disk_free_bytes,
+      disk_size_bytes,
+    }
+  }
+
+  #[inline]
+  pub fn cores(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(BrokerStatus::VT_CORES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn cores_up(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(BrokerStatus::VT_CORES_UP, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn uptime_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(BrokerStatus::VT_UPTIME_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn connections(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(BrokerStatus::VT_CONNECTIONS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn topics(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(BrokerStatus::VT_TOPICS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn partitions(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(BrokerStatus::VT_PARTITIONS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn partitions_offline(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(BrokerStatus::VT_PARTITIONS_OFFLINE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn groups(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(BrokerStatus::VT_GROUPS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn group_members(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(BrokerStatus::VT_GROUP_MEMBERS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn received_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(BrokerStatus::VT_RECEIVED_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn fetched_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(BrokerStatus::VT_FETCHED_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn disk_free_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(BrokerStatus::VT_DISK_FREE_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn disk_size_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(BrokerStatus::VT_DISK_SIZE_BYTES, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for BrokerStatus<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u16>("cores", Self::VT_CORES, false)?
+     .visit_field::<u16>("cores_up", Self::VT_CORES_UP, false)?
+     .visit_field::<u64>("uptime_ms", Self::VT_UPTIME_MS, false)?
+     .visit_field::<u64>("connections", Self::VT_CONNECTIONS, false)?
+     .visit_field::<u32>("topics", Self::VT_TOPICS, false)?
+     .visit_field::<u64>("partitions", Self::VT_PARTITIONS, false)?
+     .visit_field::<u64>("partitions_offline", Self::VT_PARTITIONS_OFFLINE, false)?
+     .visit_field::<u64>("groups", Self::VT_GROUPS, false)?
+     .visit_field::<u64>("group_members", Self::VT_GROUP_MEMBERS, false)?
+     .visit_field::<u64>("received_bytes", Self::VT_RECEIVED_BYTES, false)?
+     .visit_field::<u64>("fetched_bytes", Self::VT_FETCHED_BYTES, false)?
+     .visit_field::<u64>("disk_free_bytes", Self::VT_DISK_FREE_BYTES, false)?
+     .visit_field::<u64>("disk_size_bytes", Self::VT_DISK_SIZE_BYTES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct BrokerStatusArgs {
+    pub cores: u16,
+    pub cores_up: u16,
+    pub uptime_ms: u64,
+    pub connections: u64,
+    pub topics: u32,
+    pub partitions: u64,
+    pub partitions_offline: u64,
+    pub groups: u64,
+    pub group_members: u64,
+    pub received_bytes: u64,
+    pub fetched_bytes: u64,
+    pub disk_free_bytes: u64,
+    pub disk_size_bytes: u64,
+}
+impl<'a> Default for BrokerStatusArgs {
+  #[inline]
+  fn default() -> Self {
+    BrokerStatusArgs {
+      cores: 0,
+      cores_up: 0,
+      uptime_ms: 0,
+      connections: 0,
+      topics: 0,
+      partitions: 0,
+      partitions_offline: 0,
+      groups: 0,
+      group_members: 0,
+      received_bytes: 0,
+      fetched_bytes: 0,
+      disk_free_bytes: 0,
+      disk_size_bytes: 0,
+    }
+  }
+}
+
+pub struct BrokerStatusBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> BrokerStatusBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_cores(&mut self, cores: u16) {
+    self.fbb_.push_slot::<u16>(BrokerStatus::VT_CORES, cores, 0);
+  }
+  #[inline]
+  pub fn add_cores_up(&mut self, cores_up: u16) {
+    self.fbb_.push_slot::<u16>(BrokerStatus::VT_CORES_UP, cores_up, 0);
+  }
+  #[inline]
+  pub fn add_uptime_ms(&mut self, uptime_ms: u64) {
+    self.fbb_.push_slot::<u64>(BrokerStatus::VT_UPTIME_MS, uptime_ms, 0);
+  }
+  #[inline]
+  pub fn add_connections(&mut self, connections: u64) {
+    self.fbb_.push_slot::<u64>(BrokerStatus::VT_CONNECTIONS, connections, 0);
+  }
+  #[inline]
+  pub fn add_topics(&mut self, topics: u32) {
+    self.fbb_.push_slot::<u32>(BrokerStatus::VT_TOPICS, topics, 0);
+  }
+  #[inline]
+  pub fn add_partitions(&mut self, partitions: u64) {
+    self.fbb_.push_slot::<u64>(BrokerStatus::VT_PARTITIONS, partitions, 0);
+  }
+  #[inline]
+  pub fn add_partitions_offline(&mut self, partitions_offline: u64) {
+    self.fbb_.push_slot::<u64>(BrokerStatus::VT_PARTITIONS_OFFLINE, partitions_offline, 0);
+  }
+  #[inline]
+  pub fn add_groups(&mut self, groups: u64) {
+    self.fbb_.push_slot::<u64>(BrokerStatus::VT_GROUPS, groups, 0);
+  }
+  #[inline]
+  pub fn add_group_members(&mut self, group_members: u64) {
+    self.fbb_.push_slot::<u64>(BrokerStatus::VT_GROUP_MEMBERS, group_members, 0);
+  }
+  #[inline]
+  pub fn add_received_bytes(&mut self, received_bytes: u64) {
+    self.fbb_.push_slot::<u64>(BrokerStatus::VT_RECEIVED_BYTES, received_bytes, 0);
+  }
+  #[inline]
+  pub fn add_fetched_bytes(&mut self, fetched_bytes: u64) {
+    self.fbb_.push_slot::<u64>(BrokerStatus::VT_FETCHED_BYTES, fetched_bytes, 0);
+  }
+  #[inline]
+  pub fn add_disk_free_bytes(&mut self, disk_free_bytes: u64) {
+    self.fbb_.push_slot::<u64>(BrokerStatus::VT_DISK_FREE_BYTES, disk_free_bytes, 0);
+  }
+  #[inline]
+  pub fn add_disk_size_bytes(&mut self, disk_size_bytes: u64) {
+    self.fbb_.push_slot::<u64>(BrokerStatus::VT_DISK_SIZE_BYTES, disk_size_bytes, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> BrokerStatusBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    BrokerStatusBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<BrokerStatus<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for BrokerStatus<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("BrokerStatus");
+      ds.field("cores", &self.cores());
+      ds.field("cores_up", &self.cores_up());
+      ds.field("uptime_ms", &self.uptime_ms());
+      ds.field("connections", &self.connections());
+      ds.field("topics", &self.topics());
+      ds.field("partitions", &self.partitions());
+      ds.field("partitions_offline", &self.partitions_offline());
+      ds.field("groups", &self.groups());
+      ds.field("group_members", &self.group_members());
+      ds.field("received_bytes", &self.received_bytes());
+      ds.field("fetched_bytes", &self.fetched_bytes());
+      ds.field("disk_free_bytes", &self.disk_free_bytes());
+      ds.field("disk_size_bytes", &self.disk_size_bytes());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct BrokerStatusT {
+  pub cores: u16,
+  pub cores_up: u16,
+  pub uptime_ms: u64,
+  pub connections: u64,
+  pub topics: u32,
+  pub partitions: u64,
+  pub partitions_offline: u64,
+  pub groups: u64,
+  pub group_members: u64,
+  pub received_bytes: u64,
+  pub fetched_bytes: u64,
+  pub disk_free_bytes: u64,
+  pub disk_size_bytes: u64,
+}
+impl Default for BrokerStatusT {
+  fn default() -> Self {
+    Self {
+      cores: 0,
+      cores_up: 0,
+      uptime_ms: 0,
+      connections: 0,
+      topics: 0,
+      partitions: 0,
+      partitions_offline: 0,
+      groups: 0,
+      group_members: 0,
+      received_bytes: 0,
+      fetched_bytes: 0,
+      disk_free_bytes: 0,
+      disk_size_bytes: 0,
+    }
+  }
+}
+impl BrokerStatusT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<BrokerStatus<'b>> {
+    let cores = self.cores;
+    let cores_up = self.cores_up;
+    let uptime_ms = self.uptime_ms;
+    let connections = self.connections;
+    let topics = self.topics;
+    let partitions = self.partitions;
+    let partitions_offline = self.partitions_offline;
+    let groups = self.groups;
+    let group_members = self.group_members;
+    let received_bytes = self.received_bytes;
+    let fetched_bytes = self.fetched_bytes;
+    let disk_free_bytes = self.disk_free_bytes;
+    let disk_size_bytes = self.disk_size_bytes;
+    BrokerStatus::create(_fbb, &BrokerStatusArgs{
+      cores,
+      cores_up,
+      uptime_ms,
+      connections,
+      topics,
+      partitions,
+      partitions_offline,
+      groups,
+      group_members,
+      received_bytes,
+      fetched_bytes,
+      disk_free_bytes,
+      disk_size_bytes,
+    })
+  }
+}
 pub enum DescribeBrokerResponseOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -6809,6 +7236,7 @@ impl<'a> DescribeBrokerResponse<'a> {
   pub const VT_BROKER_ID: ::flatbuffers::VOffsetT = 8;
   pub const VT_VERSION: ::flatbuffers::VOffsetT = 10;
   pub const VT_CONFIGS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_STATUS: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6820,6 +7248,7 @@ impl<'a> DescribeBrokerResponse<'a> {
     args: &'args DescribeBrokerResponseArgs<'args>
   ) -> ::flatbuffers::WIPOffset<DescribeBrokerResponse<'bldr>> {
     let mut builder = DescribeBrokerResponseBuilder::new(_fbb);
+    if let Some(x) = args.status { builder.add_status(x); }
     if let Some(x) = args.configs { builder.add_configs(x); }
     if let Some(x) = args.version { builder.add_version(x); }
     builder.add_broker_id(args.broker_id);
@@ -6840,12 +7269,16 @@ impl<'a> DescribeBrokerResponse<'a> {
     let configs = self.configs().map(|x| {
       x.iter().map(|t| t.unpack()).collect()
     });
+    let status = self.status().map(|x| {
+      alloc::boxed::Box::new(x.unpack())
+    });
     DescribeBrokerResponseT {
       error,
       message,
       broker_id,
       version,
       configs,
+      status,
     }
   }
 
@@ -6884,6 +7317,13 @@ impl<'a> DescribeBrokerResponse<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Config>>>>(DescribeBrokerResponse::VT_CONFIGS, None)}
   }
+  #[inline]
+  pub fn status(&self) -> Option<BrokerStatus<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<BrokerStatus>>(DescribeBrokerResponse::VT_STATUS, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for DescribeBrokerResponse<'_> {
@@ -6897,6 +7337,7 @@ impl ::flatbuffers::Verifiable for DescribeBrokerResponse<'_> {
      .visit_field::<i32>("broker_id", Self::VT_BROKER_ID, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("version", Self::VT_VERSION, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Config>>>>("configs", Self::VT_CONFIGS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<BrokerStatus>>("status", Self::VT_STATUS, false)?
      .finish();
     Ok(())
   }
@@ -6907,6 +7348,7 @@ pub struct DescribeBrokerResponseArgs<'a> {
     pub broker_id: i32,
     pub version: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub configs: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Config<'a>>>>>,
+    pub status: Option<::flatbuffers::WIPOffset<BrokerStatus<'a>>>,
 }
 impl<'a> Default for DescribeBrokerResponseArgs<'a> {
   #[inline]
@@ -6917,6 +7359,7 @@ impl<'a> Default for DescribeBrokerResponseArgs<'a> {
       broker_id: 0,
       version: None,
       configs: None,
+      status: None,
     }
   }
 }
@@ -6947,6 +7390,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DescribeBrokerResponseBuilder
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DescribeBrokerResponse::VT_CONFIGS, configs);
   }
   #[inline]
+  pub fn add_status(&mut self, status: ::flatbuffers::WIPOffset<BrokerStatus<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<BrokerStatus>>(DescribeBrokerResponse::VT_STATUS, status);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DescribeBrokerResponseBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     DescribeBrokerResponseBuilder {
@@ -6969,6 +7416,7 @@ impl ::core::fmt::Debug for DescribeBrokerResponse<'_> {
       ds.field("broker_id", &self.broker_id());
       ds.field("version", &self.version());
       ds.field("configs", &self.configs());
+      ds.field("status", &self.status());
       ds.finish()
   }
 }
@@ -6979,6 +7427,7 @@ pub struct DescribeBrokerResponseT {
   pub broker_id: i32,
   pub version: Option<alloc::string::String>,
   pub configs: Option<alloc::vec::Vec<ConfigT>>,
+  pub status: Option<alloc::boxed::Box<BrokerStatusT>>,
 }
 impl Default for DescribeBrokerResponseT {
   fn default() -> Self {
@@ -6988,6 +7437,7 @@ impl Default for DescribeBrokerResponseT {
       broker_id: 0,
       version: None,
       configs: None,
+      status: None,
     }
   }
 }
@@ -7007,12 +7457,16 @@ impl DescribeBrokerResponseT {
     let configs = self.configs.as_ref().map(|x|{
       let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
     });
+    let status = self.status.as_ref().map(|x|{
+      x.pack(_fbb)
+    });
     DescribeBrokerResponse::create(_fbb, &DescribeBrokerResponseArgs{
       error,
       message,
       broker_id,
       version,
       configs,
+      status,
     })
   }
 }
@@ -11526,6 +11980,7 @@ impl<'a> ListedGroup<'a> {
   pub const VT_GROUP_ID: ::flatbuffers::VOffsetT = 4;
   pub const VT_PROTOCOL_TYPE: ::flatbuffers::VOffsetT = 6;
   pub const VT_STATE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_MEMBERS: ::flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -11537,6 +11992,7 @@ impl<'a> ListedGroup<'a> {
     args: &'args ListedGroupArgs<'args>
   ) -> ::flatbuffers::WIPOffset<ListedGroup<'bldr>> {
     let mut builder = ListedGroupBuilder::new(_fbb);
+    builder.add_members(args.members);
     if let Some(x) = args.state { builder.add_state(x); }
     if let Some(x) = args.protocol_type { builder.add_protocol_type(x); }
     if let Some(x) = args.group_id { builder.add_group_id(x); }
@@ -11553,10 +12009,12 @@ impl<'a> ListedGroup<'a> {
     let state = self.state().map(|x| {
       alloc::string::ToString::to_string(x)
     });
+    let members = self.members();
     ListedGroupT {
       group_id,
       protocol_type,
       state,
+      members,
     }
   }
 
@@ -11581,6 +12039,13 @@ impl<'a> ListedGroup<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ListedGroup::VT_STATE, None)}
   }
+  #[inline]
+  pub fn members(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListedGroup::VT_MEMBERS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ListedGroup<'_> {
@@ -11592,6 +12057,7 @@ impl ::flatbuffers::Verifiable for ListedGroup<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("group_id", Self::VT_GROUP_ID, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("protocol_type", Self::VT_PROTOCOL_TYPE, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("state", Self::VT_STATE, false)?
+     .visit_field::<u32>("members", Self::VT_MEMBERS, false)?
      .finish();
     Ok(())
   }
@@ -11600,6 +12066,7 @@ pub struct ListedGroupArgs<'a> {
     pub group_id: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub protocol_type: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub state: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub members: u32,
 }
 impl<'a> Default for ListedGroupArgs<'a> {
   #[inline]
@@ -11608,6 +12075,7 @@ impl<'a> Default for ListedGroupArgs<'a> {
       group_id: None,
       protocol_type: None,
       state: None,
+      members: 0,
     }
   }
 }
@@ -11630,6 +12098,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListedGroupBuilder<'a, 'b, A>
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListedGroup::VT_STATE, state);
   }
   #[inline]
+  pub fn add_members(&mut self, members: u32) {
+    self.fbb_.push_slot::<u32>(ListedGroup::VT_MEMBERS, members, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ListedGroupBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ListedGroupBuilder {
@@ -11650,6 +12122,7 @@ impl ::core::fmt::Debug for ListedGroup<'_> {
       ds.field("group_id", &self.group_id());
       ds.field("protocol_type", &self.protocol_type());
       ds.field("state", &self.state());
+      ds.field("members", &self.members());
       ds.finish()
   }
 }
@@ -11658,6 +12131,7 @@ pub struct ListedGroupT {
   pub group_id: Option<alloc::string::String>,
   pub protocol_type: Option<alloc::string::String>,
   pub state: Option<alloc::string::String>,
+  pub members: u32,
 }
 impl Default for ListedGroupT {
   fn default() -> Self {
@@ -11665,6 +12139,7 @@ impl Default for ListedGroupT {
       group_id: None,
       protocol_type: None,
       state: None,
+      members: 0,
     }
   }
 }
@@ -11682,10 +12157,12 @@ impl ListedGroupT {
     let state = self.state.as_ref().map(|x|{
       _fbb.create_string(x)
     });
+    let members = self.members;
     ListedGroup::create(_fbb, &ListedGroupArgs{
       group_id,
       protocol_type,
       state,
+      members,
     })
   }
 }

@@ -68,6 +68,8 @@ pub struct GroupListing {
     pub protocol_type: String,
     /// How far it is in its life.
     pub state: GroupState,
+    /// How many members it has.
+    pub members: usize,
 }
 
 /// All there is to know about a group, except for its offsets.
@@ -174,9 +176,15 @@ impl PartitionLag {
         }
     }
 
-    /// Offsets between what is committed and the end; `None` if either is missing. Records that retention or compaction
-    /// has removed count too, as in Kafka.
+    /// Offsets between what is committed and the end. Records that retention or compaction has removed count too, as in Kafka.
+    /// `None` is not known: the partition is not there, or it has records and nothing is committed for it, so that the group
+    /// may begin at any of them.
     pub fn lag(&self) -> Option<u64> {
-        Some(self.log_end?.get().saturating_sub(self.committed?.get()))
+        let end = self.log_end?;
+        let is_empty = self.log_start == Some(end);
+        match self.committed {
+            Some(committed) => Some(end.get().saturating_sub(committed.get())),
+            None => is_empty.then_some(0),
+        }
     }
 }

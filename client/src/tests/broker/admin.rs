@@ -30,6 +30,7 @@ impl Broker {
                 let setting = |name: &str, value: Option<&str>| schema::ConfigT {
                     name: Some(name.to_owned()),
                     value: value.map(str::to_owned),
+                    own: false,
                 };
                 request.reply(&schema::DescribeBrokerResponseT {
                     broker_id: 1,

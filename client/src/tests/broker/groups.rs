@@ -42,6 +42,7 @@ impl Broker {
                     group_id: Some(id.clone()),
                     protocol_type: Some("consumer".into()),
                     state: Some(group.state()),
+                    members: 2,
                 });
                 request.reply(&schema::ListGroupsResponseT {
                     groups: Some(listed.collect()),

@@ -115,6 +115,7 @@ fn listed_group(listed: Listed) -> ListedGroupT {
         group_id: Some(listed.group.to_string()),
         protocol_type: Some(listed.protocol_type),
         state: Some(listed.state.to_owned()),
+        members: listed.members as u32,
     }
 }
 

@@ -151,6 +151,7 @@ async fn assert_invalid_config(raw: &mut Raw, key: &str, value: &str) {
     let config = ConfigT {
         name: Some(key.to_owned()),
         value: Some(value.to_owned()),
+        own: false,
     };
     let create = CreateTopicRequestT {
         name: Some("configured".to_owned()),
