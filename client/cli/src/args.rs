@@ -104,7 +104,7 @@ fn help_of_what_was_named() -> ! {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Create, list, describe, alter and delete topics
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "topics")]
     Topic(topic::TopicCommand),
     /// Write records: lines of standard input or of a file
     #[command(after_help = produce::EXAMPLES)]
@@ -113,7 +113,7 @@ pub enum Command {
     #[command(after_help = consume::EXAMPLES)]
     Consume(Box<consume::ConsumeArgs>),
     /// Look after consumer groups: members, lag, committed offsets
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "groups")]
     Group(group::GroupCommand),
     /// Look at one partition
     #[command(subcommand)]

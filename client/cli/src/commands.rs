@@ -16,6 +16,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
 use crate::session::Session;
+use crate::values::escaped_text;
 
 /// Does what was asked for.
 pub async fn run(cli: Cli) -> Result<(), Failure> {
@@ -40,13 +41,17 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Asks before something is lost, if there is somebody to ask.
+/// Asks before something is lost. Where there is nobody to ask, it has to have been said.
 fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     let stdin = std::io::stdin();
-    if yes || !stdin.is_terminal() {
+    if yes {
         return Ok(());
     }
-    eprint!("{question} [y/N] ");
+    if !stdin.is_terminal() {
+        return Err(Failure::usage(format!("there is no terminal to ask on: {question}"))
+            .hint("nothing was done; --yes does it without asking"));
+    }
+    eprint!("{} [y/N] ", escaped_text(question));
     // The question is lost with the terminal.
     let _ = std::io::stderr().flush();
     let mut answer = String::new();

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 use headwater_client::{Error, ErrorCode};
 
+use crate::values::escaped_text;
+
 /// The exit codes, as every `--help` has them.
 pub const EXIT_CODES: &str = "\
 Exit status: 0 done; 1 failed here (a file, an input line); 2 wrong usage; 3 topic, partition, group or offset not found; \
@@ -78,6 +80,11 @@ impl Failure {
         self.kind == Kind::Interrupted
     }
 
+    /// Whether what was named is not there.
+    pub fn is_not_found(&self) -> bool {
+        self.kind == Kind::NotFound
+    }
+
     /// What to do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -143,7 +150,7 @@ pub const CONNECTION_HINT: &str =
 
 /// One line on standard error, in colour where that is a terminal; nobody hears if it cannot be written.
 fn say(title: &str, style: Style, text: &str) {
-    anstream::eprintln!("{style}{title}:{style:#} {text}");
+    anstream::eprintln!("{style}{title}:{style:#} {}", escaped_text(text));
 }
 
 impl From<io::Error> for Failure {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use headwater_client::RecordView;
 
-use crate::values::{rfc3339, unescaped};
+use crate::values::{escaped, rfc3339, unescaped};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
@@ -77,9 +77,22 @@ impl Format {
         Ok(Self(pieces))
     }
 
-    /// Writes a record.
-    pub fn write(&self, out: &mut impl Write, topic: &str, partition: i32, record: &RecordView<'_>) -> io::Result<()> {
+    /// Writes a record; its own bytes as they are, or as a terminal may be given them.
+    pub fn write(
+        &self,
+        out: &mut impl Write,
+        (topic, partition): (&str, i32),
+        record: &RecordView<'_>,
+        escape: bool,
+    ) -> io::Result<()> {
         let size = |bytes: Option<&[u8]>| bytes.map_or(-1, |bytes| bytes.len() as i64);
+        let own = |out: &mut dyn Write, bytes: &[u8]| {
+            if escape {
+                out.write_all(&escaped(bytes))
+            } else {
+                out.write_all(bytes)
+            }
+        };
         for piece in &self.0 {
             match piece {
                 Piece::Bytes(bytes) => out.write_all(bytes)?,
@@ -88,15 +101,17 @@ impl Format {
                 Piece::Offset => write!(out, "{}", record.offset)?,
                 Piece::Timestamp => write!(out, "{}", record.timestamp.get())?,
                 Piece::Date => out.write_all(rfc3339(record.timestamp).as_bytes())?,
-                Piece::Key => out.write_all(record.key.unwrap_or_default())?,
-                Piece::Value => out.write_all(record.value.unwrap_or_default())?,
+                Piece::Key => own(out, record.key.unwrap_or_default())?,
+                Piece::Value => own(out, record.value.unwrap_or_default())?,
                 Piece::KeySize => write!(out, "{}", size(record.key))?,
                 Piece::ValueSize => write!(out, "{}", size(record.value))?,
                 Piece::Headers => {
                     for (index, header) in record.headers.clone().enumerate() {
                         let comma = if index > 0 { "," } else { "" };
-                        write!(out, "{comma}{}=", header.key)?;
-                        out.write_all(header.value.unwrap_or_default())?;
+                        out.write_all(comma.as_bytes())?;
+                        own(out, header.key.as_bytes())?;
+                        out.write_all(b"=")?;
+                        own(out, header.value.unwrap_or_default())?;
                     }
                 }
             }

@@ -27,13 +27,35 @@ impl Screen {
     /// Prints the one or the other. Text ends with a line end.
     pub fn show(self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
         let mut stdout = std::io::stdout().lock();
+        let is_terminal = stdout.is_terminal();
         let text = match self.output {
             Output::Table => text(),
-            Output::Json if stdout.is_terminal() => format!("{:#}\n", json()),
+            Output::Json if is_terminal => values::escaped_json(&format!("{:#}\n", json())),
             Output::Json => format!("{}\n", json()),
         };
         stdout.write_all(text.as_bytes())?;
         Ok(stdout.flush()?)
+    }
+}
+
+/// Says something that is not a result: on standard error, so that no program takes it for one.
+pub fn note(text: &str) {
+    anstream::eprintln!("note: {}", values::escaped_text(text));
+}
+
+/// Whether standard output is a terminal, which obeys some of what it is given.
+pub fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Text of others in a table. A place with nothing in it is not left empty, so that every line has all of its columns.
+fn cell(text: &str) -> Cell {
+    if text.is_empty() {
+        Cell::new("-")
+    } else if is_terminal() {
+        Cell::new(values::escaped_text(text))
+    } else {
+        Cell::new(text)
     }
 }
 
@@ -63,7 +85,7 @@ impl Rows {
     pub fn add<const N: usize>(&mut self, row: [String; N]) {
         let cells = row.into_iter().zip(&self.alignments);
         self.table
-            .add_row(cells.map(|(text, alignment)| Cell::new(text).set_alignment(*alignment)));
+            .add_row(cells.map(|(text, alignment)| cell(&text).set_alignment(*alignment)));
     }
 
     /// The table with the end of its last line.
@@ -82,7 +104,7 @@ pub fn facts(facts: &[(&str, String)]) -> String {
         } else {
             name
         };
-        table.add_row([name, Cell::new(value)]);
+        table.add_row([name, cell(value)]);
     }
     trimmed(&mut table)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use headwater_client::{Admin, Client, Error, OffsetSpec, PartitionIndex, TopicDescription};
 
 use crate::args::Global;
@@ -13,6 +14,9 @@ const METADATA_AGE_MAX: Duration = Duration::from_secs(3);
 
 /// Most edits between a name that is not there and one that may have been meant, as a share of its length.
 const NEAR: f64 = 0.4;
+
+/// How many answers are waited for at the same time.
+const ASKED_AT_ONCE: usize = 16;
 
 /// The client and where results go.
 #[derive(Debug)]
@@ -68,6 +72,32 @@ impl Session {
             Ok(topic) => Ok(topic),
             Err(error) => Err(self.topic_failure(&format!("look up topic {name}"), name, &error).await),
         }
+    }
+
+    /// These topics, each once.
+    pub async fn topics(&self, names: &[String]) -> Result<Vec<TopicDescription>, Failure> {
+        let mut topics: Vec<TopicDescription> = Vec::with_capacity(names.len());
+        for name in names {
+            if topics.iter().all(|topic| topic.name.as_str() != name) {
+                topics.push(self.topic(name).await?);
+            }
+        }
+        Ok(topics)
+    }
+
+    /// Those of the topics that are still there, in their order.
+    pub async fn describe_all(&self, names: impl Iterator<Item = &str>) -> Result<Vec<TopicDescription>, Failure> {
+        let look_ups = futures::stream::iter(names).map(async |name| (name, self.admin.describe_topic(name).await));
+        let mut look_ups = look_ups.buffered(ASKED_AT_ONCE);
+        let mut topics = Vec::new();
+        while let Some((name, topic)) = look_ups.next().await {
+            match topic {
+                Ok(topic) => topics.push(topic),
+                Err(Error::UnknownTopic(_)) => {}
+                Err(error) => return Err(Failure::client(&format!("look up topic {name}"), &error)),
+            }
+        }
+        Ok(topics)
     }
 
     /// The failure of a call about a topic, which may be that there is none.

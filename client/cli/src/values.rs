@@ -1,11 +1,13 @@
 //! Values of options: times, moments, pairs, escapes; and values as people read them.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::time::Duration;
 
 use headwater_client::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use regex::Regex;
 
 /// `10s`, `1m 30s`.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -92,6 +94,20 @@ pub fn unescaped(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// The same as the value of an option.
+pub fn bytes(text: &str) -> Result<Bytes, String> {
+    unescaped(text).map(Bytes)
+}
+
+/// Bytes that were written with escapes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bytes(pub Vec<u8>);
+
+/// A regular expression that has to match a name from its first letter to its last.
+pub fn pattern(text: &str) -> Result<Regex, String> {
+    Regex::new(&format!("^(?:{text})$")).map_err(|error| error.to_string())
+}
+
 /// The same for text that must not be empty.
 pub fn separator(text: &str) -> Result<Separator, String> {
     match unescaped(text)? {
@@ -107,6 +123,97 @@ pub struct Separator(pub Vec<u8>);
 /// A size as people read it: `1.5 MiB`.
 pub fn size(bytes: u64) -> String {
     bytesize::ByteSize::b(bytes).to_string()
+}
+
+const TIMES: [(u64, &str); 5] = [
+    (86_400_000, "d"),
+    (3_600_000, "h"),
+    (60_000, "m"),
+    (1_000, "s"),
+    (1, "ms"),
+];
+const SIZES: [(u64, &str); 5] = [
+    (1 << 40, "TiB"),
+    (1 << 30, "GiB"),
+    (1 << 20, "MiB"),
+    (1 << 10, "KiB"),
+    (1, "B"),
+];
+
+/// The value of a topic's setting as people read it, and may write it too: `7d`, `1GiB`, `unlimited`. Nothing is rounded, and the
+/// same value is the same text however it was written.
+pub fn setting(name: &str, value: &str) -> String {
+    let (units, number) = match name.rsplit('.').next() {
+        Some("ms") => {
+            let time = humantime::parse_duration(value).ok();
+            (TIMES, time.and_then(|time| u64::try_from(time.as_millis()).ok()))
+        }
+        Some("bytes") => (SIZES, value.parse().ok().map(|size: bytesize::ByteSize| size.as_u64())),
+        _ => return value.to_owned(),
+    };
+    // Kafka has two words for it.
+    if matches!(value.parse(), Ok(-1 | i64::MAX)) {
+        return "unlimited".to_owned();
+    }
+    match value.parse().ok().or(number) {
+        Some(number) => in_units(number, &units),
+        None => value.to_owned(),
+    }
+}
+
+/// The number in the largest unit that divides it.
+fn in_units(number: u64, units: &[(u64, &str)]) -> String {
+    let divides = |(length, _): &&(u64, &str)| number > 0 && number.is_multiple_of(*length);
+    let (length, unit) = units.iter().find(divides).or(units.last()).copied().unwrap_or((1, ""));
+    format!("{}{unit}", number / length)
+}
+
+/// Whether a terminal obeys the character instead of showing it. Lines and columns are what people want to see.
+fn is_command(character: char) -> bool {
+    character.is_control() && !matches!(character, '\n' | '\t')
+}
+
+/// Bytes as a terminal may be given them: what it would obey, and what is not UTF-8, is `\xHH`.
+pub fn escaped(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let is_harmless =
+        |chunk: std::str::Utf8Chunk<'_>| chunk.invalid().is_empty() && !chunk.valid().chars().any(is_command);
+    if bytes.utf8_chunks().all(is_harmless) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut out = Vec::with_capacity(bytes.len() * 2);
+    let hex = |out: &mut Vec<u8>, bytes: &[u8]| {
+        out.extend(bytes.iter().flat_map(|byte| format!("\\x{byte:02x}").into_bytes()));
+    };
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let mut buffer = [0; 4];
+            let encoded = character.encode_utf8(&mut buffer).as_bytes();
+            if is_command(character) {
+                hex(&mut out, encoded);
+            } else {
+                out.extend_from_slice(encoded);
+            }
+        }
+        hex(&mut out, chunk.invalid());
+    }
+    Cow::Owned(out)
+}
+
+/// The same for text.
+pub fn escaped_text(text: &str) -> String {
+    String::from_utf8_lossy(&escaped(text.as_bytes())).into_owned()
+}
+
+/// JSON as a terminal may be given it: of what it would obey, JSON itself escapes only what is below a space.
+pub fn escaped_json(json: &str) -> String {
+    let escape = |character| {
+        if is_command(character) {
+            format!("\\u{:04x}", u32::from(character))
+        } else {
+            character.to_string()
+        }
+    };
+    json.chars().map(escape).collect()
 }
 
 /// Each on a line of its own.
@@ -194,6 +301,52 @@ mod tests {
             assert!(unescaped(bad).is_err(), "{bad}");
         }
         assert!(separator("").is_err());
+    }
+
+    #[test]
+    fn settings_are_shown_exactly_and_as_they_may_be_written() {
+        for (name, value, shown) in [
+            ("retention.ms", "604800000", "7d"),
+            ("retention.ms", "90000", "90s"),
+            ("retention.ms", "1500", "1500ms"),
+            ("min.compaction.lag.ms", "0", "0ms"),
+            ("retention.ms", "-1", "unlimited"),
+            ("max.compaction.lag.ms", "9223372036854775807", "unlimited"),
+            ("retention.bytes", "-1", "unlimited"),
+            ("segment.bytes", "1073741824", "1GiB"),
+            ("segment.bytes", "1000000", "1000000B"),
+            ("retention.ms", "24h", "1d"),
+            ("segment.bytes", "1024MiB", "1GiB"),
+            ("retention.ms", "unlimited", "unlimited"),
+            ("retention.ms", "soon", "soon"),
+            ("min.cleanable.dirty.ratio", "0.5", "0.5"),
+            ("cleanup.policy", "compact,delete", "compact,delete"),
+        ] {
+            assert_eq!(setting(name, value), shown, "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped_and_nothing_else() {
+        for harmless in ["", "plain", "é→🦀", "two\nlines\tand a tab", "a\\b"] {
+            assert_eq!(escaped(harmless.as_bytes()), harmless.as_bytes());
+            assert_eq!(escaped_json(harmless), harmless);
+        }
+        assert_eq!(escaped(b"\x1b[2J\r\x07"), br"\x1b[2J\x0d\x07".as_slice());
+        assert_eq!(escaped("\u{9b}2J\u{7f}".as_bytes()), br"\xc2\x9b2J\x7f".as_slice());
+        assert_eq!(escaped(b"a\xffb"), br"a\xffb".as_slice());
+        let json = serde_json::to_string("\u{1b}\u{7f}\u{9b}").unwrap();
+        let shown = escaped_json(&json);
+        assert_eq!(shown, r#""\u001b\u007f\u009b""#);
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), "\u{1b}\u{7f}\u{9b}");
+    }
+
+    #[test]
+    fn a_pattern_means_whole_names() {
+        let pattern = pattern("a|b.").unwrap();
+        assert!(pattern.is_match("a") && pattern.is_match("b1"));
+        assert!(!pattern.is_match("ab") && !pattern.is_match("b12"));
+        assert!(super::pattern("(").is_err());
     }
 
     #[test]

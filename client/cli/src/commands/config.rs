@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use super::topic::{setting_rows, settings_json};
 use crate::failure::Failure;
 use crate::screen::Rows;
 use crate::session::Session;
@@ -13,13 +14,13 @@ Examples:
   headwater config log.retention                             # those whose name has this in it
   headwater config topic orders                              # every setting of a topic
 
-`headwater topic alter orders --set retention.ms=3600000` changes a setting of a topic. A broker's settings come from its \
+`headwater topic alter orders --set retention.ms=1h` changes a setting of a topic. A broker's settings come from its \
 file, environment and flags when it starts: `headwater-server --print-config` explains each.";
 
 const TOPIC_EXAMPLES: &str = "\
 Examples:
   headwater config topic orders
-  headwater config topic orders --output json";
+  headwater config topic orders --output json                # in ms and bytes";
 
 /// Options of `config`.
 #[derive(Debug, Args)]
@@ -47,11 +48,11 @@ enum Of {
 pub async fn run(session: &Session, args: ConfigArgs) -> Result<(), Failure> {
     if let Some(Of::Topic { name }) = &args.of {
         let topic = session.topic(name).await?;
-        let settings = topic.configs.iter();
-        let settings: Vec<_> = settings
-            .map(|config| (config.name.clone(), Some(config.value.clone())))
-            .collect();
-        return show(session, &[("topic", json!(name))], &settings);
+        let (settings, own) = settings_json(&topic);
+        return session.screen.show(
+            || json!({"topic": name, "settings": settings, "own_settings": own}),
+            || setting_rows(&topic.configs).text(),
+        );
     }
     let broker = session.admin.describe_broker().await;
     let broker = broker.map_err(|error| Failure::client("ask for the broker's settings", &error))?;

@@ -6,6 +6,7 @@
 
 mod outage;
 mod passed;
+mod ranges;
 
 use std::collections::HashMap;
 use std::io::{BufWriter, StdoutLock, Write as _};
@@ -14,17 +15,19 @@ use std::time::Duration;
 use clap::Args;
 use futures::FutureExt as _;
 use headwater_client::{
-    Advance, Consumer, Error, GroupConsumer, Offset, OffsetReset, OffsetSpec, PartitionIndex, RecordView, Records,
-    Skip, SkipCause, Start, Timestamp, TopicDescription,
+    Advance, Consumer, Error, GroupConsumer, Offset, PartitionIndex, RecordView, Records, Skip, SkipCause, TopicName,
 };
+use regex::Regex;
 
 use self::outage::Outage;
 use self::passed::Passed;
+use self::ranges::{EndArgs, Range, StartArgs};
 use crate::failure::Failure;
 use crate::format::Format;
 use crate::json::JsonRecord;
-use crate::session::{Ends, Session};
-use crate::values::{self, Separator};
+use crate::screen::{is_terminal, note};
+use crate::session::Session;
+use crate::values::{self, Bytes, Separator};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -34,6 +37,10 @@ Examples:
   headwater consume orders --last 10                         # the last 10 of each partition
   headwater consume orders --from-time '10m ago' --key-separator ': '
   headwater consume orders --partition 0 --from-offset 1000 --count 5
+  headwater consume orders --from-time '2h ago' --until-time '1h ago'
+  headwater consume orders --key Ada                         # only records with this key
+  headwater consume orders payments --format '%t: %v\\n'      # several topics
+  headwater consume --pattern 'orders-.*' --output json      # all topics with such a name
   headwater consume orders --group billing                   # share the partitions with all who say the same
   headwater consume orders --output json                     # one JSON object a line, for jq or `produce --input json`
   headwater consume orders --format '%p@%o %D %k=%v\\n'
@@ -44,20 +51,31 @@ Format: %t topic, %p partition, %o offset, %T timestamp in milliseconds, %D the 
 \\n \\t \\r \\0 \\\\ \\xHH as usual. Nothing is added between records.
 
 Records of one partition come in their order; partitions come as they please. Without --follow it stops at the records that \
-were there when it began; with it, partitions that the topic gets later are read too, from their first record. With --follow or \
---group it waits while no broker answers, and says so. Offsets that hold \
-no record, as after compaction, and those that were deleted before they could be read are counted on standard error.";
+were there when it began; with it, partitions that the topic gets later are read too, from their first record. With --group also \
+topics that get a name of the pattern later. With --follow or --group it waits while no broker answers, and says so. Offsets that \
+hold no record, as after compaction, and those that were deleted before they could be read are counted on standard error.
+
+On a terminal, bytes of records that it would obey are shown as \\xHH; in a pipe, and with --raw, they are as they are.";
 
 /// Options of `consume`.
 #[derive(Debug, Args)]
 pub struct ConsumeArgs {
-    /// The topic
-    topic: String,
+    /// The topics
+    #[arg(value_name = "TOPIC", required_unless_present = "pattern")]
+    topics: Vec<String>,
+    /// All topics whose whole name matches this regular expression
+    #[arg(long, value_name = "REGEX", value_parser = values::pattern, conflicts_with = "topics")]
+    pattern: Option<Regex>,
     /// Only this partition; several times for several
     #[arg(short, long = "partition", value_name = "NUMBER")]
     partitions: Vec<i32>,
+    /// Only records with this key; \n \t \r \0 \\ \xHH as usual
+    #[arg(long, value_name = "KEY", value_parser = values::bytes)]
+    key: Option<Bytes>,
     #[command(flatten)]
     start: StartArgs,
+    #[command(flatten)]
+    end: EndArgs,
     /// Go on with what comes after the end, until Ctrl-C
     #[arg(short, long, help_heading = "Where to end")]
     follow: bool,
@@ -66,7 +84,7 @@ pub struct ConsumeArgs {
         short,
         long,
         value_name = "GROUP",
-        conflicts_with_all = ["partitions", "from_end", "from_offset", "from_time", "last"],
+        conflicts_with_all = ["partitions", "from_end", "from_offset", "from_time", "last", "until_offset", "until_time"],
         help_heading = "Where to begin"
     )]
     group: Option<String>,
@@ -78,28 +96,6 @@ pub struct ConsumeArgs {
     count: Option<u64>,
     #[command(flatten)]
     form: FormArgs,
-}
-
-/// Where to begin.
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-struct StartArgs {
-    /// From the first record that is there; this is the default
-    #[arg(long, help_heading = "Where to begin")]
-    from_beginning: bool,
-    /// From the next record that comes; for --follow
-    #[arg(long, help_heading = "Where to begin", requires = "follow")]
-    from_end: bool,
-    /// From this offset, in each partition that has it
-    #[arg(long, value_name = "NUMBER", help_heading = "Where to begin")]
-    from_offset: Option<u64>,
-    /// From this moment: '10m ago', 2026-01-31, '2026-01-31 12:00' (local time), 2026-01-31T12:00:00Z, or milliseconds
-    /// since 1970
-    #[arg(long, value_name = "TIME", value_parser = values::moment, help_heading = "Where to begin")]
-    from_time: Option<Timestamp>,
-    /// The last so many offsets of each partition
-    #[arg(long, value_name = "NUMBER", help_heading = "Where to begin")]
-    last: Option<u64>,
 }
 
 /// How records are written. JSON is asked for by `--output json`.
@@ -120,19 +116,24 @@ struct FormArgs {
 /// Does what was asked for.
 pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<(), Failure> {
     let form = form(session, &args.form)?;
-    let topic = session.topic(&args.topic).await?;
+    let topics = ranges::topics(session, args).await?;
     if let Some(group) = &args.group {
         return run_in_group(session, args, form, group).await;
     }
-    let mut reading = starts(session, &topic, args).await?;
+    let mut reading = ranges::ranges(session, &topics, args).await?;
     if !args.follow {
         reading.retain(|range| range.start < range.end);
     }
-    if reading.is_empty() || args.count == Some(0) {
+    if args.count == Some(0) {
         return Ok(());
     }
-    let consumer = consumer(session, args, &reading).await?;
-    let ends = (!args.follow).then(|| reading.iter().map(|range| (range.partition, range.end)).collect());
+    if reading.is_empty() {
+        note(&ranges::nothing(args));
+        return Ok(());
+    }
+    let consumer = ranges::consumer(session, args, &topics, &reading).await?;
+    let end = |range: &Range| ((range.topic.clone(), range.partition), range.end);
+    let ends = (!args.follow).then(|| reading.iter().map(end).collect());
     let mut reader = Reader::new(form, args, ends);
     let read = tokio::select! {
         read = reader.run(consumer) => read,
@@ -140,13 +141,21 @@ pub async fn run(session: &Session, args: &ConsumeArgs) -> Result<(), Failure> {
     };
     // Also what came before a failure.
     reader.finish()?;
+    if read.is_ok() && reader.has_printed_nothing() {
+        note(&ranges::no_record(args));
+    }
     read
 }
 
 /// As a member of a group: what was printed is committed, and Ctrl-C leaves the group.
 async fn run_in_group(session: &Session, args: &ConsumeArgs, form: Form, group: &str) -> Result<(), Failure> {
-    let failure = |error: Error| Failure::client(&format!("consume topic {} in group {group}", args.topic), &error);
-    let builder = session.client.group_consumer(group).topics([&args.topic]);
+    let what = ranges::what(args);
+    let failure = |error: Error| Failure::client(&format!("consume {what} in group {group}"), &error);
+    let builder = session.client.group_consumer(group);
+    let builder = match &args.pattern {
+        Some(pattern) => builder.pattern(pattern.clone()),
+        None => builder.topics(&args.topics),
+    };
     let builder = builder
         .session_timeout(args.session_timeout)
         .heartbeat_interval((args.session_timeout / 10).min(Duration::from_secs(3)));
@@ -170,6 +179,9 @@ enum Form {
     Text(Format),
 }
 
+/// Where a partition ends, by its place.
+type PartitionEnds = HashMap<(TopicName, PartitionIndex), u64>;
+
 fn form(session: &Session, args: &FormArgs) -> Result<Form, Failure> {
     let is_text = args.format.is_some() || args.raw || args.key_separator.is_some();
     if session.screen.is_json() {
@@ -187,89 +199,41 @@ fn form(session: &Session, args: &FormArgs) -> Result<Form, Failure> {
     }))
 }
 
-/// Where each partition begins and ends.
-async fn starts(session: &Session, topic: &TopicDescription, args: &ConsumeArgs) -> Result<Vec<Ends>, Failure> {
-    let mut ends = session.ends(topic, &args.partitions).await?;
-    let StartArgs {
-        from_end,
-        from_offset,
-        from_time,
-        last,
-        ..
-    } = args.start;
-    if let Some(offset) = from_offset {
-        if let [ends] = &ends[..]
-            && !(ends.start..=ends.end).contains(&offset)
-        {
-            let Ends { partition, start, end } = ends;
-            let name = &topic.name;
-            return Err(Failure::not_found(format!(
-                "offset {offset} is not in partition {partition} of topic {name}"
-            ))
-            .hint(format!(
-                "it holds offsets {start} to {end} (not included); `headwater offsets {name}` shows all"
-            )));
-        }
-        for ends in &mut ends {
-            ends.start = offset.clamp(ends.start, ends.end);
-        }
-    } else if let Some(moment) = from_time {
-        let partitions: Vec<_> = ends.iter().map(|ends| ends.partition).collect();
-        let found = session
-            .offsets(topic.name.as_str(), &partitions, OffsetSpec::Timestamp(moment))
-            .await?;
-        for (ends, found) in ends.iter_mut().zip(found) {
-            ends.start = found.unwrap_or(ends.end);
-        }
-    } else if let Some(count) = last {
-        for ends in &mut ends {
-            ends.start = ends.start.max(ends.end.saturating_sub(count));
-        }
-    } else if from_end {
-        for ends in &mut ends {
-            ends.start = ends.end;
-        }
-    }
-    Ok(ends)
-}
-
-/// A consumer that begins where it should. One that follows all partitions also reads those that come later.
-async fn consumer(session: &Session, args: &ConsumeArgs, ranges: &[Ends]) -> Result<Consumer, Failure> {
-    let topic = &args.topic;
-    let builder = session.client.consumer().offset_reset(OffsetReset::Earliest);
-    let builder = builder.start(Start::Earliest);
-    let mut builder = if args.follow && args.partitions.is_empty() {
-        builder.topics([topic])
-    } else {
-        builder.assign(topic, ranges.iter().map(|range| range.partition))
-    };
-    for range in ranges {
-        builder = builder.start_of(topic, range.partition, Offset::new(range.start));
-    }
-    let built = builder.build().await;
-    built.map_err(|error| Failure::client(&format!("read topic {topic}"), &error))
-}
-
 struct Reader<'a> {
     out: BufWriter<StdoutLock<'static>>,
     form: Form,
-    topic: &'a str,
+    /// Of a record's own bytes, what a terminal would obey is escaped.
+    escapes: bool,
+    /// What is read, in words.
+    what: String,
+    /// Only records with this key.
+    key: Option<&'a [u8]>,
+    /// How many records may be printed, and how many still may.
+    count: u64,
     left: u64,
     /// Partitions that are not at their end yet; `None` follows for ever.
-    ends: Option<HashMap<PartitionIndex, u64>>,
+    ends: Option<PartitionEnds>,
     passed: Passed,
 }
 
 impl<'a> Reader<'a> {
-    fn new(form: Form, args: &'a ConsumeArgs, ends: Option<HashMap<PartitionIndex, u64>>) -> Self {
+    fn new(form: Form, args: &'a ConsumeArgs, ends: Option<PartitionEnds>) -> Self {
+        let count = args.count.unwrap_or(u64::MAX);
         Self {
             out: BufWriter::with_capacity(1 << 18, std::io::stdout().lock()),
             form,
-            topic: &args.topic,
-            left: args.count.unwrap_or(u64::MAX),
+            escapes: is_terminal() && !args.form.raw,
+            what: ranges::what(args),
+            key: args.key.as_ref().map(|key| key.0.as_slice()),
+            count,
+            left: count,
             ends,
             passed: Passed::default(),
         }
+    }
+
+    fn has_printed_nothing(&self) -> bool {
+        self.left == self.count
     }
 
     /// Says what has not been said.
@@ -280,8 +244,8 @@ impl<'a> Reader<'a> {
     }
 
     async fn run(&mut self, mut consumer: Consumer) -> Result<(), Failure> {
-        let topic = self.topic;
-        let failure = |error: Error| Failure::client(&format!("read topic {topic}"), &error);
+        let doing = format!("read {}", self.what);
+        let failure = |error: Error| Failure::client(&doing, &error);
         let mut outage = Outage::default();
         while self.left > 0 && self.ends.as_ref().is_none_or(|ends| !ends.is_empty()) {
             let ready = consumer.advance().now_or_never();
@@ -318,7 +282,7 @@ impl<'a> Reader<'a> {
                     continue;
                 }
                 Err(error @ (Error::PartitionsLost { .. } | Error::PollIntervalExceeded { .. })) => {
-                    anstream::eprintln!("note: {error}; some records may be printed again");
+                    note(&format!("{error}; some records may be printed again"));
                     continue;
                 }
                 Err(error) => return Err(failure(error)),
@@ -328,7 +292,7 @@ impl<'a> Reader<'a> {
                 .and_then(|next| Ok(self.out.flush().map(|()| next)?));
             let next = written.as_ref().map_or(records.first_offset(), |next| *next);
             if next < records.next_offset() {
-                let sought = consumer.seek(self.topic, records.partition(), next).await;
+                let sought = consumer.seek(records.topic().as_str(), records.partition(), next).await;
                 sought.map_err(&failure)?;
             }
             written?;
@@ -341,12 +305,13 @@ impl<'a> Reader<'a> {
         let Some(ends) = &mut self.ends else {
             if let Some(news) = passed::news(skip) {
                 self.out.flush()?;
-                anstream::eprintln!("note: {news}");
+                note(&news);
             }
             self.passed.skipped(skip, u64::MAX);
             return Ok(());
         };
-        let Some(&end) = ends.get(&skip.partition) else {
+        let place = (skip.topic.clone(), skip.partition);
+        let Some(&end) = ends.get(&place) else {
             return Ok(());
         };
         self.passed.skipped(skip, end);
@@ -355,58 +320,67 @@ impl<'a> Reader<'a> {
             let news = passed::news(skip).unwrap_or_default();
             return Err(Failure::not_found(format!(
                 "cannot read topic {} to its end: {news}",
-                self.topic
+                skip.topic
             )));
         }
         if skip.to.get() >= end {
-            ends.remove(&skip.partition);
+            ends.remove(&place);
         }
         Ok(())
     }
 
     /// Returns the offset after the last record that was printed, or was not to be.
     fn write(&mut self, records: &Records) -> Result<Offset, Failure> {
-        let partition = records.partition();
+        let place = (records.topic().clone(), records.partition());
         let end = match &self.ends {
             None => u64::MAX,
-            Some(ends) => match ends.get(&partition) {
+            Some(ends) => match ends.get(&place) {
                 Some(end) => *end,
                 None => return Ok(records.next_offset()),
             },
         };
-        let left = self.left;
-        let next = self.write_before(records, end)?;
-        let printed = left - self.left;
-        self.passed.read(partition, records.first_offset(), next, printed);
+        let (next, seen) = self.write_before(records, end)?;
+        self.passed.read(&place, records.first_offset(), next, seen);
         if next.get() >= end
             && let Some(ends) = &mut self.ends
         {
-            ends.remove(&partition);
+            ends.remove(&place);
         }
         Ok(next)
     }
 
-    fn write_before(&mut self, records: &Records, end: u64) -> Result<Offset, Failure> {
+    /// Returns the offset after the last record that was looked at, and how many there were.
+    fn write_before(&mut self, records: &Records, end: u64) -> Result<(Offset, u64), Failure> {
+        let mut seen = 0;
         for record in records {
-            let record = record.map_err(|error| Failure::client(&format!("read topic {}", self.topic), &error))?;
+            let record = record.map_err(|error| Failure::client(&format!("read topic {}", records.topic()), &error))?;
             if self.left == 0 {
-                return Ok(record.offset);
+                return Ok((record.offset, seen));
             }
             if record.offset.get() >= end {
-                return Ok(Offset::new(end));
+                return Ok((Offset::new(end), seen));
             }
-            self.write_record(records.partition(), &record)?;
-            self.left -= 1;
+            seen += 1;
+            if self.key.is_none() || self.key == record.key {
+                self.write_record(records.topic().as_str(), records.partition(), &record)?;
+                self.left -= 1;
+            }
         }
-        Ok(records.next_offset())
+        Ok((records.next_offset(), seen))
     }
 
-    fn write_record(&mut self, partition: PartitionIndex, record: &RecordView<'_>) -> Result<(), Failure> {
+    fn write_record(&mut self, topic: &str, partition: PartitionIndex, record: &RecordView<'_>) -> Result<(), Failure> {
+        let partition = partition.get();
         match &self.form {
-            Form::Text(format) => format.write(&mut self.out, self.topic, partition.get(), record)?,
+            Form::Text(format) => format.write(&mut self.out, (topic, partition), record, self.escapes)?,
             Form::Json => {
-                let record = JsonRecord::new(self.topic, partition.get(), record);
-                serde_json::to_writer(&mut self.out, &record).map_err(std::io::Error::from)?;
+                let record = JsonRecord::new(topic, partition, record);
+                if self.escapes {
+                    let json = serde_json::to_string(&record).map_err(std::io::Error::from)?;
+                    self.out.write_all(values::escaped_json(&json).as_bytes())?;
+                } else {
+                    serde_json::to_writer(&mut self.out, &record).map_err(std::io::Error::from)?;
+                }
                 self.out.write_all(b"\n")?;
             }
         }

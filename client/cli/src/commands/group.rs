@@ -1,14 +1,15 @@
 //! `headwater group`: consumer groups.
 
+mod lag;
 mod offsets;
 
 use clap::{Args, Subcommand};
-use headwater_client::{GroupDescription, GroupMember, Offset, PartitionLag};
+use headwater_client::{GroupDescription, GroupMember};
 use serde_json::{Value, json};
 
 use super::confirm;
 use crate::failure::Failure;
-use crate::screen::{Rows, facts};
+use crate::screen::{Rows, facts, note};
 use crate::session::Session;
 use crate::values;
 
@@ -23,32 +24,25 @@ Examples:
   headwater group describe billing                           # who is in it, and who has which partitions
   headwater group describe billing --output json";
 
-const LAG_EXAMPLES: &str = "\
-Examples:
-  headwater group lag billing
-  headwater group lag billing --output json | jq .lag        # of all partitions together
-
-Lag counts the offsets from what is committed to the end of the partition.";
-
 const DELETE_EXAMPLES: &str = "\
 Examples:
   headwater group delete billing
   headwater group delete billing audit --yes                 # without asking
 
-It asks on a terminal, and never in a script. The group must have no members.";
+It asks on a terminal; a script has to say --yes. The group must have no members.";
 
 /// What to do with groups.
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
     /// List all groups
-    #[command(after_help = LIST_EXAMPLES)]
+    #[command(visible_alias = "ls", after_help = LIST_EXAMPLES)]
     List(ListArgs),
     /// Show the members of a group and what each has
-    #[command(after_help = DESCRIBE_EXAMPLES)]
+    #[command(visible_alias = "show", after_help = DESCRIBE_EXAMPLES)]
     Describe(GroupArgs),
-    /// Show how far a group is behind
-    #[command(after_help = LAG_EXAMPLES)]
-    Lag(GroupArgs),
+    /// Show how far groups are behind
+    #[command(after_help = lag::EXAMPLES)]
+    Lag(lag::LagArgs),
     /// Let a group without members go on elsewhere
     #[command(after_help = offsets::RESET_EXAMPLES, override_usage = "headwater group reset-offsets [OPTIONS] <GROUP> --to-…|--shift-by")]
     ResetOffsets(offsets::ResetArgs),
@@ -56,7 +50,7 @@ pub enum GroupCommand {
     #[command(after_help = offsets::DELETE_EXAMPLES)]
     DeleteOffsets(offsets::DeleteOffsetsArgs),
     /// Delete groups without members, with their committed offsets
-    #[command(after_help = DELETE_EXAMPLES)]
+    #[command(visible_alias = "rm", after_help = DELETE_EXAMPLES)]
     Delete(DeleteArgs),
 }
 
@@ -64,7 +58,7 @@ pub enum GroupCommand {
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// Only groups in this state
-    #[arg(long)]
+    #[arg(long, value_name = "STATE")]
     state: Option<String>,
 }
 
@@ -91,7 +85,7 @@ pub async fn run(session: &Session, command: GroupCommand) -> Result<(), Failure
     match command {
         GroupCommand::List(args) => list(session, &args).await,
         GroupCommand::Describe(args) => describe(session, &args.group).await,
-        GroupCommand::Lag(args) => lag(session, &args.group).await,
+        GroupCommand::Lag(args) => lag::lag(session, session.screen, &args).await,
         GroupCommand::ResetOffsets(args) => offsets::reset_offsets(session, &args).await,
         GroupCommand::DeleteOffsets(args) => offsets::delete_offsets(session, &args).await,
         GroupCommand::Delete(args) => delete(session, &args).await,
@@ -104,20 +98,38 @@ async fn list(session: &Session, args: &ListArgs) -> Result<(), Failure> {
     if let Some(state) = &args.state {
         groups.retain(|group| group.state.name().eq_ignore_ascii_case(state));
     }
+    if groups.is_empty() && !session.screen.is_json() {
+        match &args.state {
+            Some(state) => note(&format!(
+                "no group is in the state {state}; `headwater group list` shows all"
+            )),
+            None => note("there are no groups; one is there once a member has joined it"),
+        }
+    }
     session.screen.show(
         || {
             let group = |group: &headwater_client::GroupListing| {
-                json!({"group": group.group_id, "state": group.state.name(), "protocol_type": group.protocol_type})
+                json!({
+                    "group": group.group_id,
+                    "state": group.state.name(),
+                    "protocol_type": group.protocol_type,
+                    "members": group.members,
+                })
             };
             groups.iter().map(group).collect()
         },
         || {
             if groups.is_empty() {
-                return "there are no such groups; a group is there once a member has joined it\n".to_owned();
+                return String::new();
             }
-            let mut rows = Rows::new(["GROUP", "STATE", "TYPE"]);
+            let mut rows = Rows::new(["GROUP", "STATE", ">MEMBERS", "TYPE"]);
             for group in &groups {
-                rows.add([group.group_id.clone(), group.state.to_string(), group.protocol_type.clone()]);
+                rows.add([
+                    group.group_id.clone(),
+                    group.state.to_string(),
+                    group.members.to_string(),
+                    group.protocol_type.clone(),
+                ]);
             }
             rows.text()
         },
@@ -162,7 +174,7 @@ async fn describe(session: &Session, group: &str) -> Result<(), Failure> {
             for member in &group.members {
                 rows.add([
                     member.member_id.clone(),
-                    member.instance_id.clone().unwrap_or_else(|| "-".to_owned()),
+                    member.instance_id.clone().unwrap_or_default(),
                     member.client_id.clone(),
                     member.client_host.clone(),
                     assignment_text(member),
@@ -184,11 +196,7 @@ fn assignment_text(member: &GroupMember) -> String {
             format!("{}: {}", of.topic, values::ranges(numbers))
         })
         .collect();
-    if topics.is_empty() {
-        "-".to_owned()
-    } else {
-        topics.join("; ")
-    }
+    topics.join("; ")
 }
 
 fn member_json(member: &GroupMember) -> Value {
@@ -207,52 +215,6 @@ fn member_json(member: &GroupMember) -> Value {
         "subscription": member.subscription,
         "assignment": assignment,
     })
-}
-
-async fn lag(session: &Session, group: &str) -> Result<(), Failure> {
-    let lags = match session.admin.groups().lag(group).await {
-        Ok(lags) => lags,
-        Err(error) => {
-            return Err(session
-                .group_failure(&format!("look up the lag of group {group}"), group, &error)
-                .await);
-        }
-    };
-    let total: u64 = lags.iter().filter_map(PartitionLag::lag).sum();
-    session.screen.show(
-        || {
-            let partition = |lag: &PartitionLag| {
-                json!({
-                    "topic": lag.topic.as_str(),
-                    "partition": lag.partition.get(),
-                    "committed": lag.committed.map(Offset::get),
-                    "start": lag.log_start.map(Offset::get),
-                    "end": lag.log_end.map(Offset::get),
-                    "lag": lag.lag(),
-                    "member": lag.member_id,
-                })
-            };
-            json!({"group": group, "lag": total, "partitions": lags.iter().map(partition).collect::<Vec<_>>()})
-        },
-        || {
-            if lags.is_empty() {
-                return format!("group {group} has neither committed offsets nor partitions\n");
-            }
-            let offset = |offset: Option<Offset>| offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
-            let mut rows = Rows::new(["TOPIC", ">PARTITION", ">COMMITTED", ">END", ">LAG", "MEMBER"]);
-            for lag in &lags {
-                rows.add([
-                    lag.topic.to_string(),
-                    lag.partition.to_string(),
-                    offset(lag.committed),
-                    offset(lag.log_end),
-                    lag.lag().map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
-                    lag.member_id.clone().unwrap_or_else(|| "-".to_owned()),
-                ]);
-            }
-            format!("{}\n{} behind in all\n", rows.text(), values::count(total, "record"))
-        },
-    )
 }
 
 async fn delete(session: &Session, args: &DeleteArgs) -> Result<(), Failure> {

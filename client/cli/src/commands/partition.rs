@@ -18,7 +18,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum PartitionCommand {
     /// Show who serves a partition, its offsets and its size
-    #[command(after_help = DESCRIBE_EXAMPLES)]
+    #[command(visible_alias = "show", after_help = DESCRIBE_EXAMPLES)]
     Describe(DescribeArgs),
 }
 

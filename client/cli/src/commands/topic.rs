@@ -1,19 +1,24 @@
 //! `headwater topic`: what there is to topics.
 
-use clap::{Args, Subcommand};
-use headwater_client::{ErrorCode, NewTopic, TopicAlteration, TopicDescription};
-use serde_json::{Value, json};
+mod alter;
+mod delete;
+mod describe;
 
-use super::confirm;
+use clap::{Args, Subcommand};
+use headwater_client::{ErrorCode, NewTopic, TopicDescription};
+use serde_json::json;
+
 use crate::failure::Failure;
-use crate::screen::{Rows, facts};
+use crate::screen::{Rows, Screen, note};
 use crate::session::Session;
-use crate::{json, values};
+use crate::values;
+
+pub use describe::{setting_rows, settings_json};
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
   headwater topic create orders                              # as many partitions as the broker gives by default
-  headwater topic create orders --partitions 8 --config retention.ms=86400000
+  headwater topic create orders --partitions 8 --set retention.ms=1d
   headwater topic create orders --if-not-exists              # in a script that may run twice
   headwater topic create orders --partitions 8 --dry-run     # would it work?";
 
@@ -21,32 +26,9 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   headwater topic list
   headwater topic list --quiet                               # names only, one a line
-  headwater topic list --output json";
+  headwater topic list --output json
 
-const DESCRIBE_EXAMPLES: &str = "\
-Examples:
-  headwater topic describe orders
-  headwater topic describe orders payments --output json
-
-The end of a partition is its high watermark: the offset that the next record that consumers see will have.";
-
-const ALTER_EXAMPLES: &str = "\
-Examples:
-  headwater topic alter orders --set retention.ms=3600000 --set segment.bytes=67108864
-  headwater topic alter orders --reset retention.ms          # back to the broker's default
-  headwater topic alter orders --partitions 16               # more partitions; never fewer
-  headwater topic alter orders --partitions 16 --dry-run
-
-With more partitions, records with a key may go to another partition than earlier records with the same key. \
-`headwater config topic orders` shows the settings that there are.";
-
-const DELETE_EXAMPLES: &str = "\
-Examples:
-  headwater topic delete orders
-  headwater topic delete orders payments --yes               # without asking
-  headwater topic delete orders --if-exists --yes
-
-It asks on a terminal, and never in a script.";
+Records are the offsets from the first to the next; after compaction there are fewer. The size is that of the files on disk.";
 
 /// What to do with topics.
 #[derive(Debug, Subcommand)]
@@ -55,17 +37,23 @@ pub enum TopicCommand {
     #[command(after_help = CREATE_EXAMPLES)]
     Create(CreateArgs),
     /// List all topics
-    #[command(after_help = LIST_EXAMPLES)]
+    #[command(visible_alias = "ls", after_help = LIST_EXAMPLES)]
     List(ListArgs),
     /// Show the settings and the partitions of topics
-    #[command(after_help = DESCRIBE_EXAMPLES)]
-    Describe(DescribeArgs),
-    /// Change the settings of a topic, or give it more partitions
-    #[command(after_help = ALTER_EXAMPLES, override_usage = "headwater topic alter [OPTIONS] <NAME> --set|--reset|--partitions …")]
-    Alter(AlterArgs),
+    #[command(visible_alias = "show", after_help = describe::EXAMPLES)]
+    Describe(describe::DescribeArgs),
+    /// Change the settings of topics, or give them more partitions
+    #[command(
+        after_help = alter::EXAMPLES,
+        override_usage = "headwater topic alter [OPTIONS] <NAME>... --set|--reset|--partitions …"
+    )]
+    Alter(alter::AlterArgs),
     /// Delete topics with all their records
-    #[command(after_help = DELETE_EXAMPLES)]
-    Delete(DeleteArgs),
+    #[command(visible_alias = "rm", after_help = delete::EXAMPLES)]
+    Delete(delete::DeleteArgs),
+    /// Delete the oldest records of a topic
+    #[command(after_help = delete::RECORDS_EXAMPLES)]
+    DeleteRecords(delete::DeleteRecordsArgs),
 }
 
 /// Options of `topic create`.
@@ -79,9 +67,15 @@ pub struct CreateArgs {
     /// How many brokers keep each partition [default: as the broker is set]
     #[arg(short, long, value_name = "COUNT")]
     replication_factor: Option<i16>,
-    /// A setting of its own, such as retention.ms=86400000; several times for several
-    #[arg(short, long = "config", value_name = "NAME=VALUE", value_parser = values::pair)]
-    configs: Vec<(String, String)>,
+    /// A setting of its own, such as retention.ms=1d; several times for several
+    #[arg(
+        short = 'c',
+        long,
+        visible_alias = "config",
+        value_name = "NAME=VALUE",
+        value_parser = values::pair
+    )]
+    set: Vec<(String, String)>,
     /// If there is a topic of this name already, leave it as it is and succeed
     #[arg(long)]
     if_not_exists: bool,
@@ -98,56 +92,15 @@ pub struct ListArgs {
     quiet: bool,
 }
 
-/// Options of `topic describe`.
-#[derive(Debug, Args)]
-pub struct DescribeArgs {
-    /// The topics
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-}
-
-/// Options of `topic alter`.
-#[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
-pub struct AlterArgs {
-    /// The topic
-    name: String,
-    /// A setting with its new value; several times for several
-    #[arg(long, value_name = "NAME=VALUE", value_parser = values::pair, group = "change")]
-    set: Vec<(String, String)>,
-    /// A setting that returns to the broker's default; several times for several
-    #[arg(long, value_name = "NAME", group = "change")]
-    reset: Vec<String>,
-    /// How many partitions it is to have: as many as now, or more
-    #[arg(short, long, value_name = "COUNT", group = "change")]
-    partitions: Option<i32>,
-    /// Only check whether it could be altered
-    #[arg(long)]
-    dry_run: bool,
-}
-
-/// Options of `topic delete`.
-#[derive(Debug, Args)]
-pub struct DeleteArgs {
-    /// The topics
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
-    /// A topic that does not exist is no failure
-    #[arg(long)]
-    if_exists: bool,
-}
-
 /// Does what was asked for.
 pub async fn run(session: &Session, command: TopicCommand) -> Result<(), Failure> {
     match command {
         TopicCommand::Create(args) => create(session, args).await,
-        TopicCommand::List(args) => list(session, &args).await,
-        TopicCommand::Describe(args) => describe(session, &args).await,
-        TopicCommand::Alter(args) => alter(session, args).await,
-        TopicCommand::Delete(args) => delete(session, &args).await,
+        TopicCommand::List(args) => list(session, session.screen, args.quiet).await,
+        TopicCommand::Describe(args) => describe::describe(session, &args).await,
+        TopicCommand::Alter(args) => alter::alter(session, args).await,
+        TopicCommand::Delete(args) => delete::delete(session, &args).await,
+        TopicCommand::DeleteRecords(args) => delete::delete_records(session, &args).await,
     }
 }
 
@@ -160,7 +113,7 @@ async fn create(session: &Session, args: CreateArgs) -> Result<(), Failure> {
     if let Some(count) = args.replication_factor {
         new = new.replication_factor(count);
     }
-    for (key, value) in args.configs {
+    for (key, value) in args.set {
         new = new.config(key, value);
     }
     let (created, partitions) = match session.admin.create_topic(new).await {
@@ -191,164 +144,76 @@ async fn create(session: &Session, args: CreateArgs) -> Result<(), Failure> {
     )
 }
 
-async fn list(session: &Session, args: &ListArgs) -> Result<(), Failure> {
+async fn list(session: &Session, screen: Screen, quiet: bool) -> Result<(), Failure> {
     let topics = session.admin.topics().await;
     let topics = topics.map_err(|error| Failure::client("list topics", &error))?;
-    session.screen.show(
+    if topics.is_empty() && !screen.is_json() {
+        note("there are no topics; `headwater topic create NAME` creates one");
+    }
+    let names = topics.iter().map(|topic| topic.name.as_str());
+    if quiet {
+        let json = || names.clone().map(|name| json!({"name": name})).collect();
+        return screen.show(json, || values::lines(names.clone()));
+    }
+    let topics = session.describe_all(names).await?;
+    screen.show(
+        || topics.iter().map(listed_json).collect(),
         || {
-            let topic = |topic: &headwater_client::TopicListing| {
-                json!({"name": topic.name.as_str(), "id": topic.id.to_string(), "partitions": topic.partitions})
-            };
-            topics.iter().map(topic).collect()
-        },
-        || {
-            if args.quiet {
-                return values::lines(topics.iter().map(|topic| &topic.name));
-            }
             if topics.is_empty() {
-                return "there are no topics; `headwater topic create NAME` creates one\n".to_owned();
+                return String::new();
             }
-            let mut rows = Rows::new(["TOPIC", ">PARTITIONS", "ID"]);
+            let mut rows = Rows::new(["TOPIC", ">PARTITIONS", ">RECORDS", ">SIZE", "STATE"]);
             for topic in &topics {
-                rows.add([topic.name.to_string(), topic.partitions.to_string(), topic.id.to_string()]);
+                rows.add([
+                    topic.name.to_string(),
+                    topic.partitions.len().to_string(),
+                    records(topic).to_string(),
+                    values::size(size(topic)),
+                    state(topic),
+                ]);
             }
             rows.text()
         },
     )
 }
 
-async fn describe(session: &Session, args: &DescribeArgs) -> Result<(), Failure> {
-    let mut topics = Vec::new();
-    for name in &args.names {
-        topics.push(session.topic(name).await?);
-    }
-    session.screen.show(
-        || match &topics[..] {
-            [topic] => topic_json(topic),
-            topics => topics.iter().map(topic_json).collect(),
-        },
-        || topics.iter().map(topic_text).collect::<Vec<_>>().join("\n"),
-    )
-}
-
-fn topic_json(topic: &TopicDescription) -> Value {
-    let configs = topic.configs.iter();
-    let configs = configs.map(|config| (config.name.clone(), Value::from(config.value.clone())));
+fn listed_json(topic: &TopicDescription) -> serde_json::Value {
     json!({
         "name": topic.name.as_str(),
         "id": topic.id.to_string(),
-        "configs": configs.collect::<serde_json::Map<_, _>>(),
-        "partitions": topic.partitions.iter().map(json::partition).collect::<Vec<_>>(),
+        "partitions": topic.partitions.len(),
+        "partitions_offline": offline(topic),
+        "records": records(topic),
+        "size_bytes": size(topic),
     })
 }
 
-fn topic_text(topic: &TopicDescription) -> String {
-    let size: u64 = topic.partitions.iter().map(|partition| partition.size_bytes).sum();
-    let about = facts(&[
-        ("topic", topic.name.to_string()),
-        ("id", topic.id.to_string()),
-        ("partitions", topic.partitions.len().to_string()),
-        ("size", values::size(size)),
-    ]);
-    let mut settings = Rows::new(["SETTING", "VALUE"]);
-    for config in &topic.configs {
-        settings.add([config.name.clone(), config.value.clone()]);
-    }
-    let mut rows = Rows::new([
-        ">PARTITION",
-        ">LEADER",
-        ">CORE",
-        ">START",
-        ">END",
-        ">RECORDS",
-        ">SEGMENTS",
-        ">SIZE",
-        "STATE",
-    ]);
-    for partition in &topic.partitions {
-        let (start, end) = (partition.log_start_offset.get(), partition.high_watermark.get());
-        rows.add([
-            partition.partition.to_string(),
-            partition.leader.to_string(),
-            partition.core.to_string(),
-            start.to_string(),
-            end.to_string(),
-            end.saturating_sub(start).to_string(),
-            partition.segments.to_string(),
-            values::size(partition.size_bytes),
-            json::partition_state(partition),
-        ]);
-    }
-    format!("{about}\n{}\n{}", rows.text(), settings.text())
+/// Offsets from the first to the next of all partitions.
+fn records(topic: &TopicDescription) -> u64 {
+    let records = |partition: &headwater_client::PartitionDescription| {
+        let end = partition.high_watermark;
+        end.distance_from(partition.log_start_offset).unwrap_or(0)
+    };
+    topic.partitions.iter().map(records).sum()
 }
 
-async fn alter(session: &Session, args: AlterArgs) -> Result<(), Failure> {
-    let name = args.name;
-    let mut alteration = TopicAlteration::of(&name).validate_only(args.dry_run);
-    for (key, value) in args.set {
-        alteration = alteration.set(key, value);
-    }
-    for key in args.reset {
-        alteration = alteration.reset(key);
-    }
-    if let Some(count) = args.partitions {
-        alteration = alteration.partitions(count);
-    }
-    let partitions = match session.admin.alter_topic(alteration).await {
-        Ok(partitions) => partitions,
-        Err(error) => {
-            return Err(session
-                .topic_failure(&format!("alter topic {name}"), &name, &error)
-                .await);
-        }
-    };
-    session.screen.show(
-        || json!({"name": name, "partitions": partitions, "altered": !args.dry_run}),
-        || {
-            let done = if args.dry_run { "could be altered" } else { "is altered" };
-            format!(
-                "topic {name} {done}: {}\n",
-                values::count(partitions as u64, "partition")
-            )
-        },
-    )
+/// Bytes on disk.
+fn size(topic: &TopicDescription) -> u64 {
+    topic.partitions.iter().map(|partition| partition.size_bytes).sum()
 }
 
-async fn delete(session: &Session, args: &DeleteArgs) -> Result<(), Failure> {
-    let mut there = Vec::new();
-    for name in &args.names {
-        match session.admin.describe_topic(name).await {
-            Ok(topic) => there.push(topic),
-            Err(headwater_client::Error::UnknownTopic(_)) if args.if_exists => {}
-            Err(error) => {
-                return Err(session
-                    .topic_failure(&format!("delete topic {name}"), name, &error)
-                    .await);
-            }
-        }
+/// Partitions that are not served.
+fn offline(topic: &TopicDescription) -> usize {
+    topic
+        .partitions
+        .iter()
+        .filter(|partition| partition.error.is_some())
+        .count()
+}
+
+fn state(topic: &TopicDescription) -> String {
+    match offline(topic) {
+        0 => "online".to_owned(),
+        offline => format!("{offline} of {} offline", topic.partitions.len()),
     }
-    let records = |topic: &TopicDescription| {
-        let partitions = topic.partitions.iter();
-        let records = partitions.map(|partition| partition.high_watermark.get() - partition.log_start_offset.get());
-        format!("{} ({})", topic.name, values::count(records.sum(), "record"))
-    };
-    if !there.is_empty() {
-        let list = there.iter().map(records).collect::<Vec<_>>().join(", ");
-        confirm(&format!("Delete for good: {list}?"), args.yes)?;
-    }
-    for topic in &there {
-        let name = topic.name.as_str();
-        if let Err(error) = session.admin.delete_topic(name).await {
-            return Err(session
-                .topic_failure(&format!("delete topic {name}"), name, &error)
-                .await);
-        }
-    }
-    session.screen.show(
-        || json!({"deleted": there.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>()}),
-        || {
-            let deleted = |topic: &TopicDescription| format!("deleted topic {}", topic.name);
-            values::lines(there.iter().map(deleted))
-        },
-    )
 }

@@ -2,9 +2,10 @@
 
 use std::io::Write as _;
 
+use headwater_client::{Client, CommittedOffset, Offset, PartitionIndex, TopicName};
 use serde_json::json;
 
-use crate::support::Site;
+use crate::support::{Site, interrupt};
 
 #[test]
 fn a_group_that_is_looked_after_from_outside_is_listed_measured_moved_and_deleted() {
@@ -16,11 +17,11 @@ fn a_group_that_is_looked_after_from_outside_is_listed_measured_moved_and_delete
         return;
     }
     assert_eq!(listed.code, Some(0), "{}", listed.err);
-    for command in ["describe", "lag", "delete"] {
-        let ran = site.run(&["group", command, "billing"]);
+    for command in [&["describe"][..], &["lag"], &["delete", "--yes"]] {
+        let ran = site.run(&[&["group"], command, &["billing"]].concat());
         assert!(
             ran.code == Some(3) && ran.err.contains("headwater group list"),
-            "{command}: {ran:?}"
+            "{command:?}: {ran:?}"
         );
     }
     site.ok(&["topic", "create", "orders", "-p", "2"]);
@@ -61,7 +62,7 @@ fn a_group_that_is_looked_after_from_outside_is_listed_measured_moved_and_delete
         reset(&["--partition", "0", "--to-beginning"]),
         json!([moved(0, Some(2), 0)])
     );
-    let nothing = site.run(&["group", "delete-offsets", "billing", "--topic", "other"]);
+    let nothing = site.run(&["group", "delete-offsets", "billing", "--topic", "other", "--yes"]);
     assert!(
         nothing.code == Some(3) && nothing.err.contains("group lag billing"),
         "{nothing:?}"
@@ -74,12 +75,13 @@ fn a_group_that_is_looked_after_from_outside_is_listed_measured_moved_and_delete
             "--topic",
             "orders",
             "--partition",
-            "0"
+            "0",
+            "--yes"
         ])[0],
         json!({"group": "billing", "deleted": [{"topic": "orders", "partition": 0, "committed": 0}]})
     );
     assert_eq!(
-        site.ok(&["group", "delete-offsets", "billing", "--topic", "orders"]),
+        site.ok(&["group", "delete-offsets", "billing", "--topic", "orders", "--yes"]),
         "deleted orders partition 1: was at 0\n",
         "the other one is gone already"
     );
@@ -93,7 +95,10 @@ fn a_group_that_is_looked_after_from_outside_is_listed_measured_moved_and_delete
         site.json(&["group", "list", "--state", "empty"])[0][0]["group"],
         "billing"
     );
-    assert_eq!(site.ok(&["group", "delete", "billing"]), "deleted group billing\n");
+    assert_eq!(
+        site.ok(&["group", "delete", "billing", "--yes"]),
+        "deleted group billing\n"
+    );
     assert_eq!(site.json(&["group", "list"]), [json!([])]);
 }
 
@@ -151,9 +156,7 @@ fn a_member_that_is_interrupted_says_so_to_its_group_and_to_scripts() {
         (listed("empty"), listed("stable")[0]["group"].take()),
         (json!([]), json!("workers"))
     );
-    let interrupt = format!("kill -INT {}", member.id());
-    let sent = std::process::Command::new("sh").args(["-c", &interrupt]).status();
-    assert!(sent.unwrap().success());
+    interrupt(member.id());
     assert_eq!(member.wait().unwrap().code(), Some(130));
     assert_eq!(state(&site, "workers"), "Empty");
     assert_eq!(site.json(&["group", "lag", "workers"])[0]["lag"], 0);
@@ -176,4 +179,93 @@ fn the_lag_of_a_group_is_that_of_all_its_partitions() {
         site.ok(&["group", "lag", "workers"])
             .ends_with("12 records behind in all\n")
     );
+}
+
+#[test]
+fn a_lag_that_nobody_knows_is_unknown_and_not_nothing() {
+    let site = site_with_records();
+    site.ok(&["topic", "create", "idle", "-p", "1"]);
+    // Its member's heart beats on the worker while commands run here.
+    let mut tokio = tokio::runtime::Builder::new_multi_thread();
+    let tokio = tokio.worker_threads(1).enable_all().build().unwrap();
+    let member = tokio.block_on(async {
+        let client = Client::connect(site.address()).await.unwrap();
+        let member = client.group_consumer("workers").topics(["jobs", "idle"]);
+        let mut member = member.auto_commit(None).build().await.unwrap();
+        // From here on it has its partitions.
+        member.recv().await.unwrap();
+        member
+    });
+    let lag = || site.json(&["group", "lag", "workers"]).remove(0);
+    let words = || site.ok(&["group", "lag", "workers"]).lines().last().unwrap().to_owned();
+    let of_all = || site.ok(&["group", "lag"]).lines().map(words_of).collect::<Vec<_>>();
+    let found = lag();
+    assert_eq!((&found["lag"], &found["partitions_unknown"]), (&json!(null), &json!(2)));
+    let lags: Vec<_> = found["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["lag"])
+        .collect();
+    assert_eq!(
+        lags,
+        [&json!(0), &json!(null), &json!(null)],
+        "nothing can be behind in an empty one"
+    );
+    assert_eq!(
+        words(),
+        "0 records behind in 1 partition, unknown for 2 partitions: nothing is committed there"
+    );
+    assert_eq!(
+        of_all()[1..],
+        [["workers", "idle", "1", "0", "0"], ["workers", "jobs", "2", "-", "2"]]
+    );
+    let four = CommittedOffset::new(TopicName::new("jobs").unwrap(), PartitionIndex::new(1), Offset::new(4));
+    tokio.block_on(member.commit_offsets(&[four])).unwrap();
+    let found = lag();
+    assert_eq!((&found["lag"], &found["partitions_unknown"]), (&json!(null), &json!(1)));
+    assert_eq!(
+        words(),
+        "6 records behind in 2 partitions, unknown for 1 partition: nothing is committed there"
+    );
+    assert_eq!(of_all()[2], ["workers", "jobs", "2", "6", "1"]);
+    let listed = &site.json(&["group", "list"])[0][0];
+    assert_eq!((&listed["group"], &listed["members"]), (&json!("workers"), &json!(1)));
+    assert_eq!(
+        site.ok(&["group", "list"]).lines().nth(1).map(words_of).unwrap(),
+        ["workers", "Stable", "1", "consumer"]
+    );
+    tokio.block_on(member.close()).unwrap();
+    site.ok(&["group", "reset-offsets", "workers", "--topic", "jobs", "--to-end"]);
+    assert_eq!(words(), "0 records behind in all");
+}
+
+fn words_of(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_lag_of_all_groups_is_shown_by_topic_and_that_of_several_as_a_list() {
+    let site = site_with_records();
+    let nothing = site.run(&["group", "lag"]);
+    assert!(
+        nothing.out.is_empty() && nothing.err.contains("there are no groups"),
+        "{nothing:?}"
+    );
+    for (group, to) in [("first", "4"), ("second", "9")] {
+        let reset = ["group", "reset-offsets", group, "--topic", "jobs", "--to-offset", to];
+        site.ok(&reset);
+    }
+    let all = site.ok(&["group", "lag"]);
+    let lines: Vec<_> = all.lines().map(words_of).collect();
+    assert_eq!(lines[0], ["GROUP", "TOPIC", "PARTITIONS", "LAG", "UNKNOWN"]);
+    assert_eq!(
+        lines[1..],
+        [["first", "jobs", "2", "12", "0"], ["second", "jobs", "2", "2", "0"]]
+    );
+    assert_eq!(site.ok(&["group", "lag", "--all"]), all);
+    assert_eq!(site.ok(&["group", "lag", "first", "second"]), all);
+    let json = site.json(&["group", "lag"]).remove(0);
+    assert_eq!((&json[0]["lag"], &json[1]["lag"]), (&json!(12), &json!(2)));
+    assert_eq!(site.json(&["group", "lag", "second", "first"])[0][0]["group"], "second");
 }

@@ -3,7 +3,7 @@
 use crate::support::{Site, program, ran};
 
 /// Every command, as it is typed.
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 28] = [
     "",
     "topic",
     "topic create",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 27] = [
     "topic describe",
     "topic alter",
     "topic delete",
+    "topic delete-records",
     "produce",
     "consume",
     "group",

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod deletions;
 mod ends;
 mod groups;
 mod help;
@@ -10,6 +11,8 @@ mod outages;
 mod readme;
 mod records;
 mod scripts;
+mod selection;
 mod sizes;
 mod support;
+mod terminal;
 mod topics;

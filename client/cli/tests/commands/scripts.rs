@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::support::{Site, program, ran};
+use crate::support::{Site, interrupt, program, ran};
 
 #[test]
 fn every_way_to_fail_has_its_exit_code_and_says_what_to_do_next() {
@@ -34,7 +34,7 @@ fn every_way_to_fail_has_its_exit_code_and_says_what_to_do_next() {
             &["did you mean orders?", "headwater topic list"],
         ),
         (
-            &["topic", "delete", "zebra"],
+            &["topic", "delete", "zebra", "--yes"],
             3,
             &["there is no topic zebra", "headwater topic create zebra"],
         ),
@@ -106,18 +106,18 @@ fn a_server_may_be_named_without_its_port_by_name_and_by_either_kind_of_address(
     let [.., high, low] = std::process::id().to_be_bytes();
     let own = format!("127.77.{high}.{}", low.max(1));
     let site = Site::with(&[("broker.listen", &format!("{own}:9292"))]);
-    let list = |server: &str| ran(program(&["topic", "list", "--server", server]).output().unwrap());
-    list(&own).ok(&[&own]);
+    let ask = |server: &str| ran(program(&["config", "broker.id", "--server", server]).output().unwrap());
+    ask(&own).ok(&[&own]);
     drop(site);
     let site = Site::start();
     let (_, port) = site.address().rsplit_once(':').unwrap();
-    list(&format!("localhost:{port}")).ok(&["localhost"]);
+    ask(&format!("localhost:{port}")).ok(&["localhost"]);
     if TcpListener::bind("[::1]:0").is_err() {
         eprintln!("this machine has no IPv6: that it works is not shown");
         return;
     }
     let site = Site::with(&[("broker.listen", "[::1]:0")]);
-    list(site.address()).ok(&[site.address()]);
+    ask(site.address()).ok(&[site.address()]);
 }
 
 #[test]
@@ -163,10 +163,7 @@ fn ctrl_c_ends_a_command_quietly_and_what_was_taken_is_stored() {
     out.read_line(&mut line).unwrap();
     assert_eq!(line, "typed\n");
     for child in [&mut consumer, &mut producer] {
-        let interrupt = std::process::Command::new("kill")
-            .args(["-INT", &child.id().to_string()])
-            .status();
-        assert!(interrupt.unwrap().success());
+        interrupt(child.id());
         assert_eq!(child.wait().unwrap().code(), Some(130));
     }
     let mut said = String::new();
@@ -194,7 +191,10 @@ fn the_result_of_every_command_is_json_if_it_is_asked_for() {
         &["config", "topic", "t"],
         &["completions", "zsh"],
         &["man", man.to_str().unwrap()],
-        &["topic", "delete", "t"],
+        &["topic", "delete-records", "t", "-p", "0", "--before", "0"],
+        &["group", "list"],
+        &["group", "lag"],
+        &["topic", "delete", "t", "--yes"],
     ];
     for command in commands {
         assert_eq!(site.json(command).len(), 1, "{command:?}");

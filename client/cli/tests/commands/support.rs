@@ -1,5 +1,7 @@
 //! A broker in this process on a free port, and the program as a user would run it.
 
+pub mod terminal;
+
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -218,4 +220,10 @@ impl Lines {
     pub fn any_within(&self, time: Duration) -> bool {
         self.0.recv_timeout(time).is_ok()
     }
+}
+
+/// What Ctrl-C does to the process of a command.
+pub fn interrupt(process: u32) {
+    let kill = Command::new("kill").args(["-INT", &process.to_string()]).status();
+    assert!(kill.unwrap().success());
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use headwater_client::{Advance, Consumer, Error, GroupConsumer};
 
 use crate::failure::chain;
+use crate::screen::note;
 
 /// How often to look whether the broker answers again: there may be no record to show it.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -70,16 +71,16 @@ impl Outage {
 
     fn begins(&mut self, error: &Error) {
         if !std::mem::replace(&mut self.is_on, true) {
-            anstream::eprintln!(
-                "note: {}; it goes on when there is an answer, Ctrl-C ends it",
+            note(&format!(
+                "{}; it goes on when there is an answer, Ctrl-C ends it",
                 chain(error)
-            );
+            ));
         }
     }
 
     fn ends(&mut self) {
         if std::mem::take(&mut self.is_on) {
-            anstream::eprintln!("note: the broker answers again");
+            note("the broker answers again");
         }
     }
 }

@@ -28,7 +28,7 @@ Examples:
   headwater group delete-offsets billing --topic orders
   headwater group delete-offsets billing --topic orders --partition 0 --yes    # without asking
 
-It asks on a terminal, and never in a script. Whoever consumes these partitions as this group next begins as if it never had. No \
+It asks on a terminal; a script has to say --yes. Whoever consumes these partitions as this group next begins as if it never had. No \
 member of the group may be subscribed to the topics. The topics need not exist any more.";
 
 /// Options of `group reset-offsets`.
@@ -127,7 +127,7 @@ pub(super) async fn reset_offsets(session: &Session, args: &ResetArgs) -> Result
         || {
             let mut rows = Rows::new(["TOPIC", ">PARTITION", ">FROM", ">TO"]);
             for one in &moves {
-                let from = one.from.map_or_else(|| "-".to_owned(), |from| from.to_string());
+                let from = one.from.map(|from| from.to_string()).unwrap_or_default();
                 rows.add([one.topic.to_string(), one.partition.to_string(), from, one.to.to_string()]);
             }
             let end = if args.dry_run { "\nnothing was changed: this is a dry run\n" } else { "" };

@@ -1,0 +1,105 @@
+//! `headwater topic describe`: all there is to know about topics.
+
+use clap::Args;
+use headwater_client::{ConfigEntry, TopicDescription};
+use serde_json::{Map, Value, json};
+
+use super::size;
+use crate::failure::Failure;
+use crate::screen::{Rows, facts};
+use crate::session::Session;
+use crate::{json, values};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  headwater topic describe orders
+  headwater topic describe orders payments --output json     # settings in ms and bytes
+
+The end of a partition is its high watermark: the offset that the next record that consumers see will have.";
+
+/// Options of `topic describe`.
+#[derive(Debug, Args)]
+pub struct DescribeArgs {
+    /// The topics
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+pub(super) async fn describe(session: &Session, args: &DescribeArgs) -> Result<(), Failure> {
+    let topics = session.topics(&args.names).await?;
+    session.screen.show(
+        || match &topics[..] {
+            [topic] => topic_json(topic),
+            topics => topics.iter().map(topic_json).collect(),
+        },
+        || topics.iter().map(topic_text).collect::<Vec<_>>().join("\n"),
+    )
+}
+
+/// The settings in force, exactly, and the names of those that the topic has set itself.
+pub fn settings_json(topic: &TopicDescription) -> (Value, Value) {
+    let all = topic.configs.iter();
+    let all = all.map(|config| (config.name.clone(), Value::from(config.value.clone())));
+    let own = topic.configs.iter().filter(|config| config.is_own);
+    (
+        Value::Object(all.collect::<Map<_, _>>()),
+        own.map(|config| config.name.as_str()).collect(),
+    )
+}
+
+/// The settings as people read them, and whose they are.
+pub fn setting_rows(configs: &[ConfigEntry]) -> Rows {
+    let mut rows = Rows::new(["SETTING", "VALUE", "SET BY"]);
+    for config in configs {
+        let by = if config.is_own { "topic" } else { "default" };
+        let value = values::setting(&config.name, &config.value);
+        rows.add([config.name.clone(), value, by.to_owned()]);
+    }
+    rows
+}
+
+fn topic_json(topic: &TopicDescription) -> Value {
+    let (configs, own) = settings_json(topic);
+    json!({
+        "name": topic.name.as_str(),
+        "id": topic.id.to_string(),
+        "configs": configs,
+        "own_configs": own,
+        "partitions": topic.partitions.iter().map(json::partition).collect::<Vec<_>>(),
+    })
+}
+
+fn topic_text(topic: &TopicDescription) -> String {
+    let about = facts(&[
+        ("topic", topic.name.to_string()),
+        ("id", topic.id.to_string()),
+        ("partitions", topic.partitions.len().to_string()),
+        ("size", values::size(size(topic))),
+    ]);
+    let mut rows = Rows::new([
+        ">PARTITION",
+        ">LEADER",
+        ">CORE",
+        ">START",
+        ">END",
+        ">RECORDS",
+        ">SEGMENTS",
+        ">SIZE",
+        "STATE",
+    ]);
+    for partition in &topic.partitions {
+        let (start, end) = (partition.log_start_offset.get(), partition.high_watermark.get());
+        rows.add([
+            partition.partition.to_string(),
+            partition.leader.to_string(),
+            partition.core.to_string(),
+            start.to_string(),
+            end.to_string(),
+            end.saturating_sub(start).to_string(),
+            partition.segments.to_string(),
+            values::size(partition.size_bytes),
+            json::partition_state(partition),
+        ]);
+    }
+    format!("{about}\n{}\n{}", rows.text(), setting_rows(&topic.configs).text())
+}
