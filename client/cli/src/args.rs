@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::commands::{bench, config, consume, group, log, offsets, partition, produce, shell, topic};
+use crate::commands::{bench, config, consume, group, log, offsets, partition, produce, shell, status, topic};
 use crate::failure::EXIT_CODES;
 
 /// The command line of the Headwater log.
@@ -31,9 +31,13 @@ A first tour, with a broker on this machine:
   echo 'Ada:hello' | headwater produce greetings --key-separator :
   headwater consume greetings
   headwater topic describe greetings
+  headwater status
 
 `headwater COMMAND --help` has examples of each command. `--output json` makes the result of any of them one JSON value (of \
 `consume` one a line) for scripts.";
+
+/// Where a broker is looked for if nobody says where.
+pub const SERVER: &str = "127.0.0.1:9292";
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
@@ -44,7 +48,7 @@ pub struct Global {
         long,
         global = true,
         env = "HEADWATER_SERVER",
-        default_value = "127.0.0.1:9292",
+        default_value = SERVER,
         value_name = "HOST[:PORT]",
         value_hint = ValueHint::Hostname,
         hide_env_values = true
@@ -124,6 +128,9 @@ pub enum Command {
     /// Show the settings in force: a broker's, or a topic's
     #[command(after_help = config::EXAMPLES)]
     Config(config::ConfigArgs),
+    /// Show how a broker is: cores, partitions, connections, disk, throughput
+    #[command(after_help = status::EXAMPLES)]
+    Status(status::StatusArgs),
     /// Look into the files of a log, without a broker
     #[command(subcommand)]
     Log(log::LogCommand),

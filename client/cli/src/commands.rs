@@ -9,7 +9,9 @@ pub mod offsets;
 pub mod partition;
 pub mod produce;
 pub mod shell;
+pub mod status;
 pub mod topic;
+mod watch;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
@@ -28,6 +30,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Man(args) => return shell::man(&args, cli.global.output),
         command => command,
     };
+    let server = cli.global.server.clone();
     let session = Session::open(&cli.global).await?;
     match command {
         Command::Topic(command) => topic::run(&session, command).await,
@@ -37,6 +40,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Partition(command) => partition::run(&session, command).await,
         Command::Offsets(args) => offsets::run(&session, args).await,
         Command::Config(args) => config::run(&session, args).await,
+        Command::Status(args) => status::run(&session, &server, args).await,
         Command::Bench(_) | Command::Log(_) | Command::Completions(_) | Command::Man(_) => unreachable!("done before"),
     }
 }

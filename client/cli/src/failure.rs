@@ -85,6 +85,16 @@ impl Failure {
         self.kind == Kind::NotFound
     }
 
+    /// Whether nobody answered, which may be different next time.
+    pub fn is_connection(&self) -> bool {
+        self.kind == Kind::Connection
+    }
+
+    /// What went wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// What to do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -9,6 +9,7 @@
 
 mod args;
 mod commands;
+mod complete;
 mod failure;
 mod format;
 mod json;
@@ -19,9 +20,15 @@ mod values;
 use std::process::ExitCode;
 
 use args::Cli;
+use clap::CommandFactory as _;
+use clap_complete::CompleteEnv;
 use failure::Failure;
 
 fn main() -> ExitCode {
+    // A shell asks for completions; the program ends here then.
+    CompleteEnv::with_factory(Cli::command)
+        .var(complete::VARIABLE)
+        .complete();
     let cli = Cli::read();
     let result = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

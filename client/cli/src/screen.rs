@@ -1,6 +1,7 @@
 //! What a command prints on standard output: a table for people or JSON for scripts, coloured only on a terminal.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
@@ -13,11 +14,23 @@ use crate::values;
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
     output: Output,
+    /// Results are shown again and again, with so much time between them.
+    repeats: Option<Duration>,
 }
+
+/// Goes to the first place of a terminal, and clears it from there on.
+const REDRAW: &str = "\x1b[H\x1b[J";
 
 impl Screen {
     pub fn new(output: Output) -> Self {
-        Self { output }
+        Self { output, repeats: None }
+    }
+
+    /// The same for a result that is shown again and again: each in the place of the last one on a terminal, and one after the
+    /// other in a pipe.
+    pub fn repeating(self, interval: Duration) -> Self {
+        let repeats = Some(interval);
+        Self { repeats, ..self }
     }
 
     pub fn is_json(self) -> bool {
@@ -33,9 +46,30 @@ impl Screen {
             Output::Json if is_terminal => values::escaped_json(&format!("{:#}\n", json())),
             Output::Json => format!("{}\n", json()),
         };
+        let text = match (self.repeats, self.output) {
+            (Some(interval), _) if is_terminal => format!("{REDRAW}{}", frame(interval, &text)),
+            (Some(_), Output::Table) => format!("{text}\n"),
+            _ => text,
+        };
         stdout.write_all(text.as_bytes())?;
         Ok(stdout.flush()?)
     }
+}
+
+/// What a terminal has room for, under a line that says when it was.
+fn frame(interval: Duration, text: &str) -> String {
+    let now = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
+    let every = humantime::format_duration(interval);
+    let title = format!("{now}, every {every} until Ctrl-C\n\n");
+    // Two lines of the title, and the one where the cursor is.
+    let height = terminal_size::terminal_size().map_or(usize::MAX, |(_, height)| height.0.saturating_sub(3).into());
+    let count = text.lines().count();
+    if count <= height {
+        return title + text;
+    }
+    let shown = height.saturating_sub(1);
+    let more = values::count((count - shown) as u64, "more line");
+    title + &values::lines(text.lines().take(shown)) + &format!("({more})\n")
 }
 
 /// Says something that is not a result: on standard error, so that no program takes it for one.

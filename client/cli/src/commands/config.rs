@@ -1,9 +1,11 @@
 //! `headwater config`: the settings in force.
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 use serde_json::{Map, Value, json};
 
 use super::topic::{setting_rows, settings_json};
+use crate::complete;
 use crate::failure::Failure;
 use crate::screen::Rows;
 use crate::session::Session;
@@ -27,7 +29,7 @@ Examples:
 #[command(args_conflicts_with_subcommands = true)]
 pub struct ConfigArgs {
     /// Only settings whose name has this in it
-    #[arg(value_name = "PART")]
+    #[arg(value_name = "PART", add = ArgValueCandidates::new(complete::broker_settings))]
     part: Option<String>,
     #[command(subcommand)]
     of: Option<Of>,
@@ -40,6 +42,7 @@ enum Of {
     #[command(after_help = TOPIC_EXAMPLES)]
     Topic {
         /// The topic
+        #[arg(add = ArgValueCandidates::new(complete::topics))]
         name: String,
     },
 }

@@ -13,6 +13,7 @@ use std::io::{BufWriter, StdoutLock, Write as _};
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use futures::FutureExt as _;
 use headwater_client::{
     Advance, Consumer, Error, GroupConsumer, Offset, PartitionIndex, RecordView, Records, Skip, SkipCause, TopicName,
@@ -22,6 +23,7 @@ use regex::Regex;
 use self::outage::Outage;
 use self::passed::Passed;
 use self::ranges::{EndArgs, Range, StartArgs};
+use crate::complete;
 use crate::failure::Failure;
 use crate::format::Format;
 use crate::json::JsonRecord;
@@ -61,7 +63,11 @@ On a terminal, bytes of records that it would obey are shown as \\xHH; in a pipe
 #[derive(Debug, Args)]
 pub struct ConsumeArgs {
     /// The topics
-    #[arg(value_name = "TOPIC", required_unless_present = "pattern")]
+    #[arg(
+        value_name = "TOPIC",
+        required_unless_present = "pattern",
+        add = ArgValueCandidates::new(complete::topics)
+    )]
     topics: Vec<String>,
     /// All topics whose whole name matches this regular expression
     #[arg(long, value_name = "REGEX", value_parser = values::pattern, conflicts_with = "topics")]
@@ -85,7 +91,8 @@ pub struct ConsumeArgs {
         long,
         value_name = "GROUP",
         conflicts_with_all = ["partitions", "from_end", "from_offset", "from_time", "last", "until_offset", "until_time"],
-        help_heading = "Where to begin"
+        help_heading = "Where to begin",
+        add = ArgValueCandidates::new(complete::groups)
     )]
     group: Option<String>,
     /// With --group, how long after this program has died its partitions go to others

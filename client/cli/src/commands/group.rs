@@ -4,10 +4,12 @@ mod lag;
 mod offsets;
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 use headwater_client::{GroupDescription, GroupMember};
 use serde_json::{Value, json};
 
-use super::confirm;
+use super::{confirm, watch};
+use crate::complete;
 use crate::failure::Failure;
 use crate::screen::{Rows, facts, note};
 use crate::session::Session;
@@ -66,6 +68,7 @@ pub struct ListArgs {
 #[derive(Debug, Args)]
 pub struct GroupArgs {
     /// The group's id
+    #[arg(add = ArgValueCandidates::new(complete::groups))]
     group: String,
 }
 
@@ -73,7 +76,7 @@ pub struct GroupArgs {
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
     /// The groups' ids
-    #[arg(required = true, value_name = "GROUP")]
+    #[arg(required = true, value_name = "GROUP", add = ArgValueCandidates::new(complete::groups))]
     groups: Vec<String>,
     /// Do not ask
     #[arg(short, long)]
@@ -85,7 +88,12 @@ pub async fn run(session: &Session, command: GroupCommand) -> Result<(), Failure
     match command {
         GroupCommand::List(args) => list(session, &args).await,
         GroupCommand::Describe(args) => describe(session, &args.group).await,
-        GroupCommand::Lag(args) => lag::lag(session, session.screen, &args).await,
+        GroupCommand::Lag(args) => {
+            watch::run(session, args.watch, async |screen| {
+                lag::lag(session, screen, &args).await
+            })
+            .await
+        }
         GroupCommand::ResetOffsets(args) => offsets::reset_offsets(session, &args).await,
         GroupCommand::DeleteOffsets(args) => offsets::delete_offsets(session, &args).await,
         GroupCommand::Delete(args) => delete(session, &args).await,

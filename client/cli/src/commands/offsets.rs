@@ -1,9 +1,11 @@
 //! `headwater offsets`: where partitions begin and end, and where a moment is in them.
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use headwater_client::{OffsetSpec, Timestamp};
 use serde_json::json;
 
+use crate::complete;
 use crate::failure::Failure;
 use crate::screen::Rows;
 use crate::session::{Ends, Session};
@@ -20,6 +22,7 @@ Examples:
 #[derive(Debug, Args)]
 pub struct OffsetsArgs {
     /// The topic
+    #[arg(add = ArgValueCandidates::new(complete::topics))]
     topic: String,
     /// Also look up the first record at or after this moment: '10m ago', 2026-01-31, '2026-01-31 12:00' (local time),
     /// 2026-01-31T12:00:00Z, or milliseconds since 1970

@@ -1,9 +1,11 @@
 //! `headwater partition`: one partition.
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 use headwater_client::OffsetSpec;
 use serde_json::{Value, json};
 
+use crate::complete;
 use crate::failure::Failure;
 use crate::screen::facts;
 use crate::session::{Session, chosen};
@@ -26,6 +28,7 @@ pub enum PartitionCommand {
 #[derive(Debug, Args)]
 pub struct DescribeArgs {
     /// The topic
+    #[arg(add = ArgValueCandidates::new(complete::topics))]
     topic: String,
     /// The partition's number, from 0
     partition: i32,

@@ -16,12 +16,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
+use clap_complete::ArgValueCandidates;
 use headwater_client::{Acks, Compression, HeaderRef, PartitionIndex, Producer, Record, Timestamp};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
 use self::input::{Input, Line};
 use self::outcomes::{Outcomes, is_of_the_record};
+use crate::complete;
 use crate::failure::Failure;
 use crate::json::Part;
 use crate::session::{Session, chosen};
@@ -52,6 +54,7 @@ which nothing is stored though records wait for it. What was stored is counted i
 #[derive(Debug, Args)]
 pub struct ProduceArgs {
     /// The topic
+    #[arg(add = ArgValueCandidates::new(complete::topics))]
     topic: String,
     /// The file; standard input if there is none, or for -
     #[arg(value_hint = ValueHint::FilePath)]

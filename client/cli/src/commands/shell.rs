@@ -1,13 +1,16 @@
-//! `headwater completions` and `headwater man`: what a shell and `man` know of this program, made from the command line itself.
+//! `headwater completions` and `headwater man`: how a shell asks this program what could come next, and manual pages that are made
+//! from the command line itself.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, ValueHint};
 use clap_complete::Shell;
+use clap_complete::env::Shells;
 use serde_json::json;
 
 use crate::args::{Cli, Output};
+use crate::complete;
 use crate::failure::Failure;
 use crate::screen::Screen;
 
@@ -15,7 +18,10 @@ pub const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   headwater completions bash > ~/.local/share/bash-completion/completions/headwater
   headwater completions zsh > ~/.zfunc/_headwater            # with ~/.zfunc in fpath
-  headwater completions fish > ~/.config/fish/completions/headwater.fish";
+  headwater completions fish > ~/.config/fish/completions/headwater.fish
+
+The shell then asks this program, and this program asks the broker for the names of topics, groups and settings: the one of --server \
+or HEADWATER_SERVER, for a second at most. Write the file anew after an update.";
 
 pub const MAN_EXAMPLES: &str = "\
 Examples:
@@ -40,11 +46,18 @@ pub struct ManArgs {
 
 /// Prints the completions.
 pub fn completions(args: &CompletionsArgs, output: Output) -> Result<(), Failure> {
+    let name = args.shell.to_string();
+    let shells = Shells::builtins();
+    let shell = shells
+        .completer(&name)
+        .ok_or_else(|| Failure::failed(format!("{name} cannot be taught")))?;
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "headwater", &mut script);
+    shell
+        .write_registration(complete::VARIABLE, "headwater", "headwater", "headwater", &mut script)
+        .map_err(|error| Failure::failed(format!("cannot write the completions of {name}: {error}")))?;
     let text = String::from_utf8_lossy(&script);
     if output == Output::Json {
-        let json = || json!({"shell": args.shell.to_string(), "script": text});
+        let json = || json!({"shell": name, "script": text});
         return Screen::new(output).show(json, String::new);
     }
     // In one piece, which a closed pipe cuts short quietly.

@@ -5,9 +5,12 @@ mod delete;
 mod describe;
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 use headwater_client::{ErrorCode, NewTopic, TopicDescription};
 use serde_json::json;
 
+use super::watch::{self, WatchArgs};
+use crate::complete;
 use crate::failure::Failure;
 use crate::screen::{Rows, Screen, note};
 use crate::session::Session;
@@ -26,6 +29,7 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   headwater topic list
   headwater topic list --quiet                               # names only, one a line
+  headwater topic list --watch                               # again every two seconds, in place
   headwater topic list --output json
 
 Records are the offsets from the first to the next; after compaction there are fewer. The size is that of the files on disk.";
@@ -73,7 +77,8 @@ pub struct CreateArgs {
         long,
         visible_alias = "config",
         value_name = "NAME=VALUE",
-        value_parser = values::pair
+        value_parser = values::pair,
+        add = ArgValueCandidates::new(complete::settings_to_set)
     )]
     set: Vec<(String, String)>,
     /// If there is a topic of this name already, leave it as it is and succeed
@@ -90,13 +95,18 @@ pub struct ListArgs {
     /// Only names, one a line
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 /// Does what was asked for.
 pub async fn run(session: &Session, command: TopicCommand) -> Result<(), Failure> {
     match command {
         TopicCommand::Create(args) => create(session, args).await,
-        TopicCommand::List(args) => list(session, session.screen, args.quiet).await,
+        TopicCommand::List(args) => {
+            let quiet = args.quiet;
+            watch::run(session, args.watch, async |screen| list(session, screen, quiet).await).await
+        }
         TopicCommand::Describe(args) => describe::describe(session, &args).await,
         TopicCommand::Alter(args) => alter::alter(session, args).await,
         TopicCommand::Delete(args) => delete::delete(session, &args).await,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod completion;
 mod deletions;
 mod ends;
 mod groups;
@@ -13,6 +14,7 @@ mod records;
 mod scripts;
 mod selection;
 mod sizes;
+mod status;
 mod support;
 mod terminal;
 mod topics;

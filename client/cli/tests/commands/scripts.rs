@@ -192,6 +192,7 @@ fn the_result_of_every_command_is_json_if_it_is_asked_for() {
         &["completions", "zsh"],
         &["man", man.to_str().unwrap()],
         &["topic", "delete-records", "t", "-p", "0", "--before", "0"],
+        &["status"],
         &["group", "list"],
         &["group", "lag"],
         &["topic", "delete", "t", "--yes"],

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::support::Site;
 use crate::support::terminal::Terminal;
+use crate::support::{Site, interrupt};
 
 /// What a command shows on a terminal of the usual size, to its end.
 fn shown(command: Command) -> Vec<u8> {
@@ -96,4 +96,80 @@ fn a_terminal_is_asked_before_something_is_lost_and_only_yes_means_yes() {
         }
     }
     assert_eq!(site.json(&["topic", "list"]), [serde_json::json!([])]);
+}
+
+#[test]
+fn a_watched_result_is_drawn_in_place_on_a_terminal_and_fits_it() {
+    const REDRAW: &str = "\u{1b}[H\u{1b}[J";
+    let site = Site::start();
+    site.ok(&["topic", "create", "t", "-p", "30"]);
+    site.ok(&["group", "reset-offsets", "g", "--topic", "t", "--to-end"]);
+    for arguments in [&["status"][..], &["topic", "list"], &["group", "lag", "g"]] {
+        let watch = [arguments, &["--watch", "50ms"]].concat();
+        let mut terminal = Terminal::run(site.command(&watch), 80, 10);
+        terminal.await_shown(REDRAW, 3);
+        let id = terminal.id();
+        interrupt(id);
+        let (code, shown) = terminal.end();
+        let shown = String::from_utf8(shown).unwrap();
+        assert_eq!(code, Some(130), "{shown}");
+        let frames: Vec<_> = shown.split(REDRAW).skip(1).collect();
+        for frame in &frames[..frames.len() - 1] {
+            assert!(frame.contains(", every 50ms until Ctrl-C\n"), "{frame}");
+            // The cursor is on the line after the last.
+            assert!(frame.lines().count() < 10, "{frame}");
+        }
+        let is_cut = frames[0].contains(" more lines)\n");
+        assert_eq!(is_cut, arguments != ["topic", "list"], "{}", frames[0]);
+    }
+}
+
+#[test]
+fn a_watched_result_in_a_pipe_is_repeated_without_anything_for_terminals() {
+    use std::io::{BufRead as _, BufReader};
+
+    let site = Site::start();
+    site.ok(&["topic", "create", "t", "-p", "1"]);
+    let read = |arguments: &[&str], count: usize| -> Vec<String> {
+        let mut child = site.spawn(arguments);
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let lines = lines.take(count).map(Result::unwrap).collect();
+        interrupt(child.id());
+        child.wait().unwrap();
+        lines
+    };
+    let lines = read(&["topic", "list", "--watch", "50ms"], 6);
+    assert!(lines[0].starts_with("TOPIC") && lines[1].starts_with("t "), "{lines:?}");
+    assert_eq!(lines[2], "");
+    assert_eq!(lines[..3], lines[3..]);
+    let lines = read(&["topic", "list", "--watch", "50ms", "-o", "json"], 2);
+    for line in lines {
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value[0]["name"], "t");
+    }
+}
+
+#[test]
+fn a_broker_that_goes_away_is_said_and_does_not_end_a_watch() {
+    use std::io::{BufRead as _, BufReader};
+
+    let mut site = Site::start();
+    site.ok(&["topic", "create", "t", "-p", "1"]);
+    let mut child = site.spawn(&["topic", "list", "--watch", "50ms", "--timeout", "1s"]);
+    let mut shown = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(shown.next().unwrap().unwrap().starts_with("TOPIC"));
+    site.stop();
+    let said = BufReader::new(child.stderr.take().unwrap()).lines();
+    for line in said.take(2) {
+        let line = line.unwrap();
+        assert!(
+            line.starts_with("note: cannot list topics: ") && line.ends_with("; going on"),
+            "{line}"
+        );
+    }
+    site.go_on();
+    site.ok(&["topic", "create", "later", "-p", "1"]);
+    assert!(shown.map_while(Result::ok).any(|line| line.starts_with("later ")));
+    interrupt(child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }

@@ -5,9 +5,12 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use headwater_client::{Offset, PartitionLag};
 use serde_json::{Value, json};
 
+use super::super::watch::WatchArgs;
+use crate::complete;
 use crate::failure::Failure;
 use crate::screen::{Rows, Screen, note};
 use crate::session::Session;
@@ -17,6 +20,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   headwater group lag billing
   headwater group lag                                        # of all groups, by topic
+  headwater group lag billing --watch                        # again every two seconds, in place
   headwater group lag billing --output json | jq .lag        # of all partitions together; null if one is unknown
 
 Lag counts the offsets from what is committed to the end of the partition. It is unknown where there are records and nothing is \
@@ -26,11 +30,13 @@ committed: the group may begin at either end.";
 #[derive(Debug, Args)]
 pub struct LagArgs {
     /// The groups' ids; all groups without any
-    #[arg(value_name = "GROUP")]
+    #[arg(value_name = "GROUP", add = ArgValueCandidates::new(complete::groups))]
     groups: Vec<String>,
     /// Of all groups, as without a name
     #[arg(long, conflicts_with = "groups")]
     all: bool,
+    #[command(flatten)]
+    pub(super) watch: WatchArgs,
 }
 
 /// How far a group is behind.

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use headwater_client::{CommittedOffset, Offset, OffsetSpec, PartitionIndex, Timestamp, TopicName};
 use serde_json::json;
 
 use super::super::confirm;
+use crate::complete;
 use crate::failure::Failure;
 use crate::screen::Rows;
 use crate::session::{Ends, Session};
@@ -35,9 +37,10 @@ member of the group may be subscribed to the topics. The topics need not exist a
 #[derive(Debug, Args)]
 pub struct ResetArgs {
     /// The group's id
+    #[arg(add = ArgValueCandidates::new(complete::groups))]
     group: String,
     /// Only this topic; several times for several
-    #[arg(short, long = "topic", value_name = "NAME")]
+    #[arg(short, long = "topic", value_name = "NAME", add = ArgValueCandidates::new(complete::topics))]
     topics: Vec<String>,
     /// Only this partition; several times for several
     #[arg(short, long = "partition", value_name = "NUMBER", requires = "topics")]
@@ -80,9 +83,16 @@ struct To {
 #[derive(Debug, Args)]
 pub struct DeleteOffsetsArgs {
     /// The group's id
+    #[arg(add = ArgValueCandidates::new(complete::groups))]
     group: String,
     /// This topic; several times for several
-    #[arg(short, long = "topic", value_name = "NAME", required = true)]
+    #[arg(
+        short,
+        long = "topic",
+        value_name = "NAME",
+        required = true,
+        add = ArgValueCandidates::new(complete::topics)
+    )]
     topics: Vec<String>,
     /// Only this partition; several times for several
     #[arg(short, long = "partition", value_name = "NUMBER")]

@@ -1,9 +1,11 @@
 //! `headwater topic alter`: settings and more partitions.
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use headwater_client::{TopicAlteration, TopicDescription};
 use serde_json::{Value, json};
 
+use crate::complete;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::values;
@@ -24,7 +26,7 @@ With more partitions, records with a key may go to another partition than earlie
 #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
 pub struct AlterArgs {
     /// The topics
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(complete::topics))]
     names: Vec<String>,
     /// A setting with its new value, such as retention.ms=1h; several times for several
     #[arg(
@@ -33,11 +35,12 @@ pub struct AlterArgs {
         visible_alias = "config",
         value_name = "NAME=VALUE",
         value_parser = values::pair,
-        group = "change"
+        group = "change",
+        add = ArgValueCandidates::new(complete::settings_to_set)
     )]
     set: Vec<(String, String)>,
     /// A setting that returns to the broker's default; several times for several
-    #[arg(long, value_name = "NAME", group = "change")]
+    #[arg(long, value_name = "NAME", group = "change", add = ArgValueCandidates::new(complete::settings))]
     reset: Vec<String>,
     /// How many partitions it is to have: as many as now, or more
     #[arg(short, long, value_name = "COUNT", group = "change")]

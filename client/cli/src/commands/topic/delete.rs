@@ -1,11 +1,13 @@
 //! `headwater topic delete` and `delete-records`: what is lost for good.
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use headwater_client::{ErrorCode, Offset, TopicDescription};
 use serde_json::json;
 
 use super::super::confirm;
 use super::records;
+use crate::complete;
 use crate::failure::Failure;
 use crate::session::{Ends, Session};
 use crate::values;
@@ -30,7 +32,7 @@ nothing else is in them. Groups keep what they have committed, and go on at the 
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
     /// The topics
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(complete::topics))]
     names: Vec<String>,
     /// Do not ask
     #[arg(short, long)]
@@ -44,7 +46,7 @@ pub struct DeleteArgs {
 #[derive(Debug, Args)]
 pub struct DeleteRecordsArgs {
     /// The topic
-    #[arg(value_name = "TOPIC")]
+    #[arg(value_name = "TOPIC", add = ArgValueCandidates::new(complete::topics))]
     name: String,
     /// Of this partition; several times for several
     #[arg(short, long = "partition", value_name = "NUMBER", required = true)]

@@ -1,10 +1,12 @@
 //! `headwater topic describe`: all there is to know about topics.
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use headwater_client::{ConfigEntry, TopicDescription};
 use serde_json::{Map, Value, json};
 
 use super::size;
+use crate::complete;
 use crate::failure::Failure;
 use crate::screen::{Rows, facts};
 use crate::session::Session;
@@ -21,7 +23,7 @@ The end of a partition is its high watermark: the offset that the next record th
 #[derive(Debug, Args)]
 pub struct DescribeArgs {
     /// The topics
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(complete::topics))]
     names: Vec<String>,
 }
 

@@ -52,6 +52,11 @@ impl Terminal {
         }
     }
 
+    /// Of the command's process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn type_in(&mut self, text: &str) {
         self.keys_and_screen.write_all(text.as_bytes()).unwrap();
     }
