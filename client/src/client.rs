@@ -14,6 +14,7 @@ use crate::consumer::{ConsumerBuilder, GroupConsumerBuilder};
 use crate::deadline::BackoffLimits;
 use crate::error::Error;
 use crate::producer::ProducerBuilder;
+use crate::statistics::ClientStatistics;
 #[cfg(test)]
 use crate::transport::Connector;
 use crate::transport::Tcp;
@@ -64,6 +65,21 @@ impl Client {
     /// Starts the configuration of a consumer.
     pub fn consumer(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(Arc::clone(&self.cluster))
+    }
+
+    /// What has passed between this client, with all its clones, producers and consumers, and each address of the brokers.
+    ///
+    /// ```no_run
+    /// # fn example(client: headwater_client::Client) {
+    /// for at in client.statistics().addresses {
+    ///     println!("{}: {} requests, {:?} in the middle, lost {} times", at.address, at.requests, at.round_trip.p50, at.losses);
+    /// }
+    /// # }
+    /// ```
+    pub fn statistics(&self) -> ClientStatistics {
+        ClientStatistics {
+            addresses: self.cluster.statistics(),
+        }
     }
 
     /// Starts the configuration of a consumer that shares its topics with the other members of a group.

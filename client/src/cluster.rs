@@ -21,6 +21,7 @@ use crate::error::{Error, Sign};
 use crate::metadata::Metadata;
 use crate::pool::Pool;
 use crate::requests::{self, Leader, ResponseError, TopicImage};
+use crate::statistics::AddressStatistics;
 use crate::transport::Connector;
 
 /// Everything that a client was configured with.
@@ -193,6 +194,11 @@ impl Cluster {
             topic_id: image.id,
             connection,
         })
+    }
+
+    /// What has passed between this client and each address.
+    pub(crate) fn statistics(&self) -> Vec<AddressStatistics> {
+        self.pool.statistics()
     }
 
     /// The connection to a listener.

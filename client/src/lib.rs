@@ -44,6 +44,7 @@ mod pool;
 mod producer;
 mod record;
 mod requests;
+mod statistics;
 mod sync;
 mod transport;
 
@@ -63,10 +64,11 @@ pub use consumer::{
 };
 pub use error::{Error, ProtocolViolation, Sign};
 pub use producer::{
-    Acks, DefaultPartitioner, Delivery, Partitioner, Producer, ProducerBuilder, RecordMetadata, RoundRobinPartitioner,
-    StickyPartitioner, TopicPartitions, murmur2,
+    Acks, DefaultPartitioner, Delivery, DeliveryReport, Partitioner, Producer, ProducerBuilder, RecordMetadata,
+    RoundRobinPartitioner, StickyPartitioner, TopicPartitions, murmur2,
 };
 pub use record::Record;
+pub use statistics::{AddressStatistics, ClientStatistics, Latencies, ProducerStatistics};
 
 pub use headwater_protocol::batch::{Compression, HeaderIter, HeaderRef, RecordView};
 pub use headwater_protocol::error::ErrorCode;

@@ -12,6 +12,7 @@ use crate::address::Address;
 use crate::connection::{Connection, ConnectionLimits};
 use crate::deadline::{Backoff, BackoffLimits};
 use crate::error::Error;
+use crate::statistics::{AddressStatistics, Traffic};
 use crate::sync::Mutex;
 use crate::transport::Connector;
 
@@ -24,8 +25,18 @@ pub(crate) struct Pool {
 
 struct Slot {
     current: Mutex<Option<Connection>>,
+    past: Mutex<Past>,
     /// Held while connecting.
     attempts: tokio::sync::Mutex<Attempts>,
+}
+
+/// What was counted of the connections before the current one, and of attempts.
+#[derive(Default)]
+struct Past {
+    traffic: Traffic,
+    connects: u64,
+    connect_failures: u64,
+    losses: u64,
 }
 
 struct Attempts {
@@ -71,13 +82,14 @@ impl Pool {
                 if let Some(since) = attempts.away_since.take() {
                     tracing::info!(%address, after = ?since.elapsed(), "connected again: what was in flight is sent again");
                 }
-                *slot.current.lock() = Some(connection.clone());
+                slot.replace(&connection);
                 Ok(connection)
             }
             Err(error) => {
                 attempts.tell(address, &error);
                 let until = Instant::now() + attempts.backoff.next_pause();
                 attempts.failed = Some((error.clone(), until));
+                slot.past.lock().connect_failures += 1;
                 Err(error)
             }
         }
@@ -86,6 +98,22 @@ impl Pool {
     /// The connection to the listener, if there is one already.
     pub(crate) fn open(&self, address: &Address) -> Option<Connection> {
         self.slots.lock().get(address).and_then(|slot| slot.open())
+    }
+
+    /// What has passed between this client and each address.
+    pub(crate) fn statistics(&self) -> Vec<AddressStatistics> {
+        let slots: Vec<_> = self
+            .slots
+            .lock()
+            .iter()
+            .map(|(address, slot)| (address.clone(), Arc::clone(slot)))
+            .collect();
+        let mut all: Vec<_> = slots
+            .into_iter()
+            .map(|(address, slot)| slot.statistics(address))
+            .collect();
+        all.sort_by(|one, other| one.address.cmp(&other.address));
+        all
     }
 
     fn slot(&self, address: &Address) -> Arc<Slot> {
@@ -100,6 +128,7 @@ impl Pool {
         };
         let slot = Arc::new(Slot {
             current: Mutex::default(),
+            past: Mutex::default(),
             attempts: tokio::sync::Mutex::new(attempts),
         });
         slots.insert(address.clone(), Arc::clone(&slot));
@@ -121,6 +150,36 @@ impl Attempts {
 }
 
 impl Slot {
+    /// Makes this the current connection. The one before was lost, as nobody else closes those of the pool.
+    fn replace(&self, connection: &Connection) {
+        let mut past = self.past.lock();
+        past.connects += 1;
+        if let Some(lost) = self.current.lock().replace(connection.clone()) {
+            past.losses += 1;
+            lost.add_traffic(&mut past.traffic);
+        }
+    }
+
+    fn statistics(&self, address: Address) -> AddressStatistics {
+        // Both at once, so that no connection is counted twice.
+        let past = self.past.lock();
+        let current = self.current.lock().clone();
+        let mut traffic = Traffic::default();
+        traffic.add(&past.traffic);
+        let in_flight = current.as_ref().map_or(0, |current| current.add_traffic(&mut traffic));
+        let is_lost = current.as_ref().is_some_and(Connection::is_closed);
+        AddressStatistics {
+            address,
+            is_connected: current.is_some() && !is_lost,
+            connects: past.connects,
+            connect_failures: past.connect_failures,
+            losses: past.losses + u64::from(is_lost),
+            requests: traffic.requests,
+            in_flight,
+            round_trip: traffic.round_trips.snapshot(),
+        }
+    }
+
     fn open(&self) -> Option<Connection> {
         self.current
             .lock()

@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use crate::address::Address;
 use crate::error::{Error, ProtocolViolation, Sign};
 use crate::requests::BrokerLimits;
+use crate::statistics::Traffic;
 use crate::sync::Mutex;
 use crate::transport::{Connector, Halves};
 
@@ -86,6 +87,8 @@ struct Queue {
     is_greeted: bool,
     /// When it was lost, if that was said.
     lost_at: Option<Instant>,
+    /// Counted here, as the lock is taken anyway.
+    traffic: Traffic,
 }
 
 impl std::fmt::Debug for Queue {
@@ -110,6 +113,7 @@ impl Queue {
 
 struct Waiting {
     api: Api,
+    since: Instant,
     reply: Reply,
     /// Wants the response's head as soon as it is there.
     announce: Option<oneshot::Sender<Bytes>>,
@@ -171,6 +175,13 @@ impl Connection {
     /// What the broker said about itself.
     pub(crate) fn broker(&self) -> &BrokerLimits {
         &self.handle.broker
+    }
+
+    /// How many requests wait for their answer. Adds what has passed over the connection to `total`.
+    pub(crate) fn add_traffic(&self, total: &mut Traffic) -> usize {
+        let queue = self.handle.shared.queue.lock();
+        total.add(&queue.traffic);
+        queue.waiting.len()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -325,6 +336,7 @@ impl Shared {
             Answer::Expected => {
                 let waiting = Waiting {
                     api: H::API,
+                    since: Instant::now(),
                     reply,
                     announce,
                 };
@@ -332,6 +344,7 @@ impl Shared {
                 None
             }
         };
+        queue.traffic.requests += 1;
         queue.outgoing.push_back(Outgoing { head, payload, written });
         drop(queue);
         self.submitted.notify_one();
@@ -368,7 +381,7 @@ impl Shared {
         let header = frame.header;
         let is_error = header.api == Api::Error.as_u16();
         let refusal = is_error.then(|| self.read_refusal(&frame)).transpose()?;
-        let Some(Waiting { api, reply, .. }) = self.queue.lock().waiting.remove(&header.correlation_id) else {
+        let Some(Waiting { api, reply, .. }) = self.take_waiting(header.correlation_id) else {
             let unknown = ProtocolViolation::UnknownCorrelation(header.correlation_id.get());
             return Err(refusal.unwrap_or_else(|| self.violation(unknown)));
         };
@@ -383,6 +396,15 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    fn take_waiting(&self, id: CorrelationId) -> Option<Waiting> {
+        let mut queue = self.queue.lock();
+        let waiting = queue.waiting.remove(&id)?;
+        if !is_held_back(waiting.api) {
+            queue.traffic.round_trips.note(waiting.since.elapsed(), 1);
+        }
+        Some(waiting)
     }
 
     /// What the broker says in a frame that is only an error.
@@ -439,6 +461,11 @@ fn unlike_headwater(address: &Address, error: Error) -> Error {
     };
     let address = address.clone();
     Error::NotHeadwater { address, sign }
+}
+
+/// Whether the broker may wait before it answers.
+fn is_held_back(api: Api) -> bool {
+    matches!(api, Api::Fetch | Api::JoinGroup | Api::SyncGroup)
 }
 
 fn api_name(api: Api) -> &'static str {

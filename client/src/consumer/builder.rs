@@ -148,7 +148,7 @@ impl ConsumerBuilder {
     }
 
     /// Bytes of records of one partition in one response. While fewer than that wait to be received, more are fetched.
-    /// Default 8 MiB.
+    /// Default 1 MiB.
     pub fn partition_bytes_max(mut self, bytes: u32) -> Self {
         self.settings.partition_bytes_max = bytes;
         self

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use super::accumulator::BatchSettings;
 use super::memory::Memory;
 use super::partitioner::{DefaultPartitioner, Partitioner};
+use super::tally::{DeliveryReport, OnDelivery, Tally};
 use super::window::{Identity, WindowLimits};
 use super::{Inner, Producer, SenderSettings, Shared};
 use crate::cluster::Cluster;
@@ -77,6 +78,7 @@ pub struct ProducerBuilder {
     /// `None`: unless `acks` forbids it.
     idempotent: Option<bool>,
     delivery_timeout: Duration,
+    on_delivery: Option<OnDelivery>,
 }
 
 impl ProducerBuilder {
@@ -93,6 +95,7 @@ impl ProducerBuilder {
             partitioner: Box::new(DefaultPartitioner),
             idempotent: None,
             delivery_timeout: Duration::from_mins(2),
+            on_delivery: None,
         }
     }
 
@@ -166,6 +169,18 @@ impl ProducerBuilder {
         self
     }
 
+    /// Has `call` called with the end of every batch of records, well or badly. So that no record's end goes unnoticed, whoever sent it;
+    /// for one record see [`Delivery::on_end`](crate::Delivery::on_end).
+    ///
+    /// It is called on the task that sends the records of the batch's partition (for a record that
+    /// [`Producer::send_and_forget`] could not take, on the task that sent it), and before anybody who awaits a delivery goes on.
+    /// Meanwhile that task sends nothing, and on a runtime with one thread nothing else happens: so it must not block, nor take long.
+    /// Several partitions may call at the same time. A panic in it is logged, and ends nothing else.
+    pub fn on_delivery(mut self, call: impl Fn(&DeliveryReport<'_>) + Send + Sync + 'static) -> Self {
+        self.on_delivery = Some(Arc::new(call));
+        self
+    }
+
     /// Gets the producer its identity from the broker.
     ///
     /// # Errors
@@ -209,7 +224,7 @@ impl ProducerBuilder {
             memory: Memory::new(self.memory_max),
             topics: RwLock::default(),
             shut: false.into(),
-            failure: Arc::default(),
+            tally: Arc::new(Tally::new(self.on_delivery)),
             cluster: self.cluster,
         };
         Ok(Producer {

@@ -2,6 +2,7 @@
 //!
 //! A [`Delivery`] is a counted reference and an index. It allocates nothing unless it is awaited before the end.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -10,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use headwater_protocol::id::{Offset, PartitionIndex, Timestamp};
 use headwater_protocol::topic::TopicName;
 
+use super::tally::guarded;
 use crate::error::Error;
 use crate::sync::Mutex;
 
@@ -41,8 +43,26 @@ pub(super) struct Completion {
     topic: TopicName,
     partition: PartitionIndex,
     end: OnceLock<End>,
-    /// One for each delivery that was polled before the end.
-    waiting: Mutex<Vec<Waker>>,
+    /// One for each delivery that was polled, or given a callback, before the end.
+    waiting: Mutex<Vec<Waiting>>,
+}
+
+/// Who is to be told of the end.
+enum Waiting {
+    Task(Waker),
+    /// On the heap, as it is large and rare.
+    Call(Box<(Delivery, Callback)>),
+}
+
+type Callback = Box<dyn FnOnce(Result<RecordMetadata, Error>) + Send>;
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Task(_) => "Task",
+            Self::Call(_) => "Call",
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -101,6 +121,10 @@ impl Completer {
         &self.0.topic
     }
 
+    pub(super) fn partition(&self) -> PartitionIndex {
+        self.0.partition
+    }
+
     /// Ends the batch; only the first end counts.
     pub(super) fn complete(&self, result: Result<Delivered, Error>) {
         self.end(End::Done(result));
@@ -124,7 +148,12 @@ impl Completer {
     fn end(&self, end: End) {
         if self.0.end.set(end).is_ok() {
             let waiting = std::mem::take(&mut *self.0.waiting.lock());
-            waiting.into_iter().for_each(Waker::wake);
+            for waiting in waiting {
+                match waiting {
+                    Waiting::Task(waker) => waker.wake(),
+                    Waiting::Call(call) => call.0.call_at_end(call.1),
+                }
+            }
         }
     }
 }
@@ -179,6 +208,45 @@ impl Delivery {
         }
     }
 
+    /// Has `call` called with the record's end, instead of awaiting it.
+    ///
+    /// It is called once: at once, on this task, if the record has ended; else on the task that sends the records of its partition.
+    /// Meanwhile that task sends nothing, and on a runtime with one thread nothing else happens: so it must not block, nor take long.
+    /// A panic in it is logged, and ends nothing else.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: headwater_client::Producer) -> Result<(), headwater_client::Error> {
+    /// # use headwater_client::Record;
+    /// let (failures, mut failed) = tokio::sync::mpsc::unbounded_channel();
+    /// let id = 42;
+    /// producer.send(Record::to("orders").value("a book")).await?.on_end(move |end| {
+    ///     if let Err(error) = end {
+    ///         drop(failures.send((id, error)));
+    ///     }
+    /// });
+    /// # let _ = failed.recv().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_end(self, call: impl FnOnce(Result<RecordMetadata, Error>) + Send + 'static) {
+        self.call_at_end(Box::new(call));
+    }
+
+    fn call_at_end(mut self, call: Callback) {
+        loop {
+            self.follow();
+            if let Some(result) = self.result() {
+                return guarded(|| call(result));
+            }
+            let batch = Arc::clone(&self.batch);
+            let mut waiting = batch.waiting.lock();
+            // As in `poll`.
+            if batch.end.get().is_none() {
+                return waiting.push(Waiting::Call(Box::new((self, call))));
+            }
+        }
+    }
+
     /// The batch that the record is in by now, and its index there.
     fn place_now(&self) -> (&Arc<Completion>, u32) {
         let (mut batch, mut index) = (&self.batch, self.index);
@@ -214,11 +282,11 @@ impl Future for Delivery {
             if batch.end.get().is_some() {
                 continue;
             }
-            if let Some(place) = self.place {
-                waiting[place as usize].clone_from(context.waker());
+            if let Some(Waiting::Task(waker)) = self.place.and_then(|place| waiting.get_mut(place as usize)) {
+                waker.clone_from(context.waker());
             } else {
                 self.place = Some(waiting.len() as u32);
-                waiting.push(context.waker().clone());
+                waiting.push(Waiting::Task(context.waker().clone()));
             }
             return Poll::Pending;
         }
@@ -268,6 +336,36 @@ mod tests {
             assert!((&mut delivery).now_or_never().is_none());
         }
         assert_eq!(delivery.batch.waiting.lock().len(), 1);
+    }
+
+    #[test]
+    fn a_callback_is_called_once_with_the_records_own_end_also_over_splits_and_after_a_panic() {
+        let (told, ends) = std::sync::mpsc::channel();
+        let note = |which: u32| {
+            let told = told.clone();
+            move |end: Result<RecordMetadata, Error>| {
+                let offset = end.ok().and_then(|metadata| metadata.offset).map(Offset::get);
+                told.send((which, offset)).unwrap();
+            }
+        };
+        let whole = completer();
+        whole.delivery(0, Timestamp::NONE).on_end(|_| panic!("on purpose"));
+        for index in 0..4 {
+            whole.delivery(index, Timestamp::NONE).on_end(note(index));
+        }
+        let late = whole.delivery(1, Timestamp::NONE);
+        let mut parts = whole.split(&[0, 3]).into_iter();
+        let (first, second) = (parts.next().unwrap(), parts.next().unwrap());
+        assert!(ends.try_recv().is_err(), "nothing has ended");
+        first.complete(Ok(delivered(10)));
+        assert_eq!(
+            ends.try_iter().collect::<Vec<_>>(),
+            [0, 1, 2].map(|i| (i, Some(10 + u64::from(i))))
+        );
+        late.on_end(note(7));
+        assert_eq!(ends.try_recv(), Ok((7, Some(11))), "at once, as it has ended");
+        drop(second);
+        assert_eq!(ends.try_iter().collect::<Vec<_>>(), [(3, None)]);
     }
 
     #[test]

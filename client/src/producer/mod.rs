@@ -13,6 +13,7 @@ mod delivery;
 mod memory;
 mod partitioner;
 mod sender;
+mod tally;
 mod topic;
 mod window;
 
@@ -31,19 +32,22 @@ use crate::deadline::Deadline;
 use crate::error::{Error, topic_name};
 use crate::record::Record;
 use crate::requests::TopicImage;
+use crate::statistics::ProducerStatistics;
 use crate::sync::RwLock;
 
 use accumulator::{Append, BatchSettings, PartitionQueue};
 use memory::{Memory, Reservation};
 use sender::Sender;
+use tally::Tally;
 use topic::TopicSpread;
-use window::{Failure, Identity, WindowLimits};
+use window::{Identity, WindowLimits};
 
 pub use builder::{Acks, ProducerBuilder};
 pub use delivery::{Delivery, RecordMetadata};
 pub use partitioner::{
     DefaultPartitioner, Partitioner, RoundRobinPartitioner, StickyPartitioner, TopicPartitions, murmur2,
 };
+pub use tally::DeliveryReport;
 
 /// What every sender of a producer goes by.
 #[derive(Debug, Clone, Copy)]
@@ -98,8 +102,7 @@ struct Shared {
     memory: Arc<Memory>,
     topics: RwLock<HashMap<TopicName, Arc<TopicQueues>>>,
     shut: AtomicBool,
-    /// The first failure since the last flush.
-    failure: Arc<Failure>,
+    tally: Arc<Tally>,
 }
 
 /// The queues of one topic.
@@ -120,31 +123,27 @@ impl Producer {
     /// [`Error::RecordTooLarge`], [`Error::IllegalRecord`], [`Error::Closed`]; [`Error::Timeout`] if no memory came free
     /// within the delivery timeout.
     pub async fn send(&self, record: Record<'_>) -> Result<Delivery, Error> {
-        let shared = &self.inner.shared;
-        let queue = match shared.queue_for(&record)? {
-            Some(queue) => queue,
-            None => shared.find_queue(&record).await?,
-        };
-        let (mut grant, mut has_asked) = (None, false);
-        loop {
-            match queue.append(&record, &mut grant) {
-                Ok(Append::Done(delivery)) => return Ok(delivery),
-                Ok(Append::NeedsMemory(bytes)) => grant = Some(shared.await_memory(bytes).await?),
-                // The topic may take more by now than when it was last asked about.
-                Err(error @ Error::RecordTooLarge { .. }) if !has_asked => {
-                    has_asked = true;
-                    shared.ask_again(record.topic, error).await?;
-                }
-                Err(error) => return Err(error),
-            }
+        self.inner.shared.send(&record, &mut None).await
+    }
+
+    /// Takes a record for sending whose end nobody waits for. Whatever becomes of it is counted in [`Producer::statistics`]; a failure,
+    /// also one to take the record, is told to [`ProducerBuilder::on_delivery`] and by the next [`Producer::flush`].
+    ///
+    /// Waits as [`Producer::send`] does. May be cancelled: then the record was not taken.
+    pub async fn send_and_forget(&self, record: Record<'_>) {
+        let (topic, partition) = (record.topic, record.partition);
+        match self.send(record).await {
+            Ok(delivery) => drop(delivery),
+            Err(error) => self.inner.shared.tally.refuse(topic, partition, &error),
         }
     }
 
     /// As [`Producer::send`], but never waits.
     ///
     /// # Errors
-    /// As [`Producer::send`], but a limit of the topic that was raised lately may not be known yet; and [`Error::WouldBlock`] if it would have to wait. For a topic that is new to this
-    /// producer that is so until [`Producer::partition_count`] has been called for it.
+    /// As [`Producer::send`], but a limit of the topic that was raised lately may not be known yet; and [`Error::WouldBlock`] if it
+    /// would have to wait. For a topic that is new to this producer that is so until [`Producer::partition_count`] has been called
+    /// for it.
     pub fn try_send(&self, record: &Record<'_>) -> Result<Delivery, Error> {
         let Some(queue) = self.inner.shared.queue_for(record)? else {
             return Err(Error::WouldBlock("the topic's partitions are not known yet"));
@@ -176,6 +175,11 @@ impl Producer {
         troubles.find_map(|queue| queue.trouble())
     }
 
+    /// What this producer, with all its clones, has done until now.
+    pub fn statistics(&self) -> ProducerStatistics {
+        self.inner.shared.tally.statistics(self.memory_used())
+    }
+
     /// Sends everything at once, and waits until every record that was sent before this call has ended.
     ///
     /// # Errors
@@ -203,6 +207,27 @@ impl fmt::Debug for Producer {
 }
 
 impl Shared {
+    /// Takes a record. `grant` is memory that was waited for; what of it is not needed stays there.
+    async fn send(&self, record: &Record<'_>, grant: &mut Option<Reservation>) -> Result<Delivery, Error> {
+        let queue = match self.queue_for(record)? {
+            Some(queue) => queue,
+            None => self.find_queue(record).await?,
+        };
+        let mut has_asked = false;
+        loop {
+            match queue.append(record, grant) {
+                Ok(Append::Done(delivery)) => return Ok(delivery),
+                Ok(Append::NeedsMemory(bytes)) => *grant = Some(self.await_memory(bytes).await?),
+                // The topic may take more by now than when it was last asked about.
+                Err(error @ Error::RecordTooLarge { .. }) if !has_asked => {
+                    has_asked = true;
+                    self.ask_again(record.topic, error).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// The queue for a record; `None` if the topic is not known yet, or a partition is named that was not there when
     /// the metadata was last asked for.
     fn queue_for(&self, record: &Record<'_>) -> Result<Option<Arc<PartitionQueue>>, Error> {
@@ -256,8 +281,8 @@ impl Shared {
             spread,
         ));
         queues[partition.as_usize()] = Some(Arc::clone(&queue));
-        let (cluster, failure) = (Arc::clone(&self.cluster), Arc::clone(&self.failure));
-        let sender = Sender::new(cluster, Arc::clone(&queue), self.sender, self.identity, failure);
+        let (cluster, tally) = (Arc::clone(&self.cluster), Arc::clone(&self.tally));
+        let sender = Sender::new(cluster, Arc::clone(&queue), self.sender, self.identity, tally);
         self.runtime.spawn(sender.run());
         Ok(queue)
     }
@@ -348,7 +373,7 @@ impl Shared {
             // A failure is reported below, once.
             batch.ended().await;
         }
-        self.failure.take().map_or(Ok(()), Err)
+        self.tally.take_failure().map_or(Ok(()), Err)
     }
 
     fn shut(&self) {

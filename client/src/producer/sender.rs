@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::accumulator::PartitionQueue;
 use super::delivery::Delivered;
-use super::window::{Action, Attempt, Failure, Identity, Window};
+use super::tally::Tally;
+use super::window::{Action, Attempt, Identity, Window};
 use super::{Acks, SenderSettings};
 use crate::cluster::{Cluster, Route};
 use crate::connection::{Answer, Connection, Outcome, Reply};
@@ -52,13 +53,13 @@ impl Sender {
         queue: Arc<PartitionQueue>,
         settings: SenderSettings,
         identity: Option<Identity>,
-        failure: Arc<Failure>,
+        tally: Arc<Tally>,
     ) -> Self {
         let backoff = cluster.backoff();
         Self {
             cluster,
             queue,
-            window: Window::new(settings.window, identity, failure),
+            window: Window::new(settings.window, identity, tally),
             settings,
             route: None,
             stale: false,

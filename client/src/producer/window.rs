@@ -30,8 +30,8 @@ use tokio::time::Instant;
 
 use super::accumulator::Batch;
 use super::delivery::Delivered;
+use super::tally::Tally;
 use crate::error::Error;
-use crate::sync::Mutex;
 
 use entry::{Content, Entry};
 
@@ -115,27 +115,13 @@ pub(super) struct Window {
     next_number: u64,
     health: Health,
     last_error: Option<Error>,
-    failure: Arc<Failure>,
+    tally: Arc<Tally>,
     /// When the last batch was sent.
     sent_at: Option<Instant>,
 }
 
-/// The first failure of a producer since its last flush.
-#[derive(Debug, Default)]
-pub(super) struct Failure(Mutex<Option<Error>>);
-
-impl Failure {
-    pub(super) fn take(&self) -> Option<Error> {
-        self.0.lock().take()
-    }
-
-    fn note(&self, error: &Error) {
-        self.0.lock().get_or_insert_with(|| error.clone());
-    }
-}
-
 impl Window {
-    pub(super) fn new(limits: WindowLimits, identity: Option<Identity>, failure: Arc<Failure>) -> Self {
+    pub(super) fn new(limits: WindowLimits, identity: Option<Identity>, tally: Arc<Tally>) -> Self {
         Self {
             limits,
             identity,
@@ -146,7 +132,7 @@ impl Window {
             next_number: 0,
             health: Health::Good,
             last_error: None,
-            failure,
+            tally,
             sent_at: None,
         }
     }
@@ -160,6 +146,7 @@ impl Window {
             opened_at,
         } = batch;
         let records = builder.record_count();
+        self.tally.on_closed(records);
         self.waiting.push_back(Entry {
             number: self.next_number,
             attempts: 0,
@@ -168,6 +155,7 @@ impl Window {
             sequence: None,
             completer: Some(completer),
             reserved,
+            opened_at,
             deadline: opened_at + self.limits.delivery_timeout,
             sent_at: opened_at,
             in_doubt: false,
@@ -247,6 +235,7 @@ impl Window {
             batch: entry.number,
             number: entry.attempts,
         };
+        self.tally.on_sent(bytes.len(), entry.attempts > 1);
         self.bytes_in_flight += bytes.len();
         self.in_flight.push_back(entry);
         Some((attempt, bytes))
@@ -262,9 +251,10 @@ impl Window {
                 // Where the limit that is known does not tell why, the broker does.
                 let refused = entry.refused.take().filter(|_| size <= size_max);
                 let error = refused.or_else(|| topic.map(too_large)).unwrap_or(Error::Closed);
-                entry.fail(error, &self.failure);
+                entry.fail(error, &self.tally);
             }
             Ok(parts) => {
+                self.tally.on_split();
                 tracing::debug!(size = bytes.len(), size_max, parts = parts.len(), "a batch was split");
                 parts.into_iter().rev().for_each(|part| self.waiting.push_front(part));
             }
@@ -272,7 +262,7 @@ impl Window {
                 Error::IllegalRecord {
                     source: Arc::new(source),
                 },
-                &self.failure,
+                &self.tally,
             ),
         }
     }
@@ -301,11 +291,12 @@ impl Window {
                         base_offset: None,
                         append_time: None,
                     },
+                    now,
                 );
                 return false;
             }
             Ok(delivered) => {
-                self.succeed(entry, delivered);
+                self.succeed(entry, delivered, now);
                 return false;
             }
             Err(error) => error,
@@ -332,14 +323,16 @@ impl Window {
             entry.in_doubt |= !is_without_effect(&error);
             self.put_back(entry, error, now);
         } else {
-            entry.fail(error, &self.failure);
+            entry.fail(error, &self.tally);
         }
         true
     }
 
-    fn succeed(&mut self, entry: Entry, delivered: Delivered) {
+    fn succeed(&mut self, entry: Entry, delivered: Delivered, now: Instant) {
         if let Some(completer) = &entry.completer {
-            completer.complete(Ok(delivered));
+            let took = now.saturating_duration_since(entry.opened_at);
+            self.tally
+                .deliver(completer, delivered, (entry.records, entry.size()), took);
         }
         if let Content::Built(bytes) = entry.content {
             entry.reserved.recycle(bytes);
@@ -390,13 +383,13 @@ impl Window {
             // The batch stays in the window, as its number does in the sequence.
             if self.in_flight[index].completer.is_some() {
                 let error = self.timeout();
-                self.in_flight[index].fail(error, &self.failure);
+                self.in_flight[index].fail(error, &self.tally);
             }
         }
     }
 
     fn time_out(&self, mut entry: Entry) {
-        entry.fail(self.timeout(), &self.failure);
+        entry.fail(self.timeout(), &self.tally);
     }
 
     fn timeout(&self) -> Error {
@@ -416,7 +409,7 @@ impl Window {
     /// Ends everything that waits.
     pub(super) fn fail_waiting(&mut self, error: &Error) {
         for mut entry in self.waiting.drain(..) {
-            entry.fail(error.clone(), &self.failure);
+            entry.fail(error.clone(), &self.tally);
         }
     }
 

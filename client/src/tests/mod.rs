@@ -15,6 +15,7 @@ mod consumer_topics;
 mod groups;
 mod network;
 mod producer;
+mod producer_ends;
 mod producer_sizes;
 mod random;
 mod said;

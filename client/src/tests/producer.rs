@@ -13,7 +13,7 @@ use super::{Broker, builder, one_broker};
 use crate::producer::{Acks, Delivery, ProducerBuilder, TopicPartitions};
 use crate::{Compression, Error, Offset, PartitionIndex, Producer, Record, Timestamp};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) async fn send_numbered(producer: &Producer, range: std::ops::Range<u32>) -> Vec<Delivery> {
     let mut deliveries = Vec::new();

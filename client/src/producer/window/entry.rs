@@ -5,10 +5,11 @@ use headwater_protocol::batch::{self, BatchBuilder};
 use headwater_protocol::id::Sequence;
 use tokio::time::Instant;
 
-use super::{Failure, Identity};
+use super::Identity;
 use crate::error::Error;
 use crate::producer::delivery::Completer;
 use crate::producer::memory::Reservation;
+use crate::producer::tally::Tally;
 
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -22,6 +23,8 @@ pub(super) struct Entry {
     /// `None` once the batch has ended for its caller while it is in flight.
     pub(super) completer: Option<Completer>,
     pub(super) reserved: Reservation,
+    /// When its first record came.
+    pub(super) opened_at: Instant,
     pub(super) deadline: Instant,
     pub(super) sent_at: Instant,
     /// What came of an attempt is not known: the batch may have been appended.
@@ -84,12 +87,9 @@ impl Entry {
     }
 
     /// Ends the batch for its callers.
-    pub(super) fn fail(&mut self, error: Error, failure: &Failure) {
+    pub(super) fn fail(&mut self, error: Error, tally: &Tally) {
         if let Some(completer) = self.completer.take() {
-            tracing::warn!(%error, records = self.records, "records were not delivered");
-            // First, so that a flush that waits for the batch finds it.
-            failure.note(&error);
-            completer.complete(Err(error));
+            tally.fail(&completer, self.records, error);
         }
     }
 }

@@ -43,6 +43,7 @@ pub(super) fn split(entry: &mut Entry, bytes: &Bytes, size_max: usize) -> Result
         content: Content::Open(builder),
         sequence: entry.sequence.map(|sequence| sequence.plus(first)),
         completer: Some(completer),
+        opened_at: entry.opened_at,
         deadline: entry.deadline,
         sent_at: entry.sent_at,
         in_doubt: false,

@@ -1,0 +1,142 @@
+//! Records whose end nobody awaits, and what a producer and its client count.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use headwater_protocol::error::ErrorCode;
+use tokio::time::sleep;
+
+use super::broker::Harm;
+use super::one_broker;
+use super::producer::{SECOND, numbered, one_producer, send_numbered};
+use crate::sync::Mutex;
+use crate::{Error, Offset, Record};
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_of_records_that_nobody_awaits_is_counted_and_told() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let reports = Arc::clone(&told);
+    let (broker, producer) = one_producer(|builder| {
+        builder.on_delivery(move |report| {
+            let code = report.error.and_then(Error::code);
+            let told = (report.topic.to_owned(), report.records, report.first_offset, code);
+            reports.lock().push(told);
+        })
+    })
+    .await;
+    producer.send_and_forget(Record::to("t").value("stored")).await;
+    producer.flush().await.unwrap();
+    broker.harm(Harm {
+        produce_errors: [ErrorCode::InvalidRecord].into(),
+        ..Harm::default()
+    });
+    producer
+        .send_and_forget(Record::to("t").value("refused by the broker"))
+        .await;
+    assert_eq!(
+        producer.flush().await.unwrap_err().code(),
+        Some(ErrorCode::InvalidRecord)
+    );
+    producer.send_and_forget(Record::to("nowhere").value("not taken")).await;
+    assert!(matches!(producer.flush().await, Err(Error::UnknownTopic(_))));
+    producer.flush().await.unwrap();
+
+    let t = || "t".to_owned();
+    let expected = [
+        (t(), 1, Some(Offset::ZERO), None),
+        (t(), 1, None, Some(ErrorCode::InvalidRecord)),
+        ("nowhere".to_owned(), 1, None, Some(ErrorCode::UnknownTopicOrPartition)),
+    ];
+    assert_eq!(*told.lock(), expected);
+    let counted = producer.statistics();
+    assert_eq!((counted.records, counted.records_acknowledged), (2, 1));
+    assert_eq!((counted.records_failed, counted.records_refused), (1, 1));
+    assert_eq!(counted.records_in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_record_is_in_one_report_and_a_callback_that_panics_stops_nothing() {
+    let reported = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&reported);
+    let (broker, producer) = one_producer(|builder| {
+        builder.batch_bytes(2 << 10).on_delivery(move |report| {
+            let before = count.fetch_add(report.records, Ordering::Relaxed);
+            assert_eq!(report.first_offset, Some(Offset::new(u64::from(before))));
+            assert!(before > 0, "on purpose");
+        })
+    })
+    .await;
+    broker.harm(Harm {
+        produce_errors: [ErrorCode::KafkaStorageError].into(),
+        ..Harm::default()
+    });
+    // Whoever awaits a delivery finds it reported.
+    let mut deliveries = send_numbered(&producer, 0..2000).await;
+    deliveries.pop().unwrap().await.unwrap();
+    assert_eq!(reported.load(Ordering::Relaxed), 2000);
+    assert_eq!(broker.values("t", 0), numbered(0..2000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_splits_and_what_is_in_flight_are_counted_and_latencies_are_those_of_records() {
+    let (broker, producer) = one_producer(|builder| builder.linger(SECOND)).await;
+    // Connected, as connecting would be slow as well.
+    producer.send(Record::to("t").value("0")).await.unwrap().await.unwrap();
+    broker.harm(Harm {
+        produce_errors: [ErrorCode::UnknownTopicOrPartition].into(),
+        slow: SECOND,
+        ..Harm::default()
+    });
+    broker.limit("t", 1500, false);
+    let deliveries = send_numbered(&producer, 1..300).await;
+    sleep(SECOND * 3 / 2).await;
+    let counted = producer.statistics();
+    assert_eq!((counted.records, counted.records_in_flight()), (300, 299));
+    assert!(counted.memory_used > 0 && counted.bytes_sent > 0);
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    let counted = producer.statistics();
+    assert_eq!((counted.records, counted.records_acknowledged), (300, 300));
+    assert!(counted.retries >= 1 && counted.splits >= 1, "{counted:?}");
+    assert!(counted.batches_sent > counted.retries && counted.bytes_sent > counted.bytes_acknowledged);
+    assert_eq!(counted.latency.count, 300);
+    assert!(
+        counted.latency.p50 >= 3 * SECOND,
+        "linger and two attempts of a second each: {counted:?}"
+    );
+    assert_eq!(counted.memory_used, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_between_client_and_broker_is_counted_by_address_over_lost_connections() {
+    let (broker, client) = one_broker().await;
+    broker.create_topic("t", 1);
+    let producer = client.producer().build().await.unwrap();
+    let send = async || producer.send(Record::to("t").value("v")).await.unwrap().await.unwrap();
+    let at = |index: usize| client.statistics().addresses[index].clone();
+    send().await;
+    assert_eq!(at(0).address.to_string(), "broker:9000");
+    let core = at(1);
+    assert_eq!((core.connects, core.losses, core.in_flight), (1, 0, 0));
+    assert!(core.is_connected && core.requests >= 2 && core.round_trip.count == core.requests);
+    broker.stop();
+    sleep(SECOND).await;
+    assert!(!at(1).is_connected && at(1).losses == 1);
+    let refused = producer.send(Record::to("t").value("v")).await.unwrap();
+    sleep(SECOND).await;
+    assert!(at(1).connect_failures + at(0).connect_failures >= 1);
+    broker.listen();
+    refused.await.unwrap();
+    let again = at(1);
+    assert_eq!((again.connects, again.losses), (2, 1));
+    assert!(again.is_connected && again.requests > core.requests, "{again:?}");
+
+    broker.harm(Harm {
+        silent: true,
+        ..Harm::default()
+    });
+    drop(producer.send(Record::to("t").value("v")).await.unwrap());
+    sleep(SECOND).await;
+    assert_eq!((at(1).in_flight, producer.statistics().records_in_flight()), (1, 1));
+}
