@@ -222,16 +222,18 @@ impl PartitionQueue {
 
     /// Makes sure that a batch is open with memory for `size` more bytes, or says how much is missing.
     fn make_room(&self, state: &mut State, size: usize, grant: &mut Option<Reservation>) -> Result<(), usize> {
-        let take = |grant: &mut Option<Reservation>, bytes: usize| match grant.take() {
-            Some(granted) if granted.bytes() >= bytes => Ok(granted),
-            too_little => {
-                drop(too_little);
-                self.memory.try_reserve(bytes).ok_or(bytes)
+        // `wish` where it can be had; of what was waited for, `least` will do.
+        let take = |grant: &mut Option<Reservation>, least: usize, wish: usize| {
+            if let Some(granted) = grant.as_mut().filter(|granted| granted.bytes() >= wish) {
+                return Ok(granted.split_off(wish));
             }
+            let free = self.memory.try_reserve(wish);
+            free.or_else(|| grant.take().filter(|granted| granted.bytes() >= least))
+                .ok_or(wish)
         };
         let Some(open) = &mut state.open else {
-            let bytes = state.size_hint.max(HEADER_LEN + size).min(self.memory.max());
-            let mut reserved = take(grant, bytes)?;
+            let least = (HEADER_LEN + size).min(self.memory.max());
+            let mut reserved = take(grant, least, state.size_hint.clamp(least, self.memory.max()))?;
             let buffer = self.memory.buffer(&mut reserved);
             state.open = Some(Batch {
                 builder: BatchBuilder::in_buffer(self.settings.compression, buffer),
@@ -248,7 +250,7 @@ impl PartitionQueue {
                 .reserved
                 .bytes()
                 .min(self.batch_size().saturating_sub(open.reserved.bytes()));
-            let more = take(grant, missing.max(doubled))?;
+            let more = take(grant, missing, missing.max(doubled))?;
             open.reserved.merge(more);
             open.builder.grow_to(open.reserved.bytes());
         }

@@ -9,6 +9,7 @@
 
 mod accumulator;
 mod builder;
+mod bulk;
 mod delivery;
 mod memory;
 mod partitioner;
@@ -124,6 +125,31 @@ impl Producer {
     /// within the delivery timeout.
     pub async fn send(&self, record: Record<'_>) -> Result<Delivery, Error> {
         self.inner.shared.send(&record, &mut None).await
+    }
+
+    /// Takes records for sending, in order. The results are theirs, in the same order: one that is refused keeps no other from being
+    /// taken.
+    ///
+    /// Waits as [`Producer::send`] does, once for every part of up to an eighth of the producer's memory, before any record of the
+    /// part is taken. Whoever cancels it does not learn which records were taken: those of the parts before the one that it
+    /// waited for, at least.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: headwater_client::Producer) -> Result<(), headwater_client::Error> {
+    /// use headwater_client::Record;
+    ///
+    /// let lines = vec![String::from("one"), String::from("two")];
+    /// for sent in producer.send_all(lines.iter().map(|line| Record::to("lines").value(line))).await {
+    ///     println!("{:?}", sent?.await?.offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Of each record, as [`Producer::send`].
+    pub async fn send_all<'a>(&self, records: impl IntoIterator<Item = Record<'a>>) -> Vec<Result<Delivery, Error>> {
+        bulk::send_all(&self.inner.shared, records.into_iter()).await
     }
 
     /// Takes a record for sending whose end nobody waits for. Whatever becomes of it is counted in [`Producer::statistics`]; a failure,

@@ -1,8 +1,9 @@
-//! Records whose end nobody awaits, and what a producer and its client count.
+//! Many records at once, records whose end nobody awaits, and what a producer and its client count.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use futures::FutureExt;
 use headwater_protocol::error::ErrorCode;
 use tokio::time::sleep;
 
@@ -10,7 +11,80 @@ use super::broker::Harm;
 use super::one_broker;
 use super::producer::{SECOND, numbered, one_producer, send_numbered};
 use crate::sync::Mutex;
-use crate::{Error, Offset, Record};
+use crate::{Error, Offset, PartitionIndex, Record};
+
+#[tokio::test(start_paused = true)]
+async fn records_that_are_sent_together_are_stored_in_their_order_and_one_that_is_refused_keeps_out_no_other() {
+    let (broker, producer) = one_producer(|builder| builder.memory_max(64 << 10).batch_bytes(4 << 10)).await;
+    broker.create_topic("u", 1);
+    let large = "x".repeat(1 << 20);
+    let values = numbered(0..5000);
+    let mut records: Vec<_> = values.iter().map(|value| Record::to("t").value(value)).collect();
+    records.insert(2500, Record::to("t").value(&large));
+    records.insert(10, Record::to("nowhere").value("lost"));
+    records.insert(11, Record::to("nowhere").value("lost"));
+    records.push(Record::to("u").value("other"));
+    let sent = producer.send_all(records).await;
+    assert!(matches!(sent[10], Err(Error::UnknownTopic(_))) && matches!(sent[11], Err(Error::UnknownTopic(_))));
+    assert!(matches!(sent[2502], Err(Error::RecordTooLarge { .. })));
+    assert_eq!(sent.len(), 5004);
+    for (next, delivery) in sent.into_iter().flatten().take(5000).enumerate() {
+        assert_eq!(delivery.await.unwrap().offset, Some(Offset::new(next as u64)));
+    }
+    assert_eq!(broker.values("t", 0), values);
+    assert_eq!(broker.values("u", 0), ["other"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_are_sent_together_and_given_up_while_they_wait_for_memory_are_all_left_out() {
+    let (broker, producer) = one_producer(|builder| builder.memory_max(64 << 10).batch_bytes(4 << 10)).await;
+    producer.partition_count("t").await.unwrap();
+    broker.harm(Harm {
+        silent: true,
+        ..Harm::default()
+    });
+    let filler = "x".repeat(1000);
+    let mut before = 0;
+    while producer.try_send(&Record::to("t").value(&filler)).is_ok() {
+        before += 1;
+    }
+    let values = numbered(0..50);
+    let records = || values.iter().map(|value| Record::to("t").value(value));
+    assert!(
+        producer.send_all(records()).now_or_never().is_none(),
+        "there is no memory"
+    );
+    broker.harm(Harm::default());
+    for sent in producer.send_all(records()).await {
+        sent.unwrap().await.unwrap();
+    }
+    assert_eq!(broker.values("t", 0)[before..], values);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_are_sent_together_wait_for_memory_once_however_many_partitions_they_go_to() {
+    let memory_max = (64 << 10) + (2 << 10);
+    let (broker, client) = one_broker().await;
+    broker.create_topic("t", 9);
+    let builder = client.producer().memory_max(memory_max).batch_bytes(4 << 10);
+    let producer = builder.build().await.unwrap();
+    producer.partition_count("t").await.unwrap();
+    broker.harm(Harm {
+        silent: true,
+        ..Harm::default()
+    });
+    let to = |partition| Record::to("t").partition(PartitionIndex::new(partition));
+    while producer.try_send(&to(0).value(&[0; 1000])).is_ok() {}
+    let free = memory_max - producer.memory_used();
+    assert!(
+        free < 4 << 10,
+        "there is room for {free} bytes, and none for a batch in each partition"
+    );
+    let sent = producer
+        .send_all((1..9).map(|partition| to(partition).value("small")))
+        .now_or_never();
+    assert!(sent.expect("there is room for the records").iter().all(Result::is_ok));
+}
 
 #[tokio::test(start_paused = true)]
 async fn what_becomes_of_records_that_nobody_awaits_is_counted_and_told() {
