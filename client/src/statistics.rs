@@ -2,6 +2,9 @@
 //!
 //! Counted for each batch or request and never for each record, without locks that are not taken anyway but for the latencies.
 
+#[cfg(feature = "metrics")]
+mod export;
+
 use std::fmt;
 use std::time::Duration;
 
