@@ -14,6 +14,7 @@ use crate::consumer::{ConsumerBuilder, GroupConsumerBuilder};
 use crate::deadline::BackoffLimits;
 use crate::error::Error;
 use crate::producer::ProducerBuilder;
+use crate::settings::{self, Defaults};
 use crate::statistics::ClientStatistics;
 #[cfg(test)]
 use crate::transport::Connector;
@@ -82,6 +83,11 @@ impl Client {
         }
     }
 
+    /// The group that the settings name (`group.id`), for [`Client::group_consumer`].
+    pub fn group_id(&self) -> Option<&str> {
+        self.cluster.settings.defaults.group_id.as_deref()
+    }
+
     /// Starts the configuration of a consumer that shares its topics with the other members of a group.
     pub fn group_consumer(&self, group_id: impl Into<String>) -> GroupConsumerBuilder {
         GroupConsumerBuilder::new(Arc::clone(&self.cluster), group_id.into())
@@ -114,8 +120,8 @@ impl fmt::Debug for Client {
 #[derive(Clone)]
 #[must_use = "a builder does nothing until it builds"]
 pub struct ClientBuilder {
-    bootstrap: Vec<String>,
-    settings: Settings,
+    pub(crate) bootstrap: Vec<String>,
+    pub(crate) settings: Settings,
 }
 
 impl Default for ClientBuilder {
@@ -139,6 +145,7 @@ impl Default for ClientBuilder {
             metadata_age_max: Duration::from_secs(30),
             backoff,
             connector: Arc::new(Tcp),
+            defaults: Defaults::default(),
         };
         Self {
             bootstrap: Vec::new(),
@@ -153,6 +160,48 @@ impl ClientBuilder {
     pub fn bootstrap<S: Into<String>>(mut self, addresses: impl IntoIterator<Item = S>) -> Self {
         self.bootstrap.extend(addresses.into_iter().map(Into::into));
         self
+    }
+
+    /// Sets what a file or a command line names: one of [these settings](crate::settings_reference), by its own name or by
+    /// Kafka's. Those of producers and consumers are what theirs begin with.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), headwater_client::Error> {
+    /// let builder = headwater_client::Client::builder()
+    ///     .set("bootstrap.servers", "broker-1:9292,broker-2:9292")?
+    ///     .set("linger.ms", "5")?
+    ///     .set("batch_bytes", "512KiB")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownSetting`], [`Error::ForeignSetting`]; [`Error::Config`] for a value that cannot be read.
+    pub fn set(mut self, name: &str, value: &str) -> Result<Self, Error> {
+        settings::set(&mut self, name, value)?;
+        Ok(self)
+    }
+
+    /// As [`ClientBuilder::set`], for all of a map.
+    ///
+    /// # Errors
+    /// The first that `set` meets.
+    pub fn set_all<N: AsRef<str>, V: AsRef<str>>(
+        self,
+        settings: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, Error> {
+        let set = |builder: Self, (name, value): (N, V)| builder.set(name.as_ref(), value.as_ref());
+        settings.into_iter().try_fold(self, set)
+    }
+
+    /// As [`ClientBuilder::set`], for every variable of the environment whose name begins with `prefix`: with `HEADWATER_CLIENT_`,
+    /// `HEADWATER_CLIENT_LINGER_MS` is `linger.ms`.
+    ///
+    /// # Errors
+    /// The first that `set` meets; [`Error::Config`] for a value that is not UTF-8.
+    pub fn set_from_env(mut self, prefix: &str) -> Result<Self, Error> {
+        settings::set_from(&mut self, prefix, std::env::vars_os())?;
+        Ok(self)
     }
 
     /// Time limit for resolving a name, connecting, and the first exchange. Default 5 s.

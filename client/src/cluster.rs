@@ -21,6 +21,7 @@ use crate::error::{Error, Sign};
 use crate::metadata::Metadata;
 use crate::pool::Pool;
 use crate::requests::{self, Leader, ResponseError, TopicImage};
+use crate::settings::Defaults;
 use crate::statistics::AddressStatistics;
 use crate::transport::Connector;
 
@@ -39,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) metadata_age_max: Duration,
     pub(crate) backoff: BackoffLimits,
     pub(crate) connector: Arc<dyn Connector>,
+    /// What producers and consumers begin with.
+    pub(crate) defaults: Defaults,
 }
 
 pub(crate) struct Cluster {

@@ -30,6 +30,22 @@ pub enum Error {
         /// What is wrong with the value, and what would be right.
         reason: String,
     },
+    /// No setting has this name.
+    #[error("there is no setting {name:?}{}", .nearest.map_or(String::new(), |nearest| format!("; did you mean {nearest}?")))]
+    UnknownSetting {
+        /// The name as given.
+        name: String,
+        /// The known one that is most like it.
+        nearest: Option<&'static str>,
+    },
+    /// A setting of Kafka's clients that has no meaning here.
+    #[error("{name} has no meaning here: {instead}")]
+    ForeignSetting {
+        /// The name as given.
+        name: String,
+        /// What takes its place.
+        instead: &'static str,
+    },
     /// The topic name breaks the rule for topic names.
     #[error("illegal topic name {name:?}")]
     IllegalTopicName {
@@ -288,6 +304,8 @@ impl Error {
             // A damaged frame may have been damaged on the way.
             | Self::Protocol { .. } => true,
             Self::Config { .. }
+            | Self::UnknownSetting { .. }
+            | Self::ForeignSetting { .. }
             | Self::IllegalTopicName { .. }
             | Self::RecordTooLarge { .. }
             | Self::IllegalRecord { .. }

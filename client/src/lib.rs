@@ -44,6 +44,7 @@ mod pool;
 mod producer;
 mod record;
 mod requests;
+mod settings;
 mod statistics;
 mod sync;
 mod transport;
@@ -68,6 +69,7 @@ pub use producer::{
     RoundRobinPartitioner, StickyPartitioner, TopicPartitions, murmur2,
 };
 pub use record::Record;
+pub use settings::settings_reference;
 pub use statistics::{AddressStatistics, ClientStatistics, Latencies, ProducerStatistics};
 
 pub use headwater_protocol::batch::{Compression, HeaderIter, HeaderRef, RecordView};

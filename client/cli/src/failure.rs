@@ -188,7 +188,10 @@ fn kind_of(error: &Error) -> Kind {
         | Error::Disconnected { .. }
         | Error::NoLeader { .. }
         | Error::Timeout { last: None, .. } => Kind::Connection,
-        Error::Config { .. } | Error::IllegalTopicName { .. } => Kind::Usage,
+        Error::Config { .. }
+        | Error::UnknownSetting { .. }
+        | Error::ForeignSetting { .. }
+        | Error::IllegalTopicName { .. } => Kind::Usage,
         Error::IllegalRecord { .. } => Kind::Failed,
         _ => Kind::Refused,
     }

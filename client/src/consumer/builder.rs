@@ -15,11 +15,12 @@ use crate::cluster::{Cluster, leader};
 use crate::error::{Error, topic_name};
 
 /// Where to read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
     /// From the first record that is still there.
     Earliest,
     /// From the next record that will become visible.
+    #[default]
     Latest,
     /// From the first record with a timestamp at or after this one; as `Latest` if there is none.
     Timestamp(Timestamp),
@@ -84,19 +85,13 @@ impl ConsumerBuilder {
         let settings = FetchSettings {
             unknown_patience: client.metadata_timeout,
             failing_patience: client.call_timeout,
-            fetch_bytes_max: 8 << 20,
-            partition_bytes_max: 1 << 20,
-            fetch_bytes_min: 1,
-            wait_max: Duration::from_millis(500),
-            prefetch_bytes: 32 << 20,
-            reset: OffsetReset::default(),
-            check_crcs: true,
-            decompressed_bytes_max: 64 << 20,
+            ..client.defaults.fetch
         };
+        let start = client.defaults.start;
         Self {
             cluster,
             topics: BTreeMap::new(),
-            start: Start::Latest,
+            start,
             starts: BTreeMap::new(),
             settings,
         }

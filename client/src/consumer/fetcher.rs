@@ -27,19 +27,36 @@ use crate::requests::{self, FetchSlot, Fetched};
 
 /// How a consumer fetches.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct FetchSettings {
-    pub(super) fetch_bytes_max: u32,
-    pub(super) partition_bytes_max: u32,
-    pub(super) fetch_bytes_min: u32,
-    pub(super) wait_max: Duration,
-    pub(super) prefetch_bytes: usize,
-    pub(super) reset: OffsetReset,
-    pub(super) check_crcs: bool,
-    pub(super) decompressed_bytes_max: usize,
-    /// How long a topic may be unknown before that is reported.
-    pub(super) unknown_patience: Duration,
+pub(crate) struct FetchSettings {
+    pub(crate) fetch_bytes_max: u32,
+    pub(crate) partition_bytes_max: u32,
+    pub(crate) fetch_bytes_min: u32,
+    pub(crate) wait_max: Duration,
+    pub(crate) prefetch_bytes: usize,
+    pub(crate) reset: OffsetReset,
+    pub(crate) check_crcs: bool,
+    pub(crate) decompressed_bytes_max: usize,
+    /// How long a topic may be unknown before that is reported. This and the next are the client's.
+    pub(crate) unknown_patience: Duration,
     /// How long nothing but failures may come before that is reported.
-    pub(super) failing_patience: Duration,
+    pub(crate) failing_patience: Duration,
+}
+
+impl Default for FetchSettings {
+    fn default() -> Self {
+        Self {
+            fetch_bytes_max: 8 << 20,
+            partition_bytes_max: 1 << 20,
+            fetch_bytes_min: 1,
+            wait_max: Duration::from_millis(500),
+            prefetch_bytes: 32 << 20,
+            reset: OffsetReset::default(),
+            check_crcs: true,
+            decompressed_bytes_max: 64 << 20,
+            unknown_patience: Duration::ZERO,
+            failing_patience: Duration::ZERO,
+        }
+    }
 }
 
 /// Something that was asked for has come.

@@ -32,8 +32,11 @@ use crate::cluster::Cluster;
 use crate::deadline::Deadline;
 use crate::error::{Error, topic_name};
 
-use fetcher::{FetchSettings, Fetcher};
+use fetcher::Fetcher;
 use state::{Shared, Taken};
+
+pub(crate) use fetcher::FetchSettings;
+pub(crate) use group::GroupDefaults;
 
 pub use advance::{Advance, Skip, SkipCause, Skipped};
 pub use builder::{ConsumerBuilder, OffsetReset, Start};

@@ -67,24 +67,29 @@ impl Acks {
 #[must_use = "a builder does nothing until it builds"]
 pub struct ProducerBuilder {
     cluster: Arc<Cluster>,
-    acks: Acks,
-    linger: Duration,
-    batch_bytes: usize,
-    memory_max: usize,
-    in_flight_bytes_max: usize,
-    in_flight_batches_max: usize,
-    compression: Compression,
+    settings: ProducerSettings,
     partitioner: Box<dyn Partitioner>,
-    /// `None`: unless `acks` forbids it.
-    idempotent: Option<bool>,
-    delivery_timeout: Duration,
     on_delivery: Option<OnDelivery>,
 }
 
-impl ProducerBuilder {
-    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+/// What a producer can also be told by name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProducerSettings {
+    pub(crate) acks: Acks,
+    pub(crate) linger: Duration,
+    pub(crate) batch_bytes: usize,
+    pub(crate) memory_max: usize,
+    pub(crate) in_flight_bytes_max: usize,
+    pub(crate) in_flight_batches_max: usize,
+    pub(crate) compression: Compression,
+    /// `None`: unless `acks` forbids it.
+    pub(crate) idempotent: Option<bool>,
+    pub(crate) delivery_timeout: Duration,
+}
+
+impl Default for ProducerSettings {
+    fn default() -> Self {
         Self {
-            cluster,
             acks: Acks::All,
             linger: Duration::ZERO,
             batch_bytes: 256 << 10,
@@ -92,16 +97,25 @@ impl ProducerBuilder {
             in_flight_bytes_max: 8 << 20,
             in_flight_batches_max: 64,
             compression: Compression::None,
-            partitioner: Box::new(DefaultPartitioner),
             idempotent: None,
             delivery_timeout: Duration::from_mins(2),
+        }
+    }
+}
+
+impl ProducerBuilder {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self {
+            settings: cluster.settings.defaults.producer,
+            cluster,
+            partitioner: Box::new(DefaultPartitioner),
             on_delivery: None,
         }
     }
 
     /// When a record counts as delivered. Default [`Acks::All`].
     pub fn acks(mut self, acks: Acks) -> Self {
-        self.acks = acks;
+        self.settings.acks = acks;
         self
     }
 
@@ -110,27 +124,27 @@ impl ProducerBuilder {
     /// With zero a batch leaves at once while few others of its partition are in flight, and else as soon as one of
     /// those is acknowledged: single records are fast, and under load batches fill all the same.
     pub fn linger(mut self, linger: Duration) -> Self {
-        self.linger = linger;
+        self.settings.linger = linger;
         self
     }
 
     /// Size in bytes, before compression, beyond which a batch does not grow. A larger record goes alone. Default
     /// 256 KiB, which the broker takes in most quickly.
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
-        self.batch_bytes = bytes;
+        self.settings.batch_bytes = bytes;
         self
     }
 
     /// Bytes of memory that all batches together may hold, full or not, from `send` to their acknowledgement; then `send`
     /// waits. An eighth of that is kept on top for the next batches. Default 64 MiB.
     pub fn memory_max(mut self, bytes: usize) -> Self {
-        self.memory_max = bytes;
+        self.settings.memory_max = bytes;
         self
     }
 
     /// Bytes of one partition that may wait for acknowledgement by the broker. Default 8 MiB.
     pub fn in_flight_bytes_max(mut self, bytes: usize) -> Self {
-        self.in_flight_bytes_max = bytes;
+        self.settings.in_flight_bytes_max = bytes;
         self
     }
 
@@ -138,13 +152,13 @@ impl ProducerBuilder {
     /// for which the broker recognises a repetition. Default 64. Without idempotence, [`Acks::Leader`] and
     /// [`Acks::All`] allow only one, as a retry would otherwise change the order.
     pub fn in_flight_batches_max(mut self, batches: usize) -> Self {
-        self.in_flight_batches_max = batches;
+        self.settings.in_flight_batches_max = batches;
         self
     }
 
     /// How batches are compressed. Default not at all.
     pub fn compression(mut self, compression: Compression) -> Self {
-        self.compression = compression;
+        self.settings.compression = compression;
         self
     }
 
@@ -158,14 +172,14 @@ impl ProducerBuilder {
     /// Whether batches are numbered, so that the broker drops repetitions. Default yes, except with [`Acks::None`],
     /// which does not allow it. Without it a retry can store a batch twice.
     pub fn idempotent(mut self, idempotent: bool) -> Self {
-        self.idempotent = Some(idempotent);
+        self.settings.idempotent = Some(idempotent);
         self
     }
 
     /// How long a record may take from `send` to its acknowledgement, all retries included; then its delivery fails
     /// with [`Error::Timeout`] and an unknown outcome. Default 2 min.
     pub fn delivery_timeout(mut self, limit: Duration) -> Self {
-        self.delivery_timeout = limit;
+        self.settings.delivery_timeout = limit;
         self
     }
 
@@ -186,7 +200,8 @@ impl ProducerBuilder {
     /// # Errors
     /// [`Error::Config`] for a setting out of range; [`Error::Timeout`] if no broker answers within the call timeout.
     pub async fn build(self) -> Result<Producer, Error> {
-        let idempotent = self.check()?;
+        let idempotent = self.settings.check()?;
+        let settings = self.settings;
         let deadline = self.cluster.deadline("start a producer");
         let cluster = &self.cluster;
         let connection = deadline.retry(cluster.backoff(), || cluster.any()).await?;
@@ -200,28 +215,28 @@ impl ProducerBuilder {
             None
         };
         // A retry beside another batch in flight could overtake it; only numbers prevent that.
-        let ordered = idempotent || self.acks == Acks::None;
+        let ordered = idempotent || settings.acks == Acks::None;
         let window = WindowLimits {
-            batches_max: if ordered { self.in_flight_batches_max } else { 1 },
-            bytes_max: self.in_flight_bytes_max,
-            delivery_timeout: self.delivery_timeout,
+            batches_max: if ordered { settings.in_flight_batches_max } else { 1 },
+            bytes_max: settings.in_flight_bytes_max,
+            delivery_timeout: settings.delivery_timeout,
         };
         let batches = BatchSettings {
-            compression: self.compression,
-            batch_size: self.batch_bytes.min(batch_size_max),
+            compression: settings.compression,
+            batch_size: settings.batch_bytes.min(batch_size_max),
             batch_size_max,
         };
         let shared = Shared {
             runtime: Handle::current(),
             batches,
             sender: SenderSettings {
-                acks: self.acks,
-                linger: self.linger,
+                acks: settings.acks,
+                linger: settings.linger,
                 window,
             },
             identity,
             partitioner: self.partitioner,
-            memory: Memory::new(self.memory_max),
+            memory: Memory::new(settings.memory_max),
             topics: RwLock::default(),
             shut: false.into(),
             tally: Arc::new(Tally::new(self.on_delivery)),
@@ -233,7 +248,9 @@ impl ProducerBuilder {
             }),
         })
     }
+}
 
+impl ProducerSettings {
     /// Checks the settings, each alone and against each other. Returns whether the producer is to be idempotent.
     fn check(&self) -> Result<bool, Error> {
         let idempotent = self.idempotent.unwrap_or(self.acks != Acks::None);
@@ -277,7 +294,7 @@ impl ProducerBuilder {
 impl fmt::Debug for ProducerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProducerBuilder")
-            .field("acks", &self.acks)
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }

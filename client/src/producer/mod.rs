@@ -43,6 +43,7 @@ use tally::Tally;
 use topic::TopicSpread;
 use window::{Identity, WindowLimits};
 
+pub(crate) use builder::ProducerSettings;
 pub use builder::{Acks, ProducerBuilder};
 pub use delivery::{Delivery, RecordMetadata};
 pub use partitioner::{

@@ -19,6 +19,7 @@ mod producer_ends;
 mod producer_sizes;
 mod random;
 mod said;
+mod settings;
 mod strangers;
 
 use std::sync::Arc;

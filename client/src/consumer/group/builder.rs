@@ -67,24 +67,41 @@ pub struct GroupConsumerBuilder {
     listener: Arc<dyn RebalanceListener>,
 }
 
+/// What group consumers begin their configuration with, apart from how they fetch.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupDefaults {
+    pub(crate) settings: GroupSettings,
+    /// Whether there is an auto commit at all.
+    pub(crate) commits: bool,
+    pub(crate) instance_id: Option<String>,
+}
+
+impl Default for GroupDefaults {
+    fn default() -> Self {
+        Self {
+            settings: GroupSettings::default(),
+            commits: true,
+            instance_id: None,
+        }
+    }
+}
+
 impl GroupConsumerBuilder {
     pub(crate) fn new(cluster: Arc<Cluster>, group_id: String) -> Self {
+        let defaults = &cluster.settings.defaults;
         let settings = GroupSettings {
-            assignor: Assignor::default(),
-            session_timeout: Duration::from_secs(45),
-            heartbeat_interval: Duration::from_secs(3),
-            rebalance_timeout: Duration::from_mins(5),
-            max_poll_interval: Duration::from_mins(5),
-            auto_commit: Some(Duration::from_secs(5)),
-            reset: OffsetReset::default(),
+            auto_commit: defaults.group.settings.auto_commit.filter(|_| defaults.group.commits),
+            reset: defaults.fetch.reset,
+            ..defaults.group.settings
         };
+        let instance_id = defaults.group.instance_id.clone();
         Self {
             fetching: ConsumerBuilder::new(Arc::clone(&cluster)),
             cluster,
             group_id,
             topics: Vec::new(),
             pattern: None,
-            instance_id: None,
+            instance_id,
             settings,
             listener: Arc::new(Silent),
         }

@@ -47,19 +47,34 @@ use ledger::{Claim, Mark, Progress, Shared};
 use membership::{Membership, Place, Rules};
 use route::Route;
 
+pub(crate) use builder::GroupDefaults;
 pub use builder::{Assignor, GroupConsumerBuilder};
 pub use listener::RebalanceListener;
 
 /// How a group consumer behaves in its group.
 #[derive(Debug, Clone, Copy)]
-struct GroupSettings {
-    assignor: Assignor,
-    session_timeout: Duration,
-    heartbeat_interval: Duration,
-    rebalance_timeout: Duration,
-    max_poll_interval: Duration,
-    auto_commit: Option<Duration>,
-    reset: OffsetReset,
+pub(crate) struct GroupSettings {
+    pub(crate) assignor: Assignor,
+    pub(crate) session_timeout: Duration,
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) rebalance_timeout: Duration,
+    pub(crate) max_poll_interval: Duration,
+    pub(crate) auto_commit: Option<Duration>,
+    pub(crate) reset: OffsetReset,
+}
+
+impl Default for GroupSettings {
+    fn default() -> Self {
+        Self {
+            assignor: Assignor::default(),
+            session_timeout: Duration::from_secs(45),
+            heartbeat_interval: Duration::from_secs(3),
+            rebalance_timeout: Duration::from_mins(5),
+            max_poll_interval: Duration::from_mins(5),
+            auto_commit: Some(Duration::from_secs(5)),
+            reset: OffsetReset::default(),
+        }
+    }
 }
 
 #[derive(Debug)]
