@@ -33,6 +33,7 @@
 
 mod address;
 mod admin;
+pub mod blocking;
 mod client;
 mod cluster;
 mod connection;
