@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::admin::Admin;
 use crate::cluster::{Cluster, Settings};
-use crate::connection::ConnectionLimits;
+use crate::connection::ConnectionSettings;
 use crate::consumer::{ConsumerBuilder, GroupConsumerBuilder};
 use crate::deadline::BackoffLimits;
 use crate::error::Error;
@@ -126,7 +126,8 @@ pub struct ClientBuilder {
 
 impl Default for ClientBuilder {
     fn default() -> Self {
-        let connection = ConnectionLimits {
+        let connection = ConnectionSettings {
+            client_id: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             frame_size_max: 64 << 20,
@@ -159,6 +160,13 @@ impl ClientBuilder {
     /// a port it is [`DEFAULT_PORT`](crate::DEFAULT_PORT).
     pub fn bootstrap<S: Into<String>>(mut self, addresses: impl IntoIterator<Item = S>) -> Self {
         self.bootstrap.extend(addresses.into_iter().map(Into::into));
+        self
+    }
+
+    /// What the program calls itself, up to 128 bytes: for the broker's log, and for the description of groups. Default the name of
+    /// this crate.
+    pub fn client_id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.settings.connection.client_id = Some(id.into());
         self
     }
 
@@ -301,6 +309,11 @@ fn check(settings: &Settings) -> Result<(), Error> {
             "the longest pause must not be shorter than the shortest",
         ));
     }
+    let id = settings.connection.client_id.as_deref();
+    if id.is_some_and(|id| !(1..=CLIENT_ID_LEN_MAX).contains(&id.len())) {
+        let reason = format!("must be from 1 to {CLIENT_ID_LEN_MAX} bytes long");
+        return Err(Error::config("client_id", reason));
+    }
     if settings.connection.frame_size_max < FRAME_SIZE_MIN {
         return Err(Error::config(
             "frame_size_max",
@@ -309,6 +322,9 @@ fn check(settings: &Settings) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// The broker remembers no more.
+const CLIENT_ID_LEN_MAX: usize = 128;
 
 /// Metadata and a small fetch fit into this.
 const FRAME_SIZE_MIN: u32 = 1 << 20;

@@ -15,7 +15,7 @@ use headwater_protocol::topic::TopicName;
 use tokio::time::sleep;
 
 use crate::address::Address;
-use crate::connection::{Connection, ConnectionLimits, probe};
+use crate::connection::{Connection, ConnectionSettings, probe};
 use crate::deadline::{Backoff, BackoffLimits, Deadline};
 use crate::error::{Error, Sign};
 use crate::metadata::Metadata;
@@ -29,7 +29,7 @@ use crate::transport::Connector;
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) bootstrap: Vec<Address>,
-    pub(crate) connection: ConnectionLimits,
+    pub(crate) connection: ConnectionSettings,
     /// How long to try again when no address answers at first.
     pub(crate) bootstrap_timeout: Duration,
     /// For a whole call with all its attempts.
@@ -61,7 +61,11 @@ pub(crate) struct Route {
 
 impl Cluster {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
-        let pool = Pool::new(Arc::clone(&settings.connector), settings.connection, settings.backoff);
+        let pool = Pool::new(
+            Arc::clone(&settings.connector),
+            settings.connection.clone(),
+            settings.backoff,
+        );
         let cluster = Arc::new(Self {
             settings,
             metadata: Metadata::default(),

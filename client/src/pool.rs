@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::address::Address;
-use crate::connection::{Connection, ConnectionLimits};
+use crate::connection::{Connection, ConnectionSettings};
 use crate::deadline::{Backoff, BackoffLimits};
 use crate::error::Error;
 use crate::statistics::{AddressStatistics, Traffic};
@@ -18,7 +18,7 @@ use crate::transport::Connector;
 
 pub(crate) struct Pool {
     connector: Arc<dyn Connector>,
-    limits: ConnectionLimits,
+    settings: ConnectionSettings,
     backoff: BackoffLimits,
     slots: Mutex<HashMap<Address, Arc<Slot>>>,
 }
@@ -48,10 +48,10 @@ struct Attempts {
 }
 
 impl Pool {
-    pub(crate) fn new(connector: Arc<dyn Connector>, limits: ConnectionLimits, backoff: BackoffLimits) -> Self {
+    pub(crate) fn new(connector: Arc<dyn Connector>, settings: ConnectionSettings, backoff: BackoffLimits) -> Self {
         Self {
             connector,
-            limits,
+            settings,
             backoff,
             slots: Mutex::default(),
         }
@@ -75,7 +75,7 @@ impl Pool {
         }
         let lost_at = slot.current.lock().as_ref().and_then(Connection::lost_at);
         attempts.away_since = attempts.away_since.or(lost_at);
-        match Connection::open(&*self.connector, address, self.limits).await {
+        match Connection::open(&*self.connector, address, &self.settings).await {
             Ok(connection) => {
                 attempts.failed = None;
                 attempts.backoff.reset();

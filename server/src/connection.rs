@@ -147,7 +147,8 @@ pub(crate) async fn serve(core: Rc<Core>, stream: Stream, listed: Listed) {
     let grace = Duration::from_millis(limits.shutdown_grace_ms.get());
     let reader = FrameReader::new(stream, Rc::clone(&core.read_buffers), frame_limits);
     if let Err(error) = run(&core, &connection, reader, listed, grace).await {
-        tracing::debug!(%error, "a connection has ended");
+        let Client { id, host } = &*connection.client.borrow();
+        tracing::debug!(client = ?id, %host, %error, "a connection has ended");
     }
     connection.ending.set(true);
     connection.outbox.close();
@@ -233,7 +234,8 @@ async fn take_in(
         let taken = dispatch::take(core, connection, &reader.frame(header), lease).await;
         reader.consume(header);
         if let Taken::Close(reason) = taken {
-            tracing::info!(reason, "a connection is closed: its request cannot be answered");
+            let client = connection.client.borrow().clone();
+            tracing::info!(reason, client = ?client.id, host = %client.host, "a connection is closed: its request cannot be answered");
             return Ok(());
         }
         // The flush that this request may have started must reach the disk while the socket still has more.

@@ -171,9 +171,12 @@ fn answer(request: &Request<'_>, api: Api, bytes: &[u8]) -> Result<Answer, Refus
     let (core, id) = (Rc::clone(request.core), request.id);
     let later = match api {
         Api::ApiVersions => {
-            let name = decode!(ApiVersionsRequest).client_name().unwrap_or_default();
-            request.connection.is_named(name);
-            return Ok(Answer::Now(admin::api_versions(&core, id)));
+            let hello = decode!(ApiVersionsRequest);
+            let id = hello.client_id().filter(|id| !id.is_empty());
+            request
+                .connection
+                .is_named(id.or(hello.client_name()).unwrap_or_default());
+            return Ok(Answer::Now(admin::api_versions(&core, request.id)));
         }
         Api::Metadata => {
             let names = admin::read_metadata(decode!(MetadataRequest))?;

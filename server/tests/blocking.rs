@@ -142,3 +142,42 @@ fn within_an_asynchronous_task_any_number_of_calls_works() {
         });
     });
 }
+
+#[test]
+fn what_a_program_calls_itself_is_told_of_the_members_of_its_groups() {
+    within_the_limit(|| {
+        let (broker, client) = broker();
+        send_numbered(&client.producer(|builder| builder).unwrap(), 1);
+        let named = |id: &str| {
+            let builder = headwater_client::Client::builder().bootstrap([broker.address()]);
+            Client::build(builder.client_id(id))
+        };
+        for too_long_or_short in ["", &"x".repeat(129)] {
+            let refused = named(too_long_or_short);
+            assert!(
+                matches!(
+                    refused,
+                    Err(Error::Config {
+                        setting: "client_id",
+                        ..
+                    })
+                ),
+                "{refused:?}"
+            );
+        }
+        let longest = "x".repeat(128);
+        let called = [named("billing 1"), named(&longest), Ok(client.clone())];
+        for (number, (client, expected)) in called
+            .into_iter()
+            .zip(["billing 1", &longest, "headwater-client"])
+            .enumerate()
+        {
+            let (client, group) = (client.unwrap(), number.to_string());
+            let mut consumer = client.group_consumer(&group, |builder| builder.topics(["t"])).unwrap();
+            consumer.recv().unwrap();
+            let groups = client.asynchronous().admin().groups();
+            let told = client.wait(groups.describe(&group)).unwrap();
+            assert_eq!(told.members[0].client_id, expected);
+        }
+    });
+}

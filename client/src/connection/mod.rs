@@ -35,9 +35,11 @@ pub(crate) use reply::{Outcome, Reply};
 /// The version of every api that this client speaks.
 const VERSION: u16 = 0;
 
-/// Limits of one connection.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ConnectionLimits {
+/// How one connection is made, and its limits.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionSettings {
+    /// What the program calls itself.
+    pub(crate) client_id: Option<Arc<str>>,
     /// For resolving, connecting, and the first exchange.
     pub(crate) connect_timeout: Duration,
     /// For any one response; when it passes the connection counts as dead.
@@ -138,29 +140,29 @@ impl Connection {
     pub(crate) async fn open(
         connector: &dyn Connector,
         address: &Address,
-        limits: ConnectionLimits,
+        settings: &ConnectionSettings,
     ) -> Result<Self, Error> {
         let fail = |source| Error::Connect {
             address: address.clone(),
             is_advertised: false,
             source: Arc::new(source),
         };
-        let halves = match timeout(limits.connect_timeout, connector.connect(address)).await {
+        let halves = match timeout(settings.connect_timeout, connector.connect(address)).await {
             Ok(connected) => connected.map_err(fail)?,
             Err(elapsed) => return Err(fail(std::io::Error::new(std::io::ErrorKind::TimedOut, elapsed))),
         };
-        let shared = Shared::start(address.clone(), halves, limits.frame_size_max);
+        let shared = Shared::start(address.clone(), halves, settings.frame_size_max);
         // Closes the connection if the exchange fails or is given up.
         let mut handle = Handle {
             shared,
             broker: BrokerLimits::default(),
-            request_timeout: limits.connect_timeout,
+            request_timeout: settings.connect_timeout,
         };
-        let request = crate::requests::api_versions();
+        let request = crate::requests::api_versions(settings.client_id.as_deref());
         let response = handle.call(&request, Bytes::new()).await;
         let response = response.map_err(|error| unlike_headwater(address, error))?;
         handle.broker = crate::requests::read_api_versions(&response.head).map_err(|error| error.at(address))?;
-        handle.request_timeout = limits.request_timeout;
+        handle.request_timeout = settings.request_timeout;
         handle.shared.queue.lock().is_greeted = true;
         tracing::debug!(%address, broker = %handle.broker.broker_id, "connected");
         Ok(Self {

@@ -100,10 +100,11 @@ impl BrokerLimits {
     }
 }
 
-pub(crate) fn api_versions() -> schema::ApiVersionsRequestT {
+pub(crate) fn api_versions(client_id: Option<&str>) -> schema::ApiVersionsRequestT {
     schema::ApiVersionsRequestT {
         client_name: Some(env!("CARGO_PKG_NAME").to_owned()),
         client_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        client_id: client_id.map(str::to_owned),
     }
 }
 

@@ -14,6 +14,19 @@ pub(super) const SETTINGS: &[Setting] = &[
         set: |client, value| put(&mut client.bootstrap, text(value).map(|list| vec![list])),
     },
     Setting {
+        name: "client_id",
+        kafka: &["client.id"],
+        part: Client,
+        default: "",
+        meaning: "what the program calls itself: for the broker's log, and for the description of groups",
+        set: |client, value| {
+            put(
+                &mut client.settings.connection.client_id,
+                text(value).map(|id| Some(id.into())),
+            )
+        },
+    },
+    Setting {
         name: "bootstrap_timeout",
         kafka: &[],
         part: Client,

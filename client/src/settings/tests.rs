@@ -31,7 +31,7 @@ fn other(setting: &Setting) -> &'static str {
         ("start", _) => "earliest",
         ("offset_reset", _) => "latest",
         ("assignor", _) => "range",
-        ("group_id" | "instance_id", _) => "billing",
+        ("client_id" | "group_id" | "instance_id", _) => "billing",
         ("idempotent", _) | (_, "true") => "false",
         _ => "12345",
     }

@@ -15,12 +15,13 @@ use tokio::time::Instant;
 use super::broker::{Broker, PORT, api_versions};
 use super::network::Network;
 use crate::address::Address;
-use crate::connection::{Connection, ConnectionLimits};
+use crate::connection::{Connection, ConnectionSettings};
 use crate::error::{Error, ProtocolViolation, Sign};
 use crate::requests;
 use crate::transport::Tcp;
 
-const LIMITS: ConnectionLimits = ConnectionLimits {
+const LIMITS: ConnectionSettings = ConnectionSettings {
+    client_id: None,
     connect_timeout: Duration::from_secs(5),
     request_timeout: Duration::from_secs(30),
     frame_size_max: 1 << 20,
@@ -67,7 +68,7 @@ async fn connected() -> (Connection, Peer) {
     let network = Network::new();
     let mut incoming = network.listen(PORT);
     let address = Address::new("broker", PORT);
-    let (connection, peer) = futures::join!(Connection::open(&*network, &address, LIMITS), async {
+    let (connection, peer) = futures::join!(Connection::open(&*network, &address, &LIMITS), async {
         let mut peer = Peer::accept(&mut incoming).await;
         peer.greet().await;
         peer
@@ -284,7 +285,7 @@ async fn a_peer_that_does_not_greet_is_given_up_in_time() {
     let network = Network::new();
     let mut incoming = network.listen(PORT);
     let before = Instant::now();
-    let result = Connection::open(&*network, &Address::new("broker", PORT), LIMITS).await;
+    let result = Connection::open(&*network, &Address::new("broker", PORT), &LIMITS).await;
     let Err(Error::NotHeadwater { sign, .. }) = result else {
         panic!("{result:?}")
     };
@@ -301,7 +302,7 @@ async fn an_api_that_the_peer_does_not_speak_is_not_sent() {
     let network = Network::new();
     let mut incoming = network.listen(PORT);
     let address = Address::new("broker", PORT);
-    let (connection, _peer) = futures::join!(Connection::open(&*network, &address, LIMITS), async {
+    let (connection, _peer) = futures::join!(Connection::open(&*network, &address, &LIMITS), async {
         let mut peer = Peer::accept(&mut incoming).await;
         let header = peer.request().await;
         let mut response = api_versions();
@@ -337,7 +338,7 @@ async fn the_same_holds_over_real_sockets() {
         let mut inside = network.dial(PORT).unwrap();
         let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
     });
-    let connection = Connection::open(&Tcp, &address, LIMITS).await.unwrap();
+    let connection = Connection::open(&Tcp, &address, &LIMITS).await.unwrap();
     let request = metadata_request();
     let calls = (0..100).map(|_| connection.call(&request));
     for result in futures::future::join_all(calls).await {
@@ -345,6 +346,6 @@ async fn the_same_holds_over_real_sockets() {
     }
     drop(connection);
     relay.await.unwrap();
-    let refused = Connection::open(&Tcp, &address, LIMITS).await;
+    let refused = Connection::open(&Tcp, &address, &LIMITS).await;
     assert!(matches!(refused, Err(Error::Connect { .. })), "{refused:?}");
 }

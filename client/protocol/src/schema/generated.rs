@@ -2097,6 +2097,7 @@ impl<'a> ::flatbuffers::Follow<'a> for ApiVersionsRequest<'a> {
 impl<'a> ApiVersionsRequest<'a> {
   pub const VT_CLIENT_NAME: ::flatbuffers::VOffsetT = 4;
   pub const VT_CLIENT_VERSION: ::flatbuffers::VOffsetT = 6;
+  pub const VT_CLIENT_ID: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2108,6 +2109,7 @@ impl<'a> ApiVersionsRequest<'a> {
     args: &'args ApiVersionsRequestArgs<'args>
   ) -> ::flatbuffers::WIPOffset<ApiVersionsRequest<'bldr>> {
     let mut builder = ApiVersionsRequestBuilder::new(_fbb);
+    if let Some(x) = args.client_id { builder.add_client_id(x); }
     if let Some(x) = args.client_version { builder.add_client_version(x); }
     if let Some(x) = args.client_name { builder.add_client_name(x); }
     builder.finish()
@@ -2120,9 +2122,13 @@ impl<'a> ApiVersionsRequest<'a> {
     let client_version = self.client_version().map(|x| {
       alloc::string::ToString::to_string(x)
     });
+    let client_id = self.client_id().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
     ApiVersionsRequestT {
       client_name,
       client_version,
+      client_id,
     }
   }
 
@@ -2140,6 +2146,14 @@ impl<'a> ApiVersionsRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ApiVersionsRequest::VT_CLIENT_VERSION, None)}
   }
+  /// What the program calls itself, for logs and the description of groups. Absent: as `client_name`. The broker keeps 128 bytes.
+  #[inline]
+  pub fn client_id(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ApiVersionsRequest::VT_CLIENT_ID, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ApiVersionsRequest<'_> {
@@ -2150,6 +2164,7 @@ impl ::flatbuffers::Verifiable for ApiVersionsRequest<'_> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("client_name", Self::VT_CLIENT_NAME, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("client_version", Self::VT_CLIENT_VERSION, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("client_id", Self::VT_CLIENT_ID, false)?
      .finish();
     Ok(())
   }
@@ -2157,6 +2172,7 @@ impl ::flatbuffers::Verifiable for ApiVersionsRequest<'_> {
 pub struct ApiVersionsRequestArgs<'a> {
     pub client_name: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub client_version: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub client_id: Option<::flatbuffers::WIPOffset<&'a str>>,
 }
 impl<'a> Default for ApiVersionsRequestArgs<'a> {
   #[inline]
@@ -2164,6 +2180,7 @@ impl<'a> Default for ApiVersionsRequestArgs<'a> {
     ApiVersionsRequestArgs {
       client_name: None,
       client_version: None,
+      client_id: None,
     }
   }
 }
@@ -2180,6 +2197,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ApiVersionsRequestBuilder<'a,
   #[inline]
   pub fn add_client_version(&mut self, client_version: ::flatbuffers::WIPOffset<&'b  str>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ApiVersionsRequest::VT_CLIENT_VERSION, client_version);
+  }
+  #[inline]
+  pub fn add_client_id(&mut self, client_id: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ApiVersionsRequest::VT_CLIENT_ID, client_id);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ApiVersionsRequestBuilder<'a, 'b, A> {
@@ -2201,6 +2222,7 @@ impl ::core::fmt::Debug for ApiVersionsRequest<'_> {
     let mut ds = f.debug_struct("ApiVersionsRequest");
       ds.field("client_name", &self.client_name());
       ds.field("client_version", &self.client_version());
+      ds.field("client_id", &self.client_id());
       ds.finish()
   }
 }
@@ -2208,12 +2230,14 @@ impl ::core::fmt::Debug for ApiVersionsRequest<'_> {
 pub struct ApiVersionsRequestT {
   pub client_name: Option<alloc::string::String>,
   pub client_version: Option<alloc::string::String>,
+  pub client_id: Option<alloc::string::String>,
 }
 impl Default for ApiVersionsRequestT {
   fn default() -> Self {
     Self {
       client_name: None,
       client_version: None,
+      client_id: None,
     }
   }
 }
@@ -2228,9 +2252,13 @@ impl ApiVersionsRequestT {
     let client_version = self.client_version.as_ref().map(|x|{
       _fbb.create_string(x)
     });
+    let client_id = self.client_id.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
     ApiVersionsRequest::create(_fbb, &ApiVersionsRequestArgs{
       client_name,
       client_version,
+      client_id,
     })
   }
 }
