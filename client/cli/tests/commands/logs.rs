@@ -132,6 +132,12 @@ fn a_log_that_a_broker_writes_and_deletes_from_is_never_called_damaged() {
         ("log.checkpoint_interval_ms", "100"),
     ]);
     site.ok(&["topic", "create", "t", "--partitions", "2"]);
+    let data = site.directory().join("data");
+    // There are no files yet.
+    let empty = run(&["log", "verify", text(&data)]);
+    let table = String::from_utf8(empty.out).unwrap();
+    assert_eq!(empty.code, Some(0), "{}", empty.err);
+    assert!(table.contains("t-0") && table.contains("none"), "{table}");
     let mut producer = site.spawn(&["produce", "t"]);
     let mut input = producer.stdin.take().unwrap();
     let feeding = thread::spawn(move || {
@@ -139,7 +145,6 @@ fn a_log_that_a_broker_writes_and_deletes_from_is_never_called_damaged() {
             writeln!(input, "{number:0400}").unwrap();
         }
     });
-    let data = site.directory().join("data");
     loop {
         let found = run(&["log", "verify", text(&data)]);
         assert_eq!(
