@@ -42,7 +42,11 @@ use run::Workload;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging();
+    start_logging(match cli.command {
+        // Its topics are meant to be deleted under the eyes of those who read them.
+        Command::Churn(_) => "warn,headwater_client::consumer::state=error",
+        _ => "warn",
+    });
     match run(cli.command) {
         Ok(ended) => ExitCode::from(ended as u8),
         Err(error) => {
@@ -56,9 +60,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Where the lines of the client, and of a broker in this process, go.
-fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("warn"));
+/// Where the lines of the client, and of a broker in this process, go, and which of them if nobody says otherwise.
+fn start_logging(wanted: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(wanted));
     // <https://no-color.org>
     let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     tracing_subscriber::fmt()
