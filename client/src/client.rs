@@ -11,7 +11,7 @@ use crate::admin::Admin;
 use crate::cluster::{Cluster, Settings};
 use crate::connection::ConnectionSettings;
 use crate::consumer::{ConsumerBuilder, GroupConsumerBuilder};
-use crate::deadline::BackoffLimits;
+use crate::deadline::{BackoffLimits, LONGEST};
 use crate::error::Error;
 use crate::producer::ProducerBuilder;
 use crate::settings::{self, Defaults};
@@ -301,6 +301,19 @@ fn check(settings: &Settings) -> Result<(), Error> {
     ] {
         if value.is_zero() {
             return Err(Error::config(setting, "must be longer than zero"));
+        }
+    }
+    for (setting, value) in [
+        ("connect_timeout", settings.connection.connect_timeout),
+        ("request_timeout", settings.connection.request_timeout),
+        ("bootstrap_timeout", settings.bootstrap_timeout),
+        ("call_timeout", settings.call_timeout),
+        ("metadata_timeout", settings.metadata_timeout),
+        ("metadata_age_max", settings.metadata_age_max),
+        ("backoff", settings.backoff.max),
+    ] {
+        if value > LONGEST {
+            return Err(Error::config(setting, "must be at most 100 years"));
         }
     }
     if settings.backoff.max < settings.backoff.min {

@@ -11,6 +11,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::Error;
 
+/// The longest time that a setting may be: far below what a clock can count to, and beyond any use.
+pub(crate) const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
 /// The end of the time that a call may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {

@@ -9,12 +9,18 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use regex::Regex;
 
+/// Far below what a clock can count to.
+const DURATION_MAX: Duration = Duration::from_hours(100 * 365 * 24);
+
 /// `10s`, `1m 30s`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let duration =
         humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 500ms, 10s or 1h 30m"))?;
     if duration.is_zero() {
         return Err("must be longer than zero".to_owned());
+    }
+    if duration > DURATION_MAX {
+        return Err("must be at most 100 years".to_owned());
     }
     Ok(duration)
 }
@@ -272,6 +278,15 @@ pub fn words(line: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_longer_than_zero_and_no_longer_than_anybody_lives() {
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert!(duration("99 years").is_ok());
+        for bad in ["0s", "101 years", "500000000000 years", "ten"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_moment_is_written_in_any_of_five_ways() {

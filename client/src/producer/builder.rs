@@ -14,6 +14,7 @@ use super::tally::{DeliveryReport, OnDelivery, Tally};
 use super::window::{Identity, WindowLimits};
 use super::{Inner, Producer, SenderSettings, Shared};
 use crate::cluster::Cluster;
+use crate::deadline::LONGEST;
 use crate::error::Error;
 use crate::sync::RwLock;
 
@@ -286,6 +287,9 @@ impl ProducerSettings {
                 "delivery_timeout",
                 "must be longer than linger, and than zero",
             ));
+        }
+        if self.delivery_timeout > LONGEST {
+            return Err(Error::config("delivery_timeout", "must be at most 100 years"));
         }
         Ok(idempotent)
     }

@@ -197,6 +197,17 @@ async fn any_broker_of_the_bootstrap_list_will_do() {
         })
     ));
     assert!(matches!(
+        Client::builder()
+            .bootstrap(["a"])
+            .call_timeout(Duration::MAX)
+            .build()
+            .await,
+        Err(Error::Config {
+            setting: "call_timeout",
+            ..
+        })
+    ));
+    assert!(matches!(
         Client::connect("no port").await,
         Err(Error::Config {
             setting: "bootstrap",

@@ -475,6 +475,7 @@ async fn settings_that_contradict_each_other_are_refused_by_name() {
         (producer().in_flight_batches_max(129), "in_flight_batches_max"),
         (producer().idempotent(true).acks(Acks::None), "idempotent"),
         (producer().delivery_timeout(SECOND).linger(SECOND), "delivery_timeout"),
+        (producer().delivery_timeout(Duration::MAX), "delivery_timeout"),
     ] {
         let error = builder.build().await.unwrap_err();
         assert!(
