@@ -278,8 +278,8 @@ fn is_at_work(process: u32) -> bool {
     names.filter(|name| name.trim() == "client").count() >= 3
 }
 
-#[test]
-fn a_bench_that_was_late_itself_says_so_and_does_not_count_it_as_latency() {
+/// An open loop of which nothing runs for a second: half of its records are due meanwhile.
+fn stopped_for_a_second() -> Value {
     let place = directory();
     let data = place.path().display();
     let mut running = command(&format!(
@@ -291,26 +291,29 @@ fn a_bench_that_was_late_itself_says_so_and_does_not_count_it_as_latency() {
         assert!(running.0.try_wait().unwrap().is_none(), "it ended by itself");
         std::thread::yield_now();
     }
-    // Behind the warm-up, most likely; then nothing of it runs for as long as half of its records are due.
+    // Behind the warm-up, most likely.
     std::thread::sleep(Duration::from_millis(700));
     rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
     std::thread::sleep(Duration::from_secs(1));
     rustix::process::kill_process(process, rustix::process::Signal::CONT).unwrap();
     let mut stdout = running.0.stdout.take().unwrap();
-    let report: Value = serde_json::from_reader(&mut stdout).unwrap();
-    let late = &report["produce"]["bench_late_us"]["schedule"];
-    let longest = late["max"].as_f64().unwrap();
-    assert!(longest >= 500_000.0, "{late}");
-    for part in ["produce", "end_to_end"] {
-        let p90 = report[part]["latency_us"]["p90"].as_f64().unwrap();
-        assert!(
-            p90 < longest / 2.0,
-            "{part}: the stop of {longest} us is in a p90 of {p90} us"
-        );
-    }
-    let cautions = report["cautions"].to_string();
-    assert!(
-        cautions.contains("the bench itself was behind its schedule"),
-        "{cautions}"
-    );
+    serde_json::from_reader(&mut stdout).unwrap()
+}
+
+#[test]
+fn a_bench_that_was_late_itself_says_so_and_does_not_count_it_as_latency() {
+    let is_told_apart = |report: &Value| {
+        let longest = report["produce"]["bench_late_us"]["schedule"]["max"].as_f64().unwrap();
+        let is_short = |part: &str| report[part]["latency_us"]["p90"].as_f64().unwrap() < longest / 2.0;
+        let cautions = report["cautions"].to_string();
+        longest >= 500_000.0
+            && ["produce", "end_to_end"].into_iter().all(is_short)
+            && cautions.contains("the bench itself was behind its schedule")
+    };
+    // A stop that comes while the client is being called is rightly the client's: another time it comes elsewhere.
+    let reports: Vec<Value> = (0..4)
+        .map(|_| stopped_for_a_second())
+        .take_while(|report| !is_told_apart(report))
+        .collect();
+    assert!(reports.len() < 4, "{reports:#?}");
 }
