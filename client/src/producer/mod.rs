@@ -235,20 +235,22 @@ impl fmt::Debug for Producer {
 
 impl Shared {
     /// Takes a record. `grant` is memory that was waited for; what of it is not needed stays there.
+    ///
+    /// What is waited for is rare, and on the heap: every record's future is moved, with room for all that it may wait for.
     async fn send(&self, record: &Record<'_>, grant: &mut Option<Reservation>) -> Result<Delivery, Error> {
         let queue = match self.queue_for(record)? {
             Some(queue) => queue,
-            None => self.find_queue(record).await?,
+            None => Box::pin(self.find_queue(record)).await?,
         };
         let mut has_asked = false;
         loop {
             match queue.append(record, grant) {
                 Ok(Append::Done(delivery)) => return Ok(delivery),
-                Ok(Append::NeedsMemory(bytes)) => *grant = Some(self.await_memory(bytes).await?),
+                Ok(Append::NeedsMemory(bytes)) => *grant = Some(Box::pin(self.await_memory(bytes)).await?),
                 // The topic may take more by now than when it was last asked about.
                 Err(error @ Error::RecordTooLarge { .. }) if !has_asked => {
                     has_asked = true;
-                    self.ask_again(record.topic, error).await?;
+                    Box::pin(self.ask_again(record.topic, error)).await?;
                 }
                 Err(error) => return Err(error),
             }

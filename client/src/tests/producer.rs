@@ -484,3 +484,12 @@ async fn settings_that_contradict_each_other_are_refused_by_name() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_future_that_sends_a_record_is_small_as_each_is_moved() {
+    let (broker, client) = one_broker().await;
+    broker.create_topic("t", 1);
+    let producer = client.producer().build().await.unwrap();
+    let size = std::mem::size_of_val(&producer.send(Record::to("t").value("v")));
+    assert!(size <= 512, "{size} bytes");
+}
