@@ -29,12 +29,14 @@ use crate::{
     check::{self, CheckError, Checks, DirectoryLock},
     config::Config,
     control::{self, Control},
-    core::{Addresses, Core, Setup},
+    core::{
+        Addresses, Core, Setup,
+        mesh::{CoreMessage, Mesh},
+        watchdog::{Activity, Watchdog},
+    },
     failure::{Part, StopError},
-    mesh::{CoreMessage, Mesh},
     runtime,
     topics::{StoreError, TopicStore},
-    watchdog::{Activity, Watchdog},
 };
 
 /// So long a core's executor goes on when the core is gone, to close its files.

@@ -31,9 +31,9 @@ use tokio::sync::{mpsc, watch};
 use self::topics::{TopicRequest, TopicWorker};
 use crate::{
     config::Config,
+    core::mesh::{Mesh, Refusal, Reply},
     failure::{Part, StopError},
     image::Topic,
-    mesh::{Mesh, Refusal, Reply},
     metrics,
     topics::{NewTopic, ProducerIds, TopicAlteration, TopicStore},
 };

@@ -3,7 +3,11 @@
 //! What comes from outside arrives in the inbox. A core opens the partitions that the cluster image gives to it, serves
 //! connections until it is told to stop, then answers what it has taken in and makes everything durable.
 
-mod partitions;
+pub(crate) mod budget;
+pub(crate) mod mesh;
+pub(crate) mod remote;
+mod tick;
+pub(crate) mod watchdog;
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,27 +25,21 @@ use headwater_engine::{
 };
 use headwater_protocol::id::CoreId;
 
-pub(crate) use self::partitions::Owned;
-use crate::{
-    admin,
+use self::{
     budget::Budget,
-    closing, compaction,
+    mesh::{CoreMessage, Mesh, PartitionId},
+    watchdog::Activity,
+};
+use crate::{
     config::Config,
     control::ControlHandle,
-    fetch,
-    forwarded::Forwarded,
-    frames::ReadBuffers,
-    groups,
+    coordinator,
     image::ClusterImage,
-    listener,
-    mesh::{self, CoreMessage, Mesh, PartitionId},
     metrics::{self, CoreMetrics, Failure},
-    offsets,
-    partition::Partition,
-    reopen,
+    ops::{admin, fetch, forwarded::Forwarded, offsets},
+    partition::{Partition, closing, compaction, partitions::Owned, reopen},
     runtime::{self, Daemons},
-    tick,
-    watchdog::Activity,
+    session::{listener, native::frame::ReadBuffers},
 };
 
 /// How long a core that has answered everything waits for what its tasks still do.
@@ -114,15 +112,15 @@ pub(crate) struct Core {
     pub(crate) vetting: Rc<Budget>,
     pub(crate) metrics: CoreMetrics,
     pub(crate) seldom: SeldomLines,
-    pub(crate) groups: groups::Service,
+    pub(crate) groups: coordinator::Service,
     pub(crate) forwarded: Forwarded,
     /// A partition is offline or fenced that was not before.
     pub(crate) failed: Signal,
     /// The partition that is being opened again, whose directory must not go meanwhile.
-    opening: Cell<Option<PartitionId>>,
-    opened: Signal,
-    image: RefCell<Arc<ClusterImage>>,
-    partitions: RefCell<HashMap<PartitionId, Owned>>,
+    pub(crate) opening: Cell<Option<PartitionId>>,
+    pub(crate) opened: Signal,
+    pub(crate) image: RefCell<Arc<ClusterImage>>,
+    pub(crate) partitions: RefCell<HashMap<PartitionId, Owned>>,
     lifecycle: Lifecycle,
 }
 
@@ -183,7 +181,7 @@ impl Core {
             vetting: Budget::new(1),
             metrics: CoreMetrics::default(),
             seldom: SeldomLines::default(),
-            groups: groups::Service::new(&config.groups),
+            groups: coordinator::Service::new(&config.groups),
             forwarded: Forwarded::default(),
             failed: Signal::default(),
             opening: Cell::new(None),
@@ -211,7 +209,7 @@ impl Core {
         }
         daemons.spawn_background(maintain_early(Rc::clone(&self)));
         daemons.spawn_background(seal_rolled(Rc::clone(&self)));
-        daemons.spawn(groups::service::keep_time(Rc::clone(&self)));
+        daemons.spawn(coordinator::service::keep_time(Rc::clone(&self)));
         daemons.spawn_background(compaction::run(Rc::clone(&self)));
         daemons.spawn_background(reopen::run(Rc::clone(&self)));
         while let Some(message) = inbox.next().await {
@@ -264,7 +262,7 @@ impl Core {
             }
             CoreMessage::Apply { image, reply } => runtime::spawn(async move {
                 core.apply(image).await;
-                groups::service::follow(&core);
+                coordinator::service::follow(&core);
                 let _ = reply.send(());
             }),
             CoreMessage::Serve { listeners } => {
@@ -363,7 +361,7 @@ impl Core {
     }
 
     /// Says for as long as the guard lives that the core has work to do.
-    pub(crate) fn working(&self) -> crate::watchdog::Working {
+    pub(crate) fn working(&self) -> watchdog::Working {
         self.lifecycle.activity.begin()
     }
 }

@@ -18,7 +18,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::mesh::Mesh;
+use crate::core::mesh::Mesh;
 
 /// Exit code of a process whose broker has panicked: `EX_SOFTWARE` of `sysexits.h`.
 pub const EXIT_PANIC: i32 = 70;

@@ -16,42 +16,22 @@
 //! - [`failure`]: what becomes of it all when a part fails.
 //! - `budget`: back-pressure. When memory is spent, sockets are not read.
 
-mod admin;
-mod backoff;
-mod bounds;
 pub mod broker;
-mod budget;
 pub mod check;
-mod closing;
-mod compaction;
 pub mod config;
-mod connection;
 mod control;
+mod coordinator;
 mod core;
-mod dispatch;
 pub mod failure;
-mod fetch;
-mod forwarded;
-mod frames;
-mod groups;
 pub mod image;
-mod listener;
-mod mesh;
 mod metrics;
-mod offsets;
-mod outbox;
+mod model;
+mod ops;
 mod partition;
-mod produce;
-mod read_ahead;
-mod remote;
-mod reopen;
-mod reply;
 mod runtime;
+mod session;
 mod sockets;
-mod tick;
 pub mod topics;
-mod transfer;
-mod watchdog;
 
 pub use broker::{Broker, StartError};
 pub use config::Config;

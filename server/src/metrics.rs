@@ -27,7 +27,7 @@ use self::{
     partitions::PartitionFigures,
     process::{DiskSpace, Process},
 };
-use crate::{compaction::CompactionMetrics, core::Core};
+use crate::{core::Core, partition::compaction::CompactionMetrics};
 
 /// Apis are numbered below this.
 const APIS_MAX: usize = 32;

@@ -1,5 +1,11 @@
 //! A partition as its core serves it: the log, and the task that flushes it while there is something to flush.
 
+pub(crate) mod backoff;
+pub(crate) mod closing;
+pub(crate) mod compaction;
+pub(crate) mod partitions;
+pub(crate) mod reopen;
+
 use std::{
     cell::Cell,
     rc::Rc,
@@ -9,7 +15,10 @@ use std::{
 use headwater_engine::{AppendError, Appended, Log, LogError, Vetted, disk::DirectDisk};
 use headwater_protocol::error::ErrorCode;
 
-use crate::{core::Core, mesh::Refusal, runtime};
+use crate::{
+    core::{Core, mesh::Refusal},
+    runtime,
+};
 
 /// How long records wait for a file descriptor before there is another attempt.
 const FILES_WAIT: Duration = Duration::from_millis(100);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::StartError;
-use crate::{config::Config, listener};
+use crate::{config::Config, session::listener};
 
 /// How long a port may be in use by a broker that was killed: the kernel closes what its rings hold after the process is gone.
 const PORT_WAIT_MAX: Duration = Duration::from_secs(5);

@@ -89,7 +89,9 @@ fn when_a_core_panics_everybody_who_waits_gets_an_error_and_the_broker_says_why(
     thread::spawn(move || {
         block_on(async {
             let asking = mesh.ask(CORE, |reply| {
-                CoreMessage::Run(Box::new(move || std::mem::forget::<crate::mesh::Reply<()>>(reply)))
+                CoreMessage::Run(Box::new(move || {
+                    std::mem::forget::<crate::core::mesh::Reply<()>>(reply)
+                }))
             });
             asked.send(()).unwrap();
             answer.send(asking.await).unwrap();

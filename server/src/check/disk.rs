@@ -8,7 +8,7 @@ use super::item::Finding;
 use super::mount::Mount;
 use super::storage::Disk;
 use crate::config::Config;
-use crate::read_ahead;
+use crate::session::read_ahead;
 
 /// The largest write of the log.
 const WRITE_KIB_MAX: u64 = 512;

@@ -7,7 +7,7 @@ use super::facts::Facts;
 use super::item::Finding;
 use super::root::{Root, rounded};
 use crate::config::Config;
-use crate::listener::BACKLOG;
+use crate::session::listener::BACKLOG;
 
 /// What a connection needs in flight at 10 Gbit/s over 3 ms, or 1 Gbit/s over 30 ms.
 const BUFFER_BYTES_MIN: u64 = 4 << 20;

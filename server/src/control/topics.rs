@@ -8,8 +8,8 @@ use headwater_protocol::error::ErrorCode;
 
 use super::Requests;
 use crate::{
+    core::mesh::{CoreMessage, Mesh, Refusal, Reply},
     image::{ClusterImage, Topic},
-    mesh::{CoreMessage, Mesh, Refusal, Reply},
     topics::{NewTopic, TopicAlteration, TopicError, TopicStore},
 };
 

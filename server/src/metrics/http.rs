@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{DiskSpace, Gathered, Process, text};
 use crate::{
     config::Config,
-    mesh::{CoreMessage, Mesh},
+    core::mesh::{CoreMessage, Mesh},
 };
 
 /// How long a core may take to answer.

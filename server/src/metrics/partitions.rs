@@ -10,7 +10,10 @@ use prometheus_client::{
 };
 
 use super::CoreSnapshot;
-use crate::{core::Core, image::Topic, mesh::PartitionId};
+use crate::{
+    core::{Core, mesh::PartitionId},
+    image::Topic,
+};
 
 /// One partition at one moment.
 #[derive(Debug)]

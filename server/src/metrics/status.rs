@@ -6,7 +6,11 @@ use futures::future::join_all;
 use headwater_protocol::{id::CoreId, schema::BrokerStatusT};
 
 use super::{CoreSnapshot, DiskSpace, Family, http::ANSWER_MAX, snapshot};
-use crate::{core::Core, image::TopicState, mesh::CoreMessage, runtime};
+use crate::{
+    core::{Core, mesh::CoreMessage},
+    image::TopicState,
+    runtime,
+};
 
 /// Asks every core; one that does not answer in time is left out.
 pub(crate) async fn status(core: &Core) -> BrokerStatusT {

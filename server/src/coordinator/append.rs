@@ -1,0 +1,80 @@
+//! Records of groups as record batches of the internal topic.
+
+use std::{rc::Rc, time::Instant};
+
+use headwater_engine::Ticket;
+use headwater_protocol::{
+    batch::{BatchBuilder, Compression},
+    error::ErrorCode,
+    id::Timestamp,
+};
+
+use super::groups::record::Record;
+use crate::{core::Core, partition::Partition};
+
+/// Larger batches than this are not made, in bytes, unless one record is.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Appends all records, or none.
+pub(super) fn append(core: &Rc<Core>, partition: &Rc<Partition>, records: &[Record]) -> Result<Ticket, ErrorCode> {
+    let batch_size_max = partition.log.config().batch.batch_size_max;
+    let payload = encode(records, Timestamp::now(), batch_size_max)?;
+    let appended = partition.append(core, &payload).map_err(|error| {
+        if let Some(unsaid) = core.seldom.unstored.may_speak(Instant::now()) {
+            tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records of groups cannot be appended");
+        }
+        error.code()
+    })?;
+    Ok(appended.durable)
+}
+
+/// The records in as few batches as their size allows. Only a record that is too large alone makes one too large.
+fn encode(records: &[Record], now: Timestamp, batch_size_max: usize) -> Result<Vec<u8>, ErrorCode> {
+    let target = BATCH_BYTES.min(batch_size_max);
+    let mut payload = Vec::new();
+    let mut batch = BatchBuilder::new(Compression::None, 0);
+    for record in records {
+        let (key, value) = (record.key(), record.value());
+        let size = BatchBuilder::record_size_max(Some(&key), value.as_deref(), &[]);
+        if !batch.is_empty() && batch.len() + size > target {
+            let full = std::mem::replace(&mut batch, BatchBuilder::new(Compression::None, 0));
+            payload.extend_from_slice(full.build().bytes());
+        }
+        let added = batch.append(now, Some(&key), value.as_deref(), &[]);
+        added.map_err(|error| error.code())?;
+    }
+    if !batch.is_empty() {
+        payload.extend_from_slice(batch.build().bytes());
+    }
+    Ok(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_protocol::batch::{BatchLimits, Batches, RecordSet};
+
+    use super::*;
+    use crate::model::group::GroupId;
+
+    #[test]
+    fn no_batch_is_larger_than_the_log_takes_and_no_record_is_missing() {
+        let record = |partition| Record::Offset {
+            group: GroupId::new("g"),
+            topic: "t".repeat(200),
+            partition,
+            value: None,
+        };
+        let records: Vec<Record> = (0..1_000).map(record).collect();
+        for batch_size_max in [1_000, 64 << 10, 1 << 20] {
+            let payload = bytes::Bytes::from(encode(&records, Timestamp::new(7), batch_size_max).unwrap());
+            let mut read = Vec::new();
+            for batch in Batches::new(&payload, &BatchLimits { batch_size_max }) {
+                for record in &RecordSet::open(&batch.unwrap(), &payload, 0).unwrap() {
+                    let record = record.unwrap();
+                    read.extend(Record::decode(record.key.unwrap(), record.value).unwrap());
+                }
+            }
+            assert!(read == records, "{} of {} records", read.len(), records.len());
+        }
+    }
+}

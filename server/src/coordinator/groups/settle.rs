@@ -1,0 +1,62 @@
+//! What follows when an append is durable, or has failed: only then is memory changed, and whoever waits answered.
+
+use headwater_protocol::error::ErrorCode;
+
+use super::{
+    group::{Group, Phase},
+    shard::{Step, Write},
+};
+use crate::model::group::{Answer, refusal};
+
+/// An append is durable, or has failed.
+pub(super) fn settle(group: &mut Group, write: Write, outcome: Result<(), ErrorCode>, step: &mut Step<'_>) {
+    match (write, outcome) {
+        (Write::Assigned { generation, assigned }, outcome) => {
+            if generation == group.generation && matches!(group.phase, Phase::Completing { .. }) {
+                group.assigned(assigned, outcome, step);
+            }
+        }
+        (Write::Emptied, outcome) => group.is_behind = outcome.is_err(),
+        (Write::End, Ok(())) => {}
+        (Write::Delete { call }, Ok(())) => step.answer(call, Answer::Deleted),
+        // A group whose end could not be written is as it was.
+        (Write::End, Err(_)) => group.phase = Phase::Empty,
+        (Write::Delete { call }, Err(error)) => {
+            group.phase = Phase::Empty;
+            step.refuse(call, refusal(error));
+        }
+        (Write::Replace { call, member }, outcome) => group.replaced(call, &member, outcome, step),
+        (Write::Commit { call, offsets, codes }, Ok(())) => {
+            for (place, committed) in offsets {
+                group.offsets.apply(place, Some(committed));
+            }
+            step.answer(call, Answer::Committed(codes));
+        }
+        (Write::Commit { call, codes, .. }, Err(error)) => {
+            let code = commit_code(error);
+            let codes = codes.into_iter().map(|own| if own.is_none() { code } else { own });
+            step.answer(call, Answer::Committed(codes.collect()));
+        }
+        (Write::Forget { call, places }, Ok(())) => {
+            for place in places {
+                group.offsets.apply(place, None);
+            }
+            if let Some((call, codes)) = call {
+                step.answer(call, Answer::Forgotten(codes));
+            }
+        }
+        (Write::Forget { call, .. }, Err(error)) => {
+            if let Some((call, _)) = call {
+                step.refuse(call, refusal(error));
+            }
+        }
+    }
+}
+
+/// Kafka's name for a commit that is larger than the log takes.
+fn commit_code(error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => ErrorCode::InvalidCommitOffsetSize,
+        error => error,
+    }
+}

@@ -1,0 +1,491 @@
+//! The groups of one partition of the internal topic: the state machine that everything else is only the driver of.
+//!
+//! [`Shard::step`] takes an event and the time and returns effects; it never fails and does no I/O. The driver appends records
+//! in the order of the effects and reports each append once, in that order, when it is durable or has failed.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use headwater_protocol::error::ErrorCode;
+
+use super::{
+    committed::Place,
+    deadlines::{Deadlines, earliest},
+    group::{Group, Phase},
+    join::is_readable,
+    record::Record,
+    settle::settle,
+    topics::Topics,
+};
+use crate::{
+    config::GroupsSection,
+    core::mesh::Refusal,
+    model::group::{Answer, CallId, Committed, Generation, GroupId, Listed, MemberId, Moment, Reply, Request, refusal},
+};
+
+/// Names an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WriteId(u64);
+
+#[derive(Debug)]
+pub(crate) enum Event {
+    Call {
+        call: CallId,
+        group: GroupId,
+        request: Request,
+    },
+    /// What became of an append.
+    Written {
+        write: WriteId,
+        outcome: Result<(), ErrorCode>,
+    },
+    /// A deadline has come.
+    Tick,
+    /// Topics have come, gone or grown.
+    Topics(Rc<Topics>),
+}
+
+#[derive(Debug)]
+pub(crate) enum Effect {
+    Answer {
+        call: CallId,
+        reply: Reply,
+    },
+    /// Append these records, all or none.
+    Append {
+        write: WriteId,
+        records: Vec<Record>,
+    },
+    /// The record of a group would be too large to be stored, in bytes: its members get no partitions.
+    TooLarge {
+        group: GroupId,
+        size: usize,
+        max: usize,
+    },
+    /// A new generation has begun.
+    Rebalanced {
+        group: GroupId,
+        generation: Generation,
+        members: usize,
+    },
+}
+
+/// What happens when an append is durable.
+#[derive(Debug)]
+pub(super) enum Write {
+    Assigned {
+        generation: Generation,
+        assigned: Vec<(MemberId, Bytes)>,
+    },
+    /// Nobody was left.
+    Emptied,
+    /// A static member has taken the place of its former self.
+    Replace {
+        call: CallId,
+        member: MemberId,
+    },
+    Commit {
+        call: CallId,
+        offsets: Vec<(Place, Committed)>,
+        codes: Vec<ErrorCode>,
+    },
+    Forget {
+        call: Option<(CallId, Vec<ErrorCode>)>,
+        places: Vec<Place>,
+    },
+    Delete {
+        call: CallId,
+    },
+    /// It has expired.
+    End,
+}
+
+#[derive(Debug)]
+struct Queued {
+    id: WriteId,
+    group: GroupId,
+    write: Write,
+}
+
+/// What a step of a group sees and leaves behind.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    pub(super) now: Moment,
+    pub(super) config: &'a GroupsSection,
+    /// Most that one record of the log may have, key and value, in bytes.
+    pub(super) record_bytes_max: usize,
+    pub(super) topics: &'a Topics,
+    writes: &'a mut Writes,
+    effects: &'a mut Vec<Effect>,
+    has_rebalanced: bool,
+}
+
+impl Step<'_> {
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(super) fn answer(&mut self, call: CallId, answer: Answer) {
+        self.effects.push(Effect::Answer {
+            call,
+            reply: Ok(answer),
+        });
+    }
+
+    pub(super) fn refuse(&mut self, call: CallId, refusal: Refusal) {
+        let reply = Err(refusal);
+        self.effects.push(Effect::Answer { call, reply });
+    }
+
+    pub(super) fn write(&mut self, group: &mut Group, write: Write, records: Vec<Record>) {
+        group.writes += 1;
+        let id = WriteId(self.writes.next);
+        self.writes.next += 1;
+        self.writes.queue.push_back(Queued {
+            id,
+            group: group.id.clone(),
+            write,
+        });
+        self.effects.push(Effect::Append { write: id, records });
+    }
+
+    /// What a group commits in appends that are not durable yet.
+    pub(super) fn commits_in_flight(&self, group: &GroupId) -> impl Iterator<Item = &Place> {
+        let of_group = self.writes.queue.iter().filter(move |queued| queued.group == *group);
+        let offsets = of_group.filter_map(|queued| match &queued.write {
+            Write::Commit { offsets, .. } => Some(offsets),
+            _ => None,
+        });
+        offsets.flatten().map(|(place, _)| place)
+    }
+
+    pub(super) fn rebalanced(&mut self) {
+        self.has_rebalanced = true;
+    }
+}
+
+/// Appends that are not durable yet, in order.
+#[derive(Debug, Default)]
+struct Writes {
+    next: u64,
+    queue: VecDeque<Queued>,
+}
+
+/// How many groups all shards of a core have.
+pub(crate) type Population = Rc<Cell<usize>>;
+
+#[derive(Debug)]
+pub(crate) struct Shard {
+    config: Rc<GroupsSection>,
+    record_bytes_max: usize,
+    topics: Rc<Topics>,
+    groups: BTreeMap<GroupId, Group>,
+    writes: Writes,
+    deadlines: Deadlines,
+    next_expiry: Duration,
+    population: Population,
+}
+
+impl Shard {
+    /// Without a limit to the size of a record, until [`Shard::hold_records_to`] sets one.
+    pub(crate) fn new(config: Rc<GroupsSection>, topics: Rc<Topics>, population: Population, now: Moment) -> Shard {
+        let next_expiry = now.monotonic + config.offsets_check_interval_ms.duration();
+        Shard {
+            config,
+            record_bytes_max: usize::MAX,
+            topics,
+            groups: BTreeMap::new(),
+            writes: Writes::default(),
+            deadlines: Deadlines::default(),
+            next_expiry,
+            population,
+        }
+    }
+
+    /// Makes no group whose record would have more bytes than this, with key and value.
+    pub(crate) fn hold_records_to(&mut self, record_bytes_max: usize) {
+        self.record_bytes_max = record_bytes_max;
+    }
+
+    /// Takes over a record of the log. All of them come, in order, before the first step.
+    pub(crate) fn replay(&mut self, record: Record, now: Moment) {
+        match record {
+            Record::Offset {
+                group,
+                topic,
+                partition,
+                value,
+            } => {
+                if value.is_some() || self.groups.contains_key(&group) {
+                    self.group(&group, now).offsets.apply((topic, partition), value);
+                }
+            }
+            Record::Group {
+                group,
+                value: Some(stored),
+            } => self.group(&group, now).restore(stored, now.monotonic),
+            Record::Group { group, value: None } => {
+                // Offsets that were committed before were deleted with it; those of later come after this record.
+                self.remove(&group);
+            }
+        }
+    }
+
+    /// All records have been taken over.
+    pub(crate) fn replayed(&mut self, topics: Rc<Topics>, now: Moment) -> Vec<Effect> {
+        let blank: Vec<GroupId> = self
+            .groups
+            .values()
+            .filter(|group| group.is_blank())
+            .map(|group| group.id.clone())
+            .collect();
+        for group in blank {
+            self.remove(&group);
+        }
+        for group in self.groups.values() {
+            self.deadlines.set(&group.id, group.next_deadline());
+        }
+        self.step(Event::Topics(topics), now)
+    }
+
+    pub(crate) fn step(&mut self, event: Event, now: Moment) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Call { call, group, request } => self.call(call, &group, request, now, &mut effects),
+            Event::Written { write, outcome } => self.written(write, outcome, now, &mut effects),
+            Event::Tick => self.tick(now, &mut effects),
+            Event::Topics(topics) => {
+                self.topics = topics;
+                self.with_all(now, &mut effects, |group, step| {
+                    group.forget_deleted_topics(step);
+                    group.topics_changed(step);
+                });
+            }
+        }
+        effects
+    }
+
+    /// When the next tick is due.
+    pub(crate) fn next_deadline(&self) -> Duration {
+        earliest([self.deadlines.next(), Some(self.next_expiry)]).unwrap_or(self.next_expiry)
+    }
+
+    pub(crate) fn list(&self) -> impl Iterator<Item = Listed> {
+        self.groups.values().map(|group| Listed {
+            group: group.id.clone(),
+            protocol_type: group.protocol_type.clone().unwrap_or_default(),
+            state: group.state(),
+            members: group.roster.members.len(),
+        })
+    }
+
+    /// Every committed offset, in the order of groups and places.
+    pub(crate) fn committed(&self) -> impl Iterator<Item = (&GroupId, &Place, i64)> {
+        self.groups.iter().flat_map(|(id, group)| {
+            let committed = group.offsets.committed.iter();
+            committed.map(move |(place, committed)| (id, place, committed.offset))
+        })
+    }
+
+    /// Members of all groups.
+    pub(crate) fn member_count(&self) -> usize {
+        self.groups.values().map(|group| group.roster.members.len()).sum()
+    }
+
+    fn group(&mut self, id: &GroupId, now: Moment) -> &mut Group {
+        let population = &self.population;
+        self.groups.entry(id.clone()).or_insert_with(|| {
+            population.set(population.get() + 1);
+            Group::new(id.clone(), now)
+        })
+    }
+
+    fn remove(&mut self, id: &GroupId) {
+        if self.groups.remove(id).is_some() {
+            self.population.set(self.population.get() - 1);
+        }
+    }
+
+    fn call(&mut self, call: CallId, id: &GroupId, request: Request, now: Moment, effects: &mut Vec<Effect>) {
+        if let Err(refusal) = self.admit(id, &request) {
+            let reply = Err(refusal);
+            return effects.push(Effect::Answer { call, reply });
+        }
+        if !self.groups.contains_key(id) {
+            if let Some(reply) = without_group(&request) {
+                return effects.push(Effect::Answer { call, reply });
+            }
+            self.group(id, now);
+        }
+        self.with(id, now, effects, |group, step| match request {
+            Request::Join(join) => group.join(call, &join, step),
+            Request::Sync(sync) => group.sync(call, sync, step),
+            Request::Heartbeat(who) => group.heartbeat(call, &who, step),
+            Request::Leave(members) => group.leave(call, &members, step),
+            Request::Commit(who, items) => group.commit(call, &who, items, step),
+            Request::Offsets(places) => match group.fetch_offsets(places) {
+                Ok(answer) => step.answer(call, answer),
+                Err(refusal) => step.refuse(call, refusal),
+            },
+            Request::ForgetOffsets(places) => group.forget_offsets(call, places, step),
+            Request::Describe => {
+                let answer = group.describe();
+                step.answer(call, answer);
+            }
+            Request::Delete => group.delete(call, step),
+        });
+    }
+
+    /// What can be refused without a look at the group.
+    fn admit(&self, id: &GroupId, request: &Request) -> Result<(), Refusal> {
+        if let Request::Join(join) = request {
+            let (min, max) = (self.config.session_timeout_ms_min, self.config.session_timeout_ms_max);
+            if !(min.duration()..=max.duration()).contains(&join.timeouts.session) {
+                let message = format!(
+                    "a session timeout of {} ms; allowed is {min} to {max} (groups.session_timeout_ms_min and _max)",
+                    join.timeouts.session.as_millis()
+                );
+                return Err(Refusal::new(ErrorCode::InvalidSessionTimeout, message));
+            }
+            if !is_readable(join) {
+                let message = "the subscription cannot be read, and the broker is to assign by it";
+                return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+            }
+        }
+        let makes_group = matches!(request, Request::Join(_) | Request::Commit(..)) && !self.groups.contains_key(id);
+        if makes_group && self.population.get() >= self.config.count_max as usize {
+            let message = format!(
+                "the core runs {} groups, as many as it may (groups.count_max)",
+                self.population.get()
+            );
+            return Err(Refusal::new(ErrorCode::PolicyViolation, message));
+        }
+        Ok(())
+    }
+
+    fn written(&mut self, id: WriteId, outcome: Result<(), ErrorCode>, now: Moment, effects: &mut Vec<Effect>) {
+        let Some(Queued {
+            id: expected,
+            group,
+            write,
+        }) = self.writes.queue.pop_front()
+        else {
+            unreachable!("the outcome of an append that nobody asked for");
+        };
+        assert_eq!(id, expected, "appends become durable in order");
+        self.with(&group, now, effects, |group, step| {
+            group.writes -= 1;
+            settle(group, write, outcome, step);
+        });
+    }
+
+    fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        while let Some(id) = self.deadlines.take_due(now.monotonic) {
+            self.with(&id, now, effects, Group::tick);
+        }
+        if self.next_expiry <= now.monotonic {
+            self.next_expiry = now.monotonic + self.config.offsets_check_interval_ms.duration();
+            self.with_all(now, effects, Group::expire);
+        }
+    }
+
+    fn with_all(&mut self, now: Moment, effects: &mut Vec<Effect>, mut act: impl FnMut(&mut Group, &mut Step<'_>)) {
+        let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
+        for id in ids {
+            self.with(&id, now, effects, &mut act);
+        }
+    }
+
+    /// Lets a group act, and sees to what follows from it.
+    fn with(
+        &mut self,
+        id: &GroupId,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Group, &mut Step<'_>),
+    ) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        let mut step = Step {
+            now,
+            config: &self.config,
+            record_bytes_max: self.record_bytes_max,
+            topics: &self.topics,
+            writes: &mut self.writes,
+            effects,
+            has_rebalanced: false,
+        };
+        act(group, &mut step);
+        if step.has_rebalanced {
+            effects.push(Effect::Rebalanced {
+                group: id.clone(),
+                generation: group.generation,
+                members: group.roster.members.len(),
+            });
+        }
+        self.deadlines.set(id, group.next_deadline());
+        let is_over = group.phase == Phase::Dead && group.writes == 0;
+        if is_over || group.is_blank() {
+            self.remove(id);
+        }
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.population.set(self.population.get() - self.groups.len());
+    }
+}
+
+/// The answer of a group that does not exist; `None` if the request makes it.
+fn without_group(request: &Request) -> Option<Reply> {
+    let code = match request {
+        Request::Join(join) if join.member.is_none() => return None,
+        Request::Commit(who, _) if who.generation < Generation::ZERO && who.member.as_str().is_empty() => return None,
+        // It has committed as a member of a group that has been forgotten.
+        Request::Commit(..) => ErrorCode::IllegalGeneration,
+        Request::Offsets(places) => {
+            let places = places.clone().unwrap_or_default().into_iter();
+            let none = places.map(|(topic, partition)| (topic, partition, None));
+            return Some(Ok(Answer::Offsets(none.collect())));
+        }
+        Request::Leave(members) => {
+            let codes = members.iter().map(|_| ErrorCode::UnknownMemberId).collect();
+            return Some(Ok(Answer::Left(codes)));
+        }
+        Request::Join(_) | Request::Sync(_) | Request::Heartbeat(_) => ErrorCode::UnknownMemberId,
+        Request::ForgetOffsets(_) | Request::Describe | Request::Delete => ErrorCode::GroupIdNotFound,
+    };
+    Some(Err(refusal(code)))
+}
+
+#[cfg(test)]
+impl Shard {
+    pub(super) fn group_named(&self, id: &str) -> Option<&Group> {
+        self.groups.get(id)
+    }
+
+    /// What must be the same after the log was read again, of the groups that are at rest.
+    pub(super) fn summary(&self) -> Vec<String> {
+        let at_rest = |group: &&Group| {
+            group.writes == 0 && !group.is_behind && matches!(group.phase, Phase::Stable | Phase::Empty)
+        };
+        let groups = self.groups.values().filter(at_rest).filter(|group| !group.is_blank());
+        let has_record = |group: &Group| group.generation > Generation::ZERO;
+        groups
+            .map(|group| {
+                let since = has_record(group).then_some(group.since);
+                let stored = group.stored();
+                let is_stable = group.phase == Phase::Stable;
+                match (has_record(group), stored) {
+                    (true, stored) => format!("{since:?} {is_stable} {stored:?} {:?}", group.offsets),
+                    (false, _) => format!("{:?} {:?}", group.id, group.offsets),
+                }
+            })
+            .collect()
+    }
+}

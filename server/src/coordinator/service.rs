@@ -1,0 +1,438 @@
+//! Runs the groups of one core: feeds requests, time and news to the shards, and does what they decide.
+//!
+//! Owned by its core. A shard is there from when its partition of the internal topic was opened and read. Appends are made in
+//! the order of the effects and reported in that order. One timer waits for the next deadline of all shards.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap, VecDeque},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use futures::{
+    channel::oneshot,
+    future::{Either, select},
+};
+use headwater_engine::{Signal, Ticket};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{PartitionIndex, Timestamp},
+};
+
+use super::{
+    append,
+    groups::{
+        shard::{Effect, Event, Population, Shard, WriteId},
+        topics::Topics,
+    },
+    internal::{self, OFFSETS_TOPIC},
+    load,
+};
+use crate::{
+    config::GroupsSection,
+    core::{
+        Core,
+        mesh::{CoreMessage, Forward, PartitionId, Refusal},
+    },
+    image::{ClusterImage, TopicState},
+    metrics::GroupOffset,
+    model::{
+        bounds::AnswerSize,
+        group::{Answer, CallId, GroupId, Listed, Moment, Reply, Request, Wanted, refusal},
+    },
+    partition::Partition,
+    runtime,
+};
+
+/// A request on its way to the core that runs the group.
+#[derive(Debug)]
+pub(crate) struct GroupCall {
+    place: PartitionId,
+    group: GroupId,
+    request: Request,
+}
+
+/// What has been counted.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) groups: usize,
+    pub(crate) members: usize,
+    pub(crate) rebalances: u64,
+    pub(crate) commits: u64,
+    /// Partitions whose groups could not be read.
+    pub(crate) unread: usize,
+}
+
+/// One partition of the internal topic.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) partition: Rc<Partition>,
+    /// The groups, or why there are none.
+    pub(super) shard: Result<Shard, Refusal>,
+    /// Appends that have not been reported, in order.
+    appends: VecDeque<(WriteId, Result<Ticket, ErrorCode>)>,
+    is_settling: bool,
+}
+
+/// The groups of a core.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(super) config: Rc<GroupsSection>,
+    pub(super) topics: RefCell<Rc<Topics>>,
+    pub(super) slots: RefCell<BTreeMap<PartitionIndex, Slot>>,
+    pub(super) population: Population,
+    /// Who waits for which partition's groups.
+    calls: RefCell<HashMap<CallId, (PartitionIndex, oneshot::Sender<Reply>)>>,
+    next_call: Cell<u64>,
+    /// When the timer will look, and the way to have it look earlier.
+    armed: Cell<Option<Duration>>,
+    alarm: Signal,
+    began: Instant,
+    rebalances: Cell<u64>,
+    commits: Cell<u64>,
+}
+
+impl Service {
+    pub(crate) fn new(config: &GroupsSection) -> Service {
+        Service {
+            config: Rc::new(config.clone()),
+            topics: RefCell::default(),
+            slots: RefCell::default(),
+            population: Population::default(),
+            calls: RefCell::default(),
+            next_call: Cell::new(0),
+            armed: Cell::new(None),
+            alarm: Signal::default(),
+            began: Instant::now(),
+            rebalances: Cell::new(0),
+            commits: Cell::new(0),
+        }
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        Moment {
+            monotonic: self.began.elapsed(),
+            clock: Timestamp::now(),
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let slots = self.slots.borrow();
+        let shards = slots.values().filter_map(|slot| slot.shard.as_ref().ok());
+        let is_unread = |slot: &&Slot| {
+            let why = slot.shard.as_ref().err();
+            why.is_some_and(|refusal| refusal.code != ErrorCode::CoordinatorLoadInProgress)
+        };
+        Counts {
+            unread: slots.values().filter(is_unread).count(),
+            groups: self.population.get(),
+            members: shards.map(Shard::member_count).sum(),
+            rebalances: self.rebalances.get(),
+            commits: self.commits.get(),
+        }
+    }
+
+    /// What groups have committed, at most so many offsets, and how many more there are.
+    pub(crate) fn offsets(&self, most: usize) -> (Vec<GroupOffset>, u64) {
+        let slots = self.slots.borrow();
+        let shards = slots.values().filter_map(|slot| slot.shard.as_ref().ok());
+        let mut committed = shards.flat_map(Shard::committed);
+        let shown = committed
+            .by_ref()
+            .take(most)
+            .map(|(group, (topic, partition), offset)| GroupOffset {
+                group: group.as_str().to_owned(),
+                topic: topic.clone(),
+                partition: *partition,
+                offset,
+            });
+        (shown.collect(), committed.count() as u64)
+    }
+
+    /// The groups of this core that are wanted; an error while one of its partitions is being read.
+    pub(crate) fn list(&self, wanted: &Wanted) -> Result<Vec<Listed>, Refusal> {
+        let (mut groups, mut size) = (Vec::new(), AnswerSize::default());
+        for slot in self.slots.borrow().values() {
+            let listed = slot.shard.as_ref().map_err(Clone::clone)?.list();
+            for group in listed.filter(|group| wanted.has(group.state)) {
+                group.count(&mut size)?;
+                groups.push(group);
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Gives an event to a shard. The effects are for [`perform`].
+    pub(super) fn step(&self, index: PartitionIndex, event: Event) -> Vec<Effect> {
+        let now = self.now();
+        let mut slots = self.slots.borrow_mut();
+        let Some(Ok(shard)) = slots.get_mut(&index).map(|slot| slot.shard.as_mut()) else {
+            return Vec::new();
+        };
+        let effects = shard.step(event, now);
+        let deadline = shard.next_deadline();
+        if self.armed.get().is_none_or(|armed| deadline < armed) {
+            self.alarm.notify();
+        }
+        effects
+    }
+
+    /// Has the timer look again.
+    pub(super) fn shard_is_new(&self) {
+        self.alarm.notify();
+    }
+
+    /// Queues an append to be reported. Returns whether a task must be started that does.
+    fn queue(&self, index: PartitionIndex, write: WriteId, ticket: Result<Ticket, ErrorCode>) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        slots.get_mut(&index).is_some_and(|slot| {
+            slot.appends.push_back((write, ticket));
+            !std::mem::replace(&mut slot.is_settling, true)
+        })
+    }
+
+    /// Begins a slot whose groups are to be read, unless it has begun. One whose partition was opened anew begins again: its
+    /// groups are what the log says, and whoever waits for them asks again.
+    fn begin(&self, index: PartitionIndex, partition: &Rc<Partition>) -> bool {
+        if self.is_current(index, partition) {
+            return false;
+        }
+        let slot = Slot {
+            partition: Rc::clone(partition),
+            shard: Err(refusal(ErrorCode::CoordinatorLoadInProgress)),
+            appends: VecDeque::new(),
+            is_settling: false,
+        };
+        self.slots.borrow_mut().insert(index, slot);
+        let abandoned: Vec<_> = self.calls.borrow_mut().extract_if(|_, (of, _)| *of == index).collect();
+        for (_, (_, sender)) in abandoned {
+            // Whoever asked may have gone.
+            let _ = sender.send(Err(refusal(ErrorCode::CoordinatorLoadInProgress)));
+        }
+        true
+    }
+
+    /// Whether the slot is still that of this partition.
+    pub(super) fn is_current(&self, index: PartitionIndex, partition: &Rc<Partition>) -> bool {
+        let slots = self.slots.borrow();
+        slots
+            .get(&index)
+            .is_some_and(|slot| Rc::ptr_eq(&slot.partition, partition))
+    }
+
+    fn reply(&self, call: CallId, reply: Reply) {
+        if let Ok(Answer::Committed(codes)) = &reply {
+            let committed = codes.iter().filter(|code| code.is_none()).count();
+            self.commits.set(self.commits.get() + committed as u64);
+        }
+        // Whoever asked may have gone.
+        if let Some((_, sender)) = self.calls.borrow_mut().remove(&call) {
+            let _ = sender.send(reply);
+        }
+    }
+}
+
+/// Where a group belongs; an error if there is no internal topic yet.
+pub(crate) fn place_of(image: &ClusterImage, group: &GroupId) -> Result<PartitionId, Refusal> {
+    let topic = image
+        .topic(OFFSETS_TOPIC)
+        .filter(|topic| topic.state == TopicState::Ready);
+    let topic = topic.ok_or_else(|| refusal(ErrorCode::NotCoordinator))?;
+    Ok(PartitionId {
+        topic: topic.id,
+        index: internal::partition_of(group.as_str(), topic.partition_count),
+    })
+}
+
+/// Asks a group, on whichever core it runs.
+pub(crate) async fn call(core: &Rc<Core>, group: GroupId, request: Request) -> Reply {
+    let place = place_of(&core.image(), &group)?;
+    let call = GroupCall { place, group, request };
+    let owner = place.owner(core.mesh.len());
+    if owner == core.id {
+        return call_here(core, call).await;
+    }
+    let call = Box::new(call);
+    let asked = core
+        .mesh
+        .ask(owner, |reply| CoreMessage::Forward(Forward::Group { call, reply }));
+    asked.await.unwrap_or_else(|| Err(stopping()))
+}
+
+/// Asks a group of this core.
+pub(crate) async fn call_here(core: &Rc<Core>, call: GroupCall) -> Reply {
+    let GroupCall { place, group, request } = call;
+    let service = &core.groups;
+    if let Some(refusal) = unavailable(core, place) {
+        return Err(refusal);
+    }
+    let call = CallId(service.next_call.replace(service.next_call.get() + 1));
+    let (sender, reply) = oneshot::channel();
+    service.calls.borrow_mut().insert(call, (place.index, sender));
+    let _asked = Asked { service, call };
+    let effects = service.step(place.index, Event::Call { call, group, request });
+    perform(core, place.index, effects);
+    match select(reply, std::pin::pin!(core.stopping())).await {
+        Either::Left((reply, _)) => reply.unwrap_or_else(|_cancelled| Err(stopping())),
+        Either::Right(_) => Err(stopping()),
+    }
+}
+
+/// A call whose answer is waited for: not that of a member whose connection has gone while it waited for the others.
+struct Asked<'a> {
+    service: &'a Service,
+    call: CallId,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.service.calls.borrow_mut().remove(&self.call);
+    }
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(ErrorCode::CoordinatorNotAvailable, "the broker is stopping")
+}
+
+fn unavailable(core: &Core, place: PartitionId) -> Option<Refusal> {
+    match core.groups.slots.borrow().get(&place.index) {
+        Some(slot) => slot.shard.as_ref().err().cloned(),
+        None => match core.partition(place) {
+            // It is being opened.
+            Ok(_) => Some(refusal(ErrorCode::CoordinatorLoadInProgress)),
+            Err(why) if why.code == ErrorCode::NotLeaderOrFollower => {
+                Some(refusal(ErrorCode::CoordinatorLoadInProgress))
+            }
+            Err(why) => Some(Refusal::new(ErrorCode::CoordinatorNotAvailable, why.message)),
+        },
+    }
+}
+
+/// Does what a shard has decided.
+pub(super) fn perform(core: &Rc<Core>, index: PartitionIndex, effects: Vec<Effect>) {
+    let service = &core.groups;
+    for effect in effects {
+        match effect {
+            Effect::Answer { call, reply } => service.reply(call, reply),
+            Effect::Append { write, records } => {
+                let partition = service
+                    .slots
+                    .borrow()
+                    .get(&index)
+                    .map(|slot| Rc::clone(&slot.partition));
+                let partition = partition.expect("only a shard in its slot has effects");
+                let ticket = append::append(core, &partition, &records);
+                if service.queue(index, write, ticket) {
+                    runtime::spawn(settle(Rc::clone(core), index, partition));
+                }
+            }
+            Effect::TooLarge { group, size, max } => {
+                if let Some(unsaid) = core.seldom.too_large.may_speak(Instant::now()) {
+                    tracing::warn!(%group, size, max, unsaid, "the record of a group would be too large, so its members get no partitions");
+                }
+            }
+            Effect::Rebalanced {
+                group,
+                generation,
+                members,
+            } => {
+                service.rebalances.set(service.rebalances.get() + 1);
+                tracing::info!(%group, generation = generation.get(), members, "a group has rebalanced");
+            }
+        }
+    }
+}
+
+/// Reports appends in their order, until all are settled or the partition was opened anew, whose groups know nothing of them.
+async fn settle(core: Rc<Core>, index: PartitionIndex, partition: Rc<Partition>) {
+    let _working = core.working();
+    // Whoever has started this is still at the effects that this append was one of.
+    runtime::yield_now().await;
+    while core.groups.is_current(index, &partition) {
+        let next = {
+            let mut slots = core.groups.slots.borrow_mut();
+            let Some(slot) = slots.get_mut(&index) else { return };
+            let next = slot.appends.pop_front();
+            slot.is_settling = next.is_some();
+            next
+        };
+        let Some((write, ticket)) = next else { return };
+        let outcome = match ticket {
+            Ok(ticket) => ticket.await.map_err(|error| {
+                if let Some(unsaid) = core.seldom.unstored.may_speak(Instant::now()) {
+                    tracing::warn!(partition = %index, %error, unsaid, "records of groups are not durable");
+                }
+                error.code()
+            }),
+            Err(refused) => Err(refused),
+        };
+        if !core.groups.is_current(index, &partition) {
+            return;
+        }
+        let effects = core.groups.step(index, Event::Written { write, outcome });
+        perform(&core, index, effects);
+    }
+}
+
+/// Takes note of a new image: partitions of the internal topic to be read, and topics that others subscribe to.
+pub(crate) fn follow(core: &Rc<Core>) {
+    let service = &core.groups;
+    let image = core.image();
+    let topics = Topics::of(&image);
+    if **service.topics.borrow() != topics {
+        let topics = Rc::new(topics);
+        *service.topics.borrow_mut() = Rc::clone(&topics);
+        let indexes: Vec<PartitionIndex> = service.slots.borrow().keys().copied().collect();
+        for index in indexes {
+            let effects = service.step(index, Event::Topics(Rc::clone(&topics)));
+            perform(core, index, effects);
+        }
+    }
+    let internal = image
+        .topic(OFFSETS_TOPIC)
+        .filter(|topic| topic.state == TopicState::Ready);
+    for index in internal.iter().flat_map(|topic| topic.partitions()) {
+        let place = internal.map(|topic| PartitionId { topic: topic.id, index });
+        let partition = place.and_then(|place| core.partition(place).ok());
+        // A task runs until it waits as soon as it is started, so nothing may be borrowed here.
+        if let Some(partition) = partition
+            && service.begin(index, &partition)
+        {
+            runtime::spawn(load::load(Rc::clone(core), index, partition));
+        }
+    }
+}
+
+/// Wakes shards at their deadlines until the core stops.
+pub(crate) async fn keep_time(core: Rc<Core>) {
+    let service = &core.groups;
+    loop {
+        let alarm = service.alarm.wait();
+        let now = service.now().monotonic;
+        let deadlines: Vec<(PartitionIndex, Duration)> = {
+            let slots = service.slots.borrow();
+            let deadline =
+                |(index, slot): (&PartitionIndex, &Slot)| Some((*index, slot.shard.as_ref().ok()?.next_deadline()));
+            slots.iter().filter_map(deadline).collect()
+        };
+        for (index, _) in deadlines.iter().filter(|(_, deadline)| *deadline <= now) {
+            let effects = service.step(*index, Event::Tick);
+            perform(&core, *index, effects);
+        }
+        if deadlines.iter().any(|(_, deadline)| *deadline <= now) {
+            continue;
+        }
+        let next = deadlines.iter().map(|(_, deadline)| *deadline).min();
+        service.armed.set(next);
+        let stopping = std::pin::pin!(core.stopping());
+        let woken = select(alarm, stopping);
+        let woken = match next {
+            Some(next) => runtime::until(service.began + next, woken).await,
+            None => Some(woken.await),
+        };
+        if let Some(Either::Right(_)) = woken {
+            return;
+        }
+    }
+}

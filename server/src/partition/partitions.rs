@@ -1,0 +1,233 @@
+//! The partitions of a core: which there are, brought in line with the cluster image, and what state each is in.
+
+use std::{collections::HashMap, rc::Rc, sync::Arc};
+
+use futures::{StreamExt as _, stream};
+use headwater_engine::{Log, disk::Directory as _};
+use headwater_protocol::error::ErrorCode;
+
+use crate::{
+    coordinator::internal,
+    core::{
+        Core,
+        mesh::{PartitionId, Refusal},
+    },
+    image::{ClusterImage, Topic, TopicState},
+    partition::Partition,
+};
+
+/// Partitions that are opened, and recovered, at the same time: enough to keep the disk busy.
+const OPENED_AT_ONCE: usize = 8;
+
+/// A partition that this core owns.
+#[derive(Debug, Clone)]
+pub(crate) enum Owned {
+    Online(Rc<Partition>),
+    /// It could not be opened; why.
+    Offline(Refusal),
+}
+
+/// Partitions of a core by their state.
+#[derive(Debug, Default)]
+pub(crate) struct PartitionCounts {
+    /// They can be read.
+    pub(crate) open: usize,
+    /// Of those, they take no records since a write or flush failed.
+    pub(crate) fenced: usize,
+    /// Of those, they are not compacted since compaction found bytes that do not read back.
+    pub(crate) damaged: usize,
+    /// They could not be opened.
+    pub(crate) unopened: usize,
+}
+
+impl Core {
+    /// The partition, if this core has it open.
+    pub(crate) fn partition(&self, id: PartitionId) -> Result<Rc<Partition>, Refusal> {
+        match self.partitions.borrow().get(&id) {
+            Some(Owned::Online(partition)) => Ok(Rc::clone(partition)),
+            Some(Owned::Offline(why)) => Err(why.clone()),
+            None => Err(self.why_not_here(id)),
+        }
+    }
+
+    fn why_not_here(&self, id: PartitionId) -> Refusal {
+        match self.image.borrow().topic_by_id(id.topic) {
+            Some(topic) if topic.state == TopicState::Deleting => {
+                Refusal::new(ErrorCode::UnknownTopicId, "the topic is being deleted")
+            }
+            None => Refusal::new(ErrorCode::UnknownTopicId, "no topic has this id (any more)"),
+            Some(topic) if !topic.has(id.index) => {
+                let message = format!("topic {} has no partition {}", topic.name, id.index);
+                Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
+            }
+            Some(_) => Refusal::new(
+                ErrorCode::NotLeaderOrFollower,
+                "the partition is not open here at the moment",
+            ),
+        }
+    }
+
+    /// Brings the open partitions in line with the image.
+    pub(crate) async fn apply(&self, image: Arc<ClusterImage>) {
+        if image.version() < self.image.borrow().version() {
+            return;
+        }
+        *self.image.borrow_mut() = Arc::clone(&image);
+        let is_gone = |id: &PartitionId| {
+            let topic = image.topic_by_id(id.topic);
+            topic.is_none_or(|topic| topic.state != TopicState::Ready)
+        };
+        let gone: Vec<_> = self.partitions.borrow_mut().extract_if(|id, _| is_gone(id)).collect();
+        for (id, owned) in gone {
+            // Its files are removed when this has been applied, and their names may be used again.
+            self.not_opening(id).await;
+            if let Owned::Online(partition) = owned {
+                partition.log.retire().await;
+            }
+        }
+        let mut new = Vec::new();
+        for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
+            for index in topic.partitions() {
+                let id = PartitionId { topic: topic.id, index };
+                if id.owner(self.mesh.len()) != self.id {
+                    continue;
+                }
+                let owned = self.partitions.borrow().get(&id).cloned();
+                match owned {
+                    Some(Owned::Online(partition)) => {
+                        let config = topic.settings.log_config(&self.config);
+                        if config.keeps_less_than(&partition.log.config()) {
+                            partition.retains_early.set(true);
+                            self.is_needed_early();
+                        }
+                        partition.log.reconfigure(config);
+                    }
+                    Some(Owned::Offline(_)) => {}
+                    None => new.push((topic, id)),
+                }
+            }
+        }
+        let opened = new
+            .into_iter()
+            .map(async |(topic, id)| (topic, id, self.open(topic, id).await));
+        let mut opened = stream::iter(opened).buffer_unordered(OPENED_AT_ONCE);
+        while let Some((topic, id, opened)) = opened.next().await {
+            let owned = match opened {
+                Ok(partition) => Owned::Online(partition),
+                Err(why) => {
+                    tracing::error!(topic = %topic.name, partition = %id.index, why = why.message,
+                        "a partition is offline; opening it is tried again");
+                    self.failed.notify();
+                    Owned::Offline(why)
+                }
+            };
+            self.partitions.borrow_mut().insert(id, owned);
+        }
+    }
+
+    /// Opens a partition, with the settings that its topic has when it is open.
+    pub(crate) async fn open(&self, topic: &Topic, id: PartitionId) -> Result<Rc<Partition>, Refusal> {
+        let directory = self.config.log.directory.join(topic.partition_directory(id.index));
+        // Opening would make it, empty, as if nothing had ever been acknowledged.
+        if let Err(error) = self.disk.list(&directory).await {
+            let message = format!("cannot read the partition's directory {}: {error}", directory.display());
+            return Err(Refusal::new(ErrorCode::KafkaStorageError, message));
+        }
+        let config = topic.settings.log_config(&self.config);
+        let opened = Log::open(self.disk.clone(), directory, config, self.memory.clone()).await;
+        let (log, recovery) = opened.map_err(|error| {
+            self.metrics.log_failed(&error);
+            Refusal::because(error.code(), &error)
+        })?;
+        if recovery.scanned_bytes > 0 || recovery.cut.is_some() {
+            tracing::info!(topic = %topic.name, partition = %id.index, scanned_bytes = recovery.scanned_bytes,
+                cut = ?recovery.cut, end = %log.offsets().end, "a partition was recovered");
+        }
+        if let Some(now) = self.image.borrow().topic_by_id(id.topic) {
+            log.reconfigure(now.settings.log_config(&self.config));
+        }
+        Ok(Partition::new(log, internal::is_internal(topic.name.as_str())))
+    }
+
+    /// The partition, if it is this core's, and still there.
+    pub(crate) fn owned(&self, id: PartitionId) -> Option<Owned> {
+        self.partitions.borrow().get(&id).cloned()
+    }
+
+    /// What has become of a partition, unless it has gone meanwhile.
+    pub(crate) fn replace(&self, id: PartitionId, owned: Owned) {
+        if let Some(former) = self.partitions.borrow_mut().get_mut(&id) {
+            *former = owned;
+        }
+    }
+
+    /// Partitions that are offline or fenced, and why.
+    pub(crate) fn failed_partitions(&self) -> HashMap<PartitionId, ErrorCode> {
+        let code = |owned: &Owned| match owned {
+            Owned::Online(partition) => partition.log.fence().map(|error| error.code()),
+            Owned::Offline(why) => Some(why.code),
+        };
+        let partitions = self.partitions.borrow();
+        let failed = partitions.iter().filter_map(|(id, owned)| Some((*id, code(owned)?)));
+        failed.collect()
+    }
+
+    /// The partition is being opened again until the guard is dropped.
+    pub(crate) fn begin_opening(self: &Rc<Self>, id: PartitionId) -> Opening {
+        self.opening.set(Some(id));
+        Opening { core: Rc::clone(self) }
+    }
+
+    /// Resolves when this partition is not being opened again.
+    async fn not_opening(&self, id: PartitionId) {
+        while self.opening.get() == Some(id) {
+            self.opened.wait().await;
+        }
+    }
+
+    /// The partitions that are open.
+    pub(crate) fn online(&self) -> Vec<Rc<Partition>> {
+        let online = |owned: &Owned| match owned {
+            Owned::Online(partition) => Some(Rc::clone(partition)),
+            Owned::Offline(_) => None,
+        };
+        self.partitions.borrow().values().filter_map(online).collect()
+    }
+
+    /// The partitions that are open, with their ids.
+    pub(crate) fn open_partitions(&self) -> Vec<(PartitionId, Rc<Partition>)> {
+        let online = |(id, owned): (&PartitionId, &Owned)| match owned {
+            Owned::Online(partition) => Some((*id, Rc::clone(partition))),
+            Owned::Offline(_) => None,
+        };
+        self.partitions.borrow().iter().filter_map(online).collect()
+    }
+
+    /// How many partitions are in which state.
+    pub(crate) fn partition_counts(&self) -> PartitionCounts {
+        let mut counts = PartitionCounts::default();
+        for owned in self.partitions.borrow().values() {
+            match owned {
+                Owned::Online(partition) => {
+                    counts.open += 1;
+                    counts.fenced += usize::from(partition.log.is_fenced());
+                    counts.damaged += usize::from(partition.is_damaged.get());
+                }
+                Owned::Offline(_) => counts.unopened += 1,
+            }
+        }
+        counts
+    }
+}
+
+/// A partition that is being opened again.
+pub(crate) struct Opening {
+    core: Rc<Core>,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.core.opening.set(None);
+        self.core.opened.notify();
+    }
+}

@@ -1,0 +1,119 @@
+//! Tries again to open the partitions of a core that are offline, and those that a failed write or flush has fenced.
+//!
+//! One at a time, so that it costs a core little: a lack of descriptors or a failing disk may last, and then all of them wait.
+//! Each has delays of its own that grow. The first failure is logged where it happens, and the end of it here.
+
+use std::{
+    collections::HashMap,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use futures::future::{Either, select};
+use headwater_protocol::error::ErrorCode;
+
+use crate::{
+    coordinator,
+    core::{
+        Core,
+        mesh::{PartitionId, Refusal},
+    },
+    image::TopicState,
+    partition::{backoff::Backoff, partitions::Owned},
+    runtime,
+};
+
+/// A partition that has been well for so long begins with short delays when it fails again.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// A partition that has failed.
+#[derive(Default)]
+struct Retry {
+    backoff: Backoff,
+    /// When the next attempt is; `None` while it is well.
+    due: Option<Instant>,
+    /// Since when it is well.
+    back: Option<Instant>,
+}
+
+impl Retry {
+    fn is_remembered(&self) -> bool {
+        self.due.is_none() && self.back.is_some_and(|back| back.elapsed() < REMEMBERED)
+    }
+}
+
+/// Works as long as the core runs.
+pub(crate) async fn run(core: Rc<Core>) {
+    let mut retries: HashMap<PartitionId, Retry> = HashMap::new();
+    loop {
+        let failed = core.failed.wait();
+        let failing = core.failed_partitions();
+        retries.retain(|id, retry| failing.contains_key(id) || retry.is_remembered());
+        for (id, code) in failing {
+            let Retry { backoff, due, .. } = retries.entry(id).or_default();
+            due.get_or_insert_with(|| Instant::now() + backoff.delay(code, Duration::ZERO));
+        }
+        let next = retries.iter().filter_map(|(id, retry)| Some((retry.due?, *id)));
+        let Some((due, id)) = next.min_by_key(|(due, _)| *due) else {
+            failed.await;
+            continue;
+        };
+        if let Either::Left(_) = select(failed, std::pin::pin!(sleep_until(due))).await {
+            continue;
+        }
+        if core.is_stopping() {
+            return;
+        }
+        let began = Instant::now();
+        let outcome = attempt(&core, id).await;
+        let Some(retry) = retries.get_mut(&id) else { continue };
+        match outcome {
+            Ok(()) => (retry.due, retry.back) = (None, Some(Instant::now())),
+            Err(why) => {
+                tracing::debug!(why = why.message, "a partition is still offline");
+                retry.due = Some(Instant::now() + retry.backoff.delay(why.code, began.elapsed()));
+            }
+        }
+    }
+}
+
+async fn sleep_until(due: Instant) {
+    runtime::sleep(due.saturating_duration_since(Instant::now())).await;
+}
+
+/// Opens a partition again. While it does, nobody removes the directory.
+async fn attempt(core: &Rc<Core>, id: PartitionId) -> Result<(), Refusal> {
+    let _working = core.working();
+    let _opening = core.begin_opening(id);
+    let image = core.image();
+    let Some(topic) = image
+        .topic_by_id(id.topic)
+        .filter(|topic| topic.state == TopicState::Ready)
+    else {
+        return Ok(());
+    };
+    if let Some(Owned::Online(fenced)) = core.owned(id) {
+        let gives_way = fenced.log.give_way().await;
+        gives_way.map_err(|error| Refusal::because(error.code(), &error))?;
+        core.replace(id, Owned::Offline(opening_again()));
+    }
+    match core.open(topic, id).await {
+        Ok(partition) => {
+            core.replace(id, Owned::Online(partition));
+            tracing::info!(topic = %topic.name, partition = %id.index, "a partition is back");
+            coordinator::service::follow(core);
+            Ok(())
+        }
+        Err(why) => {
+            core.replace(id, Owned::Offline(why.clone()));
+            Err(why)
+        }
+    }
+}
+
+fn opening_again() -> Refusal {
+    Refusal::new(
+        ErrorCode::KafkaStorageError,
+        "the partition is being opened again after a failure of the disk",
+    )
+}

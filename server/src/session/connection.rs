@@ -1,0 +1,358 @@
+//! One connection: a loop that takes requests in and a loop that sends responses, on the core that accepted it.
+//!
+//! Requests are taken in one after the other, so produce requests are appended in the order of their arrival; everything that
+//! waits is a task of its own, and responses leave in the order in which they are ready. Before a request is taken in there
+//! must be room for it: in the connection's share, in the core's, in the tail buffers, and for its response among those that
+//! the client has not read yet. Otherwise the socket is not read. Requests that only wait, for records or for other members of
+//! a group, end as soon as the client sends nothing more: it has gone, or soon will.
+
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    future::{self, Future},
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    pin::{Pin, pin},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use futures::{
+    FutureExt,
+    future::{Either, select},
+};
+use headwater_engine::{Signal, disk::Disk as _};
+use headwater_protocol::{
+    error::ErrorCode,
+    frame::{Api, FrameError, FrameHeader},
+    stranger::Stranger,
+};
+
+use crate::{
+    coordinator::Client,
+    core::{
+        Core,
+        budget::{Budget, Lease},
+    },
+    metrics::Stage,
+    runtime::{self, Hangup, Stream},
+    session::{
+        native::{
+            dispatch::{self, Taken},
+            frame::{FrameLimits, FrameReader, ReadError},
+            reply,
+        },
+        outbox::{InFlight, Outbox, RequestLease, Response},
+        transfer::Sender,
+    },
+    sockets::Listed,
+};
+
+/// Small responses that leave in one system call, in bytes.
+const COALESCE_BYTES: usize = 64 * 1024;
+
+/// A request's share of the budgets beyond its bytes: its task and its response.
+const REQUEST_OVERHEAD_BYTES: u64 = 512;
+
+/// Bytes that a fetch takes while it waits for each byte of its frame, where a partition is 32: what is asked of it, what was
+/// seen of it, and a place among those who wait for it.
+const FETCH_BYTES_PER_BYTE: u64 = 8;
+
+/// More of a client's name is not remembered, in bytes.
+const CLIENT_NAME_LEN_MAX: usize = 128;
+
+/// What belongs to one connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) outbox: Outbox,
+    in_flight: Rc<InFlight>,
+    budget: Rc<Budget>,
+    /// One turn.
+    turns: Rc<Budget>,
+    /// The client has closed its side, or the whole connection.
+    ending: Flag,
+    held_up: Flag,
+    /// Who it comes from, as far as it has said.
+    pub(crate) client: RefCell<Client>,
+}
+
+impl Connection {
+    /// Waits until the client has read most of its responses and no other request that waits for its turn is being answered,
+    /// so that the responses of requests that cost little to ask cannot pile up. The turn ends with the lease.
+    pub(crate) async fn turn(&self) -> Lease {
+        let turn = self.turns.lease(1).await;
+        self.outbox.room().await;
+        turn
+    }
+
+    /// Resolves when the client sends nothing more.
+    pub(crate) async fn ending(&self) {
+        self.ending.is_up().await;
+    }
+
+    /// Resolves when the socket is not read because there is no room for further requests. The client may have closed it: that is
+    /// not even seen while what it has sent before fills the socket.
+    pub(crate) async fn held_up(&self) {
+        self.held_up.is_up().await;
+    }
+
+    /// The client has said what it is called.
+    pub(crate) fn is_named(&self, name: &str) {
+        let end = name.floor_char_boundary(CLIENT_NAME_LEN_MAX.min(name.len()));
+        name[..end].clone_into(&mut self.client.borrow_mut().id);
+    }
+}
+
+/// Something that is so or not, and can be waited for.
+#[derive(Debug, Default)]
+struct Flag {
+    up: Cell<bool>,
+    changed: Signal,
+}
+
+impl Flag {
+    fn set(&self, up: bool) {
+        if self.up.replace(up) != up {
+            self.changed.notify();
+        }
+    }
+
+    async fn is_up(&self) {
+        loop {
+            let changed = self.changed.wait();
+            if self.up.get() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// Serves a connection until either side ends it.
+pub(crate) async fn serve(core: Rc<Core>, stream: Stream, listed: Listed) {
+    let limits = &core.config.limits;
+    let connection = Rc::new(Connection {
+        outbox: Outbox::default(),
+        in_flight: Rc::default(),
+        budget: Budget::new(limits.requests_in_flight_bytes_max.bytes()),
+        turns: Budget::new(1),
+        ending: Flag::default(),
+        held_up: Flag::default(),
+        client: RefCell::new(Client {
+            id: String::new(),
+            host: stream
+                .peer_addr()
+                .map_or_else(|_| String::new(), |peer| peer.ip().to_string()),
+        }),
+    });
+    let frame_limits = FrameLimits {
+        size_max: limits.frame_size_bytes_max.bytes() as u32,
+        wait_max: Duration::from_millis(limits.frame_wait_ms_max.get()),
+    };
+    let grace = Duration::from_millis(limits.shutdown_grace_ms.get());
+    let reader = FrameReader::new(stream, Rc::clone(&core.read_buffers), frame_limits);
+    if let Err(error) = run(&core, &connection, reader, listed, grace).await {
+        let Client { id, host } = &*connection.client.borrow();
+        tracing::debug!(client = ?id, %host, %error, "a connection has ended");
+    }
+    connection.ending.set(true);
+    connection.outbox.close();
+}
+
+async fn run(
+    core: &Rc<Core>,
+    connection: &Rc<Connection>,
+    mut reader: FrameReader,
+    accepted: Listed,
+    grace: Duration,
+) -> Result<(), ReadError> {
+    let files = core.disk.open_files();
+    let socket = Hangup(files.make_room_for(|| Ok(rustix::io::dup(reader.fd())?))?);
+    let _listed = Listed::new(socket.0.as_fd());
+    drop(accepted);
+    rustix::net::sockopt::set_tcp_nodelay(&socket.0, true).map_err(io::Error::from)?;
+    unpace_loopback(&socket.0);
+    let sender = Sender::new(socket.0.as_fd(), core)?;
+    let requests = pin!(take_in(core, connection, &mut reader, socket.0.as_fd()));
+    let responses = pin!(send_out(core, &connection.outbox, &sender));
+    match select(requests, responses).await {
+        Either::Left((result, responses)) => {
+            connection.ending.set(true);
+            // What has been taken in is still answered, unless the client cannot be reached or the grace is over.
+            let answered = pin!(connection.in_flight.below(1));
+            let _ = runtime::until(Instant::now() + grace, select(answered, responses)).await;
+            result
+        }
+        Either::Right((error, _)) => Err(error.into()),
+    }
+}
+
+/// Over loopback nothing is congested, and what paces (BBR, where that is the system's default) only holds packets back.
+fn unpace_loopback(socket: &OwnedFd) {
+    let peer = rustix::net::getpeername(socket)
+        .ok()
+        .and_then(|peer| SocketAddr::try_from(peer?).ok());
+    if peer.is_some_and(|peer| peer.ip().is_loopback())
+        && let Err(error) = rustix::net::sockopt::set_tcp_congestion(socket, "reno")
+    {
+        tracing::debug!(%error, "the system's congestion control stays");
+    }
+}
+
+/// Takes requests in until the client leaves, the broker stops, or what comes is not the protocol.
+async fn take_in(
+    core: &Rc<Core>,
+    connection: &Rc<Connection>,
+    reader: &mut FrameReader,
+    socket: BorrowedFd<'_>,
+) -> Result<(), ReadError> {
+    let requests_max = core.config.limits.requests_in_flight_max as usize;
+    let mut hangup = pin!(notice_hangup(core, connection, socket));
+    loop {
+        let room = async {
+            connection.in_flight.below(requests_max).await;
+            connection.outbox.room().await;
+            core.memory.room().await;
+        };
+        let (room, stopping) = (pin!(room), pin!(core.stopping()));
+        if let Either::Right(_) = beside(connection, hangup.as_mut(), select(room, stopping)).await {
+            return Ok(());
+        }
+        let header = match next_header(core, connection, reader).await {
+            Ok(Some((header, time))) => {
+                core.metrics.passed(Stage::Receive, time);
+                header
+            }
+            Ok(None) => return Ok(()),
+            Err(ReadError::Frame(error)) => {
+                if let Some(stranger) = reader.stranger() {
+                    meet(core, connection, stranger);
+                }
+                refuse(core, connection, &error).await;
+                return Err(error.into());
+            }
+            Err(error) => return Err(error),
+        };
+        let lease = beside(connection, hangup.as_mut(), lease(core, connection, Some(header))).await;
+        // Others may have filled them while the frame came.
+        beside(connection, hangup.as_mut(), core.memory.room()).await;
+        let taken = dispatch::take(core, connection, &reader.frame(header), lease).await;
+        reader.consume(header);
+        if let Taken::Close(reason) = taken {
+            let client = connection.client.borrow().clone();
+            tracing::info!(reason, client = ?client.id, host = %client.host, "a connection is closed: its request cannot be answered");
+            return Ok(());
+        }
+        // The flush that this request may have started must reach the disk while the socket still has more.
+        core.disk.ring().reap();
+        runtime::yield_now().await;
+    }
+}
+
+/// While the socket is not read: notices if the client closes it. Otherwise what waits for records or for others of
+/// a group would keep what this connection waits for.
+async fn notice_hangup(core: &Core, connection: &Connection, socket: BorrowedFd<'_>) -> Infallible {
+    match core.disk.ring().hung_up(socket).await {
+        Ok(()) => connection.ending.set(true),
+        Err(error) => tracing::debug!(%error, "cannot notice that a client closes its connection"),
+    }
+    future::pending().await
+}
+
+/// Waits for room. Only while it does, the other runs.
+async fn beside<F: Future>(
+    connection: &Connection,
+    hangup: Pin<&mut impl Future<Output = Infallible>>,
+    room: F,
+) -> F::Output {
+    let mut room = pin!(room);
+    if let Some(output) = room.as_mut().now_or_never() {
+        return output;
+    }
+    connection.held_up.set(true);
+    let output = match select(room, hangup).await {
+        Either::Left((output, _)) => output,
+        Either::Right((never, _)) => match never {},
+    };
+    connection.held_up.set(false);
+    output
+}
+
+/// The next frame, or `None` when the client has left, has been idle for too long, or the broker stops.
+async fn next_header(
+    core: &Core,
+    connection: &Connection,
+    reader: &mut FrameReader,
+) -> Result<Option<(FrameHeader, Duration)>, ReadError> {
+    let idle = Duration::from_millis(core.config.limits.connection_idle_ms.get());
+    let mut next = pin!(reader.next());
+    loop {
+        let (idle_end, stopping) = (pin!(runtime::sleep(idle)), pin!(core.stopping()));
+        let interrupted = select(idle_end, stopping);
+        match select(next.as_mut(), interrupted).await {
+            Either::Left((header, _)) => return header,
+            // A client that waits for an answer is not idle.
+            Either::Right((Either::Left(_), _)) if connection.in_flight.count() > 0 => {}
+            Either::Right(_) => return Ok(None),
+        }
+    }
+}
+
+async fn lease(core: &Core, connection: &Connection, header: Option<FrameHeader>) -> RequestLease {
+    let mut bytes = header.map_or(0, |header| header.frame_len() as u64);
+    if header.is_some_and(|header| header.api == Api::Fetch.as_u16()) {
+        bytes *= FETCH_BYTES_PER_BYTE;
+    }
+    bytes += REQUEST_OVERHEAD_BYTES;
+    let own = connection.budget.lease(bytes).await;
+    connection.in_flight.begin([core.in_flight.lease(bytes).await, own])
+}
+
+/// Somebody has the wrong port, or the wrong client: who runs the broker should hear of it.
+fn meet(core: &Core, connection: &Connection, stranger: Stranger) {
+    core.metrics.met(stranger);
+    if let Some(unsaid) = core.seldom.strangers.may_speak(Instant::now()) {
+        let peer = connection.client.borrow().host.clone();
+        let advice = match stranger {
+            Stranger::Http => "metrics are at metrics.listen",
+            Stranger::Tls => "TLS ends at a proxy, if anywhere",
+            _ => "clients are those of Headwater",
+        };
+        tracing::warn!(%peer, unsaid, advice, "a connection is closed: it speaks {stranger}, and this port Headwater's own protocol");
+    }
+}
+
+/// Says why the connection will be closed.
+async fn refuse(core: &Core, connection: &Connection, error: &FrameError) {
+    let head = reply::error(error.correlation_id(), ErrorCode::InvalidRequest, &error.to_string());
+    let lease = lease(core, connection, None).await;
+    connection.outbox.push(Response::of(head), lease);
+}
+
+/// Sends responses until the socket fails.
+async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> io::Error {
+    loop {
+        let Some((mut response, lease)) = outbox.next().await else {
+            return io::Error::other("a request without acknowledgement has failed");
+        };
+        core.metrics.answered(response.error);
+        let mut leases = vec![lease];
+        while response.payload.is_empty()
+            && response.head.len() < COALESCE_BYTES
+            && let Some((small, lease)) = outbox.next_small()
+        {
+            core.metrics.answered(small.error);
+            response.head.extend_from_slice(&small.head);
+            leases.push(lease);
+        }
+        let began = Instant::now();
+        let sent = sender.send(response).await;
+        core.metrics.passed(Stage::Send, began.elapsed());
+        drop(leases);
+        if let Err(error) = sent {
+            return error;
+        }
+        core.disk.ring().reap();
+    }
+}

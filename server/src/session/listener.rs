@@ -1,0 +1,82 @@
+//! Listening sockets: the port that all cores share and the port of each core, bound before any core runs.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    os::fd::AsFd as _,
+    rc::Rc,
+    time::Instant,
+};
+
+use headwater_engine::disk::Disk as _;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use crate::{
+    core::Core,
+    metrics::Failure,
+    runtime::{self, Listener},
+    session::connection,
+    sockets::Listed,
+};
+
+/// Connections that the kernel has accepted and the core has not yet.
+pub(crate) const BACKLOG: i32 = 1024;
+
+/// How long a core waits after it could not accept, so that a lack of descriptors does not spin it.
+const ACCEPT_RETRY: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Binds a listening socket. `shared`: several cores bind the same port and the kernel spreads connections over them.
+pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if shared {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(StdListener::from(socket))
+}
+
+/// Accepts connections and serves each on this core until the broker stops.
+pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
+    let listener = match Listener::new(listener, core.disk.ring().clone()) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "a core cannot accept connections"),
+    };
+    let _listed = Listed::new(listener.as_fd());
+    loop {
+        let accepted = std::pin::pin!(listener.accept());
+        let stopping = std::pin::pin!(core.stopping());
+        let (stream, listed) = match futures::future::select(accepted, stopping).await {
+            futures::future::Either::Left((Ok(accepted), _)) => accepted,
+            futures::future::Either::Left((Err(error), _)) => {
+                if let Some(unsaid) = core.seldom.unaccepted.may_speak(Instant::now()) {
+                    tracing::warn!(%error, unsaid, "a connection could not be accepted");
+                }
+                core.metrics.failed(Failure::Accept);
+                // It may have been for lack of a descriptor.
+                core.disk.open_files().give_way();
+                runtime::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+            futures::future::Either::Right(_) => return,
+        };
+        let Some(admitted) = core.admit() else {
+            core.metrics.connection_refused();
+            if let Some(unsaid) = core.seldom.refused.may_speak(Instant::now()) {
+                tracing::warn!(unsaid, "a connection is refused: limits.connections_max are open");
+            }
+            continue;
+        };
+        let core = Rc::clone(&core);
+        runtime::spawn(async move {
+            connection::serve(core, stream, listed).await;
+            drop(admitted);
+        });
+    }
+}

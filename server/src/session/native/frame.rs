@@ -1,0 +1,280 @@
+//! Reads frames off a socket: bytes to whole frames, with bounded memory.
+//!
+//! A connection that is idle holds [`IDLE_BUFFER_SIZE`] bytes. When more arrives it takes larger buffers from the core's budget,
+//! and gives them back as soon as the socket runs dry. A buffer grows with what has arrived, never with what a frame only claims,
+//! and a frame that does not come to its end in time ends the connection: silent clients keep no memory from others. A large
+//! frame is read to its end and a header further, so the next one need not be moved.
+
+use std::{
+    cell::RefCell,
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use futures::AsyncReadExt;
+use headwater_protocol::{
+    frame::{self, FrameError, FrameHeader},
+    stranger::Stranger,
+};
+use rustix::net::RecvFlags;
+
+use crate::{
+    core::budget::{Budget, Lease},
+    runtime::{self, Stream},
+};
+
+/// Buffer of a connection that waits for its next request, in bytes.
+const IDLE_BUFFER_SIZE: usize = 512;
+
+/// Buffer of a connection that has sent more than that at once, in bytes.
+const SMALL_BUFFER_SIZE: usize = 32 * 1024;
+
+/// Buffer of a busy connection, in bytes; a larger frame gets one that grows to its size.
+const BUSY_BUFFER_SIZE: usize = 512 * 1024;
+
+/// Beyond this many missing bytes a read stops behind the frame.
+const LARGE_REST: usize = 64 * 1024;
+
+/// Read buffers that no connection uses now.
+const POOLED_MAX: usize = 16;
+
+/// A core's read buffers.
+#[derive(Debug)]
+pub(crate) struct ReadBuffers {
+    budget: Rc<Budget>,
+    free: RefCell<Vec<Vec<u8>>>,
+}
+
+impl ReadBuffers {
+    pub(crate) fn new(bytes_max: u64) -> Rc<ReadBuffers> {
+        Rc::new(ReadBuffers {
+            budget: Budget::new(bytes_max),
+            free: RefCell::default(),
+        })
+    }
+
+    /// Bytes of buffers in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.budget.used()
+    }
+
+    async fn take(self: &Rc<Self>, size: usize) -> Buffer {
+        let lease = self.budget.lease(size as u64).await;
+        let pooled = if size == BUSY_BUFFER_SIZE {
+            self.free.borrow_mut().pop()
+        } else {
+            None
+        };
+        let bytes = pooled.unwrap_or_else(|| vec![0; size]);
+        Buffer {
+            bytes,
+            start: 0,
+            end: 0,
+            home: Some((Rc::clone(self), lease)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Buffer {
+    /// All initialised; `start..end` has been read and not yet consumed.
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// `None` for an idle connection's own.
+    home: Option<(Rc<ReadBuffers>, Lease)>,
+}
+
+impl Buffer {
+    fn idle() -> Buffer {
+        Buffer {
+            bytes: vec![0; IDLE_BUFFER_SIZE],
+            start: 0,
+            end: 0,
+            home: None,
+        }
+    }
+
+    fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Makes room for `missing` more bytes by moving what is unread to the front.
+    fn compact(&mut self) {
+        self.bytes.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Some((home, _)) = &self.home
+            && self.bytes.len() == BUSY_BUFFER_SIZE
+            && home.free.borrow().len() < POOLED_MAX
+        {
+            home.free.borrow_mut().push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+/// What a frame may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FrameLimits {
+    /// In bytes, as the frame's first field states it.
+    pub(crate) size_max: u32,
+    /// From the first byte to the last.
+    pub(crate) wait_max: Duration,
+}
+
+/// Why no further frame can be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// Not a frame of this protocol, or one that is too large.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// It did not come to its end in time.
+    #[error("a frame took more than {} ms to arrive", .0.as_millis())]
+    Slow(Duration),
+    /// The peer went away in the middle of a frame, or the network failed.
+    #[error("connection lost: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A whole frame, borrowed from the read buffer.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    pub(crate) header: FrameHeader,
+    pub(crate) head: &'a [u8],
+    pub(crate) payload: &'a [u8],
+}
+
+/// The reading side of a connection.
+pub(crate) struct FrameReader {
+    stream: Stream,
+    buffers: Rc<ReadBuffers>,
+    buffer: Buffer,
+    limits: FrameLimits,
+}
+
+impl FrameReader {
+    pub(crate) fn new(stream: Stream, buffers: Rc<ReadBuffers>, limits: FrameLimits) -> FrameReader {
+        FrameReader {
+            stream,
+            buffers,
+            buffer: Buffer::idle(),
+            limits,
+        }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the stream owns the descriptor and lives as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
+    }
+
+    /// What a peer speaks whose bytes are no frame, if that can be told.
+    pub(crate) fn stranger(&self) -> Option<Stranger> {
+        Stranger::of(self.buffer.unread())
+    }
+
+    /// Waits for a whole frame and returns its header, with the time from its first bytes to its last; `None` when the
+    /// peer has closed the connection between two frames. [`frame`](Self::frame) then borrows it, and [`consume`](Self::consume) goes on to the next.
+    pub(crate) async fn next(&mut self) -> Result<Option<(FrameHeader, Duration)>, ReadError> {
+        let mut began = None;
+        loop {
+            let header = FrameHeader::parse(self.buffer.unread(), self.limits.size_max)?;
+            let unread = self.buffer.unread().len();
+            let missing = match &header {
+                Some(header) if unread >= header.frame_len() => {
+                    let time = began.map_or(Duration::ZERO, |began: Instant| began.elapsed());
+                    return Ok(Some((*header, time)));
+                }
+                Some(header) => header.frame_len() - unread,
+                None => frame::HEADER_LEN - unread,
+            };
+            let goes_on = if unread == 0 {
+                self.read(missing).await?
+            } else {
+                let wait_max = self.limits.wait_max;
+                let began = *began.get_or_insert_with(Instant::now);
+                let read = runtime::until(began + wait_max, self.read(missing)).await;
+                read.ok_or(ReadError::Slow(wait_max))??
+            };
+            if !goes_on {
+                return match unread {
+                    0 => Ok(None),
+                    _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                };
+            }
+        }
+    }
+
+    /// The frame that [`next`](Self::next) has announced.
+    pub(crate) fn frame(&self, header: FrameHeader) -> Frame<'_> {
+        let bytes = &self.buffer.unread()[frame::HEADER_LEN..header.frame_len()];
+        let (head, payload) = bytes.split_at(header.head_len());
+        Frame { header, head, payload }
+    }
+
+    /// Is done with the frame.
+    pub(crate) fn consume(&mut self, header: FrameHeader) {
+        self.buffer.start += header.frame_len();
+        if self.buffer.start == self.buffer.end {
+            (self.buffer.start, self.buffer.end) = (0, 0);
+        }
+    }
+
+    /// Reads once, of a frame of which `missing` bytes have not come. False at the end of the stream.
+    async fn read(&mut self, missing: usize) -> Result<bool, ReadError> {
+        let is_empty = self.buffer.start == self.buffer.end;
+        if is_empty && self.buffer.home.is_some() {
+            // SAFETY: the stream owns the descriptor and outlives this call.
+            let fd = unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) };
+            match rustix::net::recv(fd, &mut self.buffer.bytes[..], RecvFlags::DONTWAIT) {
+                Ok((count, _)) => {
+                    (self.buffer.start, self.buffer.end) = (0, count);
+                    return Ok(count > 0);
+                }
+                // Dry: the buffer goes back to the pool while this connection waits.
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => self.buffer = Buffer::idle(),
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+        }
+        self.make_room(missing).await;
+        let room = self.buffer.bytes.len() - self.buffer.end;
+        let limit = if missing > LARGE_REST {
+            missing + frame::HEADER_LEN
+        } else {
+            room
+        };
+        let end = self.buffer.end + room.min(limit);
+        let count = self.stream.read(&mut self.buffer.bytes[self.buffer.end..end]).await?;
+        self.buffer.end += count;
+        Ok(count > 0)
+    }
+
+    async fn make_room(&mut self, missing: usize) {
+        let unread = self.buffer.end - self.buffer.start;
+        if self.buffer.end + missing <= self.buffer.bytes.len() {
+            return;
+        }
+        let (size, wanted) = (self.buffer.bytes.len(), unread + missing);
+        if wanted <= size || unread < size / 2 {
+            self.buffer.compact();
+            return;
+        }
+        let size = match size {
+            IDLE_BUFFER_SIZE => SMALL_BUFFER_SIZE,
+            SMALL_BUFFER_SIZE => BUSY_BUFFER_SIZE,
+            _ => (wanted + frame::HEADER_LEN).min(size * 2),
+        };
+        // What this connection holds goes back first, so that a connection never waits for its own lease.
+        let unread = self.buffer.unread().to_vec();
+        self.buffer = Buffer::idle();
+        self.buffer = self.buffers.take(size).await;
+        self.buffer.bytes[..unread.len()].copy_from_slice(&unread);
+        self.buffer.end = unread.len();
+    }
+}

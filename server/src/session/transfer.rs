@@ -1,0 +1,334 @@
+//! Sends bytes to a socket without copying them in user space and without ever blocking the core.
+//!
+//! Records in the tail buffer are sent from there, and those in the page cache by sendfile(2). Cold ones are read past the page
+//! cache into memory of the core's own, ahead of a consumer that reads in order. When that memory is in use by others, they go
+//! through the page cache and a pipe that the kernel fills on a thread of its own (splice on the auxiliary ring). So a cold read
+//! never holds up the executor. While a socket is full nothing is held: after the wait, the log is asked again where the bytes
+//! are.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    rc::Rc,
+    time::Instant,
+};
+
+use headwater_engine::{
+    LogError, LogRange,
+    disk::{DirectDisk, DirectFile, Disk as _, HeldBytes, Ring, SegmentFile as _},
+};
+use rustix::{
+    fs::OFlags,
+    io::Errno,
+    net::SendFlags,
+    pipe::{PipeFlags, SpliceFlags},
+};
+
+use crate::{
+    core::{Core, remote::RemoteRange},
+    metrics::ReadPath,
+    runtime,
+    session::{
+        outbox::{Payload, Response},
+        read_ahead::{self, ReadAhead, Readers, STEP_BYTES},
+    },
+};
+
+/// Most bytes that are handed to the kernel at once, so that one connection does not keep the core for long.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// The writing side of a connection.
+pub(crate) struct Sender<'a> {
+    socket: BorrowedFd<'a>,
+    core: &'a Core,
+    pipe: OnceCell<Pipe>,
+    readers: RefCell<Readers>,
+    /// How far ahead to read, in bytes.
+    window: u64,
+}
+
+struct Pipe {
+    read: OwnedFd,
+    /// The kernel may still fill it when its connection is gone.
+    write: Rc<OwnedFd>,
+}
+
+/// Why a response was not sent. What was sent of it cannot be taken back, so the connection ends.
+#[derive(Debug, thiserror::Error)]
+enum SendError {
+    /// The peer has gone: nothing to do.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    /// What the log has named cannot be read.
+    #[error(transparent)]
+    Records(io::Error),
+}
+
+impl SendError {
+    fn of_log(error: LogError) -> SendError {
+        SendError::Records(io::Error::other(error))
+    }
+
+    fn of_file(range: &LogRange<DirectDisk>) -> impl Fn(io::Error) -> SendError {
+        move |error| {
+            let reason = format!("cannot read {}: {error}", range.path().display());
+            SendError::Records(io::Error::new(error.kind(), reason))
+        }
+    }
+}
+
+impl<'a> Sender<'a> {
+    /// Makes the socket non-blocking, which splice needs.
+    pub(crate) fn new(socket: BorrowedFd<'a>, core: &'a Core) -> io::Result<Sender<'a>> {
+        let flags = rustix::fs::fcntl_getfl(socket)?;
+        rustix::fs::fcntl_setfl(socket, flags | OFlags::NONBLOCK)?;
+        let cores = &core.config.cores;
+        Ok(Sender {
+            socket,
+            core,
+            window: read_ahead::window(cores.read_ahead_bytes.bytes(), cores.cold_read_bytes_max.bytes()),
+            pipe: OnceCell::new(),
+            readers: RefCell::default(),
+        })
+    }
+
+    fn ring(&self) -> &Ring {
+        self.core.disk.ring()
+    }
+
+    /// Sends a whole response. That its records cannot be read is not the client's doing, and is said.
+    pub(crate) async fn send(&self, response: Response) -> io::Result<()> {
+        match self.send_all(response).await {
+            Ok(()) => Ok(()),
+            Err(SendError::Socket(error)) => Err(error),
+            Err(SendError::Records(error)) => {
+                if let Some(unsaid) = self.core.seldom.unreadable.may_speak(Instant::now()) {
+                    tracing::warn!(%error, unsaid, "a consumer's connection is closed: its records cannot be read");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn send_all(&self, response: Response) -> Result<(), SendError> {
+        let more = if response.payload.is_empty() {
+            SendFlags::empty()
+        } else {
+            SendFlags::MORE
+        };
+        self.send_bytes(&response.head, more).await?;
+        self.core.metrics.sent(response.head.len() as u64);
+        for payload in response.payload {
+            match payload {
+                // Futures of their own: they are large, and every connection, idle ones too, would hold the space for them.
+                Payload::Range(range) => Box::pin(self.send_range(range)).await?,
+                Payload::Remote(range) => Box::pin(self.send_remote(range)).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends bytes that the caller keeps.
+    pub(crate) async fn send_bytes(&self, mut bytes: &[u8], more: SendFlags) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_send(bytes, more)? {
+                Some(count) => bytes = &bytes[count..],
+                None => self.ring().writable(self.socket).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_range(&self, mut range: LogRange<DirectDisk>) -> Result<(), SendError> {
+        while !range.is_empty() {
+            // The slice must not live over the wait: it would keep the memory of a consumer that does not read.
+            let sent = match range.in_memory() {
+                Some(slice) => {
+                    let sent = self.try_send(&slice, SendFlags::empty())?;
+                    sent.map(|count| (ReadPath::Tail, count as u64))
+                }
+                None => self.send_from_disk(&range).await?,
+            };
+            match sent {
+                Some((path, count)) => {
+                    self.core.metrics.read(path, count);
+                    range.advance(count);
+                }
+                None => self.ring().writable(self.socket).await?,
+            }
+            runtime::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Asks the other core for a piece whenever the socket may take it, so that nothing is held while it does not.
+    async fn send_remote(&self, mut range: RemoteRange) -> Result<(), SendError> {
+        while !range.is_empty() {
+            let wanted = range.len().min(PIECE_BYTES as u64);
+            let lease = self.core.in_flight.lease(wanted).await;
+            let piece = range.piece(wanted).await.map_err(SendError::Records)?;
+            let sent = self.try_send(&piece, SendFlags::empty())?.unwrap_or(0);
+            let is_full = sent < piece.len();
+            drop((piece, lease));
+            range.advance(sent as u64);
+            self.core.metrics.read(ReadPath::Remote, sent as u64);
+            if is_full {
+                self.ring().writable(self.socket).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes sent, or `None` if the socket is full.
+    fn try_send(&self, bytes: &[u8], more: SendFlags) -> io::Result<Option<usize>> {
+        let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
+        match rustix::net::send(self.socket, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more) {
+            Ok(count) => Ok(Some(count)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends one piece from the segment file. How, and bytes sent; `None` if the socket is full.
+    async fn send_from_disk(&self, range: &LogRange<DirectDisk>) -> Result<Option<(ReadPath, u64)>, SendError> {
+        let file = range.file(&self.core.disk).await.map_err(SendError::of_log)?;
+        let number = range.segment_number();
+        let mut ahead = {
+            let (position, length, file_end) = (range.position(), range.len(), range.durable_end());
+            let mut readers = self.readers.borrow_mut();
+            readers.begin(number, position, length, self.window, file_end)
+        };
+        let sent = match self.read_past_cache(&file, range, &mut ahead).await {
+            Some(bytes) => {
+                let sent = self.try_send(&bytes, SendFlags::empty())?;
+                sent.map(|count| (ReadPath::Direct, count as u64))
+            }
+            None => self.send_through_cache(&file, range, &mut ahead).await?,
+        };
+        let position = range.position() + sent.map_or(0, |(_, count)| count);
+        self.readers.borrow_mut().end(number, position, ahead);
+        Ok(sent)
+    }
+
+    /// Reads the first bytes of the range, and what lies ahead, past the page cache. `None` if they are in the page cache, or
+    /// there is no memory for them, or the disk fails: the other way will tell.
+    async fn read_past_cache(
+        &self,
+        file: &DirectFile,
+        range: &LogRange<DirectDisk>,
+        ahead: &mut ReadAhead,
+    ) -> Option<HeldBytes> {
+        let now = Instant::now();
+        if self.window == 0 {
+            return None;
+        }
+        if !range.is_read(now) {
+            let (position, length) = (range.position(), range.len().min(STEP_BYTES));
+            if file.is_cached(position, length) || !range.begin_read(file, position, length, now) {
+                return None;
+            }
+            ahead.restart(position);
+        }
+        while let Some((position, length)) = ahead.next() {
+            if !file.is_cached(position, length) && !range.begin_read(file, position, length, now) {
+                break; // Others have the memory; the next piece asks again.
+            }
+            ahead.told();
+        }
+        range.read(now).await
+    }
+
+    async fn send_through_cache(
+        &self,
+        file: &DirectFile,
+        range: &LogRange<DirectDisk>,
+        ahead: &mut ReadAhead,
+    ) -> Result<Option<(ReadPath, u64)>, SendError> {
+        let cannot_read = SendError::of_file(range);
+        let cached = file.cached().map_err(&cannot_read)?;
+        while let Some((position, length)) = ahead.next() {
+            if !self.ring().prefetch(cached, position, length as u32) {
+                break; // The disk is behind; the next piece asks again.
+            }
+            ahead.told();
+        }
+        let piece = range.len().min(PIECE_BYTES as u64);
+        if !file.is_resident(range.position(), piece).map_err(&cannot_read)? {
+            let sent = self.send_through_pipe(file, range, piece as u32).await?;
+            return Ok(Some((ReadPath::Splice, sent)));
+        }
+        range.check().map_err(SendError::of_log)?;
+        let mut position = range.position();
+        match rustix::fs::sendfile(self.socket, cached, Some(&mut position), piece as usize) {
+            Ok(0) => Err(cannot_read(io::ErrorKind::UnexpectedEof.into())),
+            Ok(count) => Ok(Some((ReadPath::Sendfile, count as u64))),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) if is_of_socket(error) => Err(SendError::Socket(error.into())),
+            Err(error) => Err(cannot_read(error.into())),
+        }
+    }
+
+    async fn send_through_pipe(
+        &self,
+        file: &DirectFile,
+        range: &LogRange<DirectDisk>,
+        piece: u32,
+    ) -> Result<u64, SendError> {
+        let cannot_read = SendError::of_file(range);
+        let pipe = self.pipe().map_err(&cannot_read)?;
+        let loading = self.ring().splice_to_pipe(file, range.position(), &pipe.write, piece);
+        let loaded = loading.await.map_err(&cannot_read)?;
+        range.check().map_err(SendError::of_log)?;
+        if loaded == 0 {
+            return Err(cannot_read(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let mut left = loaded as usize;
+        while left > 0 {
+            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+            match rustix::pipe::splice(pipe.read.as_fd(), None, self.socket, None, left, flags) {
+                Ok(0) => return Err(SendError::Socket(io::ErrorKind::WriteZero.into())),
+                Ok(count) => left -= count,
+                Err(Errno::AGAIN | Errno::INTR) => self.ring().writable(self.socket).await?,
+                Err(error) => return Err(SendError::Socket(error.into())),
+            }
+        }
+        Ok(u64::from(loaded))
+    }
+
+    fn pipe(&self) -> io::Result<&Pipe> {
+        if self.pipe.get().is_none() {
+            let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+            let files = self.core.disk.open_files();
+            let (read, write) = files.make_room_for(|| Ok(rustix::pipe::pipe_with(flags)?))?;
+            // Best effort: a smaller pipe (the user's quota may be spent) only makes smaller pieces.
+            if let Err(error) = rustix::pipe::fcntl_setpipe_size(&write, PIECE_BYTES) {
+                tracing::debug!(%error, "cannot enlarge a pipe");
+            }
+            self.pipe.get_or_init(|| Pipe {
+                read,
+                write: Rc::new(write),
+            });
+        }
+        Ok(self.pipe.get().expect("set above"))
+    }
+}
+
+/// Whether it says that the peer has gone, or the network; sendfile(2) fails for either of its ends.
+fn is_of_socket(error: Errno) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected,
+        TimedOut,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | NotConnected
+            | TimedOut
+    )
+}
