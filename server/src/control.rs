@@ -31,10 +31,11 @@ use tokio::sync::{mpsc, watch};
 use self::topics::{TopicRequest, TopicWorker};
 use crate::{
     config::Config,
-    core::mesh::{Mesh, Refusal, Reply},
+    core::mesh::{Mesh, Reply},
     failure::{Part, StopError},
     image::Topic,
     metrics,
+    model::refusal::Refusal,
     topics::{NewTopic, ProducerIds, TopicAlteration, TopicStore},
 };
 

@@ -16,5 +16,4 @@ pub(crate) mod internal;
 mod load;
 pub(crate) mod service;
 
-pub(crate) use crate::model::group::{Client, Listed, Reply as GroupReply, Wanted};
-pub(crate) use service::{GroupCall, Service};
+pub(crate) use service::Service;

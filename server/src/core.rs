@@ -27,7 +27,7 @@ use headwater_protocol::id::CoreId;
 
 use self::{
     budget::Budget,
-    mesh::{CoreMessage, Mesh, PartitionId},
+    mesh::{CoreMessage, Mesh},
     watchdog::Activity,
 };
 use crate::{
@@ -36,6 +36,7 @@ use crate::{
     coordinator,
     image::ClusterImage,
     metrics::{self, CoreMetrics, Failure},
+    model::id::PartitionId,
     ops::{admin, fetch, forwarded::Forwarded, offsets},
     partition::{Partition, closing, compaction, partitions::Owned, reopen},
     runtime::{self, Daemons},

@@ -1,4 +1,8 @@
-//! What a request asks and what became of it: data that every part of the broker speaks in, and that crosses cores.
+//! What a request asks and what became of it: data that every part of the broker speaks in, and that crosses cores. It uses nothing
+//! else of the broker.
 
 pub(crate) mod bounds;
 pub(crate) mod group;
+pub(crate) mod id;
+pub(crate) mod records;
+pub(crate) mod refusal;

@@ -15,10 +15,7 @@ use std::{
 use headwater_engine::{AppendError, Appended, Log, LogError, Vetted, disk::DirectDisk};
 use headwater_protocol::error::ErrorCode;
 
-use crate::{
-    core::{Core, mesh::Refusal},
-    runtime,
-};
+use crate::{core::Core, model::refusal::Refusal, runtime};
 
 /// How long records wait for a file descriptor before there is another attempt.
 const FILES_WAIT: Duration = Duration::from_millis(100);

@@ -8,8 +8,9 @@ use headwater_protocol::error::ErrorCode;
 
 use super::Requests;
 use crate::{
-    core::mesh::{CoreMessage, Mesh, Refusal, Reply},
+    core::mesh::{CoreMessage, Mesh, Reply},
     image::{ClusterImage, Topic},
+    model::refusal::Refusal,
     topics::{NewTopic, TopicAlteration, TopicError, TopicStore},
 };
 

@@ -15,8 +15,9 @@ use super::{
     service::perform,
 };
 use crate::{
-    core::{Core, mesh::Refusal},
+    core::Core,
     metrics::CoreMetrics,
+    model::refusal::Refusal,
     partition::{Partition, backoff::Backoff},
     runtime,
 };

@@ -33,25 +33,19 @@ use crate::{
     config::GroupsSection,
     core::{
         Core,
-        mesh::{CoreMessage, Forward, PartitionId, Refusal},
+        mesh::{CoreMessage, Forward},
     },
     image::{ClusterImage, TopicState},
     metrics::GroupOffset,
     model::{
         bounds::AnswerSize,
-        group::{Answer, CallId, GroupId, Listed, Moment, Reply, Request, Wanted, refusal},
+        group::{Answer, Call, CallId, GroupId, Listed, Moment, Reply, Request, Wanted, refusal},
+        id::PartitionId,
+        refusal::Refusal,
     },
     partition::Partition,
     runtime,
 };
-
-/// A request on its way to the core that runs the group.
-#[derive(Debug)]
-pub(crate) struct GroupCall {
-    place: PartitionId,
-    group: GroupId,
-    request: Request,
-}
 
 /// What has been counted.
 #[derive(Debug, Default)]
@@ -248,7 +242,7 @@ pub(crate) fn place_of(image: &ClusterImage, group: &GroupId) -> Result<Partitio
 /// Asks a group, on whichever core it runs.
 pub(crate) async fn call(core: &Rc<Core>, group: GroupId, request: Request) -> Reply {
     let place = place_of(&core.image(), &group)?;
-    let call = GroupCall { place, group, request };
+    let call = Call { place, group, request };
     let owner = place.owner(core.mesh.len());
     if owner == core.id {
         return call_here(core, call).await;
@@ -261,8 +255,8 @@ pub(crate) async fn call(core: &Rc<Core>, group: GroupId, request: Request) -> R
 }
 
 /// Asks a group of this core.
-pub(crate) async fn call_here(core: &Rc<Core>, call: GroupCall) -> Reply {
-    let GroupCall { place, group, request } = call;
+pub(crate) async fn call_here(core: &Rc<Core>, call: Call) -> Reply {
+    let Call { place, group, request } = call;
     let service = &core.groups;
     if let Some(refusal) = unavailable(core, place) {
         return Err(refusal);

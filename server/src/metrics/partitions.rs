@@ -10,10 +10,7 @@ use prometheus_client::{
 };
 
 use super::CoreSnapshot;
-use crate::{
-    core::{Core, mesh::PartitionId},
-    image::Topic,
-};
+use crate::{core::Core, image::Topic, model::id::PartitionId};
 
 /// One partition at one moment.
 #[derive(Debug)]

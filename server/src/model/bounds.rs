@@ -3,7 +3,7 @@
 
 use headwater_protocol::{error::ErrorCode, head::REQUEST_TABLES_MAX};
 
-use crate::core::mesh::Refusal;
+use crate::model::refusal::Refusal;
 
 /// Most topics, partitions or states that a request may list: as many as it may when each is a table.
 pub(crate) const ITEMS_MAX: usize = REQUEST_TABLES_MAX;

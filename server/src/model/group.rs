@@ -8,7 +8,7 @@ use bytes::Bytes;
 pub(crate) use headwater_engine::{Moment, Since};
 use headwater_protocol::{error::ErrorCode, id::LeaderEpoch};
 
-use crate::{core::mesh::Refusal, model::bounds::AnswerSize};
+use crate::model::{bounds::AnswerSize, id::PartitionId, refusal::Refusal};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $Name:ident;)*) => {$(
@@ -154,6 +154,14 @@ pub(crate) enum Request {
     ForgetOffsets(Vec<(String, i32)>),
     Describe,
     Delete,
+}
+
+/// A request on its way to the core that runs the group.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) place: PartitionId,
+    pub(crate) group: GroupId,
+    pub(crate) request: Request,
 }
 
 /// A committed offset.

@@ -19,13 +19,10 @@ use headwater_protocol::{
 use crate::{
     config::{Config, Knob},
     coordinator::internal,
-    core::{
-        Core,
-        mesh::{CoreMessage, PartitionId, Refusal},
-    },
+    core::{Core, mesh::CoreMessage},
     image::{Topic, TopicState},
     metrics,
-    model::bounds,
+    model::{bounds, id::PartitionId, refusal::Refusal},
     session::{native::reply, outbox::Response},
     topics::{NewTopic, TopicAlteration},
 };

@@ -22,10 +22,15 @@ use headwater_protocol::{
 use crate::{
     core::{
         Core,
-        mesh::{CoreMessage, FetchCall, FetchItem, FetchedItem, PartitionId, Refusal, Reply, Room, Seen},
+        mesh::{CoreMessage, Reply},
         remote::{self, RemoteRange},
     },
     metrics::Stage,
+    model::{
+        id::PartitionId,
+        records::{FetchCall, FetchItem, FetchedItem, Room, Seen},
+        refusal::Refusal,
+    },
     partition::Partition,
     runtime,
     session::{

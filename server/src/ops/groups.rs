@@ -23,10 +23,13 @@ use headwater_protocol::{
 use crate::{
     config::GroupsSection,
     coordinator::service,
-    core::{Core, mesh::Refusal},
-    model::group::{
-        Answer, Client, Generation, GroupId, Identity, InstanceId, Join, MemberId, Protocol, Reply, Request, Sync,
-        Timeouts,
+    core::Core,
+    model::{
+        group::{
+            Answer, Client, Generation, GroupId, Identity, InstanceId, Join, MemberId, Protocol, Reply, Request, Sync,
+            Timeouts,
+        },
+        refusal::Refusal,
     },
     session::{native::reply, outbox::Response},
 };

@@ -8,9 +8,11 @@ use headwater_protocol::{
 };
 
 use crate::{
-    core::{
-        Core,
-        mesh::{CoreMessage, ListItem, ListedItem, PartitionId, Refusal},
+    core::{Core, mesh::CoreMessage},
+    model::{
+        id::PartitionId,
+        records::{ListItem, ListedItem},
+        refusal::Refusal,
     },
     session::{native::reply, outbox::Response},
 };

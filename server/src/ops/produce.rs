@@ -18,9 +18,10 @@ use crate::{
     core::{
         Core,
         budget::Lease,
-        mesh::{CoreMessage, Forward, PartitionId, Produced, Refusal, Reply},
+        mesh::{CoreMessage, Forward, Reply},
     },
     metrics::{Refused, Stage},
+    model::{id::PartitionId, records::Produced, refusal::Refusal},
     runtime,
     session::{
         connection::Connection,

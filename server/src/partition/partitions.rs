@@ -8,11 +8,9 @@ use headwater_protocol::error::ErrorCode;
 
 use crate::{
     coordinator::internal,
-    core::{
-        Core,
-        mesh::{PartitionId, Refusal},
-    },
+    core::Core,
     image::{ClusterImage, Topic, TopicState},
+    model::{id::PartitionId, refusal::Refusal},
     partition::Partition,
 };
 

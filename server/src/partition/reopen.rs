@@ -14,11 +14,9 @@ use headwater_protocol::error::ErrorCode;
 
 use crate::{
     coordinator,
-    core::{
-        Core,
-        mesh::{PartitionId, Refusal},
-    },
+    core::Core,
     image::TopicState,
+    model::{id::PartitionId, refusal::Refusal},
     partition::{backoff::Backoff, partitions::Owned},
     runtime,
 };

@@ -30,12 +30,12 @@ use headwater_protocol::{
 };
 
 use crate::{
-    coordinator::Client,
     core::{
         Core,
         budget::{Budget, Lease},
     },
     metrics::Stage,
+    model::group::Client,
     runtime::{self, Hangup, Stream},
     session::{
         native::{

@@ -14,12 +14,10 @@ use super::{
     record::Record,
     shard::{Step, Write},
 };
-use crate::{
-    core::mesh::Refusal,
-    model::{
-        bounds::AnswerSize,
-        group::{Answer, CallId, CommitItem, Committed, Generation, GroupId, Identity, Since, refusal},
-    },
+use crate::model::{
+    bounds::AnswerSize,
+    group::{Answer, CallId, CommitItem, Committed, Generation, GroupId, Identity, Since, refusal},
+    refusal::Refusal,
 };
 
 /// A partition of a topic that may no longer exist.

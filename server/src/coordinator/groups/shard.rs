@@ -24,8 +24,10 @@ use super::{
 };
 use crate::{
     config::GroupsSection,
-    core::mesh::Refusal,
-    model::group::{Answer, CallId, Committed, Generation, GroupId, Listed, MemberId, Moment, Reply, Request, refusal},
+    model::{
+        group::{Answer, CallId, Committed, Generation, GroupId, Listed, MemberId, Moment, Reply, Request, refusal},
+        refusal::Refusal,
+    },
 };
 
 /// Names an append.

@@ -9,9 +9,9 @@ use super::{
     group::{Group, Phase},
     shard::Step,
 };
-use crate::{
-    core::mesh::Refusal,
-    model::group::{Answer, CallId, MemberId, Sync, Synced, refusal},
+use crate::model::{
+    group::{Answer, CallId, MemberId, Sync, Synced, refusal},
+    refusal::Refusal,
 };
 
 impl Group {

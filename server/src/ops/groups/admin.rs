@@ -15,13 +15,11 @@ use headwater_protocol::{
 use super::{Answer, GroupId, Request, ask, group_id, refusal_of};
 use crate::{
     coordinator::{internal, service},
-    core::{
-        Core,
-        mesh::{CoreMessage, Refusal},
-    },
+    core::{Core, mesh::CoreMessage},
     model::{
         bounds::{self, AnswerSize},
         group::{DescribedMember, Listed, Wanted},
+        refusal::Refusal,
     },
     session::{native::reply, outbox::Response},
 };

@@ -14,14 +14,14 @@ use headwater_protocol::{
 
 use super::{Answer, GroupId, Request, ask, group_id, identity, refusal_of};
 use crate::{
-    core::{
-        Core,
-        mesh::{ListItem, PartitionId, Refusal},
-    },
+    core::Core,
     image::TopicState,
     model::{
         bounds,
         group::{CommitItem, Committed},
+        id::PartitionId,
+        records::ListItem,
+        refusal::Refusal,
     },
     ops::offsets,
     session::{native::reply, outbox::Response},

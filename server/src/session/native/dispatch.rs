@@ -21,7 +21,8 @@ use headwater_protocol::{
 };
 
 use crate::{
-    core::{Core, mesh::Refusal},
+    core::Core,
+    model::refusal::Refusal,
     ops::{admin, fetch, groups, offsets, produce},
     runtime,
     session::{

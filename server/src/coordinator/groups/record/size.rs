@@ -12,8 +12,10 @@ use headwater_protocol::{error::ErrorCode, group::Subscription};
 use super::Record;
 use crate::{
     coordinator::groups::{assign::Assignor, group::Group, member::Member, shard::Step},
-    core::mesh::Refusal,
-    model::group::{Client, InstanceId, Join, MemberId, Protocol},
+    model::{
+        group::{Client, InstanceId, Join, MemberId, Protocol},
+        refusal::Refusal,
+    },
 };
 
 /// Lengths, versions and numbers of a group in its record, key and value.

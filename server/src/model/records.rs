@@ -1,0 +1,109 @@
+//! What is asked of the records of partitions, and what is found.
+
+use std::time::Instant;
+
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{Offset, Timestamp},
+};
+
+use super::id::PartitionId;
+
+/// What became of a produce request, once it is durable.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Produced {
+    pub(crate) base_offset: Offset,
+    pub(crate) append_time: Timestamp,
+    pub(crate) log_start_offset: Offset,
+}
+
+/// One partition of a fetch request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FetchItem {
+    /// Where in the request: the answer is there in the response.
+    pub(crate) place: u32,
+    pub(crate) id: PartitionId,
+    pub(crate) offset: i64,
+    pub(crate) max_bytes: u64,
+}
+
+/// A fetch request.
+#[derive(Debug)]
+pub(crate) struct FetchCall {
+    pub(crate) items: Vec<FetchItem>,
+    pub(crate) min_bytes: u64,
+    pub(crate) max_bytes: u64,
+    pub(crate) deadline: Instant,
+}
+
+/// What a fetch response has room for, as it goes from partition to partition and from core to core.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    bytes: u64,
+    is_untouched: bool,
+}
+
+impl Room {
+    pub(crate) fn new(bytes: u64) -> Room {
+        Room {
+            bytes,
+            is_untouched: true,
+        }
+    }
+
+    pub(crate) fn bytes(self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether so many bytes of whole batches fit. The first batch of a response always does, or who fetches could never get
+    /// beyond it.
+    pub(crate) fn takes(self, bytes: u64) -> bool {
+        self.is_untouched || bytes <= self.bytes
+    }
+
+    pub(crate) fn without(self, bytes: u64) -> Room {
+        Room {
+            bytes: self.bytes.saturating_sub(bytes),
+            is_untouched: self.is_untouched && bytes == 0,
+        }
+    }
+}
+
+/// One partition's answer to a fetch, `records` being whatever names or holds them.
+#[derive(Debug)]
+pub(crate) struct FetchedItem<R> {
+    pub(crate) place: u32,
+    pub(crate) id: PartitionId,
+    pub(crate) error: ErrorCode,
+    pub(crate) high_watermark: i64,
+    pub(crate) log_start_offset: i64,
+    /// After the last record; -1 without records.
+    pub(crate) next_offset: i64,
+    pub(crate) records: Option<R>,
+    /// How much of what the fetch wants is there: the bytes of the records, or all that the limits allow if more records are
+    /// there than they let through.
+    pub(crate) available: u64,
+}
+
+/// How far a partition was read when a fetch found too little in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) id: PartitionId,
+    pub(crate) high_watermark: i64,
+}
+
+/// One partition of a list-offsets request: what is asked for, in the wire's terms.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListItem {
+    pub(crate) id: PartitionId,
+    pub(crate) timestamp: i64,
+}
+
+/// The answer to a [`ListItem`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListedItem {
+    pub(crate) id: PartitionId,
+    pub(crate) error: ErrorCode,
+    pub(crate) timestamp: i64,
+    pub(crate) offset: i64,
+}
