@@ -35,7 +35,7 @@ use crate::{
         watchdog::{Activity, Watchdog},
     },
     failure::{Part, StopError},
-    runtime,
+    machine,
     topics::{StoreError, TopicStore},
 };
 
@@ -310,10 +310,10 @@ fn start_core(
         let ended = core.run(inbox).await;
         // The files of the core's partitions are closed in the executor's next turns.
         ring.close().await;
-        runtime::sleep(CLOSE_WAIT).await;
+        machine::sleep(CLOSE_WAIT).await;
         ended.map_err(|error| error.to_string())
     };
-    let part = Part::start(&format!("core-{id}"), mesh, move || runtime::run_core(cpu, spin, run));
+    let part = Part::start(&format!("core-{id}"), mesh, move || machine::run_core(cpu, spin, run));
     let part = part.map_err(|error| error.to_string())?;
     if block_on(started).is_ok() {
         return Ok(part);

@@ -35,11 +35,11 @@ use crate::{
     control::ControlHandle,
     coordinator,
     image::ClusterImage,
+    machine::{self, Daemons},
     metrics::{self, CoreMetrics, Failure},
     model::id::PartitionId,
     ops::{admin, fetch, forwarded::Forwarded, offsets},
     partition::{Partition, closing, compaction, partitions::Owned, reopen},
-    runtime::{self, Daemons},
     session::{listener, native::frame::ReadBuffers},
 };
 
@@ -232,7 +232,7 @@ impl Core {
         self.at_rest().await;
         daemons.end().await;
         // A blocking operation whose task was ended just now.
-        runtime::blocking_threads_rest().await;
+        machine::blocking_threads_rest().await;
         closed
     }
 
@@ -241,15 +241,15 @@ impl Core {
         match message {
             CoreMessage::Forward(request) => self.forwarded.take(&core, request),
             CoreMessage::Fetch { items, room, reply } => {
-                runtime::spawn(fetch::answer_other_core(core, items, room, reply));
+                machine::spawn(fetch::answer_other_core(core, items, room, reply));
             }
             CoreMessage::AwaitNews { seen, reply } => {
-                runtime::spawn(mesh::answer(reply, fetch::news_for_other_core(core, seen)));
+                machine::spawn(mesh::answer(reply, fetch::news_for_other_core(core, seen)));
             }
-            CoreMessage::ListOffsets { items, reply } => runtime::spawn(async move {
+            CoreMessage::ListOffsets { items, reply } => machine::spawn(async move {
                 let _ = reply.send(offsets::list_here(&core, items).await);
             }),
-            CoreMessage::DeleteRecords { id, before, reply } => runtime::spawn(async move {
+            CoreMessage::DeleteRecords { id, before, reply } => machine::spawn(async move {
                 let _ = reply.send(offsets::delete_here(&core, id, before).await);
             }),
             CoreMessage::Describe { ids, reply } => {
@@ -261,14 +261,14 @@ impl Core {
             CoreMessage::Metrics { reply } => {
                 let _ = reply.send(metrics::snapshot(&core));
             }
-            CoreMessage::Apply { image, reply } => runtime::spawn(async move {
+            CoreMessage::Apply { image, reply } => machine::spawn(async move {
                 core.apply(image).await;
                 coordinator::service::follow(&core);
                 let _ = reply.send(());
             }),
             CoreMessage::Serve { listeners } => {
                 for listener in listeners {
-                    runtime::spawn(listener::accept(Rc::clone(&core), listener));
+                    machine::spawn(listener::accept(Rc::clone(&core), listener));
                 }
             }
             CoreMessage::Stop => {}
@@ -325,7 +325,7 @@ impl Core {
                 changed.await;
             }
         };
-        if runtime::until(Instant::now() + grace, gone).await.is_none() {
+        if machine::until(Instant::now() + grace, gone).await.is_none() {
             let left = self.lifecycle.connections.get();
             tracing::warn!(left, "connections are closed before their requests were answered");
         }
@@ -336,10 +336,10 @@ impl Core {
     async fn at_rest(&self) {
         let deadline = Instant::now() + REST_WAIT_MAX;
         while self.lifecycle.activity.has_work() && Instant::now() < deadline {
-            runtime::sleep(Duration::from_millis(1)).await;
+            machine::sleep(Duration::from_millis(1)).await;
         }
         // The connections that wanted it are gone.
-        let closed = runtime::until(deadline, self.memory.cold.close()).await;
+        let closed = machine::until(deadline, self.memory.cold.close()).await;
         if closed.is_none() {
             tracing::warn!("the disk still reads what consumers wanted; the memory for it is lost");
         }
@@ -399,7 +399,7 @@ enum Upkeep {
 /// One partition after the other.
 async fn maintain(core: Rc<Core>, what: Upkeep, interval: Duration) {
     loop {
-        runtime::sleep(interval).await;
+        machine::sleep(interval).await;
         for partition in core.online() {
             if core.lifecycle.stopping.get() {
                 return;
@@ -411,7 +411,7 @@ async fn maintain(core: Rc<Core>, what: Upkeep, interval: Duration) {
 
 async fn maintain_one(core: &Core, partition: &Partition, what: Upkeep) {
     let _working = core.working();
-    let now = runtime::moment();
+    let now = machine::moment();
     let done = match what {
         Upkeep::Checkpoint => {
             partition.unscanned.clear();
@@ -430,7 +430,7 @@ async fn maintain_one(core: &Core, partition: &Partition, what: Upkeep) {
             tracing::warn!(directory = %partition.log.directory().display(), %error, ?what, unsaid, "maintenance failed; it is tried again");
         }
     }
-    runtime::yield_now().await;
+    machine::yield_now().await;
 }
 
 /// Seals segments as they are rolled: those that are not are work for the stop, and too many keep producers waiting.

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! - [`broker`]: starts and stops everything; [`config`], [`check`]: what it is told, and what the machine must offer.
-//! - `core`, `runtime`, `watchdog`: one pinned executor per core and what keeps it awake; `mesh`: what crosses cores.
+//! - `core`, `machine`, `watchdog`: one pinned executor per core and what keeps it awake; `mesh`: what crosses cores.
 //! - `control`, [`topics`], [`image`]: the control plane, the topics on disk, and the picture of them that cores share.
 //! - `compaction`: which partition is compacted next, and how fast.
 //! - [`failure`]: what becomes of it all when a part fails.
@@ -24,13 +24,12 @@ mod coordinator;
 mod core;
 pub mod failure;
 pub mod image;
+mod machine;
 mod metrics;
 mod model;
 mod ops;
 mod partition;
-mod runtime;
 mod session;
-mod sockets;
 pub mod topics;
 
 pub use broker::{Broker, StartError};

@@ -387,7 +387,7 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
         (Family::ReadBufferBytes, core.read_buffers.used()),
         (Family::Connections, core.connections() as u64),
         (Family::ConnectionsRefused, metrics.connections_refused.get()),
-        (Family::Tasks, crate::runtime::tasks() as u64),
+        (Family::Tasks, crate::machine::tasks() as u64),
         (Family::OpenFiles, files.open() as u64),
         (Family::OpenFilesMax, files.limit() as u64),
         (Family::FilesOpened, files.opened()),
@@ -411,7 +411,7 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
     samples.push((Family::CompactionSeconds, "", compaction.time.get().as_secs_f64()));
     samples.push((Family::CompactionDirty, "", compaction.dirty_ratio_max.get()));
     samples.push((Family::StalledSeconds, "", stalled.as_secs_f64()));
-    samples.push((Family::BusySeconds, "", crate::runtime::busy().as_secs_f64()));
+    samples.push((Family::BusySeconds, "", crate::machine::busy().as_secs_f64()));
     CoreSnapshot {
         stages,
         samples,

@@ -15,7 +15,7 @@ use std::{
 use headwater_engine::{AppendError, Appended, Log, LogError, Vetted, disk::DirectDisk};
 use headwater_protocol::error::ErrorCode;
 
-use crate::{core::Core, model::refusal::Refusal, runtime};
+use crate::{core::Core, machine, model::refusal::Refusal};
 
 /// How long records wait for a file descriptor before there is another attempt.
 const FILES_WAIT: Duration = Duration::from_millis(100);
@@ -74,7 +74,7 @@ impl Partition {
         core: &Rc<Core>,
         vetted: &Vetted<'_>,
     ) -> Result<Appended, AppendError> {
-        let appended = self.log.append_vetted(vetted, runtime::moment())?;
+        let appended = self.log.append_vetted(vetted, machine::moment())?;
         let bytes = vetted.size() as u64;
         self.appended_bytes.set(self.appended_bytes.get() + bytes);
         if self.log.take_filled() {
@@ -86,7 +86,7 @@ impl Partition {
             core.is_needed_early();
         }
         if self.log.needs_flush() && !self.flushing.replace(true) {
-            runtime::spawn(flush(Rc::clone(self), Rc::clone(core)));
+            machine::spawn(flush(Rc::clone(self), Rc::clone(core)));
         }
         Ok(appended)
     }
@@ -120,7 +120,7 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
     let _working = core.working();
     let delay = Duration::from_micros(core.config.flush.delay_us.get());
     if !delay.is_zero() {
-        runtime::sleep(delay).await;
+        machine::sleep(delay).await;
     }
     while partition.log.needs_flush() {
         match partition.log.flush().await {
@@ -135,7 +135,7 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
                 if let Some(unsaid) = core.seldom.no_descriptor.may_speak(Instant::now()) {
                     tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records wait; raise the limit of open files");
                 }
-                runtime::sleep(FILES_WAIT).await;
+                machine::sleep(FILES_WAIT).await;
             }
             // The log has said so itself, and answers everybody who waits.
             Err(_) => {

@@ -164,7 +164,7 @@ fn the_child_of_other_tests() {
     let broker = start(directory.path());
     match end.as_str() {
         "helper" => run_on(&broker, CORE, || {
-            runtime::spawn(runtime::on_blocking_thread(|| panic!("a bug")));
+            machine::spawn(machine::on_blocking_thread(|| panic!("a bug")));
         }),
         "control" => drop(
             thread::Builder::new()

@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{
     core::Core,
+    machine,
     metrics::CoreMetrics,
     model::refusal::Refusal,
     partition::{Partition, backoff::Backoff},
-    runtime,
 };
 
 /// Read at a time.
@@ -79,7 +79,7 @@ pub(super) async fn load(core: Rc<Core>, index: PartitionIndex, partition: Rc<Pa
             tracing::error!(partition = %index, directory = %partition.log.directory().display(), %error, "groups cannot be read; it is tried again");
         }
         let again = Instant::now() + backoff.delay(error.code(), began.elapsed());
-        let has_stopped = runtime::until(again, core.stopping()).await.is_some();
+        let has_stopped = machine::until(again, core.stopping()).await.is_some();
         if has_stopped || !core.groups.is_current(index, &partition) {
             return;
         }
@@ -141,7 +141,7 @@ async fn read(core: &Core, partition: &Partition, shard: &mut Shard) -> Result<u
                 count += 1;
             }
         }
-        runtime::yield_now().await;
+        machine::yield_now().await;
     }
     if let Some((offset, error)) = first_left_out {
         tracing::error!(%offset, %error, count = left_out, directory = %log.directory().display(), "records of groups cannot be read and are left out; the first is named");

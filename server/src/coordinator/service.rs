@@ -36,6 +36,7 @@ use crate::{
         mesh::{CoreMessage, Forward},
     },
     image::{ClusterImage, TopicState},
+    machine,
     metrics::GroupOffset,
     model::{
         bounds::AnswerSize,
@@ -44,7 +45,6 @@ use crate::{
         refusal::Refusal,
     },
     partition::Partition,
-    runtime,
 };
 
 /// What has been counted.
@@ -318,7 +318,7 @@ pub(super) fn perform(core: &Rc<Core>, index: PartitionIndex, effects: Vec<Effec
                 let partition = partition.expect("only a shard in its slot has effects");
                 let ticket = append::append(core, &partition, &records);
                 if service.queue(index, write, ticket) {
-                    runtime::spawn(settle(Rc::clone(core), index, partition));
+                    machine::spawn(settle(Rc::clone(core), index, partition));
                 }
             }
             Effect::TooLarge { group, size, max } => {
@@ -342,7 +342,7 @@ pub(super) fn perform(core: &Rc<Core>, index: PartitionIndex, effects: Vec<Effec
 async fn settle(core: Rc<Core>, index: PartitionIndex, partition: Rc<Partition>) {
     let _working = core.working();
     // Whoever has started this is still at the effects that this append was one of.
-    runtime::yield_now().await;
+    machine::yield_now().await;
     while core.groups.is_current(index, &partition) {
         let next = {
             let mut slots = core.groups.slots.borrow_mut();
@@ -393,7 +393,7 @@ pub(crate) fn follow(core: &Rc<Core>) {
         if let Some(partition) = partition
             && service.begin(index, &partition)
         {
-            runtime::spawn(load::load(Rc::clone(core), index, partition));
+            machine::spawn(load::load(Rc::clone(core), index, partition));
         }
     }
 }
@@ -422,7 +422,7 @@ pub(crate) async fn keep_time(core: Rc<Core>) {
         let stopping = std::pin::pin!(core.stopping());
         let woken = select(alarm, stopping);
         let woken = match next {
-            Some(next) => runtime::until(service.began + next, woken).await,
+            Some(next) => machine::until(service.began + next, woken).await,
             None => Some(woken.await),
         };
         if let Some(Either::Right(_)) = woken {

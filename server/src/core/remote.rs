@@ -12,7 +12,7 @@ use futures::{
 };
 use headwater_engine::{LogRange, disk::DirectDisk};
 
-use crate::{core::mesh::Reply, partition::Partition, runtime};
+use crate::{core::mesh::Reply, machine, partition::Partition};
 
 /// The first `bytes` bytes of what is left, after `skip` bytes of it.
 struct PieceRequest {
@@ -66,7 +66,7 @@ impl RemoteRange {
 pub(crate) fn lend(partition: Rc<Partition>, range: LogRange<DirectDisk>) -> RemoteRange {
     let (requests, inbox) = mpsc::unbounded();
     let length = range.len();
-    runtime::spawn(serve(partition, range, inbox));
+    machine::spawn(serve(partition, range, inbox));
     RemoteRange {
         length,
         skip: 0,

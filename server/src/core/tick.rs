@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{core::Core, metrics::Stage, runtime};
+use crate::{core::Core, machine, metrics::Stage};
 
 /// Asks for a turn every `metrics.tick_us`, and counts how late it came. Does nothing if that is 0.
 pub(crate) async fn keep(core: Rc<Core>) {
@@ -15,7 +15,7 @@ pub(crate) async fn keep(core: Rc<Core>) {
     }
     loop {
         let due = Instant::now() + every;
-        runtime::sleep(every).await;
+        machine::sleep(every).await;
         core.metrics.passed(Stage::Tick, due.elapsed());
     }
 }

@@ -9,7 +9,7 @@ use super::{CoreSnapshot, DiskSpace, Family, http::ANSWER_MAX, snapshot};
 use crate::{
     core::{Core, mesh::CoreMessage},
     image::TopicState,
-    runtime,
+    machine,
 };
 
 /// Asks every core; one that does not answer in time is left out.
@@ -20,12 +20,12 @@ pub(crate) async fn status(core: &Core) -> BrokerStatusT {
             return Some(snapshot(core));
         }
         let answer = core.mesh.ask(id, |reply| CoreMessage::Metrics { reply });
-        runtime::until(deadline, answer).await.flatten()
+        machine::until(deadline, answer).await.flatten()
     };
     let cores: Vec<CoreSnapshot> = join_all(core.mesh.ids().map(ask)).await.into_iter().flatten().collect();
     // The file system may take its time.
     let directory = core.config.log.directory.clone();
-    let disk = runtime::blocking(move || DiskSpace::of(&directory)).await;
+    let disk = machine::blocking(move || DiskSpace::of(&directory)).await;
     let image = core.image();
     let topics = || image.topics().filter(|topic| topic.state == TopicState::Ready);
     BrokerStatusT {

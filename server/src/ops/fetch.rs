@@ -25,6 +25,7 @@ use crate::{
         mesh::{CoreMessage, Reply},
         remote::{self, RemoteRange},
     },
+    machine,
     metrics::Stage,
     model::{
         id::PartitionId,
@@ -32,7 +33,6 @@ use crate::{
         refusal::Refusal,
     },
     partition::Partition,
-    runtime,
     session::{
         connection::Connection,
         native::reply,
@@ -193,14 +193,14 @@ async fn is_worth_waiting_for(
     news: impl Future<Output = ()>,
 ) -> bool {
     let wanted = async {
-        runtime::sleep(PATIENCE).await;
+        machine::sleep(PATIENCE).await;
         select(pin!(core.in_flight.contended()), pin!(connection.held_up())).await;
     };
     let (stopping, wanted) = (pin!(core.stopping()), pin!(wanted));
     let (ending, news) = (pin!(connection.ending()), pin!(news));
     let over = select(select(stopping, ending), wanted);
     matches!(
-        runtime::until(deadline, select(news, over)).await,
+        machine::until(deadline, select(news, over)).await,
         Some(Either::Left(_))
     )
 }
@@ -329,7 +329,7 @@ async fn look_here(core: &Core, items: &[FetchItem], mut room: Room) -> Vec<Fetc
         room = room.without(answer.size());
         found.push(answer);
         if found.len().is_multiple_of(PARTITIONS_AT_ONCE) {
-            runtime::yield_now().await;
+            machine::yield_now().await;
         }
     }
     found

@@ -16,8 +16,8 @@ use crate::{
         Core,
         mesh::{self, Forward},
     },
+    machine,
     ops::produce,
-    runtime,
 };
 
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl Forwarded {
         }
         self.waiting.borrow_mut().push_back(request);
         if !self.is_draining.replace(true) {
-            runtime::spawn(drain(Rc::clone(core)));
+            machine::spawn(drain(Rc::clone(core)));
         }
     }
 
@@ -58,7 +58,7 @@ fn begin(core: &Rc<Core>, request: Forward) {
         Forward::Group { call, reply } => {
             let core = Rc::clone(core);
             let answer = async move { coordinator::service::call_here(&core, *call).await };
-            runtime::spawn(mesh::answer(reply, answer));
+            machine::spawn(mesh::answer(reply, answer));
         }
     }
 }

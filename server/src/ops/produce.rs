@@ -20,9 +20,9 @@ use crate::{
         budget::Lease,
         mesh::{CoreMessage, Forward, Reply},
     },
+    machine,
     metrics::{Refused, Stage},
     model::{id::PartitionId, records::Produced, refusal::Refusal},
-    runtime,
     session::{
         connection::Connection,
         native::{dispatch::Taken, reply},
@@ -75,7 +75,7 @@ pub(crate) async fn take(
             Ok(_) if acks == Acks::None => Taken::Done,
             Ok(appended) => {
                 let (core, working) = (Rc::clone(core), core.working());
-                runtime::spawn(async move {
+                machine::spawn(async move {
                     let produced = settled(&core, id, appended).await;
                     answer.send(produced);
                     drop(working);
@@ -89,7 +89,7 @@ pub(crate) async fn take(
     let produced = core.mesh.ask(owner, move |reply| {
         CoreMessage::Forward(Forward::Produce { id, records, reply })
     });
-    runtime::spawn(async move {
+    machine::spawn(async move {
         let produced = produced.await.unwrap_or_else(|| Err(Refusal::stopping()));
         match acks {
             Acks::Durable => answer.send(produced),
@@ -118,7 +118,7 @@ pub(crate) fn answer_other_core(
     match vetted.and_then(|vetted| append(core, id, &vetted)) {
         Ok(appended) => {
             let (core, working) = (Rc::clone(core), core.working());
-            runtime::spawn(async move {
+            machine::spawn(async move {
                 let _ = reply.send(settled(&core, id, appended).await);
                 drop(working);
             });
@@ -155,7 +155,7 @@ async fn vet<'a>(core: &Core, id: PartitionId, payload: &'a [u8]) -> Result<Vett
     let turn: RefCell<Option<Lease>> = RefCell::default();
     let give_way = async || {
         if turn.borrow().is_some() {
-            runtime::yield_now().await;
+            machine::yield_now().await;
         } else {
             let lease = core.vetting.lease(1).await;
             *turn.borrow_mut() = Some(lease);

@@ -9,7 +9,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 
-use crate::{core::Core, partition::Partition, runtime};
+use crate::{core::Core, machine, partition::Partition};
 
 /// Partitions that are closed at the same time: their flushes share the commits of the file system's journal.
 const CLOSED_AT_ONCE: usize = 32;
@@ -26,7 +26,7 @@ pub(crate) async fn close_partitions(core: &Core) -> io::Result<()> {
     let mut closing = stream::iter(closing).buffer_unordered(CLOSED_AT_ONCE);
     let (mut closed, mut tell) = (0, began + PROGRESS);
     loop {
-        match runtime::until(tell.min(began + limit), closing.next()).await {
+        match machine::until(tell.min(began + limit), closing.next()).await {
             Some(Some(())) => closed += 1,
             Some(None) => return Ok(()),
             None if began.elapsed() >= limit => {

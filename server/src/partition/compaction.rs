@@ -11,7 +11,7 @@ use std::{
 
 use headwater_engine::{CompactionReport, LogError};
 
-use crate::{core::Core, metrics::Failure, partition::Partition, runtime};
+use crate::{core::Core, machine, metrics::Failure, partition::Partition};
 
 /// How long it works before it lets others go first.
 const TURN_MAX: Duration = Duration::from_micros(200);
@@ -76,9 +76,9 @@ impl Pace {
         let now = Instant::now();
         let wait = self.spend(bytes, now);
         if wait >= WAIT_MIN {
-            runtime::sleep(wait).await;
+            machine::sleep(wait).await;
         } else if now.saturating_duration_since(self.turn.get()) >= TURN_MAX {
-            runtime::yield_now().await;
+            machine::yield_now().await;
         } else {
             return;
         }
@@ -91,7 +91,7 @@ pub(crate) async fn run(core: Rc<Core>) {
     let config = &core.config.compaction;
     let pace = Pace::new(config.bytes_per_second_max.bytes());
     loop {
-        runtime::sleep(config.check_interval_ms.duration()).await;
+        machine::sleep(config.check_interval_ms.duration()).await;
         let mut due = dirty(&core);
         core.metrics
             .compaction
@@ -108,7 +108,7 @@ pub(crate) async fn run(core: Rc<Core>) {
 
 /// The partitions that may be compacted, those with the most new records first. Others may have tombstones to drop.
 fn dirty(core: &Core) -> Vec<(f64, Rc<Partition>)> {
-    let now = runtime::moment();
+    let now = machine::moment();
     let compacted =
         |partition: &Rc<Partition>| partition.log.config().compaction.is_some() && !partition.is_damaged.get();
     let mut partitions: Vec<_> = core
@@ -125,7 +125,7 @@ async fn compact(core: &Core, partition: &Partition, pace: &Pace) {
     let _working = core.working();
     let (log, began) = (&partition.log, Instant::now());
     let map_bytes_max = core.config.compaction.map_bytes_max.as_usize();
-    let compacted = log.compact(runtime::moment(), map_bytes_max, async |bytes| pace.wait(bytes).await);
+    let compacted = log.compact(machine::moment(), map_bytes_max, async |bytes| pace.wait(bytes).await);
     match compacted.await {
         Ok(report) => {
             core.metrics.compaction.count(&report, began.elapsed());
@@ -143,7 +143,7 @@ async fn compact(core: &Core, partition: &Partition, pace: &Pace) {
             }
         }
     }
-    runtime::yield_now().await;
+    machine::yield_now().await;
 }
 
 #[cfg(test)]

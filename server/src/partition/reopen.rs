@@ -16,9 +16,9 @@ use crate::{
     coordinator,
     core::Core,
     image::TopicState,
+    machine,
     model::{id::PartitionId, refusal::Refusal},
     partition::{backoff::Backoff, partitions::Owned},
-    runtime,
 };
 
 /// A partition that has been well for so long begins with short delays when it fails again.
@@ -76,7 +76,7 @@ pub(crate) async fn run(core: Rc<Core>) {
 }
 
 async fn sleep_until(due: Instant) {
-    runtime::sleep(due.saturating_duration_since(Instant::now())).await;
+    machine::sleep(due.saturating_duration_since(Instant::now())).await;
 }
 
 /// Opens a partition again. While it does, nobody removes the directory.

@@ -34,9 +34,10 @@ use crate::{
         Core,
         budget::{Budget, Lease},
     },
+    machine::Listed,
+    machine::{self, Hangup, Stream},
     metrics::Stage,
     model::group::Client,
-    runtime::{self, Hangup, Stream},
     session::{
         native::{
             dispatch::{self, Taken},
@@ -46,7 +47,6 @@ use crate::{
         outbox::{InFlight, Outbox, RequestLease, Response},
         transfer::Sender,
     },
-    sockets::Listed,
 };
 
 /// Small responses that leave in one system call, in bytes.
@@ -181,7 +181,7 @@ async fn run(
             connection.ending.set(true);
             // What has been taken in is still answered, unless the client cannot be reached or the grace is over.
             let answered = pin!(connection.in_flight.below(1));
-            let _ = runtime::until(Instant::now() + grace, select(answered, responses)).await;
+            let _ = machine::until(Instant::now() + grace, select(answered, responses)).await;
             result
         }
         Either::Right((error, _)) => Err(error.into()),
@@ -246,7 +246,7 @@ async fn take_in(
         }
         // The flush that this request may have started must reach the disk while the socket still has more.
         core.disk.ring().reap();
-        runtime::yield_now().await;
+        machine::yield_now().await;
     }
 }
 
@@ -288,7 +288,7 @@ async fn next_header(
     let idle = Duration::from_millis(core.config.limits.connection_idle_ms.get());
     let mut next = pin!(reader.next());
     loop {
-        let (idle_end, stopping) = (pin!(runtime::sleep(idle)), pin!(core.stopping()));
+        let (idle_end, stopping) = (pin!(machine::sleep(idle)), pin!(core.stopping()));
         let interrupted = select(idle_end, stopping);
         match select(next.as_mut(), interrupted).await {
             Either::Left((header, _)) => return header,

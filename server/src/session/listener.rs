@@ -13,10 +13,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::{
     core::Core,
+    machine::Listed,
+    machine::{self, Listener},
     metrics::Failure,
-    runtime::{self, Listener},
     session::connection,
-    sockets::Listed,
 };
 
 /// Connections that the kernel has accepted and the core has not yet.
@@ -61,7 +61,7 @@ pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
                 core.metrics.failed(Failure::Accept);
                 // It may have been for lack of a descriptor.
                 core.disk.open_files().give_way();
-                runtime::sleep(ACCEPT_RETRY).await;
+                machine::sleep(ACCEPT_RETRY).await;
                 continue;
             }
             futures::future::Either::Right(_) => return,
@@ -74,7 +74,7 @@ pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
             continue;
         };
         let core = Rc::clone(&core);
-        runtime::spawn(async move {
+        machine::spawn(async move {
             connection::serve(core, stream, listed).await;
             drop(admitted);
         });

@@ -27,8 +27,8 @@ use rustix::{
 
 use crate::{
     core::{Core, remote::RemoteRange},
+    machine,
     metrics::ReadPath,
-    runtime,
     session::{
         outbox::{Payload, Response},
         read_ahead::{self, ReadAhead, Readers, STEP_BYTES},
@@ -157,7 +157,7 @@ impl<'a> Sender<'a> {
                 }
                 None => self.ring().writable(self.socket).await?,
             }
-            runtime::yield_now().await;
+            machine::yield_now().await;
         }
         Ok(())
     }

@@ -22,9 +22,9 @@ use headwater_protocol::{
 
 use crate::{
     core::Core,
+    machine,
     model::refusal::Refusal,
     ops::{admin, fetch, groups, offsets, produce},
-    runtime,
     session::{
         connection::Connection,
         native::{frame::Frame, reply},
@@ -105,7 +105,7 @@ impl Request<'_> {
             Ok(Answer::Now(response)) => self.connection.outbox.push(response, self.lease),
             Ok(Answer::Later(answer)) => {
                 let (connection, mut lease, working) = (Rc::clone(self.connection), self.lease, self.core.working());
-                runtime::spawn(async move {
+                machine::spawn(async move {
                     let (turn, answer) = match api {
                         // It may wait for long, and its response is not much larger than itself.
                         Api::Fetch => (None, Some(answer.await)),

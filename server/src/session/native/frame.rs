@@ -22,7 +22,7 @@ use rustix::net::RecvFlags;
 
 use crate::{
     core::budget::{Budget, Lease},
-    runtime::{self, Stream},
+    machine::{self, Stream},
 };
 
 /// Buffer of a connection that waits for its next request, in bytes.
@@ -199,7 +199,7 @@ impl FrameReader {
             } else {
                 let wait_max = self.limits.wait_max;
                 let began = *began.get_or_insert_with(Instant::now);
-                let read = runtime::until(began + wait_max, self.read(missing)).await;
+                let read = machine::until(began + wait_max, self.read(missing)).await;
                 read.ok_or(ReadError::Slow(wait_max))??
             };
             if !goes_on {

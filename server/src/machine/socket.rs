@@ -12,7 +12,7 @@ use rustix::{
     net::{Shutdown, SocketFlags},
 };
 
-use crate::sockets::Listed;
+use super::sockets::Listed;
 
 /// A connection.
 pub(crate) use glommio::net::TcpStream as Stream;

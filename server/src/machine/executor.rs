@@ -9,7 +9,7 @@ use std::{
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use headwater_engine::disk::BLOCKING_THREADS;
 
-use crate::sockets;
+use super::sockets;
 
 /// glommio's preemption timer: long, because a timer that fires before the first task can park the executor.
 const PREEMPT_TIMER: Duration = Duration::from_millis(100);
