@@ -7,12 +7,15 @@
 use headwater_protocol::id::{Offset, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{moment::Since, producers::Producer, segment::Times};
+use crate::{disk::Disk, moment::Since, producers::Producer, segment::Times};
 
 const FORMAT: &str = "headwater-checkpoint 1";
 
 /// Name of the file in the partition's directory.
 pub(crate) const FILE_NAME: &str = "checkpoint";
+
+/// Longer ones take longer to decode than to hand to another thread.
+const DECODED_HERE_MAX: usize = 32 << 10;
 
 /// A point in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +88,14 @@ impl Checkpoint {
         let checkpoint: Checkpoint = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         checkpoint.check()?;
         Ok(checkpoint)
+    }
+
+    /// The same, where the core does not wait for it.
+    pub(crate) async fn decode_aside(file: Vec<u8>, disk: &impl Disk) -> Result<Checkpoint, String> {
+        if file.len() <= DECODED_HERE_MAX {
+            return Checkpoint::decode(&file);
+        }
+        disk.aside(move || Checkpoint::decode(&file)).await
     }
 
     /// Takes note that one segment has taken the place of all in its range of offsets, if they lie before the recovery point. It is

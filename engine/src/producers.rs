@@ -7,6 +7,7 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -129,25 +130,35 @@ pub(crate) struct Producer {
 /// All producers of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Producers {
-    by_id: HashMap<i64, Producer>,
+    /// Shared with the snapshot of a checkpoint that is being written: a change to one that is shared changes a copy.
+    by_id: HashMap<i64, Arc<Producer>>,
+}
+
+/// All producers of one partition at one moment. It costs the core little, whatever there is to remember; another thread makes of it
+/// what a checkpoint says.
+#[derive(Debug)]
+pub(crate) struct Snapshot(Vec<Arc<Producer>>);
+
+impl Snapshot {
+    /// The state as of `durable`, in the order of ids.
+    pub(crate) fn as_of(&self, durable: Offset) -> Vec<Producer> {
+        let mut producers: Vec<Producer> = self.0.iter().filter_map(|producer| producer.as_of(durable)).collect();
+        producers.sort_unstable_by_key(|producer| producer.id);
+        producers
+    }
 }
 
 impl Producers {
-    pub(crate) fn from_snapshot(producers: Vec<Producer>) -> Producers {
+    pub(crate) fn from_checkpoint(producers: Vec<Producer>) -> Producers {
+        let producers = producers.into_iter();
         Producers {
-            by_id: producers.into_iter().map(|producer| (producer.id, producer)).collect(),
+            by_id: producers.map(|producer| (producer.id, Arc::new(producer))).collect(),
         }
     }
 
-    /// The state as of `durable`, in the order of ids.
-    pub(crate) fn snapshot(&self, durable: Offset) -> Vec<Producer> {
-        let mut producers: Vec<Producer> = self
-            .by_id
-            .values()
-            .filter_map(|producer| producer.as_of(durable))
-            .collect();
-        producers.sort_by_key(|producer| producer.id);
-        producers
+    /// What is known now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot(self.by_id.values().cloned().collect())
     }
 
     /// Decides about a batch without changing anything. Batches without a producer id are always appended.
@@ -196,7 +207,11 @@ impl Producers {
             return;
         }
         let epoch = batch.producer_epoch();
-        let producer = self.by_id.entry(id.get()).or_insert_with(|| Producer::new(id, epoch));
+        let producer = self
+            .by_id
+            .entry(id.get())
+            .or_insert_with(|| Arc::new(Producer::new(id, epoch)));
+        let producer = Arc::make_mut(producer);
         if producer.epoch != epoch.get() {
             *producer = Producer::new(id, epoch);
         }
@@ -222,18 +237,19 @@ impl Producers {
     /// Forgets what was appended at or after `end`; the producers must send those batches again, in order. A producer of
     /// whom nothing is left although there was more, beyond the window, is not known any more.
     pub(crate) fn truncate(&mut self, end: Offset) {
-        self.by_id.retain(|_, producer| producer.truncate(end));
+        self.by_id.retain(|_, producer| Arc::make_mut(producer).truncate(end));
     }
 
     /// Forgets producers that have been silent for longer than the expiry, and, beyond the largest count, the longest silent. The
     /// silence of those that recovery has found counts from the first look on: their own timestamps say nothing about it.
     pub(crate) fn expire(&mut self, now: Moment, config: ProducerConfig) {
         let expiry = Duration::from_millis(config.expiry_ms);
-        self.by_id.retain(|_, producer| producer.last_seen.age(now) <= expiry);
+        let silence = |producer: &mut Arc<Producer>| Arc::make_mut(producer).last_seen.age(now);
+        self.by_id.retain(|_, producer| silence(producer) <= expiry);
         let excess = self.by_id.len().saturating_sub(config.count_max);
         if excess > 0 {
-            let silence = |producer: &mut Producer| (producer.last_seen.age(now), producer.id);
-            let mut silent: Vec<(Duration, i64)> = self.by_id.values_mut().map(silence).collect();
+            let by_id = self.by_id.iter_mut();
+            let mut silent: Vec<(Duration, i64)> = by_id.map(|(id, producer)| (silence(producer), *id)).collect();
             silent.sort_unstable_by_key(|(silence, id)| (Reverse(*silence), *id));
             for (_, id) in &silent[..excess] {
                 self.by_id.remove(id);
@@ -243,7 +259,7 @@ impl Producers {
 
     /// Base offset of the last batch of each producer that is known.
     pub(crate) fn last_batches(&self) -> HashMap<ProducerId, Offset> {
-        let last = |producer: &Producer| {
+        let last = |producer: &Arc<Producer>| {
             let stored = producer.window.back()?;
             Some((ProducerId::new(producer.id), Offset::new(stored.base_offset)))
         };

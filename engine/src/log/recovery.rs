@@ -176,9 +176,9 @@ impl<D: Disk> Opening<'_, D> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(LogError::io("read", &path)(error)),
         };
-        match Checkpoint::decode(&file) {
+        match Checkpoint::decode_aside(file, self.disk).await {
             Ok(mut checkpoint) => {
-                self.producers = Producers::from_snapshot(std::mem::take(&mut checkpoint.producers));
+                self.producers = Producers::from_checkpoint(std::mem::take(&mut checkpoint.producers));
                 Ok(Some(checkpoint))
             }
             Err(damage) => {

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and its one task shares the history with nobody"
 )]
 
+mod checkpoints;
 mod commit;
 mod compact;
 mod crash;

@@ -21,7 +21,7 @@ mod world;
 
 use std::{
     cell::RefCell,
-    future::Future,
+    future::{Future, poll_fn},
     io,
     path::Path,
     pin::Pin,
@@ -172,6 +172,11 @@ impl SimDisk {
     /// Changing operations that have started.
     pub fn changes(&self) -> u64 {
         self.world.borrow().faults.changes()
+    }
+
+    /// How often work was handed to another thread.
+    pub fn asides(&self) -> u64 {
+        self.world.borrow().asides
     }
 
     /// Operations under way.
@@ -346,6 +351,21 @@ impl Disk for SimDisk {
 
     fn open_files(&self) -> &Rc<OpenFiles> {
         &self.files
+    }
+
+    /// The core is free until it is done: others have a turn.
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        self.world.borrow_mut().asides += 1;
+        let mut is_done = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut is_done, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        work()
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) struct World {
     pub reserve: u64,
     /// Operations complete when an executor says so, rather than by being polled.
     pub stepped: bool,
+    /// How often work was handed to another thread.
+    pub asides: u64,
     crashed: bool,
     names: Names,
     usage: Usage,
@@ -61,6 +63,7 @@ impl World {
             capacity: None,
             reserve: 0,
             stepped: false,
+            asides: 0,
             crashed: false,
             names: Names::default(),
             usage: Rc::new(Cell::new(0)),

@@ -209,22 +209,22 @@ async fn finish<D: Disk>(
     entries: &[DirEntry],
 ) -> Result<(), LogError> {
     let checkpoint_path = directory.join(checkpoint::FILE_NAME);
-    match disk
-        .read_file(&checkpoint_path)
-        .await
-        .map(|file| Checkpoint::decode(&file))
-    {
-        Ok(Ok(mut checkpoint)) => {
-            checkpoint.replace(facts);
-            let content = checkpoint.encode().map_err(std::io::Error::from);
-            let written = match content {
-                Ok(content) => disk.replace_file_to_make_room(&checkpoint_path, content).await,
-                Err(error) => Err(error),
+    match disk.read_file(&checkpoint_path).await {
+        Ok(file) => {
+            let replace = move || {
+                let mut checkpoint = Checkpoint::decode(&file)?;
+                checkpoint.replace(facts);
+                Ok::<_, String>(checkpoint.encode())
             };
-            written.map_err(LogError::io("write", &checkpoint_path))?;
+            // Without one every segment is scanned.
+            if let Ok(content) = disk.aside(replace).await {
+                let written = match content {
+                    Ok(content) => disk.replace_file_to_make_room(&checkpoint_path, content).await,
+                    Err(error) => Err(error.into()),
+                };
+                written.map_err(LogError::io("write", &checkpoint_path))?;
+            }
         }
-        // Without one every segment is scanned.
-        Ok(Err(_)) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(LogError::io("read", &checkpoint_path)(error)),
     }
