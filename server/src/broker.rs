@@ -27,8 +27,8 @@ use self::ports::{bind, bind_all, warn_of_strangers};
 pub use self::signals::StopSignals;
 use crate::{
     check::{self, CheckError, Checks, DirectoryLock},
+    cluster::{self, Control, StoreError, TopicStore},
     config::Config,
-    control::{self, Control},
     core::{
         Addresses, Core, Setup,
         mesh::{CoreMessage, Mesh},
@@ -36,7 +36,6 @@ use crate::{
     },
     failure::{Part, StopError},
     machine,
-    topics::{StoreError, TopicStore},
 };
 
 /// So long a core's executor goes on when the core is gone, to close its files.
@@ -140,7 +139,7 @@ impl Broker {
             port: ports.address.port(),
             core_ports: ports.of_cores,
         });
-        let (control, queues) = control::channel();
+        let (control, queues) = cluster::channel();
         let setup = Setup {
             config: Arc::clone(&config),
             names,
@@ -175,7 +174,7 @@ impl Broker {
                 reason,
             })?);
         }
-        block_on(control::publish(&mesh, store.image()));
+        block_on(cluster::publish(&mesh, store.image()));
         broker.check()?;
         let metrics = metrics.map(|listener| (listener, Arc::clone(&config)));
         let control = Control::start(store, producer_ids, &mesh, queues, metrics);

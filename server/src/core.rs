@@ -31,8 +31,8 @@ use self::{
     watchdog::Activity,
 };
 use crate::{
+    cluster::ControlHandle,
     config::Config,
-    control::ControlHandle,
     coordinator,
     image::ClusterImage,
     machine::{self, Daemons},

@@ -1,7 +1,7 @@
 //! What the cluster looks like at one moment: an immutable picture that the control plane makes and all cores share.
 //!
 //! A change makes a new [`ClusterImage`]; whoever holds the old one keeps a consistent view. Nothing here is persisted
-//! or changed in place: that is [`TopicStore`](crate::topics::TopicStore)'s.
+//! or changed in place: that is [`TopicStore`](crate::cluster::TopicStore)'s.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 
-use crate::topics::TopicSettings;
+use crate::settings::TopicSettings;
 
 /// How far a topic is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

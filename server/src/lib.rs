@@ -11,15 +11,16 @@
 //!
 //! - [`broker`]: starts and stops everything; [`config`], [`check`]: what it is told, and what the machine must offer.
 //! - `core`, `machine`, `watchdog`: one pinned executor per core and what keeps it awake; `mesh`: what crosses cores.
-//! - `control`, [`topics`], [`image`]: the control plane, the topics on disk, and the picture of them that cores share.
+//! - [`cluster`], [`image`]: the control plane, the topics on disk, and the picture of them that cores share; [`settings`]: what a
+//!   topic can set for itself.
 //! - `compaction`: which partition is compacted next, and how fast.
 //! - [`failure`]: what becomes of it all when a part fails.
 //! - `budget`: back-pressure. When memory is spent, sockets are not read.
 
 pub mod broker;
 pub mod check;
+pub mod cluster;
 pub mod config;
-mod control;
 mod coordinator;
 mod core;
 pub mod failure;
@@ -30,7 +31,7 @@ mod model;
 mod ops;
 mod partition;
 mod session;
-pub mod topics;
+pub mod settings;
 
 pub use broker::{Broker, StartError};
 pub use config::Config;

@@ -16,8 +16,8 @@ use super::facts::{Facts, Probe};
 use super::item::Finding;
 use super::lock_path;
 use super::root::rounded;
+use crate::cluster::{self, IDENTITY_FILE};
 use crate::config::Config;
-use crate::topics::{self, IDENTITY_FILE};
 
 /// Segments that must fit on the disk for a partition to roll while its oldest segment waits for retention.
 const SEGMENTS_FREE_MIN: u64 = 3;
@@ -111,7 +111,7 @@ fn misplaced(directory: &Path) -> Vec<String> {
     let others = entries.filter(|entry| entry.file_type().is_ok_and(|file_type| !file_type.is_dir()));
     let names = others.filter_map(|entry| entry.file_name().into_string().ok());
     names
-        .filter(|name| topics::is_partition(name))
+        .filter(|name| cluster::is_partition(name))
         .take(MISPLACED_MAX)
         .collect()
 }

@@ -4,7 +4,7 @@
 
 use headwater_protocol::{id::PartitionIndex, topic::TopicName};
 
-use crate::{config::Config, topics::NewTopic};
+use crate::{cluster::NewTopic, config::Config};
 
 /// Its name, which is Kafka's.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -50,7 +50,7 @@ pub(super) fn partition_of(group: &str, count: u32) -> PartitionIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topics::TopicSettings;
+    use crate::settings::TopicSettings;
 
     #[test]
     fn groups_lie_where_kafka_puts_them() {

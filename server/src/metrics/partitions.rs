@@ -224,7 +224,7 @@ mod tests {
         config::Config,
         image::TopicState,
         metrics::{Gathered, text},
-        topics::TopicSettings,
+        settings::TopicSettings,
     };
 
     fn topic(name: &str) -> Arc<Topic> {

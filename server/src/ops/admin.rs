@@ -17,6 +17,7 @@ use headwater_protocol::{
 };
 
 use crate::{
+    cluster::{NewTopic, TopicAlteration},
     config::{Config, Knob},
     coordinator::internal,
     core::{Core, mesh::CoreMessage},
@@ -24,7 +25,6 @@ use crate::{
     metrics,
     model::{bounds, id::PartitionId, refusal::Refusal},
     session::{native::reply, outbox::Response},
-    topics::{NewTopic, TopicAlteration},
 };
 
 /// Epoch of every leader: a single broker is elected once.

@@ -29,6 +29,7 @@ use headwater_protocol::{error::ErrorCode, id::ProducerId};
 use tokio::sync::{mpsc, watch};
 
 use self::topics::{TopicRequest, TopicWorker};
+use super::{NewTopic, ProducerIds, TopicAlteration, TopicStore};
 use crate::{
     config::Config,
     core::mesh::{Mesh, Reply},
@@ -36,7 +37,6 @@ use crate::{
     image::Topic,
     metrics,
     model::refusal::Refusal,
-    topics::{NewTopic, ProducerIds, TopicAlteration, TopicStore},
 };
 
 pub(crate) use topics::publish;

@@ -12,7 +12,6 @@ mod identity;
 mod names;
 mod recovery;
 mod sealed;
-mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -35,10 +34,10 @@ use names::Listing;
 pub(crate) use names::is_partition;
 pub use recovery::Recovery;
 pub use sealed::StoreError;
-pub use settings::{SettingError, TopicSettings};
 
 use crate::config::Config;
 use crate::image::{ClusterImage, Topic, TopicState};
+use crate::settings::{self, SettingError, TopicSettings};
 
 /// Partitions that are removed before there is another look whether the broker stops.
 const REMOVED_AT_ONCE: usize = 16;

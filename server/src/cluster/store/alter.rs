@@ -13,8 +13,9 @@ use std::time::Instant;
 use headwater_engine::disk::Directory;
 
 use super::names::Listing;
-use super::{StoreError, TopicError, TopicSettings, TopicStore, room, settings};
+use super::{StoreError, TopicError, TopicStore, room};
 use crate::image::{Topic, TopicState};
+use crate::settings::{self, TopicSettings};
 
 /// What a client asks for when it alters a topic.
 #[derive(Clone, Debug)]

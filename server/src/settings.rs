@@ -323,7 +323,7 @@ impl TopicSettings {
 }
 
 /// Puts a request's list of settings in order; a key given twice is refused.
-pub(super) fn overrides(entries: &[(String, String)]) -> Result<BTreeMap<String, String>, SettingError> {
+pub(crate) fn overrides(entries: &[(String, String)]) -> Result<BTreeMap<String, String>, SettingError> {
     let mut overrides = BTreeMap::new();
     for (key, value) in entries {
         if overrides.insert(key.clone(), value.trim().to_owned()).is_some() {
@@ -334,7 +334,7 @@ pub(super) fn overrides(entries: &[(String, String)]) -> Result<BTreeMap<String,
 }
 
 /// A topic's overrides with changes over them; a key without a value is taken out.
-pub(super) fn altered(
+pub(crate) fn altered(
     overrides: &BTreeMap<String, String>,
     changes: &[(String, Option<String>)],
 ) -> Result<BTreeMap<String, String>, SettingError> {

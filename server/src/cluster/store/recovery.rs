@@ -16,11 +16,10 @@ use headwater_protocol::topic::TopicName;
 use super::identity::{IDENTITY_FILE, Identity, PRODUCER_IDS_FILE, ProducerIds};
 use super::names::Listing;
 use super::sealed::{self, StoreError};
-use super::{
-    StoredGrowth, StoredState, StoredTopic, StoredTopics, TOPICS_FILE, TopicSettings, TopicStore, write_topics,
-};
+use super::{StoredGrowth, StoredState, StoredTopic, StoredTopics, TOPICS_FILE, TopicStore, write_topics};
 use crate::config::Config;
 use crate::image::{ClusterImage, Topic, TopicState};
+use crate::settings::TopicSettings;
 
 /// What was found when the store was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

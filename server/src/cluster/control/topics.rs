@@ -8,10 +8,10 @@ use headwater_protocol::error::ErrorCode;
 
 use super::Requests;
 use crate::{
+    cluster::{NewTopic, TopicAlteration, TopicError, TopicStore},
     core::mesh::{CoreMessage, Mesh, Reply},
     image::{ClusterImage, Topic},
     model::refusal::Refusal,
-    topics::{NewTopic, TopicAlteration, TopicError, TopicStore},
 };
 
 /// A change that somebody waits for.

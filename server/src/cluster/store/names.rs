@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::image::TopicState;
-    use crate::topics::TopicSettings;
+    use crate::settings::TopicSettings;
 
     fn topic(name: &str) -> Topic {
         let overrides = BTreeMap::new();
