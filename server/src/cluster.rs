@@ -1,10 +1,23 @@
 //! What the cluster knows of its topics, and the threads that see to it.
 //!
-//! The [`TopicStore`] keeps the topics on disk; the control plane's threads change it, and publish what has become of it.
+//! ```text
+//! control (threads, queues) ─► proposal (by this broker's limits) ─► state (decides; pure) ─► store (writes it down)
+//!                                                                        image ◄──────────────┴─► reconcile (does it)
+//! ```
+//! Settings of a topic are kept by name: what is in force of them is found out where they are used, by the configuration of the
+//! broker that uses them.
 
 mod control;
+mod error;
+mod names;
+mod proposal;
+mod reconcile;
+mod state;
 mod store;
 
 pub(crate) use control::{Control, ControlHandle, channel, publish};
-pub(crate) use store::{IDENTITY_FILE, is_partition};
-pub use store::{Identity, NewTopic, ProducerIds, Recovery, StoreError, TopicAlteration, TopicError, TopicStore};
+pub use error::TopicError;
+pub(crate) use names::is_partition;
+pub use proposal::{NewTopic, TopicAlteration};
+pub(crate) use store::IDENTITY_FILE;
+pub use store::{Identity, ProducerIds, Recovery, StoreError, TopicStore};

@@ -9,8 +9,6 @@ use std::sync::Arc;
 use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 
-use crate::settings::TopicSettings;
-
 /// How far a topic is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicState {
@@ -31,10 +29,9 @@ pub struct Topic {
     pub id: TopicId,
     /// Number of partitions, at least 1.
     pub partition_count: u32,
-    /// What its creator set, in Kafka's names and as checked text.
+    /// What its creator set, in Kafka's names and as checked text. What is in force is for each broker to say
+    /// ([`TopicSettings::in_force`](crate::settings::TopicSettings::in_force)).
     pub overrides: BTreeMap<String, String>,
-    /// What is in force: the overrides over the broker's configuration.
-    pub settings: TopicSettings,
     /// How far it is in its life.
     pub state: TopicState,
     /// What it will be when it has got more partitions, while it is getting them; they are not served yet.

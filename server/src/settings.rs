@@ -1,8 +1,8 @@
 //! What a topic can set for itself: Kafka's names, over the broker's configuration.
 //!
 //! Each key but two stands for a key of the broker's configuration, whose type and range it shares, so that the two
-//! cannot disagree. Values are read once, when a topic is created or loaded; what is in force is a typed
-//! [`TopicSettings`] from then on.
+//! cannot disagree. A topic's settings are kept by name and as text, as they were checked when they were set; what is in force is
+//! found out where it is used, with the configuration of the broker that uses it, and is a typed [`TopicSettings`] from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -172,15 +172,35 @@ impl TopicSettings {
         Ok(())
     }
 
-    /// The same for a topic that exists: the broker's limits may have been lowered since, and then win.
-    pub fn of_existing_topic(overrides: &BTreeMap<String, String>, config: &Config) -> Result<Self, SettingError> {
-        Ok(Self::read(overrides, config)?.clamped(config))
+    /// Whether this broker knows and would take all settings of a topic that exists, but for limits that may have been lowered since.
+    pub fn check(overrides: &BTreeMap<String, String>, config: &Config) -> Result<(), SettingError> {
+        Self::read(overrides, config).map(drop)
+    }
+
+    /// What is in force for a topic that exists, on a broker of this configuration: its limits may have been lowered since, and then
+    /// win. A setting that it does not know, or would not take, is as if it were not set: another broker may be newer.
+    pub fn in_force(overrides: &BTreeMap<String, String>, config: &Config) -> Self {
+        let mut settings = Self::of_broker(config);
+        for (key, value) in overrides {
+            // One that is refused has changed nothing.
+            let _ = settings.set(key, value);
+        }
+        settings.clamped(config)
     }
 
     fn read(overrides: &BTreeMap<String, String>, config: &Config) -> Result<Self, SettingError> {
+        let mut settings = Self::of_broker(config);
+        for (key, value) in overrides {
+            settings.set(key, value)?;
+        }
+        Ok(settings)
+    }
+
+    /// What is in force where nothing is set.
+    fn of_broker(config: &Config) -> Self {
         let log = &config.log;
         let compaction = &config.compaction;
-        let mut settings = Self {
+        Self {
             cleanup: Cleanup::Delete,
             compaction: CompactionSettings {
                 dirty_ratio_min: compaction.dirty_ratio_min,
@@ -194,11 +214,7 @@ impl TopicSettings {
             segment_age_ms: log.segment_age_ms,
             batch_size_bytes_max: log.batch_size_bytes_max,
             timestamp_type: TimestampType::CreateTime,
-        };
-        for (key, value) in overrides {
-            settings.set(key, value)?;
         }
-        Ok(settings)
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), SettingError> {

@@ -221,10 +221,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Config,
         image::TopicState,
         metrics::{Gathered, text},
-        settings::TopicSettings,
     };
 
     fn topic(name: &str) -> Arc<Topic> {
@@ -233,7 +231,6 @@ mod tests {
             id: TopicId::random(),
             partition_count: 8,
             overrides: BTreeMap::new(),
-            settings: TopicSettings::of_new_topic(&BTreeMap::new(), &Config::default()).unwrap(),
             state: TopicState::Ready,
             becoming: None,
         })

@@ -25,6 +25,7 @@ use crate::{
     metrics,
     model::{bounds, id::PartitionId, refusal::Refusal},
     session::{native::reply, outbox::Response},
+    settings::TopicSettings,
 };
 
 /// Epoch of every leader: a single broker is elected once.
@@ -110,6 +111,7 @@ fn unknown(name: String) -> TopicMetadataT {
 }
 
 fn describe(core: &Core, topic: &Arc<Topic>) -> TopicMetadataT {
+    let settings = TopicSettings::in_force(&topic.overrides, &core.config);
     let partitions = topic.partitions().map(|index| PartitionMetadataT {
         partition: index.get(),
         error: 0,
@@ -122,7 +124,7 @@ fn describe(core: &Core, topic: &Arc<Topic>) -> TopicMetadataT {
         name: Some(topic.name.to_string()),
         id: Some(topic.id.into()),
         partitions: Some(partitions.collect()),
-        batch_size_max: u32::try_from(topic.settings.batch_size_bytes_max.bytes()).unwrap_or(u32::MAX),
+        batch_size_max: u32::try_from(settings.batch_size_bytes_max.bytes()).unwrap_or(u32::MAX),
     }
 }
 
@@ -275,6 +277,7 @@ pub(crate) async fn describe_topic(core: &Rc<Core>, id: CorrelationId, name: Str
         });
     let mut partitions: Vec<PartitionDescriptionT> = join_all(answers).await.into_iter().flatten().collect();
     partitions.sort_by_key(|partition| partition.partition);
+    let settings = TopicSettings::in_force(&topic.overrides, &core.config);
     let config = |(name, value): (&str, String)| ConfigT {
         name: Some(name.to_owned()),
         value: Some(value),
@@ -285,7 +288,7 @@ pub(crate) async fn describe_topic(core: &Rc<Core>, id: CorrelationId, name: Str
         message: None,
         name: Some(topic.name.to_string()),
         id: Some(topic.id.into()),
-        configs: Some(topic.settings.entries().into_iter().map(config).collect()),
+        configs: Some(settings.entries().into_iter().map(config).collect()),
         partitions: Some(partitions),
     };
     Response::of(reply::head(id, &head))

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use futures::{StreamExt as _, stream};
-use headwater_engine::{Log, disk::Directory as _};
+use headwater_engine::{Log, LogConfig, disk::Directory as _};
 use headwater_protocol::error::ErrorCode;
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     image::{ClusterImage, Topic, TopicState},
     model::{id::PartitionId, refusal::Refusal},
     partition::Partition,
+    settings::TopicSettings,
 };
 
 /// Partitions that are opened, and recovered, at the same time: enough to keep the disk busy.
@@ -85,6 +86,7 @@ impl Core {
         }
         let mut new = Vec::new();
         for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
+            let config = self.log_config(topic);
             for index in topic.partitions() {
                 let id = PartitionId { topic: topic.id, index };
                 if id.owner(self.mesh.len()) != self.id {
@@ -93,12 +95,11 @@ impl Core {
                 let owned = self.partitions.borrow().get(&id).cloned();
                 match owned {
                     Some(Owned::Online(partition)) => {
-                        let config = topic.settings.log_config(&self.config);
                         if config.keeps_less_than(&partition.log.config()) {
                             partition.retains_early.set(true);
                             self.is_needed_early();
                         }
-                        partition.log.reconfigure(config);
+                        partition.log.reconfigure(config.clone());
                     }
                     Some(Owned::Offline(_)) => {}
                     None => new.push((topic, id)),
@@ -123,6 +124,10 @@ impl Core {
         }
     }
 
+    fn log_config(&self, topic: &Topic) -> LogConfig {
+        TopicSettings::in_force(&topic.overrides, &self.config).log_config(&self.config)
+    }
+
     /// Opens a partition, with the settings that its topic has when it is open.
     pub(crate) async fn open(&self, topic: &Topic, id: PartitionId) -> Result<Rc<Partition>, Refusal> {
         let directory = self.config.log.directory.join(topic.partition_directory(id.index));
@@ -131,7 +136,7 @@ impl Core {
             let message = format!("cannot read the partition's directory {}: {error}", directory.display());
             return Err(Refusal::new(ErrorCode::KafkaStorageError, message));
         }
-        let config = topic.settings.log_config(&self.config);
+        let config = self.log_config(topic);
         let opened = Log::open(self.disk.clone(), directory, config, self.memory.clone()).await;
         let (log, recovery) = opened.map_err(|error| {
             self.metrics.log_failed(&error);
@@ -142,7 +147,7 @@ impl Core {
                 cut = ?recovery.cut, end = %log.offsets().end, "a partition was recovered");
         }
         if let Some(now) = self.image.borrow().topic_by_id(id.topic) {
-            log.reconfigure(now.settings.log_config(&self.config));
+            log.reconfigure(self.log_config(now));
         }
         Ok(Partition::new(log, internal::is_internal(topic.name.as_str())))
     }

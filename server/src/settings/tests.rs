@@ -162,6 +162,19 @@ fn a_batch_never_outgrows_its_segment_or_a_broker_limit_that_was_lowered() {
     config.log.batch_size_bytes_max = ByteSize::new(1 << 20);
     let overrides = BTreeMap::from([(MAX_MESSAGE_BYTES.to_owned(), "2097152".to_owned())]);
     assert!(TopicSettings::of_new_topic(&overrides, &config).is_err());
-    let settings = TopicSettings::of_existing_topic(&overrides, &config).unwrap();
+    let settings = TopicSettings::in_force(&overrides, &config);
     assert_eq!(settings.batch_size_bytes_max, ByteSize::new(1 << 20));
+}
+
+#[test]
+fn what_a_broker_does_not_know_of_a_topics_settings_is_as_if_it_were_not_set() {
+    let set = [
+        ("retention.ms", "1000"),
+        ("segment.ms", "soon"),
+        ("remote.storage.enable", "true"),
+    ];
+    let overrides = set.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    assert!(TopicSettings::check(&overrides, &Config::default()).is_err());
+    let known = of(&[("retention.ms", "1000")]).unwrap();
+    assert_eq!(TopicSettings::in_force(&overrides, &Config::default()), known);
 }

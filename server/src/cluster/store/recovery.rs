@@ -2,7 +2,6 @@
 //!
 //! Never makes a partition of a ready topic anew: what is missing is reported, and what belongs to nobody is left alone.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,16 +9,18 @@ use headwater_engine::{
     Seldom,
     disk::{Directory, EntryKind},
 };
-use headwater_protocol::id::{PartitionIndex, TopicId};
+use headwater_protocol::id::PartitionIndex;
 use headwater_protocol::topic::TopicName;
 
+use super::TopicStore;
 use super::identity::{IDENTITY_FILE, Identity, PRODUCER_IDS_FILE, ProducerIds};
-use super::names::Listing;
-use super::sealed::{self, StoreError};
-use super::{StoredGrowth, StoredState, StoredTopic, StoredTopics, TOPICS_FILE, TopicStore, write_topics};
+use super::sealed::StoreError;
+use super::stored::{TOPICS_FILE, read_topics, write_topics};
+use crate::cluster::names::Listing;
+use crate::cluster::reconcile::Reconciler;
+use crate::cluster::state::ClusterState;
 use crate::config::Config;
 use crate::image::{ClusterImage, Topic, TopicState};
-use crate::settings::TopicSettings;
 
 /// What was found when the store was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,14 +58,16 @@ impl<D: Directory> TopicStore<D> {
             }
             None => initialize(&disk, &directory, &config, &listing).await?,
         };
-        let image = Arc::new(ClusterImage::new(0, topics));
         let mut store = Self {
-            disk,
-            directory,
             config,
             identity,
-            image,
-            stopping: Arc::default(),
+            state: ClusterState::new(topics),
+            is_in_doubt: false,
+            reconciler: Reconciler {
+                disk,
+                directory,
+                stopping: Arc::default(),
+            },
             left: Seldom::default(),
         };
         let recovery = store.recover(&listing).await?;
@@ -75,33 +78,26 @@ impl<D: Directory> TopicStore<D> {
         let mut recovery = Recovery::default();
         let image = self.image();
         for topic in image.topics() {
-            match topic.state {
-                TopicState::Creating => {
-                    self.check_untouched(topic, topic.partitions(), listing).await?;
-                    self.finish_create(topic).await?;
-                    recovery.created.push(topic.name.clone());
-                }
-                TopicState::Deleting => {
-                    self.finish_delete(topic.id).await?;
-                    recovery.deleted.push(topic.name.clone());
-                }
-                TopicState::Ready => {
-                    if let Some(larger) = &topic.becoming {
-                        let added = larger.partitions().skip(topic.partition_count as usize);
-                        self.check_untouched(larger, added, listing).await?;
-                        self.finish_grow(topic).await?;
-                        recovery.grown.push(topic.name.clone());
-                    }
-                    let is_lost = |partition: &_| listing.kind(topic, *partition) != Some(EntryKind::Directory);
-                    let lost = topic.partitions().filter(is_lost);
-                    recovery
-                        .missing
-                        .extend(lost.map(|partition| (Arc::clone(topic), partition)));
-                }
+            self.reconciler.check_untouched(topic, listing).await?;
+            self.settle(topic.id).await?;
+            let settled = match topic.state {
+                TopicState::Creating => Some(&mut recovery.created),
+                TopicState::Deleting => Some(&mut recovery.deleted),
+                TopicState::Ready => topic.becoming.is_some().then_some(&mut recovery.grown),
+            };
+            if let Some(settled) = settled {
+                settled.push(topic.name.clone());
+            }
+            if topic.state == TopicState::Ready {
+                let is_lost = |partition: &_| listing.kind(topic, *partition) != Some(EntryKind::Directory);
+                let lost = topic.partitions().filter(is_lost);
+                recovery
+                    .missing
+                    .extend(lost.map(|partition| (Arc::clone(topic), partition)));
             }
         }
         // Most of them went with their topic just now; the rest belongs to topics that are long gone.
-        self.remove_directories(listing.deleted().map(str::to_owned)).await?;
+        self.reconciler.remove_deleted(listing).await?;
         let is_nobodys = |topic, partition| {
             image
                 .topic(topic)
@@ -112,32 +108,6 @@ impl<D: Directory> TopicStore<D> {
             .filter(|(_, topic, partition)| is_nobodys(topic, *partition));
         recovery.orphans = orphans.map(|(name, ..)| name.to_owned()).collect();
         Ok(recovery)
-    }
-
-    /// Of partitions that were being made, and have never been served, there is nothing but empty directories; anything else was
-    /// put there by somebody, and is not the topic's.
-    async fn check_untouched(
-        &self,
-        topic: &Topic,
-        partitions: impl Iterator<Item = PartitionIndex>,
-        listing: &Listing,
-    ) -> Result<(), StoreError> {
-        for partition in partitions {
-            let path = self.directory.join(topic.partition_directory(partition));
-            let is_untouched = match listing.kind(topic, partition) {
-                None => true,
-                Some(EntryKind::Directory) => {
-                    let listed = self.disk.list(&path).await;
-                    listed.map_err(StoreError::io("list", &path))?.is_empty()
-                }
-                Some(_) => false,
-            };
-            if !is_untouched {
-                let topic = topic.name.clone();
-                return Err(StoreError::InTheWay { path, topic });
-            }
-        }
-        Ok(())
     }
 }
 
@@ -181,78 +151,4 @@ async fn remove_temporary_files(disk: &impl Directory, directory: &Path, listing
         disk.remove_file(&path).await.map_err(StoreError::io("remove", &path))?;
     }
     Ok(())
-}
-
-async fn read_topics(
-    disk: &impl Directory,
-    directory: &Path,
-    config: &Config,
-) -> Result<Option<Vec<Arc<Topic>>>, StoreError> {
-    let path = directory.join(TOPICS_FILE);
-    let Some(stored) = sealed::read::<StoredTopics>(disk, &path).await? else {
-        return Ok(None);
-    };
-    let corrupt = |reason: String| StoreError::Corrupt {
-        path: path.clone(),
-        reason,
-    };
-    let mut seen = BTreeSet::new();
-    let mut topics = Vec::with_capacity(stored.topics.len());
-    for stored in stored.topics {
-        let topic = read_topic(stored, config).map_err(corrupt)?;
-        if !seen.insert(topic.id.to_string()) || !seen.insert(topic.name.to_string()) {
-            return Err(corrupt(format!(
-                "the topic {} ({}) is there twice",
-                topic.name, topic.id
-            )));
-        }
-        topics.push(Arc::new(topic));
-    }
-    Ok(Some(topics))
-}
-
-/// Limits on numbers of topics and partitions are not applied: they may have been lowered, and the topics are there.
-fn read_topic(stored: StoredTopic, config: &Config) -> Result<Topic, String> {
-    let name = TopicName::new(&stored.name).map_err(|error| error.to_string())?;
-    if !(1..=i32::MAX.cast_unsigned()).contains(&stored.partitions) {
-        return Err(format!("the topic {name} has {} partitions", stored.partitions));
-    }
-    let settings = |configs: &_| {
-        TopicSettings::of_existing_topic(configs, config)
-            .map_err(|error| format!("the topic {name} has a setting that is not valid: {error}"))
-    };
-    let state = match stored.state {
-        StoredState::Creating => TopicState::Creating,
-        StoredState::Ready => TopicState::Ready,
-        StoredState::Deleting => TopicState::Deleting,
-    };
-    let becoming = match stored.becoming {
-        None => None,
-        Some(larger) if (stored.partitions..=i32::MAX.cast_unsigned()).contains(&larger.partitions) => {
-            Some(Arc::new(Topic {
-                name: name.clone(),
-                id: TopicId::new(stored.id),
-                partition_count: larger.partitions,
-                settings: settings(&larger.configs)?,
-                overrides: larger.configs,
-                state,
-                becoming: None,
-            }))
-        }
-        Some(StoredGrowth { partitions, .. }) => {
-            return Err(format!(
-                "the topic {name} has {} partitions and is to get {partitions}",
-                stored.partitions
-            ));
-        }
-    };
-    Ok(Topic {
-        settings: settings(&stored.configs)?,
-        name,
-        id: TopicId::new(stored.id),
-        partition_count: stored.partitions,
-        overrides: stored.configs,
-        state,
-        becoming,
-    })
 }

@@ -3,17 +3,27 @@ mod disk;
 mod full;
 mod misplaced;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use futures::FutureExt as _;
 use headwater_engine::disk::StdDirectory;
+use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::{BrokerId, PartitionIndex};
+use headwater_protocol::topic::TopicName;
 
 use self::disk::MemoryDisk;
+use super::stored::{StoredState, StoredTopic, StoredTopics};
 use super::*;
 use crate::config::ByteSize;
 
 type Store = TopicStore<MemoryDisk>;
+
+/// What is in force for a topic by the default configuration.
+fn settings(topic: &Topic) -> TopicSettings {
+    TopicSettings::in_force(&topic.overrides, &config())
+}
 
 fn config() -> Config {
     let mut config = Config::default();
@@ -60,7 +70,7 @@ fn a_topic_is_found_again_as_it_was_created() {
     new.configs = vec![("retention.ms".to_owned(), "1000".to_owned())];
     let created = now(store.create(&new)).unwrap();
     assert_eq!(created.state, TopicState::Ready);
-    assert_eq!(created.settings.retention_ms.unwrap().get(), 1000);
+    assert_eq!(settings(&created).retention_ms.unwrap().get(), 1000);
     assert_eq!(store.image().topic("orders"), Some(&created));
     assert_eq!(store.image().topic_by_id(created.id), Some(&created));
 
@@ -206,7 +216,7 @@ fn an_altered_topic_is_found_again_as_it_was_altered() {
     let set = alteration(&[("retention.ms", Some("1000")), ("segment.ms", Some("60000"))], 2);
     let altered = now(store.alter(&set)).unwrap();
     assert_eq!((altered.id, altered.partition_count), (created.id, 2));
-    assert_eq!(altered.settings.retention_ms.unwrap().get(), 1000);
+    assert_eq!(settings(&altered).retention_ms.unwrap().get(), 1000);
     assert_eq!(open(&disk).image().topic("orders"), Some(&altered));
     let unset = alteration(&[("retention.ms", None), ("retention.bytes", None)], -1);
     let checked = store.check_alter(&unset).unwrap();
@@ -214,7 +224,8 @@ fn an_altered_topic_is_found_again_as_it_was_altered() {
     let unset = now(store.alter(&unset)).unwrap();
     assert_eq!(*unset, checked);
     assert_eq!(
-        unset.settings.retention_ms, created.settings.retention_ms,
+        settings(&unset).retention_ms,
+        settings(&created).retention_ms,
         "the default again"
     );
     assert_eq!(unset.overrides.keys().collect::<Vec<_>>(), ["segment.ms"]);
@@ -323,11 +334,12 @@ fn a_lowered_limit_hides_no_topic() {
     let mut config = config();
     config.limits.partitions_per_topic_max = 1;
     config.log.batch_size_bytes_max = ByteSize::new(1 << 20);
-    let (store, _) = try_open(&disk, config).unwrap();
+    let (store, _) = try_open(&disk, config.clone()).unwrap();
     let image = store.image();
     let topic = image.topic("a").unwrap();
+    let settings = TopicSettings::in_force(&topic.overrides, &config);
     assert_eq!(
-        (topic.partition_count, topic.settings.batch_size_bytes_max),
+        (topic.partition_count, settings.batch_size_bytes_max),
         (8, ByteSize::new(1 << 20))
     );
 }

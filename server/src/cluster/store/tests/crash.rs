@@ -142,7 +142,7 @@ fn orders_altered_or_as_before(disk: &MemoryDisk) -> bool {
     let found = (
         orders.partition_count,
         orders.overrides.is_empty(),
-        orders.settings.retention_ms,
+        settings(orders).retention_ms,
     );
     open(disk);
     let is_altered = orders.partition_count == 5;

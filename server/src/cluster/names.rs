@@ -6,7 +6,7 @@ use headwater_engine::disk::{DirEntry, Directory, EntryKind};
 use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 
-use super::StoreError;
+use super::store::StoreError;
 use crate::image::Topic;
 
 /// Longest name of a file on Linux file systems (`NAME_MAX`).
@@ -85,21 +85,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::config::Config;
     use crate::image::TopicState;
-    use crate::settings::TopicSettings;
 
     fn topic(name: &str) -> Topic {
-        let overrides = BTreeMap::new();
-        let settings = TopicSettings::of_new_topic(&overrides, &Config::default()).unwrap();
-        let (name, id, state) = (name.parse().unwrap(), TopicId::random(), TopicState::Ready);
         Topic {
-            name,
-            id,
+            name: name.parse().unwrap(),
+            id: TopicId::random(),
             partition_count: 100_000,
-            overrides,
-            settings,
-            state,
+            overrides: BTreeMap::new(),
+            state: TopicState::Ready,
             becoming: None,
         }
     }

@@ -1,0 +1,141 @@
+//! What a topic's state asks for on disk is done: its directories are made, or taken away. Decides nothing, and keeps nothing but
+//! where the data are: every step finds out from the disk what is left of it, so that it can be repeated after a failure or a crash.
+//!
+//! ```text
+//! Creating, or becoming larger: directories <topic>-<partition>
+//! Deleting: rename to <topic>-<partition>.<topic id>.deleted ─► remove
+//! ```
+//! Each arrow is durable before the next begins. It opens no log: that is the cores', which are shown a topic when it is ready, and
+//! have closed its partitions before they are taken away.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use headwater_engine::disk::{Directory, EntryKind};
+use headwater_protocol::id::PartitionIndex;
+
+use super::error::TopicError;
+use super::names::{self, Listing};
+use super::store::StoreError;
+use crate::image::{Topic, TopicState};
+
+/// Partitions that are removed before there is another look whether the broker stops.
+const REMOVED_AT_ONCE: usize = 16;
+
+/// Partitions whose directories the topic's state asks for.
+pub(super) fn to_make(topic: &Topic) -> impl Iterator<Item = PartitionIndex> + use<> {
+    let made = match topic.state {
+        TopicState::Creating => 0,
+        TopicState::Ready => topic.partition_count as usize,
+        TopicState::Deleting => usize::MAX,
+    };
+    topic.directories().skip(made)
+}
+
+/// Whether the topic's state asks for something on disk.
+pub(super) fn is_unsettled(topic: &Topic) -> bool {
+    topic.state != TopicState::Ready || topic.becoming.is_some()
+}
+
+/// The hands of the control plane in one data directory.
+pub(super) struct Reconciler<D> {
+    pub(super) disk: D,
+    pub(super) directory: PathBuf,
+    /// Whoever waits for a long removal is told that the next start goes on with it.
+    pub(super) stopping: Arc<AtomicBool>,
+}
+
+impl<D: Directory> Reconciler<D> {
+    /// Makes the disk what the topic's state says. Of one that is being deleted the cores must have closed the partitions; large ones
+    /// take as long as the file system takes.
+    pub(super) async fn reconcile(&self, topic: &Topic) -> Result<(), StoreError> {
+        if topic.state == TopicState::Deleting {
+            return self.remove(topic).await;
+        }
+        let paths: Vec<PathBuf> = to_make(topic).map(|partition| self.path(topic, partition)).collect();
+        let made = self.disk.create_dirs(&paths).await;
+        made.map_err(StoreError::io("make partitions in", &self.directory))
+    }
+
+    async fn remove(&self, topic: &Topic) -> Result<(), StoreError> {
+        let listing = self.list().await?;
+        // Whatever it is: a topic of the same name would be made over it.
+        let there = topic
+            .directories()
+            .filter(|partition| listing.kind(topic, *partition).is_some());
+        let deleted = |partition| self.directory.join(names::deleted(topic, partition));
+        let renamed = there.map(|partition| (self.path(topic, partition), deleted(partition)));
+        let renamed = self.disk.rename_all(&renamed.collect::<Vec<_>>()).await;
+        renamed.map_err(StoreError::io("rename partitions in", &self.directory))?;
+        self.remove_all(topic.directories().map(deleted)).await
+    }
+
+    /// Takes away what a topic has got beyond what it was. That was never served, and holds nothing.
+    pub(super) async fn undo_growth(&self, topic: &Topic) -> Result<(), StoreError> {
+        self.remove_all(to_make(topic).map(|partition| self.path(topic, partition)))
+            .await
+    }
+
+    /// Takes away directories whose topics are gone.
+    pub(super) async fn remove_deleted(&self, listing: &Listing) -> Result<(), StoreError> {
+        self.remove_all(listing.deleted().map(|name| self.directory.join(name)))
+            .await
+    }
+
+    async fn remove_all(&self, paths: impl Iterator<Item = PathBuf>) -> Result<(), StoreError> {
+        let paths: Vec<PathBuf> = paths.collect();
+        for paths in paths.chunks(REMOVED_AT_ONCE) {
+            if self.stopping.load(Ordering::Relaxed) {
+                return Err(StoreError::Stopping);
+            }
+            let removed = self.disk.remove_dirs_all(paths).await;
+            removed.map_err(StoreError::io("remove partitions from", &self.directory))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a topic if something has the name of a directory that is to be made: it would be taken for the topic's, with records
+    /// that nobody sent to it.
+    pub(super) async fn check_free(&self, topic: &Topic) -> Result<(), TopicError> {
+        if to_make(topic).next().is_none() {
+            return Ok(());
+        }
+        let listing = self.list().await?;
+        match to_make(topic).find(|partition| listing.kind(topic, *partition).is_some()) {
+            None => Ok(()),
+            Some(partition) => Err(TopicError::InTheWay {
+                path: self.path(topic, partition),
+            }),
+        }
+    }
+
+    /// Of partitions that were being made when the broker ended, and have never been served, there is nothing but empty directories;
+    /// anything else was put there by somebody, and is not the topic's.
+    pub(super) async fn check_untouched(&self, topic: &Topic, listing: &Listing) -> Result<(), StoreError> {
+        for partition in to_make(topic) {
+            let path = self.path(topic, partition);
+            let is_untouched = match listing.kind(topic, partition) {
+                None => true,
+                Some(EntryKind::Directory) => {
+                    let listed = self.disk.list(&path).await;
+                    listed.map_err(StoreError::io("list", &path))?.is_empty()
+                }
+                Some(_) => false,
+            };
+            if !is_untouched {
+                let topic = topic.name.clone();
+                return Err(StoreError::InTheWay { path, topic });
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Listing, StoreError> {
+        Listing::read(&self.disk, &self.directory).await
+    }
+
+    fn path(&self, topic: &Topic, partition: PartitionIndex) -> PathBuf {
+        self.directory.join(topic.partition_directory(partition))
+    }
+}
