@@ -32,6 +32,7 @@ mod metrics;
 mod misplaced;
 mod open_files;
 mod other_file_systems;
+mod power_cuts;
 mod read_only;
 mod readers;
 mod reopened;
