@@ -1,9 +1,8 @@
 //! Fetch: from an offset to a range of whole batches in one segment, in memory or on disk.
 //!
-//! A fetch does not read records: it names a contiguous [`LogRange`], and whoever sends it takes the bytes from the tail
-//! buffer while they are there, else from the file. Only what is durable is ever named.
+//! A fetch does not read records: it names a contiguous [`LogRange`]. Only what is durable is ever named.
 
-use std::{path::Path, rc::Rc, time::Instant};
+use std::{rc::Rc, time::Instant};
 
 use headwater_protocol::{
     batch::{BatchHeader, HEADER_LEN, RecordBatch},
@@ -11,7 +10,7 @@ use headwater_protocol::{
 };
 
 use super::{
-    Log, LogOffsets,
+    Log, LogOffsets, LogRange,
     files::read_index,
     scan::{ScanEnd, Stretch, scan},
     walk::{LOOK_BYTES, Walk},
@@ -28,118 +27,6 @@ const HEADER_READ_BYTES: usize = 4096;
 
 /// Indexes of sealed segments that stay in memory because they could not be written.
 const UNSTORED_MAX: usize = 8;
-
-/// A contiguous range of whole batches in one segment.
-#[derive(Debug)]
-pub struct LogRange<D: Disk> {
-    segment: Sight<D>,
-    position: u64,
-    length: u64,
-    /// Offset after the last record.
-    next_offset: Offset,
-    /// Where the durable part of the segment ended when the range was named.
-    durable_end: u64,
-}
-
-impl<D: Disk> Clone for LogRange<D> {
-    fn clone(&self) -> Self {
-        LogRange {
-            segment: self.segment.clone(),
-            ..*self
-        }
-    }
-}
-
-impl<D: Disk> LogRange<D> {
-    /// Tells the range's segment apart from all others of this process.
-    pub fn segment_number(&self) -> u64 {
-        self.segment.id.number()
-    }
-
-    /// Where the range begins, in bytes of the segment file.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// Length in bytes.
-    pub fn len(&self) -> u64 {
-        self.length
-    }
-
-    /// The offset after the last record: where the next fetch begins.
-    pub fn next_offset(&self) -> Offset {
-        self.next_offset
-    }
-
-    /// Bytes of the segment file up to which a reader that goes on may be read ahead for.
-    pub fn durable_end(&self) -> u64 {
-        self.durable_end
-    }
-
-    /// Whether nothing is left.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    /// Moves the start forward over what has been sent.
-    pub fn advance(&mut self, bytes: u64) {
-        assert!(bytes <= self.length, "advanced {bytes} bytes of {}", self.length);
-        self.position += bytes;
-        self.length -= bytes;
-    }
-
-    /// The part of the range that its first bytes make up, perhaps with part of a batch at its end.
-    #[must_use]
-    pub fn first(&self, bytes: u64) -> LogRange<D> {
-        LogRange {
-            length: self.length.min(bytes),
-            ..self.clone()
-        }
-    }
-
-    /// The segment file's name; it may be another file's by now.
-    pub fn path(&self) -> &Path {
-        &self.segment.path
-    }
-
-    /// Whether the bytes in the file are still those that were named: [`LogError::Truncated`] if not. Ask again after each await.
-    pub fn check(&self) -> Result<(), LogError> {
-        self.segment.check()
-    }
-
-    /// The first bytes of the range as far as one piece of memory holds them, or `None` if they are only on disk (any
-    /// more). Hold the slice only while it is being sent: it keeps the memory from being used again.
-    pub fn in_memory(&self) -> Option<HeldBytes> {
-        self.check().ok()?;
-        self.segment.tail_slice(self.position, self.position + self.length)
-    }
-
-    /// Whether the first byte was read into memory for consumers, or is being read. If so it stays for a while.
-    pub fn is_read(&self, now: Instant) -> bool {
-        self.segment.cold.holds(self.segment.id, self.position, now)
-    }
-
-    /// Begins to read `[position, position + length)` of the segment file into memory, whose end may lie beyond the range's, as
-    /// far as that is durable and not there yet. Returns whether there was memory for all of it.
-    pub fn begin_read(&self, file: &D::File, position: u64, length: u64, now: Instant) -> bool {
-        let (segment, durable_end) = (&self.segment, self.durable_end);
-        self.check().is_ok() && segment.cold.begin(file, segment.id, position, length, durable_end, now)
-    }
-
-    /// The first bytes of the range as far as one piece of memory holds them, once they have been read; `None` if nobody has
-    /// begun to read them, or they cannot be read. Hold them only while they are being sent.
-    pub async fn read(&self, now: Instant) -> Option<HeldBytes> {
-        let (segment, end) = (&self.segment, self.position + self.length);
-        self.check().ok()?;
-        let bytes = segment.cold.bytes(segment.id, self.position, end, now).await;
-        self.check().ok().and(bytes)
-    }
-
-    /// The segment file, opened if need be.
-    pub async fn file(&self, disk: &D) -> Result<D::File, LogError> {
-        self.segment.still(self.segment.open(disk).await)
-    }
-}
 
 /// What a fetch found.
 #[derive(Debug)]
@@ -217,30 +104,6 @@ impl<D: Disk> Log<D> {
                 durable_end: limit.position,
             }));
         }
-    }
-
-    /// The bytes of a range in memory of their own: for requests that came through another core, and for tests.
-    pub async fn read(&self, range: &LogRange<D>) -> Result<Vec<u8>, LogError> {
-        let mut range = range.clone();
-        let mut out = Vec::with_capacity(usize::try_from(range.len()).unwrap_or(0));
-        while !range.is_empty() {
-            let before = out.len();
-            if let Some(slice) = range.in_memory() {
-                out.extend_from_slice(&slice);
-            } else {
-                let file = range.file(&self.disk).await?;
-                let read = file.read(range.position, range.length as usize).await;
-                let read = range
-                    .segment
-                    .still(read.map_err(LogError::io("read", &range.segment.path)));
-                out.extend_from_slice(&read?);
-            }
-            if out.len() == before {
-                return Err(self.corrupt(&range.segment, range.position, "the file ends before its last batch"));
-            }
-            range.advance((out.len() - before) as u64);
-        }
-        Ok(out)
     }
 
     /// The segment that holds `offset`, which is durable, and where its durable part ends.
