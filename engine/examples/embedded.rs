@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
-use headwater_engine::{Log, LogConfig, TailMemory, disk::DirectDisk};
+use headwater_engine::{Log, LogConfig, ReadLimit, TailMemory, disk::DirectDisk};
 use headwater_protocol::{
     batch::{BatchBuilder, Compression, RecordSet},
     id::Timestamp,
@@ -23,7 +23,7 @@ async fn run(directory: String) -> Result<(), Box<dyn std::error::Error>> {
     println!("record {} is on stable storage", appended.base_offset);
 
     let mut offset = log.offsets().start;
-    while let Some(range) = log.fetch(offset, 1 << 20).await?.range {
+    while let Some(range) = log.fetch(offset, 1 << 20, ReadLimit::HighWatermark).await?.range {
         let mut bytes = Bytes::from(log.read(&range).await?);
         while !bytes.is_empty() {
             let records = RecordSet::decode(&bytes, 1 << 20)?;

@@ -61,6 +61,9 @@ pub(crate) struct Checkpoint {
     /// Every segment up to the recovery point; the last one's facts are as of that point.
     pub(crate) segments: Vec<SegmentFacts>,
     pub(crate) producers: Vec<Producer>,
+    /// The least that it was, if it is not the durable offset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) high_watermark: Option<u64>,
 }
 
 impl Checkpoint {
@@ -132,7 +135,9 @@ impl Checkpoint {
             .segments
             .iter()
             .all(|s| s.base_offset <= s.next_offset && s.next_offset <= Offset::MAX.get());
-        if in_order && last_is_recovery && in_range && self.log_start_offset <= self.recovery.offset {
+        let is_in_log = |offset: u64| (self.log_start_offset..=self.recovery.offset).contains(&offset);
+        let in_log = is_in_log(self.log_start_offset) && self.high_watermark.is_none_or(is_in_log);
+        if in_order && last_is_recovery && in_range && in_log {
             Ok(())
         } else {
             Err("its parts contradict each other".to_owned())
@@ -162,6 +167,7 @@ mod tests {
             },
             segments: vec![facts(0, 10), facts(10, 15)],
             producers: Vec::new(),
+            high_watermark: Some(12),
         }
     }
 
@@ -226,14 +232,21 @@ mod tests {
                 .iter()
                 .all(|facts| facts.appended == Since::UNKNOWN && !facts.untimed)
         );
-        assert_eq!(checkpoint.producers.len(), 1);
+        assert_eq!((checkpoint.producers.len(), checkpoint.high_watermark), (1, None));
         assert_eq!(Checkpoint::decode(&checkpoint.encode().unwrap()), Ok(checkpoint));
     }
 
     #[test]
     fn a_checkpoint_that_contradicts_itself_is_refused() {
-        let mut checkpoint = example();
-        checkpoint.log_start_offset = 16;
-        assert!(Checkpoint::decode(&checkpoint.encode().unwrap()).is_err());
+        let contradictions: [fn(&mut Checkpoint); 3] = [
+            |checkpoint| checkpoint.log_start_offset = 16,
+            |checkpoint| checkpoint.high_watermark = Some(2),
+            |checkpoint| checkpoint.high_watermark = Some(16),
+        ];
+        for contradict in contradictions {
+            let mut checkpoint = example();
+            contradict(&mut checkpoint);
+            assert!(Checkpoint::decode(&checkpoint.encode().unwrap()).is_err());
+        }
     }
 }

@@ -28,7 +28,7 @@ pub use cold::ColdMemory;
 pub use error::{AppendError, FetchError, LogError};
 pub use log::{
     Appended, CompactionConfig, CompactionReport, Cut, Fetched, FlushConfig, Log, LogConfig, LogOffsets, LogRange,
-    ProducerConfig, Recovery, Ticket, Vetted, VettedBytes,
+    ProducerConfig, ReadLimit, Recovery, Ticket, Vetted, VettedBytes,
 };
 pub use memory::{IndexCounts, Memory};
 pub use moment::{Moment, Since};

@@ -119,7 +119,9 @@ pub(crate) struct Segment<D: Disk> {
     pub(crate) file: Rc<FileSlot<D::File>>,
     pub(crate) extent: Cell<Extent>,
     pub(crate) durable: Cell<u64>,
-    /// How often a truncation has dropped something durable of it; counted when that is decided, before anything is done.
+    /// End of what fetches have named.
+    pub(crate) named: Cell<u64>,
+    /// How often a truncation has dropped something of it that somebody could know; counted when that is decided, before anything is done.
     cuts: Cell<u64>,
     pub(crate) prepared: Cell<u64>,
     pub(crate) zeroed: Cell<u64>,
@@ -161,6 +163,7 @@ impl<D: Disk> Segment<D> {
             file: FileSlot::new(),
             extent: Cell::new(extent),
             durable: Cell::new(0),
+            named: Cell::new(0),
             cuts: Cell::new(0),
             prepared: Cell::new(0),
             zeroed: Cell::new(0),
@@ -264,9 +267,19 @@ impl<D: Disk> Segment<D> {
         Ok(())
     }
 
-    /// A truncation drops something durable of it, or all: whoever has it in [`Sight`] is told so.
+    /// A truncation drops something of it that is durable or was named, or all: whoever has it in [`Sight`] is told so.
     pub(crate) fn cut(&self) {
         self.cuts.set(self.cuts.get() + 1);
+    }
+
+    /// Bytes at `position` from memory, copied together if they go over the end of a chunk; `None` if they are not all there.
+    pub(crate) fn tail_copy(&self, position: u64, length: usize) -> Option<Vec<u8>> {
+        let end = position + length as u64;
+        let mut copy = Vec::with_capacity(length);
+        while copy.len() < length {
+            copy.extend_from_slice(&self.tail_slice(position + copy.len() as u64, end)?);
+        }
+        Some(copy)
     }
 
     /// Bytes at `position` from memory, up to `end`.
@@ -275,7 +288,7 @@ impl<D: Disk> Segment<D> {
     }
 }
 
-/// A segment as somebody has found it, who waits for the disk and goes on with what he knows of it. What is durable never
+/// A segment as somebody has found it, who waits for the disk and goes on with what he knows of it. What was appended never
 /// changes, unless a truncation drops it; then [`LogError::Truncated`] takes the place of whatever was read since.
 #[derive(Debug)]
 pub(crate) struct Sight<D: Disk> {

@@ -154,7 +154,8 @@ impl<D: Disk> Log<D> {
         let lag_min = Duration::from_millis(config.lag_ms_min);
         let is_cleanable = |segment: &&Rc<Segment<D>>| {
             let is_old = segment.age(now) >= lag_min;
-            segment.stage.get() == Stage::Sealed && (is_old || segment.extent.get().next_offset <= first_dirty)
+            let is_final = segment.stage.get() == Stage::Sealed && state.is_final(segment);
+            is_final && (is_old || segment.extent.get().next_offset <= first_dirty)
         };
         Cleanable {
             segments: state.segments.iter().take_while(is_cleanable).cloned().collect(),

@@ -1,6 +1,6 @@
 //! Fetch: from an offset to a range of whole batches in one segment, in memory or on disk.
 //!
-//! A fetch does not read records: it names a contiguous [`LogRange`]. Only what is durable is ever named.
+//! A fetch does not read records: it names a contiguous [`LogRange`], and nothing beyond its [`ReadLimit`].
 
 use std::{rc::Rc, time::Instant};
 
@@ -10,7 +10,7 @@ use headwater_protocol::{
 };
 
 use super::{
-    Log, LogOffsets, LogRange,
+    Log, LogOffsets, LogRange, ReadLimit,
     files::read_index,
     scan::{ScanEnd, Stretch, scan},
     walk::{LOOK_BYTES, Walk},
@@ -31,9 +31,9 @@ const UNSTORED_MAX: usize = 8;
 /// What a fetch found.
 #[derive(Debug)]
 pub struct Fetched<D: Disk> {
-    /// The batches, or `None` at the end of what is durable.
+    /// The batches, or `None` at the end of what may be read.
     pub range: Option<LogRange<D>>,
-    /// Offset after the last record that can be fetched now.
+    /// High watermark: offset after the last record that clients can fetch now.
     pub high_watermark: Offset,
     /// First offset that can be fetched.
     pub log_start_offset: Offset,
@@ -41,10 +41,10 @@ pub struct Fetched<D: Disk> {
 
 impl<D: Disk> Log<D> {
     /// Finds whole batches from the one that holds `offset` on, or from the next one, if compaction has taken that out: at
-    /// least one, and more while they fit `max_bytes`.
-    pub async fn fetch(&self, offset: Offset, max_bytes: u64) -> Result<Fetched<D>, FetchError> {
+    /// least one, and more while they fit `max_bytes`, up to the limit.
+    pub async fn fetch(&self, offset: Offset, max_bytes: u64, limit: ReadLimit) -> Result<Fetched<D>, FetchError> {
         loop {
-            match self.fetch_now(offset, max_bytes).await {
+            match self.fetch_now(offset, max_bytes, limit).await {
                 // Where it looked, the log is another one by now.
                 Err(FetchError::Log(LogError::Truncated)) => {}
                 found => return found,
@@ -53,7 +53,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// The same, in the log as it is now.
-    async fn fetch_now(&self, offset: Offset, max_bytes: u64) -> Result<Fetched<D>, FetchError> {
+    async fn fetch_now(&self, offset: Offset, max_bytes: u64, limit: ReadLimit) -> Result<Fetched<D>, FetchError> {
         let offsets = self.offsets();
         if offset < offsets.start || offset > offsets.end {
             return Err(FetchError::OutOfRange {
@@ -63,8 +63,8 @@ impl<D: Disk> Log<D> {
             });
         }
         let mut range = None;
-        if offset < offsets.durable {
-            let found = self.range_from(offset, max_bytes).await;
+        if offset < offsets.limit(limit) {
+            let found = self.range_from(offset, max_bytes, limit).await;
             let LogOffsets { start, end, .. } = self.offsets();
             if found.is_err() && (offset < start || offset > end) {
                 // It was deleted meanwhile.
@@ -74,18 +74,38 @@ impl<D: Disk> Log<D> {
         }
         Ok(Fetched {
             range,
-            high_watermark: offsets.durable,
+            high_watermark: offsets.high_watermark,
             log_start_offset: offsets.start,
         })
     }
 
-    /// Whole batches from the one on that holds `offset`, which is durable, or that follows it.
-    async fn range_from(&self, mut offset: Offset, max_bytes: u64) -> Result<Option<LogRange<D>>, LogError> {
+    /// Whole batches from the one on that holds `offset`, which may be read, or that follows it.
+    async fn range_from(
+        &self,
+        mut offset: Offset,
+        max_bytes: u64,
+        read_limit: ReadLimit,
+    ) -> Result<Option<LogRange<D>>, LogError> {
         loop {
-            let (segment, limit) = self.durable_part_of(offset);
+            let Readable {
+                segment,
+                mut limit,
+                stop,
+                durable_end,
+            } = self.readable_part_of(offset, read_limit);
+            if let Some(stop) = stop {
+                let (position, before) = self.batch_start(&segment, stop).await?;
+                if offset >= before {
+                    return Ok(None);
+                }
+                limit = Place {
+                    position,
+                    offset: before,
+                };
+            }
             let Some((position, first)) = self.find(&segment, offset, limit.position).await? else {
                 offset = segment.extent.get().next_offset;
-                if offset >= self.offsets().durable {
+                if offset >= self.offsets().limit(read_limit) {
                     return Ok(None);
                 }
                 continue;
@@ -96,25 +116,40 @@ impl<D: Disk> Log<D> {
             };
             let wanted = position.saturating_add(max_bytes);
             let end = self.cut(&segment, first_end, wanted, limit).await?;
+            segment.named.set(segment.named.get().max(end.position));
             return Ok(Some(LogRange {
                 segment,
                 position,
                 length: end.position - position,
                 next_offset: end.offset,
-                durable_end: limit.position,
+                durable_end,
             }));
         }
     }
 
-    /// The segment that holds `offset`, which is durable, and where its durable part ends.
-    fn durable_part_of(&self, offset: Offset) -> (Sight<D>, Place) {
+    /// The segment that holds `offset`, which may be read, and where the part of it ends that may be.
+    fn readable_part_of(&self, offset: Offset, limit: ReadLimit) -> Readable<D> {
         let state = self.state.borrow();
         let segment = Sight::of(state.segment_of(offset));
-        let limit = Place {
-            position: state.durable_end_of(&segment),
-            offset: state.durable.offset.min(segment.extent.get().next_offset),
+        let durable_end = state.durable_end_of(&segment);
+        let (all, durable) = (segment.extent.get(), state.durable.offset);
+        let wanted = match limit {
+            ReadLimit::Durable => durable,
+            ReadLimit::HighWatermark => state.watermark.offset(),
+            ReadLimit::LogEnd => all.next_offset,
         };
-        (segment, limit)
+        // Where the durable part ends is known; where another does has to be looked up.
+        let (position, offset) = if wanted == durable {
+            (durable_end, durable.min(all.next_offset))
+        } else {
+            (all.end, all.next_offset)
+        };
+        Readable {
+            stop: Some(wanted).filter(|wanted| *wanted < offset),
+            segment,
+            limit: Place { position, offset },
+            durable_end,
+        }
     }
 
     /// Position and header of the batch that holds `offset`, or of the next one in the segment if compaction has taken that out.
@@ -176,9 +211,10 @@ impl<D: Disk> Log<D> {
     }
 
     /// The batch that was passed over last, in front of a gap. That it ends before the gap is only what its header says, and the
-    /// records behind a wrong end would be missed.
+    /// records behind a wrong end would be missed. One that is not durable is in memory, as it was appended.
     async fn check_passed(&self, segment: &Segment<D>, passed: Option<(u64, Header)>) -> Result<(), LogError> {
-        let Some((position, header)) = passed else {
+        let is_durable = |(position, header): &(u64, Header)| position + header.size <= segment.durable.get();
+        let Some((position, header)) = passed.filter(is_durable) else {
             return Ok(());
         };
         let file = segment.open(&self.disk).await?;
@@ -244,17 +280,19 @@ impl<D: Disk> Log<D> {
 
     async fn header_at(&self, segment: &Sight<D>, position: u64) -> Result<Header, LogError> {
         let in_tail = segment.tail_slice(position, segment.end());
-        let held = match in_tail.filter(|bytes| bytes.len() >= HEADER_LEN) {
-            None => self.held_header(segment, position).await?,
-            held => held,
-        };
-        let read = if held.is_some() {
-            Vec::new()
-        } else {
-            let file = segment.still(segment.open(&self.disk).await)?;
-            let read = file.read(position, HEADER_READ_BYTES).await;
-            segment.still(read.map_err(LogError::io("read", &segment.path)))?
-        };
+        let mut held = in_tail.filter(|bytes| bytes.len() >= HEADER_LEN);
+        let mut read = Vec::new();
+        if held.is_none() {
+            if let Some(copy) = segment.tail_copy(position, HEADER_LEN) {
+                read = copy;
+            } else if let Some(cold) = self.held_header(segment, position).await? {
+                held = Some(cold);
+            } else {
+                let file = segment.still(segment.open(&self.disk).await)?;
+                let bytes = file.read(position, HEADER_READ_BYTES).await;
+                read = segment.still(bytes.map_err(LogError::io("read", &segment.path)))?;
+            }
+        }
         let bytes = held.as_deref().unwrap_or(&read);
         match BatchHeader::read(bytes) {
             Ok(header) => Ok(Header {
@@ -378,6 +416,16 @@ impl<D: Disk> Log<D> {
         }
         error
     }
+}
+
+/// The part of a segment that a fetch may read.
+struct Readable<D: Disk> {
+    segment: Sight<D>,
+    /// Batches end there at the latest.
+    limit: Place,
+    /// An offset below that of the limit, which nothing may reach beyond.
+    stop: Option<Offset>,
+    durable_end: u64,
 }
 
 /// Where a batch ends, and the offset after it.

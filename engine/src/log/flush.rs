@@ -202,6 +202,7 @@ impl<D: Disk> Log<D> {
         if let Some(reached) = state.pending.settle(segment.base_offset, position) {
             assert!(reached.offset >= state.durable.offset, "the durable offset moves back");
             state.durable = reached;
+            state.watermark.made_durable(reached.offset);
         }
         // Not `position`: it may lie within an append, and if that fails the block where the append began is needed again.
         let acknowledged = state.durable.position;
@@ -217,7 +218,9 @@ impl<D: Disk> Log<D> {
     /// Settles the outcome of a failure: drops what is not durable if the disk is full, else fences the log.
     async fn fail(&self, segment: &Rc<Segment<D>>, failure: Failure) -> LogError {
         let path = segment.path.clone();
-        if is_full(&failure.source) {
+        // What is dropped may be with others already, who would take what comes in its place for the same.
+        let is_alone = !self.state.borrow().watermark.is_held();
+        if is_full(&failure.source) && is_alone {
             self.is_short().await;
             let error = LogError::DiskFull { path };
             let durable = self.state.borrow().durable;
@@ -255,9 +258,11 @@ impl<D: Disk> Log<D> {
         let mut state = self.state.borrow_mut();
         let durable = state.durable.offset;
         state.pending.fail_after(durable, &error);
+        state.watermark.fail(&error);
         state.fence = Some(error);
         drop(state);
         self.advanced.notify();
+        self.appended.notify();
     }
 
     /// Drops everything at and after `end` from memory and disk. `block` is the partial block below `end` when it is no
@@ -278,8 +283,9 @@ impl<D: Disk> Log<D> {
             for segment in &removed {
                 segment.cut();
             }
-            if end.offset < state.durable.offset {
+            if end.offset < state.durable.offset || end.position < kept.named.get() {
                 kept.cut();
+                kept.named.set(end.position);
             }
             let start = end.position / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
             let in_memory = || kept.tail_slice(start, end.position).map(|slice| slice.to_vec());
@@ -310,6 +316,7 @@ impl<D: Disk> Log<D> {
             state.durable = end;
             state.producers.truncate(end.offset);
             state.pending.fail_after(end.offset, error);
+            state.watermark.truncate(end.offset, error);
             state.changed();
             state.check();
             (kept, removed)

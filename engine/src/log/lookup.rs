@@ -22,13 +22,16 @@ use crate::{
 };
 
 impl<D: Disk> Log<D> {
-    /// Offset and timestamp of the first durable record whose timestamp is `timestamp` or later.
+    /// Offset and timestamp of the first record whose timestamp is `timestamp` or later, if it is durable and below the high watermark.
     pub async fn offset_for_timestamp(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, LogError> {
         loop {
             match self.as_late(timestamp).await {
                 // Where it looked, the log is another one by now.
                 Err(LogError::Truncated) => {}
-                found => return found,
+                found => {
+                    let high_watermark = self.offsets().high_watermark;
+                    return Ok(found?.filter(|(offset, _)| *offset < high_watermark));
+                }
             }
         }
     }

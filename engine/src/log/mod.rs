@@ -2,7 +2,7 @@
 //!
 //! A log belongs to one core (not `Send`) and is passive: it makes no task, timer or channel, and asks no clock. Its futures
 //! are polled by whoever owns it, so the same code runs on io_uring and on a simulated disk. State is only borrowed between
-//! awaits. Invariant: log start offset <= durable offset <= log end offset.
+//! awaits. Invariant: log start offset <= durable offset, high watermark <= log end offset.
 
 mod append;
 mod compact;
@@ -19,6 +19,7 @@ mod ticket;
 mod upkeep;
 mod vet;
 mod walk;
+mod watermark;
 
 use std::{
     cell::{Cell, RefCell},
@@ -38,6 +39,7 @@ pub use range::LogRange;
 pub use recovery::{Cut, Recovery};
 pub use ticket::Ticket;
 pub use vet::{Vetted, VettedBytes};
+pub use watermark::{LogOffsets, ReadLimit};
 
 use crate::{
     disk::Disk,
@@ -46,22 +48,11 @@ use crate::{
     producers::Producers,
     segment::{Segment, Stage},
     seldom::Seldom,
-    signal::{Signal, Wait},
+    signal::Signal,
 };
 
 /// The records of a batch are at most this large, in bytes, when it is opened: what consumers take by default.
 const DECOMPRESSED_SIZE_MAX: usize = 64 << 20;
-
-/// The offsets of a log, in Kafka's terms; with one replica the high watermark is the durable offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogOffsets {
-    /// Log start offset: the first record that can be fetched.
-    pub start: Offset,
-    /// Durable offset: the first record that is not yet on stable storage.
-    pub durable: Offset,
-    /// Log end offset: what the next record gets.
-    pub end: Offset,
-}
 
 /// Where the durable part of the log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +70,7 @@ struct State<D: Disk> {
     segments: VecDeque<Rc<Segment<D>>>,
     start: Offset,
     durable: DurablePoint,
+    watermark: watermark::Watermark,
     leader_epoch: LeaderEpoch,
     producers: Producers,
     spares: recycle::Spares,
@@ -116,6 +108,12 @@ impl<D: Disk> State<D> {
         } else {
             segment.end()
         }
+    }
+
+    /// Whether nothing will happen to the segment any more but that it is deleted or compacted: a truncation goes no deeper than the
+    /// high watermark, unless replicas are lost.
+    fn is_final(&self, segment: &Segment<D>) -> bool {
+        segment.is_at_rest() && segment.extent.get().next_offset <= self.watermark.offset()
     }
 
     /// The active segment is full or old: the next append begins a new one.
@@ -158,17 +156,16 @@ impl<D: Disk> State<D> {
     }
 
     fn check(&self) {
+        let (start, durable, end) = (self.start, self.durable.offset, self.end());
+        let watermark = self.watermark.offset();
         assert!(
-            self.start <= self.end(),
-            "log start offset {} beyond the end {}",
-            self.start,
-            self.end()
+            start <= watermark && watermark <= end,
+            "high watermark {watermark} outside of the log, {start} to {end}"
         );
+        assert!(durable <= end, "durable offset {durable} beyond {end}");
         assert!(
-            self.durable.offset <= self.end(),
-            "durable offset {} beyond {}",
-            self.durable.offset,
-            self.end()
+            self.watermark.is_held() || watermark >= durable,
+            "high watermark {watermark} of one replica below its durable offset {durable}"
         );
     }
 }
@@ -182,9 +179,9 @@ pub struct Log<D: Disk> {
     config: RefCell<Rc<LogConfig>>,
     memory: Memory,
     state: RefCell<State<D>>,
-    /// There is something to flush.
+    /// Something was appended, or never will be again.
     appended: Signal,
-    /// The durable offset has moved, or will never move again.
+    /// The durable offset or the high watermark has moved, or will never move again.
     advanced: Signal,
     /// One flush at a time.
     flush_gate: Gate,
@@ -201,14 +198,10 @@ impl<D: Disk> Log<D> {
         let state = self.state.borrow();
         LogOffsets {
             start: state.start,
+            high_watermark: state.watermark.offset(),
             durable: state.durable.offset,
             end: state.end(),
         }
-    }
-
-    /// Resolves when the durable offset moves next, or the log is fenced: for fetches that wait for records.
-    pub fn advanced(&self) -> Wait<'_> {
-        self.advanced.wait()
     }
 
     /// Whether something was appended that is not durable.

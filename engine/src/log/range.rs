@@ -89,6 +89,12 @@ impl<D: Disk> LogRange<D> {
         self.segment.check()
     }
 
+    /// The part of the range, from its start, that can be read from the file: what is not durable yet is in memory only.
+    #[must_use]
+    pub fn on_disk(&self) -> LogRange<D> {
+        self.first(self.segment.durable.get().saturating_sub(self.position))
+    }
+
     /// The first bytes of the range as far as one piece of memory holds them, or `None` if they are only on disk (any
     /// more). Hold the slice only while it is being sent: it keeps the memory from being used again.
     pub fn in_memory(&self) -> Option<HeldBytes> {
@@ -117,7 +123,7 @@ impl<D: Disk> LogRange<D> {
         self.check().ok().and(bytes)
     }
 
-    /// The segment file, opened if need be.
+    /// The segment file, opened if need be. What is not [`on_disk`](Self::on_disk) must not be read from it.
     pub async fn file(&self, disk: &D) -> Result<D::File, LogError> {
         self.segment.still(self.segment.open(disk).await)
     }
@@ -134,7 +140,8 @@ impl<D: Disk> Log<D> {
                 out.extend_from_slice(&slice);
             } else {
                 let file = range.file(&self.disk).await?;
-                let read = file.read(range.position, range.length as usize).await;
+                let length = range.on_disk().length;
+                let read = file.read(range.position, length as usize).await;
                 let read = range
                     .segment
                     .still(read.map_err(LogError::io("read", &range.segment.path)));

@@ -24,6 +24,7 @@ use super::{
     scan::{ScanEnd, Stretch, scan},
     ticket::Pending,
     upkeep::checkpoint_of,
+    watermark::Watermark,
 };
 use crate::{
     checkpoint::{self, Checkpoint, SegmentFacts},
@@ -47,6 +48,8 @@ pub struct Recovery {
     pub cut: Option<Cut>,
     /// Bytes that were cut from the end of the log because they are from before its file was recycled: nothing is lost.
     pub earlier_use_bytes: u64,
+    /// The high watermark was at least here when the log was used last: see [`Log::hold_high_watermark`].
+    pub high_watermark: Offset,
     /// Why the checkpoint could not be used, if there was one.
     pub checkpoint_damage: Option<String>,
 }
@@ -109,6 +112,9 @@ impl<D: Disk> Log<D> {
             .map_or(Offset::ZERO, |checkpoint| Offset::new(checkpoint.recovery.offset));
         let segments = opening.open_segments(&files, checkpoint.clone()).await?;
         let mut state = opening.finish(segments, start, end).await?;
+        let known = checkpoint.as_ref().and_then(|checkpoint| checkpoint.high_watermark);
+        let known = known.map_or(end, Offset::new);
+        opening.report.high_watermark = known.clamp(state.start, state.end());
         if opening.is_known(&state, checkpoint) {
             state.saved_changes = state.changes;
         }
@@ -458,6 +464,7 @@ impl<D: Disk> Opening<'_, D> {
                 position: end,
                 offset: next_offset,
             },
+            watermark: Watermark::new(next_offset),
             segments,
             leader_epoch: LeaderEpoch::new(0),
             producers: std::mem::take(&mut self.producers),

@@ -16,9 +16,9 @@ use crate::error::LogError;
 
 type Outcome = Result<(), LogError>;
 
-/// Resolves when the append it came from is on stable storage, or has failed to get there. Clones share the outcome.
+/// Resolves when the append it came from is where it was to get, or has failed to get there. Clones share the outcome.
 #[derive(Debug, Clone)]
-#[must_use = "an append is not durable before its ticket says so"]
+#[must_use = "an append is not safe before its ticket says so"]
 pub struct Ticket {
     slot: Rc<Slot>,
 }
@@ -30,6 +30,11 @@ struct Slot {
 }
 
 impl Ticket {
+    /// A ticket that nobody has settled.
+    pub(super) fn open() -> Ticket {
+        Ticket { slot: Rc::default() }
+    }
+
     /// A ticket for what is durable already.
     pub(super) fn settled() -> Ticket {
         Ticket {
@@ -40,7 +45,7 @@ impl Ticket {
         }
     }
 
-    fn settle(&self, outcome: &Outcome) {
+    pub(super) fn settle(&self, outcome: &Outcome) {
         *self.slot.outcome.borrow_mut() = Some(outcome.clone());
         for waker in self.slot.wakers.take() {
             waker.wake();
@@ -78,7 +83,7 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn push(&mut self, end: DurablePoint) -> Ticket {
-        let ticket = Ticket { slot: Rc::default() };
+        let ticket = Ticket::open();
         self.queue.push_back(Waiting {
             end,
             ticket: ticket.clone(),
@@ -92,6 +97,17 @@ impl Pending {
         self.queue
             .get(at)
             .map_or_else(Ticket::settled, |waiting| waiting.ticket.clone())
+    }
+
+    /// Hands over all tickets, each with the offset after its append, and waits on with others.
+    pub(super) fn renew(&mut self) -> impl Iterator<Item = (Offset, Ticket)> {
+        let renew = |waiting: &mut Waiting| {
+            (
+                waiting.end.offset,
+                std::mem::replace(&mut waiting.ticket, Ticket::open()),
+            )
+        };
+        self.queue.iter_mut().map(renew)
     }
 
     /// Everything of the segment up to `position` is durable. Returns the end of the last append that this covers.

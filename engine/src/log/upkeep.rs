@@ -157,7 +157,7 @@ impl<D: Disk> Log<D> {
         matches!(self.fence(), Some(LogError::Retired { .. } | LogError::Replaced { .. }))
     }
 
-    /// Moves the log start offset up to `before`, which is at most the durable offset, and deletes the segments wholly below
+    /// Moves the log start offset up to `before`, which is at most the high watermark and the durable offset, and deletes the segments wholly below
     /// it. Durable when it returns the log start offset in force.
     pub async fn delete_records(&self, before: Offset) -> Result<Offset, LogError> {
         let _entered = self.upkeep_gate.enter().await;
@@ -166,8 +166,9 @@ impl<D: Disk> Log<D> {
         }
         self.finish_swap().await?;
         self.seal().await?;
-        let durable = self.offsets().durable;
-        self.advance_start(before.min(durable)).await?;
+        let offsets = self.offsets();
+        let before = before.min(offsets.durable).min(offsets.high_watermark);
+        self.advance_start(before).await?;
         Ok(self.offsets().start)
     }
 
@@ -347,7 +348,7 @@ impl<D: Disk> Log<D> {
         let retention = config.retention_ms.map(Duration::from_millis);
         let mut start = state.start;
         let mut total: u64 = state.segments.iter().map(|segment| segment.end()).sum();
-        for segment in state.segments.iter().take_while(|segment| segment.is_at_rest()) {
+        for segment in state.segments.iter().take_while(|segment| state.is_final(segment)) {
             let extent = segment.extent.get();
             let is_expired = retention.is_some_and(|retention| segment.age(now) > retention);
             let is_excess = config.retention_bytes.is_some_and(|bytes| total - extent.end >= bytes);
@@ -490,5 +491,9 @@ pub(super) fn checkpoint_of<D: Disk>(state: &super::State<D>, end: DurablePoint)
         },
         segments: facts.collect(),
         producers: Vec::new(),
+        high_watermark: state
+            .watermark
+            .is_held()
+            .then(|| state.watermark.offset().min(end.offset).get()),
     }
 }

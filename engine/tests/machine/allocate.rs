@@ -1,5 +1,6 @@
 //! File systems that lack what ext4 and XFS have.
 
+use headwater_engine::ReadLimit;
 use headwater_engine::disk::{Disk as _, SegmentFile as _};
 use headwater_protocol::id::Offset;
 
@@ -25,7 +26,12 @@ fn a_file_system_that_cannot_reserve_space_stores_and_serves_all_the_same() {
             log.close().await.unwrap();
             let log = open(&disk, &directory).await;
             assert_eq!(log.offsets().durable, Offset::new(5));
-            let range = log.fetch(Offset::ZERO, 10 << 20).await.unwrap().range.unwrap();
+            let range = log
+                .fetch(Offset::ZERO, 10 << 20, ReadLimit::HighWatermark)
+                .await
+                .unwrap()
+                .range
+                .unwrap();
             assert_eq!(range.next_offset(), Offset::new(5));
             assert_eq!(log.read(&range).await.unwrap().len() as u64, range.len());
         });

@@ -3,7 +3,7 @@
 use std::{cell::Cell, collections::BTreeMap, path::PathBuf, rc::Rc};
 
 use headwater_engine::{
-    FetchError, LogConfig, LogError,
+    FetchError, LogConfig, LogError, ReadLimit,
     disk::{Directory, SimDisk},
 };
 use headwater_protocol::{
@@ -106,7 +106,12 @@ async fn with_a_checkpoint(disk: &SimDisk, rng: &mut StdRng) -> (Vec<Stored>, us
     log.checkpoint(NOW).await.unwrap();
     let checkpoint = log.size().1 as usize;
     fill(&log, rng, 30..60).await;
-    let range = log.fetch(Offset::ZERO, u64::MAX).await.unwrap().range.unwrap();
+    let range = log
+        .fetch(Offset::ZERO, u64::MAX, ReadLimit::HighWatermark)
+        .await
+        .unwrap()
+        .range
+        .unwrap();
     let bytes = log.read(&range).await.unwrap();
     let limits = BatchLimits {
         batch_size_max: usize::MAX,
@@ -165,7 +170,7 @@ async fn read_around(log: &SimLog) -> (BTreeMap<u64, u64>, u64, u64) {
     let (mut found, mut faults, mut resumed) = (BTreeMap::new(), 0, 0);
     let (mut offset, end) = (0, log.offsets().durable.get());
     while offset < end {
-        let next = match log.fetch(Offset::new(offset), 1).await {
+        let next = match log.fetch(Offset::new(offset), 1, ReadLimit::HighWatermark).await {
             Ok(fetched) => {
                 let bytes = log.read(&fetched.range.unwrap()).await.unwrap();
                 let batches: Result<Vec<_>, _> = Batches::new(&bytes, &limits).collect();
@@ -247,7 +252,10 @@ fn a_damaged_offset_or_length_before_the_checkpoint_is_a_named_error() {
             bytes[ends[4] + byte] ^= flip;
             disk.replace_file(&path, bytes).await.unwrap();
             let (log, _) = open(&disk, &one_segment()).await.unwrap();
-            let error = log.fetch(Offset::new(5), 1).await.unwrap_err();
+            let error = log
+                .fetch(Offset::new(5), 1, ReadLimit::HighWatermark)
+                .await
+                .unwrap_err();
             let FetchError::Log(LogError::Corrupt {
                 position, resume_at, ..
             }) = error
@@ -256,7 +264,13 @@ fn a_damaged_offset_or_length_before_the_checkpoint_is_a_named_error() {
             };
             assert_eq!(position, ends[4] as u64);
             let resume_at = resume_at.expect("the index knows where the next batches are");
-            assert!(log.fetch(resume_at, 1).await.unwrap().range.is_some());
+            assert!(
+                log.fetch(resume_at, 1, ReadLimit::HighWatermark)
+                    .await
+                    .unwrap()
+                    .range
+                    .is_some()
+            );
         });
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, rc::Rc};
 
 use bytes::Bytes;
 use headwater_engine::{
-    CompactionConfig, FetchError, LogConfig, LogError,
+    CompactionConfig, FetchError, LogConfig, LogError, ReadLimit,
     disk::{Directory, SimDisk},
 };
 use headwater_protocol::{
@@ -48,7 +48,7 @@ fn records(batch: &RecordBatch<'_>) -> Vec<Seen> {
 async fn consume(log: &SimLog, from: u64, max_bytes: u64) -> Option<Vec<Seen>> {
     let (mut seen, mut next, mut is_boundary) = (Vec::new(), Offset::new(from), false);
     while next < log.offsets().durable {
-        let range = match log.fetch(next, max_bytes).await {
+        let range = match log.fetch(next, max_bytes, ReadLimit::HighWatermark).await {
             Ok(fetched) => fetched.range,
             Err(FetchError::Log(LogError::Corrupt { .. })) => return None,
             Err(error) => panic!("{error}"),

@@ -26,6 +26,7 @@ mod races;
 mod readable;
 mod recycle;
 mod reopened;
+mod replica;
 mod sealing;
 mod support;
 mod times;

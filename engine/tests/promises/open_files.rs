@@ -3,7 +3,7 @@
 use std::{cell::Cell, rc::Rc};
 
 use headwater_engine::{
-    TailMemory,
+    ReadLimit, TailMemory,
     disk::{Disk as _, Fault, OpKind, SimDisk, SimExecutor},
 };
 use headwater_protocol::id::{Offset, Timestamp};
@@ -76,7 +76,13 @@ fn a_file_that_has_lost_its_name_stays_open_for_those_who_read_it() {
         let ranges: Vec<_> = {
             let mut ranges = Vec::new();
             for offset in [0, RECORDS / 4, RECORDS / 2] {
-                ranges.push(log.fetch(Offset::new(offset), 1).await.unwrap().range.unwrap());
+                ranges.push(
+                    log.fetch(Offset::new(offset), 1, ReadLimit::HighWatermark)
+                        .await
+                        .unwrap()
+                        .range
+                        .unwrap(),
+                );
             }
             ranges
         };

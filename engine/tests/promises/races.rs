@@ -4,7 +4,7 @@ use std::{cell::Cell, rc::Rc};
 
 use futures::future::join_all;
 use headwater_engine::{
-    FetchError, FlushConfig, LogConfig, LogError, TailMemory,
+    FetchError, FlushConfig, LogConfig, LogError, ReadLimit, TailMemory,
     disk::{SimDisk, SimExecutor},
 };
 use headwater_protocol::id::{Offset, Timestamp};
@@ -80,7 +80,12 @@ fn a_range_that_was_found_can_be_read_after_retention_has_removed_its_segment() 
         for id in 0..3 {
             append_durably(&log, &batch(&[Record::new(id, 5000)])).await;
         }
-        let range = log.fetch(Offset::ZERO, 20_000).await.unwrap().range.unwrap();
+        let range = log
+            .fetch(Offset::ZERO, 20_000, ReadLimit::HighWatermark)
+            .await
+            .unwrap()
+            .range
+            .unwrap();
         for id in 3..20 {
             append_durably(&log, &batch(&[Record::new(id, 5000)])).await;
         }

@@ -1,6 +1,6 @@
 //! Whatever is accepted can be read: a batch is what it says of itself, and so are its records, under every codec.
 
-use headwater_engine::{AppendError, LogConfig, disk::SimDisk};
+use headwater_engine::{AppendError, LogConfig, ReadLimit, disk::SimDisk};
 use headwater_protocol::{
     batch::{BatchError, Compression, RecordFault},
     error::ErrorCode,
@@ -146,7 +146,12 @@ fn records_that_would_become_more_than_a_reader_takes_are_refused() {
             );
         }
         append_durably(&log, &forged(Compression::Zstd, |_| {})).await;
-        let range = log.fetch(Offset::ZERO, 1).await.unwrap().range.unwrap();
+        let range = log
+            .fetch(Offset::ZERO, 1, ReadLimit::HighWatermark)
+            .await
+            .unwrap()
+            .range
+            .unwrap();
         assert_eq!(decode(&log.read(&range).await.unwrap()).len(), 3);
     });
 }

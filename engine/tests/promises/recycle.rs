@@ -6,7 +6,7 @@ use std::{
 };
 
 use headwater_engine::{
-    ColdMemory, Log, LogConfig, Memory, TailMemory,
+    ColdMemory, Log, LogConfig, Memory, ReadLimit, TailMemory,
     disk::{DirectDisk, Directory, Fault, Halt, OpKind, REGION_SIZE, SimDisk, SimExecutor},
 };
 use headwater_protocol::id::{Offset, Timestamp};
@@ -120,7 +120,14 @@ fn a_segment_that_somebody_still_reads_is_not_written_over() {
         for round in 0..60 {
             if round % 7 == 0 {
                 let start = log.offsets().start;
-                held.push((start.get(), log.fetch(start, 12_000).await.unwrap().range.unwrap()));
+                held.push((
+                    start.get(),
+                    log.fetch(start, 12_000, ReadLimit::HighWatermark)
+                        .await
+                        .unwrap()
+                        .range
+                        .unwrap(),
+                ));
             }
             append_durably(&log, &batch(&[Record::new(next, 5000)])).await;
             next += 1;
@@ -460,7 +467,12 @@ fn readers_of_a_real_file_see_what_was_written_after_it_was_recycled() {
             recycled.set(recycled.get() + before.iter().filter(|name| !now.contains(name)).count());
         };
         let read = async |offset| {
-            let range = log.fetch(Offset::new(offset), 1 << 20).await.unwrap().range.unwrap();
+            let range = log
+                .fetch(Offset::new(offset), 1 << 20, ReadLimit::HighWatermark)
+                .await
+                .unwrap()
+                .range
+                .unwrap();
             let cached = log.read(&range).await.unwrap();
             // Each as the first to ask after others have had the memory, and then again.
             for _ in 0..2 {

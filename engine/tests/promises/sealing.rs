@@ -4,7 +4,7 @@ use std::{cell::Cell, rc::Rc};
 
 use futures::FutureExt;
 use headwater_engine::{
-    LogError, Memory, TailMemory,
+    LogError, Memory, ReadLimit, TailMemory,
     disk::{Disk as _, Fault, OpKind, SimDisk, SimExecutor},
 };
 use headwater_protocol::id::{Offset, Timestamp};
@@ -117,7 +117,11 @@ fn segments_that_are_gone_wait_for_nothing() {
             let memory = memory();
             let (log, _) = open_in(&disk, &small_config(), memory.clone()).await.unwrap();
             let end = roll(&log, &memory, 5).await;
-            let held = log.fetch(Offset::ZERO, 1).await.unwrap().range;
+            let held = log
+                .fetch(Offset::ZERO, 1, ReadLimit::HighWatermark)
+                .await
+                .unwrap()
+                .range;
             match rng.random_range(0..5) {
                 0 => log.truncate(Offset::ZERO).await.unwrap(),
                 1 => drop(log.delete_records(Offset::new(end)).await.unwrap()),

@@ -4,7 +4,7 @@ use std::{future::Future, path::PathBuf, rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use headwater_engine::{
-    FetchError, FlushConfig, Log, LogConfig, LogError, LogRange, Memory, Recovery, TailMemory,
+    FetchError, FlushConfig, Log, LogConfig, LogError, LogRange, Memory, ReadLimit, Recovery, TailMemory,
     disk::{Disk, SimDisk, SimExecutor},
 };
 use headwater_protocol::{
@@ -215,7 +215,9 @@ pub async fn fetch(log: &SimLog, offset: u64, max_bytes: u64) -> Vec<Stored> {
 
 /// The same, when the segment may be deleted at any time.
 pub async fn try_fetch(log: &SimLog, offset: u64, max_bytes: u64) -> Result<Vec<Stored>, FetchError> {
-    let fetched = log.fetch(Offset::new(offset), max_bytes).await?;
+    let fetched = log
+        .fetch(Offset::new(offset), max_bytes, ReadLimit::HighWatermark)
+        .await?;
     let Some(range) = fetched.range else {
         return Ok(Vec::new());
     };

@@ -9,7 +9,7 @@ use std::{
 
 use futures::future::join;
 use headwater_engine::{
-    LogConfig,
+    LogConfig, ReadLimit,
     disk::{Directory, Fault, OpKind, SimDisk},
 };
 use headwater_protocol::{
@@ -77,7 +77,12 @@ fn records_that_get_the_brokers_time_are_whole_and_found_by_it_also_after_a_rest
         log.close().await.unwrap();
         let (again, _) = open(&disk, &config).await.unwrap();
         for log in [log, again] {
-            let range = log.fetch(Offset::ZERO, 1 << 20).await.unwrap().range.unwrap();
+            let range = log
+                .fetch(Offset::ZERO, 1 << 20, ReadLimit::HighWatermark)
+                .await
+                .unwrap()
+                .range
+                .unwrap();
             let bytes = log.read(&range).await.unwrap();
             let limits = BatchLimits {
                 batch_size_max: usize::MAX,

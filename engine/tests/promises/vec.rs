@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use futures::join;
 use headwater_engine::{
-    ColdMemory, LogConfig, Memory, TailMemory,
+    ColdMemory, LogConfig, Memory, ReadLimit, TailMemory,
     disk::{REGION_SIZE, SimDisk},
 };
 use headwater_protocol::{
@@ -268,7 +268,13 @@ impl Pair {
     async fn fetch(&self, place: u8, max_bytes: u64) {
         let offset = Model::at(place, self.model.start, self.model.end());
         let records = fetch(&self.log, offset, max_bytes).await;
-        if let Some(range) = self.log.fetch(Offset::new(offset), max_bytes).await.unwrap().range {
+        if let Some(range) = self
+            .log
+            .fetch(Offset::new(offset), max_bytes, ReadLimit::HighWatermark)
+            .await
+            .unwrap()
+            .range
+        {
             let read = read_directly(&self.disk, &range).await;
             let has_memory = self.settings.cold_memory > 0;
             assert!(read.is_some() == has_memory, "{range:?}");
@@ -290,7 +296,12 @@ impl Pair {
             .into_iter()
             .flatten()
         {
-            assert!(self.log.fetch(Offset::new(outside), max_bytes).await.is_err());
+            assert!(
+                self.log
+                    .fetch(Offset::new(outside), max_bytes, ReadLimit::HighWatermark)
+                    .await
+                    .is_err()
+            );
         }
     }
 

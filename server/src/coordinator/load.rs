@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Instant};
 
 use bytes::Bytes;
-use headwater_engine::FetchError;
+use headwater_engine::{FetchError, ReadLimit};
 use headwater_protocol::{
     batch::{BatchError, BatchLimits, Batches, HEADER_LEN, RecordSet},
     error::ErrorCode,
@@ -121,7 +121,7 @@ async fn read(core: &Core, partition: &Partition, shard: &mut Shard) -> Result<u
     let limits = BatchLimits {
         batch_size_max: usize::MAX,
     };
-    while let Some(range) = log.fetch(offset, READ_BYTES).await?.range {
+    while let Some(range) = log.fetch(offset, READ_BYTES, ReadLimit::HighWatermark).await?.range {
         let bytes = Bytes::from(log.read(&range).await?);
         // Not where the last batch says that it ends: its checksum does not cover where it begins.
         let from = std::mem::replace(&mut offset, range.next_offset());

@@ -55,7 +55,7 @@ pub(super) fn of_core(core: &Core) -> (Vec<PartitionFigures>, u64) {
             topic,
             index,
             start: offsets.start.as_i64(),
-            high_watermark: offsets.durable.as_i64(),
+            high_watermark: offsets.high_watermark.as_i64(),
             end: offsets.end.as_i64(),
             segments: segments as u64,
             bytes,

@@ -309,7 +309,7 @@ pub(crate) fn describe_here(core: &Core, ids: &[PartitionId]) -> Vec<PartitionDe
                 let offsets = partition.log.offsets();
                 let (segments, bytes) = partition.log.size();
                 description.log_start_offset = offsets.start.as_i64();
-                description.high_watermark = offsets.durable.as_i64();
+                description.high_watermark = offsets.high_watermark.as_i64();
                 description.log_end_offset = offsets.end.as_i64();
                 description.size_bytes = bytes;
                 description.segments = segments as u32;

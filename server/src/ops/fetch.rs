@@ -2,7 +2,7 @@
 //!
 //! The connection's core plans: it asks the cores that own the partitions one after the other, each with the room that the
 //! response still has, so that `max_bytes` and `min_bytes` hold for the whole of it. A native client never needs more than
-//! one, because metadata sends it to the owner. A fetch that found too little waits for durable offsets to move, never by
+//! one, because metadata sends it to the owner. A fetch that found too little waits for high watermarks to move, never by
 //! polling, and not for longer than somebody waits for it or than others can spare the memory that it holds.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::future::{Either, FutureExt, select, select_all};
-use headwater_engine::{FetchError, LogRange, disk::DirectDisk};
+use headwater_engine::{FetchError, LogRange, ReadLimit, disk::DirectDisk};
 use headwater_protocol::{
     error::ErrorCode,
     id::{CoreId, CorrelationId, Offset, PartitionIndex, TopicId},
@@ -228,9 +228,12 @@ async fn news_here(core: &Core, seen: &[Seen]) {
             return;
         };
         // Before looking, so that nothing that becomes durable meanwhile is missed.
-        let moves: Vec<_> = partitions.iter().map(|partition| partition.log.advanced()).collect();
+        let moves: Vec<_> = partitions
+            .iter()
+            .map(|partition| partition.log.advanced(ReadLimit::HighWatermark))
+            .collect();
         let has_moved = |(partition, seen): (&Rc<Partition>, &Seen)| {
-            partition.log.offsets().durable.as_i64() != seen.high_watermark
+            partition.log.offsets().high_watermark.as_i64() != seen.high_watermark
         };
         if partitions.iter().zip(seen).any(has_moved) {
             return;
@@ -345,7 +348,7 @@ async fn look_into(
         return failed_at(partition, item, ErrorCode::OffsetOutOfRange);
     };
     let bytes_max = item.max_bytes.min(room.bytes());
-    let fetched = match partition.log.fetch(offset, bytes_max).await {
+    let fetched = match partition.log.fetch(offset, bytes_max, ReadLimit::HighWatermark).await {
         Ok(fetched) => fetched,
         Err(error) => {
             if let FetchError::Log(error) = &error {
@@ -392,7 +395,7 @@ fn nothing<R>(partition: &Partition, item: &FetchItem) -> FetchedItem<R> {
         place: item.place,
         id: item.id,
         error: ErrorCode::None,
-        high_watermark: offsets.durable.as_i64(),
+        high_watermark: offsets.high_watermark.as_i64(),
         log_start_offset: offsets.start.as_i64(),
         next_offset: -1,
         records: None,

@@ -99,7 +99,7 @@ async fn list_one(core: &Core, item: ListItem) -> ListedItem {
         offset,
     };
     match item.timestamp {
-        LATEST => found(-1, offsets.durable.as_i64()),
+        LATEST => found(-1, offsets.high_watermark.as_i64()),
         EARLIEST => found(-1, offsets.start.as_i64()),
         timestamp if timestamp < 0 => not_listed(item.id, ErrorCode::InvalidRequest),
         timestamp => match partition.log.offset_for_timestamp(Timestamp::new(timestamp)).await {
@@ -175,13 +175,16 @@ pub(crate) async fn delete_here(core: &Core, id: PartitionId, before: i64) -> Re
     partition.check_not_internal()?;
     let offsets = partition.log.offsets();
     let before = if before == -1 {
-        Ok(offsets.durable)
+        Ok(offsets.high_watermark)
     } else {
         Offset::try_from(before)
     };
     let before = before.map_err(|error| Refusal::because(ErrorCode::OffsetOutOfRange, &error))?;
-    if before > offsets.durable {
-        let message = format!("offset {before} is beyond the high watermark {}", offsets.durable);
+    if before > offsets.high_watermark {
+        let message = format!(
+            "offset {before} is beyond the high watermark {}",
+            offsets.high_watermark
+        );
         return Err(Refusal::new(ErrorCode::OffsetOutOfRange, message));
     }
     partition

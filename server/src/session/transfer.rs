@@ -193,7 +193,7 @@ impl<'a> Sender<'a> {
     /// Sends one piece from the segment file. How, and bytes sent; `None` if the socket is full.
     async fn send_from_disk(&self, range: &LogRange<DirectDisk>) -> Result<Option<(ReadPath, u64)>, SendError> {
         let file = range.file(&self.core.disk).await.map_err(SendError::of_log)?;
-        let number = range.segment_number();
+        let (number, range) = (range.segment_number(), &range.on_disk());
         let mut ahead = {
             let (position, length, file_end) = (range.position(), range.len(), range.durable_end());
             let mut readers = self.readers.borrow_mut();

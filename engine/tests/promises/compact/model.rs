@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use headwater_engine::{CompactionConfig, Log, LogConfig, TailMemory, disk::SimDisk};
+use headwater_engine::{CompactionConfig, Log, LogConfig, ReadLimit, TailMemory, disk::SimDisk};
 use headwater_protocol::{
     batch::{BatchBuilder, BatchLimits, Batches, Compression, RecordBatch, RecordSet},
     id::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp},
@@ -177,7 +177,7 @@ pub fn decode(bytes: &[u8]) -> (Vec<Found>, u64) {
 pub async fn consume(log: &SimLog, from: u64, max_bytes: u64) -> Vec<Found> {
     let (mut seen, mut next) = (Vec::new(), from);
     loop {
-        let fetched = match log.fetch(Offset::new(next), max_bytes).await {
+        let fetched = match log.fetch(Offset::new(next), max_bytes, ReadLimit::HighWatermark).await {
             Ok(fetched) => fetched,
             // Deleted meanwhile.
             Err(error) => {

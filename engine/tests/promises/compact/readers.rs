@@ -1,7 +1,7 @@
 //! Readers of a log that is being compacted, truncated or found damaged: old contents or new, never anything between.
 
 use headwater_engine::{
-    Log, LogConfig, LogError, TailMemory,
+    Log, LogConfig, LogError, ReadLimit, TailMemory,
     disk::{DirectDisk, Directory, Fault, OpKind, SimDisk, SimExecutor},
 };
 use headwater_protocol::{
@@ -39,7 +39,14 @@ fn what_a_fetch_has_named_before_a_compaction_is_read_as_it_was() {
         let log = open(&disk, &config()).await;
         let mut held = Vec::new();
         for offset in 0..60 {
-            held.push((offset, log.fetch(Offset::new(offset), 1).await.unwrap().range.unwrap()));
+            held.push((
+                offset,
+                log.fetch(Offset::new(offset), 1, ReadLimit::HighWatermark)
+                    .await
+                    .unwrap()
+                    .range
+                    .unwrap(),
+            ));
         }
         log.compact(NOW, 1 << 20, at_once).await.unwrap();
         assert_eq!(offsets(&read_all(&log).await), [56, 57, 58, 59]);
@@ -59,7 +66,10 @@ fn a_fetch_of_what_is_gone_leads_to_what_follows() {
         log.compact(NOW, 1 << 20, at_once).await.unwrap();
         append_durably(&log, &batch_of(&[Keyed::new(9, 60, NOON)], 10, Compression::None)).await;
         for offset in 0..60 {
-            let fetched = log.fetch(Offset::new(offset), 1).await.unwrap();
+            let fetched = log
+                .fetch(Offset::new(offset), 1, ReadLimit::HighWatermark)
+                .await
+                .unwrap();
             let (found, _) = decode(&log.read(&fetched.range.unwrap()).await.unwrap());
             assert_eq!(offsets(&found), [offset.max(56)]);
         }
@@ -371,7 +381,14 @@ fn consumers_of_real_files_read_on_in_what_was_replaced() {
         log.maintain(Timestamp::new(NOON + 60_000)).await.unwrap();
         let mut held = Vec::new();
         for offset in (0..200).step_by(10) {
-            held.push((offset, log.fetch(Offset::new(offset), 1).await.unwrap().range.unwrap()));
+            held.push((
+                offset,
+                log.fetch(Offset::new(offset), 1, ReadLimit::HighWatermark)
+                    .await
+                    .unwrap()
+                    .range
+                    .unwrap(),
+            ));
         }
         assert!(held.iter().all(|(_, range)| range.in_memory().is_some()));
         let report = log.compact(NOW, 1 << 20, at_once).await.unwrap();
@@ -390,7 +407,12 @@ fn consumers_of_real_files_read_on_in_what_was_replaced() {
         let memory = TailMemory::new(8 << 10);
         let (log, recovery) = Log::open(disk, path, config, memory).await.unwrap();
         assert_eq!(recovery.cut, None);
-        let range = log.fetch(Offset::ZERO, 1 << 20).await.unwrap().range.unwrap();
+        let range = log
+            .fetch(Offset::ZERO, 1 << 20, ReadLimit::HighWatermark)
+            .await
+            .unwrap()
+            .range
+            .unwrap();
         let (found, _) = decode(&log.read(&range).await.unwrap());
         assert_eq!(offsets(&found)[..9], (191..200).collect::<Vec<_>>());
     });

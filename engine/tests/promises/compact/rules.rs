@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use headwater_engine::{AppendError, CompactionConfig, CompactionReport, LogConfig, disk::SimDisk};
+use headwater_engine::{AppendError, CompactionConfig, CompactionReport, LogConfig, ReadLimit, disk::SimDisk};
 use headwater_protocol::{
     batch::Compression,
     error::ErrorCode,
@@ -85,7 +85,13 @@ fn what_is_missing_within_batches_reads_back_under_every_codec() {
             let left = [(0, 0), (5, 1), (10, 2), (15, 3), (16, 4), (17, 5), (18, 6), (19, 7)];
             assert_eq!(keys(&read_all(&log).await), left);
             let bytes = log
-                .read(&log.fetch(Offset::ZERO, 1 << 20).await.unwrap().range.unwrap())
+                .read(
+                    &log.fetch(Offset::ZERO, 1 << 20, ReadLimit::HighWatermark)
+                        .await
+                        .unwrap()
+                        .range
+                        .unwrap(),
+                )
                 .await
                 .unwrap();
             for_each_batch(&bytes, |batch| assert_eq!(batch.compression(), compression));
@@ -153,7 +159,13 @@ fn a_tombstone_stays_for_its_time_after_what_it_deletes_is_gone_and_then_goes_by
             assert_eq!(compact(&log, first).await.removed_records, 1);
             assert_eq!(keys(&read_all(&log).await), [(1, 2), (2, 1)]);
             let bytes = log
-                .read(&log.fetch(Offset::new(2), 1).await.unwrap().range.unwrap())
+                .read(
+                    &log.fetch(Offset::new(2), 1, ReadLimit::HighWatermark)
+                        .await
+                        .unwrap()
+                        .range
+                        .unwrap(),
+                )
                 .await
                 .unwrap();
             for_each_batch(&bytes, |batch| {
@@ -194,7 +206,13 @@ fn a_tombstone_gets_its_time_only_when_nothing_older_of_its_key_is_left() {
         let log = open(&disk, &with_delete_retention(1000)).await;
         assert_eq!(keys(&read_all(&log).await), [(0, 1), (1, 2), (2, 3), (3, 4), (4, 1)]);
         let bytes = log
-            .read(&log.fetch(Offset::new(4), 1).await.unwrap().range.unwrap())
+            .read(
+                &log.fetch(Offset::new(4), 1, ReadLimit::HighWatermark)
+                    .await
+                    .unwrap()
+                    .range
+                    .unwrap(),
+            )
             .await
             .unwrap();
         for_each_batch(&bytes, |batch| assert_eq!(batch.delete_horizon(), None));
@@ -288,7 +306,13 @@ fn producers_go_on_after_a_compaction_even_if_nothing_but_the_log_is_left() {
             seal(&log, NOW).await;
             assert_eq!(compact(&log, NOW).await.removed_records, 2);
             let bytes = log
-                .read(&log.fetch(Offset::ZERO, 1 << 20).await.unwrap().range.unwrap())
+                .read(
+                    &log.fetch(Offset::ZERO, 1 << 20, ReadLimit::HighWatermark)
+                        .await
+                        .unwrap()
+                        .range
+                        .unwrap(),
+                )
                 .await
                 .unwrap();
             let mut left = Vec::new();

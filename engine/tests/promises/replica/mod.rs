@@ -1,0 +1,5 @@
+//! What replication needs of a log: reading by limits, leader epochs, batches as another log has them, truncation.
+
+mod limits;
+mod model;
+mod naive;
