@@ -38,9 +38,12 @@ use crate::{
     machine::{self, Daemons},
     metrics::{self, CoreMetrics, Failure},
     model::id::PartitionId,
-    ops::{admin, fetch, forwarded::Forwarded, offsets},
+    ops::{fetch, forwarded::Forwarded, offsets, topics},
     partition::{Partition, closing, compaction, partitions::Owned, reopen},
-    session::{listener, native::frame::ReadBuffers},
+    session::{
+        listener,
+        native::{frame::ReadBuffers, reply::Heads},
+    },
 };
 
 /// How long a core that has answered everything waits for what its tasks still do.
@@ -107,6 +110,7 @@ pub(crate) struct Core {
     pub(crate) disk: DirectDisk,
     pub(crate) memory: Memory,
     pub(crate) read_buffers: Rc<ReadBuffers>,
+    pub(crate) heads: Heads,
     /// Requests that are not answered yet, in bytes.
     pub(crate) in_flight: Rc<Budget>,
     /// One turn: to decompress records before they are taken in.
@@ -178,6 +182,7 @@ impl Core {
             disk,
             memory,
             read_buffers: ReadBuffers::new(config.cores.connection_bytes_max.bytes()),
+            heads: Heads::default(),
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
             vetting: Budget::new(1),
             metrics: CoreMetrics::default(),
@@ -253,7 +258,7 @@ impl Core {
                 let _ = reply.send(offsets::delete_here(&core, id, before).await);
             }),
             CoreMessage::Describe { ids, reply } => {
-                let _ = reply.send(admin::describe_here(&core, &ids));
+                let _ = reply.send(topics::describe_here(&core, &ids));
             }
             CoreMessage::ListGroups { wanted, reply } => {
                 let _ = reply.send(core.groups.list(&wanted));

@@ -5,7 +5,6 @@
 pub(crate) mod http;
 mod partitions;
 mod process;
-mod status;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -22,11 +21,8 @@ use headwater_engine::{
 };
 use headwater_protocol::{error::ErrorCode, frame::Api, id::CoreId, stranger::Stranger};
 
-pub(crate) use self::{partitions::GroupOffset, status::status};
-use self::{
-    partitions::PartitionFigures,
-    process::{DiskSpace, Process},
-};
+pub(crate) use self::{http::ANSWER_MAX, partitions::GroupOffset, process::DiskSpace};
+use self::{partitions::PartitionFigures, process::Process};
 use crate::{core::Core, partition::compaction::CompactionMetrics};
 
 /// Apis are numbered below this.
@@ -277,6 +273,14 @@ pub(crate) struct CoreSnapshot {
     group_offsets: (Vec<GroupOffset>, u64),
 }
 
+impl CoreSnapshot {
+    /// Of all labels of a family.
+    pub(crate) fn sum(&self, of: Family) -> u64 {
+        let samples = self.samples.iter().filter(|(family, ..)| *family == of);
+        samples.map(|(_, _, value)| *value as u64).sum()
+    }
+}
+
 /// A family of counters or gauges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
@@ -337,7 +341,7 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
     for api in Api::REQUESTS.iter().copied() {
         sample(
             Family::Requests,
-            api_name(api),
+            api.name(),
             metrics.requests[usize::from(api.as_u16())].get(),
         );
     }
@@ -423,35 +427,6 @@ pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
 fn disk_stages(disk: &DirectDisk) -> (TimedSnapshot, TimedSnapshot) {
     let stats = disk.stats();
     (stats.writes.snapshot(), stats.flushes.snapshot())
-}
-
-const fn api_name(api: Api) -> &'static str {
-    match api {
-        Api::Error => "error",
-        Api::ApiVersions => "api_versions",
-        Api::Metadata => "metadata",
-        Api::CreateTopic => "create_topic",
-        Api::DeleteTopic => "delete_topic",
-        Api::DescribeTopic => "describe_topic",
-        Api::InitProducerId => "init_producer_id",
-        Api::Produce => "produce",
-        Api::Fetch => "fetch",
-        Api::ListOffsets => "list_offsets",
-        Api::DeleteRecords => "delete_records",
-        Api::AlterTopic => "alter_topic",
-        Api::DescribeBroker => "describe_broker",
-        Api::FindGroup => "find_group",
-        Api::JoinGroup => "join_group",
-        Api::SyncGroup => "sync_group",
-        Api::Heartbeat => "heartbeat",
-        Api::LeaveGroup => "leave_group",
-        Api::OffsetCommit => "offset_commit",
-        Api::OffsetFetch => "offset_fetch",
-        Api::OffsetDelete => "offset_delete",
-        Api::ListGroups => "list_groups",
-        Api::DescribeGroup => "describe_group",
-        Api::DeleteGroup => "delete_group",
-    }
 }
 
 /// The figures of all cores; `None` for one that does not answer.

@@ -4,5 +4,6 @@
 pub(crate) mod bounds;
 pub(crate) mod group;
 pub(crate) mod id;
+pub(crate) mod op;
 pub(crate) mod records;
 pub(crate) mod refusal;

@@ -1,5 +1,6 @@
 //! A partition as its core serves it: the log, and the task that flushes it while there is something to flush.
 
+mod acknowledge;
 pub(crate) mod backoff;
 pub(crate) mod closing;
 pub(crate) mod compaction;
@@ -8,6 +9,8 @@ pub(crate) mod reopen;
 
 use std::{
     cell::Cell,
+    future::{Future as _, poll_fn},
+    pin::pin,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -15,6 +18,7 @@ use std::{
 use headwater_engine::{AppendError, Appended, Log, LogError, Vetted, disk::DirectDisk};
 use headwater_protocol::error::ErrorCode;
 
+use self::acknowledge::Acknowledgements;
 use crate::{core::Core, machine, model::refusal::Refusal};
 
 /// How long records wait for a file descriptor before there is another attempt.
@@ -27,6 +31,7 @@ pub(crate) struct Partition {
     /// Of a topic that clients must leave to the broker.
     is_internal: bool,
     flushing: Cell<bool>,
+    acknowledgements: Acknowledgements,
     /// It has filled a segment or is to keep less, and retention has not looked since.
     pub(crate) retains_early: Cell<bool>,
     /// What was appended since the last checkpoint.
@@ -45,6 +50,7 @@ impl Partition {
             log,
             is_internal,
             flushing: Cell::new(false),
+            acknowledgements: Acknowledgements::default(),
             retains_early: Cell::new(false),
             unscanned: Unscanned::default(),
             is_damaged: Cell::new(false),
@@ -123,7 +129,14 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
         machine::sleep(delay).await;
     }
     while partition.log.needs_flush() {
-        match partition.log.flush().await {
+        let mut flushing = pin!(partition.log.flush());
+        let flushed = poll_fn(|context| {
+            let polled = flushing.as_mut().poll(context);
+            // As soon as they are durable, and not only when all is that has come meanwhile.
+            partition.acknowledge(&core);
+            polled
+        });
+        match flushed.await {
             Ok(()) => {}
             Err(error @ LogError::DiskFull { .. }) => {
                 if let Some(unsaid) = core.seldom.no_space.may_speak(Instant::now()) {
@@ -144,6 +157,7 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
             }
         }
     }
+    partition.acknowledge(&core);
     partition.flushing.set(false);
 }
 

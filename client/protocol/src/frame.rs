@@ -112,6 +112,36 @@ impl Api {
         self as u16
     }
 
+    /// What it is called in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::ApiVersions => "api_versions",
+            Self::Metadata => "metadata",
+            Self::CreateTopic => "create_topic",
+            Self::DeleteTopic => "delete_topic",
+            Self::DescribeTopic => "describe_topic",
+            Self::InitProducerId => "init_producer_id",
+            Self::Produce => "produce",
+            Self::Fetch => "fetch",
+            Self::ListOffsets => "list_offsets",
+            Self::DeleteRecords => "delete_records",
+            Self::AlterTopic => "alter_topic",
+            Self::DescribeBroker => "describe_broker",
+            Self::FindGroup => "find_group",
+            Self::JoinGroup => "join_group",
+            Self::SyncGroup => "sync_group",
+            Self::Heartbeat => "heartbeat",
+            Self::LeaveGroup => "leave_group",
+            Self::OffsetCommit => "offset_commit",
+            Self::OffsetFetch => "offset_fetch",
+            Self::OffsetDelete => "offset_delete",
+            Self::ListGroups => "list_groups",
+            Self::DescribeGroup => "describe_group",
+            Self::DeleteGroup => "delete_group",
+        }
+    }
+
     /// The lowest and the highest version that this crate's schema describes.
     pub const fn versions(self) -> (u16, u16) {
         (0, 0)
@@ -263,14 +293,26 @@ impl FrameError {
 /// # Panics
 /// When the frame would be larger than `u32::MAX` bytes; both sides keep to limits far below.
 pub fn encode(api: Api, version: u16, correlation_id: CorrelationId, head: &[u8], payload_len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_LEN + head.len().next_multiple_of(head::ALIGNMENT));
+    append(api, version, correlation_id, head, payload_len, &mut bytes);
+    bytes
+}
+
+fn append(
+    api: Api,
+    version: u16,
+    correlation_id: CorrelationId,
+    head: &[u8],
+    payload_len: usize,
+    frames: &mut Vec<u8>,
+) {
     let head_len = head.len().next_multiple_of(head::ALIGNMENT);
     let header = FrameHeader::new(api.as_u16(), version, correlation_id, head_len, payload_len)
         .expect("a frame never passes 4 GiB: heads are small and payloads within the peer's frame limit");
-    let mut bytes = Vec::with_capacity(HEADER_LEN + head_len);
-    bytes.extend_from_slice(&header.encode());
-    bytes.extend_from_slice(head);
-    bytes.resize(HEADER_LEN + head_len, 0);
-    bytes
+    let end = frames.len() + HEADER_LEN + head_len;
+    frames.extend_from_slice(&header.encode());
+    frames.extend_from_slice(head);
+    frames.resize(end, 0);
 }
 
 /// [`encode`] for a head in its owned form, with the api that it belongs to.
@@ -281,6 +323,30 @@ pub fn encode_head<H: Head>(head: &H, version: u16, correlation_id: CorrelationI
     let mut builder = flatbuffers::FlatBufferBuilder::new();
     head.finish(&mut builder);
     encode(H::API, version, correlation_id, builder.finished_data(), payload_len)
+}
+
+/// Appends to `frames` what [`encode_head`] makes. The head is made in the memory of `builder`, which is kept for the next.
+///
+/// # Panics
+/// As [`encode`] does.
+pub fn append_head<H: Head>(
+    head: &H,
+    version: u16,
+    correlation_id: CorrelationId,
+    payload_len: usize,
+    builder: &mut flatbuffers::FlatBufferBuilder<'_>,
+    frames: &mut Vec<u8>,
+) {
+    builder.reset();
+    head.finish(builder);
+    append(
+        H::API,
+        version,
+        correlation_id,
+        builder.finished_data(),
+        payload_len,
+        frames,
+    );
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use flatbuffers::{FlatBufferBuilder, Follow, InvalidFlatbuffer, Verifiable, VerifierOptions};
 
+use crate::error::ErrorCode;
 use crate::frame::Api;
 use crate::schema;
 
@@ -76,8 +77,11 @@ pub trait Head {
 
 /// The head of a response, which always tells whether the request has failed.
 pub trait ResponseHead: Head {
-    /// The number of an [`ErrorCode`](crate::error::ErrorCode); 0 where nothing went wrong.
+    /// The number of an [`ErrorCode`]; 0 where nothing went wrong.
     fn error(&self) -> i16;
+
+    /// The response to a request that has failed.
+    fn failed(error: ErrorCode, message: String) -> Self;
 }
 
 /// The bytes of a head, to go into [`frame::encode`](crate::frame::encode).
@@ -98,6 +102,14 @@ macro_rules! heads {
             impl ResponseHead for schema::$response {
                 fn error(&self) -> i16 {
                     self.error
+                }
+
+                fn failed(error: ErrorCode, message: String) -> Self {
+                    Self {
+                        error: error.as_i16(),
+                        message: Some(message),
+                        ..Self::default()
+                    }
                 }
             }
         )*

@@ -45,6 +45,11 @@ impl Ticket {
         }
     }
 
+    /// What has become of the append, if that is known already.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.slot.outcome.borrow().clone()
+    }
+
     pub(super) fn settle(&self, outcome: &Outcome) {
         *self.slot.outcome.borrow_mut() = Some(outcome.clone());
         for waker in self.slot.wakers.take() {

@@ -11,10 +11,7 @@ use futures::{
     future::{Either, select},
 };
 use headwater_engine::VettedBytes;
-use headwater_protocol::{
-    id::{CoreId, Offset},
-    schema::PartitionDescriptionT,
-};
+use headwater_protocol::id::{CoreId, Offset};
 
 use crate::{
     core::remote::RemoteRange,
@@ -24,6 +21,7 @@ use crate::{
     model::{
         group::{self, Call, Listed, Wanted},
         id::PartitionId,
+        op::PartitionDescription,
         records::{FetchItem, FetchedItem, ListItem, ListedItem, Produced, Room, Seen},
         refusal::Refusal,
     },
@@ -82,7 +80,7 @@ pub(crate) enum CoreMessage {
     },
     Describe {
         ids: Vec<PartitionId>,
-        reply: Reply<Vec<PartitionDescriptionT>>,
+        reply: Reply<Vec<PartitionDescription>>,
     },
     ListGroups {
         wanted: Wanted,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a core may take to answer.
-pub(super) const ANSWER_MAX: Duration = Duration::from_secs(1);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// What a person sees who opens the address in a browser.
 const INDEX: &str = "Headwater. Metrics for Prometheus are at /metrics; /health and /ready say how the broker is.\n";

@@ -113,14 +113,14 @@ impl Collector for Process {
 
 /// The file system of the data directory.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct DiskSpace {
+pub(crate) struct DiskSpace {
     /// What the broker may still use, in bytes; root's reserve is not part of it.
-    pub(super) free_bytes: u64,
-    pub(super) size_bytes: u64,
+    pub(crate) free_bytes: u64,
+    pub(crate) size_bytes: u64,
 }
 
 impl DiskSpace {
-    pub(super) fn of(directory: &Path) -> Option<DiskSpace> {
+    pub(crate) fn of(directory: &Path) -> Option<DiskSpace> {
         let found = rustix::fs::statvfs(directory).ok()?;
         Some(DiskSpace {
             free_bytes: found.f_bavail * found.f_frsize,

@@ -1,6 +1,6 @@
 //! What is asked of the records of partitions, and what is found.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use headwater_protocol::{
     error::ErrorCode,
@@ -8,6 +8,13 @@ use headwater_protocol::{
 };
 
 use super::id::PartitionId;
+
+/// Record batches for a partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Produce<'a> {
+    pub(crate) id: PartitionId,
+    pub(crate) records: &'a [u8],
+}
 
 /// What became of a produce request, once it is durable.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +40,8 @@ pub(crate) struct FetchCall {
     pub(crate) items: Vec<FetchItem>,
     pub(crate) min_bytes: u64,
     pub(crate) max_bytes: u64,
-    pub(crate) deadline: Instant,
+    /// How long to wait for `min_bytes`.
+    pub(crate) wait: Duration,
 }
 
 /// What a fetch response has room for, as it goes from partition to partition and from core to core.
@@ -79,10 +87,29 @@ pub(crate) struct FetchedItem<R> {
     pub(crate) log_start_offset: i64,
     /// After the last record; -1 without records.
     pub(crate) next_offset: i64,
+    /// Of the records, in bytes.
+    pub(crate) size: u64,
     pub(crate) records: Option<R>,
     /// How much of what the fetch wants is there: the bytes of the records, or all that the limits allow if more records are
     /// there than they let through.
     pub(crate) available: u64,
+}
+
+impl<R> FetchedItem<R> {
+    /// The same, with the records named otherwise.
+    pub(crate) fn map<S>(self, name: impl FnOnce(R) -> S) -> FetchedItem<S> {
+        FetchedItem {
+            place: self.place,
+            id: self.id,
+            error: self.error,
+            high_watermark: self.high_watermark,
+            log_start_offset: self.log_start_offset,
+            next_offset: self.next_offset,
+            size: self.size,
+            records: self.records.map(name),
+            available: self.available,
+        }
+    }
 }
 
 /// How far a partition was read when a fetch found too little in it.

@@ -15,8 +15,7 @@ use futures::future::{Either, FutureExt, select, select_all};
 use headwater_engine::{FetchError, LogRange, ReadLimit, disk::DirectDisk};
 use headwater_protocol::{
     error::ErrorCode,
-    id::{CoreId, CorrelationId, Offset, PartitionIndex, TopicId},
-    schema::{FetchRequest, FetchResponseT, FetchedPartitionT},
+    id::{CoreId, Offset},
 };
 
 use crate::{
@@ -27,17 +26,8 @@ use crate::{
     },
     machine,
     metrics::Stage,
-    model::{
-        id::PartitionId,
-        records::{FetchCall, FetchItem, FetchedItem, Room, Seen},
-        refusal::Refusal,
-    },
+    model::records::{FetchCall, FetchItem, FetchedItem, Room, Seen},
     partition::Partition,
-    session::{
-        connection::Connection,
-        native::reply,
-        outbox::{Payload, Response},
-    },
 };
 
 /// So long a fetch waits undisturbed. Then it is answered as soon as a request waits for memory, or for its own to be answered.
@@ -46,126 +36,88 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// After so many partitions other tasks have a turn.
 const PARTITIONS_AT_ONCE: usize = 128;
 
-/// Reads a fetch request whose head has been verified; wishes beyond the limits are cut to them.
-pub(crate) fn read(core: &Core, request: FetchRequest<'_>, now: Instant) -> Result<FetchCall, Refusal> {
-    let limits = &core.config.limits;
-    let wait = u64::from(request.max_wait_ms()).min(limits.fetch_wait_ms_max.get());
-    let max_bytes = u64::from(request.max_bytes()).min(limits.fetch_size_bytes_max.bytes());
-    let mut items = Vec::with_capacity(request.partitions().map_or(0, |partitions| partitions.len()));
-    for (place, partition) in (0..).zip(request.partitions().into_iter().flatten()) {
-        let index = PartitionIndex::try_from(partition.partition())
-            .map_err(|error| Refusal::because(ErrorCode::InvalidRequest, &error))?;
-        items.push(FetchItem {
-            place,
-            id: PartitionId {
-                topic: TopicId::from(partition.topic_id()),
-                index,
-            },
-            offset: partition.offset(),
-            max_bytes: u64::from(partition.max_bytes()),
-        });
-    }
-    Ok(FetchCall {
-        items,
-        min_bytes: u64::from(request.min_bytes()).min(max_bytes),
-        max_bytes,
-        deadline: now + Duration::from_millis(wait),
-    })
+/// Whole batches that a fetch has found.
+#[derive(Debug)]
+pub(crate) enum Records {
+    /// In a log of this core.
+    Here(LogRange<DirectDisk>),
+    /// In a log of another core.
+    Elsewhere(RemoteRange),
 }
 
-/// Answers a whole fetch request.
-pub(crate) async fn answer(
-    core: &Rc<Core>,
-    connection: &Connection,
-    correlation_id: CorrelationId,
-    call: FetchCall,
-) -> Response {
+/// Somebody who waits for records.
+pub(crate) trait Waits {
+    /// Resolves when nobody waits any more.
+    async fn ended(&self);
+
+    /// Resolves when others need what the wait holds.
+    async fn in_the_way(&self);
+}
+
+/// What a fetch has to look at: all of it here, or the part of each core.
+enum Parts {
+    Here(Vec<FetchItem>),
+    Spread(Vec<(CoreId, Vec<FetchItem>)>),
+}
+
+/// Finds records, in the order of the request; wishes beyond the limits are cut to them.
+pub(crate) async fn fetch(core: &Rc<Core>, waits: &impl Waits, call: FetchCall) -> Vec<FetchedItem<Records>> {
     let began = Instant::now();
-    let fetched = fetch(core, connection, call).await;
-    core.metrics.passed(Stage::FetchWait, began.elapsed());
-    let mut payload = Vec::new();
-    let mut partitions = Vec::with_capacity(fetched.len());
-    for item in fetched {
-        let records_size = item.records.as_ref().map_or(0, Payload::len);
-        partitions.push(FetchedPartitionT {
-            topic_id: item.id.topic.into(),
-            partition: item.id.index.get(),
-            error: item.error as i16,
-            records_size: records_size as u32,
-            high_watermark: item.high_watermark,
-            log_start_offset: item.log_start_offset,
-            next_offset: item.next_offset,
-        });
-        payload.extend(item.records);
-    }
-    let failed = partitions
-        .iter()
-        .find(|partition| partition.error != ErrorCode::None as i16);
-    let failed = failed.map(|partition| ErrorCode::from_i16(partition.error));
-    let head = FetchResponseT {
-        error: ErrorCode::None as i16,
-        message: None,
-        partitions: Some(partitions),
-    };
-    let payload_len = payload.iter().map(Payload::len).sum();
-    let response = Response::with(reply::head_of_payload(correlation_id, &head, payload_len), payload);
-    Response {
-        error: failed.unwrap_or(response.error),
-        ..response
-    }
-}
-
-async fn fetch(core: &Rc<Core>, connection: &Connection, call: FetchCall) -> Vec<FetchedItem<Payload>> {
-    let FetchCall {
-        items,
-        min_bytes,
-        max_bytes,
-        deadline,
-    } = call;
-    let mut is_over = items.is_empty() || Instant::now() >= deadline;
-    let parts = by_owner(core, items);
-    loop {
+    let limits = &core.config.limits;
+    let wait = call.wait.min(Duration::from_millis(limits.fetch_wait_ms_max.get()));
+    let deadline = began + wait;
+    let max_bytes = call.max_bytes.min(limits.fetch_size_bytes_max.bytes());
+    let min_bytes = call.min_bytes.min(max_bytes);
+    let mut is_over = call.items.is_empty() || wait.is_zero();
+    let parts = by_owner(core, call.items);
+    let found = loop {
         let found = look(core, &parts, Room::new(max_bytes)).await;
         if is_over || is_enough(&found, min_bytes) {
-            return found;
+            break found;
         }
-        // What was found is let go: a fetch that waits holds no records.
         let seen = found.into_iter().map(|item| Seen {
             id: item.id,
             high_watermark: item.high_watermark,
         });
-        let news = news(core, seen.collect());
-        is_over = !is_worth_waiting_for(core, connection, deadline, news).await;
-    }
+        // What was found is let go: a fetch that waits holds no records.
+        let news = news(core, &parts, seen.collect());
+        is_over = !is_worth_waiting_for(core, waits, deadline, news).await;
+    };
+    core.metrics.passed(Stage::FetchWait, began.elapsed());
+    found
 }
 
 /// The part of each core, the one with the first partition first: as the client rotates its partitions, every one of them comes
 /// first in time.
-fn by_owner(core: &Core, items: Vec<FetchItem>) -> Vec<(CoreId, Vec<FetchItem>)> {
+fn by_owner(core: &Core, items: Vec<FetchItem>) -> Parts {
+    if items.iter().all(|item| item.id.owner(core.mesh.len()) == core.id) {
+        return Parts::Here(items);
+    }
     let mut parts: Vec<_> = core.mesh.by_owner(items, |item| item.id).into_iter().collect();
     parts.sort_by_key(|(_, items)| items[0].place);
-    parts
+    Parts::Spread(parts)
 }
 
 /// What is there now, in the order of the request.
-async fn look(core: &Rc<Core>, parts: &[(CoreId, Vec<FetchItem>)], room: Room) -> Vec<FetchedItem<Payload>> {
+async fn look(core: &Rc<Core>, parts: &Parts, room: Room) -> Vec<FetchedItem<Records>> {
+    let parts = match parts {
+        Parts::Here(items) => return look_here(core, items, room, |_, range| Records::Here(range)).await,
+        Parts::Spread(parts) => parts,
+    };
     let mut found = Vec::with_capacity(parts.iter().map(|(_, items)| items.len()).sum());
     for (owner, items) in parts {
-        let room = room.without(found.iter().map(Measure::size).sum());
-        if *owner == core.id {
-            let own = look_here(core, items, room).await;
-            found.extend(own.into_iter().map(|item| with_records(item, Payload::Range)));
+        let room = room.without(found.iter().map(|item: &FetchedItem<_>| item.size).sum());
+        found.extend(if *owner == core.id {
+            look_here(core, items, room, |_, range| Records::Here(range)).await
         } else {
-            found.extend(look_there(core, *owner, items, room).await);
-        }
+            look_there(core, *owner, items, room).await
+        });
     }
-    if parts.len() > 1 {
-        found.sort_by_key(|item| item.place);
-    }
+    found.sort_by_key(|item| item.place);
     found
 }
 
-async fn look_there(core: &Core, owner: CoreId, items: &[FetchItem], room: Room) -> Vec<FetchedItem<Payload>> {
+async fn look_there(core: &Core, owner: CoreId, items: &[FetchItem], room: Room) -> Vec<FetchedItem<Records>> {
     let asked = items.to_vec();
     let asked = core.mesh.ask(owner, |reply| CoreMessage::Fetch {
         items: asked,
@@ -173,10 +125,7 @@ async fn look_there(core: &Core, owner: CoreId, items: &[FetchItem], room: Room)
         reply,
     });
     match asked.await {
-        Some(found) => found
-            .into_iter()
-            .map(|item| with_records(item, Payload::Remote))
-            .collect(),
+        Some(found) => found.into_iter().map(|item| item.map(Records::Elsewhere)).collect(),
         None => items
             .iter()
             .map(|item| failed(item, ErrorCode::NotLeaderOrFollower))
@@ -188,25 +137,31 @@ async fn look_there(core: &Core, owner: CoreId, items: &[FetchItem], room: Room)
 /// wait for memory or the connection for room.
 async fn is_worth_waiting_for(
     core: &Core,
-    connection: &Connection,
+    waits: &impl Waits,
     deadline: Instant,
     news: impl Future<Output = ()>,
 ) -> bool {
-    let wanted = async {
-        machine::sleep(PATIENCE).await;
-        select(pin!(core.in_flight.contended()), pin!(connection.held_up())).await;
+    let (news, stopping, ended) = (pin!(news), pin!(core.stopping()), pin!(waits.ended()));
+    let mut wait = select(news, select(stopping, ended));
+    let undisturbed = deadline.min(Instant::now() + PATIENCE);
+    let waited = match machine::until(undisturbed, &mut wait).await {
+        None if undisturbed < deadline => {
+            let wanted = pin!(waits.in_the_way());
+            match machine::until(deadline, select(wait, wanted)).await {
+                Some(Either::Left((waited, _))) => Some(waited),
+                _ => None,
+            }
+        }
+        waited => waited,
     };
-    let (stopping, wanted) = (pin!(core.stopping()), pin!(wanted));
-    let (ending, news) = (pin!(connection.ending()), pin!(news));
-    let over = select(select(stopping, ending), wanted);
-    matches!(
-        machine::until(deadline, select(news, over)).await,
-        Some(Either::Left(_))
-    )
+    matches!(waited, Some(Either::Left(_)))
 }
 
 /// Resolves when one of the partitions has more than was seen of it, or is gone.
-async fn news(core: &Rc<Core>, seen: Vec<Seen>) {
+async fn news(core: &Rc<Core>, parts: &Parts, seen: Vec<Seen>) {
+    if let Parts::Here(_) = parts {
+        return news_here(core, &seen).await;
+    }
     let parts = core.mesh.by_owner(seen, |seen| seen.id);
     let news = parts.into_iter().map(|(owner, seen)| {
         if owner == core.id {
@@ -223,8 +178,8 @@ async fn news(core: &Rc<Core>, seen: Vec<Seen>) {
 /// The same for partitions of this core.
 async fn news_here(core: &Core, seen: &[Seen]) {
     loop {
-        let open = seen.iter().map(|seen| core.partition(seen.id));
-        let Ok(partitions) = open.collect::<Result<Vec<_>, Refusal>>() else {
+        let open = seen.iter().map(|seen| core.partition(seen.id).ok());
+        let Some(partitions) = open.collect::<Option<Vec<_>>>() else {
             return;
         };
         // Before looking, so that nothing that becomes durable meanwhile is missed.
@@ -249,12 +204,10 @@ pub(crate) async fn answer_other_core(
     room: Room,
     reply: Reply<Vec<FetchedItem<RemoteRange>>>,
 ) {
-    let found = look_here(&core, &items, room).await.into_iter().zip(&items);
-    let lent = found.map(|(found, item)| match core.partition(item.id) {
-        Ok(partition) => with_records(found, |range| remote::lend(partition, range)),
-        Err(refusal) => failed(item, refusal.code),
+    let lent = look_here(&core, &items, room, |partition, range| {
+        remote::lend(Rc::clone(partition), range)
     });
-    let _ = reply.send(lent.collect());
+    let _ = reply.send(lent.await);
 }
 
 /// Resolves when there is news for another core, or this one stops.
@@ -268,45 +221,6 @@ fn is_enough<R>(found: &[FetchedItem<R>], min_bytes: u64) -> bool {
     available >= min_bytes || found.iter().any(|item| item.error != ErrorCode::None)
 }
 
-/// The size of an answer's records in bytes, whatever holds them.
-trait Measure {
-    fn size(&self) -> u64;
-}
-
-impl Measure for FetchedItem<Payload> {
-    fn size(&self) -> u64 {
-        self.records.as_ref().map_or(0, Payload::len)
-    }
-}
-
-impl Measure for FetchedItem<LogRange<DirectDisk>> {
-    fn size(&self) -> u64 {
-        self.records.as_ref().map_or(0, LogRange::len)
-    }
-}
-fn with_records<R, S>(item: FetchedItem<R>, wrap: impl FnOnce(R) -> S) -> FetchedItem<S> {
-    let FetchedItem {
-        place,
-        id,
-        error,
-        high_watermark,
-        log_start_offset,
-        next_offset,
-        records,
-        available,
-    } = item;
-    FetchedItem {
-        place,
-        id,
-        error,
-        high_watermark,
-        log_start_offset,
-        next_offset,
-        records: records.map(wrap),
-        available,
-    }
-}
-
 fn failed<R>(item: &FetchItem, error: ErrorCode) -> FetchedItem<R> {
     FetchedItem {
         place: item.place,
@@ -315,21 +229,30 @@ fn failed<R>(item: &FetchItem, error: ErrorCode) -> FetchedItem<R> {
         high_watermark: -1,
         log_start_offset: -1,
         next_offset: -1,
+        size: 0,
         records: None,
         available: 0,
     }
 }
 
-/// What partitions of this core have now, as far as there is room for it.
-async fn look_here(core: &Core, items: &[FetchItem], mut room: Room) -> Vec<FetchedItem<LogRange<DirectDisk>>> {
+/// What partitions of this core have now, as far as there is room for it; `name` gives the records to whoever asks.
+async fn look_here<R>(
+    core: &Core,
+    items: &[FetchItem],
+    mut room: Room,
+    name: impl Fn(&Rc<Partition>, LogRange<DirectDisk>) -> R,
+) -> Vec<FetchedItem<R>> {
     let mut found = Vec::with_capacity(items.len());
     for item in items {
         let answer = match core.partition(item.id) {
-            Ok(partition) if room.takes(1) => look_into(core, &partition, item, room).await,
+            Ok(partition) if room.takes(1) => {
+                let answer = look_into(core, &partition, item, room).await;
+                answer.map(|range| name(&partition, range))
+            }
             Ok(partition) => nothing(&partition, item),
             Err(refusal) => failed(item, refusal.code),
         };
-        room = room.without(answer.size());
+        room = room.without(answer.size);
         found.push(answer);
         if found.len().is_multiple_of(PARTITIONS_AT_ONCE) {
             machine::yield_now().await;
@@ -367,8 +290,8 @@ async fn look_into(
         }
     });
     let records = fetched.range.filter(|range| room.takes(range.len()));
-    let bytes = records.as_ref().map_or(0, LogRange::len);
-    partition.fetched_bytes.set(partition.fetched_bytes.get() + bytes);
+    let size = records.as_ref().map_or(0, LogRange::len);
+    partition.fetched_bytes.set(partition.fetched_bytes.get() + size);
     FetchedItem {
         place: item.place,
         id: item.id,
@@ -376,6 +299,7 @@ async fn look_into(
         high_watermark: fetched.high_watermark.as_i64(),
         log_start_offset: fetched.log_start_offset.as_i64(),
         next_offset: records.as_ref().map_or(-1, |range| range.next_offset().as_i64()),
+        size,
         records,
         available,
     }
@@ -398,6 +322,7 @@ fn nothing<R>(partition: &Partition, item: &FetchItem) -> FetchedItem<R> {
         high_watermark: offsets.high_watermark.as_i64(),
         log_start_offset: offsets.start.as_i64(),
         next_offset: -1,
+        size: 0,
         records: None,
         available: 0,
     }

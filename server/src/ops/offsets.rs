@@ -3,8 +3,7 @@
 use futures::future::join_all;
 use headwater_protocol::{
     error::ErrorCode,
-    id::{CorrelationId, Offset, PartitionIndex, Timestamp, TopicId},
-    schema::{DeleteRecordsRequest, DeleteRecordsResponseT, ListOffsetsRequest, ListOffsetsResponseT, ListedOffsetT},
+    id::{Offset, Timestamp},
 };
 
 use crate::{
@@ -14,49 +13,12 @@ use crate::{
         records::{ListItem, ListedItem},
         refusal::Refusal,
     },
-    session::{native::reply, outbox::Response},
 };
 
 /// The timestamp that asks for the high watermark.
 pub(crate) const LATEST: i64 = -1;
 /// The timestamp that asks for the log start offset.
 const EARLIEST: i64 = -2;
-
-/// Reads a list-offsets request whose head has been verified.
-pub(crate) fn read_list(request: ListOffsetsRequest<'_>) -> Result<Vec<ListItem>, Refusal> {
-    let mut items = Vec::new();
-    for partition in request.partitions().into_iter().flatten() {
-        let index = PartitionIndex::try_from(partition.partition())
-            .map_err(|error| Refusal::because(ErrorCode::InvalidRequest, &error))?;
-        let id = PartitionId {
-            topic: TopicId::from(partition.topic_id()),
-            index,
-        };
-        items.push(ListItem {
-            id,
-            timestamp: partition.timestamp(),
-        });
-    }
-    Ok(items)
-}
-
-/// Answers a list-offsets request, asking other cores for their partitions.
-pub(crate) async fn answer_list(core: &Core, correlation_id: CorrelationId, items: Vec<ListItem>) -> Response {
-    let listed = list(core, items).await.into_iter();
-    let partitions = listed.map(|item| ListedOffsetT {
-        topic_id: item.id.topic.into(),
-        partition: item.id.index.get(),
-        error: item.error as i16,
-        timestamp: item.timestamp,
-        offset: item.offset,
-    });
-    let head = ListOffsetsResponseT {
-        error: 0,
-        message: None,
-        partitions: Some(partitions.collect()),
-    };
-    Response::of(reply::head(correlation_id, &head))
-}
 
 /// Asks each core for its partitions.
 pub(crate) async fn list(core: &Core, items: Vec<ListItem>) -> Vec<ListedItem> {
@@ -122,51 +84,16 @@ fn not_listed(id: PartitionId, error: ErrorCode) -> ListedItem {
     }
 }
 
-/// Answers a delete-records request.
-pub(crate) async fn answer_delete(core: &Core, correlation_id: CorrelationId, request: DeleteCall) -> Response {
-    let DeleteCall { id, before } = request;
+/// Deletes records, on whichever core has them. Returns the log start offset.
+pub(super) async fn delete(core: &Core, id: PartitionId, before: i64) -> Result<Offset, Refusal> {
     let owner = id.owner(core.mesh.len());
-    let deleted = if owner == core.id {
-        delete_here(core, id, before).await
-    } else {
-        let asked = core
-            .mesh
-            .ask(owner, |reply| CoreMessage::DeleteRecords { id, before, reply })
-            .await;
-        asked.unwrap_or_else(|| Err(Refusal::stopping()))
-    };
-    let head = match deleted {
-        Ok(start) => DeleteRecordsResponseT {
-            error: 0,
-            message: None,
-            log_start_offset: start.as_i64(),
-        },
-        Err(refusal) => DeleteRecordsResponseT {
-            error: refusal.code as i16,
-            message: Some(refusal.message),
-            log_start_offset: -1,
-        },
-    };
-    Response::of(reply::head(correlation_id, &head))
-}
-
-/// A delete-records request, read.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DeleteCall {
-    id: PartitionId,
-    before: i64,
-}
-
-/// Reads a delete-records request whose head has been verified.
-pub(crate) fn read_delete(request: DeleteRecordsRequest<'_>) -> Result<DeleteCall, Refusal> {
-    let topic = request.topic_id().map(TopicId::from);
-    let topic = topic.ok_or_else(|| Refusal::new(ErrorCode::InvalidRequest, "the request names no topic id"))?;
-    let index = PartitionIndex::try_from(request.partition())
-        .map_err(|error| Refusal::because(ErrorCode::InvalidRequest, &error))?;
-    Ok(DeleteCall {
-        id: PartitionId { topic, index },
-        before: request.offset(),
-    })
+    if owner == core.id {
+        return delete_here(core, id, before).await;
+    }
+    let asked = core
+        .mesh
+        .ask(owner, |reply| CoreMessage::DeleteRecords { id, before, reply });
+    asked.await.unwrap_or_else(|| Err(Refusal::stopping()))
 }
 
 /// Deletes records of a partition of this core; -1 deletes up to the high watermark. Returns the log start offset.

@@ -37,20 +37,18 @@ use crate::{
     machine::Listed,
     machine::{self, Hangup, Stream},
     metrics::Stage,
-    model::group::Client,
+    model::{group::Client, refusal::Refusal},
+    ops::fetch::Waits,
     session::{
+        in_flight::{InFlight, RequestLease},
         native::{
             dispatch::{self, Taken},
             frame::{FrameLimits, FrameReader, ReadError},
-            reply,
         },
-        outbox::{InFlight, Outbox, RequestLease, Response},
+        outbox::Outbox,
         transfer::Sender,
     },
 };
-
-/// Small responses that leave in one system call, in bytes.
-const COALESCE_BYTES: usize = 64 * 1024;
 
 /// A request's share of the budgets beyond its bytes: its task and its response.
 const REQUEST_OVERHEAD_BYTES: u64 = 512;
@@ -68,13 +66,17 @@ pub(crate) struct Connection {
     pub(crate) outbox: Outbox,
     in_flight: Rc<InFlight>,
     budget: Rc<Budget>,
+    /// That of the core, which all connections share.
+    shared_budget: Rc<Budget>,
     /// One turn.
     turns: Rc<Budget>,
     /// The client has closed its side, or the whole connection.
     ending: Flag,
+    /// The socket is not read because there is no room for further requests. The client may have closed it: that is not even
+    /// seen while what it has sent before fills the socket.
     held_up: Flag,
     /// Who it comes from, as far as it has said.
-    pub(crate) client: RefCell<Client>,
+    client: RefCell<Rc<Client>>,
 }
 
 impl Connection {
@@ -91,16 +93,28 @@ impl Connection {
         self.ending.is_up().await;
     }
 
-    /// Resolves when the socket is not read because there is no room for further requests. The client may have closed it: that is
-    /// not even seen while what it has sent before fills the socket.
-    pub(crate) async fn held_up(&self) {
-        self.held_up.is_up().await;
-    }
-
     /// The client has said what it is called.
     pub(crate) fn is_named(&self, name: &str) {
         let end = name.floor_char_boundary(CLIENT_NAME_LEN_MAX.min(name.len()));
-        name[..end].clone_into(&mut self.client.borrow_mut().id);
+        let mut client = self.client.borrow_mut();
+        name[..end].clone_into(&mut Rc::make_mut(&mut client).id);
+    }
+
+    /// Who it comes from, as far as it has said.
+    pub(crate) fn client(&self) -> Rc<Client> {
+        Rc::clone(&self.client.borrow())
+    }
+}
+
+impl Waits for Connection {
+    /// The client sends nothing more.
+    async fn ended(&self) {
+        self.ending().await;
+    }
+
+    /// A request of this connection or of another waits for memory.
+    async fn in_the_way(&self) {
+        select(pin!(self.shared_budget.contended()), pin!(self.held_up.is_up())).await;
     }
 }
 
@@ -136,15 +150,16 @@ pub(crate) async fn serve(core: Rc<Core>, stream: Stream, listed: Listed) {
         outbox: Outbox::default(),
         in_flight: Rc::default(),
         budget: Budget::new(limits.requests_in_flight_bytes_max.bytes()),
+        shared_budget: Rc::clone(&core.in_flight),
         turns: Budget::new(1),
         ending: Flag::default(),
         held_up: Flag::default(),
-        client: RefCell::new(Client {
+        client: RefCell::new(Rc::new(Client {
             id: String::new(),
             host: stream
                 .peer_addr()
                 .map_or_else(|_| String::new(), |peer| peer.ip().to_string()),
-        }),
+        })),
     });
     let frame_limits = FrameLimits {
         size_max: limits.frame_size_bytes_max.bytes() as u32,
@@ -153,7 +168,7 @@ pub(crate) async fn serve(core: Rc<Core>, stream: Stream, listed: Listed) {
     let grace = Duration::from_millis(limits.shutdown_grace_ms.get());
     let reader = FrameReader::new(stream, Rc::clone(&core.read_buffers), frame_limits);
     if let Err(error) = run(&core, &connection, reader, listed, grace).await {
-        let Client { id, host } = &*connection.client.borrow();
+        let Client { id, host } = &*connection.client();
         tracing::debug!(client = ?id, %host, %error, "a connection has ended");
     }
     connection.ending.set(true);
@@ -234,13 +249,13 @@ async fn take_in(
             }
             Err(error) => return Err(error),
         };
-        let lease = beside(connection, hangup.as_mut(), lease(core, connection, Some(header))).await;
+        let lease = beside(connection, hangup.as_mut(), lease(connection, Some(header))).await;
         // Others may have filled them while the frame came.
         beside(connection, hangup.as_mut(), core.memory.room()).await;
         let taken = dispatch::take(core, connection, &reader.frame(header), lease).await;
         reader.consume(header);
         if let Taken::Close(reason) = taken {
-            let client = connection.client.borrow().clone();
+            let client = connection.client();
             tracing::info!(reason, client = ?client.id, host = %client.host, "a connection is closed: its request cannot be answered");
             return Ok(());
         }
@@ -299,21 +314,23 @@ async fn next_header(
     }
 }
 
-async fn lease(core: &Core, connection: &Connection, header: Option<FrameHeader>) -> RequestLease {
+async fn lease(connection: &Connection, header: Option<FrameHeader>) -> RequestLease {
     let mut bytes = header.map_or(0, |header| header.frame_len() as u64);
     if header.is_some_and(|header| header.api == Api::Fetch.as_u16()) {
         bytes *= FETCH_BYTES_PER_BYTE;
     }
     bytes += REQUEST_OVERHEAD_BYTES;
     let own = connection.budget.lease(bytes).await;
-    connection.in_flight.begin([core.in_flight.lease(bytes).await, own])
+    connection
+        .in_flight
+        .begin([connection.shared_budget.lease(bytes).await, own])
 }
 
 /// Somebody has the wrong port, or the wrong client: who runs the broker should hear of it.
 fn meet(core: &Core, connection: &Connection, stranger: Stranger) {
     core.metrics.met(stranger);
     if let Some(unsaid) = core.seldom.strangers.may_speak(Instant::now()) {
-        let peer = connection.client.borrow().host.clone();
+        let peer = &connection.client().host;
         let advice = match stranger {
             Stranger::Http => "metrics are at metrics.listen",
             Stranger::Tls => "TLS ends at a proxy, if anywhere",
@@ -324,32 +341,23 @@ fn meet(core: &Core, connection: &Connection, stranger: Stranger) {
 }
 
 /// Says why the connection will be closed.
-async fn refuse(core: &Core, connection: &Connection, error: &FrameError) {
-    let head = reply::error(error.correlation_id(), ErrorCode::InvalidRequest, &error.to_string());
-    let lease = lease(core, connection, None).await;
-    connection.outbox.push(Response::of(head), lease);
+async fn refuse(core: &Rc<Core>, connection: &Rc<Connection>, error: &FrameError) {
+    let refusal = Refusal::because(ErrorCode::InvalidRequest, error);
+    let lease = lease(connection, None).await;
+    dispatch::refuse(core, connection, error.correlation_id(), lease, refusal);
 }
 
 /// Sends responses until the socket fails.
 async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> io::Error {
     loop {
-        let Some((mut response, lease)) = outbox.next().await else {
+        let Some(mut outgoing) = outbox.next().await else {
             return io::Error::other("a request without acknowledgement has failed");
         };
-        core.metrics.answered(response.error);
-        let mut leases = vec![lease];
-        while response.payload.is_empty()
-            && response.head.len() < COALESCE_BYTES
-            && let Some((small, lease)) = outbox.next_small()
-        {
-            core.metrics.answered(small.error);
-            response.head.extend_from_slice(&small.head);
-            leases.push(lease);
-        }
         let began = Instant::now();
-        let sent = sender.send(response).await;
+        let records = std::mem::take(&mut outgoing.records);
+        let sent = sender.send(&outgoing.frames, records).await;
         core.metrics.passed(Stage::Send, began.elapsed());
-        drop(leases);
+        outbox.done(outgoing);
         if let Err(error) = sent {
             return error;
         }

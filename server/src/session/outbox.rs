@@ -1,131 +1,46 @@
-//! Responses on their way to one connection: a queue between the tasks that make them and the one loop that sends them.
+//! Responses on their way to one connection: a queue between who makes them and the one loop that sends them.
 //!
 //! A response holds no records, only the names of ranges in a log, so a consumer that does not read costs the broker its
 //! socket and a few words. What the request held of the core's memory is given back as soon as it is answered: a client that
-//! does not read may keep nothing that others need. Its own further requests wait until it has read.
+//! does not read may keep nothing that others need. Its own further requests wait until it has read. Responses that come while
+//! others wait are put behind them, to leave in one system call.
 
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    rc::Rc,
 };
 
-use headwater_engine::{LogRange, Signal, disk::DirectDisk};
+use headwater_engine::Signal;
 
-use headwater_protocol::error::ErrorCode;
+use super::in_flight::{Places, RequestLease};
+use crate::ops::fetch::Records;
 
-use crate::{
-    core::{budget::Lease, remote::RemoteRange},
-    session::native::reply::Encoded,
-};
-
-/// Heads of responses that one connection may leave unread before its next request is taken in, in bytes.
+/// Frames that one connection may leave unread before its next request is taken in, in bytes.
 const UNREAD_BYTES: usize = 64 * 1024;
 
-/// A part of a response's payload.
+/// Frames that leave together, in bytes, unless one is larger.
+const TOGETHER_BYTES: usize = 64 * 1024;
+
+/// Memory for frames that an idle connection keeps, in bytes.
+const SPARE_BYTES: usize = 512;
+
+/// What leaves together.
 #[derive(Debug)]
-pub(crate) enum Payload {
-    /// Whole batches in a log of this core.
-    Range(LogRange<DirectDisk>),
-    /// Whole batches in a log of another core.
-    Remote(RemoteRange),
-}
-
-impl Payload {
-    pub(crate) fn len(&self) -> u64 {
-        match self {
-            Payload::Range(range) => range.len(),
-            Payload::Remote(range) => range.len(),
-        }
-    }
-}
-
-/// A response: the frame's header and head, then the payload.
-#[derive(Debug)]
-pub(crate) struct Response {
-    pub(crate) head: Vec<u8>,
-    pub(crate) payload: Vec<Payload>,
-    /// What it tells of, for the metrics.
-    pub(crate) error: ErrorCode,
-}
-
-impl Response {
-    pub(crate) fn of(head: Encoded) -> Response {
-        Response::with(head, Vec::new())
-    }
-
-    pub(crate) fn with(head: Encoded, payload: Vec<Payload>) -> Response {
-        Response {
-            head: head.bytes,
-            payload,
-            error: head.error,
-        }
-    }
-}
-
-/// Requests of one connection that have been taken in and whose answers, if they have any, have not been sent.
-#[derive(Debug, Default)]
-pub(crate) struct InFlight {
-    count: Cell<usize>,
-    changed: Signal,
-}
-
-impl InFlight {
-    pub(crate) fn count(&self) -> usize {
-        self.count.get()
-    }
-
-    /// Counts a request for as long as the lease lives, which also holds its bytes.
-    pub(crate) fn begin(self: &Rc<Self>, bytes: [Lease; 2]) -> RequestLease {
-        self.count.set(self.count.get() + 1);
-        RequestLease {
-            bytes: Some(bytes),
-            in_flight: Rc::clone(self),
-        }
-    }
-
-    /// Resolves when fewer than `limit` requests are in flight.
-    pub(crate) async fn below(&self, limit: usize) {
-        loop {
-            let changed = self.changed.wait();
-            if self.count.get() < limit {
-                return;
-            }
-            changed.await;
-        }
-    }
-}
-
-/// What a request holds.
-#[derive(Debug)]
-pub(crate) struct RequestLease {
-    /// Of the core's budget and of the connection's own, until it is answered.
-    bytes: Option<[Lease; 2]>,
-    /// Until the answer has been sent.
-    in_flight: Rc<InFlight>,
-}
-
-impl RequestLease {
-    /// Gives the bytes back before the answer is there: for a request that waits for others, and that nobody may pay for
-    /// meanwhile.
-    pub(crate) fn give_bytes_back(&mut self) {
-        self.bytes = None;
-    }
-}
-
-impl Drop for RequestLease {
-    fn drop(&mut self) {
-        self.in_flight.count.set(self.in_flight.count.get() - 1);
-        self.in_flight.changed.notify();
-    }
+pub(crate) struct Outgoing {
+    /// Whole responses; the head of the last one only, if records follow.
+    pub(crate) frames: Vec<u8>,
+    pub(crate) records: Vec<Records>,
+    /// Of the requests that this answers.
+    places: Places,
 }
 
 /// The queue of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    queue: RefCell<VecDeque<(Response, RequestLease)>>,
-    /// Of the heads in the queue.
+    queue: RefCell<VecDeque<Outgoing>>,
+    /// Of the frames in the queue.
     bytes: Cell<usize>,
+    spare: RefCell<Vec<u8>>,
     filled: Signal,
     drained: Signal,
     /// Nothing will be sent any more.
@@ -135,14 +50,35 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Queues the answer to a request.
-    pub(crate) fn push(&self, response: Response, mut lease: RequestLease) {
-        lease.bytes = None;
-        if !self.closed.get() {
-            self.bytes.set(self.bytes.get() + response.head.len());
-            self.queue.borrow_mut().push_back((response, lease));
-            self.filled.notify();
+    /// Queues the answer to a request: what `write` appends, and records behind it.
+    pub(crate) fn push(&self, write: impl FnOnce(&mut Vec<u8>), records: Vec<Records>, lease: RequestLease) {
+        let places = lease.answered();
+        if self.closed.get() {
+            return;
         }
+        let mut queue = self.queue.borrow_mut();
+        let last = queue.back_mut();
+        match last.filter(|last| last.records.is_empty() && last.frames.len() < TOGETHER_BYTES) {
+            Some(last) => {
+                let before = last.frames.len();
+                write(&mut last.frames);
+                self.bytes.set(self.bytes.get() + last.frames.len() - before);
+                last.records = records;
+                last.places.join(places);
+            }
+            None => {
+                let mut frames = self.spare.take();
+                write(&mut frames);
+                self.bytes.set(self.bytes.get() + frames.len());
+                queue.push_back(Outgoing {
+                    frames,
+                    records,
+                    places,
+                });
+            }
+        }
+        drop(queue);
+        self.filled.notify();
     }
 
     /// Ends the connection, because a request failed that the client wants no answer to: there is no other way to tell it.
@@ -151,13 +87,15 @@ impl Outbox {
         self.filled.notify();
     }
 
-    /// The next response, when there is one; `None` when the connection is to end.
-    pub(crate) async fn next(&self) -> Option<(Response, RequestLease)> {
+    /// What leaves next, when there is something; `None` when the connection is to end.
+    pub(crate) async fn next(&self) -> Option<Outgoing> {
         loop {
             let filled = self.filled.wait();
             let next = self.queue.borrow_mut().pop_front();
             if let Some(next) = next {
-                return Some(self.popped(next));
+                self.bytes.set(self.bytes.get() - next.frames.len());
+                self.drained.notify();
+                return Some(next);
             }
             if self.hung_up.get() {
                 return None;
@@ -166,17 +104,13 @@ impl Outbox {
         }
     }
 
-    /// The next response if it has no payload and is there already: several leave in one system call.
-    pub(crate) fn next_small(&self) -> Option<(Response, RequestLease)> {
-        let is_small = |(response, _): &mut (Response, _)| response.payload.is_empty();
-        let next = self.queue.borrow_mut().pop_front_if(is_small);
-        next.map(|next| self.popped(next))
-    }
-
-    fn popped(&self, next: (Response, RequestLease)) -> (Response, RequestLease) {
-        self.bytes.set(self.bytes.get() - next.0.head.len());
-        self.drained.notify();
-        next
+    /// It has been sent, or will never be.
+    pub(crate) fn done(&self, outgoing: Outgoing) {
+        let mut frames = outgoing.frames;
+        if frames.capacity() <= SPARE_BYTES {
+            frames.clear();
+            self.spare.replace(frames);
+        }
     }
 
     /// Resolves when the client has read most of its responses.

@@ -8,7 +8,7 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    io,
+    io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     rc::Rc,
     time::Instant,
@@ -21,18 +21,16 @@ use headwater_engine::{
 use rustix::{
     fs::OFlags,
     io::Errno,
-    net::SendFlags,
+    net::{SendAncillaryBuffer, SendFlags},
     pipe::{PipeFlags, SpliceFlags},
 };
 
+use super::read_ahead::{self, ReadAhead, Readers, STEP_BYTES};
 use crate::{
     core::{Core, remote::RemoteRange},
     machine,
     metrics::ReadPath,
-    session::{
-        outbox::{Payload, Response},
-        read_ahead::{self, ReadAhead, Readers, STEP_BYTES},
-    },
+    ops::fetch::Records,
 };
 
 /// Most bytes that are handed to the kernel at once, so that one connection does not keep the core for long.
@@ -97,9 +95,9 @@ impl<'a> Sender<'a> {
         self.core.disk.ring()
     }
 
-    /// Sends a whole response. That its records cannot be read is not the client's doing, and is said.
-    pub(crate) async fn send(&self, response: Response) -> io::Result<()> {
-        match self.send_all(response).await {
+    /// Sends whole responses, and records after the last of them. That those cannot be read is not the client's doing, and is said.
+    pub(crate) async fn send(&self, frames: &[u8], records: Vec<Records>) -> io::Result<()> {
+        match self.send_all(frames, records).await {
             Ok(()) => Ok(()),
             Err(SendError::Socket(error)) => Err(error),
             Err(SendError::Records(error)) => {
@@ -111,22 +109,50 @@ impl<'a> Sender<'a> {
         }
     }
 
-    async fn send_all(&self, response: Response) -> Result<(), SendError> {
-        let more = if response.payload.is_empty() {
-            SendFlags::empty()
-        } else {
-            SendFlags::MORE
+    async fn send_all(&self, frames: &[u8], mut records: Vec<Records>) -> Result<(), SendError> {
+        let left = match records.as_mut_slice() {
+            [] => self.send_bytes(frames, SendFlags::empty()).await.map(|()| &[][..])?,
+            [Records::Here(range), others @ ..] => self.send_together(frames, range, others.is_empty())?,
+            _ => frames,
         };
-        self.send_bytes(&response.head, more).await?;
-        self.core.metrics.sent(response.head.len() as u64);
-        for payload in response.payload {
-            match payload {
+        self.send_bytes(left, SendFlags::MORE).await?;
+        self.core.metrics.sent(frames.len() as u64);
+        for records in records {
+            match records {
+                Records::Here(range) if range.is_empty() => machine::yield_now().await,
                 // Futures of their own: they are large, and every connection, idle ones too, would hold the space for them.
-                Payload::Range(range) => Box::pin(self.send_range(range)).await?,
-                Payload::Remote(range) => Box::pin(self.send_remote(range)).await?,
+                Records::Here(range) => Box::pin(self.send_range(range)).await?,
+                Records::Elsewhere(range) => Box::pin(self.send_remote(range)).await?,
             }
         }
         Ok(())
+    }
+
+    /// Sends responses and the first records in one system call, if those are in memory. What the socket does not take is left.
+    fn send_together<'b>(
+        &self,
+        frames: &'b [u8],
+        range: &mut LogRange<DirectDisk>,
+        is_last: bool,
+    ) -> io::Result<&'b [u8]> {
+        let Some(bytes) = range.in_memory() else {
+            return Ok(frames);
+        };
+        let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
+        let is_all = is_last && piece.len() as u64 == range.len();
+        let more = if is_all { SendFlags::empty() } else { SendFlags::MORE };
+        let parts = [IoSlice::new(frames), IoSlice::new(piece)];
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more;
+        let sent = match rustix::net::sendmsg(self.socket, &parts, &mut SendAncillaryBuffer::default(), flags) {
+            Ok(sent) => sent,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        drop(bytes);
+        let of_records = sent.saturating_sub(frames.len()) as u64;
+        self.core.metrics.read(ReadPath::Tail, of_records);
+        range.advance(of_records);
+        Ok(&frames[sent.min(frames.len())..])
     }
 
     /// Sends bytes that the caller keeps.

@@ -1,0 +1,215 @@
+//! What a client can ask of the broker and what becomes of it, in no protocol's terms. What is about records themselves is in
+//! [`records`](super::records).
+
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{BrokerId, CoreId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId},
+};
+
+use super::{
+    group::{self, Identity, InstanceId, MemberId, Protocol, Timeouts},
+    id::PartitionId,
+    records::{ListItem, ListedItem},
+    refusal::Refusal,
+};
+
+/// What is asked. Sizes and names are as the client sent them.
+#[derive(Debug)]
+pub(crate) enum Op {
+    /// `None`: of every topic.
+    Metadata(Option<Vec<String>>),
+    CreateTopic(NewTopic),
+    AlterTopic(TopicChange),
+    DeleteTopic(String),
+    DescribeTopic(String),
+    DescribeBroker,
+    /// An id for a producer, or the next epoch for one that has an id.
+    InitProducerId(ProducerId, ProducerEpoch),
+    ListOffsets(Vec<ListItem>),
+    /// Of a partition, those before the offset; -1 is the high watermark.
+    DeleteRecords(PartitionId, i64),
+    FindGroup(String),
+    JoinGroup(String, Joining),
+    CommitOffsets(String, Identity, Vec<OffsetToCommit>),
+    /// `None`: all that are committed.
+    FetchOffsets(String, Option<Vec<TopicPartitions>>),
+    ForgetOffsets(String, Vec<TopicPartitions>),
+    /// `None`: of every state.
+    ListGroups(Option<Vec<String>>),
+    /// A request that a group is given as it is.
+    Group(String, group::Request),
+}
+
+/// What has become of it.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Metadata(Metadata),
+    TopicCreated {
+        id: TopicId,
+        partitions: u32,
+    },
+    TopicAltered {
+        partitions: u32,
+    },
+    TopicDeleted,
+    Topic(TopicDescription),
+    Broker(BrokerDescription),
+    Producer(ProducerId, ProducerEpoch),
+    Offsets(Vec<ListedItem>),
+    /// The log now starts here.
+    RecordsDeleted(Offset),
+    GroupFound(GroupPlace),
+    /// Why somebody is no member, and what it is to call itself, or did.
+    NotJoined(Refusal, Option<String>),
+    Groups(Vec<group::Listed>),
+    Group(group::Answer),
+}
+
+/// -1 stands for the broker's default.
+#[derive(Debug)]
+pub(crate) struct NewTopic {
+    pub(crate) name: String,
+    pub(crate) partitions: i32,
+    pub(crate) replication_factor: i16,
+    pub(crate) configs: Vec<(String, String)>,
+    /// Only say whether it could be done.
+    pub(crate) validate_only: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct TopicChange {
+    pub(crate) name: String,
+    /// Without a value: the broker's default.
+    pub(crate) configs: Vec<(String, Option<String>)>,
+    /// -1: as many as there are.
+    pub(crate) partitions: i32,
+    pub(crate) validate_only: bool,
+}
+
+/// Where everything is.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    pub(crate) broker: BrokerId,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) core_ports: Vec<u16>,
+    pub(crate) topics: Vec<TopicMetadata>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TopicMetadata {
+    pub(crate) name: String,
+    /// Or why there is none.
+    pub(crate) topic: Result<TopicPlaces, ErrorCode>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TopicPlaces {
+    pub(crate) id: TopicId,
+    /// Of each partition, in order.
+    pub(crate) leaders: Vec<Leader>,
+    pub(crate) batch_size_max: u64,
+}
+
+/// Who has the records of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leader {
+    pub(crate) partition: PartitionIndex,
+    pub(crate) broker: BrokerId,
+    pub(crate) epoch: LeaderEpoch,
+    pub(crate) core: CoreId,
+}
+
+#[derive(Debug)]
+pub(crate) struct TopicDescription {
+    pub(crate) name: String,
+    pub(crate) id: TopicId,
+    pub(crate) configs: Vec<TopicSetting>,
+    pub(crate) partitions: Vec<PartitionDescription>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TopicSetting {
+    pub(crate) name: String,
+    pub(crate) value: String,
+    /// The topic has set it itself; it follows the broker otherwise.
+    pub(crate) own: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartitionDescription {
+    pub(crate) leader: Leader,
+    /// Or why it cannot be told.
+    pub(crate) log: Result<LogDescription, ErrorCode>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogDescription {
+    pub(crate) start: Offset,
+    pub(crate) high_watermark: Offset,
+    pub(crate) end: Offset,
+    pub(crate) segments: usize,
+    pub(crate) size_bytes: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct BrokerDescription {
+    pub(crate) id: BrokerId,
+    /// Every setting in force, as its configuration would write it. None of them is a secret.
+    pub(crate) configs: Vec<(String, String)>,
+    pub(crate) status: BrokerStatus,
+}
+
+/// What a broker is doing, over all cores that have answered.
+#[derive(Debug, Default)]
+pub(crate) struct BrokerStatus {
+    pub(crate) cores: usize,
+    pub(crate) cores_up: usize,
+    pub(crate) uptime_ms: u64,
+    pub(crate) connections: u64,
+    pub(crate) topics: usize,
+    pub(crate) partitions: u64,
+    pub(crate) partitions_offline: u64,
+    pub(crate) groups: u64,
+    pub(crate) group_members: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) fetched_bytes: u64,
+    /// 0 of 0: it is not known.
+    pub(crate) disk_free_bytes: u64,
+    pub(crate) disk_size_bytes: u64,
+}
+
+/// The core that runs a group.
+#[derive(Debug)]
+pub(crate) struct GroupPlace {
+    pub(crate) broker: BrokerId,
+    pub(crate) host: String,
+    pub(crate) core_port: u16,
+}
+
+/// Somebody who wants to become or stay a member.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    /// None for a new member.
+    pub(crate) member: Option<MemberId>,
+    pub(crate) instance: Option<InstanceId>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) protocol_type: String,
+    /// The member's favourite first.
+    pub(crate) protocols: Vec<Protocol>,
+}
+
+#[derive(Debug)]
+pub(crate) struct OffsetToCommit {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) metadata: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct TopicPartitions {
+    pub(crate) topic: String,
+    pub(crate) partitions: Vec<i32>,
+}

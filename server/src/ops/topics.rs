@@ -1,0 +1,191 @@
+//! Topics: answered from the cluster image, or passed on to the control plane.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use headwater_protocol::{error::ErrorCode, id::LeaderEpoch, topic::TopicName};
+
+use crate::{
+    cluster::{self, TopicAlteration},
+    coordinator::internal,
+    core::{Core, mesh::CoreMessage},
+    image::{Topic, TopicState},
+    model::{
+        id::PartitionId,
+        op::{
+            Leader, LogDescription, Metadata, NewTopic, Outcome, PartitionDescription, TopicChange, TopicDescription,
+            TopicMetadata, TopicPlaces, TopicSetting,
+        },
+        refusal::Refusal,
+    },
+    settings::TopicSettings,
+};
+
+/// Epoch of every leader: a single broker is elected once.
+const LEADER_EPOCH: LeaderEpoch = LeaderEpoch::new(0);
+
+/// Where the named topics are, or all of them.
+pub(super) fn metadata(core: &Core, names: Option<Vec<String>>) -> Metadata {
+    let image = core.image();
+    let ready = |topic: &&Arc<Topic>| topic.state == TopicState::Ready;
+    let topics = match names {
+        None => image.topics().filter(ready).map(|topic| places(core, topic)).collect(),
+        Some(names) => names
+            .into_iter()
+            .map(|name| match image.topic(&name).filter(ready) {
+                Some(topic) => places(core, topic),
+                None => unknown(name),
+            })
+            .collect(),
+    };
+    Metadata {
+        broker: core.config.broker.id,
+        host: core.addresses.host.clone(),
+        port: core.addresses.port,
+        core_ports: core.addresses.core_ports.clone(),
+        topics,
+    }
+}
+
+fn unknown(name: String) -> TopicMetadata {
+    let error = match TopicName::new(&name) {
+        Ok(_) => ErrorCode::UnknownTopicOrPartition,
+        Err(_invalid) => ErrorCode::InvalidTopicException,
+    };
+    TopicMetadata {
+        name,
+        topic: Err(error),
+    }
+}
+
+fn places(core: &Core, topic: &Arc<Topic>) -> TopicMetadata {
+    let leader = |partition| {
+        leader(
+            core,
+            PartitionId {
+                topic: topic.id,
+                index: partition,
+            },
+        )
+    };
+    let settings = TopicSettings::in_force(&topic.overrides, &core.config);
+    TopicMetadata {
+        name: topic.name.to_string(),
+        topic: Ok(TopicPlaces {
+            id: topic.id,
+            leaders: topic.partitions().map(leader).collect(),
+            batch_size_max: settings.batch_size_bytes_max.bytes(),
+        }),
+    }
+}
+
+fn leader(core: &Core, id: PartitionId) -> Leader {
+    Leader {
+        partition: id.index,
+        broker: core.config.broker.id,
+        epoch: LEADER_EPOCH,
+        core: id.owner(core.mesh.len()),
+    }
+}
+
+/// Creates a topic, or only says if it could be.
+pub(super) async fn create(core: &Core, asked: NewTopic) -> Result<Outcome, Refusal> {
+    let name =
+        TopicName::new(&asked.name).map_err(|error| Refusal::because(ErrorCode::InvalidTopicException, &error))?;
+    check_not_internal(name.as_str())?;
+    let new = cluster::NewTopic {
+        name,
+        partitions: asked.partitions,
+        replication_factor: asked.replication_factor,
+        configs: asked.configs,
+    };
+    let topic = core.control.create_topic(new, asked.validate_only).await?;
+    Ok(Outcome::TopicCreated {
+        id: topic.id,
+        partitions: topic.partition_count,
+    })
+}
+
+fn check_not_internal(topic: &str) -> Result<(), Refusal> {
+    if internal::is_internal(topic) {
+        let message = format!("the topic {topic} belongs to the broker");
+        return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
+    }
+    Ok(())
+}
+
+/// Alters a topic, or only says if it could be.
+pub(super) async fn alter(core: &Core, change: TopicChange) -> Result<Outcome, Refusal> {
+    check_not_internal(&change.name)?;
+    let alteration = TopicAlteration {
+        name: change.name,
+        configs: change.configs,
+        partitions: change.partitions,
+    };
+    let topic = core.control.alter_topic(alteration, change.validate_only).await?;
+    Ok(Outcome::TopicAltered {
+        partitions: topic.partition_count,
+    })
+}
+
+/// Deletes a topic and its records.
+pub(super) async fn delete(core: &Core, name: String) -> Result<Outcome, Refusal> {
+    check_not_internal(&name)?;
+    core.control.delete_topic(name).await?;
+    Ok(Outcome::TopicDeleted)
+}
+
+/// Everything about one topic.
+pub(super) async fn describe(core: &Core, name: &str) -> Result<Outcome, Refusal> {
+    let image = core.image();
+    let topic = image.topic(name).filter(|topic| topic.state == TopicState::Ready);
+    let topic = topic.ok_or_else(|| {
+        let message = format!("there is no topic {name:?}");
+        Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
+    })?;
+    let ids = topic.partitions().map(|index| PartitionId { topic: topic.id, index });
+    let parts = core.mesh.by_owner(ids.collect(), |id| *id);
+    let answers = parts.into_iter().map(|(owner, ids)| async move {
+        if owner == core.id {
+            return describe_here(core, &ids);
+        }
+        let asked = core.mesh.ask(owner, |reply| CoreMessage::Describe { ids, reply });
+        asked.await.unwrap_or_default()
+    });
+    let mut partitions: Vec<PartitionDescription> = join_all(answers).await.into_iter().flatten().collect();
+    partitions.sort_by_key(|partition| partition.leader.partition);
+    let settings = TopicSettings::in_force(&topic.overrides, &core.config);
+    let setting = |(name, value): (&str, String)| TopicSetting {
+        name: name.to_owned(),
+        value,
+        own: topic.overrides.contains_key(name),
+    };
+    Ok(Outcome::Topic(TopicDescription {
+        name: topic.name.to_string(),
+        id: topic.id,
+        configs: settings.entries().into_iter().map(setting).collect(),
+        partitions,
+    }))
+}
+
+/// Describes partitions of this core.
+pub(crate) fn describe_here(core: &Core, ids: &[PartitionId]) -> Vec<PartitionDescription> {
+    let describe = |id: &PartitionId| {
+        let log = core.partition(*id).map(|partition| {
+            let offsets = partition.log.offsets();
+            let (segments, size_bytes) = partition.log.size();
+            LogDescription {
+                start: offsets.start,
+                high_watermark: offsets.high_watermark,
+                end: offsets.end,
+                segments,
+                size_bytes,
+            }
+        });
+        PartitionDescription {
+            leader: leader(core, *id),
+            log: log.map_err(|refusal| refusal.code),
+        }
+    };
+    ids.iter().map(describe).collect()
+}

@@ -1,0 +1,185 @@
+//! Between heads and what they ask: [`api`] is the one table of apis, with how each is read, answered and refused.
+//!
+//! Heads are verified before anything reads them, and copied, except for the records of a produce request. What is asked is
+//! judged where it is done, for every protocol alike; here only what no other protocol has.
+
+mod groups;
+mod records;
+mod topics;
+
+use headwater_protocol::{
+    frame::Api,
+    head::ResponseHead,
+    schema::{
+        AlterTopicResponseT, CreateTopicResponseT, DeleteGroupResponseT, DeleteRecordsResponseT, DeleteTopicResponseT,
+        DescribeBrokerResponseT, DescribeGroupResponseT, DescribeTopicResponseT, ErrorResponseT, FindGroupResponseT,
+        HeartbeatResponseT, InitProducerIdResponseT, JoinGroupResponseT, LeaveGroupResponseT, ListGroupsResponseT,
+        ListOffsetsResponseT, MetadataResponseT, OffsetCommitResponseT, OffsetDeleteResponseT, OffsetFetchResponseT,
+        SyncGroupResponseT,
+    },
+};
+
+pub(super) use self::records::{fetched, produced, read_fetch, read_produce};
+use super::reply::Reply;
+use crate::model::{
+    op::{Op, Outcome},
+    refusal::Refusal,
+};
+
+/// When a request is done, and answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// Before the next one is taken in; it asks nobody else.
+    AtOnce,
+    /// When its turn has come: one request of a connection after the other, once most responses have been read.
+    InTurn,
+    /// Beside all others, as it waits for other members of a group, which sends heartbeats meanwhile.
+    Beside,
+}
+
+/// How an api is read, done and refused.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub(super) read: fn(&[u8]) -> Result<Op, Refusal>,
+    pub(super) when: When,
+    /// It stands though nobody waits for its answer any more.
+    pub(super) changes: bool,
+    pub(super) refuse: fn(Reply, Refusal),
+}
+
+/// The way of an api.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    /// What this protocol says first.
+    Hello,
+    /// Records are taken in while they lie in the read buffer.
+    Produce,
+    /// Records are named and sent from where they lie.
+    Fetch,
+    Op(Row),
+}
+
+/// The table.
+#[rustfmt::skip]
+pub(super) const fn api(api: Api) -> Option<Way> {
+    use When::{AtOnce, Beside, InTurn};
+    const READS: bool = false;
+    const CHANGES: bool = true;
+    Some(match api {
+        Api::Error => return None,
+        Api::ApiVersions => Way::Hello,
+        Api::Produce => Way::Produce,
+        Api::Fetch => Way::Fetch,
+        Api::Metadata => op(topics::read_metadata, AtOnce, READS, refuse::<MetadataResponseT>),
+        Api::CreateTopic => op(topics::read_create, InTurn, CHANGES, refuse::<CreateTopicResponseT>),
+        Api::AlterTopic => op(topics::read_alter, InTurn, CHANGES, refuse::<AlterTopicResponseT>),
+        Api::DeleteTopic => op(topics::read_delete, InTurn, CHANGES, refuse::<DeleteTopicResponseT>),
+        Api::DescribeTopic => op(topics::read_describe, InTurn, READS, refuse::<DescribeTopicResponseT>),
+        Api::DescribeBroker => op(topics::read_describe_broker, InTurn, READS, refuse::<DescribeBrokerResponseT>),
+        Api::InitProducerId => op(records::read_init_producer_id, InTurn, CHANGES, refuse::<InitProducerIdResponseT>),
+        Api::ListOffsets => op(records::read_list_offsets, InTurn, READS, refuse::<ListOffsetsResponseT>),
+        Api::DeleteRecords => op(records::read_delete_records, InTurn, CHANGES, refuse::<DeleteRecordsResponseT>),
+        Api::FindGroup => op(groups::read_find, InTurn, CHANGES, refuse::<FindGroupResponseT>),
+        Api::JoinGroup => op(groups::read_join, Beside, CHANGES, refuse::<JoinGroupResponseT>),
+        Api::SyncGroup => op(groups::read_sync, Beside, CHANGES, refuse::<SyncGroupResponseT>),
+        Api::Heartbeat => op(groups::read_heartbeat, InTurn, CHANGES, refuse::<HeartbeatResponseT>),
+        Api::LeaveGroup => op(groups::read_leave, InTurn, CHANGES, refuse::<LeaveGroupResponseT>),
+        Api::OffsetCommit => op(groups::read_commit, InTurn, CHANGES, refuse::<OffsetCommitResponseT>),
+        Api::OffsetFetch => op(groups::read_fetch, InTurn, READS, refuse::<OffsetFetchResponseT>),
+        Api::OffsetDelete => op(groups::read_forget, InTurn, CHANGES, refuse::<OffsetDeleteResponseT>),
+        Api::ListGroups => op(groups::read_list, InTurn, READS, refuse::<ListGroupsResponseT>),
+        Api::DescribeGroup => op(groups::read_describe, InTurn, READS, refuse::<DescribeGroupResponseT>),
+        Api::DeleteGroup => op(groups::read_delete, InTurn, CHANGES, refuse::<DeleteGroupResponseT>),
+    })
+}
+
+const fn op(read: fn(&[u8]) -> Result<Op, Refusal>, when: When, changes: bool, refuse: fn(Reply, Refusal)) -> Way {
+    Way::Op(Row {
+        read,
+        when,
+        changes,
+        refuse,
+    })
+}
+
+/// The head of a request, verified.
+macro_rules! head {
+    ($table:ty, $bytes:expr) => {
+        headwater_protocol::head::decode::<$table>($bytes).map_err(|error| {
+            crate::model::refusal::Refusal::because(headwater_protocol::error::ErrorCode::InvalidRequest, &error)
+        })?
+    };
+}
+pub(super) use head;
+
+/// Answers with the response of the api that was asked.
+fn refuse<H: ResponseHead>(reply: Reply, refusal: Refusal) {
+    reply.head(&H::failed(refusal.code, refusal.message));
+}
+
+/// Answers a request that has no response of its own.
+pub(super) fn refuse_unread(reply: Reply, refusal: Refusal) {
+    refuse::<ErrorResponseT>(reply, refusal);
+}
+
+/// Answers with what has become of a request.
+pub(super) fn tell(reply: Reply, outcome: Outcome) {
+    match outcome {
+        Outcome::Metadata(metadata) => reply.head(&topics::metadata(metadata)),
+        Outcome::TopicCreated { id, partitions } => reply.head(&CreateTopicResponseT {
+            id: Some(id.into()),
+            partitions: partitions.cast_signed(),
+            ..CreateTopicResponseT::default()
+        }),
+        Outcome::TopicAltered { partitions } => reply.head(&AlterTopicResponseT {
+            partitions: partitions.cast_signed(),
+            ..AlterTopicResponseT::default()
+        }),
+        Outcome::TopicDeleted => reply.head(&DeleteTopicResponseT::default()),
+        Outcome::Topic(described) => reply.head(&topics::topic(described)),
+        Outcome::Broker(described) => reply.head(&topics::broker(described)),
+        Outcome::Producer(id, epoch) => reply.head(&InitProducerIdResponseT {
+            producer_id: id.get(),
+            producer_epoch: epoch.get(),
+            ..InitProducerIdResponseT::default()
+        }),
+        Outcome::Offsets(listed) => reply.head(&records::listed(listed)),
+        Outcome::RecordsDeleted(start) => reply.head(&DeleteRecordsResponseT {
+            log_start_offset: start.as_i64(),
+            ..DeleteRecordsResponseT::default()
+        }),
+        Outcome::GroupFound(place) => reply.head(&FindGroupResponseT {
+            broker_id: place.broker.get(),
+            host: Some(place.host),
+            core_port: place.core_port,
+            ..FindGroupResponseT::default()
+        }),
+        Outcome::NotJoined(refusal, member_id) => reply.head(&JoinGroupResponseT {
+            member_id,
+            ..JoinGroupResponseT::failed(refusal.code, refusal.message)
+        }),
+        Outcome::Groups(listed) => reply.head(&groups::listed(listed)),
+        Outcome::Group(answer) => groups::tell(reply, answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_protocol::frame::Api;
+
+    use super::{Way, api};
+
+    #[test]
+    fn every_api_that_can_be_requested_has_its_way() {
+        for &request in Api::REQUESTS {
+            let way = api(request);
+            assert!(way.is_some(), "{request:?}");
+            let is_op = matches!(way, Some(Way::Op(_)));
+            assert_ne!(
+                is_op,
+                matches!(request, Api::ApiVersions | Api::Produce | Api::Fetch),
+                "{request:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Records, their offsets and their producers: heads into what is asked, and what became of it into heads.
+
+use std::time::Duration;
+
+use flatbuffers::FlatBufferBuilder;
+use headwater_protocol::{
+    error::ErrorCode,
+    frame::Api,
+    head::{Head, ResponseHead},
+    id::{PartitionIndex, ProducerEpoch, ProducerId, TopicId},
+    schema::{
+        DeleteRecordsRequest, FetchRequest, FetchResponse, FetchResponseArgs, FetchedPartition, InitProducerIdRequest,
+        ListOffsetsRequest, ListOffsetsResponseT, ListedOffsetT, ProduceRequest, ProduceResponseT, Uuid,
+    },
+};
+
+use super::head;
+use crate::{
+    model::{
+        id::PartitionId,
+        op::Op,
+        records::{FetchCall, FetchItem, FetchedItem, ListItem, ListedItem, Produce, Produced},
+        refusal::Refusal,
+    },
+    ops::fetch::Records,
+    session::native::reply::Reply,
+};
+
+/// A produce request, read.
+pub(in crate::session::native) struct Asked<'a> {
+    /// The client wants to know what becomes of it.
+    pub(in crate::session::native) is_answered: bool,
+    pub(in crate::session::native) produce: Result<Produce<'a>, Refusal>,
+}
+
+pub(in crate::session::native) fn read_produce<'a>(bytes: &[u8], records: &'a [u8]) -> Result<Asked<'a>, Refusal> {
+    let head = head!(ProduceRequest, bytes);
+    // With one replica the leader is all: either waits until the records are on stable storage.
+    let (is_answered, is_valid) = match head.acks() {
+        0 => (false, true),
+        1 | -1 => (true, true),
+        _ => (true, false),
+    };
+    let produce = if is_valid {
+        partition_id(&head).map(|id| Produce { id, records })
+    } else {
+        let message = format!("acks is {}; it may be 0 (none), 1 (leader) or -1 (all)", head.acks());
+        Err(Refusal::new(ErrorCode::InvalidRequiredAcks, message))
+    };
+    Ok(Asked { is_answered, produce })
+}
+
+fn partition_id(head: &ProduceRequest<'_>) -> Result<PartitionId, Refusal> {
+    let topic = head.topic_id().map(TopicId::from);
+    let topic = topic.ok_or_else(|| Refusal::new(ErrorCode::InvalidRequest, "a produce request names a topic id"))?;
+    let index = PartitionIndex::try_from(head.partition())
+        .map_err(|error| Refusal::because(ErrorCode::UnknownTopicOrPartition, &error))?;
+    Ok(PartitionId { topic, index })
+}
+
+pub(in crate::session::native) fn produced(reply: Reply, produced: Result<Produced, Refusal>) {
+    reply.head(&match produced {
+        Ok(produced) => ProduceResponseT {
+            error: ErrorCode::None as i16,
+            message: None,
+            base_offset: produced.base_offset.as_i64(),
+            log_append_time: produced.append_time.get(),
+            log_start_offset: produced.log_start_offset.as_i64(),
+        },
+        Err(refusal) => ProduceResponseT::failed(refusal.code, refusal.message),
+    });
+}
+
+pub(in crate::session::native) fn read_fetch(bytes: &[u8]) -> Result<FetchCall, Refusal> {
+    let head = head!(FetchRequest, bytes);
+    let partitions = head.partitions();
+    let mut items = Vec::with_capacity(partitions.map_or(0, |partitions| partitions.len()));
+    for (place, partition) in (0..).zip(partitions.into_iter().flatten()) {
+        items.push(FetchItem {
+            place,
+            id: place_of(partition.topic_id(), partition.partition())?,
+            offset: partition.offset(),
+            max_bytes: u64::from(partition.max_bytes()),
+        });
+    }
+    Ok(FetchCall {
+        items,
+        min_bytes: u64::from(head.min_bytes()),
+        max_bytes: u64::from(head.max_bytes()),
+        wait: Duration::from_millis(head.max_wait_ms().into()),
+    })
+}
+
+fn place_of(topic: &Uuid, partition: i32) -> Result<PartitionId, Refusal> {
+    let index =
+        PartitionIndex::try_from(partition).map_err(|error| Refusal::because(ErrorCode::InvalidRequest, &error))?;
+    Ok(PartitionId {
+        topic: TopicId::from(topic),
+        index,
+    })
+}
+
+/// Answers a fetch request with the records that were found.
+pub(in crate::session::native) fn fetched(reply: Reply, mut found: Vec<FetchedItem<Records>>) {
+    let failed = found.iter().find(|item| !item.error.is_none());
+    let error = failed.map_or(ErrorCode::None, |item| item.error);
+    let size = found.iter().map(|item| item.size).sum();
+    let records = found.iter_mut().filter_map(|item| item.records.take()).collect();
+    reply.send(&Fetched(&found), error, size, records);
+}
+
+/// The head of a fetch response, written without a copy between.
+struct Fetched<'a>(&'a [FetchedItem<Records>]);
+
+impl Head for Fetched<'_> {
+    const API: Api = Api::Fetch;
+
+    fn finish(&self, builder: &mut FlatBufferBuilder<'_>) {
+        let partition = |item: &FetchedItem<Records>| {
+            FetchedPartition::new(
+                &Uuid::from(item.id.topic),
+                item.id.index.get(),
+                item.error as i16,
+                item.size as u32,
+                item.high_watermark,
+                item.log_start_offset,
+                item.next_offset,
+            )
+        };
+        let partitions = builder.create_vector_from_iter(self.0.iter().map(partition));
+        let head = FetchResponseArgs {
+            error: ErrorCode::None as i16,
+            message: None,
+            partitions: Some(partitions),
+        };
+        let root = FetchResponse::create(builder, &head);
+        builder.finish_minimal(root);
+    }
+}
+
+pub(super) fn read_list_offsets(bytes: &[u8]) -> Result<Op, Refusal> {
+    let head = head!(ListOffsetsRequest, bytes);
+    let item = |partition: &headwater_protocol::schema::ListOffsetsPartition| {
+        Ok(ListItem {
+            id: place_of(partition.topic_id(), partition.partition())?,
+            timestamp: partition.timestamp(),
+        })
+    };
+    let items = head.partitions().into_iter().flatten().map(item);
+    items.collect::<Result<Vec<_>, Refusal>>().map(Op::ListOffsets)
+}
+
+pub(super) fn listed(listed: Vec<ListedItem>) -> ListOffsetsResponseT {
+    let partition = |item: ListedItem| ListedOffsetT {
+        topic_id: item.id.topic.into(),
+        partition: item.id.index.get(),
+        error: item.error as i16,
+        timestamp: item.timestamp,
+        offset: item.offset,
+    };
+    ListOffsetsResponseT {
+        partitions: Some(listed.into_iter().map(partition).collect()),
+        ..ListOffsetsResponseT::default()
+    }
+}
+
+pub(super) fn read_delete_records(bytes: &[u8]) -> Result<Op, Refusal> {
+    let head = head!(DeleteRecordsRequest, bytes);
+    let topic = head
+        .topic_id()
+        .ok_or_else(|| Refusal::new(ErrorCode::InvalidRequest, "the request names no topic id"))?;
+    Ok(Op::DeleteRecords(place_of(topic, head.partition())?, head.offset()))
+}
+
+pub(super) fn read_init_producer_id(bytes: &[u8]) -> Result<Op, Refusal> {
+    let head = head!(InitProducerIdRequest, bytes);
+    let (id, epoch) = (head.producer_id(), head.producer_epoch());
+    Ok(Op::InitProducerId(ProducerId::new(id), ProducerEpoch::new(epoch)))
+}

@@ -1,0 +1,184 @@
+//! Topics and the broker: heads into what is asked, and what was found into heads.
+
+use std::collections::HashSet;
+
+use headwater_protocol::schema::{
+    AlterTopicRequest, BrokerStatusT, BrokerT, ConfigT, CreateTopicRequest, DeleteTopicRequest, DescribeBrokerRequest,
+    DescribeBrokerResponseT, DescribeTopicRequest, DescribeTopicResponseT, MetadataRequest, MetadataResponseT,
+    PartitionDescriptionT, PartitionMetadataT, TopicMetadataT,
+};
+
+use super::head;
+use crate::model::{
+    bounds,
+    op::{
+        BrokerDescription, Leader, Metadata, NewTopic, Op, PartitionDescription, TopicChange, TopicDescription,
+        TopicMetadata, TopicSetting,
+    },
+    refusal::Refusal,
+};
+
+/// Each topic once, however often it is named.
+pub(super) fn read_metadata(bytes: &[u8]) -> Result<Op, Refusal> {
+    let Some(names) = head!(MetadataRequest, bytes).topics() else {
+        return Ok(Op::Metadata(None));
+    };
+    bounds::check_items("topics", names.len())?;
+    let mut seen = HashSet::new();
+    let once = names.iter().filter(|name| seen.insert(*name));
+    Ok(Op::Metadata(Some(once.map(str::to_owned).collect())))
+}
+
+pub(super) fn read_create(bytes: &[u8]) -> Result<Op, Refusal> {
+    let head = head!(CreateTopicRequest, bytes).unpack();
+    let configs = head.configs.unwrap_or_default().into_iter();
+    Ok(Op::CreateTopic(NewTopic {
+        name: head.name.unwrap_or_default(),
+        partitions: head.partitions,
+        replication_factor: head.replication_factor,
+        configs: configs
+            .map(|config| (config.name.unwrap_or_default(), config.value.unwrap_or_default()))
+            .collect(),
+        validate_only: head.validate_only,
+    }))
+}
+
+pub(super) fn read_alter(bytes: &[u8]) -> Result<Op, Refusal> {
+    let head = head!(AlterTopicRequest, bytes).unpack();
+    let configs = head.configs.unwrap_or_default().into_iter();
+    Ok(Op::AlterTopic(TopicChange {
+        name: head.name.unwrap_or_default(),
+        configs: configs
+            .map(|config| (config.name.unwrap_or_default(), config.value))
+            .collect(),
+        partitions: head.partitions,
+        validate_only: head.validate_only,
+    }))
+}
+
+pub(super) fn read_delete(bytes: &[u8]) -> Result<Op, Refusal> {
+    let head = head!(DeleteTopicRequest, bytes);
+    Ok(Op::DeleteTopic(head.name().unwrap_or_default().to_owned()))
+}
+
+pub(super) fn read_describe(bytes: &[u8]) -> Result<Op, Refusal> {
+    let head = head!(DescribeTopicRequest, bytes);
+    Ok(Op::DescribeTopic(head.name().unwrap_or_default().to_owned()))
+}
+
+pub(super) fn read_describe_broker(bytes: &[u8]) -> Result<Op, Refusal> {
+    head!(DescribeBrokerRequest, bytes);
+    Ok(Op::DescribeBroker)
+}
+
+pub(super) fn metadata(metadata: Metadata) -> MetadataResponseT {
+    let broker = BrokerT {
+        id: metadata.broker.get(),
+        host: Some(metadata.host),
+        port: metadata.port,
+        core_ports: Some(metadata.core_ports),
+    };
+    MetadataResponseT {
+        brokers: Some(vec![broker]),
+        topics: Some(metadata.topics.into_iter().map(topic_metadata).collect()),
+        ..MetadataResponseT::default()
+    }
+}
+
+fn topic_metadata(metadata: TopicMetadata) -> TopicMetadataT {
+    let name = Some(metadata.name);
+    let topic = match metadata.topic {
+        Ok(topic) => topic,
+        Err(code) => {
+            return TopicMetadataT {
+                error: code as i16,
+                name,
+                ..TopicMetadataT::default()
+            };
+        }
+    };
+    let partition = |leader: Leader| PartitionMetadataT {
+        partition: leader.partition.get(),
+        error: 0,
+        leader: leader.broker.get(),
+        leader_epoch: leader.epoch.get(),
+        core: leader.core.get(),
+    };
+    TopicMetadataT {
+        error: 0,
+        name,
+        id: Some(topic.id.into()),
+        partitions: Some(topic.leaders.into_iter().map(partition).collect()),
+        batch_size_max: u32::try_from(topic.batch_size_max).unwrap_or(u32::MAX),
+    }
+}
+
+pub(super) fn topic(described: TopicDescription) -> DescribeTopicResponseT {
+    let config = |TopicSetting { name, value, own }| ConfigT {
+        name: Some(name),
+        value: Some(value),
+        own,
+    };
+    DescribeTopicResponseT {
+        name: Some(described.name),
+        id: Some(described.id.into()),
+        configs: Some(described.configs.into_iter().map(config).collect()),
+        partitions: Some(described.partitions.iter().map(partition).collect()),
+        ..DescribeTopicResponseT::default()
+    }
+}
+
+fn partition(PartitionDescription { leader, log }: &PartitionDescription) -> PartitionDescriptionT {
+    let place = PartitionDescriptionT {
+        partition: leader.partition.get(),
+        leader: leader.broker.get(),
+        leader_epoch: leader.epoch.get(),
+        core: leader.core.get(),
+        ..PartitionDescriptionT::default()
+    };
+    match log {
+        Ok(log) => PartitionDescriptionT {
+            log_start_offset: log.start.as_i64(),
+            high_watermark: log.high_watermark.as_i64(),
+            log_end_offset: log.end.as_i64(),
+            size_bytes: log.size_bytes,
+            segments: log.segments as u32,
+            ..place
+        },
+        Err(code) => PartitionDescriptionT {
+            error: *code as i16,
+            ..place
+        },
+    }
+}
+
+pub(super) fn broker(described: BrokerDescription) -> DescribeBrokerResponseT {
+    let config = |(name, value)| ConfigT {
+        name: Some(name),
+        value: Some(value),
+        own: false,
+    };
+    let status = described.status;
+    let status = BrokerStatusT {
+        cores: status.cores as u16,
+        cores_up: status.cores_up as u16,
+        uptime_ms: status.uptime_ms,
+        connections: status.connections,
+        topics: status.topics as u32,
+        partitions: status.partitions,
+        partitions_offline: status.partitions_offline,
+        groups: status.groups,
+        group_members: status.group_members,
+        received_bytes: status.received_bytes,
+        fetched_bytes: status.fetched_bytes,
+        disk_free_bytes: status.disk_free_bytes,
+        disk_size_bytes: status.disk_size_bytes,
+    };
+    DescribeBrokerResponseT {
+        broker_id: described.id.get(),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        configs: Some(described.configs.into_iter().map(config).collect()),
+        status: Some(Box::new(status)),
+        ..DescribeBrokerResponseT::default()
+    }
+}
