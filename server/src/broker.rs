@@ -5,6 +5,7 @@
 //! threads end, and the clean marker is written last.
 
 mod ports;
+mod serve;
 mod signals;
 
 use std::{
@@ -24,18 +25,19 @@ use headwater_engine::disk::{Directory, StdDirectory};
 use headwater_protocol::id::CoreId;
 
 use self::ports::{bind, bind_all, warn_of_strangers};
+use self::serve::{Server, Setup};
 pub use self::signals::StopSignals;
 use crate::{
     check::{self, CheckError, Checks, DirectoryLock},
     cluster::{self, Control, StoreError, TopicStore},
     config::Config,
     core::{
-        Addresses, Core, Setup,
         mesh::{CoreMessage, Mesh},
         watchdog::{Activity, Watchdog},
     },
     failure::{Part, StopError},
     machine,
+    ops::Addresses,
 };
 
 /// So long a core's executor goes on when the core is gone, to close its files.
@@ -153,7 +155,7 @@ impl Broker {
             what: what.to_owned(),
             reason: error.to_string(),
         };
-        let watchdog = Watchdog::start(activities.clone(), mesh.clone());
+        let watchdog = Watchdog::start(activities.clone(), &mesh);
         let watchdog = watchdog.map_err(|error| thread("the watchdog", error))?;
         let mut broker = Broker {
             address: ports.address,
@@ -300,19 +302,19 @@ fn start_core(
     activity: Arc<Activity>,
 ) -> Result<Part, String> {
     let (ready, started) = oneshot::channel();
-    let mesh = setup.mesh.clone();
+    let alarm = setup.mesh.alarm();
     let spin = Duration::from_micros(setup.config.cores.spin_before_park_us.get());
     let run = async move || -> Result<(), String> {
-        let core = Core::new(id, setup, activity).map_err(|error| error.to_string())?;
+        let server = Server::new(id, setup, activity).map_err(|error| error.to_string())?;
         let _ = ready.send(());
-        let ring = core.disk.ring().clone();
-        let ended = core.run(inbox).await;
+        let ring = server.core().disk.ring().clone();
+        let ended = server.run(inbox).await;
         // The files of the core's partitions are closed in the executor's next turns.
         ring.close().await;
         machine::sleep(CLOSE_WAIT).await;
         ended.map_err(|error| error.to_string())
     };
-    let part = Part::start(&format!("core-{id}"), mesh, move || machine::run_core(cpu, spin, run));
+    let part = Part::start(&format!("core-{id}"), alarm, move || machine::run_core(cpu, spin, run));
     let part = part.map_err(|error| error.to_string())?;
     if block_on(started).is_ok() {
         return Ok(part);

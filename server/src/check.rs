@@ -4,23 +4,21 @@
 //! they find at the start, and [`Report`] prints it for `headwater-server check`. The lock on the data directory is taken
 //! by [`Checks::run`] alone and lives as long as the [`DirectoryLock`] that the caller keeps; a report changes nothing.
 
-mod cgroup;
 mod clock;
 mod cores;
 mod cpu;
 mod directory;
 mod disk;
 mod facts;
+mod finding;
 mod interrupts;
 mod item;
 mod kernel;
 mod lock;
 mod memory;
-mod mount;
 mod network;
 mod report;
 mod root;
-mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -30,13 +28,13 @@ use futures::FutureExt as _;
 use headwater_engine::disk::{Directory as _, StdDirectory};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use directory::DirectoryFacts;
-use facts::{Asked, Facts, Probe};
-pub use item::{Finding, ITEMS, Item, Section, Verdict};
+use facts::{Asked, DirectoryFacts, Facts, Probe};
+pub use finding::{Finding, Verdict};
+pub use item::{ITEMS, Item, Section};
 pub use lock::DirectoryLock;
-pub use mount::Mount;
 pub use report::{Report, Row};
 use root::Root;
+pub use root::mount::Mount;
 
 use crate::config::{Config, CoresSection};
 

@@ -18,8 +18,6 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::core::mesh::Mesh;
-
 /// Exit code of a process whose broker has panicked: `EX_SOFTWARE` of `sysexits.h`.
 pub const EXIT_PANIC: i32 = 70;
 
@@ -89,10 +87,10 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Starts one. If it panics the whole broker is told.
+    /// Starts one. If it panics, `tell` tells the whole broker.
     pub(crate) fn start(
         what: &str,
-        mesh: Mesh,
+        tell: impl FnOnce(StopError) + Send + 'static,
         body: impl FnOnce() -> Result<(), String> + Send + 'static,
     ) -> std::io::Result<Part> {
         let (end, ended) = sync_channel(1);
@@ -100,7 +98,7 @@ impl Part {
         let thread = thread::Builder::new().name(name.clone()).spawn(move || {
             let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
                 let reason = format!("it has panicked: {}", text_of(panic.as_ref()));
-                mesh.fail(StopError::Failed {
+                tell(StopError::Failed {
                     what: name,
                     reason: reason.clone(),
                 });

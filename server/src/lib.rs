@@ -3,20 +3,16 @@
 //! The path of a request, on one core from end to end:
 //!
 //! ```text
-//! listener -> connection -> frames -> dispatch -+-> produce -> partition -> headwater_engine::Log -> disk
-//!                  ^                            +-> fetch ---> partition -> LogRange --+
-//!                  |                            +-> offsets, admin                     |
-//!                  +--- transfer <--- outbox <-----------------------------------------+
+//! listener -> connection -> frame -> dispatch, codec -+-> ops::produce -> Partition -> headwater_engine::Log -> disk
+//!                  ^                                  +-> ops::fetch ---> Partition -> LogRange --+
+//!                  |                                  +-> ops::perform                            |
+//!                  +--- transfer <--- outbox <--------+-------------------------------------------+
 //! ```
 //!
-//! - [`broker`]: starts and stops everything; [`config`], [`check`]: what it is told, and what the machine must offer.
-//! - `core`, `machine`, `watchdog`: one pinned executor per core and what keeps it awake; `mesh`: what crosses cores.
-//! - [`cluster`], [`image`]: the control plane, the topics on disk, and the picture of them that cores share; [`settings`]: what a
-//!   topic can set for itself.
-//! - `compaction`: which partition is compacted next, and how fast.
-//! - [`failure`]: what becomes of it all when a part fails.
-//! - `budget`: back-pressure. When memory is spent, sockets are not read.
+//! The rooms and their order are in `rooms`. [`broker`] starts and stops everything; [`config`], [`check`] say what it is told, and
+//! what the machine must offer; [`failure`], what becomes of it all when a part fails.
 
+mod admin_http;
 pub mod broker;
 pub mod check;
 pub mod cluster;
@@ -30,6 +26,8 @@ mod metrics;
 mod model;
 mod ops;
 mod partition;
+#[cfg(test)]
+mod rooms;
 mod session;
 pub mod settings;
 

@@ -1,13 +1,14 @@
 //! What a broker counts: on each core without locks or atomics, gathered by the control plane when somebody asks.
 //!
-//! A core that does not answer within [`http::ANSWER_MAX`] is reported as not up, and the others with it as usual.
+//! A core that does not answer within [`ANSWER_MAX`] is reported as not up, and the others with it as usual.
 
-pub(crate) mod http;
+mod compaction;
 mod partitions;
 mod process;
+mod snapshot;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,15 +16,18 @@ use std::{
     time::Duration,
 };
 
-use headwater_engine::{
-    LogError, Timed, TimedSnapshot,
-    disk::{DirectDisk, Disk as _},
-};
-use headwater_protocol::{error::ErrorCode, frame::Api, id::CoreId, stranger::Stranger};
+use headwater_engine::{LogError, Timed};
+use headwater_protocol::{error::ErrorCode, frame::Api, stranger::Stranger};
 
-pub(crate) use self::{http::ANSWER_MAX, partitions::GroupOffset, process::DiskSpace};
-use self::{partitions::PartitionFigures, process::Process};
-use crate::{core::Core, partition::compaction::CompactionMetrics};
+pub(crate) use self::{
+    compaction::CompactionMetrics,
+    partitions::{GroupOffset, PartitionFigures},
+    process::{DiskSpace, Process},
+    snapshot::{CoreSnapshot, Family, Gathered},
+};
+
+/// How long a core may take to answer.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// Apis are numbered below this.
 const APIS_MAX: usize = 32;
@@ -254,213 +258,47 @@ impl CoreMetrics {
         add(&self.damage, 1);
     }
 
+    /// What has been counted, for a snapshot.
+    pub(crate) fn snapshot(&self) -> CoreSnapshot {
+        let mut snapshot = CoreSnapshot::default();
+        let stages = Stage::ALL
+            .iter()
+            .map(|stage| (stage.name(), self.stages[*stage as usize].snapshot()));
+        snapshot.stages.extend(stages);
+        let mut sample = |family, label, value: u64| snapshot.samples.push((family, label, value as f64));
+        for api in Api::REQUESTS.iter().copied() {
+            let count = self.requests[usize::from(api.as_u16())].get();
+            sample(Family::Requests, api.name(), count);
+        }
+        for path in ReadPath::ALL {
+            sample(Family::FetchBytes, path.name(), self.read[path as usize].get());
+        }
+        for (number, count) in &*self.errors.borrow() {
+            sample(Family::Errors, ErrorCode::from_i16(*number).name(), *count);
+        }
+        for failure in Failure::ALL {
+            sample(Family::Failures, failure.name(), self.failures[failure as usize].get());
+        }
+        for stranger in Stranger::ALL {
+            sample(
+                Family::Strangers,
+                stranger.name(),
+                self.strangers[stranger as usize].get(),
+            );
+        }
+        for refused in Refused::ALL {
+            sample(Family::Refused, refused.name(), self.refused[refused as usize].get());
+        }
+        sample(Family::Received, "", self.received_bytes.get());
+        sample(Family::Sent, "", self.sent_bytes.get());
+        sample(Family::ConnectionsRefused, "", self.connections_refused.get());
+        sample(Family::Damage, "", self.damage.get());
+        self.compaction.sample(&mut snapshot);
+        snapshot
+    }
+
     /// Counts what is sent besides records.
     pub(crate) fn sent(&self, bytes: u64) {
         add(&self.sent_bytes, bytes);
-    }
-}
-
-/// A core's figures at one moment.
-#[derive(Debug, Default)]
-pub(crate) struct CoreSnapshot {
-    /// By name.
-    stages: Vec<(&'static str, TimedSnapshot)>,
-    /// By family and the value of its label, if it has one.
-    samples: Vec<(Family, &'static str, f64)>,
-    /// And how many were left out.
-    partitions: (Vec<PartitionFigures>, u64),
-    /// And how many were left out.
-    group_offsets: (Vec<GroupOffset>, u64),
-}
-
-impl CoreSnapshot {
-    /// Of all labels of a family.
-    pub(crate) fn sum(&self, of: Family) -> u64 {
-        let samples = self.samples.iter().filter(|(family, ..)| *family == of);
-        samples.map(|(_, _, value)| *value as u64).sum()
-    }
-}
-
-/// A family of counters or gauges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
-    Requests,
-    Received,
-    Sent,
-    FetchBytes,
-    DiskBytes,
-    TailBytes,
-    TailBytesMax,
-    ColdBytes,
-    InFlightBytes,
-    ReadBufferBytes,
-    Connections,
-    ConnectionsRefused,
-    Strangers,
-    Errors,
-    Tasks,
-    OpenFiles,
-    OpenFilesMax,
-    FilesOpened,
-    FilesEvicted,
-    Partitions,
-    PartitionsOffline,
-    Unsealed,
-    Refused,
-    Failures,
-    IndexesRebuilt,
-    Damage,
-    Groups,
-    GroupPartitionsOffline,
-    GroupMembers,
-    GroupRebalances,
-    OffsetCommits,
-    Stalls,
-    StalledSeconds,
-    BusySeconds,
-    CompactionBytes,
-    CompactionPasses,
-    CompactionRemoved,
-    CompactionSeconds,
-    CompactionDirty,
-    CompactionHalted,
-}
-
-/// Takes a core's figures. Call it on the core.
-pub(crate) fn snapshot(core: &Core) -> CoreSnapshot {
-    let metrics = &core.metrics;
-    let mut stages: Vec<_> = Stage::ALL
-        .iter()
-        .map(|stage| (stage.name(), metrics.stages[*stage as usize].snapshot()))
-        .collect();
-    let (writes, flushes) = disk_stages(&core.disk);
-    let disk_bytes = [("write", writes.bytes), ("flush", flushes.bytes)];
-    stages.extend([("write", writes), ("flush", flushes)]);
-    let mut samples: Vec<(Family, &'static str, f64)> = Vec::new();
-    let mut sample = |family, label, value: u64| samples.push((family, label, value as f64));
-    for api in Api::REQUESTS.iter().copied() {
-        sample(
-            Family::Requests,
-            api.name(),
-            metrics.requests[usize::from(api.as_u16())].get(),
-        );
-    }
-    for path in ReadPath::ALL {
-        sample(Family::FetchBytes, path.name(), metrics.read[path as usize].get());
-    }
-    for (stage, bytes) in disk_bytes {
-        sample(Family::DiskBytes, stage, bytes);
-    }
-    for (number, count) in &*metrics.errors.borrow() {
-        sample(Family::Errors, ErrorCode::from_i16(*number).name(), *count);
-    }
-    let compaction = &metrics.compaction;
-    sample(Family::CompactionBytes, "read", compaction.read_bytes.get());
-    sample(Family::CompactionBytes, "write", compaction.written_bytes.get());
-    for failure in Failure::ALL {
-        sample(
-            Family::Failures,
-            failure.name(),
-            metrics.failures[failure as usize].get(),
-        );
-    }
-    sample(Family::Failures, "index_write", core.memory.indexes.not_written.get());
-    for stranger in Stranger::ALL {
-        sample(
-            Family::Strangers,
-            stranger.name(),
-            metrics.strangers[stranger as usize].get(),
-        );
-    }
-    for refused in Refused::ALL {
-        sample(Family::Refused, refused.name(), metrics.refused[refused as usize].get());
-    }
-    let partitions = core.partition_counts();
-    sample(Family::PartitionsOffline, "not_opened", partitions.unopened as u64);
-    sample(Family::PartitionsOffline, "fenced", partitions.fenced as u64);
-    let files = core.disk.open_files();
-    let (stalls, stalled) = core.stalls();
-    let groups = core.groups.counts();
-    for (family, value) in [
-        (Family::Received, metrics.received_bytes.get()),
-        (Family::Sent, metrics.sent_bytes.get()),
-        (Family::TailBytes, core.memory.tail.used() as u64),
-        (Family::TailBytesMax, core.memory.tail.limit() as u64),
-        (Family::ColdBytes, core.memory.cold.mapped() as u64),
-        (Family::InFlightBytes, core.in_flight.used()),
-        (Family::ReadBufferBytes, core.read_buffers.used()),
-        (Family::Connections, core.connections() as u64),
-        (Family::ConnectionsRefused, metrics.connections_refused.get()),
-        (Family::Tasks, crate::machine::tasks() as u64),
-        (Family::OpenFiles, files.open() as u64),
-        (Family::OpenFilesMax, files.limit() as u64),
-        (Family::FilesOpened, files.opened()),
-        (Family::FilesEvicted, files.evicted()),
-        (Family::Partitions, partitions.open as u64),
-        (Family::Unsealed, core.memory.unsealed.count() as u64),
-        (Family::IndexesRebuilt, core.memory.indexes.rebuilt.get()),
-        (Family::CompactionHalted, partitions.damaged as u64),
-        (Family::Damage, metrics.damage.get()),
-        (Family::Groups, groups.groups as u64),
-        (Family::GroupPartitionsOffline, groups.unread as u64),
-        (Family::GroupMembers, groups.members as u64),
-        (Family::GroupRebalances, groups.rebalances),
-        (Family::OffsetCommits, groups.commits),
-        (Family::Stalls, stalls),
-        (Family::CompactionPasses, compaction.passes.get()),
-        (Family::CompactionRemoved, compaction.removed_records.get()),
-    ] {
-        sample(family, "", value);
-    }
-    samples.push((Family::CompactionSeconds, "", compaction.time.get().as_secs_f64()));
-    samples.push((Family::CompactionDirty, "", compaction.dirty_ratio_max.get()));
-    samples.push((Family::StalledSeconds, "", stalled.as_secs_f64()));
-    samples.push((Family::BusySeconds, "", crate::machine::busy().as_secs_f64()));
-    CoreSnapshot {
-        stages,
-        samples,
-        partitions: partitions::of_core(core),
-        group_offsets: core.groups.offsets(core.config.metrics.series_max as usize),
-    }
-}
-
-fn disk_stages(disk: &DirectDisk) -> (TimedSnapshot, TimedSnapshot) {
-    let stats = disk.stats();
-    (stats.writes.snapshot(), stats.flushes.snapshot())
-}
-
-/// The figures of all cores; `None` for one that does not answer.
-#[derive(Debug)]
-pub(crate) struct Gathered {
-    cores: Vec<(CoreId, Option<CoreSnapshot>)>,
-    /// Most partitions, and most committed offsets, that have figures of their own.
-    series_max: usize,
-    process: Process,
-    disk: Option<DiskSpace>,
-}
-
-impl Gathered {
-    #[cfg(test)]
-    fn of(cores: Vec<(CoreId, Option<CoreSnapshot>)>, series_max: usize) -> Gathered {
-        Gathered {
-            cores,
-            series_max,
-            process: Process::default(),
-            disk: None,
-        }
-    }
-
-    /// Cores that have not answered.
-    fn silent(&self) -> Vec<u16> {
-        let silent = self.cores.iter().filter(|(_, snapshot)| snapshot.is_none());
-        silent.map(|(core, _)| core.get()).collect()
-    }
-
-    /// Partitions that cannot be used, of the cores that have answered.
-    fn partitions_offline(&self) -> u64 {
-        let samples = self.cores.iter().filter_map(|(_, snapshot)| snapshot.as_ref());
-        let samples = samples.flat_map(|snapshot| &snapshot.samples);
-        let offline = samples.filter(|(family, ..)| *family == Family::PartitionsOffline);
-        offline.map(|(_, _, count)| *count as u64).sum()
     }
 }

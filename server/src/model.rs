@@ -4,6 +4,7 @@
 pub(crate) mod bounds;
 pub(crate) mod group;
 pub(crate) mod id;
+pub(crate) mod internal;
 pub(crate) mod op;
 pub(crate) mod records;
 pub(crate) mod refusal;

@@ -6,6 +6,7 @@
 
 mod broker;
 pub(crate) mod fetch;
+pub(crate) mod figures;
 pub(crate) mod forwarded;
 mod groups;
 pub(crate) mod offsets;
@@ -13,35 +14,81 @@ pub(crate) mod produce;
 mod producers;
 pub(crate) mod topics;
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
+use self::forwarded::Forwarded;
 use crate::{
+    cluster::ControlHandle,
+    coordinator::Service,
     core::Core,
     model::{
         group::Client,
         op::{Op, Outcome},
         refusal::Refusal,
     },
+    partition::Partitions,
 };
 
+/// The broker as clients see it.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    pub(crate) cluster_id: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) core_ports: Vec<u16>,
+}
+
+/// What requests are done with, on one core.
+pub(crate) struct Ops {
+    pub(crate) core: Rc<Core>,
+    pub(crate) partitions: Rc<Partitions>,
+    pub(crate) groups: Rc<Service>,
+    control: ControlHandle,
+    pub(crate) addresses: Arc<Addresses>,
+    forwarded: Forwarded,
+}
+
+impl Ops {
+    pub(crate) fn new(
+        partitions: &Rc<Partitions>,
+        groups: &Rc<Service>,
+        control: ControlHandle,
+        addresses: Arc<Addresses>,
+    ) -> Rc<Ops> {
+        Rc::new(Ops {
+            core: Rc::clone(&partitions.core),
+            partitions: Rc::clone(partitions),
+            groups: Rc::clone(groups),
+            control,
+            addresses,
+            forwarded: Forwarded::default(),
+        })
+    }
+}
+
 /// Does what a client asks.
-pub(crate) async fn perform(core: &Rc<Core>, client: &Client, op: Op) -> Result<Outcome, Refusal> {
+pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcome, Refusal> {
+    let Ops {
+        partitions, control, ..
+    } = ops;
     match op {
-        Op::Metadata(names) => Ok(Outcome::Metadata(topics::metadata(core, names))),
-        Op::CreateTopic(new) => topics::create(core, new).await,
-        Op::AlterTopic(change) => topics::alter(core, change).await,
-        Op::DeleteTopic(name) => topics::delete(core, name).await,
-        Op::DescribeTopic(name) => topics::describe(core, &name).await,
-        Op::DescribeBroker => Ok(Outcome::Broker(broker::describe(core).await)),
-        Op::InitProducerId(id, epoch) => producers::init(core, id, epoch).await,
-        Op::ListOffsets(items) => Ok(Outcome::Offsets(offsets::list(core, items).await)),
-        Op::DeleteRecords(id, before) => offsets::delete(core, id, before).await.map(Outcome::RecordsDeleted),
-        Op::FindGroup(group) => groups::find(core, group).await,
-        Op::JoinGroup(group, joining) => Ok(groups::join(core, client, group, joining).await),
-        Op::CommitOffsets(group, who, offsets) => groups::commit(core, group, who, offsets).await,
-        Op::FetchOffsets(group, topics) => groups::fetch(core, group, topics).await,
-        Op::ForgetOffsets(group, topics) => groups::forget(core, group, topics).await,
-        Op::ListGroups(states) => groups::list(core, states).await,
-        Op::Group(group, request) => groups::ask(core, group, request).await,
+        Op::Metadata(names) => Ok(Outcome::Metadata(topics::metadata(ops, names))),
+        Op::CreateTopic(new) => topics::create(control, new).await,
+        Op::AlterTopic(change) => topics::alter(control, change).await,
+        Op::DeleteTopic(name) => topics::delete(control, name).await,
+        Op::DescribeTopic(name) => topics::describe(partitions, &name).await,
+        Op::DescribeBroker => Ok(Outcome::Broker(broker::describe(ops).await)),
+        Op::InitProducerId(id, epoch) => producers::init(control, id, epoch).await,
+        Op::ListOffsets(items) => Ok(Outcome::Offsets(offsets::list(partitions, items).await)),
+        Op::DeleteRecords(id, before) => offsets::delete(partitions, id, before)
+            .await
+            .map(Outcome::RecordsDeleted),
+        Op::FindGroup(group) => groups::find(ops, group).await,
+        Op::JoinGroup(group, joining) => Ok(groups::join(&ops.groups, client, group, joining).await),
+        Op::CommitOffsets(group, who, offsets) => groups::commit(&ops.groups, group, who, offsets).await,
+        Op::FetchOffsets(group, topics) => groups::fetch(&ops.groups, group, topics).await,
+        Op::ForgetOffsets(group, topics) => groups::forget(&ops.groups, group, topics).await,
+        Op::ListGroups(states) => groups::list(&ops.groups, states).await,
+        Op::Group(group, request) => groups::ask(&ops.groups, group, request).await,
     }
 }

@@ -1,9 +1,13 @@
 //! Connections of clients: accepted, read, answered, each on the core that accepted it.
 
-pub(crate) mod connection;
-pub(crate) mod in_flight;
+mod connection;
+mod in_flight;
 pub(crate) mod listener;
-pub(crate) mod native;
-pub(crate) mod outbox;
+mod native;
+mod outbox;
+mod peer;
 pub(crate) mod read_ahead;
-pub(crate) mod transfer;
+mod sessions;
+mod transfer;
+
+pub(crate) use self::sessions::Sessions;

@@ -1,7 +1,7 @@
 //! The clock: every record, deadline and histogram reads it, so that a slow one costs on the whole path.
 
-use super::facts::Facts;
-use super::item::Finding;
+use super::facts::{ClockFacts, Facts};
+use super::finding::Finding;
 use super::root::Root;
 use crate::config::Config;
 
@@ -15,12 +15,6 @@ const FAST: [&str; 5] = [
     "arch_sys_counter",
     "riscv_clocksource",
 ];
-
-#[derive(Debug)]
-pub(super) struct ClockFacts {
-    current: Option<String>,
-    available: Vec<String>,
-}
 
 impl ClockFacts {
     pub(super) fn read(root: &Root) -> Self {

@@ -1,7 +1,7 @@
 //! Which CPUs the cores run on, by configuration and by what the process may use.
 
 use super::facts::Facts;
-use super::item::Finding;
+use super::finding::Finding;
 use super::root::{counted, shown};
 use crate::config::{Config, CoresSection};
 

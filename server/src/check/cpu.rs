@@ -1,39 +1,15 @@
 //! What is known of the CPUs, and how fast they run and wake up.
 
-use super::cgroup;
 use super::cores::chosen;
-use super::facts::Facts;
-use super::item::Finding;
-use super::root::{Root, numbered};
+use super::facts::{CpuFacts, Facts, IdleState};
+use super::finding::Finding;
+use super::root::{Root, cgroup, numbered};
 use crate::config::Config;
 
 /// An idle CPU that wakes up more slowly than this adds a good part of the time of a small durable write (50 to 100 us).
 const WAKE_US_MAX: u64 = 10;
 
 const CPUS: &str = "sys/devices/system/cpu";
-
-/// One way of an idle CPU to save power.
-#[derive(Debug)]
-pub(super) struct IdleState {
-    name: String,
-    wake_us: u64,
-    is_disabled: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct CpuFacts {
-    /// Of each CPU that has one. None in virtual machines.
-    pub governors: Vec<(u16, String)>,
-    /// Those of the first CPU, `state0` first; all CPUs of a machine have the same as a rule.
-    pub idle_states: Vec<IdleState>,
-    pub idle_governor: Option<String>,
-    /// The CPUs of each physical core.
-    pub siblings: Vec<Vec<u16>>,
-    /// The CPUs of each NUMA node that has any.
-    pub nodes: Vec<Vec<u16>>,
-    /// CPUs' worth of time that the control group may use. None: no limit.
-    pub quota: Option<f64>,
-}
 
 impl CpuFacts {
     pub(super) fn read(root: &Root) -> Self {

@@ -12,8 +12,8 @@ use headwater_engine::disk::BLOCK_SIZE;
 use rustix::fs::{Access, AtFlags, FallocateFlags, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::facts::{Facts, Probe};
-use super::item::Finding;
+use super::facts::{Calls, DirectoryFacts, Facts, Probe};
+use super::finding::Finding;
 use super::lock_path;
 use super::root::rounded;
 use crate::cluster::{self, IDENTITY_FILE};
@@ -24,36 +24,6 @@ const SEGMENTS_FREE_MIN: u64 = 3;
 
 /// As many are named.
 const MISPLACED_MAX: usize = 8;
-
-#[derive(Debug)]
-pub(super) struct DirectoryFacts {
-    pub path: PathBuf,
-    /// The directory, or the nearest one above that exists; without symbolic links.
-    pub nearest: PathBuf,
-    /// This process may use it, or make it. The rest is only known if this passed.
-    pub usable: Probe,
-    /// No broker has used it before.
-    pub is_new: bool,
-    pub direct_io: Option<Probe>,
-    /// To which positions in a file must be aligned (`STATX_DIOALIGN`, since Linux 6.1).
-    pub alignment_bytes: Option<u32>,
-    pub calls: Option<Calls>,
-    /// What this user may still write.
-    pub free_bytes: Option<u64>,
-    /// What is named as directories of partitions are, and is none: a few of them.
-    pub misplaced: Vec<String>,
-    /// Of the file that a broker which runs holds a lock on.
-    pub lock_inode: Option<u64>,
-}
-
-/// What the broker would ask of the file system, and can do without.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Calls {
-    /// Reads that do not wait for the disk (`RWF_NOWAIT`, preadv2(2)).
-    pub unwaiting: bool,
-    /// fallocate(2).
-    pub allocation: bool,
-}
 
 impl DirectoryFacts {
     /// Looks, without making the directory.

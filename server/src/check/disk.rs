@@ -4,9 +4,9 @@ use headwater_engine::disk::REGION_SIZE;
 
 use super::cores::core_count;
 use super::facts::Facts;
-use super::item::Finding;
-use super::mount::Mount;
-use super::storage::Disk;
+use super::finding::Finding;
+use super::root::mount::Mount;
+use super::root::storage::Disk;
 use crate::config::Config;
 use crate::session::read_ahead;
 

@@ -2,19 +2,13 @@
 //! out is `None`. All but [`Asked`] and the data directory is read from files below a [`Root`].
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use rustix::process::{Resource, getrlimit};
 
-use super::clock::ClockFacts;
-use super::cpu::CpuFacts;
-use super::directory::DirectoryFacts;
-use super::interrupts::InterruptFacts;
-use super::kernel::KernelFacts;
-use super::memory::MemoryFacts;
-use super::network::NetworkFacts;
 use super::root::Root;
-use super::storage::StorageFacts;
+use super::root::storage::StorageFacts;
 
 /// The outcome of an attempt.
 #[derive(Debug)]
@@ -57,6 +51,113 @@ impl Facts {
             clock: ClockFacts::read(root),
         }
     }
+}
+
+#[derive(Debug)]
+pub(super) struct ClockFacts {
+    pub current: Option<String>,
+    pub available: Vec<String>,
+}
+
+/// One way of an idle CPU to save power.
+#[derive(Debug)]
+pub(super) struct IdleState {
+    pub name: String,
+    pub wake_us: u64,
+    pub is_disabled: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct CpuFacts {
+    /// Of each CPU that has one. None in virtual machines.
+    pub governors: Vec<(u16, String)>,
+    /// Those of the first CPU, `state0` first; all CPUs of a machine have the same as a rule.
+    pub idle_states: Vec<IdleState>,
+    pub idle_governor: Option<String>,
+    /// The CPUs of each physical core.
+    pub siblings: Vec<Vec<u16>>,
+    /// The CPUs of each NUMA node that has any.
+    pub nodes: Vec<Vec<u16>>,
+    /// CPUs' worth of time that the control group may use. None: no limit.
+    pub quota: Option<f64>,
+}
+
+#[derive(Debug)]
+pub(super) struct DirectoryFacts {
+    pub path: PathBuf,
+    /// The directory, or the nearest one above that exists; without symbolic links.
+    pub nearest: PathBuf,
+    /// This process may use it, or make it. The rest is only known if this passed.
+    pub usable: Probe,
+    /// No broker has used it before.
+    pub is_new: bool,
+    pub direct_io: Option<Probe>,
+    /// To which positions in a file must be aligned (`STATX_DIOALIGN`, since Linux 6.1).
+    pub alignment_bytes: Option<u32>,
+    pub calls: Option<Calls>,
+    /// What this user may still write.
+    pub free_bytes: Option<u64>,
+    /// What is named as directories of partitions are, and is none: a few of them.
+    pub misplaced: Vec<String>,
+    /// Of the file that a broker which runs holds a lock on.
+    pub lock_inode: Option<u64>,
+}
+
+/// What the broker would ask of the file system, and can do without.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Calls {
+    /// Reads that do not wait for the disk (`RWF_NOWAIT`, preadv2(2)).
+    pub unwaiting: bool,
+    /// fallocate(2).
+    pub allocation: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct InterruptFacts {
+    /// Those of the disks of the data directory and of all network cards, if they came at least once.
+    pub active: Vec<Interrupt>,
+    pub online: Vec<u16>,
+    pub irqbalance_runs: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Interrupt {
+    pub number: u32,
+    pub count: u64,
+    /// Where it lands.
+    pub cpus: Vec<u16>,
+}
+
+#[derive(Debug)]
+pub(super) struct KernelFacts {
+    /// `kernel.io_uring_disabled` (Linux 6.6): 0 allowed, 1 for privileged processes only, 2 for none.
+    pub io_uring_disabled: Option<u32>,
+    /// What `/sys/devices/system/cpu/vulnerabilities` says of each, such as `Mitigation: PTI`.
+    pub vulnerabilities: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct MemoryFacts {
+    /// Of the machine, or what the control group may use if that is less.
+    pub bytes: Option<u64>,
+    pub huge_pages: Option<String>,
+    pub defrag: Option<String>,
+    /// Areas to swap to.
+    pub swaps: usize,
+    pub swappiness: Option<u32>,
+    /// Virtual devices that tell the host of free memory.
+    pub reporting: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct NetworkFacts {
+    pub somaxconn: Option<u64>,
+    pub syn_backlog: Option<u64>,
+    /// Minimum, default and maximum.
+    pub receive: Option<[u64; 3]>,
+    pub send: Option<[u64; 3]>,
+    /// First and last port that a connection may be made from.
+    pub local_ports: Option<[u64; 2]>,
 }
 
 /// What the kernel says of itself and of this process when it is asked by system calls.

@@ -4,27 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::cores::pinned;
-use super::facts::Facts;
-use super::item::Finding;
+use super::facts::{Facts, Interrupt, InterruptFacts};
+use super::finding::Finding;
+use super::root::storage::StorageFacts;
 use super::root::{Root, shown};
-use super::storage::StorageFacts;
 use crate::config::Config;
-
-#[derive(Debug)]
-pub(super) struct InterruptFacts {
-    /// Those of the disks of the data directory and of all network cards, if they came at least once.
-    active: Vec<Interrupt>,
-    online: Vec<u16>,
-    irqbalance_runs: bool,
-}
-
-#[derive(Debug)]
-struct Interrupt {
-    number: u32,
-    count: u64,
-    /// Where it lands.
-    cpus: Vec<u16>,
-}
 
 impl InterruptFacts {
     pub(super) fn read(root: &Root, storage: &StorageFacts) -> Self {

@@ -1,8 +1,8 @@
 //! The kernel, and what it lets this process have: rings, locked memory, open files.
 
 use super::cores::core_count;
-use super::facts::{Facts, Probe};
-use super::item::Finding;
+use super::facts::{Facts, KernelFacts, Probe};
+use super::finding::Finding;
 use super::root::{Root, rounded};
 use crate::config::Config;
 
@@ -29,14 +29,6 @@ const FILES_PER_CORE: u64 = 32;
 
 /// Standard streams, the lock, the control plane, metadata files.
 const FILES_OF_PROCESS: u64 = 64;
-
-#[derive(Debug)]
-pub(super) struct KernelFacts {
-    /// `kernel.io_uring_disabled` (Linux 6.6): 0 allowed, 1 for privileged processes only, 2 for none.
-    io_uring_disabled: Option<u32>,
-    /// What `/sys/devices/system/cpu/vulnerabilities` says of each, such as `Mitigation: PTI`.
-    vulnerabilities: Vec<String>,
-}
 
 impl KernelFacts {
     pub(super) fn read(root: &Root) -> Self {

@@ -1,10 +1,9 @@
 //! Memory: is there enough, in large pages, and does it stay in memory.
 
-use super::cgroup;
 use super::cores::core_count;
-use super::facts::Facts;
-use super::item::Finding;
-use super::root::{Root, counted, rounded};
+use super::facts::{Facts, MemoryFacts};
+use super::finding::Finding;
+use super::root::{Root, cgroup, counted, rounded};
 use crate::config::{ByteSize, Config};
 
 /// Virtual devices by which a host takes memory back.
@@ -17,19 +16,6 @@ const REPORTING_BIT: usize = 5;
 const SWAPPINESS_MAX: u32 = 10;
 
 const HUGE_PAGES: &str = "sys/kernel/mm/transparent_hugepage";
-
-#[derive(Debug)]
-pub(super) struct MemoryFacts {
-    /// Of the machine, or what the control group may use if that is less.
-    bytes: Option<u64>,
-    huge_pages: Option<String>,
-    defrag: Option<String>,
-    /// Areas to swap to.
-    swaps: usize,
-    swappiness: Option<u32>,
-    /// Virtual devices that tell the host of free memory.
-    reporting: Vec<String>,
-}
 
 impl MemoryFacts {
     pub(super) fn read(root: &Root) -> Self {

@@ -3,25 +3,14 @@
 //! `net.core.rmem_max` and `wmem_max` are left out: they bound buffers that a program sets, and neither the broker nor the
 //! client sets any, so that the kernel grows them up to `tcp_rmem` and `tcp_wmem`.
 
-use super::facts::Facts;
-use super::item::Finding;
+use super::facts::{Facts, NetworkFacts};
+use super::finding::Finding;
 use super::root::{Root, rounded};
 use crate::config::Config;
 use crate::session::listener::BACKLOG;
 
 /// What a connection needs in flight at 10 Gbit/s over 3 ms, or 1 Gbit/s over 30 ms.
 const BUFFER_BYTES_MIN: u64 = 4 << 20;
-
-#[derive(Debug)]
-pub(super) struct NetworkFacts {
-    somaxconn: Option<u64>,
-    syn_backlog: Option<u64>,
-    /// Minimum, default and maximum.
-    receive: Option<[u64; 3]>,
-    send: Option<[u64; 3]>,
-    /// First and last port that a connection may be made from.
-    local_ports: Option<[u64; 2]>,
-}
 
 impl NetworkFacts {
     pub(super) fn read(root: &Root) -> Self {

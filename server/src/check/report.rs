@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use super::directory::DirectoryFacts;
-use super::facts::{Asked, Facts};
-use super::item::{Finding, ITEMS, Section, Verdict};
+use super::facts::{Asked, DirectoryFacts, Facts};
+use super::finding::{Finding, Verdict};
+use super::item::{ITEMS, Section};
 use super::root::{Root, counted};
 use crate::config::Config;
 

@@ -1,5 +1,9 @@
 //! Reads `/proc` and `/sys` below a root that tests put elsewhere. What is absent or unreadable is `None`.
 
+pub(super) mod cgroup;
+pub(super) mod mount;
+pub(super) mod storage;
+
 use std::path::{Path, PathBuf};
 
 use crate::config::{CpuSet, Value as _};

@@ -31,11 +31,11 @@ use tokio::sync::{mpsc, watch};
 use self::topics::{TopicRequest, TopicWorker};
 use super::{NewTopic, ProducerIds, TopicAlteration, TopicStore};
 use crate::{
+    admin_http,
     config::Config,
     core::mesh::{Mesh, Reply},
     failure::{Part, StopError},
     image::Topic,
-    metrics,
     model::refusal::Refusal,
 };
 
@@ -144,7 +144,7 @@ impl Control {
         let stopping = store.stopping();
         let mut parts = Vec::new();
         let mut start = |name, work: Box<dyn FnOnce() + Send>| {
-            parts.push(Part::start(name, mesh.clone(), || {
+            parts.push(Part::start(name, mesh.alarm(), || {
                 work();
                 Ok(())
             })?);
@@ -203,7 +203,7 @@ impl<R> Requests<R> {
 async fn serve_metrics(listener: TcpListener, mesh: Mesh, config: Arc<Config>, mut stopped: watch::Receiver<()>) {
     tokio::select! {
         _ = stopped.changed() => {}
-        served = metrics::http::serve(listener, mesh, config) => {
+        served = admin_http::serve(listener, mesh, config) => {
             if let Err(error) = served {
                 tracing::error!(%error, "metrics are no longer served");
             }

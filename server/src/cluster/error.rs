@@ -6,7 +6,7 @@ use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::TopicId;
 use headwater_protocol::topic::TopicName;
 
-use super::store::StoreError;
+use super::store::sealed::StoreError;
 use crate::image::{Topic, TopicState};
 use crate::settings::SettingError;
 

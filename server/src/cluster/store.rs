@@ -9,7 +9,7 @@
 
 mod identity;
 mod recovery;
-mod sealed;
+pub(super) mod sealed;
 mod stored;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ pub(super) mod record;
 mod roster;
 mod settle;
 pub(super) mod shard;
+pub(super) mod step;
 mod sync;
 #[cfg(test)]
 mod tests;

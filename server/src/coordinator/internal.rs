@@ -1,13 +1,8 @@
-//! The topic `__consumer_offsets`: its name, how it is made, and which of its partitions a group belongs to.
-//!
-//! Clients read it like any other topic, but write, make, cut and delete it through their groups only.
+//! The topic `__consumer_offsets`: how it is made, and which of its partitions a group belongs to.
 
 use headwater_protocol::{id::PartitionIndex, topic::TopicName};
 
-use crate::{cluster::NewTopic, config::Config};
-
-/// Its name, which is Kafka's.
-pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+use crate::{cluster::NewTopic, config::Config, model::internal::OFFSETS_TOPIC};
 
 /// Its configuration: only the last record of a key counts, and nothing may be deleted by age or size, or committed offsets
 /// would be lost.
@@ -16,11 +11,6 @@ const OFFSETS_TOPIC_CONFIGS: &[(&str, &str)] = &[
     ("retention.ms", "-1"),
     ("retention.bytes", "-1"),
 ];
-
-/// Whether clients must leave the topic to the broker.
-pub(crate) fn is_internal(topic: &str) -> bool {
-    topic == OFFSETS_TOPIC
-}
 
 /// The topic as the first group makes it.
 pub(crate) fn new_topic(config: &Config) -> NewTopic {

@@ -12,10 +12,9 @@ use headwater_protocol::{
 
 use super::{
     groups::{record::Record, shard::Shard},
-    service::perform,
+    service::{Service, perform},
 };
 use crate::{
-    core::Core,
     machine,
     metrics::CoreMetrics,
     model::refusal::Refusal,
@@ -61,18 +60,19 @@ impl LoadError {
 
 /// Reads the partition, and lets its groups be asked. What fails is tried again, until the partition is opened anew or the core
 /// stops.
-pub(super) async fn load(core: Rc<Core>, index: PartitionIndex, partition: Rc<Partition>) {
+pub(super) async fn load(service: Rc<Service>, index: PartitionIndex, partition: Rc<Partition>) {
+    let core = &service.core;
     let (mut backoff, mut has_failed) = (Backoff::default(), false);
     loop {
         let began = Instant::now();
-        let Err(error) = attempt(&core, index, &partition).await else {
-            if has_failed && core.groups.is_current(index, &partition) {
+        let Err(error) = attempt(&service, index, &partition).await else {
+            if has_failed && service.is_current(index, &partition) {
                 tracing::info!(partition = %index, "groups could be read");
             }
             return;
         };
         error.count(&core.metrics);
-        if let Some(slot) = core.groups.slots.borrow_mut().get_mut(&index) {
+        if let Some(slot) = service.slots.borrow_mut().get_mut(&index) {
             slot.shard = Err(Refusal::because(ErrorCode::CoordinatorNotAvailable, &error));
         }
         if !std::mem::replace(&mut has_failed, true) {
@@ -80,15 +80,14 @@ pub(super) async fn load(core: Rc<Core>, index: PartitionIndex, partition: Rc<Pa
         }
         let again = Instant::now() + backoff.delay(error.code(), began.elapsed());
         let has_stopped = machine::until(again, core.stopping()).await.is_some();
-        if has_stopped || !core.groups.is_current(index, &partition) {
+        if has_stopped || !service.is_current(index, &partition) {
             return;
         }
     }
 }
 
-async fn attempt(core: &Rc<Core>, index: PartitionIndex, partition: &Rc<Partition>) -> Result<(), LoadError> {
-    let _working = core.working();
-    let service = &core.groups;
+async fn attempt(service: &Rc<Service>, index: PartitionIndex, partition: &Rc<Partition>) -> Result<(), LoadError> {
+    let _working = service.core.working();
     let topics = Rc::clone(&service.topics.borrow());
     let mut shard = Shard::new(
         Rc::clone(&service.config),
@@ -98,7 +97,7 @@ async fn attempt(core: &Rc<Core>, index: PartitionIndex, partition: &Rc<Partitio
     );
     let batch_size_max = partition.log.config().batch.batch_size_max;
     shard.hold_records_to(batch_size_max.saturating_sub(RECORD_OVERHEAD_BYTES));
-    let records = read(core, partition, &mut shard).await;
+    let records = read(service, partition, &mut shard).await;
     if !service.is_current(index, partition) {
         return Ok(());
     }
@@ -108,12 +107,12 @@ async fn attempt(core: &Rc<Core>, index: PartitionIndex, partition: &Rc<Partitio
     if let Some(slot) = service.slots.borrow_mut().get_mut(&index) {
         slot.shard = Ok(shard);
     }
-    perform(core, index, effects);
+    perform(service, index, effects);
     service.shard_is_new();
     Ok(())
 }
 
-async fn read(core: &Core, partition: &Partition, shard: &mut Shard) -> Result<u64, LoadError> {
+async fn read(service: &Service, partition: &Partition, shard: &mut Shard) -> Result<u64, LoadError> {
     let log = &partition.log;
     let mut offset = log.offsets().start;
     let mut count = 0;
@@ -131,7 +130,7 @@ async fn read(core: &Core, partition: &Partition, shard: &mut Shard) -> Result<u
             for record in &RecordSet::open(&batch, &bytes, DECOMPRESSED_BYTES_MAX).map_err(damaged)? {
                 let record = record.map_err(damaged)?;
                 match record.key.map(|key| Record::decode(key, record.value)) {
-                    Some(Ok(Some(known))) => shard.replay(known, core.groups.now()),
+                    Some(Ok(Some(known))) => shard.replay(known, service.now()),
                     Some(Err(error)) => {
                         left_out += 1;
                         first_left_out.get_or_insert((record.offset, error));

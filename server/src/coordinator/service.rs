@@ -23,11 +23,11 @@ use headwater_protocol::{
 use super::{
     append,
     groups::{
-        shard::{Effect, Event, Population, Shard, WriteId},
+        shard::{Event, Population, Shard},
+        step::{Effect, WriteId},
         topics::Topics,
     },
-    internal::{self, OFFSETS_TOPIC},
-    load,
+    internal, load,
 };
 use crate::{
     config::GroupsSection,
@@ -42,9 +42,10 @@ use crate::{
         bounds::AnswerSize,
         group::{Answer, Call, CallId, GroupId, Listed, Moment, Reply, Request, Wanted, refusal},
         id::PartitionId,
+        internal::OFFSETS_TOPIC,
         refusal::Refusal,
     },
-    partition::Partition,
+    partition::{Partition, Partitions},
 };
 
 /// What has been counted.
@@ -70,9 +71,10 @@ pub(super) struct Slot {
 }
 
 /// The groups of a core.
-#[derive(Debug)]
 pub(crate) struct Service {
-    pub(super) config: Rc<GroupsSection>,
+    pub(crate) core: Rc<Core>,
+    pub(crate) partitions: Rc<Partitions>,
+    pub(crate) config: Rc<GroupsSection>,
     pub(super) topics: RefCell<Rc<Topics>>,
     pub(super) slots: RefCell<BTreeMap<PartitionIndex, Slot>>,
     pub(super) population: Population,
@@ -88,9 +90,12 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(config: &GroupsSection) -> Service {
-        Service {
-            config: Rc::new(config.clone()),
+    pub(crate) fn new(partitions: &Rc<Partitions>) -> Rc<Service> {
+        let core = &partitions.core;
+        Rc::new(Service {
+            core: Rc::clone(core),
+            partitions: Rc::clone(partitions),
+            config: Rc::new(core.config.groups.clone()),
             topics: RefCell::default(),
             slots: RefCell::default(),
             population: Population::default(),
@@ -101,7 +106,7 @@ impl Service {
             began: Instant::now(),
             rebalances: Cell::new(0),
             commits: Cell::new(0),
-        }
+        })
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -240,25 +245,25 @@ pub(crate) fn place_of(image: &ClusterImage, group: &GroupId) -> Result<Partitio
 }
 
 /// Asks a group, on whichever core it runs.
-pub(crate) async fn call(core: &Rc<Core>, group: GroupId, request: Request) -> Reply {
-    let place = place_of(&core.image(), &group)?;
+pub(crate) async fn call(service: &Rc<Service>, group: GroupId, request: Request) -> Reply {
+    let place = place_of(&service.partitions.image(), &group)?;
     let call = Call { place, group, request };
-    let owner = place.owner(core.mesh.len());
-    if owner == core.id {
-        return call_here(core, call).await;
+    let owner = place.owner(service.core.mesh.len());
+    if owner == service.core.id {
+        return call_here(service, call).await;
     }
     let call = Box::new(call);
-    let asked = core
+    let asked = service
+        .core
         .mesh
         .ask(owner, |reply| CoreMessage::Forward(Forward::Group { call, reply }));
     asked.await.unwrap_or_else(|| Err(stopping()))
 }
 
 /// Asks a group of this core.
-pub(crate) async fn call_here(core: &Rc<Core>, call: Call) -> Reply {
+pub(crate) async fn call_here(service: &Rc<Service>, call: Call) -> Reply {
     let Call { place, group, request } = call;
-    let service = &core.groups;
-    if let Some(refusal) = unavailable(core, place) {
+    if let Some(refusal) = unavailable(service, place) {
         return Err(refusal);
     }
     let call = CallId(service.next_call.replace(service.next_call.get() + 1));
@@ -266,8 +271,8 @@ pub(crate) async fn call_here(core: &Rc<Core>, call: Call) -> Reply {
     service.calls.borrow_mut().insert(call, (place.index, sender));
     let _asked = Asked { service, call };
     let effects = service.step(place.index, Event::Call { call, group, request });
-    perform(core, place.index, effects);
-    match select(reply, std::pin::pin!(core.stopping())).await {
+    perform(service, place.index, effects);
+    match select(reply, std::pin::pin!(service.core.stopping())).await {
         Either::Left((reply, _)) => reply.unwrap_or_else(|_cancelled| Err(stopping())),
         Either::Right(_) => Err(stopping()),
     }
@@ -289,10 +294,10 @@ fn stopping() -> Refusal {
     Refusal::new(ErrorCode::CoordinatorNotAvailable, "the broker is stopping")
 }
 
-fn unavailable(core: &Core, place: PartitionId) -> Option<Refusal> {
-    match core.groups.slots.borrow().get(&place.index) {
+fn unavailable(service: &Service, place: PartitionId) -> Option<Refusal> {
+    match service.slots.borrow().get(&place.index) {
         Some(slot) => slot.shard.as_ref().err().cloned(),
-        None => match core.partition(place) {
+        None => match service.partitions.get(place) {
             // It is being opened.
             Ok(_) => Some(refusal(ErrorCode::CoordinatorLoadInProgress)),
             Err(why) if why.code == ErrorCode::NotLeaderOrFollower => {
@@ -304,8 +309,8 @@ fn unavailable(core: &Core, place: PartitionId) -> Option<Refusal> {
 }
 
 /// Does what a shard has decided.
-pub(super) fn perform(core: &Rc<Core>, index: PartitionIndex, effects: Vec<Effect>) {
-    let service = &core.groups;
+pub(super) fn perform(service: &Rc<Service>, index: PartitionIndex, effects: Vec<Effect>) {
+    let core = &service.core;
     for effect in effects {
         match effect {
             Effect::Answer { call, reply } => service.reply(call, reply),
@@ -318,7 +323,7 @@ pub(super) fn perform(core: &Rc<Core>, index: PartitionIndex, effects: Vec<Effec
                 let partition = partition.expect("only a shard in its slot has effects");
                 let ticket = append::append(core, &partition, &records);
                 if service.queue(index, write, ticket) {
-                    machine::spawn(settle(Rc::clone(core), index, partition));
+                    machine::spawn(settle(Rc::clone(service), index, partition));
                 }
             }
             Effect::TooLarge { group, size, max } => {
@@ -339,13 +344,14 @@ pub(super) fn perform(core: &Rc<Core>, index: PartitionIndex, effects: Vec<Effec
 }
 
 /// Reports appends in their order, until all are settled or the partition was opened anew, whose groups know nothing of them.
-async fn settle(core: Rc<Core>, index: PartitionIndex, partition: Rc<Partition>) {
+async fn settle(service: Rc<Service>, index: PartitionIndex, partition: Rc<Partition>) {
+    let core = &service.core;
     let _working = core.working();
     // Whoever has started this is still at the effects that this append was one of.
     machine::yield_now().await;
-    while core.groups.is_current(index, &partition) {
+    while service.is_current(index, &partition) {
         let next = {
-            let mut slots = core.groups.slots.borrow_mut();
+            let mut slots = service.slots.borrow_mut();
             let Some(slot) = slots.get_mut(&index) else { return };
             let next = slot.appends.pop_front();
             slot.is_settling = next.is_some();
@@ -361,18 +367,17 @@ async fn settle(core: Rc<Core>, index: PartitionIndex, partition: Rc<Partition>)
             }),
             Err(refused) => Err(refused),
         };
-        if !core.groups.is_current(index, &partition) {
+        if !service.is_current(index, &partition) {
             return;
         }
-        let effects = core.groups.step(index, Event::Written { write, outcome });
-        perform(&core, index, effects);
+        let effects = service.step(index, Event::Written { write, outcome });
+        perform(&service, index, effects);
     }
 }
 
 /// Takes note of a new image: partitions of the internal topic to be read, and topics that others subscribe to.
-pub(crate) fn follow(core: &Rc<Core>) {
-    let service = &core.groups;
-    let image = core.image();
+pub(crate) fn follow(service: &Rc<Service>) {
+    let image = service.partitions.image();
     let topics = Topics::of(&image);
     if **service.topics.borrow() != topics {
         let topics = Rc::new(topics);
@@ -380,7 +385,7 @@ pub(crate) fn follow(core: &Rc<Core>) {
         let indexes: Vec<PartitionIndex> = service.slots.borrow().keys().copied().collect();
         for index in indexes {
             let effects = service.step(index, Event::Topics(Rc::clone(&topics)));
-            perform(core, index, effects);
+            perform(service, index, effects);
         }
     }
     let internal = image
@@ -388,19 +393,18 @@ pub(crate) fn follow(core: &Rc<Core>) {
         .filter(|topic| topic.state == TopicState::Ready);
     for index in internal.iter().flat_map(|topic| topic.partitions()) {
         let place = internal.map(|topic| PartitionId { topic: topic.id, index });
-        let partition = place.and_then(|place| core.partition(place).ok());
+        let partition = place.and_then(|place| service.partitions.get(place).ok());
         // A task runs until it waits as soon as it is started, so nothing may be borrowed here.
         if let Some(partition) = partition
             && service.begin(index, &partition)
         {
-            machine::spawn(load::load(Rc::clone(core), index, partition));
+            machine::spawn(load::load(Rc::clone(service), index, partition));
         }
     }
 }
 
 /// Wakes shards at their deadlines until the core stops.
-pub(crate) async fn keep_time(core: Rc<Core>) {
-    let service = &core.groups;
+pub(crate) async fn keep_time(service: Rc<Service>) {
     loop {
         let alarm = service.alarm.wait();
         let now = service.now().monotonic;
@@ -412,14 +416,14 @@ pub(crate) async fn keep_time(core: Rc<Core>) {
         };
         for (index, _) in deadlines.iter().filter(|(_, deadline)| *deadline <= now) {
             let effects = service.step(*index, Event::Tick);
-            perform(&core, *index, effects);
+            perform(&service, *index, effects);
         }
         if deadlines.iter().any(|(_, deadline)| *deadline <= now) {
             continue;
         }
         let next = deadlines.iter().map(|(_, deadline)| *deadline).min();
         service.armed.set(next);
-        let stopping = std::pin::pin!(core.stopping());
+        let stopping = std::pin::pin!(service.core.stopping());
         let woken = select(alarm, stopping);
         let woken = match next {
             Some(next) => machine::until(service.began + next, woken).await,

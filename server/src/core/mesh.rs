@@ -130,11 +130,17 @@ impl Mesh {
     }
 
     /// A part of the broker has failed: nobody waits for it any more, and the cores that are left stop.
-    pub(crate) fn fail(&self, error: StopError) {
+    fn fail(&self, error: StopError) {
         self.failure.report(error);
         for core in self.ids() {
             self.send(core, CoreMessage::Stop);
         }
+    }
+
+    /// What tells all parts of the broker that one has failed.
+    pub(crate) fn alarm(&self) -> impl FnOnce(StopError) + Send + use<> {
+        let mesh = self.clone();
+        move |error| mesh.fail(error)
     }
 
     /// Number of cores.

@@ -4,21 +4,17 @@
 //! one. That core asks when its socket may take the piece: a client that does not read costs a task, not its records. The task
 //! ends with the [`RemoteRange`].
 
-use std::{io, rc::Rc};
+use std::io;
 
-use futures::{
-    StreamExt,
-    channel::{mpsc, oneshot},
-};
-use headwater_engine::{LogRange, disk::DirectDisk};
+use futures::channel::{mpsc, oneshot};
 
-use crate::{core::mesh::Reply, machine, partition::Partition};
+use super::mesh::Reply;
 
 /// The first `bytes` bytes of what is left, after `skip` bytes of it.
-struct PieceRequest {
-    skip: u64,
-    bytes: u64,
-    reply: Reply<io::Result<Vec<u8>>>,
+pub(crate) struct PieceRequest {
+    pub(crate) skip: u64,
+    pub(crate) bytes: u64,
+    pub(crate) reply: Reply<io::Result<Vec<u8>>>,
 }
 
 /// Whole batches in a log of another core.
@@ -31,6 +27,17 @@ pub(crate) struct RemoteRange {
 }
 
 impl RemoteRange {
+    /// So many bytes, and the requests for them that the core that owns them is to answer.
+    pub(crate) fn new(length: u64) -> (RemoteRange, mpsc::UnboundedReceiver<PieceRequest>) {
+        let (requests, inbox) = mpsc::unbounded();
+        let range = RemoteRange {
+            length,
+            skip: 0,
+            requests,
+        };
+        (range, inbox)
+    }
+
     /// Bytes that are left.
     pub(crate) fn len(&self) -> u64 {
         self.length
@@ -59,30 +66,5 @@ impl RemoteRange {
         assert!(bytes <= self.length, "advanced {bytes} bytes of {}", self.length);
         self.skip += bytes;
         self.length -= bytes;
-    }
-}
-
-/// Lets another core read records of this one.
-pub(crate) fn lend(partition: Rc<Partition>, range: LogRange<DirectDisk>) -> RemoteRange {
-    let (requests, inbox) = mpsc::unbounded();
-    let length = range.len();
-    machine::spawn(serve(partition, range, inbox));
-    RemoteRange {
-        length,
-        skip: 0,
-        requests,
-    }
-}
-
-async fn serve(
-    partition: Rc<Partition>,
-    mut range: LogRange<DirectDisk>,
-    mut inbox: mpsc::UnboundedReceiver<PieceRequest>,
-) {
-    while let Some(request) = inbox.next().await {
-        range.advance(request.skip);
-        let read = partition.log.read(&range.first(request.bytes)).await;
-        // Whoever asked may have gone.
-        let _ = request.reply.send(read.map_err(io::Error::other));
     }
 }

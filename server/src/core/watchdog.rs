@@ -106,10 +106,10 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(crate) fn start(cores: Vec<Arc<Activity>>, mesh: Mesh) -> std::io::Result<Watchdog> {
+    pub(crate) fn start(cores: Vec<Arc<Activity>>, mesh: &Mesh) -> std::io::Result<Watchdog> {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
-        let part = Part::start("watchdog", mesh, move || {
+        let part = Part::start("watchdog", mesh.alarm(), move || {
             watch(&cores, &told);
             Ok(())
         })?;

@@ -9,21 +9,21 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-use super::CoreSnapshot;
-use crate::{core::Core, image::Topic, model::id::PartitionId};
+use super::snapshot::CoreSnapshot;
+use crate::image::Topic;
 
 /// One partition at one moment.
 #[derive(Debug)]
 pub(crate) struct PartitionFigures {
-    topic: Arc<Topic>,
-    index: PartitionIndex,
-    start: i64,
-    high_watermark: i64,
-    end: i64,
-    segments: u64,
-    bytes: u64,
-    appended_bytes: u64,
-    fetched_bytes: u64,
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) index: PartitionIndex,
+    pub(crate) start: i64,
+    pub(crate) high_watermark: i64,
+    pub(crate) end: i64,
+    pub(crate) segments: u64,
+    pub(crate) bytes: u64,
+    pub(crate) appended_bytes: u64,
+    pub(crate) fetched_bytes: u64,
 }
 
 /// Where a group goes on in one partition.
@@ -33,37 +33,6 @@ pub(crate) struct GroupOffset {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
-}
-
-/// The first of a core's partitions, by name and number, and how many were left out.
-pub(super) fn of_core(core: &Core) -> (Vec<PartitionFigures>, u64) {
-    let (image, most) = (core.image(), core.config.metrics.series_max as usize);
-    let open = core.open_partitions();
-    if most == 0 {
-        return (Vec::new(), open.len() as u64);
-    }
-    let named =
-        |(id, partition): (PartitionId, _)| Some((Arc::clone(image.topic_by_id(id.topic)?), id.index, partition));
-    let mut open: Vec<_> = open.into_iter().filter_map(named).collect();
-    open.sort_unstable_by(|a, b| (&a.0.name, a.1).cmp(&(&b.0.name, b.1)));
-    let left_out = open.len().saturating_sub(most);
-    open.truncate(most);
-    let figures = open.into_iter().map(|(topic, index, partition)| {
-        let offsets = partition.log.offsets();
-        let (segments, bytes) = partition.log.size();
-        PartitionFigures {
-            topic,
-            index,
-            start: offsets.start.as_i64(),
-            high_watermark: offsets.high_watermark.as_i64(),
-            end: offsets.end.as_i64(),
-            segments: segments as u64,
-            bytes,
-            appended_bytes: partition.appended_bytes.get(),
-            fetched_bytes: partition.fetched_bytes.get(),
-        }
-    });
-    (figures.collect(), left_out as u64)
 }
 
 /// How a figure is shown.

@@ -12,8 +12,8 @@ use rustix::process::{Resource, getrlimit};
 
 /// The process at one moment; what the kernel does not say is left out.
 #[derive(Debug, Default)]
-pub(super) struct Process {
-    pub(super) resident_bytes: Option<u64>,
+pub(crate) struct Process {
+    pub(crate) resident_bytes: Option<u64>,
     virtual_bytes: Option<u64>,
     threads: Option<u64>,
     cpu_seconds: Option<f64>,
@@ -24,7 +24,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn now() -> Process {
+    pub(crate) fn now() -> Process {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let kibibytes = |key| field(&status, key).map(|kibibytes| kibibytes * 1024);

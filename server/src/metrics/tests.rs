@@ -1,5 +1,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
+use headwater_protocol::id::CoreId;
+
 use super::*;
 
 fn gathered() -> Gathered {

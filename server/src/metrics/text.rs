@@ -10,10 +10,13 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Family, Gathered, partitions};
+use super::{
+    partitions,
+    snapshot::{Family, Gathered},
+};
 
 /// The media type of what [`encode`] makes.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Bounds of a histogram: two an octave, from a microsecond to half a minute.
 const BOUND_MIN_NS: f64 = 1_000.0;
@@ -262,7 +265,7 @@ const SHAPES: &[Shape] = &[
 ];
 
 /// All figures as text.
-pub(super) fn encode(mut gathered: Gathered) -> Result<String, fmt::Error> {
+pub(crate) fn encode(mut gathered: Gathered) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     let process = std::mem::take(&mut gathered.process);
     registry.register_collector(Box::new(process));

@@ -5,31 +5,34 @@ use std::time::Instant;
 use futures::future::join_all;
 use headwater_protocol::id::CoreId;
 
+use super::{Ops, figures};
 use crate::{
     config::{Config, Knob},
-    core::{Core, mesh::CoreMessage},
+    core::mesh::CoreMessage,
     image::TopicState,
     machine,
-    metrics::{self, CoreSnapshot, DiskSpace, Family},
+    metrics::{ANSWER_MAX, CoreSnapshot, DiskSpace, Family},
     model::op::{BrokerDescription, BrokerStatus},
 };
 
 /// Settings and status.
-pub(super) async fn describe(core: &Core) -> BrokerDescription {
+pub(super) async fn describe(ops: &Ops) -> BrokerDescription {
+    let core = &ops.core;
     let setting = |knob: &Knob| (knob.name(), knob.value(&core.config).show());
     BrokerDescription {
         id: core.config.broker.id,
         configs: Config::KNOBS.iter().map(setting).collect(),
-        status: status(core).await,
+        status: status(ops).await,
     }
 }
 
 /// Asks every core; one that does not answer in time is left out.
-async fn status(core: &Core) -> BrokerStatus {
-    let deadline = Instant::now() + metrics::ANSWER_MAX;
+async fn status(ops: &Ops) -> BrokerStatus {
+    let core = &ops.core;
+    let deadline = Instant::now() + ANSWER_MAX;
     let ask = |id: CoreId| async move {
         if id == core.id {
-            return Some(metrics::snapshot(core));
+            return Some(figures::snapshot(ops));
         }
         let answer = core.mesh.ask(id, |reply| CoreMessage::Metrics { reply });
         machine::until(deadline, answer).await.flatten()
@@ -38,7 +41,7 @@ async fn status(core: &Core) -> BrokerStatus {
     // The file system may take its time.
     let directory = core.config.log.directory.clone();
     let disk = machine::blocking(move || DiskSpace::of(&directory)).await;
-    let image = core.image();
+    let image = ops.partitions.image();
     let topics = || image.topics().filter(|topic| topic.state == TopicState::Ready);
     let sum = |family| cores.iter().map(|core| core.sum(family)).sum();
     BrokerStatus {

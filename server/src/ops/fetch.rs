@@ -22,12 +22,12 @@ use crate::{
     core::{
         Core,
         mesh::{CoreMessage, Reply},
-        remote::{self, RemoteRange},
+        remote::RemoteRange,
     },
     machine,
     metrics::Stage,
     model::records::{FetchCall, FetchItem, FetchedItem, Room, Seen},
-    partition::Partition,
+    partition::{Partition, Partitions, lend},
 };
 
 /// So long a fetch waits undisturbed. Then it is answered as soon as a request waits for memory, or for its own to be answered.
@@ -61,7 +61,8 @@ enum Parts {
 }
 
 /// Finds records, in the order of the request; wishes beyond the limits are cut to them.
-pub(crate) async fn fetch(core: &Rc<Core>, waits: &impl Waits, call: FetchCall) -> Vec<FetchedItem<Records>> {
+pub(crate) async fn fetch(partitions: &Partitions, waits: &impl Waits, call: FetchCall) -> Vec<FetchedItem<Records>> {
+    let core = &partitions.core;
     let began = Instant::now();
     let limits = &core.config.limits;
     let wait = call.wait.min(Duration::from_millis(limits.fetch_wait_ms_max.get()));
@@ -69,9 +70,9 @@ pub(crate) async fn fetch(core: &Rc<Core>, waits: &impl Waits, call: FetchCall) 
     let max_bytes = call.max_bytes.min(limits.fetch_size_bytes_max.bytes());
     let min_bytes = call.min_bytes.min(max_bytes);
     let mut is_over = call.items.is_empty() || wait.is_zero();
-    let parts = by_owner(core, call.items);
+    let parts = by_owner(partitions, call.items);
     let found = loop {
-        let found = look(core, &parts, Room::new(max_bytes)).await;
+        let found = look(partitions, &parts, Room::new(max_bytes)).await;
         if is_over || is_enough(&found, min_bytes) {
             break found;
         }
@@ -80,7 +81,7 @@ pub(crate) async fn fetch(core: &Rc<Core>, waits: &impl Waits, call: FetchCall) 
             high_watermark: item.high_watermark,
         });
         // What was found is let go: a fetch that waits holds no records.
-        let news = news(core, &parts, seen.collect());
+        let news = news(partitions, &parts, seen.collect());
         is_over = !is_worth_waiting_for(core, waits, deadline, news).await;
     };
     core.metrics.passed(Stage::FetchWait, began.elapsed());
@@ -89,28 +90,33 @@ pub(crate) async fn fetch(core: &Rc<Core>, waits: &impl Waits, call: FetchCall) 
 
 /// The part of each core, the one with the first partition first: as the client rotates its partitions, every one of them comes
 /// first in time.
-fn by_owner(core: &Core, items: Vec<FetchItem>) -> Parts {
-    if items.iter().all(|item| item.id.owner(core.mesh.len()) == core.id) {
+fn by_owner(partitions: &Partitions, items: Vec<FetchItem>) -> Parts {
+    if items.iter().all(|item| partitions.is_here(item.id)) {
         return Parts::Here(items);
     }
-    let mut parts: Vec<_> = core.mesh.by_owner(items, |item| item.id).into_iter().collect();
+    let mut parts: Vec<_> = partitions
+        .core
+        .mesh
+        .by_owner(items, |item| item.id)
+        .into_iter()
+        .collect();
     parts.sort_by_key(|(_, items)| items[0].place);
     Parts::Spread(parts)
 }
 
 /// What is there now, in the order of the request.
-async fn look(core: &Rc<Core>, parts: &Parts, room: Room) -> Vec<FetchedItem<Records>> {
+async fn look(partitions: &Partitions, parts: &Parts, room: Room) -> Vec<FetchedItem<Records>> {
     let parts = match parts {
-        Parts::Here(items) => return look_here(core, items, room, |_, range| Records::Here(range)).await,
+        Parts::Here(items) => return look_here(partitions, items, room, |_, range| Records::Here(range)).await,
         Parts::Spread(parts) => parts,
     };
     let mut found = Vec::with_capacity(parts.iter().map(|(_, items)| items.len()).sum());
     for (owner, items) in parts {
         let room = room.without(found.iter().map(|item: &FetchedItem<_>| item.size).sum());
-        found.extend(if *owner == core.id {
-            look_here(core, items, room, |_, range| Records::Here(range)).await
+        found.extend(if *owner == partitions.core.id {
+            look_here(partitions, items, room, |_, range| Records::Here(range)).await
         } else {
-            look_there(core, *owner, items, room).await
+            look_there(&partitions.core, *owner, items, room).await
         });
     }
     found.sort_by_key(|item| item.place);
@@ -158,14 +164,15 @@ async fn is_worth_waiting_for(
 }
 
 /// Resolves when one of the partitions has more than was seen of it, or is gone.
-async fn news(core: &Rc<Core>, parts: &Parts, seen: Vec<Seen>) {
+async fn news(partitions: &Partitions, parts: &Parts, seen: Vec<Seen>) {
     if let Parts::Here(_) = parts {
-        return news_here(core, &seen).await;
+        return news_here(partitions, &seen).await;
     }
+    let core = &partitions.core;
     let parts = core.mesh.by_owner(seen, |seen| seen.id);
     let news = parts.into_iter().map(|(owner, seen)| {
         if owner == core.id {
-            async move { news_here(core, &seen).await }.boxed_local()
+            async move { news_here(partitions, &seen).await }.boxed_local()
         } else {
             let asked = core.mesh.ask(owner, |reply| CoreMessage::AwaitNews { seen, reply });
             // A core that has ended has no news, and whoever looks learns that.
@@ -176,21 +183,21 @@ async fn news(core: &Rc<Core>, parts: &Parts, seen: Vec<Seen>) {
 }
 
 /// The same for partitions of this core.
-async fn news_here(core: &Core, seen: &[Seen]) {
+async fn news_here(partitions: &Partitions, seen: &[Seen]) {
     loop {
-        let open = seen.iter().map(|seen| core.partition(seen.id).ok());
-        let Some(partitions) = open.collect::<Option<Vec<_>>>() else {
+        let open = seen.iter().map(|seen| partitions.get(seen.id).ok());
+        let Some(open) = open.collect::<Option<Vec<_>>>() else {
             return;
         };
         // Before looking, so that nothing that becomes durable meanwhile is missed.
-        let moves: Vec<_> = partitions
+        let moves: Vec<_> = open
             .iter()
             .map(|partition| partition.log.advanced(ReadLimit::HighWatermark))
             .collect();
         let has_moved = |(partition, seen): (&Rc<Partition>, &Seen)| {
             partition.log.offsets().high_watermark.as_i64() != seen.high_watermark
         };
-        if partitions.iter().zip(seen).any(has_moved) {
+        if open.iter().zip(seen).any(has_moved) {
             return;
         }
         select_all(moves).await;
@@ -199,20 +206,20 @@ async fn news_here(core: &Core, seen: &[Seen]) {
 
 /// Answers a connection of another core, which then asks for the records as it can send them.
 pub(crate) async fn answer_other_core(
-    core: Rc<Core>,
+    partitions: Rc<Partitions>,
     items: Vec<FetchItem>,
     room: Room,
     reply: Reply<Vec<FetchedItem<RemoteRange>>>,
 ) {
-    let lent = look_here(&core, &items, room, |partition, range| {
-        remote::lend(Rc::clone(partition), range)
+    let lent = look_here(&partitions, &items, room, |partition, range| {
+        lend::lend(Rc::clone(partition), range)
     });
     let _ = reply.send(lent.await);
 }
 
 /// Resolves when there is news for another core, or this one stops.
-pub(crate) async fn news_for_other_core(core: Rc<Core>, seen: Vec<Seen>) {
-    let (news, stopping) = (pin!(news_here(&core, &seen)), pin!(core.stopping()));
+pub(crate) async fn news_for_other_core(partitions: Rc<Partitions>, seen: Vec<Seen>) {
+    let (news, stopping) = (pin!(news_here(&partitions, &seen)), pin!(partitions.core.stopping()));
     select(news, stopping).await;
 }
 
@@ -237,16 +244,16 @@ fn failed<R>(item: &FetchItem, error: ErrorCode) -> FetchedItem<R> {
 
 /// What partitions of this core have now, as far as there is room for it; `name` gives the records to whoever asks.
 async fn look_here<R>(
-    core: &Core,
+    partitions: &Partitions,
     items: &[FetchItem],
     mut room: Room,
     name: impl Fn(&Rc<Partition>, LogRange<DirectDisk>) -> R,
 ) -> Vec<FetchedItem<R>> {
     let mut found = Vec::with_capacity(items.len());
     for item in items {
-        let answer = match core.partition(item.id) {
+        let answer = match partitions.get(item.id) {
             Ok(partition) if room.takes(1) => {
-                let answer = look_into(core, &partition, item, room).await;
+                let answer = look_into(&partitions.core, &partition, item, room).await;
                 answer.map(|range| name(&partition, range))
             }
             Ok(partition) => nothing(&partition, item),

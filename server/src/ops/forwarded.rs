@@ -10,14 +10,11 @@ use std::{
     rc::Rc,
 };
 
+use super::{Ops, produce};
 use crate::{
-    coordinator,
-    core::{
-        Core,
-        mesh::{self, Forward},
-    },
+    coordinator::service,
+    core::mesh::{self, Forward},
     machine,
-    ops::produce,
 };
 
 #[derive(Default)]
@@ -27,37 +24,38 @@ pub(crate) struct Forwarded {
 }
 
 impl Forwarded {
-    /// Begins with a request, at once if it need not wait.
-    pub(crate) fn take(&self, core: &Rc<Core>, request: Forward) {
-        if !self.is_draining.get() && !core.memory.is_spent() {
-            return begin(core, request);
-        }
-        self.waiting.borrow_mut().push_back(request);
-        if !self.is_draining.replace(true) {
-            machine::spawn(drain(Rc::clone(core)));
-        }
-    }
-
     fn next(&self) -> Option<Forward> {
         self.waiting.borrow_mut().pop_front()
     }
 }
 
-async fn drain(core: Rc<Core>) {
-    loop {
-        core.memory.room().await;
-        let Some(request) = core.forwarded.next() else { break };
-        begin(&core, request);
+/// Begins with a request of another core, at once if it need not wait.
+pub(crate) fn take(ops: &Rc<Ops>, request: Forward) {
+    let forwarded = &ops.forwarded;
+    if !forwarded.is_draining.get() && !ops.core.memory.is_spent() {
+        return begin(ops, request);
     }
-    core.forwarded.is_draining.set(false);
+    forwarded.waiting.borrow_mut().push_back(request);
+    if !forwarded.is_draining.replace(true) {
+        machine::spawn(drain(Rc::clone(ops)));
+    }
 }
 
-fn begin(core: &Rc<Core>, request: Forward) {
+async fn drain(ops: Rc<Ops>) {
+    loop {
+        ops.core.memory.room().await;
+        let Some(request) = ops.forwarded.next() else { break };
+        begin(&ops, request);
+    }
+    ops.forwarded.is_draining.set(false);
+}
+
+fn begin(ops: &Rc<Ops>, request: Forward) {
     match request {
-        Forward::Produce { id, records, reply } => produce::answer_other_core(core, id, &records, reply),
+        Forward::Produce { id, records, reply } => produce::answer_other_core(&ops.partitions, id, &records, reply),
         Forward::Group { call, reply } => {
-            let core = Rc::clone(core);
-            let answer = async move { coordinator::service::call_here(&core, *call).await };
+            let groups = Rc::clone(&ops.groups);
+            let answer = async move { service::call_here(&groups, *call).await };
             machine::spawn(mesh::answer(reply, answer));
         }
     }

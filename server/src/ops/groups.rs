@@ -12,8 +12,7 @@ use headwater_protocol::error::ErrorCode;
 
 use crate::{
     config::GroupsSection,
-    coordinator::service,
-    core::Core,
+    coordinator::{Service, service},
     model::{
         group::{Client, GroupId, InstanceId, Join, MemberId, Request},
         op::{Joining, Outcome},
@@ -52,21 +51,21 @@ fn check_metadata(what: &str, len: usize, config: &GroupsSection) -> Result<(), 
 }
 
 /// Asks a group what it is to be asked as it is.
-pub(super) async fn ask(core: &Rc<Core>, group: String, request: Request) -> Result<Outcome, Refusal> {
-    let group = group_id(group, &core.config.groups)?;
+pub(super) async fn ask(groups: &Rc<Service>, group: String, request: Request) -> Result<Outcome, Refusal> {
+    let group = group_id(group, &groups.config)?;
     if let Request::Sync(sync) = &request {
         for (_, assignment) in &sync.assignments {
-            check_metadata("an assignment", assignment.len(), &core.config.groups)?;
+            check_metadata("an assignment", assignment.len(), &groups.config)?;
         }
     }
-    service::call(core, group, request).await.map(Outcome::Group)
+    service::call(groups, group, request).await.map(Outcome::Group)
 }
 
 /// Becomes or stays a member.
-pub(super) async fn join(core: &Rc<Core>, client: &Client, group: String, joining: Joining) -> Outcome {
+pub(super) async fn join(groups: &Rc<Service>, client: &Client, group: String, joining: Joining) -> Outcome {
     let known = joining.member.as_ref().map(MemberId::to_string);
-    let joined = match check_joining(&joining, group, &core.config.groups) {
-        Ok(group) => service::call(core, group, Request::Join(newcomer(client, joining))).await,
+    let joined = match check_joining(&joining, group, &groups.config) {
+        Ok(group) => service::call(groups, group, Request::Join(newcomer(client, joining))).await,
         Err(refusal) => Err(refusal),
     };
     joined.map_or_else(|refusal| Outcome::NotJoined(refusal, known), Outcome::Group)

@@ -7,12 +7,13 @@ use headwater_protocol::{
 };
 
 use crate::{
-    core::{Core, mesh::CoreMessage},
+    core::mesh::CoreMessage,
     model::{
         id::PartitionId,
         records::{ListItem, ListedItem},
         refusal::Refusal,
     },
+    partition::Partitions,
 };
 
 /// The timestamp that asks for the high watermark.
@@ -21,11 +22,12 @@ pub(crate) const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
 /// Asks each core for its partitions.
-pub(crate) async fn list(core: &Core, items: Vec<ListItem>) -> Vec<ListedItem> {
-    let groups = core.mesh.by_owner(items, |item| item.id);
-    let answers = groups.into_iter().map(|(owner, items)| async move {
+pub(crate) async fn list(partitions: &Partitions, items: Vec<ListItem>) -> Vec<ListedItem> {
+    let core = &partitions.core;
+    let parts = core.mesh.by_owner(items, |item| item.id);
+    let answers = parts.into_iter().map(|(owner, items)| async move {
         if owner == core.id {
-            return list_here(core, items).await;
+            return list_here(partitions, items).await;
         }
         let failed: Vec<_> = items
             .iter()
@@ -40,16 +42,16 @@ pub(crate) async fn list(core: &Core, items: Vec<ListItem>) -> Vec<ListedItem> {
 }
 
 /// Answers for partitions of this core.
-pub(crate) async fn list_here(core: &Core, items: Vec<ListItem>) -> Vec<ListedItem> {
+pub(crate) async fn list_here(partitions: &Partitions, items: Vec<ListItem>) -> Vec<ListedItem> {
     let mut listed = Vec::with_capacity(items.len());
     for item in items {
-        listed.push(list_one(core, item).await);
+        listed.push(list_one(partitions, item).await);
     }
     listed
 }
 
-async fn list_one(core: &Core, item: ListItem) -> ListedItem {
-    let partition = match core.partition(item.id) {
+async fn list_one(partitions: &Partitions, item: ListItem) -> ListedItem {
+    let partition = match partitions.get(item.id) {
         Ok(partition) => partition,
         Err(refusal) => return not_listed(item.id, refusal.code),
     };
@@ -68,7 +70,7 @@ async fn list_one(core: &Core, item: ListItem) -> ListedItem {
             Ok(Some((offset, timestamp))) => found(timestamp.get(), offset.as_i64()),
             Ok(None) => found(-1, -1),
             Err(error) => {
-                core.metrics.log_failed(&error);
+                partitions.core.metrics.log_failed(&error);
                 not_listed(item.id, error.code())
             }
         },
@@ -85,10 +87,11 @@ fn not_listed(id: PartitionId, error: ErrorCode) -> ListedItem {
 }
 
 /// Deletes records, on whichever core has them. Returns the log start offset.
-pub(super) async fn delete(core: &Core, id: PartitionId, before: i64) -> Result<Offset, Refusal> {
+pub(super) async fn delete(partitions: &Partitions, id: PartitionId, before: i64) -> Result<Offset, Refusal> {
+    let core = &partitions.core;
     let owner = id.owner(core.mesh.len());
     if owner == core.id {
-        return delete_here(core, id, before).await;
+        return delete_here(partitions, id, before).await;
     }
     let asked = core
         .mesh
@@ -97,8 +100,8 @@ pub(super) async fn delete(core: &Core, id: PartitionId, before: i64) -> Result<
 }
 
 /// Deletes records of a partition of this core; -1 deletes up to the high watermark. Returns the log start offset.
-pub(crate) async fn delete_here(core: &Core, id: PartitionId, before: i64) -> Result<Offset, Refusal> {
-    let partition = core.partition(id)?;
+pub(crate) async fn delete_here(partitions: &Partitions, id: PartitionId, before: i64) -> Result<Offset, Refusal> {
+    let partition = partitions.get(id)?;
     partition.check_not_internal()?;
     let offsets = partition.log.offsets();
     let before = if before == -1 {

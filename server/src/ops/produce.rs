@@ -27,7 +27,7 @@ use crate::{
         records::{Produce, Produced},
         refusal::Refusal,
     },
-    partition::Partition,
+    partition::{Partition, Partitions},
 };
 
 /// So many bytes of records that need no opening are looked at at once.
@@ -41,18 +41,19 @@ pub(crate) enum Pending<F> {
 
 /// Looks at the records and appends them.
 pub(crate) async fn take(
-    core: &Rc<Core>,
+    partitions: &Partitions,
     produce: Produce<'_>,
 ) -> Result<Pending<impl Future<Output = Result<Produced, Refusal>> + use<>>, Refusal> {
+    let core = &partitions.core;
     let Produce { id, records } = produce;
     let owner = id.owner(core.mesh.len());
-    let vetted = match vet_at_once(core, id, records) {
+    let vetted = match vet_at_once(partitions, id, records) {
         Some(vetted) => vetted?,
         // A future of its own: it is large, and every connection, idle ones too, would hold the space for it.
-        None => Box::pin(vet(core, id, records)).await?,
+        None => Box::pin(vet(partitions, id, records)).await?,
     };
     if owner == core.id {
-        let (partition, appended) = append(core, id, &vetted)?;
+        let (partition, appended) = append(partitions, id, &vetted)?;
         return Ok(Pending::Here(partition, appended));
     }
     let records = vetted.to_bytes();
@@ -87,7 +88,7 @@ impl<F: Future<Output = Result<Produced, Refusal>> + 'static> Pending<F> {
 
 /// Appends for a connection of another core, in the order of the inbox.
 pub(crate) fn answer_other_core(
-    core: &Rc<Core>,
+    partitions: &Partitions,
     id: PartitionId,
     records: &VettedBytes,
     reply: Reply<Result<Produced, Refusal>>,
@@ -97,57 +98,57 @@ pub(crate) fn answer_other_core(
         let _ = reply.send(produced);
     };
     let vetted = records.borrow().map_err(|error| Refusal::because(error.code(), &error));
-    match vetted.and_then(|vetted| append(core, id, &vetted)) {
-        Ok((partition, appended)) => partition.tell_when_durable(core, appended, tell),
+    match vetted.and_then(|vetted| append(partitions, id, &vetted)) {
+        Ok((partition, appended)) => partition.tell_when_durable(&partitions.core, appended, tell),
         Err(refusal) => tell(Err(refusal)),
     }
 }
 
 /// What batches may be, as far as this core knows.
-fn limits(core: &Core, id: PartitionId) -> Result<BatchLimits, Refusal> {
-    match core.partition(id) {
+fn limits(partitions: &Partitions, id: PartitionId) -> Result<BatchLimits, Refusal> {
+    match partitions.get(id) {
         Ok(partition) => {
             partition.check_not_internal()?;
             Ok(partition.log.config().batch)
         }
-        Err(refusal) if id.owner(core.mesh.len()) == core.id => Err(refusal),
+        Err(refusal) if partitions.is_here(id) => Err(refusal),
         // Its owner knows.
         Err(_) => Ok(BatchLimits {
-            batch_size_max: core.config.log.batch_size_bytes_max.bytes() as usize,
+            batch_size_max: partitions.core.config.log.batch_size_bytes_max.bytes() as usize,
         }),
     }
 }
 
 /// Looks at every record, if they are few and open: `None` if others must have their turn meanwhile.
-fn vet_at_once<'a>(core: &Core, id: PartitionId, records: &'a [u8]) -> Option<Result<Vetted<'a>, Refusal>> {
+fn vet_at_once<'a>(partitions: &Partitions, id: PartitionId, records: &'a [u8]) -> Option<Result<Vetted<'a>, Refusal>> {
     if records.len() > AT_ONCE_BYTES {
         return None;
     }
-    let limits = match limits(core, id) {
+    let limits = match limits(partitions, id) {
         Ok(limits) => limits,
         Err(refusal) => return Some(Err(refusal)),
     };
     let began = Instant::now();
     let vetted = Vetted::look(records, &limits, future::pending).now_or_never()?;
-    Some(judged(core, began, vetted))
+    Some(judged(&partitions.core, began, vetted))
 }
 
 /// Looks at every record, so that whatever is stored can be read. Compressed ones are opened by one request at a time, which bounds the
 /// memory for it.
-async fn vet<'a>(core: &Core, id: PartitionId, records: &'a [u8]) -> Result<Vetted<'a>, Refusal> {
-    let limits = limits(core, id)?;
+async fn vet<'a>(partitions: &Partitions, id: PartitionId, records: &'a [u8]) -> Result<Vetted<'a>, Refusal> {
+    let limits = limits(partitions, id)?;
     let began = Instant::now();
     let turn: RefCell<Option<Lease>> = RefCell::default();
     let give_way = async || {
         if turn.borrow().is_some() {
             machine::yield_now().await;
         } else {
-            let lease = core.vetting.lease(1).await;
+            let lease = partitions.core.vetting.lease(1).await;
             *turn.borrow_mut() = Some(lease);
         }
     };
     let vetted = Vetted::look(records, &limits, give_way).await;
-    judged(core, began, vetted)
+    judged(&partitions.core, began, vetted)
 }
 
 fn judged<'a>(core: &Core, began: Instant, vetted: Result<Vetted<'a>, AppendError>) -> Result<Vetted<'a>, Refusal> {
@@ -158,13 +159,14 @@ fn judged<'a>(core: &Core, began: Instant, vetted: Result<Vetted<'a>, AppendErro
     })
 }
 
-fn append(core: &Rc<Core>, id: PartitionId, vetted: &Vetted<'_>) -> Result<(Rc<Partition>, Appended), Refusal> {
+fn append(partitions: &Partitions, id: PartitionId, vetted: &Vetted<'_>) -> Result<(Rc<Partition>, Appended), Refusal> {
+    let core = &partitions.core;
     let offline = |refusal: &Refusal| {
         if refusal.code == ErrorCode::KafkaStorageError {
             core.metrics.refused(Refused::Storage);
         }
     };
-    let partition = core.partition(id).inspect_err(offline)?;
+    let partition = partitions.get(id).inspect_err(offline)?;
     partition.check_not_internal()?;
     let began = Instant::now();
     let appended = partition.append_vetted(core, vetted);

@@ -3,18 +3,18 @@
 use headwater_protocol::id::{ProducerEpoch, ProducerId};
 
 use crate::{
-    core::Core,
+    cluster::ControlHandle,
     model::{op::Outcome, refusal::Refusal},
 };
 
 /// A producer id that nobody has had, or the next epoch of one.
-pub(super) async fn init(core: &Core, id: ProducerId, epoch: ProducerEpoch) -> Result<Outcome, Refusal> {
+pub(super) async fn init(control: &ControlHandle, id: ProducerId, epoch: ProducerEpoch) -> Result<Outcome, Refusal> {
     if id.is_some()
         && let Some(next) = next_epoch(epoch)
     {
         return Ok(Outcome::Producer(id, next));
     }
-    let id = core.control.new_producer_id().await?;
+    let id = control.new_producer_id().await?;
     Ok(Outcome::Producer(id, ProducerEpoch::new(0)))
 }
 

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use futures::future::join_all;
 use headwater_protocol::{error::ErrorCode, id::LeaderEpoch, topic::TopicName};
 
+use super::Ops;
 use crate::{
-    cluster::{self, TopicAlteration},
-    coordinator::internal,
+    cluster::{self, ControlHandle, TopicAlteration},
     core::{Core, mesh::CoreMessage},
     image::{Topic, TopicState},
     model::{
         id::PartitionId,
+        internal,
         op::{
             Leader, LogDescription, Metadata, NewTopic, Outcome, PartitionDescription, TopicChange, TopicDescription,
             TopicMetadata, TopicPlaces, TopicSetting,
         },
         refusal::Refusal,
     },
+    partition::Partitions,
     settings::TopicSettings,
 };
 
@@ -25,8 +27,14 @@ use crate::{
 const LEADER_EPOCH: LeaderEpoch = LeaderEpoch::new(0);
 
 /// Where the named topics are, or all of them.
-pub(super) fn metadata(core: &Core, names: Option<Vec<String>>) -> Metadata {
-    let image = core.image();
+pub(super) fn metadata(ops: &Ops, names: Option<Vec<String>>) -> Metadata {
+    let Ops {
+        core,
+        partitions,
+        addresses,
+        ..
+    } = ops;
+    let image = partitions.image();
     let ready = |topic: &&Arc<Topic>| topic.state == TopicState::Ready;
     let topics = match names {
         None => image.topics().filter(ready).map(|topic| places(core, topic)).collect(),
@@ -40,9 +48,9 @@ pub(super) fn metadata(core: &Core, names: Option<Vec<String>>) -> Metadata {
     };
     Metadata {
         broker: core.config.broker.id,
-        host: core.addresses.host.clone(),
-        port: core.addresses.port,
-        core_ports: core.addresses.core_ports.clone(),
+        host: addresses.host.clone(),
+        port: addresses.port,
+        core_ports: addresses.core_ports.clone(),
         topics,
     }
 }
@@ -89,7 +97,7 @@ fn leader(core: &Core, id: PartitionId) -> Leader {
 }
 
 /// Creates a topic, or only says if it could be.
-pub(super) async fn create(core: &Core, asked: NewTopic) -> Result<Outcome, Refusal> {
+pub(super) async fn create(control: &ControlHandle, asked: NewTopic) -> Result<Outcome, Refusal> {
     let name =
         TopicName::new(&asked.name).map_err(|error| Refusal::because(ErrorCode::InvalidTopicException, &error))?;
     check_not_internal(name.as_str())?;
@@ -99,7 +107,7 @@ pub(super) async fn create(core: &Core, asked: NewTopic) -> Result<Outcome, Refu
         replication_factor: asked.replication_factor,
         configs: asked.configs,
     };
-    let topic = core.control.create_topic(new, asked.validate_only).await?;
+    let topic = control.create_topic(new, asked.validate_only).await?;
     Ok(Outcome::TopicCreated {
         id: topic.id,
         partitions: topic.partition_count,
@@ -115,29 +123,30 @@ fn check_not_internal(topic: &str) -> Result<(), Refusal> {
 }
 
 /// Alters a topic, or only says if it could be.
-pub(super) async fn alter(core: &Core, change: TopicChange) -> Result<Outcome, Refusal> {
+pub(super) async fn alter(control: &ControlHandle, change: TopicChange) -> Result<Outcome, Refusal> {
     check_not_internal(&change.name)?;
     let alteration = TopicAlteration {
         name: change.name,
         configs: change.configs,
         partitions: change.partitions,
     };
-    let topic = core.control.alter_topic(alteration, change.validate_only).await?;
+    let topic = control.alter_topic(alteration, change.validate_only).await?;
     Ok(Outcome::TopicAltered {
         partitions: topic.partition_count,
     })
 }
 
 /// Deletes a topic and its records.
-pub(super) async fn delete(core: &Core, name: String) -> Result<Outcome, Refusal> {
+pub(super) async fn delete(control: &ControlHandle, name: String) -> Result<Outcome, Refusal> {
     check_not_internal(&name)?;
-    core.control.delete_topic(name).await?;
+    control.delete_topic(name).await?;
     Ok(Outcome::TopicDeleted)
 }
 
 /// Everything about one topic.
-pub(super) async fn describe(core: &Core, name: &str) -> Result<Outcome, Refusal> {
-    let image = core.image();
+pub(super) async fn describe(partitions: &Partitions, name: &str) -> Result<Outcome, Refusal> {
+    let core = &partitions.core;
+    let image = partitions.image();
     let topic = image.topic(name).filter(|topic| topic.state == TopicState::Ready);
     let topic = topic.ok_or_else(|| {
         let message = format!("there is no topic {name:?}");
@@ -147,13 +156,13 @@ pub(super) async fn describe(core: &Core, name: &str) -> Result<Outcome, Refusal
     let parts = core.mesh.by_owner(ids.collect(), |id| *id);
     let answers = parts.into_iter().map(|(owner, ids)| async move {
         if owner == core.id {
-            return describe_here(core, &ids);
+            return describe_here(partitions, &ids);
         }
         let asked = core.mesh.ask(owner, |reply| CoreMessage::Describe { ids, reply });
         asked.await.unwrap_or_default()
     });
-    let mut partitions: Vec<PartitionDescription> = join_all(answers).await.into_iter().flatten().collect();
-    partitions.sort_by_key(|partition| partition.leader.partition);
+    let mut described: Vec<PartitionDescription> = join_all(answers).await.into_iter().flatten().collect();
+    described.sort_by_key(|partition| partition.leader.partition);
     let settings = TopicSettings::in_force(&topic.overrides, &core.config);
     let setting = |(name, value): (&str, String)| TopicSetting {
         name: name.to_owned(),
@@ -164,14 +173,14 @@ pub(super) async fn describe(core: &Core, name: &str) -> Result<Outcome, Refusal
         name: topic.name.to_string(),
         id: topic.id,
         configs: settings.entries().into_iter().map(setting).collect(),
-        partitions,
+        partitions: described,
     }))
 }
 
 /// Describes partitions of this core.
-pub(crate) fn describe_here(core: &Core, ids: &[PartitionId]) -> Vec<PartitionDescription> {
+pub(crate) fn describe_here(partitions: &Partitions, ids: &[PartitionId]) -> Vec<PartitionDescription> {
     let describe = |id: &PartitionId| {
-        let log = core.partition(*id).map(|partition| {
+        let log = partitions.get(*id).map(|partition| {
             let offsets = partition.log.offsets();
             let (segments, size_bytes) = partition.log.size();
             LogDescription {
@@ -183,7 +192,7 @@ pub(crate) fn describe_here(core: &Core, ids: &[PartitionId]) -> Vec<PartitionDe
             }
         });
         PartitionDescription {
-            leader: leader(core, *id),
+            leader: leader(&partitions.core, *id),
             log: log.map_err(|refusal| refusal.code),
         }
     };

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::VecDeque, fmt, time::Instant};
 use headwater_engine::{Appended, LogError};
 use headwater_protocol::id::Timestamp;
 
-use super::Partition;
+use super::served::Partition;
 use crate::{
     core::Core,
     metrics::{Refused, Stage},

@@ -9,7 +9,8 @@ use std::{
 
 use futures::{StreamExt, stream};
 
-use crate::{core::Core, machine, partition::Partition};
+use super::{partitions::Partitions, served::Partition};
+use crate::machine;
 
 /// Partitions that are closed at the same time: their flushes share the commits of the file system's journal.
 const CLOSED_AT_ONCE: usize = 32;
@@ -18,11 +19,11 @@ const CLOSED_AT_ONCE: usize = 32;
 const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Closes all; an error if that took longer than it may.
-pub(crate) async fn close_partitions(core: &Core) -> io::Result<()> {
-    let limit = Duration::from_millis(core.config.limits.shutdown_close_ms_max.get());
-    let partitions = core.online();
-    let (total, began) = (partitions.len(), Instant::now());
-    let closing = partitions.iter().map(|partition| close(partition));
+pub(crate) async fn close_partitions(partitions: &Partitions) -> io::Result<()> {
+    let limit = Duration::from_millis(partitions.core.config.limits.shutdown_close_ms_max.get());
+    let open = partitions.online();
+    let (total, began) = (open.len(), Instant::now());
+    let closing = open.iter().map(|partition| close(partition));
     let mut closing = stream::iter(closing).buffer_unordered(CLOSED_AT_ONCE);
     let (mut closed, mut tell) = (0, began + PROGRESS);
     loop {
@@ -33,12 +34,17 @@ pub(crate) async fn close_partitions(core: &Core) -> io::Result<()> {
                 let left = total - closed;
                 let message = format!(
                     "{left} of {total} partitions were not closed within {} (limits.shutdown_close_ms_max); nothing is lost, the next start recovers them",
-                    core.config.limits.shutdown_close_ms_max
+                    partitions.core.config.limits.shutdown_close_ms_max
                 );
                 return Err(io::Error::new(io::ErrorKind::TimedOut, message));
             }
             None => {
-                tracing::info!(core = core.id.get(), closed, total, "partitions are being closed");
+                tracing::info!(
+                    core = partitions.core.id.get(),
+                    closed,
+                    total,
+                    "partitions are being closed"
+                );
                 tell = Instant::now() + PROGRESS;
             }
         }

@@ -9,40 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use headwater_engine::{CompactionReport, LogError};
+use headwater_engine::LogError;
 
-use crate::{core::Core, machine, metrics::Failure, partition::Partition};
+use super::{partitions::Partitions, served::Partition};
+use crate::{core::Core, machine, metrics::Failure};
 
 /// How long it works before it lets others go first.
 const TURN_MAX: Duration = Duration::from_micros(200);
 
 /// Shortest wait that is worth a timer.
 const WAIT_MIN: Duration = Duration::from_millis(5);
-
-/// What one core has compacted.
-#[derive(Debug, Default)]
-pub(crate) struct CompactionMetrics {
-    pub(crate) passes: Cell<u64>,
-    pub(crate) read_bytes: Cell<u64>,
-    pub(crate) written_bytes: Cell<u64>,
-    pub(crate) removed_records: Cell<u64>,
-    pub(crate) time: Cell<Duration>,
-    /// Largest share of new records of any partition, when it was looked at last.
-    pub(crate) dirty_ratio_max: Cell<f64>,
-}
-
-impl CompactionMetrics {
-    fn count(&self, report: &CompactionReport, time: Duration) {
-        let add = |counter: &Cell<u64>, count| counter.set(counter.get() + count);
-        add(&self.passes, report.passes);
-        add(&self.read_bytes, report.read_bytes);
-        add(&self.written_bytes, report.written_bytes);
-        add(&self.removed_records, report.removed_records);
-        if report.passes > 0 {
-            self.time.set(self.time.get() + time);
-        }
-    }
-}
 
 /// Spreads bytes evenly over time, and turns among tasks.
 #[derive(Debug)]
@@ -87,12 +63,13 @@ impl Pace {
 }
 
 /// Looks for partitions to compact as long as the core runs.
-pub(crate) async fn run(core: Rc<Core>) {
+pub(super) async fn run(partitions: Rc<Partitions>) {
+    let core = &partitions.core;
     let config = &core.config.compaction;
     let pace = Pace::new(config.bytes_per_second_max.bytes());
     loop {
         machine::sleep(config.check_interval_ms.duration()).await;
-        let mut due = dirty(&core);
+        let mut due = dirty(&partitions);
         core.metrics
             .compaction
             .dirty_ratio_max
@@ -101,24 +78,24 @@ pub(crate) async fn run(core: Rc<Core>) {
             if core.is_stopping() {
                 return;
             }
-            compact(&core, &partition, &pace).await;
+            compact(core, &partition, &pace).await;
         }
     }
 }
 
 /// The partitions that may be compacted, those with the most new records first. Others may have tombstones to drop.
-fn dirty(core: &Core) -> Vec<(f64, Rc<Partition>)> {
+fn dirty(partitions: &Partitions) -> Vec<(f64, Rc<Partition>)> {
     let now = machine::moment();
     let compacted =
         |partition: &Rc<Partition>| partition.log.config().compaction.is_some() && !partition.is_damaged.get();
-    let mut partitions: Vec<_> = core
+    let mut found: Vec<_> = partitions
         .online()
         .into_iter()
         .filter(compacted)
         .map(|partition| (partition.log.dirty_ratio(now), partition))
         .collect();
-    partitions.sort_by(|a, b| b.0.total_cmp(&a.0));
-    partitions
+    found.sort_by(|a, b| b.0.total_cmp(&a.0));
+    found
 }
 
 async fn compact(core: &Core, partition: &Partition, pace: &Pace) {

@@ -1,17 +1,21 @@
 //! The partitions of a core: which there are, brought in line with the cluster image, and what state each is in.
 
-use std::{collections::HashMap, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+};
 
 use futures::{StreamExt as _, stream};
-use headwater_engine::{Log, LogConfig, disk::Directory as _};
+use headwater_engine::{Log, LogConfig, Signal, disk::Directory as _};
 use headwater_protocol::error::ErrorCode;
 
+use super::served::Partition;
 use crate::{
-    coordinator::internal,
     core::Core,
     image::{ClusterImage, Topic, TopicState},
-    model::{id::PartitionId, refusal::Refusal},
-    partition::Partition,
+    model::{id::PartitionId, internal, refusal::Refusal},
     settings::TopicSettings,
 };
 
@@ -39,10 +43,41 @@ pub(crate) struct PartitionCounts {
     pub(crate) unopened: usize,
 }
 
-impl Core {
+/// The partitions of one core, and the cluster as it is known there.
+pub(crate) struct Partitions {
+    pub(crate) core: Rc<Core>,
+    image: RefCell<Arc<ClusterImage>>,
+    owned: RefCell<HashMap<PartitionId, Owned>>,
+    /// The partition that is being opened again, whose directory must not go meanwhile.
+    opening: Cell<Option<PartitionId>>,
+    opened: Signal,
+}
+
+impl Partitions {
+    /// None yet.
+    pub(crate) fn new(core: &Rc<Core>) -> Rc<Partitions> {
+        Rc::new(Partitions {
+            core: Rc::clone(core),
+            image: RefCell::default(),
+            owned: RefCell::default(),
+            opening: Cell::new(None),
+            opened: Signal::default(),
+        })
+    }
+
+    /// The cluster as it is known now.
+    pub(crate) fn image(&self) -> Arc<ClusterImage> {
+        Arc::clone(&self.image.borrow())
+    }
+
+    /// Whether a partition belongs to this core.
+    pub(crate) fn is_here(&self, id: PartitionId) -> bool {
+        id.owner(self.core.mesh.len()) == self.core.id
+    }
+
     /// The partition, if this core has it open.
-    pub(crate) fn partition(&self, id: PartitionId) -> Result<Rc<Partition>, Refusal> {
-        match self.partitions.borrow().get(&id) {
+    pub(crate) fn get(&self, id: PartitionId) -> Result<Rc<Partition>, Refusal> {
+        match self.owned.borrow().get(&id) {
             Some(Owned::Online(partition)) => Ok(Rc::clone(partition)),
             Some(Owned::Offline(why)) => Err(why.clone()),
             None => Err(self.why_not_here(id)),
@@ -76,7 +111,7 @@ impl Core {
             let topic = image.topic_by_id(id.topic);
             topic.is_none_or(|topic| topic.state != TopicState::Ready)
         };
-        let gone: Vec<_> = self.partitions.borrow_mut().extract_if(|id, _| is_gone(id)).collect();
+        let gone: Vec<_> = self.owned.borrow_mut().extract_if(|id, _| is_gone(id)).collect();
         for (id, owned) in gone {
             // Its files are removed when this has been applied, and their names may be used again.
             self.not_opening(id).await;
@@ -89,15 +124,15 @@ impl Core {
             let config = self.log_config(topic);
             for index in topic.partitions() {
                 let id = PartitionId { topic: topic.id, index };
-                if id.owner(self.mesh.len()) != self.id {
+                if !self.is_here(id) {
                     continue;
                 }
-                let owned = self.partitions.borrow().get(&id).cloned();
+                let owned = self.owned.borrow().get(&id).cloned();
                 match owned {
                     Some(Owned::Online(partition)) => {
                         if config.keeps_less_than(&partition.log.config()) {
                             partition.retains_early.set(true);
-                            self.is_needed_early();
+                            self.core.is_needed_early();
                         }
                         partition.log.reconfigure(config.clone());
                     }
@@ -116,30 +151,30 @@ impl Core {
                 Err(why) => {
                     tracing::error!(topic = %topic.name, partition = %id.index, why = why.message,
                         "a partition is offline; opening it is tried again");
-                    self.failed.notify();
+                    self.core.failed.notify();
                     Owned::Offline(why)
                 }
             };
-            self.partitions.borrow_mut().insert(id, owned);
+            self.owned.borrow_mut().insert(id, owned);
         }
     }
 
     fn log_config(&self, topic: &Topic) -> LogConfig {
-        TopicSettings::in_force(&topic.overrides, &self.config).log_config(&self.config)
+        TopicSettings::in_force(&topic.overrides, &self.core.config).log_config(&self.core.config)
     }
 
     /// Opens a partition, with the settings that its topic has when it is open.
     pub(crate) async fn open(&self, topic: &Topic, id: PartitionId) -> Result<Rc<Partition>, Refusal> {
-        let directory = self.config.log.directory.join(topic.partition_directory(id.index));
+        let directory = self.core.config.log.directory.join(topic.partition_directory(id.index));
         // Opening would make it, empty, as if nothing had ever been acknowledged.
-        if let Err(error) = self.disk.list(&directory).await {
+        if let Err(error) = self.core.disk.list(&directory).await {
             let message = format!("cannot read the partition's directory {}: {error}", directory.display());
             return Err(Refusal::new(ErrorCode::KafkaStorageError, message));
         }
         let config = self.log_config(topic);
-        let opened = Log::open(self.disk.clone(), directory, config, self.memory.clone()).await;
+        let opened = Log::open(self.core.disk.clone(), directory, config, self.core.memory.clone()).await;
         let (log, recovery) = opened.map_err(|error| {
-            self.metrics.log_failed(&error);
+            self.core.metrics.log_failed(&error);
             Refusal::because(error.code(), &error)
         })?;
         if recovery.scanned_bytes > 0 || recovery.cut.is_some() {
@@ -154,12 +189,12 @@ impl Core {
 
     /// The partition, if it is this core's, and still there.
     pub(crate) fn owned(&self, id: PartitionId) -> Option<Owned> {
-        self.partitions.borrow().get(&id).cloned()
+        self.owned.borrow().get(&id).cloned()
     }
 
     /// What has become of a partition, unless it has gone meanwhile.
     pub(crate) fn replace(&self, id: PartitionId, owned: Owned) {
-        if let Some(former) = self.partitions.borrow_mut().get_mut(&id) {
+        if let Some(former) = self.owned.borrow_mut().get_mut(&id) {
             *former = owned;
         }
     }
@@ -170,7 +205,7 @@ impl Core {
             Owned::Online(partition) => partition.log.fence().map(|error| error.code()),
             Owned::Offline(why) => Some(why.code),
         };
-        let partitions = self.partitions.borrow();
+        let partitions = self.owned.borrow();
         let failed = partitions.iter().filter_map(|(id, owned)| Some((*id, code(owned)?)));
         failed.collect()
     }
@@ -178,7 +213,9 @@ impl Core {
     /// The partition is being opened again until the guard is dropped.
     pub(crate) fn begin_opening(self: &Rc<Self>, id: PartitionId) -> Opening {
         self.opening.set(Some(id));
-        Opening { core: Rc::clone(self) }
+        Opening {
+            partitions: Rc::clone(self),
+        }
     }
 
     /// Resolves when this partition is not being opened again.
@@ -194,7 +231,7 @@ impl Core {
             Owned::Online(partition) => Some(Rc::clone(partition)),
             Owned::Offline(_) => None,
         };
-        self.partitions.borrow().values().filter_map(online).collect()
+        self.owned.borrow().values().filter_map(online).collect()
     }
 
     /// The partitions that are open, with their ids.
@@ -203,13 +240,13 @@ impl Core {
             Owned::Online(partition) => Some((*id, Rc::clone(partition))),
             Owned::Offline(_) => None,
         };
-        self.partitions.borrow().iter().filter_map(online).collect()
+        self.owned.borrow().iter().filter_map(online).collect()
     }
 
     /// How many partitions are in which state.
-    pub(crate) fn partition_counts(&self) -> PartitionCounts {
+    pub(crate) fn counts(&self) -> PartitionCounts {
         let mut counts = PartitionCounts::default();
-        for owned in self.partitions.borrow().values() {
+        for owned in self.owned.borrow().values() {
             match owned {
                 Owned::Online(partition) => {
                     counts.open += 1;
@@ -225,12 +262,12 @@ impl Core {
 
 /// A partition that is being opened again.
 pub(crate) struct Opening {
-    core: Rc<Core>,
+    partitions: Rc<Partitions>,
 }
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        self.core.opening.set(None);
-        self.core.opened.notify();
+        self.partitions.opening.set(None);
+        self.partitions.opened.notify();
     }
 }

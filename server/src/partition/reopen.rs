@@ -12,13 +12,14 @@ use std::{
 use futures::future::{Either, select};
 use headwater_protocol::error::ErrorCode;
 
+use super::{
+    backoff::Backoff,
+    partitions::{Owned, Partitions},
+};
 use crate::{
-    coordinator,
-    core::Core,
     image::TopicState,
     machine,
     model::{id::PartitionId, refusal::Refusal},
-    partition::{backoff::Backoff, partitions::Owned},
 };
 
 /// A partition that has been well for so long begins with short delays when it fails again.
@@ -41,11 +42,12 @@ impl Retry {
 }
 
 /// Works as long as the core runs.
-pub(crate) async fn run(core: Rc<Core>) {
+pub(super) async fn run(partitions: Rc<Partitions>, opened: impl Fn()) {
+    let core = &partitions.core;
     let mut retries: HashMap<PartitionId, Retry> = HashMap::new();
     loop {
         let failed = core.failed.wait();
-        let failing = core.failed_partitions();
+        let failing = partitions.failed_partitions();
         retries.retain(|id, retry| failing.contains_key(id) || retry.is_remembered());
         for (id, code) in failing {
             let Retry { backoff, due, .. } = retries.entry(id).or_default();
@@ -63,10 +65,15 @@ pub(crate) async fn run(core: Rc<Core>) {
             return;
         }
         let began = Instant::now();
-        let outcome = attempt(&core, id).await;
+        let outcome = attempt(&partitions, id).await;
         let Some(retry) = retries.get_mut(&id) else { continue };
         match outcome {
-            Ok(()) => (retry.due, retry.back) = (None, Some(Instant::now())),
+            Ok(is_back) => {
+                if is_back {
+                    opened();
+                }
+                (retry.due, retry.back) = (None, Some(Instant::now()));
+            }
             Err(why) => {
                 tracing::debug!(why = why.message, "a partition is still offline");
                 retry.due = Some(Instant::now() + retry.backoff.delay(why.code, began.elapsed()));
@@ -79,31 +86,30 @@ async fn sleep_until(due: Instant) {
     machine::sleep(due.saturating_duration_since(Instant::now())).await;
 }
 
-/// Opens a partition again. While it does, nobody removes the directory.
-async fn attempt(core: &Rc<Core>, id: PartitionId) -> Result<(), Refusal> {
-    let _working = core.working();
-    let _opening = core.begin_opening(id);
-    let image = core.image();
+/// Opens a partition again, and returns whether it is back, or gone. While it does, nobody removes the directory.
+async fn attempt(partitions: &Rc<Partitions>, id: PartitionId) -> Result<bool, Refusal> {
+    let _working = partitions.core.working();
+    let _opening = partitions.begin_opening(id);
+    let image = partitions.image();
     let Some(topic) = image
         .topic_by_id(id.topic)
         .filter(|topic| topic.state == TopicState::Ready)
     else {
-        return Ok(());
+        return Ok(false);
     };
-    if let Some(Owned::Online(fenced)) = core.owned(id) {
+    if let Some(Owned::Online(fenced)) = partitions.owned(id) {
         let gives_way = fenced.log.give_way().await;
         gives_way.map_err(|error| Refusal::because(error.code(), &error))?;
-        core.replace(id, Owned::Offline(opening_again()));
+        partitions.replace(id, Owned::Offline(opening_again()));
     }
-    match core.open(topic, id).await {
+    match partitions.open(topic, id).await {
         Ok(partition) => {
-            core.replace(id, Owned::Online(partition));
+            partitions.replace(id, Owned::Online(partition));
             tracing::info!(topic = %topic.name, partition = %id.index, "a partition is back");
-            coordinator::service::follow(core);
-            Ok(())
+            Ok(true)
         }
         Err(why) => {
-            core.replace(id, Owned::Offline(why.clone()));
+            partitions.replace(id, Owned::Offline(why.clone()));
             Err(why)
         }
     }

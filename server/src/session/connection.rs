@@ -7,7 +7,6 @@
 //! a group, end as soon as the client sends nothing more: it has gone, or soon will.
 
 use std::{
-    cell::{Cell, RefCell},
     convert::Infallible,
     future::{self, Future},
     io,
@@ -22,152 +21,46 @@ use futures::{
     FutureExt,
     future::{Either, select},
 };
-use headwater_engine::{Signal, disk::Disk as _};
+use headwater_engine::disk::Disk as _;
 use headwater_protocol::{
     error::ErrorCode,
-    frame::{Api, FrameError, FrameHeader},
+    frame::{FrameError, FrameHeader},
     stranger::Stranger,
 };
 
-use crate::{
-    core::{
-        Core,
-        budget::{Budget, Lease},
+use super::{
+    native::{
+        dispatch::{self, Taken},
+        frame::{FrameLimits, FrameReader, ReadError},
     },
+    outbox::Outbox,
+    peer::Connection,
+    sessions::Sessions,
+    transfer::Sender,
+};
+use crate::{
+    core::Core,
     machine::Listed,
     machine::{self, Hangup, Stream},
     metrics::Stage,
     model::{group::Client, refusal::Refusal},
-    ops::fetch::Waits,
-    session::{
-        in_flight::{InFlight, RequestLease},
-        native::{
-            dispatch::{self, Taken},
-            frame::{FrameLimits, FrameReader, ReadError},
-        },
-        outbox::Outbox,
-        transfer::Sender,
-    },
 };
 
-/// A request's share of the budgets beyond its bytes: its task and its response.
-const REQUEST_OVERHEAD_BYTES: u64 = 512;
-
-/// Bytes that a fetch takes while it waits for each byte of its frame, where a partition is 32: what is asked of it, what was
-/// seen of it, and a place among those who wait for it.
-const FETCH_BYTES_PER_BYTE: u64 = 8;
-
-/// More of a client's name is not remembered, in bytes.
-const CLIENT_NAME_LEN_MAX: usize = 128;
-
-/// What belongs to one connection.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) outbox: Outbox,
-    in_flight: Rc<InFlight>,
-    budget: Rc<Budget>,
-    /// That of the core, which all connections share.
-    shared_budget: Rc<Budget>,
-    /// One turn.
-    turns: Rc<Budget>,
-    /// The client has closed its side, or the whole connection.
-    ending: Flag,
-    /// The socket is not read because there is no room for further requests. The client may have closed it: that is not even
-    /// seen while what it has sent before fills the socket.
-    held_up: Flag,
-    /// Who it comes from, as far as it has said.
-    client: RefCell<Rc<Client>>,
-}
-
-impl Connection {
-    /// Waits until the client has read most of its responses and no other request that waits for its turn is being answered,
-    /// so that the responses of requests that cost little to ask cannot pile up. The turn ends with the lease.
-    pub(crate) async fn turn(&self) -> Lease {
-        let turn = self.turns.lease(1).await;
-        self.outbox.room().await;
-        turn
-    }
-
-    /// Resolves when the client sends nothing more.
-    pub(crate) async fn ending(&self) {
-        self.ending.is_up().await;
-    }
-
-    /// The client has said what it is called.
-    pub(crate) fn is_named(&self, name: &str) {
-        let end = name.floor_char_boundary(CLIENT_NAME_LEN_MAX.min(name.len()));
-        let mut client = self.client.borrow_mut();
-        name[..end].clone_into(&mut Rc::make_mut(&mut client).id);
-    }
-
-    /// Who it comes from, as far as it has said.
-    pub(crate) fn client(&self) -> Rc<Client> {
-        Rc::clone(&self.client.borrow())
-    }
-}
-
-impl Waits for Connection {
-    /// The client sends nothing more.
-    async fn ended(&self) {
-        self.ending().await;
-    }
-
-    /// A request of this connection or of another waits for memory.
-    async fn in_the_way(&self) {
-        select(pin!(self.shared_budget.contended()), pin!(self.held_up.is_up())).await;
-    }
-}
-
-/// Something that is so or not, and can be waited for.
-#[derive(Debug, Default)]
-struct Flag {
-    up: Cell<bool>,
-    changed: Signal,
-}
-
-impl Flag {
-    fn set(&self, up: bool) {
-        if self.up.replace(up) != up {
-            self.changed.notify();
-        }
-    }
-
-    async fn is_up(&self) {
-        loop {
-            let changed = self.changed.wait();
-            if self.up.get() {
-                return;
-            }
-            changed.await;
-        }
-    }
-}
-
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve(core: Rc<Core>, stream: Stream, listed: Listed) {
+pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream, listed: Listed) {
+    let core = &sessions.core;
     let limits = &core.config.limits;
-    let connection = Rc::new(Connection {
-        outbox: Outbox::default(),
-        in_flight: Rc::default(),
-        budget: Budget::new(limits.requests_in_flight_bytes_max.bytes()),
-        shared_budget: Rc::clone(&core.in_flight),
-        turns: Budget::new(1),
-        ending: Flag::default(),
-        held_up: Flag::default(),
-        client: RefCell::new(Rc::new(Client {
-            id: String::new(),
-            host: stream
-                .peer_addr()
-                .map_or_else(|_| String::new(), |peer| peer.ip().to_string()),
-        })),
-    });
+    let host = stream
+        .peer_addr()
+        .map_or_else(|_| String::new(), |peer| peer.ip().to_string());
+    let connection = Connection::new(core, host);
     let frame_limits = FrameLimits {
         size_max: limits.frame_size_bytes_max.bytes() as u32,
         wait_max: Duration::from_millis(limits.frame_wait_ms_max.get()),
     };
     let grace = Duration::from_millis(limits.shutdown_grace_ms.get());
-    let reader = FrameReader::new(stream, Rc::clone(&core.read_buffers), frame_limits);
-    if let Err(error) = run(&core, &connection, reader, listed, grace).await {
+    let reader = FrameReader::new(stream, Rc::clone(&sessions.read_buffers), frame_limits);
+    if let Err(error) = run(&sessions, &connection, reader, listed, grace).await {
         let Client { id, host } = &*connection.client();
         tracing::debug!(client = ?id, %host, %error, "a connection has ended");
     }
@@ -176,12 +69,13 @@ pub(crate) async fn serve(core: Rc<Core>, stream: Stream, listed: Listed) {
 }
 
 async fn run(
-    core: &Rc<Core>,
+    sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
     mut reader: FrameReader,
     accepted: Listed,
     grace: Duration,
 ) -> Result<(), ReadError> {
+    let core = &sessions.core;
     let files = core.disk.open_files();
     let socket = Hangup(files.make_room_for(|| Ok(rustix::io::dup(reader.fd())?))?);
     let _listed = Listed::new(socket.0.as_fd());
@@ -189,7 +83,7 @@ async fn run(
     rustix::net::sockopt::set_tcp_nodelay(&socket.0, true).map_err(io::Error::from)?;
     unpace_loopback(&socket.0);
     let sender = Sender::new(socket.0.as_fd(), core)?;
-    let requests = pin!(take_in(core, connection, &mut reader, socket.0.as_fd()));
+    let requests = pin!(take_in(sessions, connection, &mut reader, socket.0.as_fd()));
     let responses = pin!(send_out(core, &connection.outbox, &sender));
     match select(requests, responses).await {
         Either::Left((result, responses)) => {
@@ -217,13 +111,15 @@ fn unpace_loopback(socket: &OwnedFd) {
 
 /// Takes requests in until the client leaves, the broker stops, or what comes is not the protocol.
 async fn take_in(
-    core: &Rc<Core>,
+    sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
     reader: &mut FrameReader,
     socket: BorrowedFd<'_>,
 ) -> Result<(), ReadError> {
+    let core = &sessions.core;
     let requests_max = core.config.limits.requests_in_flight_max as usize;
     let mut hangup = pin!(notice_hangup(core, connection, socket));
+    let mut over = pin!(over(core, connection));
     loop {
         let room = async {
             connection.in_flight.below(requests_max).await;
@@ -234,7 +130,7 @@ async fn take_in(
         if let Either::Right(_) = beside(connection, hangup.as_mut(), select(room, stopping)).await {
             return Ok(());
         }
-        let header = match next_header(core, connection, reader).await {
+        let header = match next_header(connection, reader, over.as_mut()).await {
             Ok(Some((header, time))) => {
                 core.metrics.passed(Stage::Receive, time);
                 header
@@ -244,15 +140,15 @@ async fn take_in(
                 if let Some(stranger) = reader.stranger() {
                     meet(core, connection, stranger);
                 }
-                refuse(core, connection, &error).await;
+                refuse(sessions, connection, &error).await;
                 return Err(error.into());
             }
             Err(error) => return Err(error),
         };
-        let lease = beside(connection, hangup.as_mut(), lease(connection, Some(header))).await;
+        let lease = beside(connection, hangup.as_mut(), connection.lease(Some(header))).await;
         // Others may have filled them while the frame came.
         beside(connection, hangup.as_mut(), core.memory.room()).await;
-        let taken = dispatch::take(core, connection, &reader.frame(header), lease).await;
+        let taken = dispatch::take(sessions, connection, &reader.frame(header), lease).await;
         reader.consume(header);
         if let Taken::Close(reason) = taken {
             let client = connection.client();
@@ -294,36 +190,36 @@ async fn beside<F: Future>(
     output
 }
 
-/// The next frame, or `None` when the client has left, has been idle for too long, or the broker stops.
+/// The next frame, or `None` when the client has left, or `over` is.
 async fn next_header(
-    core: &Core,
     connection: &Connection,
     reader: &mut FrameReader,
+    over: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<Option<(FrameHeader, Duration)>, ReadError> {
-    let idle = Duration::from_millis(core.config.limits.connection_idle_ms.get());
-    let mut next = pin!(reader.next());
-    loop {
-        let (idle_end, stopping) = (pin!(machine::sleep(idle)), pin!(core.stopping()));
-        let interrupted = select(idle_end, stopping);
-        match select(next.as_mut(), interrupted).await {
-            Either::Left((header, _)) => return header,
-            // A client that waits for an answer is not idle.
-            Either::Right((Either::Left(_), _)) if connection.in_flight.count() > 0 => {}
-            Either::Right(_) => return Ok(None),
-        }
+    connection.quiet_since.set(Instant::now());
+    match select(pin!(reader.next()), over).await {
+        Either::Left((header, _)) => header,
+        Either::Right(_) => Ok(None),
     }
 }
 
-async fn lease(connection: &Connection, header: Option<FrameHeader>) -> RequestLease {
-    let mut bytes = header.map_or(0, |header| header.frame_len() as u64);
-    if header.is_some_and(|header| header.api == Api::Fetch.as_u16()) {
-        bytes *= FETCH_BYTES_PER_BYTE;
+/// Resolves when the broker stops, or the client has been idle for too long. One timer for the whole connection: one for each request
+/// would be set for nothing.
+async fn over(core: &Core, connection: &Connection) {
+    let idle_max = Duration::from_millis(core.config.limits.connection_idle_ms.get());
+    let mut stopping = pin!(core.stopping());
+    loop {
+        let idle_end = connection.quiet_since.get() + idle_max;
+        if machine::until(idle_end, stopping.as_mut()).await.is_some() {
+            return;
+        }
+        // A client that waits for an answer is not idle.
+        if connection.in_flight.count() > 0 {
+            connection.quiet_since.set(Instant::now());
+        } else if connection.quiet_since.get() + idle_max <= Instant::now() {
+            return;
+        }
     }
-    bytes += REQUEST_OVERHEAD_BYTES;
-    let own = connection.budget.lease(bytes).await;
-    connection
-        .in_flight
-        .begin([connection.shared_budget.lease(bytes).await, own])
 }
 
 /// Somebody has the wrong port, or the wrong client: who runs the broker should hear of it.
@@ -341,10 +237,10 @@ fn meet(core: &Core, connection: &Connection, stranger: Stranger) {
 }
 
 /// Says why the connection will be closed.
-async fn refuse(core: &Rc<Core>, connection: &Rc<Connection>, error: &FrameError) {
+async fn refuse(sessions: &Rc<Sessions>, connection: &Rc<Connection>, error: &FrameError) {
     let refusal = Refusal::because(ErrorCode::InvalidRequest, error);
-    let lease = lease(connection, None).await;
-    dispatch::refuse(core, connection, error.correlation_id(), lease, refusal);
+    let lease = connection.lease(None).await;
+    dispatch::refuse(sessions, connection, error.correlation_id(), lease, refusal);
 }
 
 /// Sends responses until the socket fails.

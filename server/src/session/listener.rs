@@ -12,11 +12,10 @@ use headwater_engine::disk::Disk as _;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::{
-    core::Core,
     machine::Listed,
     machine::{self, Listener},
     metrics::Failure,
-    session::connection,
+    session::{connection, sessions::Sessions},
 };
 
 /// Connections that the kernel has accepted and the core has not yet.
@@ -43,7 +42,8 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<StdListener>
 }
 
 /// Accepts connections and serves each on this core until the broker stops.
-pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
+pub(crate) async fn accept(sessions: Rc<Sessions>, listener: StdListener) {
+    let core = &sessions.core;
     let listener = match Listener::new(listener, core.disk.ring().clone()) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a core cannot accept connections"),
@@ -73,9 +73,9 @@ pub(crate) async fn accept(core: Rc<Core>, listener: StdListener) {
             }
             continue;
         };
-        let core = Rc::clone(&core);
+        let sessions = Rc::clone(&sessions);
         machine::spawn(async move {
-            connection::serve(core, stream, listed).await;
+            connection::serve(sessions, stream, listed).await;
             drop(admitted);
         });
     }

@@ -1,7 +1,8 @@
 //! Headwater's own protocol: frames off a socket, FlatBuffers heads, and from a head to whoever does what it asks.
 
 mod codec;
-pub(crate) mod dispatch;
-pub(crate) mod frame;
+pub(super) mod dispatch;
+pub(super) mod frame;
+pub(super) mod heads;
 mod hello;
-pub(crate) mod reply;
+mod reply;

@@ -111,7 +111,7 @@ impl Machine {
                 is_new: true,
                 direct_io: Some(Probe::Passed),
                 alignment_bytes: Some(512),
-                calls: Some(directory::Calls {
+                calls: Some(facts::Calls {
                     unwaiting: true,
                     allocation: true,
                 }),

@@ -4,39 +4,23 @@
 //! last word in memory is also the last in the log.
 
 mod expiry;
+pub(super) mod offsets;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use headwater_protocol::{error::ErrorCode, group::CONSUMER};
 
+use self::offsets::Place;
 use super::{
     group::{Group, Phase},
     record::Record,
-    shard::{Step, Write},
+    step::{Step, Write},
 };
 use crate::model::{
     bounds::AnswerSize,
     group::{Answer, CallId, CommitItem, Committed, Generation, GroupId, Identity, Since, refusal},
     refusal::Refusal,
 };
-
-/// A partition of a topic that may no longer exist.
-pub(super) type Place = (String, i32);
-
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Offsets {
-    pub(super) committed: BTreeMap<Place, Committed>,
-}
-
-impl Offsets {
-    /// Makes memory what the records say.
-    pub(super) fn apply(&mut self, place: Place, value: Option<Committed>) {
-        match value {
-            Some(committed) => self.committed.insert(place, committed),
-            None => self.committed.remove(&place),
-        };
-    }
-}
 
 pub(super) fn offset_record(group: &GroupId, (topic, partition): &Place, value: Option<Committed>) -> Record {
     Record::Offset {

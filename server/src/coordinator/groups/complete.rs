@@ -10,7 +10,7 @@ use super::{
     assign::Assignor,
     group::{FirstWait, Group, Phase, Preparing},
     member::Member,
-    shard::{Effect, Step, Write},
+    step::{Effect, Step, Write},
 };
 use crate::model::group::{CallId, MemberId};
 

@@ -18,10 +18,10 @@ use headwater_protocol::{
 
 use super::{
     assign::Assignor,
-    committed::Offsets,
+    committed::offsets::Offsets,
     deadlines::earliest,
     roster::Roster,
-    shard::{Step, Write},
+    step::{Step, Write},
 };
 use crate::model::group::{
     Answer, CallId, DescribedMember, Description, Generation, GroupId, MemberId, Moment, Since, refusal,

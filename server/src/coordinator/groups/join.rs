@@ -6,7 +6,7 @@ use super::{
     assign::Assignor,
     group::{FirstWait, Group, Phase, Preparing},
     member::Member,
-    shard::{Step, Write},
+    step::{Step, Write},
 };
 use crate::model::group::{Answer, CallId, Identity, InstanceId, Join, Joined, MemberId, refusal};
 

@@ -4,7 +4,7 @@ use headwater_protocol::error::ErrorCode;
 
 use super::{
     group::{Group, Phase},
-    shard::{Step, Write},
+    step::{Step, Write},
 };
 use crate::model::group::{Answer, refusal};
 

@@ -3,36 +3,27 @@
 //! [`Shard::step`] takes an event and the time and returns effects; it never fails and does no I/O. The driver appends records
 //! in the order of the effects and reports each append once, in that order, when it is durable or has failed.
 
-use std::{
-    cell::Cell,
-    collections::{BTreeMap, VecDeque},
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
 
-use bytes::Bytes;
 use headwater_protocol::error::ErrorCode;
 
 use super::{
-    committed::Place,
+    committed::offsets::Place,
     deadlines::{Deadlines, earliest},
     group::{Group, Phase},
     join::is_readable,
     record::Record,
     settle::settle,
+    step::{Effect, Queued, Step, WriteId, Writes},
     topics::Topics,
 };
 use crate::{
     config::GroupsSection,
     model::{
-        group::{Answer, CallId, Committed, Generation, GroupId, Listed, MemberId, Moment, Reply, Request, refusal},
+        group::{Answer, CallId, Generation, GroupId, Listed, Moment, Reply, Request, refusal},
         refusal::Refusal,
     },
 };
-
-/// Names an append.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct WriteId(u64);
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -50,132 +41,6 @@ pub(crate) enum Event {
     Tick,
     /// Topics have come, gone or grown.
     Topics(Rc<Topics>),
-}
-
-#[derive(Debug)]
-pub(crate) enum Effect {
-    Answer {
-        call: CallId,
-        reply: Reply,
-    },
-    /// Append these records, all or none.
-    Append {
-        write: WriteId,
-        records: Vec<Record>,
-    },
-    /// The record of a group would be too large to be stored, in bytes: its members get no partitions.
-    TooLarge {
-        group: GroupId,
-        size: usize,
-        max: usize,
-    },
-    /// A new generation has begun.
-    Rebalanced {
-        group: GroupId,
-        generation: Generation,
-        members: usize,
-    },
-}
-
-/// What happens when an append is durable.
-#[derive(Debug)]
-pub(super) enum Write {
-    Assigned {
-        generation: Generation,
-        assigned: Vec<(MemberId, Bytes)>,
-    },
-    /// Nobody was left.
-    Emptied,
-    /// A static member has taken the place of its former self.
-    Replace {
-        call: CallId,
-        member: MemberId,
-    },
-    Commit {
-        call: CallId,
-        offsets: Vec<(Place, Committed)>,
-        codes: Vec<ErrorCode>,
-    },
-    Forget {
-        call: Option<(CallId, Vec<ErrorCode>)>,
-        places: Vec<Place>,
-    },
-    Delete {
-        call: CallId,
-    },
-    /// It has expired.
-    End,
-}
-
-#[derive(Debug)]
-struct Queued {
-    id: WriteId,
-    group: GroupId,
-    write: Write,
-}
-
-/// What a step of a group sees and leaves behind.
-#[derive(Debug)]
-pub(super) struct Step<'a> {
-    pub(super) now: Moment,
-    pub(super) config: &'a GroupsSection,
-    /// Most that one record of the log may have, key and value, in bytes.
-    pub(super) record_bytes_max: usize,
-    pub(super) topics: &'a Topics,
-    writes: &'a mut Writes,
-    effects: &'a mut Vec<Effect>,
-    has_rebalanced: bool,
-}
-
-impl Step<'_> {
-    pub(super) fn effect(&mut self, effect: Effect) {
-        self.effects.push(effect);
-    }
-
-    pub(super) fn answer(&mut self, call: CallId, answer: Answer) {
-        self.effects.push(Effect::Answer {
-            call,
-            reply: Ok(answer),
-        });
-    }
-
-    pub(super) fn refuse(&mut self, call: CallId, refusal: Refusal) {
-        let reply = Err(refusal);
-        self.effects.push(Effect::Answer { call, reply });
-    }
-
-    pub(super) fn write(&mut self, group: &mut Group, write: Write, records: Vec<Record>) {
-        group.writes += 1;
-        let id = WriteId(self.writes.next);
-        self.writes.next += 1;
-        self.writes.queue.push_back(Queued {
-            id,
-            group: group.id.clone(),
-            write,
-        });
-        self.effects.push(Effect::Append { write: id, records });
-    }
-
-    /// What a group commits in appends that are not durable yet.
-    pub(super) fn commits_in_flight(&self, group: &GroupId) -> impl Iterator<Item = &Place> {
-        let of_group = self.writes.queue.iter().filter(move |queued| queued.group == *group);
-        let offsets = of_group.filter_map(|queued| match &queued.write {
-            Write::Commit { offsets, .. } => Some(offsets),
-            _ => None,
-        });
-        offsets.flatten().map(|(place, _)| place)
-    }
-
-    pub(super) fn rebalanced(&mut self) {
-        self.has_rebalanced = true;
-    }
-}
-
-/// Appends that are not durable yet, in order.
-#[derive(Debug, Default)]
-struct Writes {
-    next: u64,
-    queue: VecDeque<Queued>,
 }
 
 /// How many groups all shards of a core have.

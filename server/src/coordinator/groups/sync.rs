@@ -7,7 +7,7 @@ use headwater_protocol::{
 
 use super::{
     group::{Group, Phase},
-    shard::Step,
+    step::Step,
 };
 use crate::model::{
     group::{Answer, CallId, MemberId, Sync, Synced, refusal},

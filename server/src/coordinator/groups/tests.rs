@@ -11,7 +11,8 @@ use std::io::Write as _;
 
 use super::{
     record::Record,
-    shard::{Effect, Event, Population, Shard, WriteId},
+    shard::{Event, Population, Shard},
+    step::{Effect, WriteId},
     topics::Topics,
 };
 use crate::model::group::{

@@ -10,8 +10,7 @@ use headwater_protocol::{
 
 use super::group_id;
 use crate::{
-    coordinator::service,
-    core::Core,
+    coordinator::{Service, service},
     image::TopicState,
     model::{
         bounds,
@@ -22,29 +21,30 @@ use crate::{
         refusal::Refusal,
     },
     ops::offsets,
+    partition::Partitions,
 };
 
 /// Commits offsets of a group, none of them beyond the end of its partition.
 pub(crate) async fn commit(
-    core: &Rc<Core>,
+    groups: &Rc<Service>,
     group: String,
     who: Identity,
     offsets: Vec<OffsetToCommit>,
 ) -> Result<Outcome, Refusal> {
-    let group = group_id(group, &core.config.groups)?;
-    let items = with_ends(core, offsets).await;
-    service::call(core, group, Request::Commit(who, items))
+    let group = group_id(group, &groups.config)?;
+    let items = with_ends(&groups.partitions, offsets).await;
+    service::call(groups, group, Request::Commit(who, items))
         .await
         .map(Outcome::Group)
 }
 
-async fn with_ends(core: &Core, offsets: Vec<OffsetToCommit>) -> Vec<CommitItem> {
-    let places: Vec<Option<PartitionId>> = offsets.iter().map(|offset| place(core, offset)).collect();
+async fn with_ends(partitions: &Partitions, offsets: Vec<OffsetToCommit>) -> Vec<CommitItem> {
+    let places: Vec<Option<PartitionId>> = offsets.iter().map(|offset| place(partitions, offset)).collect();
     let known = places.iter().flatten().map(|id| ListItem {
         id: *id,
         timestamp: offsets::LATEST,
     });
-    let ends: HashMap<PartitionId, Result<i64, ErrorCode>> = offsets::list(core, known.collect())
+    let ends: HashMap<PartitionId, Result<i64, ErrorCode>> = offsets::list(partitions, known.collect())
         .await
         .into_iter()
         .map(|end| {
@@ -71,8 +71,8 @@ async fn with_ends(core: &Core, offsets: Vec<OffsetToCommit>) -> Vec<CommitItem>
     offsets.into_iter().zip(places).map(item).collect()
 }
 
-fn place(core: &Core, offset: &OffsetToCommit) -> Option<PartitionId> {
-    let image = core.image();
+fn place(partitions: &Partitions, offset: &OffsetToCommit) -> Option<PartitionId> {
+    let image = partitions.image();
     let topic = image
         .topic(&offset.topic)
         .filter(|topic| topic.state == TopicState::Ready)?;
@@ -98,22 +98,26 @@ fn places(topics: Vec<TopicPartitions>) -> Result<Vec<(String, i32)>, Refusal> {
 
 /// Committed offsets of a group.
 pub(crate) async fn fetch(
-    core: &Rc<Core>,
+    groups: &Rc<Service>,
     group: String,
     topics: Option<Vec<TopicPartitions>>,
 ) -> Result<Outcome, Refusal> {
-    let group = group_id(group, &core.config.groups)?;
+    let group = group_id(group, &groups.config)?;
     let places = topics.map(places).transpose()?;
-    service::call(core, group, Request::Offsets(places))
+    service::call(groups, group, Request::Offsets(places))
         .await
         .map(Outcome::Group)
 }
 
 /// Forgets committed offsets of a group.
-pub(crate) async fn forget(core: &Rc<Core>, group: String, topics: Vec<TopicPartitions>) -> Result<Outcome, Refusal> {
-    let group = group_id(group, &core.config.groups)?;
+pub(crate) async fn forget(
+    groups: &Rc<Service>,
+    group: String,
+    topics: Vec<TopicPartitions>,
+) -> Result<Outcome, Refusal> {
+    let group = group_id(group, &groups.config)?;
     let places = places(topics)?;
-    service::call(core, group, Request::ForgetOffsets(places))
+    service::call(groups, group, Request::ForgetOffsets(places))
         .await
         .map(Outcome::Group)
 }

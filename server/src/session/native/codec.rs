@@ -4,6 +4,7 @@
 //! judged where it is done, for every protocol alike; here only what no other protocol has.
 
 mod groups;
+mod read;
 mod records;
 mod topics;
 
@@ -19,6 +20,7 @@ use headwater_protocol::{
     },
 };
 
+pub(super) use self::read::read;
 pub(super) use self::records::{fetched, produced, read_fetch, read_produce};
 use super::reply::Reply;
 use crate::model::{
@@ -101,16 +103,6 @@ const fn op(read: fn(&[u8]) -> Result<Op, Refusal>, when: When, changes: bool, r
         refuse,
     })
 }
-
-/// The head of a request, verified.
-macro_rules! head {
-    ($table:ty, $bytes:expr) => {
-        headwater_protocol::head::decode::<$table>($bytes).map_err(|error| {
-            crate::model::refusal::Refusal::because(headwater_protocol::error::ErrorCode::InvalidRequest, &error)
-        })?
-    };
-}
-pub(super) use head;
 
 /// Answers with the response of the api that was asked.
 fn refuse<H: ResponseHead>(reply: Reply, refusal: Refusal) {

@@ -19,14 +19,13 @@ use super::{
     reply::Reply,
 };
 use crate::{
-    core::Core,
     machine,
     model::{
         op::{Op, Outcome},
         refusal::Refusal,
     },
     ops,
-    session::{connection::Connection, in_flight::RequestLease},
+    session::{in_flight::RequestLease, peer::Connection, sessions::Sessions},
 };
 
 /// What became of a frame.
@@ -40,17 +39,17 @@ pub(crate) enum Taken {
 
 /// Takes a request in. Only the append of a produce request happens before this returns.
 pub(crate) async fn take(
-    core: &Rc<Core>,
+    sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
     frame: &Frame<'_>,
     lease: RequestLease,
 ) -> Taken {
-    let reply = Reply::new(core, connection, frame.header.correlation_id, lease);
+    let reply = Reply::new(sessions, connection, frame.header.correlation_id, lease);
     let (api, way) = match way_of(&frame.header) {
         Ok(known) => known,
         Err(refusal) => return refused(reply, refusal),
     };
-    core.metrics.received(api, frame.header.frame_len() as u64);
+    sessions.core.metrics.received(api, frame.header.frame_len() as u64);
     if matches!(way, Way::Produce) {
         return produce(reply, frame).await;
     }
@@ -62,11 +61,15 @@ pub(crate) async fn take(
         return refused(reply, Refusal::new(ErrorCode::InvalidRequest, message));
     }
     match way {
-        Way::Hello => hello::answer(reply, frame.head),
-        Way::Fetch => fetch(reply, frame.head),
-        Way::Op(row) => op(reply, row, frame.head),
+        Way::Hello => match hello::meet(connection, frame.head) {
+            Ok(()) => hello::answer(reply),
+            Err(refusal) => return refused(reply, refusal),
+        },
+        Way::Fetch => return fetch(reply, frame.head),
+        Way::Op(row) => return op(reply, row, frame.head),
         Way::Produce => unreachable!("dealt with above"),
     }
+    Taken::Done
 }
 
 fn way_of(header: &FrameHeader) -> Result<(Api, Way), Refusal> {
@@ -86,17 +89,17 @@ fn way_of(header: &FrameHeader) -> Result<(Api, Way), Refusal> {
 
 /// Answers what is no request of this protocol.
 pub(crate) fn refuse(
-    core: &Rc<Core>,
+    sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
     id: CorrelationId,
     lease: RequestLease,
     refusal: Refusal,
 ) {
-    codec::refuse_unread(Reply::new(core, connection, id, lease), refusal);
+    codec::refuse_unread(Reply::new(sessions, connection, id, lease), refusal);
 }
 
 /// Answers a request that was not understood.
-pub(super) fn refused(reply: Reply, refusal: Refusal) -> Taken {
+fn refused(reply: Reply, refusal: Refusal) -> Taken {
     codec::refuse_unread(reply, refusal);
     Taken::Done
 }
@@ -107,12 +110,12 @@ async fn produce(reply: Reply, frame: &Frame<'_>) -> Taken {
         Err(refusal) => return refused(reply, refusal),
     };
     let pending = match asked.produce {
-        Ok(produce) => ops::produce::take(&reply.core, produce).await,
+        Ok(produce) => ops::produce::take(&reply.sessions.ops.partitions, produce).await,
         Err(refusal) => Err(refusal),
     };
     match pending {
         Ok(pending) if asked.is_answered => {
-            let core = Rc::clone(&reply.core);
+            let core = Rc::clone(&reply.sessions.core);
             pending.tell(&core, move |produced| codec::produced(reply, produced));
         }
         Ok(pending) => pending.tell_if_refused(move |refusal| {
@@ -134,9 +137,9 @@ fn fetch(reply: Reply, head: &[u8]) -> Taken {
         Ok(call) => call,
         Err(refusal) => return refused(reply, refusal),
     };
-    let working = reply.core.working();
+    let working = reply.sessions.core.working();
     machine::spawn(async move {
-        let found = ops::fetch::fetch(&reply.core, &*reply.connection, call).await;
+        let found = ops::fetch::fetch(&reply.sessions.ops.partitions, &*reply.connection, call).await;
         codec::fetched(reply, found);
         drop(working);
     });
@@ -153,7 +156,7 @@ fn op(reply: Reply, row: Row, head: &[u8]) -> Taken {
         answer(reply, row, done.expect("what is done at once asks nobody else"));
         return Taken::Done;
     }
-    let working = reply.core.working();
+    let working = reply.sessions.core.working();
     machine::spawn(async move {
         match row.when {
             When::Beside => beside(reply, row, op).await,
@@ -166,7 +169,7 @@ fn op(reply: Reply, row: Row, head: &[u8]) -> Taken {
 
 async fn perform(reply: &Reply, op: Op) -> Result<Outcome, Refusal> {
     let client = reply.connection.client();
-    ops::perform(&reply.core, &client, op).await
+    ops::perform(&reply.sessions.ops, &client, op).await
 }
 
 fn answer(reply: Reply, row: Row, done: Result<Outcome, Refusal>) {

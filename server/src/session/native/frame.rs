@@ -48,16 +48,11 @@ pub(crate) struct ReadBuffers {
 }
 
 impl ReadBuffers {
-    pub(crate) fn new(bytes_max: u64) -> Rc<ReadBuffers> {
+    pub(crate) fn new(budget: &Rc<Budget>) -> Rc<ReadBuffers> {
         Rc::new(ReadBuffers {
-            budget: Budget::new(bytes_max),
+            budget: Rc::clone(budget),
             free: RefCell::default(),
         })
-    }
-
-    /// Bytes of buffers in use.
-    pub(crate) fn used(&self) -> u64 {
-        self.budget.used()
     }
 
     async fn take(self: &Rc<Self>, size: usize) -> Buffer {

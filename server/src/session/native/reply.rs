@@ -1,55 +1,35 @@
 //! The way back of a request: a frame into the connection's outbox.
 
-use std::{cell::RefCell, rc::Rc};
+use std::rc::Rc;
 
-use flatbuffers::FlatBufferBuilder;
 use headwater_protocol::{
     error::ErrorCode,
-    frame,
     head::{Head, ResponseHead},
     id::CorrelationId,
 };
 
 use crate::{
-    core::Core,
     ops::fetch::Records,
-    session::{connection::Connection, in_flight::RequestLease},
+    session::{in_flight::RequestLease, peer::Connection, sessions::Sessions},
 };
-
-/// The version of every api today.
-const VERSION: u16 = 0;
-
-/// Memory for heads that is kept for the next one, in bytes.
-const KEPT_BYTES_MAX: usize = 64 << 10;
-
-/// Where a core makes its heads, one after the other.
-#[derive(Default)]
-pub(crate) struct Heads(RefCell<FlatBufferBuilder<'static>>);
-
-impl Heads {
-    fn append<H: Head>(&self, head: &H, id: CorrelationId, payload_len: u64, frames: &mut Vec<u8>) {
-        let mut builder = self.0.borrow_mut();
-        let before = frames.len();
-        // The fetch limits are far below 4 GiB; the configuration is checked for it.
-        frame::append_head(head, VERSION, id, payload_len as usize, &mut builder, frames);
-        if frames.len() - before > KEPT_BYTES_MAX {
-            *builder = FlatBufferBuilder::new();
-        }
-    }
-}
 
 /// Answers one request.
 pub(crate) struct Reply {
-    pub(super) core: Rc<Core>,
+    pub(super) sessions: Rc<Sessions>,
     pub(super) connection: Rc<Connection>,
     id: CorrelationId,
     lease: RequestLease,
 }
 
 impl Reply {
-    pub(super) fn new(core: &Rc<Core>, connection: &Rc<Connection>, id: CorrelationId, lease: RequestLease) -> Reply {
+    pub(super) fn new(
+        sessions: &Rc<Sessions>,
+        connection: &Rc<Connection>,
+        id: CorrelationId,
+        lease: RequestLease,
+    ) -> Reply {
         Reply {
-            core: Rc::clone(core),
+            sessions: Rc::clone(sessions),
             connection: Rc::clone(connection),
             id,
             lease,
@@ -67,8 +47,8 @@ impl Reply {
         if outbox.is_closed() {
             return;
         }
-        self.core.metrics.answered(error);
-        let write = |frames: &mut Vec<u8>| self.core.heads.append(head, self.id, payload_len, frames);
+        self.sessions.core.metrics.answered(error);
+        let write = |frames: &mut Vec<u8>| self.sessions.heads.append(head, self.id, payload_len, frames);
         outbox.push(write, records, self.lease);
     }
 

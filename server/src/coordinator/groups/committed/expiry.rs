@@ -1,11 +1,11 @@
 //! What groups forget in time: offsets of groups that were long empty, offsets of topics that are gone, and groups of which
 //! nothing is left (KIP-211).
 
-use super::Place;
+use crate::coordinator::groups::committed::offsets::Place;
 use crate::{
     coordinator::groups::{
         group::{Group, Phase},
-        shard::{Step, Write},
+        step::{Step, Write},
     },
     model::group::Committed,
 };

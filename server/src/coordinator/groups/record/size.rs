@@ -11,7 +11,7 @@ use headwater_protocol::{error::ErrorCode, group::Subscription};
 
 use super::Record;
 use crate::{
-    coordinator::groups::{assign::Assignor, group::Group, member::Member, shard::Step},
+    coordinator::groups::{assign::Assignor, group::Group, member::Member, step::Step},
     model::{
         group::{Client, InstanceId, Join, MemberId, Protocol},
         refusal::Refusal,

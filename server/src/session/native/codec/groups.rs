@@ -16,7 +16,7 @@ use headwater_protocol::{
     },
 };
 
-use super::head;
+use super::read::read;
 use crate::{
     model::{
         group::{
@@ -30,12 +30,12 @@ use crate::{
 };
 
 pub(super) fn read_find(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(FindGroupRequest, bytes);
+    let head = read::<FindGroupRequest>(bytes)?;
     Ok(Op::FindGroup(head.group_id().unwrap_or_default().to_owned()))
 }
 
 pub(super) fn read_join(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(JoinGroupRequest, bytes).unpack();
+    let head = read::<JoinGroupRequest>(bytes)?.unpack();
     let millis = |value: i32| Duration::from_millis(value.max(0).cast_unsigned().into());
     let session = millis(head.session_timeout_ms);
     let rebalance = Some(millis(head.rebalance_timeout_ms)).filter(|timeout| !timeout.is_zero());
@@ -59,7 +59,7 @@ pub(super) fn read_join(bytes: &[u8]) -> Result<Op, Refusal> {
 }
 
 pub(super) fn read_sync(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(SyncGroupRequest, bytes).unpack();
+    let head = read::<SyncGroupRequest>(bytes)?.unpack();
     let assignments = head.assignments.unwrap_or_default().into_iter();
     let sync = Sync {
         who: identity(head.generation, head.member_id, head.instance_id),
@@ -84,13 +84,13 @@ fn identity(generation: i32, member: Option<String>, instance: Option<String>) -
 }
 
 pub(super) fn read_heartbeat(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(HeartbeatRequest, bytes).unpack();
+    let head = read::<HeartbeatRequest>(bytes)?.unpack();
     let who = identity(head.generation, head.member_id, head.instance_id);
     Ok(Op::Group(head.group_id.unwrap_or_default(), Request::Heartbeat(who)))
 }
 
 pub(super) fn read_leave(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(LeaveGroupRequest, bytes).unpack();
+    let head = read::<LeaveGroupRequest>(bytes)?.unpack();
     let members = head.members.unwrap_or_default().into_iter().map(|member| {
         let instance = member.instance_id.filter(|id| !id.is_empty()).map(InstanceId::new);
         (MemberId::new(member.member_id.unwrap_or_default()), instance)
@@ -100,7 +100,7 @@ pub(super) fn read_leave(bytes: &[u8]) -> Result<Op, Refusal> {
 }
 
 pub(super) fn read_commit(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(OffsetCommitRequest, bytes).unpack();
+    let head = read::<OffsetCommitRequest>(bytes)?.unpack();
     let who = identity(head.generation, head.member_id, head.instance_id);
     let offset = |offset: CommittedOffsetT| OffsetToCommit {
         topic: offset.topic.unwrap_or_default(),
@@ -114,13 +114,13 @@ pub(super) fn read_commit(bytes: &[u8]) -> Result<Op, Refusal> {
 }
 
 pub(super) fn read_fetch(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(OffsetFetchRequest, bytes).unpack();
+    let head = read::<OffsetFetchRequest>(bytes)?.unpack();
     let topics = head.topics.map(topics);
     Ok(Op::FetchOffsets(head.group_id.unwrap_or_default(), topics))
 }
 
 pub(super) fn read_forget(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(OffsetDeleteRequest, bytes).unpack();
+    let head = read::<OffsetDeleteRequest>(bytes)?.unpack();
     let topics = topics(head.topics.unwrap_or_default());
     Ok(Op::ForgetOffsets(head.group_id.unwrap_or_default(), topics))
 }
@@ -134,16 +134,16 @@ fn topics(topics: Vec<TopicPartitionsT>) -> Vec<TopicPartitions> {
 }
 
 pub(super) fn read_list(bytes: &[u8]) -> Result<Op, Refusal> {
-    Ok(Op::ListGroups(head!(ListGroupsRequest, bytes).unpack().states))
+    Ok(Op::ListGroups(read::<ListGroupsRequest>(bytes)?.unpack().states))
 }
 
 pub(super) fn read_describe(bytes: &[u8]) -> Result<Op, Refusal> {
-    let group = head!(DescribeGroupRequest, bytes).group_id().unwrap_or_default();
+    let group = read::<DescribeGroupRequest>(bytes)?.group_id().unwrap_or_default();
     Ok(Op::Group(group.to_owned(), Request::Describe))
 }
 
 pub(super) fn read_delete(bytes: &[u8]) -> Result<Op, Refusal> {
-    let group = head!(DeleteGroupRequest, bytes).group_id().unwrap_or_default();
+    let group = read::<DeleteGroupRequest>(bytes)?.group_id().unwrap_or_default();
     Ok(Op::Group(group.to_owned(), Request::Delete))
 }
 

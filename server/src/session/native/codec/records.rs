@@ -14,7 +14,7 @@ use headwater_protocol::{
     },
 };
 
-use super::head;
+use super::read::read;
 use crate::{
     model::{
         id::PartitionId,
@@ -34,7 +34,7 @@ pub(in crate::session::native) struct Asked<'a> {
 }
 
 pub(in crate::session::native) fn read_produce<'a>(bytes: &[u8], records: &'a [u8]) -> Result<Asked<'a>, Refusal> {
-    let head = head!(ProduceRequest, bytes);
+    let head = read::<ProduceRequest>(bytes)?;
     // With one replica the leader is all: either waits until the records are on stable storage.
     let (is_answered, is_valid) = match head.acks() {
         0 => (false, true),
@@ -72,7 +72,7 @@ pub(in crate::session::native) fn produced(reply: Reply, produced: Result<Produc
 }
 
 pub(in crate::session::native) fn read_fetch(bytes: &[u8]) -> Result<FetchCall, Refusal> {
-    let head = head!(FetchRequest, bytes);
+    let head = read::<FetchRequest>(bytes)?;
     let partitions = head.partitions();
     let mut items = Vec::with_capacity(partitions.map_or(0, |partitions| partitions.len()));
     for (place, partition) in (0..).zip(partitions.into_iter().flatten()) {
@@ -139,7 +139,7 @@ impl Head for Fetched<'_> {
 }
 
 pub(super) fn read_list_offsets(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(ListOffsetsRequest, bytes);
+    let head = read::<ListOffsetsRequest>(bytes)?;
     let item = |partition: &headwater_protocol::schema::ListOffsetsPartition| {
         Ok(ListItem {
             id: place_of(partition.topic_id(), partition.partition())?,
@@ -165,7 +165,7 @@ pub(super) fn listed(listed: Vec<ListedItem>) -> ListOffsetsResponseT {
 }
 
 pub(super) fn read_delete_records(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(DeleteRecordsRequest, bytes);
+    let head = read::<DeleteRecordsRequest>(bytes)?;
     let topic = head
         .topic_id()
         .ok_or_else(|| Refusal::new(ErrorCode::InvalidRequest, "the request names no topic id"))?;
@@ -173,7 +173,7 @@ pub(super) fn read_delete_records(bytes: &[u8]) -> Result<Op, Refusal> {
 }
 
 pub(super) fn read_init_producer_id(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(InitProducerIdRequest, bytes);
+    let head = read::<InitProducerIdRequest>(bytes)?;
     let (id, epoch) = (head.producer_id(), head.producer_epoch());
     Ok(Op::InitProducerId(ProducerId::new(id), ProducerEpoch::new(epoch)))
 }

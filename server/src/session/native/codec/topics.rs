@@ -8,7 +8,7 @@ use headwater_protocol::schema::{
     PartitionDescriptionT, PartitionMetadataT, TopicMetadataT,
 };
 
-use super::head;
+use super::read::read;
 use crate::model::{
     bounds,
     op::{
@@ -20,7 +20,7 @@ use crate::model::{
 
 /// Each topic once, however often it is named.
 pub(super) fn read_metadata(bytes: &[u8]) -> Result<Op, Refusal> {
-    let Some(names) = head!(MetadataRequest, bytes).topics() else {
+    let Some(names) = read::<MetadataRequest>(bytes)?.topics() else {
         return Ok(Op::Metadata(None));
     };
     bounds::check_items("topics", names.len())?;
@@ -30,7 +30,7 @@ pub(super) fn read_metadata(bytes: &[u8]) -> Result<Op, Refusal> {
 }
 
 pub(super) fn read_create(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(CreateTopicRequest, bytes).unpack();
+    let head = read::<CreateTopicRequest>(bytes)?.unpack();
     let configs = head.configs.unwrap_or_default().into_iter();
     Ok(Op::CreateTopic(NewTopic {
         name: head.name.unwrap_or_default(),
@@ -44,7 +44,7 @@ pub(super) fn read_create(bytes: &[u8]) -> Result<Op, Refusal> {
 }
 
 pub(super) fn read_alter(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(AlterTopicRequest, bytes).unpack();
+    let head = read::<AlterTopicRequest>(bytes)?.unpack();
     let configs = head.configs.unwrap_or_default().into_iter();
     Ok(Op::AlterTopic(TopicChange {
         name: head.name.unwrap_or_default(),
@@ -57,17 +57,17 @@ pub(super) fn read_alter(bytes: &[u8]) -> Result<Op, Refusal> {
 }
 
 pub(super) fn read_delete(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(DeleteTopicRequest, bytes);
+    let head = read::<DeleteTopicRequest>(bytes)?;
     Ok(Op::DeleteTopic(head.name().unwrap_or_default().to_owned()))
 }
 
 pub(super) fn read_describe(bytes: &[u8]) -> Result<Op, Refusal> {
-    let head = head!(DescribeTopicRequest, bytes);
+    let head = read::<DescribeTopicRequest>(bytes)?;
     Ok(Op::DescribeTopic(head.name().unwrap_or_default().to_owned()))
 }
 
 pub(super) fn read_describe_broker(bytes: &[u8]) -> Result<Op, Refusal> {
-    head!(DescribeBrokerRequest, bytes);
+    read::<DescribeBrokerRequest>(bytes)?;
     Ok(Op::DescribeBroker)
 }
 

@@ -1,6 +1,6 @@
 //! `/metrics`, `/health` and `/ready` over HTTP, on a thread of its own: a slow reader costs no core anything.
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{net::TcpListener, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -12,14 +12,11 @@ use axum::{
 use futures::future::join_all;
 use serde_json::json;
 
-use super::{DiskSpace, Gathered, Process, text};
 use crate::{
     config::Config,
     core::mesh::{CoreMessage, Mesh},
+    metrics::{ANSWER_MAX, DiskSpace, Gathered, Process, text},
 };
-
-/// How long a core may take to answer.
-pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// What a person sees who opens the address in a browser.
 const INDEX: &str = "Headwater. Metrics for Prometheus are at /metrics; /health and /ready say how the broker is.\n";

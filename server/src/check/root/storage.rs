@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::directory::DirectoryFacts;
+use super::Root;
 use super::mount::Mount;
-use super::root::Root;
+use crate::check::facts::DirectoryFacts;
 
 #[derive(Debug)]
-pub(super) struct StorageFacts {
+pub(in crate::check) struct StorageFacts {
     pub mount: Option<Mount>,
     /// The block device that the file system is on, such as `dm-0` or `nvme0n1` (the disk of a partition).
     pub device: Option<String>,
@@ -20,7 +20,7 @@ pub(super) struct StorageFacts {
 }
 
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(in crate::check) struct Disk {
     pub name: String,
     /// Its directory in `/sys`.
     pub path: PathBuf,
@@ -32,7 +32,7 @@ pub(super) struct Disk {
 }
 
 impl StorageFacts {
-    pub(super) fn read(root: &Root, directory: &DirectoryFacts) -> Self {
+    pub(in crate::check) fn read(root: &Root, directory: &DirectoryFacts) -> Self {
         let mounts = root.text("proc/self/mountinfo").unwrap_or_default();
         let mount = Mount::find(&mounts, &directory.nearest);
         let device = mount.as_ref().and_then(|mount| device_of(root, mount));

@@ -14,7 +14,7 @@ pub struct Mount {
     /// What is mounted, such as `/dev/nvme0n1p2`.
     pub source: String,
     /// `MAJOR:MINOR`.
-    pub(super) number: String,
+    pub(in crate::check) number: String,
 }
 
 impl Mount {
@@ -26,7 +26,7 @@ impl Mount {
     }
 
     /// Reads `/proc/self/mountinfo` (proc(5)). By path and not by device number, as btrfs shows another one there.
-    pub(super) fn find(mounts: &str, path: &Path) -> Option<Self> {
+    pub(in crate::check) fn find(mounts: &str, path: &Path) -> Option<Self> {
         let above = mounts
             .lines()
             .filter_map(Self::parse)

@@ -1,9 +1,9 @@
 //! What the control group of this process may use: cgroups(7), version 2 and version 1.
 
-use super::root::Root;
+use super::Root;
 
 /// CPUs' worth of time. None: no limit is visible.
-pub(super) fn cpu_quota(root: &Root) -> Option<f64> {
+pub(in crate::check) fn cpu_quota(root: &Root) -> Option<f64> {
     let v2 = directories(root, "").into_iter().filter_map(|directory| {
         // `max 100000` or `50000 100000`: microseconds in each period of microseconds.
         let text = root.text(format!("{directory}/cpu.max"))?;
@@ -20,7 +20,7 @@ pub(super) fn cpu_quota(root: &Root) -> Option<f64> {
 }
 
 /// Bytes of memory. None: no limit is visible.
-pub(super) fn memory_max(root: &Root) -> Option<u64> {
+pub(in crate::check) fn memory_max(root: &Root) -> Option<u64> {
     let file = |directories: Vec<String>, name: &str| {
         let numbers = directories
             .iter()

@@ -1,0 +1,155 @@
+//! One core at work: makes what it is built of, answers what comes in its inbox, and stops in order.
+//!
+//! ```text
+//! Sessions -> Ops -> Service (groups) -> Partitions -> Core
+//! ```
+//! Each knows those to its right and none to its left. A core opens the partitions that the cluster image gives to it, serves
+//! connections until it is told to stop, then answers what it has taken in and makes everything durable.
+
+use std::{io, rc::Rc, sync::Arc};
+
+use futures::{StreamExt as _, channel::mpsc, future::select};
+use headwater_engine::disk::{DirectDisk, Disk as _, StdDirectory};
+use headwater_protocol::id::CoreId;
+
+use crate::{
+    cluster::ControlHandle,
+    config::Config,
+    coordinator::{Service, service},
+    core::{
+        Core,
+        mesh::{self, CoreMessage, Mesh},
+        watchdog::Activity,
+    },
+    machine::{self, Daemons},
+    ops::{Addresses, Ops, fetch, figures, forwarded, offsets, topics},
+    partition::{self, Partitions},
+    session::{Sessions, listener},
+};
+
+/// What all cores are told when they start.
+#[derive(Clone)]
+pub(super) struct Setup {
+    pub(super) config: Arc<Config>,
+    /// Names and whole files, with the space that is kept for a full disk.
+    pub(super) names: StdDirectory,
+    /// Descriptors of segment files on each core.
+    pub(super) open_files_max: usize,
+    pub(super) mesh: Mesh,
+    pub(super) control: ControlHandle,
+    /// Where clients find the broker and each core.
+    pub(super) addresses: Arc<Addresses>,
+}
+
+/// All that a core is.
+pub(super) struct Server {
+    core: Rc<Core>,
+    partitions: Rc<Partitions>,
+    groups: Rc<Service>,
+    ops: Rc<Ops>,
+    sessions: Rc<Sessions>,
+}
+
+impl Server {
+    /// Call it on the core's executor.
+    pub(super) fn new(id: CoreId, setup: Setup, activity: Arc<Activity>) -> io::Result<Server> {
+        let disk = DirectDisk::with_names(setup.names)?;
+        disk.open_files().set_limit(setup.open_files_max);
+        let core = Core::new(id, setup.config, setup.mesh, disk, activity);
+        let partitions = Partitions::new(&core);
+        let groups = Service::new(&partitions);
+        let ops = Ops::new(&partitions, &groups, setup.control, setup.addresses);
+        let sessions = Sessions::new(&ops);
+        Ok(Server {
+            core,
+            partitions,
+            groups,
+            ops,
+            sessions,
+        })
+    }
+
+    /// The core.
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Serves until the core is told to stop and everything is durable. An error if partitions were left to be recovered.
+    pub(super) async fn run(self, mut inbox: mpsc::UnboundedReceiver<CoreMessage>) -> io::Result<()> {
+        let Server {
+            core,
+            partitions,
+            groups,
+            ..
+        } = &self;
+        let daemons = Daemons::default();
+        core.keep_awake(&daemons);
+        let followers = Rc::clone(groups);
+        partition::start(partitions, &daemons, move || service::follow(&followers));
+        daemons.spawn(service::keep_time(Rc::clone(groups)));
+        while let Some(message) = inbox.next().await {
+            if matches!(message, CoreMessage::Stop) {
+                break;
+            }
+            self.take(message);
+        }
+        core.stop();
+        // Other cores may still need answers while their connections are being drained.
+        let inbox_open = async {
+            while let Some(message) = inbox.next().await {
+                self.take(message);
+            }
+        };
+        select(std::pin::pin!(core.drained()), std::pin::pin!(inbox_open)).await;
+        let closed = partition::close_partitions(partitions).await;
+        core.at_rest().await;
+        daemons.end().await;
+        // A blocking operation whose task was ended just now.
+        machine::blocking_threads_rest().await;
+        closed
+    }
+
+    fn take(&self, message: CoreMessage) {
+        let partitions = Rc::clone(&self.partitions);
+        match message {
+            CoreMessage::Forward(request) => forwarded::take(&self.ops, request),
+            CoreMessage::Fetch { items, room, reply } => {
+                machine::spawn(fetch::answer_other_core(partitions, items, room, reply));
+            }
+            CoreMessage::AwaitNews { seen, reply } => {
+                machine::spawn(mesh::answer(reply, fetch::news_for_other_core(partitions, seen)));
+            }
+            CoreMessage::ListOffsets { items, reply } => machine::spawn(async move {
+                let _ = reply.send(offsets::list_here(&partitions, items).await);
+            }),
+            CoreMessage::DeleteRecords { id, before, reply } => machine::spawn(async move {
+                let _ = reply.send(offsets::delete_here(&partitions, id, before).await);
+            }),
+            CoreMessage::Describe { ids, reply } => {
+                let _ = reply.send(topics::describe_here(&partitions, &ids));
+            }
+            CoreMessage::ListGroups { wanted, reply } => {
+                let _ = reply.send(self.groups.list(&wanted));
+            }
+            CoreMessage::Metrics { reply } => {
+                let _ = reply.send(figures::snapshot(&self.ops));
+            }
+            CoreMessage::Apply { image, reply } => {
+                let groups = Rc::clone(&self.groups);
+                machine::spawn(async move {
+                    partitions.apply(image).await;
+                    service::follow(&groups);
+                    let _ = reply.send(());
+                });
+            }
+            CoreMessage::Serve { listeners } => {
+                for listener in listeners {
+                    machine::spawn(listener::accept(Rc::clone(&self.sessions), listener));
+                }
+            }
+            CoreMessage::Stop => {}
+            #[cfg(test)]
+            CoreMessage::Run(what) => what(),
+        }
+    }
+}

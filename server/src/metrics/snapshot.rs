@@ -1,0 +1,121 @@
+//! What is counted, at one moment: of a core, and of all.
+
+use headwater_engine::TimedSnapshot;
+use headwater_protocol::id::CoreId;
+
+use super::{
+    partitions::{GroupOffset, PartitionFigures},
+    process::{DiskSpace, Process},
+};
+
+/// A core's figures at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct CoreSnapshot {
+    /// By name.
+    pub(super) stages: Vec<(&'static str, TimedSnapshot)>,
+    /// By family and the value of its label, if it has one.
+    pub(super) samples: Vec<(Family, &'static str, f64)>,
+    /// And how many were left out.
+    pub(crate) partitions: (Vec<PartitionFigures>, u64),
+    /// And how many were left out.
+    pub(crate) group_offsets: (Vec<GroupOffset>, u64),
+}
+
+impl CoreSnapshot {
+    /// Adds a stage that is measured elsewhere.
+    pub(crate) fn stage(&mut self, name: &'static str, times: TimedSnapshot) {
+        self.stages.push((name, times));
+    }
+
+    /// Adds a figure.
+    pub(crate) fn sample(&mut self, family: Family, label: &'static str, value: f64) {
+        self.samples.push((family, label, value));
+    }
+
+    /// Of all labels of a family.
+    pub(crate) fn sum(&self, of: Family) -> u64 {
+        let samples = self.samples.iter().filter(|(family, ..)| *family == of);
+        samples.map(|(_, _, value)| *value as u64).sum()
+    }
+}
+
+/// A family of counters or gauges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    Requests,
+    Received,
+    Sent,
+    FetchBytes,
+    DiskBytes,
+    TailBytes,
+    TailBytesMax,
+    ColdBytes,
+    InFlightBytes,
+    ReadBufferBytes,
+    Connections,
+    ConnectionsRefused,
+    Strangers,
+    Errors,
+    Tasks,
+    OpenFiles,
+    OpenFilesMax,
+    FilesOpened,
+    FilesEvicted,
+    Partitions,
+    PartitionsOffline,
+    Unsealed,
+    Refused,
+    Failures,
+    IndexesRebuilt,
+    Damage,
+    Groups,
+    GroupPartitionsOffline,
+    GroupMembers,
+    GroupRebalances,
+    OffsetCommits,
+    Stalls,
+    StalledSeconds,
+    BusySeconds,
+    CompactionBytes,
+    CompactionPasses,
+    CompactionRemoved,
+    CompactionSeconds,
+    CompactionDirty,
+    CompactionHalted,
+}
+
+/// The figures of all cores; `None` for one that does not answer.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) cores: Vec<(CoreId, Option<CoreSnapshot>)>,
+    /// Most partitions, and most committed offsets, that have figures of their own.
+    pub(crate) series_max: usize,
+    pub(crate) process: Process,
+    pub(crate) disk: Option<DiskSpace>,
+}
+
+impl Gathered {
+    #[cfg(test)]
+    pub(super) fn of(cores: Vec<(CoreId, Option<CoreSnapshot>)>, series_max: usize) -> Gathered {
+        Gathered {
+            cores,
+            series_max,
+            process: Process::default(),
+            disk: None,
+        }
+    }
+
+    /// Cores that have not answered.
+    pub(crate) fn silent(&self) -> Vec<u16> {
+        let silent = self.cores.iter().filter(|(_, snapshot)| snapshot.is_none());
+        silent.map(|(core, _)| core.get()).collect()
+    }
+
+    /// Partitions that cannot be used, of the cores that have answered.
+    pub(crate) fn partitions_offline(&self) -> u64 {
+        let samples = self.cores.iter().filter_map(|(_, snapshot)| snapshot.as_ref());
+        let samples = samples.flat_map(|snapshot| &snapshot.samples);
+        let offline = samples.filter(|(family, ..)| *family == Family::PartitionsOffline);
+        offline.map(|(_, _, count)| *count as u64).sum()
+    }
+}

@@ -1,0 +1,98 @@
+//! The figures of one core at one moment: what it has counted, and what its parts hold now.
+
+use std::sync::Arc;
+
+use headwater_engine::disk::Disk as _;
+
+use super::Ops;
+use crate::{
+    machine,
+    metrics::{CoreSnapshot, Family, PartitionFigures},
+    model::id::PartitionId,
+    partition::Partitions,
+};
+
+/// Takes a core's figures. Call it on the core.
+pub(crate) fn snapshot(ops: &Ops) -> CoreSnapshot {
+    let Ops {
+        core,
+        partitions,
+        groups,
+        ..
+    } = ops;
+    let mut snapshot = core.metrics.snapshot();
+    let stats = core.disk.stats();
+    for (stage, times) in [("write", stats.writes.snapshot()), ("flush", stats.flushes.snapshot())] {
+        snapshot.sample(Family::DiskBytes, stage, times.bytes as f64);
+        snapshot.stage(stage, times);
+    }
+    let indexes = &core.memory.indexes;
+    snapshot.sample(Family::Failures, "index_write", indexes.not_written.get() as f64);
+    let states = partitions.counts();
+    snapshot.sample(Family::PartitionsOffline, "not_opened", states.unopened as f64);
+    snapshot.sample(Family::PartitionsOffline, "fenced", states.fenced as f64);
+    let files = core.disk.open_files();
+    let (stalls, stalled) = core.stalls();
+    let counts = groups.counts();
+    for (family, value) in [
+        (Family::TailBytes, core.memory.tail.used() as u64),
+        (Family::TailBytesMax, core.memory.tail.limit() as u64),
+        (Family::ColdBytes, core.memory.cold.mapped() as u64),
+        (Family::InFlightBytes, core.in_flight.used()),
+        (Family::ReadBufferBytes, core.reading.used()),
+        (Family::Connections, core.connections() as u64),
+        (Family::Tasks, machine::tasks() as u64),
+        (Family::OpenFiles, files.open() as u64),
+        (Family::OpenFilesMax, files.limit() as u64),
+        (Family::FilesOpened, files.opened()),
+        (Family::FilesEvicted, files.evicted()),
+        (Family::Partitions, states.open as u64),
+        (Family::Unsealed, core.memory.unsealed.count() as u64),
+        (Family::IndexesRebuilt, indexes.rebuilt.get()),
+        (Family::CompactionHalted, states.damaged as u64),
+        (Family::Groups, counts.groups as u64),
+        (Family::GroupPartitionsOffline, counts.unread as u64),
+        (Family::GroupMembers, counts.members as u64),
+        (Family::GroupRebalances, counts.rebalances),
+        (Family::OffsetCommits, counts.commits),
+        (Family::Stalls, stalls),
+    ] {
+        snapshot.sample(family, "", value as f64);
+    }
+    snapshot.sample(Family::StalledSeconds, "", stalled.as_secs_f64());
+    snapshot.sample(Family::BusySeconds, "", machine::busy().as_secs_f64());
+    let most = core.config.metrics.series_max as usize;
+    snapshot.partitions = of_partitions(partitions, most);
+    snapshot.group_offsets = groups.offsets(most);
+    snapshot
+}
+
+/// The first of a core's partitions, by name and number, and how many were left out.
+fn of_partitions(partitions: &Partitions, most: usize) -> (Vec<PartitionFigures>, u64) {
+    let (image, open) = (partitions.image(), partitions.open_partitions());
+    if most == 0 {
+        return (Vec::new(), open.len() as u64);
+    }
+    let named =
+        |(id, partition): (PartitionId, _)| Some((Arc::clone(image.topic_by_id(id.topic)?), id.index, partition));
+    let mut open: Vec<_> = open.into_iter().filter_map(named).collect();
+    open.sort_unstable_by(|a, b| (&a.0.name, a.1).cmp(&(&b.0.name, b.1)));
+    let left_out = open.len().saturating_sub(most);
+    open.truncate(most);
+    let figures = open.into_iter().map(|(topic, index, partition)| {
+        let offsets = partition.log.offsets();
+        let (segments, bytes) = partition.log.size();
+        PartitionFigures {
+            topic,
+            index,
+            start: offsets.start.as_i64(),
+            high_watermark: offsets.high_watermark.as_i64(),
+            end: offsets.end.as_i64(),
+            segments: segments as u64,
+            bytes,
+            appended_bytes: partition.appended_bytes.get(),
+            fetched_bytes: partition.fetched_bytes.get(),
+        }
+    });
+    (figures.collect(), left_out as u64)
+}

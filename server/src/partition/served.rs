@@ -1,0 +1,176 @@
+//! A partition as its core serves it: the log, and the task that flushes it while there is something to flush.
+
+use std::{
+    cell::Cell,
+    future::{Future as _, poll_fn},
+    pin::pin,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use headwater_engine::{AppendError, Appended, Log, LogError, Vetted, disk::DirectDisk};
+use headwater_protocol::error::ErrorCode;
+
+use super::acknowledge::Acknowledgements;
+use crate::{core::Core, machine, model::refusal::Refusal};
+
+/// How long records wait for a file descriptor before there is another attempt.
+const FILES_WAIT: Duration = Duration::from_millis(100);
+
+/// One partition of a topic on the core that owns it.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) log: Log<DirectDisk>,
+    /// Of a topic that clients must leave to the broker.
+    is_internal: bool,
+    flushing: Cell<bool>,
+    pub(super) acknowledgements: Acknowledgements,
+    /// It has filled a segment or is to keep less, and retention has not looked since.
+    pub(crate) retains_early: Cell<bool>,
+    /// What was appended since the last checkpoint.
+    pub(crate) unscanned: Unscanned,
+    /// Compaction has found bytes that do not read back.
+    pub(crate) is_damaged: Cell<bool>,
+    /// By producers, since the partition was opened.
+    pub(crate) appended_bytes: Cell<u64>,
+    /// Found by fetches, since the partition was opened.
+    pub(crate) fetched_bytes: Cell<u64>,
+}
+
+impl Partition {
+    pub(crate) fn new(log: Log<DirectDisk>, is_internal: bool) -> Rc<Partition> {
+        Rc::new(Partition {
+            log,
+            is_internal,
+            flushing: Cell::new(false),
+            acknowledgements: Acknowledgements::default(),
+            retains_early: Cell::new(false),
+            unscanned: Unscanned::default(),
+            is_damaged: Cell::new(false),
+            appended_bytes: Cell::new(0),
+            fetched_bytes: Cell::new(0),
+        })
+    }
+
+    /// Refuses what clients may not do to topics of the broker's own.
+    pub(crate) fn check_not_internal(&self) -> Result<(), Refusal> {
+        if self.is_internal {
+            let message = "the topic belongs to the broker: clients may read it only";
+            return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
+        }
+        Ok(())
+    }
+
+    /// Appends record batches of the broker's own.
+    pub(crate) fn append(self: &Rc<Self>, core: &Rc<Core>, payload: &[u8]) -> Result<Appended, AppendError> {
+        let vetted = Vetted::at_once(payload, &self.log.config().batch)?;
+        self.append_vetted(core, &vetted)
+    }
+
+    /// Appends record batches and sees to it that they are flushed.
+    pub(crate) fn append_vetted(
+        self: &Rc<Self>,
+        core: &Rc<Core>,
+        vetted: &Vetted<'_>,
+    ) -> Result<Appended, AppendError> {
+        let appended = self.log.append_vetted(vetted, machine::moment())?;
+        let bytes = vetted.size() as u64;
+        self.appended_bytes.set(self.appended_bytes.get() + bytes);
+        if self.log.take_filled() {
+            self.retains_early.set(true);
+            core.is_needed_early();
+        }
+        let limit = core.config.log.checkpoint_bytes_max.bytes();
+        if self.unscanned.add(vetted.size() as u64, limit) {
+            core.is_needed_early();
+        }
+        if self.log.needs_flush() && !self.flushing.replace(true) {
+            machine::spawn(flush(Rc::clone(self), Rc::clone(core)));
+        }
+        Ok(appended)
+    }
+}
+
+/// Bytes appended since the last checkpoint, which recovery would scan.
+#[derive(Debug, Default)]
+pub(crate) struct Unscanned(Cell<u64>);
+
+impl Unscanned {
+    /// Takes note of an append. True if a checkpoint is due from now on: once, however much follows before it is written.
+    fn add(&self, bytes: u64, limit: u64) -> bool {
+        let before = self.0.get();
+        self.0.set(before + bytes);
+        before < limit && self.is_due(limit)
+    }
+
+    /// Whether a checkpoint should not wait for its interval.
+    pub(crate) fn is_due(&self, limit: u64) -> bool {
+        self.0.get() >= limit
+    }
+
+    /// A checkpoint is being written.
+    pub(crate) fn clear(&self) {
+        self.0.set(0);
+    }
+}
+
+/// Runs from the first append until everything is durable.
+async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
+    let _working = core.working();
+    let delay = Duration::from_micros(core.config.flush.delay_us.get());
+    if !delay.is_zero() {
+        machine::sleep(delay).await;
+    }
+    while partition.log.needs_flush() {
+        let mut flushing = pin!(partition.log.flush());
+        let flushed = poll_fn(|context| {
+            let polled = flushing.as_mut().poll(context);
+            // As soon as they are durable, and not only when all is that has come meanwhile.
+            partition.acknowledge(&core);
+            polled
+        });
+        match flushed.await {
+            Ok(()) => {}
+            Err(error @ LogError::DiskFull { .. }) => {
+                if let Some(unsaid) = core.seldom.no_space.may_speak(Instant::now()) {
+                    tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records were refused");
+                }
+            }
+            // They wait meanwhile, and so do their producers.
+            Err(error @ LogError::OutOfFiles { .. }) => {
+                if let Some(unsaid) = core.seldom.no_descriptor.may_speak(Instant::now()) {
+                    tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records wait; raise the limit of open files");
+                }
+                machine::sleep(FILES_WAIT).await;
+            }
+            // The log has said so itself, and answers everybody who waits.
+            Err(_) => {
+                core.failed.notify();
+                break;
+            }
+        }
+    }
+    partition.acknowledge(&core);
+    partition.flushing.set(false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Unscanned;
+
+    #[test]
+    fn a_checkpoint_is_called_for_once_each_time_that_the_limit_is_reached() {
+        let unscanned = Unscanned::default();
+        let calls: Vec<bool> = (0..5).map(|_| unscanned.add(40, 100)).collect();
+        assert_eq!(calls, [false, false, true, false, false]);
+        assert!(unscanned.is_due(100));
+        unscanned.clear();
+        assert!(!unscanned.is_due(100) && !unscanned.add(99, 100));
+        assert!(unscanned.add(1, 100), "at the limit, not only beyond it");
+        unscanned.clear();
+        assert!(
+            unscanned.add(1_000, 100),
+            "one append may be more than all that there may be"
+        );
+    }
+}

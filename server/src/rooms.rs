@@ -1,0 +1,214 @@
+//! The rooms of the broker, in their order, and the test that keeps it: each uses what lies below it, and nothing above. What is in
+//! a file's own room it may use as it likes, but no more than two files may need each other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// From the lowest to the highest, each with the modules that are in it.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("config", &["config"]),
+    ("failure", &["failure"]),
+    ("model", &["model"]),
+    ("image", &["settings", "image"]),
+    ("metrics", &["metrics"]),
+    ("machine", &["machine"]),
+    ("core", &["core"]),
+    ("admin_http", &["admin_http"]),
+    ("cluster", &["cluster"]),
+    ("partition", &["partition"]),
+    ("coordinator", &["coordinator"]),
+    ("ops", &["ops"]),
+    ("session", &["session"]),
+    ("check", &["check"]),
+    ("broker", &["broker"]),
+];
+
+/// Files in one folder.
+const FILES_MAX: usize = 16;
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Every source file but those of tests, by its module's path.
+fn files() -> BTreeMap<String, String> {
+    fn below(directory: &Path, module: &str, files: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let module = if module.is_empty() {
+                name.clone()
+            } else {
+                format!("{module}::{name}")
+            };
+            if name == "tests" {
+                continue;
+            }
+            if path.is_dir() {
+                below(&path, &module, files);
+            } else {
+                files.insert(module, fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut files = BTreeMap::new();
+    below(&sources(), "", &mut files);
+    for apart in ["lib", "main", "rooms"] {
+        files.remove(apart).unwrap();
+    }
+    files
+}
+
+/// The paths that the `use` declarations of a file name, from the crate's root; those of its tests left out.
+fn uses(module: &str, text: &str) -> BTreeSet<String> {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
+    let mut paths = BTreeSet::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("use ") {
+        let starts_line = rest[..at]
+            .lines()
+            .next_back()
+            .is_none_or(|line| matches!(line, "" | "pub " | "pub(crate) " | "pub(super) "));
+        let declaration = rest[at + 4..].split(';').next().unwrap();
+        rest = &rest[at + 4..];
+        if !starts_line && !text[..text.len() - rest.len() - 4].ends_with('\n') {
+            continue;
+        }
+        let declaration: String = declaration.split_whitespace().collect();
+        let base = match declaration.split("::").next().unwrap() {
+            "crate" => "",
+            "super" => parent,
+            "self" => module,
+            _ => continue,
+        };
+        let below = declaration.split_once("::").map_or("", |(_, below)| below);
+        expand(base, below, &mut paths);
+    }
+    paths
+}
+
+/// Takes a tree of uses apart: `a::{b, c::{self, d}}` is `a::b`, `a::c` and `a::c::d`.
+fn expand(base: &str, tree: &str, paths: &mut BTreeSet<String>) {
+    let join = |name: &str| {
+        if base.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{base}::{name}")
+        }
+    };
+    if let Some(inner) = tree.strip_prefix('{').and_then(|tree| tree.strip_suffix('}')) {
+        let (mut depth, mut start) = (0, 0);
+        for (at, letter) in inner.char_indices().chain([(inner.len(), ',')]) {
+            match letter {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    expand(base, &inner[start..at], paths);
+                    start = at + 1;
+                }
+                _ => {}
+            }
+        }
+    } else if let Some((name, below)) = tree.split_once("::") {
+        expand(&join(name), below, paths);
+    } else if !tree.is_empty() {
+        paths.insert(if tree == "self" { base.to_owned() } else { join(tree) });
+    }
+}
+
+fn room_of(path: &str) -> Option<usize> {
+    let module = path.split("::").next().unwrap();
+    ROOMS.iter().position(|(_, modules)| modules.contains(&module))
+}
+
+/// The files that each file uses.
+fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+    let files = files();
+    let of_path = |path: &String| {
+        let mut module = path.as_str();
+        while !files.contains_key(module) {
+            module = module.rsplit_once("::")?.0;
+        }
+        Some(module.to_owned())
+    };
+    let arrows = files.iter().map(|(module, text)| {
+        let used = uses(module, text)
+            .iter()
+            .filter_map(of_path)
+            .filter(|used| used != module)
+            .collect();
+        (module.clone(), used)
+    });
+    arrows.collect()
+}
+
+#[test]
+fn a_tree_of_uses_is_read_whole() {
+    let text = "use crate::{\n    a::{self, b::{C, D}},\n    e,\n};\npub(crate) use self::f::G;\nuse super::h::I;\nuse std::io;\n";
+    let uses = uses("x::y", text);
+    let expected = ["a", "a::b::C", "a::b::D", "e", "x::h::I", "x::y::f::G"];
+    assert_eq!(uses.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn every_file_is_in_a_room() {
+    for module in files().keys() {
+        assert!(room_of(module).is_some(), "{module}");
+    }
+}
+
+#[test]
+fn no_room_uses_one_above_it() {
+    let mut wrong = Vec::new();
+    for (module, used) in arrows() {
+        let above = used.iter().filter(|used| room_of(used) > room_of(&module));
+        wrong.extend(above.map(|used| format!("{module} uses {used}")));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_more_than_two_files_need_each_other() {
+    let arrows = arrows();
+    let reached = |from: &String| {
+        let (mut reached, mut next) = (BTreeSet::new(), vec![from]);
+        while let Some(module) = next.pop() {
+            for used in &arrows[module] {
+                if reached.insert(used.clone()) {
+                    next.push(used);
+                }
+            }
+        }
+        reached
+    };
+    let reached: BTreeMap<&String, BTreeSet<String>> = arrows.keys().map(|module| (module, reached(module))).collect();
+    for (module, uses) in &reached {
+        let circle: Vec<_> = uses.iter().filter(|used| reached[used].contains(*module)).collect();
+        assert!(circle.len() <= 2, "{circle:#?}");
+    }
+}
+
+#[test]
+fn no_folder_is_crowded() {
+    fn look(directory: &Path) {
+        let paths: Vec<PathBuf> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        let files = paths.iter().filter(|path| path.is_file()).count();
+        assert!(files <= FILES_MAX, "{} has {files} files", directory.display());
+        for folder in paths.iter().filter(|path| path.is_dir()) {
+            look(folder);
+        }
+    }
+    for entry in fs::read_dir(sources()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            look(&path);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What the tasks of one connection share: what it may hold, what waits to be sent, and who is at its other end.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::pin,
+    rc::Rc,
+    time::Instant,
+};
+
+use futures::future::select;
+use headwater_engine::Signal;
+use headwater_protocol::frame::{Api, FrameHeader};
+
+use super::{
+    in_flight::{InFlight, RequestLease},
+    outbox::Outbox,
+};
+use crate::{
+    core::{
+        Core,
+        budget::{Budget, Lease},
+    },
+    model::group::Client,
+    ops::fetch::Waits,
+};
+
+/// A request's share of the budgets beyond its bytes: its task and its response.
+const REQUEST_OVERHEAD_BYTES: u64 = 512;
+
+/// Bytes that a fetch takes while it waits for each byte of its frame, where a partition is 32: what is asked of it, what was
+/// seen of it, and a place among those who wait for it.
+const FETCH_BYTES_PER_BYTE: u64 = 8;
+
+/// More of a client's name is not remembered, in bytes.
+const CLIENT_NAME_LEN_MAX: usize = 128;
+
+/// What belongs to one connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) outbox: Outbox,
+    pub(super) in_flight: Rc<InFlight>,
+    budget: Rc<Budget>,
+    /// That of the core, which all connections share.
+    shared_budget: Rc<Budget>,
+    /// One turn.
+    turns: Rc<Budget>,
+    /// The client has closed its side, or the whole connection.
+    pub(super) ending: Flag,
+    /// When the wait for the next request began.
+    pub(super) quiet_since: Cell<Instant>,
+    /// The socket is not read because there is no room for further requests. The client may have closed it: that is not even
+    /// seen while what it has sent before fills the socket.
+    pub(super) held_up: Flag,
+    /// Who it comes from, as far as it has said.
+    client: RefCell<Rc<Client>>,
+}
+
+impl Connection {
+    /// Of a client at this host.
+    pub(super) fn new(core: &Core, host: String) -> Rc<Connection> {
+        Rc::new(Connection {
+            outbox: Outbox::default(),
+            in_flight: Rc::default(),
+            budget: Budget::new(core.config.limits.requests_in_flight_bytes_max.bytes()),
+            shared_budget: Rc::clone(&core.in_flight),
+            turns: Budget::new(1),
+            ending: Flag::default(),
+            quiet_since: Cell::new(Instant::now()),
+            held_up: Flag::default(),
+            client: RefCell::new(Rc::new(Client {
+                id: String::new(),
+                host,
+            })),
+        })
+    }
+
+    /// Waits for what a request needs of the budgets, that of a frame with this header if it is one.
+    pub(super) async fn lease(&self, header: Option<FrameHeader>) -> RequestLease {
+        let mut bytes = header.map_or(0, |header| header.frame_len() as u64);
+        if header.is_some_and(|header| header.api == Api::Fetch.as_u16()) {
+            bytes *= FETCH_BYTES_PER_BYTE;
+        }
+        bytes += REQUEST_OVERHEAD_BYTES;
+        let own = self.budget.lease(bytes).await;
+        self.in_flight.begin([self.shared_budget.lease(bytes).await, own])
+    }
+
+    /// Waits until the client has read most of its responses and no other request that waits for its turn is being answered,
+    /// so that the responses of requests that cost little to ask cannot pile up. The turn ends with the lease.
+    pub(crate) async fn turn(&self) -> Lease {
+        let turn = self.turns.lease(1).await;
+        self.outbox.room().await;
+        turn
+    }
+
+    /// Resolves when the client sends nothing more.
+    pub(crate) async fn ending(&self) {
+        self.ending.is_up().await;
+    }
+
+    /// The client has said what it is called.
+    pub(crate) fn is_named(&self, name: &str) {
+        let end = name.floor_char_boundary(CLIENT_NAME_LEN_MAX.min(name.len()));
+        let mut client = self.client.borrow_mut();
+        name[..end].clone_into(&mut Rc::make_mut(&mut client).id);
+    }
+
+    /// Who it comes from, as far as it has said.
+    pub(crate) fn client(&self) -> Rc<Client> {
+        Rc::clone(&self.client.borrow())
+    }
+}
+
+impl Waits for Connection {
+    /// The client sends nothing more.
+    async fn ended(&self) {
+        self.ending().await;
+    }
+
+    /// A request of this connection or of another waits for memory.
+    async fn in_the_way(&self) {
+        select(pin!(self.shared_budget.contended()), pin!(self.held_up.is_up())).await;
+    }
+}
+
+/// Something that is so or not, and can be waited for.
+#[derive(Debug, Default)]
+pub(super) struct Flag {
+    up: Cell<bool>,
+    changed: Signal,
+}
+
+impl Flag {
+    pub(super) fn set(&self, up: bool) {
+        if self.up.replace(up) != up {
+            self.changed.notify();
+        }
+    }
+
+    async fn is_up(&self) {
+        loop {
+            let changed = self.changed.wait();
+            if self.up.get() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}

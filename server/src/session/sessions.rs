@@ -1,0 +1,26 @@
+//! What the connections of one core share.
+
+use std::rc::Rc;
+
+use super::native::{frame::ReadBuffers, heads::Heads};
+use crate::{core::Core, ops::Ops};
+
+/// What the connections of one core share.
+pub(crate) struct Sessions {
+    pub(crate) core: Rc<Core>,
+    pub(crate) ops: Rc<Ops>,
+    pub(super) read_buffers: Rc<ReadBuffers>,
+    pub(super) heads: Heads,
+}
+
+impl Sessions {
+    /// No connection yet.
+    pub(crate) fn new(ops: &Rc<Ops>) -> Rc<Sessions> {
+        Rc::new(Sessions {
+            core: Rc::clone(&ops.core),
+            ops: Rc::clone(ops),
+            read_buffers: ReadBuffers::new(&ops.core.reading),
+            heads: Heads::default(),
+        })
+    }
+}
