@@ -14,12 +14,14 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     pin::{Pin, pin},
     rc::Rc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use futures::{
     FutureExt,
     future::{Either, select},
+    poll,
 };
 use headwater_engine::disk::Disk as _;
 use headwater_protocol::{
@@ -45,6 +47,10 @@ use crate::{
     metrics::Stage,
     model::{group::Client, refusal::Refusal},
 };
+
+/// So long a connection takes in what has come already, or sends what is there, before others have a turn. Each turn costs system
+/// calls.
+const TURN_MAX: Duration = Duration::from_micros(50);
 
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream, listed: Listed) {
@@ -120,6 +126,7 @@ async fn take_in(
     let requests_max = core.config.limits.requests_in_flight_max as usize;
     let mut hangup = pin!(notice_hangup(core, connection, socket));
     let mut over = pin!(over(core, connection));
+    let mut turn = Instant::now();
     loop {
         let room = async {
             connection.in_flight.below(requests_max).await;
@@ -130,7 +137,11 @@ async fn take_in(
         if let Either::Right(_) = beside(connection, hangup.as_mut(), select(room, stopping)).await {
             return Ok(());
         }
-        let header = match next_header(connection, reader, over.as_mut()).await {
+        let next = {
+            let next = pin!(next_header(connection, reader, over.as_mut()));
+            waiting_begins_a_turn(next, &mut turn).await
+        };
+        let header = match next {
             Ok(Some((header, time))) => {
                 core.metrics.passed(Stage::Receive, time);
                 header
@@ -155,9 +166,10 @@ async fn take_in(
             tracing::info!(reason, client = ?client.id, host = %client.host, "a connection is closed: its request cannot be answered");
             return Ok(());
         }
-        // The flush that this request may have started must reach the disk while the socket still has more.
+        // What the disk has done meanwhile, and the flush that this request may have started, must go on while the socket still
+        // has more.
         core.disk.ring().reap();
-        machine::yield_now().await;
+        end_turn(&mut turn).await;
     }
 }
 
@@ -196,8 +208,12 @@ async fn next_header(
     reader: &mut FrameReader,
     over: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<Option<(FrameHeader, Duration)>, ReadError> {
+    let mut next = pin!(reader.next());
+    if let Poll::Ready(header) = poll!(next.as_mut()) {
+        return header;
+    }
     connection.quiet_since.set(Instant::now());
-    match select(pin!(reader.next()), over).await {
+    match select(next, over).await {
         Either::Left((header, _)) => header,
         Either::Right(_) => Ok(None),
     }
@@ -245,8 +261,10 @@ async fn refuse(sessions: &Rc<Sessions>, connection: &Rc<Connection>, error: &Fr
 
 /// Sends responses until the socket fails.
 async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> io::Error {
+    let mut turn = Instant::now();
     loop {
-        let Some(mut outgoing) = outbox.next().await else {
+        let next = waiting_begins_a_turn(pin!(outbox.next()), &mut turn).await;
+        let Some(mut outgoing) = next else {
             return io::Error::other("a request without acknowledgement has failed");
         };
         let began = Instant::now();
@@ -258,5 +276,24 @@ async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> io::Erro
             return error;
         }
         core.disk.ring().reap();
+        end_turn(&mut turn).await;
     }
+}
+
+/// Gives way to others if the turn is over.
+async fn end_turn(turn: &mut Instant) {
+    if turn.elapsed() >= TURN_MAX {
+        machine::yield_now().await;
+        *turn = Instant::now();
+    }
+}
+
+/// Others have had theirs meanwhile, if this has to be waited for.
+async fn waiting_begins_a_turn<F: Future>(mut next: Pin<&mut F>, turn: &mut Instant) -> F::Output {
+    if let Poll::Ready(output) = poll!(next.as_mut()) {
+        return output;
+    }
+    let output = next.await;
+    *turn = Instant::now();
+    output
 }

@@ -119,7 +119,7 @@ impl<'a> Sender<'a> {
         self.core.metrics.sent(frames.len() as u64);
         for records in records {
             match records {
-                Records::Here(range) if range.is_empty() => machine::yield_now().await,
+                Records::Here(range) if range.is_empty() => {}
                 // Futures of their own: they are large, and every connection, idle ones too, would hold the space for them.
                 Records::Here(range) => Box::pin(self.send_range(range)).await?,
                 Records::Elsewhere(range) => Box::pin(self.send_remote(range)).await?,
