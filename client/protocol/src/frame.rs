@@ -351,9 +351,13 @@ pub fn append_head<H: Head>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use flatbuffers::FlatBufferBuilder;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::schema::ProduceResponseT;
 
     proptest! {
         #[test]
@@ -441,6 +445,27 @@ mod tests {
             (8, 100, 16 + 8 + 100)
         );
         assert_eq!(Api::from_u16(header.api), Some(Api::Produce));
+    }
+
+    #[test]
+    fn frames_made_in_the_same_memory_are_those_made_apart() {
+        let heads = [None, Some("a".repeat(1_000)), Some("b".to_owned()), None].map(|message| ProduceResponseT {
+            message,
+            ..ProduceResponseT::default()
+        });
+        let (mut builder, mut frames, mut apart) = (FlatBufferBuilder::new(), Vec::new(), Vec::new());
+        for (number, head) in (0..).zip(&heads) {
+            let (id, payload_len) = (CorrelationId::new(number), 100);
+            append_head(head, 0, id, payload_len, &mut builder, &mut frames);
+            apart.extend(encode_head(head, 0, id, payload_len));
+        }
+        assert_eq!(frames, apart);
+    }
+
+    #[test]
+    fn every_api_has_a_name_of_its_own() {
+        let names: HashSet<&str> = Api::REQUESTS.iter().map(|api| api.name()).collect();
+        assert_eq!(names.len(), Api::REQUESTS.len());
     }
 
     #[test]

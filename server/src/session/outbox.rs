@@ -138,3 +138,35 @@ impl Outbox {
         self.drained.notify();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::{core::budget::Budget, session::in_flight::InFlight};
+
+    #[test]
+    fn responses_that_wait_leave_together_and_until_then_only_the_places_of_their_requests_are_held() {
+        let (in_flight, budget) = (Rc::<InFlight>::default(), Budget::new(100));
+        let lease = || in_flight.begin([(); 2].map(|()| budget.lease(10).now_or_never().unwrap()));
+        let outbox = Outbox::default();
+        let push = |byte: u8| outbox.push(|frames| frames.push(byte), Vec::new(), lease());
+        (0..3).for_each(push);
+        assert_eq!(
+            (in_flight.count(), budget.used()),
+            (3, 0),
+            "an answer holds none of the memory"
+        );
+        let outgoing = outbox.next().now_or_never().unwrap().unwrap();
+        assert_eq!((outgoing.frames.as_slice(), in_flight.count()), (&[0, 1, 2][..], 3));
+        outbox.done(outgoing);
+        assert_eq!(in_flight.count(), 0);
+        (3..5).for_each(push);
+        outbox.close();
+        push(5);
+        assert_eq!((in_flight.count(), budget.used()), (0, 0), "nobody is left to answer");
+    }
+}
