@@ -62,31 +62,37 @@ fn files() -> BTreeMap<String, String> {
     files
 }
 
-/// The paths that the `use` declarations of a file name, from the crate's root; those of its tests left out.
+/// The paths that a file names, from the crate's root, in its `use` declarations and elsewhere; those of its tests left out.
 fn uses(module: &str, text: &str) -> BTreeSet<String> {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let code: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect();
+    let code = code.join("\n");
     let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
     let mut paths = BTreeSet::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("use ") {
-        let starts_line = rest[..at]
-            .lines()
-            .next_back()
-            .is_none_or(|line| matches!(line, "" | "pub " | "pub(crate) " | "pub(super) "));
-        let declaration = rest[at + 4..].split(';').next().unwrap();
-        rest = &rest[at + 4..];
-        if !starts_line && !text[..text.len() - rest.len() - 4].ends_with('\n') {
+    for (at, declared) in code.match_indices("use ") {
+        let before = code[..at].rsplit('\n').next();
+        if !matches!(before, Some("" | "pub " | "pub(crate) " | "pub(super) ")) {
             continue;
         }
-        let declaration: String = declaration.split_whitespace().collect();
-        let base = match declaration.split("::").next().unwrap() {
-            "crate" => "",
-            "super" => parent,
-            "self" => module,
-            _ => continue,
-        };
-        let below = declaration.split_once("::").map_or("", |(_, below)| below);
-        expand(base, below, &mut paths);
+        let tree = code[at + declared.len()..].split(';').next().unwrap();
+        let tree: String = tree.split_whitespace().collect();
+        match tree.split_once("::") {
+            Some(("crate", below)) => expand("", below, &mut paths),
+            Some(("super", below)) => expand(parent, below, &mut paths),
+            Some(("self", below)) => expand(module, below, &mut paths),
+            _ => {}
+        }
+    }
+    for (at, root) in code.match_indices("crate::") {
+        let is_declared = ["use ", "in "].iter().any(|before| code[..at].ends_with(before));
+        let path = &code[at + root.len()..];
+        let end = path.find(|letter: char| !letter.is_alphanumeric() && letter != '_' && letter != ':');
+        if !is_declared {
+            paths.insert(path[..end.unwrap_or(path.len())].trim_end_matches(':').to_owned());
+        }
     }
     paths
 }
@@ -148,9 +154,9 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
 
 #[test]
 fn a_tree_of_uses_is_read_whole() {
-    let text = "use crate::{\n    a::{self, b::{C, D}},\n    e,\n};\npub(crate) use self::f::G;\nuse super::h::I;\nuse std::io;\n";
+    let text = "use crate::{\n    a::{self, b::{C, D}},\n    e,\n};\npub(crate) use self::f::G;\nuse super::h::I;\nuse std::io;\n// crate::no\nlet x = crate::j::k(io);\n";
     let uses = uses("x::y", text);
-    let expected = ["a", "a::b::C", "a::b::D", "e", "x::h::I", "x::y::f::G"];
+    let expected = ["a", "a::b::C", "a::b::D", "e", "j::k", "x::h::I", "x::y::f::G"];
     assert_eq!(uses.iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }
 

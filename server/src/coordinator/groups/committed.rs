@@ -18,7 +18,7 @@ use super::{
 };
 use crate::model::{
     bounds::AnswerSize,
-    group::{Answer, CallId, CommitItem, Committed, Generation, GroupId, Identity, Since, refusal},
+    group::{Answer, CallId, CommitItem, Committed, Generation, GroupId, Identity, Protocol, Since, refusal},
     refusal::Refusal,
 };
 
@@ -148,9 +148,7 @@ impl Group {
     /// Every topic that a member subscribes to in any of its protocols.
     fn subscribed_topics(&self) -> Vec<String> {
         let offers = self.roster.members.values().flat_map(|member| &member.protocols);
-        let read = |offer: &crate::model::group::Protocol| {
-            headwater_protocol::group::Subscription::decode(&offer.metadata).ok()
-        };
+        let read = |offer: &Protocol| headwater_protocol::group::Subscription::decode(&offer.metadata).ok();
         offers
             .filter_map(read)
             .flat_map(|subscription| subscription.topics)

@@ -1,10 +1,11 @@
 //! What groups forget in time: offsets of groups that were long empty, offsets of topics that are gone, and groups of which
 //! nothing is left (KIP-211).
 
-use crate::coordinator::groups::committed::offsets::Place;
+use super::offsets::Place;
 use crate::{
     coordinator::groups::{
         group::{Group, Phase},
+        record::Record,
         step::{Step, Write},
     },
     model::group::Committed,
@@ -40,7 +41,7 @@ impl Group {
     }
 
     /// Deletes the group with its last offsets.
-    fn end(&mut self, mut records: Vec<crate::coordinator::groups::record::Record>, step: &mut Step<'_>) {
+    fn end(&mut self, mut records: Vec<Record>, step: &mut Step<'_>) {
         self.phase = Phase::Dead;
         records.push(self.tombstone());
         step.write(self, Write::End, records);
