@@ -3,11 +3,13 @@
 //! ```text
 //! topics         owns the topic store; changes are made one after the other, and each is published as a new cluster image, which
 //!                every core has applied before the client is answered
-//! producer-ids   hands out producer ids
+//! producer-ids   hands out producer ids of blocks that were reserved, and never waits for a disk while there are any
+//! id-blocks      reserves them, the next before the last is used up
 //! metrics        a tokio runtime that serves HTTP, and never waits for a disk
 //! ```
 //! Each has a queue of its own, so that none waits for what another does. A slow disk delays an administrator and no producer.
 
+mod id_blocks;
 mod topics;
 
 #[cfg(test)]
@@ -28,6 +30,7 @@ use headwater_engine::disk::Directory;
 use headwater_protocol::{error::ErrorCode, id::ProducerId};
 use tokio::sync::{mpsc, watch};
 
+use self::id_blocks::IdBlocks;
 use self::topics::{TopicRequest, TopicWorker};
 use super::{NewTopic, ProducerIds, TopicAlteration, TopicStore};
 use crate::{
@@ -169,10 +172,9 @@ impl Control {
             queue: queues.producer_ids,
             stopped,
         };
-        start(
-            "producer-ids",
-            Box::new(move || block_on(hand_out(producer_ids, requests))),
-        )?;
+        let (blocks, orders) = id_blocks::channel();
+        start("id-blocks", Box::new(move || block_on(orders.fill(producer_ids))))?;
+        start("producer-ids", Box::new(move || block_on(hand_out(blocks, requests))))?;
         Ok(Control { stop, stopping, parts })
     }
 
@@ -211,10 +213,10 @@ async fn serve_metrics(listener: TcpListener, mesh: Mesh, config: Arc<Config>, m
     }
 }
 
-async fn hand_out(mut producer_ids: ProducerIds<impl Directory>, mut requests: Requests<ProducerIdReply>) {
+async fn hand_out(mut blocks: IdBlocks, mut requests: Requests<ProducerIdReply>) {
     while let Some(reply) = requests.next().await {
-        let id = producer_ids.next_id().await;
+        let id = blocks.next_id().await;
         // A client that has left no longer wants it.
-        let _ = reply.send(id.map_err(|error| Refusal::because(ErrorCode::KafkaStorageError, &error)));
+        let _ = reply.send(id);
     }
 }

@@ -21,7 +21,7 @@ use std::time::Instant;
 use headwater_engine::{Seldom, disk::Directory};
 use headwater_protocol::id::TopicId;
 
-pub(crate) use identity::IDENTITY_FILE;
+pub(crate) use identity::{IDENTITY_FILE, PRODUCER_ID_BLOCK};
 pub use identity::{Identity, ProducerIds};
 pub use recovery::Recovery;
 pub use sealed::StoreError;

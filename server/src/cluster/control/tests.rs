@@ -27,6 +27,9 @@ struct HeldUp {
     disk: StdDirectory,
     lock: Arc<Mutex<()>>,
     begun: std_mpsc::Sender<()>,
+    /// The same for blocks of producer ids.
+    id_lock: Arc<Mutex<()>>,
+    ids_begun: std_mpsc::Sender<()>,
 }
 
 impl Directory for HeldUp {
@@ -45,6 +48,11 @@ impl Directory for HeldUp {
     }
 
     async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
+        let is_of_ids = path.ends_with("producer-ids.json");
+        let _held = is_of_ids.then(|| self.id_lock.lock().unwrap());
+        if is_of_ids {
+            self.ids_begun.send(()).unwrap();
+        }
         self.disk.replace_file(path, content).await
     }
 
@@ -67,6 +75,8 @@ struct Plane {
     metrics: std::net::SocketAddr,
     lock: Arc<Mutex<()>>,
     begun: std_mpsc::Receiver<()>,
+    id_lock: Arc<Mutex<()>>,
+    ids_begun: std_mpsc::Receiver<()>,
     control: Control,
     _directory: TempDir,
 }
@@ -75,11 +85,14 @@ impl Plane {
     fn start() -> Plane {
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let (sender, begun) = std_mpsc::channel();
-        let lock = Arc::default();
+        let (id_sender, ids_begun) = std_mpsc::channel();
+        let (lock, id_lock) = (Arc::default(), Arc::default());
         let disk = HeldUp {
             disk: StdDirectory::default(),
             lock: Arc::clone(&lock),
             begun: sender,
+            id_lock: Arc::clone(&id_lock),
+            ids_begun: id_sender,
         };
         let mut config = Config::default();
         directory.path().clone_into(&mut config.log.directory);
@@ -88,6 +101,8 @@ impl Plane {
         let (store, producer_ids, _) = opened.unwrap();
         // The data directory itself.
         begun.recv_timeout(LIMIT).unwrap();
+        // The file of producer ids, which begin at 0.
+        ids_begun.recv_timeout(LIMIT).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = listener.local_addr().unwrap();
         let (handle, queues) = channel();
@@ -98,6 +113,8 @@ impl Plane {
             metrics,
             lock,
             begun,
+            id_lock,
+            ids_begun,
             control,
             _directory: directory,
         }
@@ -147,6 +164,28 @@ async fn producer_ids_and_metrics_do_not_wait_for_a_topic_whose_disk_is_slow() {
     drop(held);
     let created = tokio::time::timeout(LIMIT, creating).await.unwrap().unwrap().unwrap();
     assert_eq!(created.partition_count, 3);
+}
+
+#[tokio::test]
+async fn a_producer_id_does_not_wait_for_a_disk_that_is_slow_while_some_are_reserved() {
+    let plane = Plane::start();
+    let mut given = std::collections::BTreeSet::new();
+    let mut take = async |count: usize| {
+        for _ in 0..count {
+            let id = tokio::time::timeout(LIMIT, plane.handle.new_producer_id()).await;
+            let id = id.expect("an id waits for the disk").unwrap();
+            assert!(given.insert(id), "{id} is given twice");
+        }
+    };
+    // Of the first block; the second is reserved by then, or being so.
+    take(600).await;
+    for _ in 0..2 {
+        plane.ids_begun.recv_timeout(LIMIT).unwrap();
+    }
+    let held = plane.id_lock.lock().unwrap();
+    take(1300).await;
+    drop(held);
+    take(1000).await;
 }
 
 #[tokio::test]

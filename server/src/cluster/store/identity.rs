@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use headwater_engine::disk::Directory;
-use headwater_protocol::id::{BrokerId, ProducerId};
+use headwater_protocol::id::BrokerId;
 use serde::{Deserialize, Serialize};
 
 use super::sealed::{self, StoreError};
@@ -17,8 +17,8 @@ pub(crate) const IDENTITY_FILE: &str = "broker.json";
 /// Name of the producer id file.
 pub(super) const PRODUCER_IDS_FILE: &str = "producer-ids.json";
 
-/// Producer ids that are made durable at once: a crash loses at most so many, and no id is given twice.
-const PRODUCER_ID_BLOCK: i64 = 1000;
+/// Producer ids that are made durable at once. No id is given twice: a crash loses those that were reserved.
+pub(crate) const PRODUCER_ID_BLOCK: i64 = 1000;
 /// No count of blocks ever comes near it; a file that is beyond it is not ours.
 const PRODUCER_ID_MAX: i64 = i64::MAX / 2;
 
@@ -93,13 +93,11 @@ impl Identity {
     }
 }
 
-/// Hands out producer ids that nobody had before and nobody else gets, also after a crash.
+/// Reserves producer ids that nobody had before and nobody else gets, also after a crash.
 #[derive(Debug)]
 pub struct ProducerIds<D> {
     disk: D,
     path: PathBuf,
-    /// Those that are reserved and not given out yet.
-    block: Range<i64>,
     /// First id that is in no block that may have been given out.
     next: i64,
 }
@@ -114,7 +112,6 @@ impl<D: Directory> ProducerIds<D> {
         Self {
             disk: disk.clone(),
             path,
-            block: next..next,
             next,
         }
     }
@@ -141,16 +138,11 @@ impl<D: Directory> ProducerIds<D> {
         }
     }
 
-    /// The next id. A block is made durable before anybody gets one of it.
-    pub async fn next_id(&mut self) -> Result<ProducerId, StoreError> {
-        loop {
-            if let Some(id) = self.block.next() {
-                return Ok(ProducerId::new(id));
-            }
-            let block = self.next..self.next + PRODUCER_ID_BLOCK;
-            sealed::write(&self.disk, &self.path, &StoredProducerIds { next: block.end }).await?;
-            self.next = block.end;
-            self.block = block;
-        }
+    /// The next block, which is durable before anybody gets an id of it.
+    pub async fn reserve(&mut self) -> Result<Range<i64>, StoreError> {
+        let block = self.next..self.next + PRODUCER_ID_BLOCK;
+        sealed::write(&self.disk, &self.path, &StoredProducerIds { next: block.end }).await?;
+        self.next = block.end;
+        Ok(block)
     }
 }
