@@ -26,10 +26,11 @@ async fn main() -> Result<(), Error> {
         let delivery = producer.send(Record::to("greetings").key(name).value(&value)).await?;
         // Resolves once the record is on stable storage.
         let stored = delivery.await?;
-        println!(
-            "stored {value:?} in partition {} at offset {:?}",
-            stored.partition, stored.offset
-        );
+        // Only a producer that wants no acknowledgement is not told the offset.
+        let offset = stored
+            .offset
+            .map_or_else(|| "unknown".to_owned(), |offset| offset.to_string());
+        println!("stored {value:?} in partition {} at offset {offset}", stored.partition);
     }
     producer.close().await?;
 
