@@ -1,15 +1,16 @@
 //! The checkpoint of a log: what recovery need not find out again. One small file a partition, replaced atomically.
 //!
-//! First line: format name, version and the CRC-32C of what follows, in hexadecimal; then one JSON object. It is a promise
+//! First line: format name, version and the CRC-32C of what follows, in hexadecimal; then one JSON object. What version 1 can
+//! tell, which knows of no leader epoch but 0, is written in it, so that brokers of before can read it. It is a promise
 //! about the past only: everything before `recovery` was durable and whole when it was written. A missing or damaged
 //! checkpoint costs a full scan and nothing else, except that deleted records may reappear up to the next segment's start.
 
 use headwater_protocol::id::{Offset, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{disk::Disk, moment::Since, producers::Producer, segment::Times};
+use crate::{disk::Disk, epochs::EpochTable, moment::Since, producers::Producer, segment::Times};
 
-const FORMAT: &str = "headwater-checkpoint 1";
+const FORMAT: &str = "headwater-checkpoint";
 
 /// Name of the file in the partition's directory.
 pub(crate) const FILE_NAME: &str = "checkpoint";
@@ -61,15 +62,24 @@ pub(crate) struct Checkpoint {
     /// Every segment up to the recovery point; the last one's facts are as of that point.
     pub(crate) segments: Vec<SegmentFacts>,
     pub(crate) producers: Vec<Producer>,
+    /// Absent in version 1; always there once it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) epochs: Option<EpochTable>,
     /// The least that it was, if it is not the durable offset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) high_watermark: Option<u64>,
 }
 
 impl Checkpoint {
-    pub(crate) fn encode(&self) -> serde_json::Result<Vec<u8>> {
-        let body = serde_json::to_vec(self)?;
-        let mut out = format!("{FORMAT} {:08x}\n", crc32c::crc32c(&body)).into_bytes();
+    pub(crate) fn encode(mut self) -> serde_json::Result<Vec<u8>> {
+        let version = if self.high_watermark.is_none() && self.epochs == Some(self.epochs_of_before()) {
+            self.epochs = None;
+            1
+        } else {
+            2
+        };
+        let body = serde_json::to_vec(&self)?;
+        let mut out = format!("{FORMAT} {version} {:08x}\n", crc32c::crc32c(&body)).into_bytes();
         out.extend_from_slice(&body);
         Ok(out)
     }
@@ -84,11 +94,14 @@ impl Checkpoint {
         let head = std::str::from_utf8(head).map_err(|error| error.to_string())?;
         let stored = head
             .strip_prefix(FORMAT)
-            .ok_or_else(|| format!("it does not begin with '{FORMAT}'"))?;
-        if stored.trim() != format!("{:08x}", crc32c::crc32c(body)) {
+            .and_then(|rest| rest.strip_prefix(" 1 ").or_else(|| rest.strip_prefix(" 2 ")))
+            .ok_or_else(|| format!("it does not begin with '{FORMAT} 1' or '{FORMAT} 2'"))?;
+        if stored != format!("{:08x}", crc32c::crc32c(body)) {
             return Err("its checksum is wrong".to_owned());
         }
-        let checkpoint: Checkpoint = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let mut checkpoint: Checkpoint = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let of_before = checkpoint.epochs_of_before();
+        checkpoint.epochs.get_or_insert(of_before);
         checkpoint.check()?;
         Ok(checkpoint)
     }
@@ -99,6 +112,13 @@ impl Checkpoint {
             return Checkpoint::decode(&file);
         }
         disk.aside(move || Checkpoint::decode(&file)).await
+    }
+
+    /// All that it tells of has epoch 0.
+    fn epochs_of_before(&self) -> EpochTable {
+        let [start, end] =
+            [self.log_start_offset, self.recovery.offset].map(|offset| Offset::new(offset.min(Offset::MAX.get())));
+        EpochTable::of_before(start, end)
     }
 
     /// Takes note that one segment has taken the place of all in its range of offsets, if they lie before the recovery point. It is
@@ -137,6 +157,8 @@ impl Checkpoint {
             .all(|s| s.base_offset <= s.next_offset && s.next_offset <= Offset::MAX.get());
         let is_in_log = |offset: u64| (self.log_start_offset..=self.recovery.offset).contains(&offset);
         let in_log = is_in_log(self.log_start_offset) && self.high_watermark.is_none_or(is_in_log);
+        let are_epochs_valid = |epochs: &EpochTable| epochs.is_valid(self.log_start_offset, self.recovery.offset);
+        let in_log = in_log && self.epochs.as_ref().is_none_or(are_epochs_valid);
         if in_order && last_is_recovery && in_range && in_log {
             Ok(())
         } else {
@@ -147,7 +169,17 @@ impl Checkpoint {
 
 #[cfg(test)]
 mod tests {
+    use headwater_protocol::id::LeaderEpoch;
+
     use super::*;
+
+    fn epochs(starts: &[(i32, u64)]) -> EpochTable {
+        let mut table = EpochTable::default();
+        for (epoch, offset) in starts {
+            table.note(LeaderEpoch::new(*epoch), Offset::new(*offset));
+        }
+        table
+    }
 
     fn example() -> Checkpoint {
         let facts = |base_offset, next_offset| SegmentFacts {
@@ -167,6 +199,7 @@ mod tests {
             },
             segments: vec![facts(0, 10), facts(10, 15)],
             producers: Vec::new(),
+            epochs: Some(epochs(&[(0, 3), (4, 12)])),
             high_watermark: Some(12),
         }
     }
@@ -224,7 +257,7 @@ mod tests {
             {"base_offset":10,"size":500,"next_offset":15,"max_timestamp":9}],"producers":[
             {"id":7,"epoch":1,"next":3,"last_seen_ms":5,"window":[
                 {"first":0,"last":2,"base_offset":12,"next_offset":15}]}]}"#;
-        let file = format!("{FORMAT} {:08x}\n{body}", crc32c::crc32c(body.as_bytes()));
+        let file = format!("headwater-checkpoint 1 {:08x}\n{body}", crc32c::crc32c(body.as_bytes()));
         let checkpoint = Checkpoint::decode(file.as_bytes()).unwrap();
         assert!(
             checkpoint
@@ -233,12 +266,20 @@ mod tests {
                 .all(|facts| facts.appended == Since::UNKNOWN && !facts.untimed)
         );
         assert_eq!((checkpoint.producers.len(), checkpoint.high_watermark), (1, None));
-        assert_eq!(Checkpoint::decode(&checkpoint.encode().unwrap()), Ok(checkpoint));
+        assert_eq!(checkpoint.epochs, Some(epochs(&[(0, 3)])));
+        let again = checkpoint.clone().encode().unwrap();
+        assert!(
+            again.starts_with(b"headwater-checkpoint 1 "),
+            "brokers of before can read it"
+        );
+        assert_eq!(Checkpoint::decode(&again), Ok(checkpoint));
     }
 
     #[test]
     fn a_checkpoint_that_contradicts_itself_is_refused() {
-        let contradictions: [fn(&mut Checkpoint); 3] = [
+        let contradictions: [fn(&mut Checkpoint); 5] = [
+            |checkpoint| checkpoint.epochs = Some(epochs(&[(0, 2)])),
+            |checkpoint| checkpoint.epochs = Some(epochs(&[(0, 3), (1, 16)])),
             |checkpoint| checkpoint.log_start_offset = 16,
             |checkpoint| checkpoint.high_watermark = Some(2),
             |checkpoint| checkpoint.high_watermark = Some(16),

@@ -11,6 +11,7 @@
 mod checkpoint;
 mod cold;
 pub mod disk;
+mod epochs;
 mod error;
 mod index;
 mod log;
@@ -25,6 +26,7 @@ mod timed;
 mod unsealed;
 
 pub use cold::ColdMemory;
+pub use epochs::{CommonPoint, EpochEnd};
 pub use error::{AppendError, FetchError, LogError};
 pub use log::{
     Appended, CompactionConfig, CompactionReport, Cut, Fetched, FlushConfig, Log, LogConfig, LogOffsets, LogRange,

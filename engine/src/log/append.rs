@@ -103,6 +103,10 @@ impl<D: Disk> Log<D> {
         }
         let segment = self.segment_for(&mut state, size, now);
         let base_offset = segment.extent.get().next_offset;
+        let epoch = state.leader_epoch;
+        if state.epochs.latest() != Some(epoch) {
+            state.begin_epoch(epoch, base_offset);
+        }
         let config = self.config();
         for batch in batches {
             let position = segment.end();

@@ -315,6 +315,7 @@ impl<D: Disk> Log<D> {
             kept.waiting.take();
             state.durable = end;
             state.producers.truncate(end.offset);
+            state.epochs.truncate(end.offset);
             state.pending.fail_after(end.offset, error);
             state.watermark.truncate(end.offset, error);
             state.changed();

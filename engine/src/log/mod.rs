@@ -43,6 +43,7 @@ pub use watermark::{LogOffsets, ReadLimit};
 
 use crate::{
     disk::Disk,
+    epochs::{EpochEnd, EpochTable},
     error::LogError,
     memory::Memory,
     producers::Producers,
@@ -71,7 +72,9 @@ struct State<D: Disk> {
     start: Offset,
     durable: DurablePoint,
     watermark: watermark::Watermark,
+    /// What is stamped into batches.
     leader_epoch: LeaderEpoch,
+    epochs: EpochTable,
     producers: Producers,
     spares: recycle::Spares,
     compaction: compact::Progress<D>,
@@ -131,6 +134,17 @@ impl<D: Disk> State<D> {
         self.segments.push_back(Rc::new(next));
         self.step_over_segment_end();
         self.changed();
+    }
+
+    /// The first batch of an epoch follows.
+    #[cold]
+    fn begin_epoch(&mut self, epoch: LeaderEpoch, offset: Offset) {
+        let latest = self.epochs.latest();
+        assert!(
+            latest.is_none_or(|latest| latest < epoch),
+            "epoch {epoch} cannot follow {latest:?}"
+        );
+        self.epochs.note(epoch, offset);
     }
 
     /// What the last checkpoint tells is not all there is any more.
@@ -270,9 +284,26 @@ impl<D: Disk> Log<D> {
         *current = Rc::new(config);
     }
 
-    /// The epoch that is stamped into batches from now on.
+    /// The epoch that is stamped into batches from now on: the one in which this replica leads.
+    ///
+    /// # Panics
+    /// If the log has a later one: whoever leads has been elected after all that is in it.
     pub fn set_leader_epoch(&self, epoch: LeaderEpoch) {
-        self.state.borrow_mut().leader_epoch = epoch;
+        let mut state = self.state.borrow_mut();
+        let latest = state.epochs.latest().unwrap_or(LeaderEpoch::NONE);
+        assert!(epoch >= latest, "epoch {epoch} cannot follow epoch {latest}");
+        state.leader_epoch = epoch;
+    }
+
+    /// The epoch of the newest records, durable or not; `None` if the log has never had any. A follower asks its leader for it.
+    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.state.borrow().epochs.latest()
+    }
+
+    /// A leader's answer to a follower that asks where this epoch ends.
+    pub fn end_of_epoch(&self, epoch: LeaderEpoch) -> EpochEnd {
+        let state = self.state.borrow();
+        state.epochs.end_of(epoch, state.end())
     }
 }
 

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     checkpoint::{self, Checkpoint, SegmentFacts},
     disk::{BLOCK_SIZE, DirEntry, Disk, EntryKind, SegmentFile, out_of_place},
+    epochs::EpochTable,
     error::LogError,
     index::Index,
     memory::Memory,
@@ -76,6 +77,7 @@ struct Opening<'a, D: Disk> {
     config: &'a LogConfig,
     memory: &'a Memory,
     producers: Producers,
+    epochs: EpochTable,
     compaction: compact::Record,
     report: Recovery,
 }
@@ -99,6 +101,7 @@ impl<D: Disk> Log<D> {
             config: &config,
             memory: &memory,
             producers: Producers::default(),
+            epochs: EpochTable::default(),
             compaction: compact::Record::default(),
             report: Recovery::default(),
         };
@@ -185,6 +188,7 @@ impl<D: Disk> Opening<'_, D> {
         match Checkpoint::decode_aside(file, self.disk).await {
             Ok(mut checkpoint) => {
                 self.producers = Producers::from_checkpoint(std::mem::take(&mut checkpoint.producers));
+                self.epochs = checkpoint.epochs.clone().unwrap_or_default();
                 Ok(Some(checkpoint))
             }
             Err(damage) => {
@@ -316,10 +320,10 @@ impl<D: Disk> Opening<'_, D> {
             return Err(self.corrupt(base_offset, size, &reason));
         }
         let is_last = next.is_none();
-        let producers = &mut self.producers;
-        // Batches that the checkpoint knows of are in its producer state already.
+        let (producers, epochs) = (&mut self.producers, &mut self.epochs);
+        // Batches that the checkpoint knows of are in its epochs and its producer state already.
         let noted = known.map_or(base_offset, |known| Offset::new(known.next_offset));
-        let mut times = extent.times;
+        let (mut times, mut next_offset) = (extent.times, extent.next_offset);
         let mut scanned = extent;
         if extent.end < size {
             let file = segment.open(self.disk).await?;
@@ -328,8 +332,11 @@ impl<D: Disk> Opening<'_, D> {
                 times.note(batch.max_timestamp(), Since::UNKNOWN);
                 index.add(batch.base_offset(), position, times.max_timestamp);
                 if batch.base_offset() >= noted {
+                    // A hole before it is its epoch's.
+                    epochs.note(batch.leader_epoch(), next_offset.max(noted));
                     producers.note(batch, batch.base_offset(), Since::UNKNOWN, Offset::MAX);
                 }
+                next_offset = batch.next_offset();
             };
             let stretch = Stretch {
                 position: extent.end,
@@ -457,8 +464,11 @@ impl<D: Disk> Opening<'_, D> {
             segment.file.close();
         }
         let first = segments.front().map_or(start, |first| first.base_offset);
+        let start = start.max(first).min(next_offset);
+        let mut epochs = std::mem::take(&mut self.epochs);
+        epochs.begin_at(start, next_offset);
         let state = State {
-            start: start.max(first).min(next_offset),
+            start,
             durable: DurablePoint {
                 segment: active.base_offset,
                 position: end,
@@ -466,7 +476,8 @@ impl<D: Disk> Opening<'_, D> {
             },
             watermark: Watermark::new(next_offset),
             segments,
-            leader_epoch: LeaderEpoch::new(0),
+            leader_epoch: epochs.latest().unwrap_or(LeaderEpoch::new(0)),
+            epochs,
             producers: std::mem::take(&mut self.producers),
             spares: Spares::default(),
             compaction: Progress::new(self.compaction.cut(next_offset)),

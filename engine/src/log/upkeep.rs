@@ -20,6 +20,7 @@ use super::{
 use crate::{
     checkpoint::{self, Checkpoint, Point, SegmentFacts},
     disk::{BLOCK_SIZE, Disk, SegmentFile},
+    epochs::{CommonPoint, EpochEnd, common_point},
     error::LogError,
     index::Index,
     moment::Moment,
@@ -222,6 +223,20 @@ impl<D: Disk> Log<D> {
         self.cut_compaction(end.offset).await
     }
 
+    /// Drops what this log does not have in common with its leader's, as far as the leader's answer tells where
+    /// [`latest_epoch`](Self::latest_epoch) ends there, or the epoch that the last call has named. With
+    /// [`CommonPoint::At`] it is done, durably, and the log goes on from its end; else nothing has changed yet.
+    pub async fn truncate_to(&self, leader: EpochEnd) -> Result<CommonPoint, LogError> {
+        let common = {
+            let state = self.state.borrow();
+            common_point(&state.epochs, state.end(), leader)
+        };
+        if let CommonPoint::At(offset) = common {
+            self.truncate(offset).await?;
+        }
+        Ok(common)
+    }
+
     /// What the next process will find must be right by the clock as it is now: it may have been put right since an append.
     fn look_at_clock(&self, now: Moment) {
         let mut state = self.state.borrow_mut();
@@ -367,6 +382,8 @@ impl<D: Disk> Log<D> {
             let mut state = self.state.borrow_mut();
             if start > state.start {
                 state.start = start;
+                let end = state.end();
+                state.epochs.begin_at(start, end);
                 state.changed();
                 state.check();
             }
@@ -490,6 +507,7 @@ pub(super) fn checkpoint_of<D: Disk>(state: &super::State<D>, end: DurablePoint)
             offset: end.offset.get(),
         },
         segments: facts.collect(),
+        epochs: Some(state.epochs.as_of(end.offset)),
         producers: Vec::new(),
         high_watermark: state
             .watermark
