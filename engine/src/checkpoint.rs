@@ -62,6 +62,9 @@ pub(crate) struct Checkpoint {
     /// Every segment up to the recovery point; the last one's facts are as of that point.
     pub(crate) segments: Vec<SegmentFacts>,
     pub(crate) producers: Vec<Producer>,
+    /// All segments are to be dropped: the log begins again, empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) begins_again: bool,
     /// Absent in version 1; always there once it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) epochs: Option<EpochTable>,
@@ -72,12 +75,13 @@ pub(crate) struct Checkpoint {
 
 impl Checkpoint {
     pub(crate) fn encode(mut self) -> serde_json::Result<Vec<u8>> {
-        let version = if self.high_watermark.is_none() && self.epochs == Some(self.epochs_of_before()) {
-            self.epochs = None;
-            1
-        } else {
-            2
-        };
+        let version =
+            if !self.begins_again && self.high_watermark.is_none() && self.epochs == Some(self.epochs_of_before()) {
+                self.epochs = None;
+                1
+            } else {
+                2
+            };
         let body = serde_json::to_vec(&self)?;
         let mut out = format!("{FORMAT} {version} {:08x}\n", crc32c::crc32c(&body)).into_bytes();
         out.extend_from_slice(&body);
@@ -199,6 +203,7 @@ mod tests {
             },
             segments: vec![facts(0, 10), facts(10, 15)],
             producers: Vec::new(),
+            begins_again: false,
             epochs: Some(epochs(&[(0, 3), (4, 12)])),
             high_watermark: Some(12),
         }

@@ -3,7 +3,11 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use headwater_protocol::{batch::BatchError, error::ErrorCode, id::Offset};
+use headwater_protocol::{
+    batch::BatchError,
+    error::ErrorCode,
+    id::{LeaderEpoch, Offset},
+};
 
 use crate::{disk::is_full, producers::SequenceError};
 
@@ -158,6 +162,63 @@ impl AppendError {
             AppendError::Sequence(SequenceError::Unknown { .. }) => ErrorCode::UnknownProducerId,
             AppendError::Sequence(SequenceError::Duplicate { .. }) => ErrorCode::DuplicateSequenceNumber,
             AppendError::Log(error) => error.code(),
+        }
+    }
+}
+
+/// Why batches from a leader were not appended. Nothing of them is in the log.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplicaError {
+    /// The bytes are not whole, valid record batches: fetch them again.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// There is no batch at all.
+    #[error("there is no record batch from the leader")]
+    Empty,
+    /// A batch begins below the end of this log: fetch from there. If the log is empty, its start lies within a batch of the leader:
+    /// begin again at the batch's base offset.
+    #[error("a batch of the leader, {base} to {next}, begins below the end of this log, {end}")]
+    Overlap {
+        /// Base offset of the batch.
+        base: Offset,
+        /// The offset after it.
+        next: Offset,
+        /// Log end offset.
+        end: Offset,
+    },
+    /// Batches are missing where compaction has left no hole, as far as is known here.
+    #[error("a batch of the leader begins at {base}, where {end} has to follow, and no hole is expected there")]
+    Gap {
+        /// Base offset of the batch.
+        base: Offset,
+        /// The offset that has to follow.
+        end: Offset,
+    },
+    /// Epochs go back: the logs have parted, or the batch is damaged.
+    #[error("the batch of the leader at {base} has epoch {epoch}, behind one of epoch {latest}")]
+    EarlierEpoch {
+        /// Base offset of the batch.
+        base: Offset,
+        /// Its epoch.
+        epoch: LeaderEpoch,
+        /// Epoch of the batch before it.
+        latest: LeaderEpoch,
+    },
+    /// The log takes no appends.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl ReplicaError {
+    /// The error's number on the wire.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            ReplicaError::Batch(error) => error.code(),
+            ReplicaError::Empty => ErrorCode::InvalidRecord,
+            ReplicaError::Overlap { .. } | ReplicaError::Gap { .. } => ErrorCode::OffsetOutOfRange,
+            ReplicaError::EarlierEpoch { .. } => ErrorCode::FencedLeaderEpoch,
+            ReplicaError::Log(error) => error.code(),
         }
     }
 }

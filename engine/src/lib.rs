@@ -27,7 +27,7 @@ mod unsealed;
 
 pub use cold::ColdMemory;
 pub use epochs::{CommonPoint, EpochEnd};
-pub use error::{AppendError, FetchError, LogError};
+pub use error::{AppendError, FetchError, LogError, ReplicaError};
 pub use log::{
     Appended, CompactionConfig, CompactionReport, Cut, Fetched, FlushConfig, Log, LogConfig, LogOffsets, LogRange,
     ProducerConfig, ReadLimit, Recovery, Ticket, Vetted, VettedBytes,

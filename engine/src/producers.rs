@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -240,6 +240,23 @@ impl Producers {
         self.by_id.retain(|_, producer| Arc::make_mut(producer).truncate(end));
     }
 
+    /// Producers that have more in the log than is remembered, and of whom a truncation to `end` would leave nothing.
+    pub(crate) fn lost_by(&self, end: Offset) -> HashSet<ProducerId> {
+        let is_lost = |producer: &Producer| {
+            let oldest = producer.window.front();
+            oldest.is_some_and(|oldest| oldest.base_offset >= end.get() && oldest.first != 0)
+        };
+        let lost = self.by_id.values().filter(|producer| is_lost(producer));
+        lost.map(|producer| ProducerId::new(producer.id)).collect()
+    }
+
+    /// Takes in what was found of producers that are not known.
+    pub(crate) fn adopt(&mut self, found: Producers) {
+        for (id, producer) in found.by_id {
+            self.by_id.entry(id).or_insert(producer);
+        }
+    }
+
     /// Forgets producers that have been silent for longer than the expiry, and, beyond the largest count, the longest silent. The
     /// silence of those that recovery has found counts from the first look on: their own timestamps say nothing about it.
     pub(crate) fn expire(&mut self, now: Moment, config: ProducerConfig) {
@@ -264,6 +281,10 @@ impl Producers {
             Some((ProducerId::new(producer.id), Offset::new(stored.base_offset)))
         };
         self.by_id.values().filter_map(last).collect()
+    }
+
+    pub(crate) fn knows(&self, id: ProducerId) -> bool {
+        self.by_id.contains_key(&id.get())
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -7,7 +7,7 @@ use headwater_protocol::{
     id::{Offset, Timestamp},
 };
 
-use super::{DurablePoint, Log, State, Ticket, Vetted};
+use super::{DurablePoint, Log, LogConfig, State, Ticket, Vetted};
 use crate::{
     disk::Disk,
     error::AppendError,
@@ -109,11 +109,7 @@ impl<D: Disk> Log<D> {
         }
         let config = self.config();
         for batch in batches {
-            let position = segment.end();
-            copy_batch(&mut state, &segment, batch, now);
-            state
-                .spares
-                .note(segment.base_offset, position, config.segment_size_bytes);
+            stamp_and_put(&mut state, &segment, batch, now, &config);
         }
         let Extent { end, next_offset, .. } = segment.extent.get();
         let durable = state.pending.push(DurablePoint {
@@ -137,7 +133,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// The segment that takes `size` more bytes. A payload is never split over two.
-    fn segment_for(&self, state: &mut State<D>, size: usize, now: Moment) -> Rc<Segment<D>> {
+    pub(super) fn segment_for(&self, state: &mut State<D>, size: usize, now: Moment) -> Rc<Segment<D>> {
         let config = self.config();
         let is_full = state.active().end() > 0 && state.active().end() + size as u64 > config.segment_size_bytes;
         // An index entry has four bytes for the distance from the base offset.
@@ -154,27 +150,56 @@ impl<D: Disk> Log<D> {
     }
 }
 
-/// The one copy: from the connection's buffer into the tail buffer, with the offset and epoch stamped on the way.
-fn copy_batch<D: Disk>(state: &mut State<D>, segment: &Segment<D>, batch: &RecordBatch<'_>, now: Moment) {
-    let Extent {
-        end,
-        next_offset,
-        mut times,
-    } = segment.extent.get();
-    let (header, records) = batch.bytes().split_at(HEADER_LEN);
-    let mut stamped = [0; HEADER_LEN];
-    stamped.copy_from_slice(header);
-    batch::stamp(&mut stamped, next_offset, state.leader_epoch);
-    segment.tail.borrow_mut().append(end, &stamped, records);
+/// Gives a batch the next offset and the epoch, on its way into the log.
+fn stamp_and_put<D: Disk>(
+    state: &mut State<D>,
+    segment: &Segment<D>,
+    batch: &RecordBatch<'_>,
+    now: Moment,
+    config: &LogConfig,
+) {
+    let offset = segment.extent.get().next_offset;
+    let mut header = [0; HEADER_LEN];
+    header.copy_from_slice(&batch.bytes()[..HEADER_LEN]);
+    batch::stamp(&mut header, offset, state.leader_epoch);
+    let header = &header;
+    put(state, segment, batch, Placed { offset, header }, now, config);
+}
+
+/// What the log has decided of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed<'a> {
+    /// Offset of its first record.
+    pub(super) offset: Offset,
+    /// Its header, as it is stored.
+    pub(super) header: &'a [u8],
+}
+
+/// The one copy: from the connection's buffer into the tail buffer.
+pub(super) fn put<D: Disk>(
+    state: &mut State<D>,
+    segment: &Segment<D>,
+    batch: &RecordBatch<'_>,
+    placed: Placed<'_>,
+    now: Moment,
+    config: &LogConfig,
+) {
+    let Placed { offset, header } = placed;
+    let Extent { end, mut times, .. } = segment.extent.get();
+    segment
+        .tail
+        .borrow_mut()
+        .append(end, header, &batch.bytes()[HEADER_LEN..]);
     times.note(batch.max_timestamp(), Since::now(now));
     if let Some(index) = segment.index.borrow_mut().as_mut() {
-        index.add(next_offset, end, times.max_timestamp);
+        index.add(offset, end, times.max_timestamp);
     }
     let durable = state.durable.offset;
-    state.producers.note(batch, next_offset, Since::now(now), durable);
+    state.producers.note(batch, offset, Since::now(now), durable);
+    state.spares.note(segment.base_offset, end, config.segment_size_bytes);
     segment.extent.set(Extent {
         end: end + batch.bytes().len() as u64,
-        next_offset: next_offset + u64::from(batch.offset_count()),
+        next_offset: offset + u64::from(batch.offset_count()),
         times,
     });
 }

@@ -19,7 +19,7 @@ use futures::{
 };
 
 use self::plan::{Plan, Step};
-use super::{DurablePoint, Log, files::remove_segment_files};
+use super::{DurablePoint, Log};
 use crate::{
     disk::{BLOCK_SIZE, Disk, SegmentFile, is_full, is_out_of_files},
     error::LogError,
@@ -273,15 +273,16 @@ impl<D: Disk> Log<D> {
         block: Option<Vec<u8>>,
         error: &LogError,
     ) -> Result<(), LogError> {
-        let (kept, removed) = {
+        let kept = {
             let mut state = self.state.borrow_mut();
             let first_removed = state
                 .segments
                 .partition_point(|segment| segment.base_offset <= end.segment);
             let removed: Vec<_> = state.segments.drain(first_removed..).collect();
             let kept = Rc::clone(state.active());
-            for segment in &removed {
+            for segment in removed {
                 segment.cut();
+                state.dropped.push(segment.base_offset);
             }
             if end.offset < state.durable.offset || end.position < kept.named.get() {
                 kept.cut();
@@ -320,25 +321,17 @@ impl<D: Disk> Log<D> {
             state.watermark.truncate(end.offset, error);
             state.changed();
             state.check();
-            (kept, removed)
+            kept
         };
-        let cut = self.cut_files(end, &kept, &removed).await;
+        let cut = self.cut_files(end, &kept).await;
         if let Err(cause) = &cut {
             self.fence_with(cause.clone());
         }
         cut
     }
 
-    async fn cut_files(
-        &self,
-        end: DurablePoint,
-        kept: &Segment<D>,
-        removed: &[Rc<Segment<D>>],
-    ) -> Result<(), LogError> {
-        // The newest first, so that a crash in between never leaves a hole.
-        for segment in removed.iter().rev() {
-            remove_segment_files(&self.disk, &self.directory, segment.base_offset).await?;
-        }
+    async fn cut_files(&self, end: DurablePoint, kept: &Segment<D>) -> Result<(), LogError> {
+        self.remove_dropped().await?;
         let file = match self.file_for_writing(kept).await {
             Ok(file) => file,
             // Not even the file could be made: there is nothing in it to cut.

@@ -14,8 +14,10 @@ mod lookup;
 mod range;
 mod recovery;
 mod recycle;
+mod replica;
 mod scan;
 mod ticket;
+mod truncate;
 mod upkeep;
 mod vet;
 mod walk;
@@ -78,6 +80,9 @@ struct State<D: Disk> {
     producers: Producers,
     spares: recycle::Spares,
     compaction: compact::Progress<D>,
+    /// Base offsets of segments that a truncation has dropped and whose files may be there, in order. More is only appended when
+    /// there are none.
+    dropped: Vec<Offset>,
     pending: ticket::Pending,
     fence: Option<LogError>,
     /// Counts what has changed of all that a checkpoint tells, and what had when the last one was written was begun.
@@ -130,6 +135,7 @@ impl<D: Disk> State<D> {
             }
             Segment::new(directory, active.extent.get().next_offset, memory, interval_bytes)
         };
+        next.has_holes.set(self.compaction.record.has_holes(next.base_offset));
         self.spares.begin(next.base_offset);
         self.segments.push_back(Rc::new(next));
         self.step_over_segment_end();

@@ -105,8 +105,11 @@ impl<D: Disk> Log<D> {
             compaction: compact::Record::default(),
             report: Recovery::default(),
         };
-        let files = opening.list_segments().await?;
-        let checkpoint = opening.read_checkpoint().await?;
+        let mut files = opening.list_segments().await?;
+        let mut checkpoint = opening.read_checkpoint().await?;
+        if let Some(empty) = checkpoint.take_if(|checkpoint| checkpoint.begins_again) {
+            checkpoint = Some(opening.begin_again(std::mem::take(&mut files), empty).await?);
+        }
         let start = checkpoint
             .as_ref()
             .map_or(Offset::ZERO, |checkpoint| Offset::new(checkpoint.log_start_offset));
@@ -197,6 +200,24 @@ impl<D: Disk> Opening<'_, D> {
                 Ok(None)
             }
         }
+    }
+
+    /// Finishes what a crash has interrupted: drops all segments, and then the word that says so.
+    async fn begin_again(&self, files: BTreeMap<Offset, u64>, empty: Checkpoint) -> Result<Checkpoint, LogError> {
+        for base_offset in files.into_keys().rev() {
+            self.remove(base_offset).await?;
+        }
+        let empty = Checkpoint {
+            begins_again: false,
+            ..empty
+        };
+        let path = self.directory.join(checkpoint::FILE_NAME);
+        let written = match empty.clone().encode() {
+            Ok(content) => self.disk.replace_file_to_make_room(&path, content).await,
+            Err(error) => Err(error.into()),
+        };
+        written.map_err(LogError::io("write", &path))?;
+        Ok(empty)
     }
 
     async fn open_segments(
@@ -480,6 +501,7 @@ impl<D: Disk> Opening<'_, D> {
             epochs,
             producers: std::mem::take(&mut self.producers),
             spares: Spares::default(),
+            dropped: Vec::new(),
             compaction: Progress::new(self.compaction.cut(next_offset)),
             pending: Pending::default(),
             fence: None,

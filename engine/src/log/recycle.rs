@@ -254,7 +254,7 @@ impl<D: Disk> Log<D> {
         self.drop_spares().await
     }
 
-    async fn drop_spares(&self) -> Result<(), LogError> {
+    pub(super) async fn drop_spares(&self) -> Result<(), LogError> {
         loop {
             let spare = self.state.borrow_mut().spares.files.pop();
             let Some(spare) = spare else { return Ok(()) };

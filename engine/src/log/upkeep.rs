@@ -1,4 +1,4 @@
-//! Everything off the path of records: rolling by age, sealing, retention, checkpoints, truncation, closing.
+//! Everything off the path of records: rolling by age, sealing, retention, checkpoints, closing.
 //!
 //! The owner calls [`Log::maintain`] now and then from a background queue. One change of the structure runs at a time; each
 //! is ordered so that a crash between any two steps loses nothing: first what a checkpoint promises is made true, then the
@@ -15,12 +15,11 @@ use headwater_protocol::id::Offset;
 
 use super::{
     DurablePoint, Log,
-    files::{remove_index, remove_segment_files, write_index},
+    files::{remove_segment_files, write_index},
 };
 use crate::{
     checkpoint::{self, Checkpoint, Point, SegmentFacts},
     disk::{BLOCK_SIZE, Disk, SegmentFile},
-    epochs::{CommonPoint, EpochEnd, common_point},
     error::LogError,
     index::Index,
     moment::Moment,
@@ -142,6 +141,7 @@ impl<D: Disk> Log<D> {
             Err(LogError::Io { source, .. }) if durable.position == 0 && source.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
+        self.remove_dropped().await?;
         self.state.borrow_mut().changed();
         self.write_checkpoint_at(durable, Purpose::MakesRoom).await?;
         for segment in &self.state.borrow().segments {
@@ -171,70 +171,6 @@ impl<D: Disk> Log<D> {
         let before = before.min(offsets.durable).min(offsets.high_watermark);
         self.advance_start(before).await?;
         Ok(self.offsets().start)
-    }
-
-    /// Drops every batch that ends after `to` (KIP-101: a follower that diverged from its leader). Tickets of dropped appends
-    /// resolve with [`LogError::Truncated`].
-    pub async fn truncate(&self, to: Offset) -> Result<(), LogError> {
-        let _flush = self.flush_gate.enter().await;
-        let _entered = self.upkeep_gate.enter().await;
-        let offsets = self.offsets();
-        if let Some(fence) = self.fence() {
-            return Err(fence);
-        }
-        self.finish_swap().await?;
-        let to = to.max(offsets.start);
-        if to >= offsets.end {
-            return Ok(());
-        }
-        if to >= offsets.durable {
-            let durable = self.state.borrow().durable;
-            // Between the durable and the log end offset nothing is on disk for certain: all of it goes.
-            return self.cut_back(durable, None, &LogError::Truncated).await;
-        }
-        let segment = Rc::clone(self.state.borrow().segment_of(to));
-        let (position, offset) = self.batch_start(&segment, to).await?;
-        let block_start = position / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
-        // Opened before anything is done, so that a want of descriptors is found now.
-        let file = segment.open(&self.disk).await?;
-        let block = if position == block_start {
-            Vec::new()
-        } else {
-            let read = file.read(block_start, (position - block_start) as usize).await;
-            read.map_err(LogError::io("read", &segment.path))?
-        };
-        remove_index(&self.disk, &self.directory, segment.base_offset).await?;
-        let end = DurablePoint {
-            segment: segment.base_offset,
-            position,
-            offset,
-        };
-        // The checkpoint must never promise more than the files hold, and the last one may: it is written in any case.
-        // The batch may begin below the log start offset, which then moves back with the end, as in Kafka.
-        {
-            let mut state = self.state.borrow_mut();
-            state.start = state.start.min(offset);
-            // A compaction that is under way has to end before anything is cut.
-            state.compaction.truncations += 1;
-            state.changed();
-        }
-        self.write_checkpoint_at(end, Purpose::MakesRoom).await?;
-        self.cut_back(end, Some(block), &LogError::Truncated).await?;
-        self.cut_compaction(end.offset).await
-    }
-
-    /// Drops what this log does not have in common with its leader's, as far as the leader's answer tells where
-    /// [`latest_epoch`](Self::latest_epoch) ends there, or the epoch that the last call has named. With
-    /// [`CommonPoint::At`] it is done, durably, and the log goes on from its end; else nothing has changed yet.
-    pub async fn truncate_to(&self, leader: EpochEnd) -> Result<CommonPoint, LogError> {
-        let common = {
-            let state = self.state.borrow();
-            common_point(&state.epochs, state.end(), leader)
-        };
-        if let CommonPoint::At(offset) = common {
-            self.truncate(offset).await?;
-        }
-        Ok(common)
     }
 
     /// What the next process will find must be right by the clock as it is now: it may have been put right since an append.
@@ -428,7 +364,7 @@ impl<D: Disk> Log<D> {
         self.write_checkpoint_at(durable, purpose).await
     }
 
-    async fn write_checkpoint_at(&self, end: DurablePoint, purpose: Purpose) -> Result<(), LogError> {
+    pub(super) async fn write_checkpoint_at(&self, end: DurablePoint, purpose: Purpose) -> Result<(), LogError> {
         // What changes from here on may be in it or not, and is for the next.
         let changes = self.state.borrow().changes;
         if changes == self.state.borrow().saved_changes {
@@ -443,21 +379,30 @@ impl<D: Disk> Log<D> {
             let state = self.state.borrow();
             (checkpoint_of(&state, end), state.producers.snapshot())
         };
-        let encode = move || {
+        let complete = move || {
             let producers = producers.as_of(end.offset);
-            Checkpoint { producers, ..rest }.encode()
+            Checkpoint { producers, ..rest }
         };
-        // Of a thousand producers it is 8 MB of text, which would keep the core for 30 ms.
-        let content = self.disk.aside(encode).await;
+        self.put_checkpoint(complete, purpose).await?;
+        self.state.borrow_mut().saved_changes = changes;
+        Ok(())
+    }
+
+    /// Writes a checkpoint. It is made, and put into words, by another thread: of a thousand producers it is 8 MB of text, which would
+    /// keep the core for 30 ms.
+    pub(super) async fn put_checkpoint(
+        &self,
+        make: impl FnOnce() -> Checkpoint + Send + 'static,
+        purpose: Purpose,
+    ) -> Result<(), LogError> {
+        let content = self.disk.aside(move || make().encode()).await;
         let path = self.directory.join(checkpoint::FILE_NAME);
         let written = match content {
             Ok(content) if purpose == Purpose::MakesRoom => self.disk.replace_file_to_make_room(&path, content).await,
             Ok(content) => self.disk.replace_file(&path, content).await,
             Err(error) => Err(error.into()),
         };
-        written.map_err(LogError::io("write", &path))?;
-        self.state.borrow_mut().saved_changes = changes;
-        Ok(())
+        written.map_err(LogError::io("write", &path))
     }
 
     fn free_idle_memory(&self, now: Moment) {
@@ -501,17 +446,18 @@ pub(super) fn checkpoint_of<D: Disk>(state: &super::State<D>, end: DurablePoint)
     });
     Checkpoint {
         log_start_offset: state.start.get(),
+        begins_again: false,
         recovery: Point {
             segment: end.segment.get(),
             position: end.position,
             offset: end.offset.get(),
         },
         segments: facts.collect(),
-        epochs: Some(state.epochs.as_of(end.offset)),
         producers: Vec::new(),
         high_watermark: state
             .watermark
             .is_held()
             .then(|| state.watermark.offset().min(end.offset).get()),
+        epochs: Some(state.epochs.as_of(end.offset)),
     }
 }

@@ -121,6 +121,12 @@ impl Watermark {
         }
     }
 
+    /// The log has nothing any more, and goes on at `start`.
+    pub(super) fn begin_at(&mut self, start: Offset, error: &LogError) {
+        self.fail(error);
+        self.offset = start;
+    }
+
     /// Nobody will learn any more whether it gets further.
     pub(super) fn fail(&mut self, error: &LogError) {
         for (_, ticket) in self.waiting.drain(..) {

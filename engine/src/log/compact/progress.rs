@@ -81,6 +81,11 @@ impl Record {
         base_offset.get() < self.holes_below
     }
 
+    /// No offset is missing from here on.
+    pub(in crate::log) fn holes_below(self) -> Offset {
+        Offset::new(self.holes_below)
+    }
+
     pub(super) fn clean_below(self) -> Offset {
         Offset::new(self.clean_below)
     }
@@ -92,8 +97,8 @@ impl Record {
         self.horizon_ms.is_some_and(is_past)
     }
 
-    /// Segments up to `end` are about to be replaced.
-    pub(super) fn with_holes_below(mut self, end: Offset) -> Record {
+    /// Segments up to `end` are about to be replaced, or come from a leader that has replaced them.
+    pub(in crate::log) fn with_holes_below(mut self, end: Offset) -> Record {
         self.holes_below = self.holes_below.max(end.get());
         self
     }

@@ -2,12 +2,15 @@
 
 use std::rc::Rc;
 
-use headwater_engine::{LogConfig, LogError, ReadLimit, TailMemory, Ticket, disk::SimDisk};
-use headwater_protocol::id::{Offset, Timestamp};
+use headwater_engine::{LogConfig, LogError, ReadLimit, ReplicaError, TailMemory, Ticket, disk::SimDisk};
+use headwater_protocol::{
+    batch::stamp,
+    id::{LeaderEpoch, Offset, Timestamp},
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::naive::{Naive, is_settled};
-use crate::support::{NOON, Record, SimLog, batch, for_each_seed, open_with, run, small_config};
+use super::naive::{Naive, is_settled, split};
+use crate::support::{NOON, SimLog, for_each_seed, open_with, run, small_config};
 
 const NOW: Timestamp = Timestamp::new(NOON);
 
@@ -17,6 +20,10 @@ const LIMITS: [ReadLimit; 3] = [ReadLimit::Durable, ReadLimit::HighWatermark, Re
 const STEPS: usize = 150;
 
 /// Who waits for an append.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says something that the others do not"
+)]
 struct Waiting {
     next: u64,
     /// It was appended when the log had other replicas.
@@ -36,6 +43,8 @@ struct Pair {
     naive: Naive,
     waiting: Vec<Waiting>,
     next_id: u64,
+    /// Holes are expected below.
+    holes_below: u64,
     rng: StdRng,
 }
 
@@ -49,11 +58,25 @@ impl Pair {
     }
 
     async fn step(&mut self) {
-        match self.draw(20) {
-            0..6 => self.append(),
+        match self.draw(25) {
+            0..4 => self.append(),
+            4..6 | 20 => self.append_replica(),
+            21 => self.refused(),
+            22 => {
+                let to = self.naive.end + self.draw(60);
+                self.log.expect_holes_below(Offset::new(to)).await.unwrap();
+                self.holes_below = self.holes_below.max(to);
+                assert_eq!(self.log.holes_below().get(), self.holes_below);
+            }
+            23 if self.draw(4) == 0 => {
+                let start = self.draw(self.naive.end + 200);
+                self.log.begin_again_at(Offset::new(start)).await.unwrap();
+                self.naive.begin_again_at(start);
+                self.dropped();
+            }
             6..9 => self.flush().await,
             9 => {
-                let at = self.between(self.naive.start, self.naive.end() + 3);
+                let at = self.between(self.naive.start, self.naive.end + 3);
                 self.log.hold_high_watermark(Offset::new(at));
                 self.naive.watermark = self.naive.watermark.min(at);
                 if !std::mem::replace(&mut self.naive.is_held, true) {
@@ -61,9 +84,9 @@ impl Pair {
                 }
             }
             10..13 if self.naive.is_held => {
-                let to = self.between(self.naive.start, self.naive.end() + 3);
+                let to = self.between(self.naive.start, self.naive.end + 3);
                 self.log.advance_high_watermark(Offset::new(to));
-                self.naive.watermark = self.naive.watermark.max(to.min(self.naive.end()));
+                self.naive.watermark = self.naive.watermark.max(to.min(self.naive.end));
             }
             13 => {
                 self.log.follow_durable_offset();
@@ -72,7 +95,7 @@ impl Pair {
             }
             14 => self.truncate().await,
             15 => {
-                let before = self.between(self.naive.start, self.naive.end());
+                let before = self.between(self.naive.start, self.naive.end);
                 let start = self.log.delete_records(Offset::new(before)).await.unwrap();
                 let highest = self.naive.durable.min(self.naive.watermark);
                 self.naive.start = self.naive.start.max(before.min(highest));
@@ -85,23 +108,75 @@ impl Pair {
         self.check().await;
     }
 
+    /// A payload of a client: a producer sends one batch a request.
     fn append(&mut self) {
-        let mut payload = Vec::new();
-        for _ in 0..=self.draw(2) {
-            let size = [10, 200, 1500, 5000][self.draw(4) as usize];
-            let records: Vec<_> = (0..=self.draw(3))
-                .map(|_| {
-                    self.next_id += 1;
-                    Record::new(self.next_id, size)
-                })
-                .collect();
-            payload.extend_from_slice(&batch(&records));
-        }
+        let rng = &mut self.rng;
+        let payload = self.naive.make(&mut self.next_id, |most| rng.random_range(0..most));
+        let epoch = self.naive.latest_epoch().unwrap_or(0) + i32::from(self.draw(5) == 0);
+        self.log.set_leader_epoch(LeaderEpoch::new(epoch));
         let Ok(appended) = self.log.append(&payload, NOW) else {
             assert!(payload.len() as u64 > self.config.segment_size_bytes);
             return;
         };
-        self.naive.append(&payload, 0);
+        assert!(!appended.duplicate);
+        self.naive.append(&payload, epoch);
+        self.wait_for(appended);
+    }
+
+    /// Batches as a leader might have them, which follow one another perhaps behind holes.
+    fn replicated(&mut self) -> Vec<u8> {
+        let mut leader = self.naive.clone();
+        for _ in 0..=self.draw(3) {
+            let rng = &mut self.rng;
+            let mut batch = leader.make(&mut self.next_id, |most| rng.random_range(0..most));
+            let epoch = leader.latest_epoch().unwrap_or(0) + self.draw(4).saturating_sub(2) as i32;
+            let hole = [0, self.draw(20)][self.draw(2) as usize];
+            let base = leader.end + if leader.end + hole <= self.holes_below { hole } else { 0 };
+            stamp(&mut batch, Offset::new(base), LeaderEpoch::new(epoch));
+            leader.append_replica(&batch);
+        }
+        let new = &leader.batches[self.naive.batches.len()..];
+        new.iter().flat_map(|batch| batch.bytes.clone()).collect()
+    }
+
+    fn append_replica(&mut self) {
+        let payload = self.replicated();
+        let appended = self.log.append_replica(&payload, NOW).unwrap();
+        self.naive.append_replica(&payload);
+        self.wait_for(appended);
+    }
+
+    /// What does not follow, or is not whole, leaves nothing.
+    fn refused(&mut self) {
+        let (latest, end) = (self.naive.latest_epoch().unwrap_or(0), self.naive.end);
+        let good = self.replicated();
+        let first = |base, epoch| {
+            let mut payload = good.clone();
+            stamp(&mut payload, Offset::new(base), LeaderEpoch::new(epoch));
+            self.log.append_replica(&payload, NOW)
+        };
+        if latest > 0 {
+            assert!(matches!(first(end, latest - 1), Err(ReplicaError::EarlierEpoch { .. })));
+        }
+        assert!(matches!(first(end, -1), Err(ReplicaError::EarlierEpoch { .. })));
+        if end > 0 {
+            assert!(matches!(first(end - 1, latest), Err(ReplicaError::Overlap { .. })));
+        }
+        let behind = first(end.max(self.holes_below) + 1, latest);
+        assert!(matches!(behind, Err(ReplicaError::Gap { .. })));
+        // From the checksum on, and in the length.
+        let size = split(&good)[0].bytes.len();
+        for at in [self.rng.random_range(17..size), self.rng.random_range(8..12)] {
+            let mut damaged = good.clone();
+            damaged[at] ^= 128;
+            let result = self.log.append_replica(&damaged, NOW);
+            assert!(matches!(result, Err(ReplicaError::Batch(_))), "byte {at}: {result:?}");
+        }
+        assert!(matches!(self.log.append_replica(&[], NOW), Err(ReplicaError::Empty)));
+    }
+
+    fn wait_for(&mut self, appended: headwater_engine::Appended) {
+        assert_eq!(appended.next_offset.get(), self.naive.end);
         self.waiting.push(Waiting {
             next: appended.next_offset.get(),
             is_held: self.naive.is_held,
@@ -119,11 +194,18 @@ impl Pair {
     }
 
     async fn truncate(&mut self) {
-        let to = self.between(self.naive.start, self.naive.end());
+        let to = self.between(self.naive.start, self.naive.end);
         self.log.truncate(Offset::new(to)).await.unwrap();
         self.naive.truncate(to);
-        let end = self.naive.end();
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.next > end) {
+        self.dropped();
+    }
+
+    /// The log has become shorter, or another one.
+    fn dropped(&mut self) {
+        let end = self.naive.end;
+        self.holes_below = self.log.holes_below().get();
+        let is_gone = |waiting: &&mut Waiting| waiting.next > end || self.naive.batches.is_empty();
+        for waiting in self.waiting.iter_mut().filter(is_gone) {
             waiting.is_dropped = true;
         }
     }
@@ -135,6 +217,7 @@ impl Pair {
         self.naive.flush();
         let (log, recovery) = open_with(&self.disk, &self.config, &self.memory).await.unwrap();
         self.log = log;
+        self.holes_below = self.log.holes_below().get();
         self.waiting.clear();
         let known = if self.naive.is_held { closed } else { self.naive.durable };
         assert_eq!(recovery.high_watermark.get(), known);
@@ -145,8 +228,10 @@ impl Pair {
 
     async fn check(&mut self) {
         self.naive.check_offsets(&self.log);
+        self.naive.check_epochs(&self.log);
+        self.naive.check_producers(&self.log);
         for limit in LIMITS {
-            let offset = self.between(self.naive.start, self.naive.end());
+            let offset = self.between(self.naive.start, self.naive.end);
             let max_bytes = self.draw(20_000);
             self.naive
                 .check_fetch(&self.disk, &self.log, offset, max_bytes, limit)
@@ -195,6 +280,7 @@ fn a_log_of_several_replicas_behaves_like_a_list_of_batches() {
                 naive: Naive::default(),
                 waiting: Vec::new(),
                 next_id: 0,
+                holes_below: 0,
                 rng,
             };
             for _ in 0..STEPS {
@@ -202,6 +288,7 @@ fn a_log_of_several_replicas_behaves_like_a_list_of_batches() {
             }
             pair.restart().await;
             pair.check().await;
+            pair.naive.check_all(&pair.disk, &pair.log).await;
         });
     });
 }
