@@ -9,7 +9,7 @@ use headwater_protocol::{
     id::{LeaderEpoch, Offset},
 };
 
-use crate::{disk::is_full, producers::SequenceError};
+use crate::{disk::is_full, owner::Owner, producers::SequenceError};
 
 /// The environment failed: a disk, a file system, a damaged file. Cheap to clone, because one failure answers many waiters.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -73,6 +73,16 @@ pub enum LogError {
         /// Where both are.
         directory: PathBuf,
     },
+    /// The directory is another partition's. It is left as it is.
+    #[error("{directory} belongs to {found}, not to {wanted}; move it away, and put the right one in its place")]
+    Foreign {
+        /// The directory.
+        directory: PathBuf,
+        /// Whose it is.
+        found: Owner,
+        /// Who was to have it.
+        wanted: Owner,
+    },
     /// The records were dropped by a truncation, before they became durable or while they were being read.
     #[error("the records were dropped: the log was truncated")]
     Truncated,
@@ -107,6 +117,7 @@ impl LogError {
             | LogError::OutOfFiles { .. }
             | LogError::Fenced { .. }
             | LogError::Io { .. }
+            | LogError::Foreign { .. }
             | LogError::Truncated => ErrorCode::KafkaStorageError,
         }
     }

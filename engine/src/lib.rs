@@ -17,6 +17,7 @@ mod index;
 mod log;
 mod memory;
 mod moment;
+mod owner;
 mod producers;
 mod segment;
 mod seldom;
@@ -34,6 +35,7 @@ pub use log::{
 };
 pub use memory::{IndexCounts, Memory};
 pub use moment::{Moment, Since};
+pub use owner::Owner;
 pub use producers::{SequenceError, WINDOW as PRODUCER_WINDOW};
 pub use seldom::Seldom;
 pub use signal::{Signal, Wait};

@@ -52,7 +52,16 @@ impl Listing {
 /// Name of the directory of a partition that is being removed: `<topic>-<partition>.<topic id>.deleted`. The topic is
 /// there for people, and cut where the whole would be too long for a file name; the id makes it unique.
 pub(super) fn deleted(topic: &Topic, partition: PartitionIndex) -> String {
-    let suffix = format!("-{partition}.{}.deleted", topic.id.as_uuid().simple());
+    with_id(topic, partition, topic.id, "deleted")
+}
+
+/// Name that the directory of another topic gets if it has the name of this one's partition, which is removed.
+pub(super) fn aside(topic: &Topic, partition: PartitionIndex, other: TopicId) -> String {
+    with_id(topic, partition, other, "aside")
+}
+
+fn with_id(topic: &Topic, partition: PartitionIndex, id: TopicId, what: &str) -> String {
+    let suffix = format!("-{partition}.{}.{what}", id.as_uuid().simple());
     // Topic names are ASCII.
     let name = topic.name.as_str();
     format!("{}{suffix}", &name[..name.len().min(FILE_NAME_LEN_MAX - suffix.len())])
@@ -112,6 +121,9 @@ mod tests {
             let deleted = deleted(&topic, last);
             assert!(deleted.len() <= FILE_NAME_LEN_MAX && is_deleted(&deleted), "{deleted}");
             assert_eq!(parse_partition(&deleted), None);
+            let aside = aside(&topic, last, TopicId::random());
+            assert!(aside.len() <= FILE_NAME_LEN_MAX && !is_deleted(&aside), "{aside}");
+            assert_eq!(parse_partition(&aside), None);
         }
     }
 

@@ -5,14 +5,17 @@
 //! Creating, or becoming larger: directories <topic>-<partition>
 //! Deleting: rename to <topic>-<partition>.<topic id>.deleted ─► remove
 //! ```
+//! A directory that says that it belongs to another topic is set aside instead: <topic>-<partition>.<its topic id>.aside.
+//!
 //! Each arrow is durable before the next begins. It opens no log: that is the cores', which are shown a topic when it is ready, and
 //! have closed its partitions before they are taken away.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use headwater_engine::disk::{Directory, EntryKind};
+use headwater_engine::{LogError, Owner};
 use headwater_protocol::id::PartitionIndex;
 
 use super::error::TopicError;
@@ -65,10 +68,46 @@ impl<D: Directory> Reconciler<D> {
             .directories()
             .filter(|partition| listing.kind(topic, *partition).is_some());
         let deleted = |partition| self.directory.join(names::deleted(topic, partition));
-        let renamed = there.map(|partition| (self.path(topic, partition), deleted(partition)));
-        let renamed = self.disk.rename_all(&renamed.collect::<Vec<_>>()).await;
+        let mut renamed = Vec::new();
+        for partition in there {
+            let path = self.path(topic, partition);
+            let to = match self
+                .others(topic, partition, listing.kind(topic, partition), &path)
+                .await?
+            {
+                Some(aside) => aside,
+                None => deleted(partition),
+            };
+            renamed.push((path, to));
+        }
+        let renamed = self.disk.rename_all(&renamed).await;
         renamed.map_err(StoreError::io("rename partitions in", &self.directory))?;
         self.remove_all(topic.directories().map(deleted)).await
+    }
+
+    /// Where what has the name of a partition is set aside, if it says that it belongs to another topic.
+    async fn others(
+        &self,
+        topic: &Topic,
+        partition: PartitionIndex,
+        kind: Option<EntryKind>,
+        path: &Path,
+    ) -> Result<Option<PathBuf>, StoreError> {
+        if kind != Some(EntryKind::Directory) {
+            return Ok(None);
+        }
+        let owner = match Owner::read(&self.disk, path).await {
+            // It has the topic's name, and says nothing else.
+            Err(LogError::Corrupt { .. }) => None,
+            read => read.map_err(|error| StoreError::io("read the owner of", path)(std::io::Error::other(error)))?,
+        };
+        let Some(owner) = owner.filter(|owner| owner.topic != topic.id) else {
+            return Ok(None);
+        };
+        let aside = self.directory.join(names::aside(topic, partition, owner.topic));
+        tracing::warn!(path = %path.display(), %owner, aside = %aside.display(),
+            "a directory of another topic is set aside; look into it, and remove it if it is not needed");
+        Ok(Some(aside))
     }
 
     /// Takes away what a topic has got beyond what it was. That was never served, and holds nothing.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use headwater_engine::{Log, LogConfig, Signal, disk::Directory as _};
+use headwater_engine::{Log, LogConfig, Owner, Signal, disk::Directory as _};
 use headwater_protocol::error::ErrorCode;
 
 use super::served::Partition;
@@ -167,10 +167,16 @@ impl Partitions {
     pub(crate) async fn open(&self, topic: &Topic, id: PartitionId) -> Result<Rc<Partition>, Refusal> {
         let directory = self.core.config.log.directory.join(topic.partition_directory(id.index));
         // Opening would make it, empty, as if nothing had ever been acknowledged.
-        if let Err(error) = self.core.disk.list(&directory).await {
+        let entries = self.core.disk.list(&directory).await.map_err(|error| {
             let message = format!("cannot read the partition's directory {}: {error}", directory.display());
-            return Err(Refusal::new(ErrorCode::KafkaStorageError, message));
-        }
+            Refusal::new(ErrorCode::KafkaStorageError, message)
+        })?;
+        let owner = Owner {
+            topic: id.topic,
+            partition: id.index,
+        };
+        let claimed = owner.claim(&self.core.disk, &directory, &entries).await;
+        claimed.map_err(|error| Refusal::because(error.code(), &error))?;
         let config = self.log_config(topic);
         let opened = Log::open(self.core.disk.clone(), directory, config, self.core.memory.clone()).await;
         let (log, recovery) = opened.map_err(|error| {

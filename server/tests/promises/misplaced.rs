@@ -128,3 +128,79 @@ fn the_data_directory_itself_may_be_a_symbolic_link() {
         broker.stop();
     });
 }
+
+#[test]
+fn a_directory_of_another_partition_is_not_served_and_not_deleted_with_the_topic_that_has_its_name() {
+    run(async {
+        let (site, elsewhere, topic) = written().await;
+        let place = |partition| site.directory().join(format!("t-{partition}"));
+        let before = contents(&place(1));
+        // As if somebody had restored the wrong backup.
+        fs::rename(place(0), &elsewhere).unwrap();
+        fs::rename(place(1), place(0)).unwrap();
+        fs::rename(&elsewhere, place(1)).unwrap();
+        let broker = site.start().expect_errors("belongs to");
+        broker.await_line("a partition is offline");
+        let mut raw = Raw::connect(site.address()).await;
+        for partition in 0..2 {
+            let refused = raw.call(&produce(topic, partition), &batch(&[b"new"])).await.produce();
+            assert_eq!(ErrorCode::from_i16(refused.error), ErrorCode::KafkaStorageError);
+            let message = refused.message.unwrap();
+            assert!(message.contains("move it away"), "{message}");
+        }
+        broker.stop();
+        assert!(contents(&place(0)) == before, "what is another partition's was changed");
+        fs::rename(place(0), &elsewhere).unwrap();
+        fs::rename(place(1), place(0)).unwrap();
+        fs::rename(&elsewhere, place(1)).unwrap();
+        let broker = site.start();
+        let client = site.client().await;
+        assert!(
+            read_topic(&client, "t")
+                .await
+                .iter()
+                .all(|records| records.len() == RECORDS)
+        );
+        // The directory of a topic that has gone, under the name of one that is there.
+        client.admin().create_topic(NewTopic::new("u")).await.unwrap();
+        broker.stop();
+        fs::remove_dir_all(site.directory().join("u-0")).unwrap();
+        fs::rename(place(0), site.directory().join("u-0")).unwrap();
+        let broker = site.start().expect_errors("belongs to");
+        broker.await_line("a partition is offline");
+        let client = site.client().await;
+        client.admin().delete_topic("u").await.unwrap();
+        broker.await_line("is set aside");
+        let aside = site.directory().join(format!("u-0.{}.aside", topic.as_uuid().simple()));
+        assert!(
+            contents(&aside).contains_key("00000000000000000000.log"),
+            "its records are kept"
+        );
+        client.admin().create_topic(NewTopic::new("u")).await.unwrap();
+        assert!(read_topic(&client, "u").await[0].is_empty());
+        broker.stop();
+    });
+}
+
+#[test]
+fn a_directory_that_does_not_say_whose_it_is_is_taken_over_with_its_records() {
+    run(async {
+        let (site, _, _) = written().await;
+        let marks = [0, 1].map(|partition| site.directory().join(format!("t-{partition}/partition")));
+        let before = fs::read(&marks[0]).unwrap();
+        for mark in &marks {
+            fs::remove_file(mark).unwrap();
+        }
+        let broker = site.start();
+        let client = site.client().await;
+        assert!(
+            read_topic(&client, "t")
+                .await
+                .iter()
+                .all(|records| records.len() == RECORDS)
+        );
+        broker.stop();
+        assert_eq!(fs::read(&marks[0]).unwrap(), before);
+        assert!(marks[1].exists());
+    });
+}

@@ -4,4 +4,5 @@ mod crash;
 mod limits;
 mod model;
 mod naive;
+mod owner;
 mod parting;
