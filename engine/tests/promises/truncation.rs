@@ -323,3 +323,47 @@ fn a_truncation_that_fails_half_way_brings_nothing_back_behind_later_records() {
     }
     assert!(failed > 0);
 }
+
+#[test]
+fn what_a_failed_truncation_has_left_is_gone_before_another_log_takes_its_place() {
+    let mut failed = 0;
+    let kinds = [OpKind::Truncate, OpKind::RemoveFile, OpKind::ReplaceFile];
+    for (kind, number, begins_again) in kinds
+        .into_iter()
+        .flat_map(|kind| (0..24).map(move |number| (kind, number / 2, number % 2 == 0)))
+    {
+        let disk = SimDisk::new(number);
+        run(&disk, number, async {
+            let record = |id| batch(&[Record::new(id, 5000)]);
+            let (log, _) = open(&disk, &small_config()).await.unwrap();
+            for id in 0..30 {
+                append_durably(&log, &record(id)).await;
+            }
+            disk.fail_nth(kind, number, Fault::InputOutput);
+            let dropped = if begins_again {
+                log.begin_again_at(Offset::new(12)).await
+            } else {
+                // The end of a segment, where what comes behind it would seem to go on.
+                log.truncate(Offset::new(6)).await
+            };
+            disk.heal();
+            let is_fenced = log.is_fenced();
+            failed += u64::from(dropped.is_err() && is_fenced);
+            if is_fenced {
+                log.give_way().await.unwrap();
+            } else {
+                log.flush().await.unwrap();
+            }
+            let offsets = log.offsets();
+            drop(log);
+            let (log, _) = open(&disk, &small_config()).await.unwrap();
+            assert_eq!(log.offsets(), offsets, "{kind:?} {number}");
+            let expected: Vec<_> = (0..offsets.end.get() - offsets.start.get()).collect();
+            assert_eq!(ids(&read_all(&log).await), expected, "{kind:?} {number}");
+            append_durably(&log, &record(100)).await;
+            let (last, next) = (ids(&read_all(&log).await).pop(), log.offsets().end);
+            assert_eq!((last, next), (Some(100), offsets.end.next()));
+        });
+    }
+    assert!(failed > 10, "{failed}");
+}
