@@ -104,6 +104,7 @@ macro_rules! heads {
                     self.error
                 }
 
+                #[allow(clippy::needless_update, reason = "some responses tell nothing else")]
                 fn failed(error: ErrorCode, message: String) -> Self {
                     Self {
                         error: error.as_i16(),

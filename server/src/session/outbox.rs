@@ -58,24 +58,22 @@ impl Outbox {
         }
         let mut queue = self.queue.borrow_mut();
         let last = queue.back_mut();
-        match last.filter(|last| last.records.is_empty() && last.frames.len() < TOGETHER_BYTES) {
-            Some(last) => {
-                let before = last.frames.len();
-                write(&mut last.frames);
-                self.bytes.set(self.bytes.get() + last.frames.len() - before);
-                last.records = records;
-                last.places.join(places);
-            }
-            None => {
-                let mut frames = self.spare.take();
-                write(&mut frames);
-                self.bytes.set(self.bytes.get() + frames.len());
-                queue.push_back(Outgoing {
-                    frames,
-                    records,
-                    places,
-                });
-            }
+        let last = last.filter(|last| last.records.is_empty() && last.frames.len() < TOGETHER_BYTES);
+        if let Some(last) = last {
+            let before = last.frames.len();
+            write(&mut last.frames);
+            self.bytes.set(self.bytes.get() + last.frames.len() - before);
+            last.records = records;
+            last.places.join(places);
+        } else {
+            let mut frames = self.spare.take();
+            write(&mut frames);
+            self.bytes.set(self.bytes.get() + frames.len());
+            queue.push_back(Outgoing {
+                frames,
+                records,
+                places,
+            });
         }
         drop(queue);
         self.filled.notify();
