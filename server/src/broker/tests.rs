@@ -90,7 +90,7 @@ fn when_a_core_panics_everybody_who_waits_gets_an_error_and_the_broker_says_why(
         block_on(async {
             let asking = mesh.ask(CORE, |reply| {
                 CoreMessage::Run(Box::new(move || {
-                    std::mem::forget::<crate::core::mesh::Reply<()>>(reply)
+                    std::mem::forget::<crate::core::mesh::Reply<()>>(reply);
                 }))
             });
             asked.send(()).unwrap();

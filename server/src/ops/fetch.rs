@@ -152,8 +152,8 @@ async fn is_worth_waiting_for(
     let undisturbed = deadline.min(Instant::now() + PATIENCE);
     let waited = match machine::until(undisturbed, &mut wait).await {
         None if undisturbed < deadline => {
-            let wanted = pin!(waits.in_the_way());
-            match machine::until(deadline, select(wait, wanted)).await {
+            let in_the_way = pin!(waits.in_the_way());
+            match machine::until(deadline, select(wait, in_the_way)).await {
                 Some(Either::Left((waited, _))) => Some(waited),
                 _ => None,
             }

@@ -28,9 +28,9 @@ pub(crate) fn snapshot(ops: &Ops) -> CoreSnapshot {
     }
     let indexes = &core.memory.indexes;
     snapshot.sample(Family::Failures, "index_write", indexes.not_written.get() as f64);
-    let states = partitions.counts();
-    snapshot.sample(Family::PartitionsOffline, "not_opened", states.unopened as f64);
-    snapshot.sample(Family::PartitionsOffline, "fenced", states.fenced as f64);
+    let counted = partitions.counts();
+    snapshot.sample(Family::PartitionsOffline, "not_opened", counted.unopened as f64);
+    snapshot.sample(Family::PartitionsOffline, "fenced", counted.fenced as f64);
     let files = core.disk.open_files();
     let (stalls, stalled) = core.stalls();
     let counts = groups.counts();
@@ -46,10 +46,10 @@ pub(crate) fn snapshot(ops: &Ops) -> CoreSnapshot {
         (Family::OpenFilesMax, files.limit() as u64),
         (Family::FilesOpened, files.opened()),
         (Family::FilesEvicted, files.evicted()),
-        (Family::Partitions, states.open as u64),
+        (Family::Partitions, counted.open as u64),
         (Family::Unsealed, core.memory.unsealed.count() as u64),
         (Family::IndexesRebuilt, indexes.rebuilt.get()),
-        (Family::CompactionHalted, states.damaged as u64),
+        (Family::CompactionHalted, counted.damaged as u64),
         (Family::Groups, counts.groups as u64),
         (Family::GroupPartitionsOffline, counts.unread as u64),
         (Family::GroupMembers, counts.members as u64),
