@@ -5,7 +5,7 @@
 //! threads end, and the clean marker is written last.
 
 mod ports;
-mod serve;
+pub(crate) mod serve;
 mod signals;
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{
@@ -36,7 +36,7 @@ use crate::{
         watchdog::{Activity, Watchdog},
     },
     failure::{Part, StopError},
-    machine,
+    machine::{self, Bound},
     ops::Addresses,
 };
 
@@ -144,7 +144,6 @@ impl Broker {
         let (control, queues) = cluster::channel();
         let setup = Setup {
             config: Arc::clone(&config),
-            names,
             open_files_max: check::open_files_max(&config) as usize,
             mesh: mesh.clone(),
             control,
@@ -170,7 +169,14 @@ impl Broker {
         };
         for ((index, inbox), (cpu, activity)) in inboxes.into_iter().enumerate().zip(cpus.iter().zip(activities)) {
             let cpu = config.cores.pin.then_some(*cpu);
-            let core = start_core(CoreId::new(index as u16), cpu, setup.clone(), inbox, activity);
+            let core = start_core(
+                CoreId::new(index as u16),
+                cpu,
+                setup.clone(),
+                names.clone(),
+                inbox,
+                activity,
+            );
             broker.cores.push(core.map_err(|reason| StartError::Thread {
                 what: format!("core {index}"),
                 reason,
@@ -182,6 +188,7 @@ impl Broker {
         let control = Control::start(store, producer_ids, &mesh, queues, metrics);
         broker.control = Some(control.map_err(|error| thread("the control plane", error))?);
         for (core, listeners) in mesh.ids().zip(ports.listeners) {
+            let listeners = listeners.map(Bound::Kernel);
             mesh.send(core, CoreMessage::Serve { listeners });
         }
         if let Some(address) = broker.metrics_address {
@@ -233,7 +240,7 @@ impl Broker {
         let Some(watchdog) = self.watchdog.take() else {
             return Ok(());
         };
-        let began = Instant::now();
+        let began = machine::now();
         let mut ended = Vec::new();
         if let Some(control) = self.control.take() {
             ended.extend(control.end(began + CONTROL_WAIT));
@@ -241,7 +248,7 @@ impl Broker {
         for core in self.mesh.ids() {
             self.mesh.send(core, CoreMessage::Stop);
         }
-        let deadline = Instant::now() + self.stop_max;
+        let deadline = machine::now() + self.stop_max;
         ended.extend(self.cores.drain(..).map(|core| core.join(deadline)));
         // Until here it has kept the cores awake.
         ended.push(watchdog.end(deadline));
@@ -261,7 +268,7 @@ impl Broker {
         })?;
         tracing::info!(
             "stopped after {:.1} s, everything durable",
-            began.elapsed().as_secs_f64()
+            machine::since(began).as_secs_f64()
         );
         Ok(())
     }
@@ -298,6 +305,7 @@ fn start_core(
     id: CoreId,
     cpu: Option<u16>,
     setup: Setup,
+    names: StdDirectory,
     inbox: mpsc::UnboundedReceiver<CoreMessage>,
     activity: Arc<Activity>,
 ) -> Result<Part, String> {
@@ -305,12 +313,12 @@ fn start_core(
     let alarm = setup.mesh.alarm();
     let spin = Duration::from_micros(setup.config.cores.spin_before_park_us.get());
     let run = async move || -> Result<(), String> {
-        let server = Server::new(id, setup, activity).map_err(|error| error.to_string())?;
+        let disk = machine::open_disk(names).map_err(|error| error.to_string())?;
+        let server = Server::new(id, setup, disk.clone(), activity);
         let _ = ready.send(());
-        let ring = server.core().disk.ring().clone();
         let ended = server.run(inbox).await;
         // The files of the core's partitions are closed in the executor's next turns.
-        ring.close().await;
+        machine::close_disk(&disk).await;
         machine::sleep(CLOSE_WAIT).await;
         ended.map_err(|error| error.to_string())
     };
@@ -319,7 +327,7 @@ fn start_core(
     if block_on(started).is_ok() {
         return Ok(part);
     }
-    match part.join(Instant::now() + START_WAIT) {
+    match part.join(machine::now() + START_WAIT) {
         Ok(()) => Err("it ended at once".to_owned()),
         Err(StopError::Failed { reason, .. }) => Err(reason),
         Err(error @ StopError::Hung { .. }) => Err(error.to_string()),

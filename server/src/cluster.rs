@@ -16,6 +16,8 @@ mod state;
 mod store;
 
 pub(crate) use control::{Control, ControlHandle, channel, publish};
+#[cfg(test)]
+pub(crate) use control::{Stop, desks, stop};
 pub use error::TopicError;
 pub(crate) use names::is_partition;
 pub use proposal::{NewTopic, TopicAlteration};

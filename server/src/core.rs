@@ -16,13 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use headwater_engine::{ColdMemory, Memory, Seldom, Signal, TailMemory, Wait, disk::DirectDisk};
+use headwater_engine::{ColdMemory, Memory, Seldom, Signal, TailMemory, Wait};
 use headwater_protocol::id::CoreId;
 
 use self::{budget::Budget, mesh::Mesh, watchdog::Activity};
 use crate::{
     config::Config,
-    machine::{self, Daemons},
+    machine::{self, Daemons, Disk},
     metrics::CoreMetrics,
 };
 
@@ -59,7 +59,7 @@ pub(crate) struct Core {
     pub(crate) id: CoreId,
     pub(crate) config: Arc<Config>,
     pub(crate) mesh: Mesh,
-    pub(crate) disk: DirectDisk,
+    pub(crate) disk: Disk,
     pub(crate) memory: Memory,
     /// Requests that are not answered yet, in bytes.
     pub(crate) in_flight: Rc<Budget>,
@@ -93,15 +93,9 @@ impl std::fmt::Debug for Core {
 
 impl Core {
     /// Makes the core's state. Call it on the core's executor.
-    pub(crate) fn new(
-        id: CoreId,
-        config: Arc<Config>,
-        mesh: Mesh,
-        disk: DirectDisk,
-        activity: Arc<Activity>,
-    ) -> Rc<Core> {
+    pub(crate) fn new(id: CoreId, config: Arc<Config>, mesh: Mesh, disk: Disk, activity: Arc<Activity>) -> Rc<Core> {
         let lifecycle = Lifecycle {
-            began: Instant::now(),
+            began: machine::now(),
             stopping: Cell::new(false),
             connections: Cell::new(0),
             changed: Signal::default(),
@@ -133,7 +127,7 @@ impl Core {
 
     /// For how long the core has been there.
     pub(crate) fn uptime(&self) -> Duration {
-        self.lifecycle.began.elapsed()
+        machine::since(self.lifecycle.began)
     }
 
     /// Open connections.
@@ -186,7 +180,7 @@ impl Core {
                 changed.await;
             }
         };
-        if machine::until(Instant::now() + grace, gone).await.is_none() {
+        if machine::until(machine::now() + grace, gone).await.is_none() {
             let left = self.lifecycle.connections.get();
             tracing::warn!(left, "connections are closed before their requests were answered");
         }
@@ -195,8 +189,8 @@ impl Core {
     /// Waits for tasks that are still at work. One that waited for glommio's blocking pool beyond the end of its executor would
     /// have the pool's thread panic.
     pub(crate) async fn at_rest(&self) {
-        let deadline = Instant::now() + REST_WAIT_MAX;
-        while self.lifecycle.activity.has_work() && Instant::now() < deadline {
+        let deadline = machine::now() + REST_WAIT_MAX;
+        while self.lifecycle.activity.has_work() && machine::now() < deadline {
             machine::sleep(Duration::from_millis(1)).await;
         }
         // The connections that wanted it are gone.
@@ -250,6 +244,6 @@ impl Drop for Admitted {
 async fn pulse(core: Rc<Core>) {
     loop {
         core.lifecycle.activity.beat().await;
-        core.disk.ring().reap();
+        machine::reap(&core.disk);
     }
 }

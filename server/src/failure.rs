@@ -12,11 +12,13 @@ use std::{
         OnceLock,
         mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
+
+use crate::machine;
 
 /// Exit code of a process whose broker has panicked: `EX_SOFTWARE` of `sysexits.h`.
 pub const EXIT_PANIC: i32 = 70;
@@ -95,7 +97,7 @@ impl Part {
     ) -> std::io::Result<Part> {
         let (end, ended) = sync_channel(1);
         let name = what.to_owned();
-        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
+        let thread = machine::start_thread(what, move || {
             let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
                 let reason = format!("it has panicked: {}", text_of(panic.as_ref()));
                 tell(StopError::Failed {
@@ -117,7 +119,7 @@ impl Part {
     /// Waits for its end. A thread that has not ended by the deadline is left alone.
     pub(crate) fn join(self, deadline: Instant) -> Result<(), StopError> {
         let what = self.what;
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(machine::now());
         let ended = match self.ended.recv_timeout(left) {
             Ok(ended) => ended,
             Err(RecvTimeoutError::Timeout) => return Err(StopError::Hung { what }),
@@ -149,15 +151,13 @@ pub fn end_process_on_panic(core_dump: bool) {
             process::exit(EXIT_PANIC)
         };
         // Whoever reads stderr may have stopped.
-        let _ = thread::Builder::new().spawn(move || {
-            thread::sleep(LAST_WORDS_MAX);
+        let _ = machine::start_thread("last-words", move || {
+            machine::pause_thread(LAST_WORDS_MAX);
             end()
         });
         usual(panic);
-        let current = thread::current();
-        let name = current.name().unwrap_or("a helper");
         tracing::error!(
-            thread = name,
+            thread = machine::thread_name(),
             "the broker ends at once, because a part of it has panicked: this is a bug, please report it"
         );
         end()
@@ -167,7 +167,7 @@ pub fn end_process_on_panic(core_dump: bool) {
 /// Ends the process with a code, once it has said why.
 pub(crate) fn end_process(code: i32, say: impl FnOnce() + Send + 'static) -> ! {
     let (end, said) = sync_channel(1);
-    let saying = thread::Builder::new().spawn(move || {
+    let saying = machine::start_thread("last-words", move || {
         say();
         let _ = end.send(());
     });

@@ -30,6 +30,8 @@ mod partition;
 mod rooms;
 mod session;
 pub mod settings;
+#[cfg(test)]
+mod simulation;
 
 pub use broker::{Broker, StartError};
 pub use config::Config;

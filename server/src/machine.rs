@@ -1,179 +1,78 @@
-//! What the broker uses of glommio: tasks, timers, turns and sockets of one core's executor, and its thread; and the time. Nothing
-//! outside names glommio.
+//! The one seam between the broker and the world: time, randomness, tasks and threads, sockets, the disk. Nothing outside names
+//! glommio, reads a clock, draws a random number or starts a thread, but for what looks at the machine itself (`check`).
+//!
+//! - `clock`, `random`, `thread`: functions that whoever needs them calls.
+//! - `tasks`: what runs on a core's executor (`executor`).
+//! - `socket`: connections; `sockets` lists those of a core for when it fails.
 
+mod clock;
+mod disk;
 mod executor;
+mod hashing;
+mod pipe;
+mod random;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod socket;
 mod sockets;
+mod tasks;
+mod thread;
 
-use std::{
-    cell::{Cell, OnceCell, RefCell},
-    future::Future,
-    sync::{Arc, Barrier, LazyLock},
-    time::{Duration, Instant},
-};
-
-use futures::future::{Either, join_all, select};
-use glommio::{Latency, Shares, TaskQueueHandle};
-use headwater_engine::{Moment, disk::BLOCKING_THREADS};
-use headwater_protocol::id::Timestamp;
-
+pub(crate) use clock::{moment, now, since, wall};
+pub(crate) use disk::{Disk, File, close_disk, disk_stages, is_resident, open_disk, prefetch, reap};
 pub(crate) use executor::run_core;
-pub(crate) use socket::{Hangup, Listener, Stream};
-pub(crate) use sockets::Listed;
-
-/// Tasks that run for as long as the core does. glommio leaks a task that is not at its end when its executor is, with all
-/// that it holds, so these are ended before.
-#[derive(Default)]
-pub(crate) struct Daemons {
-    tasks: RefCell<Vec<glommio::Task<()>>>,
-    background: OnceCell<TaskQueueHandle>,
-}
-
-impl Daemons {
-    /// Starts one.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        self.tasks.borrow_mut().push(glommio::spawn_local(task));
-    }
-
-    /// Starts one that gives way to requests: retention, checkpoints, sealing, whatever may wait.
-    pub(crate) fn spawn_background(&self, task: impl Future<Output = ()> + 'static) {
-        let queue = self.background.get_or_init(|| {
-            glommio::executor().create_task_queue(Shares::Static(50), Latency::NotImportant, "background")
-        });
-        match glommio::spawn_local_into(task, *queue) {
-            Ok(task) => self.tasks.borrow_mut().push(task),
-            Err(error) => unreachable!("the queue is never removed: {error}"),
-        }
-    }
-
-    /// Ends all of them where they wait, and returns when they and what they held are gone.
-    pub(crate) async fn end(&self) {
-        let tasks = self.tasks.take();
-        for task in tasks {
-            task.cancel().await;
-        }
-    }
-}
-
-thread_local! {
-    static TASKS: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Counts a task until it has ended.
-struct Counted;
-
-impl Counted {
-    fn new() -> Counted {
-        TASKS.set(TASKS.get() + 1);
-        Counted
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        TASKS.set(TASKS.get() - 1);
-    }
-}
-
-/// Starts a task on this core; it runs until it ends or the core does.
-pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
-    let counted = Counted::new();
-    let task = async move {
-        task.await;
-        drop(counted);
-    };
-    glommio::spawn_local(task).detach();
-}
-
-/// The time by both clocks.
-pub(crate) fn moment() -> Moment {
-    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    Moment {
-        monotonic: BEGAN.elapsed(),
-        clock: Timestamp::now(),
-    }
-}
-
-/// Tasks of this core that were started by [`spawn`] and have not ended.
-pub(crate) fn tasks() -> usize {
-    TASKS.get()
-}
-
-/// Waits until the threads for what would block the core have done all that they were given. One that is at work beyond the end of
-/// the executor panics.
-pub(crate) async fn blocking_threads_rest() {
-    // They take one thing after the other, and each of these ends when all of them have come to one.
-    let all = Arc::new(Barrier::new(BLOCKING_THREADS));
-    let rests = (0..BLOCKING_THREADS).map(|_| {
-        let all = Arc::clone(&all);
-        glommio::executor().spawn_blocking(move || {
-            all.wait();
-        })
-    });
-    join_all(rests).await;
-}
-
-/// Has a thread for what would block the core do something.
+pub(crate) use hashing::HashMap;
+pub(crate) use pipe::Pipe;
+pub(crate) use random::{random, uuid};
+pub(crate) use socket::{Bound, Listener, SendFileError, Socket, Stream};
 #[cfg(test)]
-pub(crate) async fn on_blocking_thread(what: impl FnOnce() + Send + 'static) {
-    glommio::executor().spawn_blocking(what).await;
-}
-
-/// Sleeps without holding up the core.
-pub(crate) async fn sleep(duration: Duration) {
-    glommio::timer::sleep(duration).await;
-}
-
-/// Does what may wait for the kernel on a thread of its own.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    glommio::executor().spawn_blocking(work).await
-}
-
-/// Lets other tasks run, those that wait for the disk above all.
-pub(crate) async fn yield_now() {
-    glommio::executor().yield_task_queue_now().await;
-}
-
-/// For how long this core has run tasks.
-pub(crate) fn busy() -> Duration {
-    glommio::executor().executor_stats().total_runtime()
-}
-
-/// Waits for the future, but not beyond the deadline.
-pub(crate) async fn until<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let timer = std::pin::pin!(glommio::timer::sleep(left));
-    match select(std::pin::pin!(future), timer).await {
-        Either::Left((output, _)) => Some(output),
-        Either::Right(_) => None,
-    }
-}
+pub(crate) use tasks::on_blocking_thread;
+pub(crate) use tasks::{Daemons, blocking, blocking_threads_rest, busy, sleep, spawn, tasks, until, yield_now};
+pub(crate) use thread::{pause_thread, start_thread, thread_name};
 
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
 
+    /// What only this module may use.
+    const OF_THE_MACHINE: [&str; 9] = [
+        "glommio::",
+        "Instant::now",
+        "SystemTime::now",
+        "Timestamp::now",
+        ".elapsed()",
+        "rand::",
+        "new_v4",
+        "thread::Builder",
+        "thread::s",
+    ];
+
+    /// What looks at the machine as it is, or is nothing but a test's.
+    fn is_exempt(path: &Path) -> bool {
+        let own = ["src/machine", "src/machine.rs", "src/check", "src/check.rs"];
+        own.iter().any(|own| path.ends_with(own)) || path.ends_with("tests") || path.ends_with("tests.rs")
+    }
+
     fn check_below(directory: &Path) {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
-            if path.ends_with("src/machine") || path.ends_with("src/machine.rs") {
+            if is_exempt(&path) {
                 continue;
             }
             if path.is_dir() {
                 check_below(&path);
-            } else {
-                let text = fs::read_to_string(&path).unwrap();
-                assert!(
-                    !text.contains(concat!("glommio", "::")),
-                    "{} uses glommio",
-                    path.display()
-                );
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            for name in OF_THE_MACHINE {
+                assert!(!code.contains(name), "{} uses {name}", path.display());
             }
         }
     }
 
     #[test]
-    fn nothing_else_names_the_executor_that_it_is_built_on() {
+    fn nothing_else_asks_the_world_for_time_chance_tasks_or_threads() {
         check_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     }
 }

@@ -9,12 +9,12 @@ use std::{
 
 /// From the lowest to the highest, each with the modules that are in it.
 const ROOMS: &[(&str, &[&str])] = &[
+    ("machine", &["machine"]),
     ("config", &["config"]),
     ("failure", &["failure"]),
     ("model", &["model"]),
     ("image", &["settings", "image"]),
     ("metrics", &["metrics"]),
-    ("machine", &["machine"]),
     ("core", &["core"]),
     ("admin_http", &["admin_http"]),
     ("cluster", &["cluster"]),
@@ -44,7 +44,7 @@ fn files() -> BTreeMap<String, String> {
             } else {
                 format!("{module}::{name}")
             };
-            if name == "tests" {
+            if ["tests", "simulated", "simulation"].contains(&name.as_str()) {
                 continue;
             }
             if path.is_dir() {

@@ -37,6 +37,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     rc::Rc,
+    time::Instant,
 };
 
 /// What a name stands for.
@@ -152,6 +153,11 @@ pub trait Disk: Directory {
 
     /// The files that are open.
     fn open_files(&self) -> &Rc<OpenFiles>;
+
+    /// Now, for what is kept in memory for a while.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 
     /// Does work that is no I/O and takes so long that the core must not wait for it: on the thread for what blocks, if there is
     /// one. By default it is done here.

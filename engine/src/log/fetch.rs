@@ -2,7 +2,7 @@
 //!
 //! A fetch does not read records: it names a contiguous [`LogRange`], and nothing beyond its [`ReadLimit`].
 
-use std::{rc::Rc, time::Instant};
+use std::rc::Rc;
 
 use headwater_protocol::{
     batch::{BatchHeader, HEADER_LEN, RecordBatch},
@@ -307,7 +307,7 @@ impl<D: Disk> Log<D> {
     /// The header among what was read for consumers, or is read now: where somebody looks, a consumer goes on.
     async fn held_header(&self, segment: &Sight<D>, position: u64) -> Result<Option<HeldBytes>, LogError> {
         let file = segment.still(segment.open(&self.disk).await)?;
-        let (cold, length, now) = (&segment.cold, HEADER_LEN as u64, Instant::now());
+        let (cold, length, now) = (&segment.cold, HEADER_LEN as u64, self.disk.now());
         if !cold.holds(segment.id, position, now) && !file.is_cached(position, length) {
             cold.begin(&file, segment.id, position, length, segment.durable.get(), now);
         }
@@ -411,7 +411,7 @@ impl<D: Disk> Log<D> {
             reason: reason.to_owned(),
             resume_at: indexed.or_else(next_segment),
         };
-        if let Some(unsaid) = self.unreadable.may_speak(Instant::now()) {
+        if let Some(unsaid) = self.unreadable.may_speak(self.disk.now()) {
             tracing::error!(directory = %self.directory.display(), %error, unsaid, "durable bytes do not read back");
         }
         error

@@ -1,6 +1,6 @@
 //! The files of a segment by name: its log and the two side files of its index. Knows nothing of what is in the log.
 
-use std::{io::ErrorKind, path::Path, time::Instant};
+use std::{io::ErrorKind, path::Path};
 
 use headwater_protocol::id::Offset;
 
@@ -76,7 +76,7 @@ pub(super) async fn read_index<D: Disk>(
         match disk.read_file(&path).await {
             Ok(file) => files.push(file),
             Err(error) => {
-                if let Some(unsaid) = counts.said_rebuilt.may_speak(Instant::now()) {
+                if let Some(unsaid) = counts.said_rebuilt.may_speak(disk.now()) {
                     tracing::warn!(path = %path.display(), %error, unsaid, "the index is rebuilt from the segment");
                 }
                 return None;
@@ -86,7 +86,7 @@ pub(super) async fn read_index<D: Disk>(
     let decoded = Index::decode(base_offset, size, interval_bytes, &files[0], &files[1]);
     let damaged = |damage: &IndexDamage| {
         let path = segment_path(directory, base_offset, "index");
-        if let Some(unsaid) = counts.said_rebuilt.may_speak(Instant::now()) {
+        if let Some(unsaid) = counts.said_rebuilt.may_speak(disk.now()) {
             tracing::warn!(path = %path.display(), %damage, unsaid, "the index is rebuilt from the segment");
         }
     };

@@ -4,11 +4,7 @@
 //! is ordered so that a crash between any two steps loses nothing: first what a checkpoint promises is made true, then the
 //! checkpoint is written, then what it no longer needs is removed.
 
-use std::{
-    io::ErrorKind,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{io::ErrorKind, rc::Rc, time::Duration};
 
 use futures::stream::{self, StreamExt};
 use headwater_protocol::id::Offset;
@@ -284,7 +280,7 @@ impl<D: Disk> Log<D> {
         segment.index_stored.set(written.is_ok());
         let Err(error) = written else { return };
         self.memory.indexes.one_not_written();
-        if let Some(unsaid) = self.memory.indexes.said_not_written.may_speak(Instant::now()) {
+        if let Some(unsaid) = self.memory.indexes.said_not_written.may_speak(self.disk.now()) {
             tracing::warn!(%error, unsaid, "an index is not written; it is tried again");
         }
         if error.is_disk_full() {

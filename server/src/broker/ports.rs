@@ -3,11 +3,11 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::StartError;
-use crate::{config::Config, session::listener};
+use crate::{config::Config, machine, session::listener};
 
 /// How long a port may be in use by a broker that was killed: the kernel closes what its rings hold after the process is gone.
 const PORT_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -54,13 +54,13 @@ pub(super) fn bind(
     shared: bool,
     key: &'static str,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
-    let deadline = Instant::now() + PORT_WAIT_MAX;
+    let deadline = machine::now() + PORT_WAIT_MAX;
     loop {
         let bound = listener::bind(address, shared).and_then(|listener| Ok((listener.local_addr()?, listener)));
         match bound {
             Ok((bound, listener)) => return Ok((listener, bound)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                std::thread::sleep(PORT_RETRY);
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && machine::now() < deadline => {
+                machine::pause_thread(PORT_RETRY);
             }
             Err(source) => return Err(StartError::Listen { address, key, source }),
         }

@@ -9,7 +9,7 @@
 use std::{io, rc::Rc, sync::Arc};
 
 use futures::{StreamExt as _, channel::mpsc, future::select};
-use headwater_engine::disk::{DirectDisk, Disk as _, StdDirectory};
+use headwater_engine::disk::Disk as _;
 use headwater_protocol::id::CoreId;
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         mesh::{self, CoreMessage, Mesh},
         watchdog::Activity,
     },
-    machine::{self, Daemons},
+    machine::{self, Daemons, Disk},
     ops::{Addresses, Ops, fetch, figures, forwarded, offsets, topics},
     partition::{self, Partitions},
     session::{Sessions, listener},
@@ -29,20 +29,18 @@ use crate::{
 
 /// What all cores are told when they start.
 #[derive(Clone)]
-pub(super) struct Setup {
-    pub(super) config: Arc<Config>,
-    /// Names and whole files, with the space that is kept for a full disk.
-    pub(super) names: StdDirectory,
+pub(crate) struct Setup {
+    pub(crate) config: Arc<Config>,
     /// Descriptors of segment files on each core.
-    pub(super) open_files_max: usize,
-    pub(super) mesh: Mesh,
-    pub(super) control: ControlHandle,
+    pub(crate) open_files_max: usize,
+    pub(crate) mesh: Mesh,
+    pub(crate) control: ControlHandle,
     /// Where clients find the broker and each core.
-    pub(super) addresses: Arc<Addresses>,
+    pub(crate) addresses: Arc<Addresses>,
 }
 
 /// All that a core is.
-pub(super) struct Server {
+pub(crate) struct Server {
     core: Rc<Core>,
     partitions: Rc<Partitions>,
     groups: Rc<Service>,
@@ -52,30 +50,24 @@ pub(super) struct Server {
 
 impl Server {
     /// Call it on the core's executor.
-    pub(super) fn new(id: CoreId, setup: Setup, activity: Arc<Activity>) -> io::Result<Server> {
-        let disk = DirectDisk::with_names(setup.names)?;
+    pub(crate) fn new(id: CoreId, setup: Setup, disk: Disk, activity: Arc<Activity>) -> Server {
         disk.open_files().set_limit(setup.open_files_max);
         let core = Core::new(id, setup.config, setup.mesh, disk, activity);
         let partitions = Partitions::new(&core);
         let groups = Service::new(&partitions);
         let ops = Ops::new(&partitions, &groups, setup.control, setup.addresses);
         let sessions = Sessions::new(&ops);
-        Ok(Server {
+        Server {
             core,
             partitions,
             groups,
             ops,
             sessions,
-        })
-    }
-
-    /// The core.
-    pub(super) fn core(&self) -> &Core {
-        &self.core
+        }
     }
 
     /// Serves until the core is told to stop and everything is durable. An error if partitions were left to be recovered.
-    pub(super) async fn run(self, mut inbox: mpsc::UnboundedReceiver<CoreMessage>) -> io::Result<()> {
+    pub(crate) async fn run(self, mut inbox: mpsc::UnboundedReceiver<CoreMessage>) -> io::Result<()> {
         let Server {
             core,
             partitions,

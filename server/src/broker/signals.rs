@@ -4,7 +4,10 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::failure::{self, EXIT_SECOND_SIGNAL};
+use crate::{
+    failure::{self, EXIT_SECOND_SIGNAL},
+    machine,
+};
 
 /// SIGTERM and SIGINT. From when this is made they no longer end the process, and one that comes is kept until
 /// [`run_until`](Broker::run_until): make it before the broker, or a signal while it starts would leave it unclean.
@@ -44,7 +47,7 @@ impl StopSignals {
 
     /// Has the next signal end the process, whatever hangs.
     pub(super) fn end_process_at_next(mut self) {
-        let watching = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let watching = machine::start_thread("signals", move || {
             if let Some(signal) = self.wait(std::future::pending()) {
                 failure::end_process(EXIT_SECOND_SIGNAL, move || {
                     tracing::warn!(

@@ -25,12 +25,12 @@ use std::{
     time::Instant,
 };
 
-use futures::{channel::oneshot, executor::block_on};
+use futures::{FutureExt as _, channel::oneshot, executor::block_on, future::Shared};
 use headwater_engine::disk::Directory;
 use headwater_protocol::{error::ErrorCode, id::ProducerId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use self::id_blocks::IdBlocks;
+use self::id_blocks::{IdBlocks, Orders};
 use self::topics::{TopicRequest, TopicWorker};
 use super::{NewTopic, ProducerIds, TopicAlteration, TopicStore};
 use crate::{
@@ -48,6 +48,18 @@ pub(crate) use topics::publish;
 const QUEUE_MAX: usize = 4096;
 
 type ProducerIdReply = Reply<Result<ProducerId, Refusal>>;
+
+/// Dropped to end all who have the other side.
+pub(crate) type Stop = oneshot::Sender<()>;
+
+/// Resolves when the broker stops. Whoever waits is woken in the same order each time, which not every channel promises.
+pub(crate) type Stopped = Shared<oneshot::Receiver<()>>;
+
+/// Both sides.
+pub(crate) fn stop() -> (Stop, Stopped) {
+    let (stop, stopped) = oneshot::channel();
+    (stop, stopped.shared())
+}
 
 /// The way to the control plane, for every core.
 #[derive(Clone)]
@@ -127,8 +139,7 @@ pub(crate) fn channel() -> (ControlHandle, ControlQueues) {
 /// The threads.
 #[derive(Debug)]
 pub(crate) struct Control {
-    /// Dropped to end them.
-    stop: watch::Sender<()>,
+    stop: Stop,
     /// What the topic store looks at during a long removal.
     stopping: Arc<AtomicBool>,
     parts: Vec<Part>,
@@ -143,7 +154,7 @@ impl Control {
         queues: ControlQueues,
         metrics: Option<(TcpListener, Arc<Config>)>,
     ) -> io::Result<Control> {
-        let (stop, stopped) = watch::channel(());
+        let (stop, stopped) = stop();
         let stopping = store.stopping();
         let mut parts = Vec::new();
         let mut start = |name, work: Box<dyn FnOnce() + Send>| {
@@ -159,22 +170,10 @@ impl Control {
             let serve = serve_metrics(listener, mesh, config, stopped);
             start("metrics", Box::new(move || runtime.block_on(serve)))?;
         }
-        let worker = TopicWorker {
-            store,
-            mesh: mesh.clone(),
-        };
-        let requests = Requests {
-            queue: queues.topics,
-            stopped: stopped.clone(),
-        };
-        start("topics", Box::new(move || block_on(worker.run(requests))))?;
-        let requests = Requests {
-            queue: queues.producer_ids,
-            stopped,
-        };
-        let (blocks, orders) = id_blocks::channel();
-        start("id-blocks", Box::new(move || block_on(orders.fill(producer_ids))))?;
-        start("producer-ids", Box::new(move || block_on(hand_out(blocks, requests))))?;
+        let desks = desks(store, producer_ids, mesh.clone(), queues, stopped);
+        start("topics", Box::new(move || block_on(desks.topics.work())))?;
+        start("id-blocks", Box::new(move || block_on(desks.blocks.work())))?;
+        start("producer-ids", Box::new(move || block_on(desks.ids.work())))?;
         Ok(Control { stop, stopping, parts })
     }
 
@@ -186,37 +185,102 @@ impl Control {
     }
 }
 
+/// Those who work for the control plane, until `stopped` changes: each may do so on a thread, or as a task.
+pub(crate) struct Desks<D> {
+    pub(crate) topics: TopicDesk<D>,
+    pub(crate) blocks: BlockDesk<D>,
+    pub(crate) ids: IdDesk,
+}
+
+pub(crate) fn desks<D: Directory>(
+    store: TopicStore<D>,
+    producer_ids: ProducerIds<D>,
+    mesh: Mesh,
+    queues: ControlQueues,
+    stopped: Stopped,
+) -> Desks<D> {
+    let (blocks, orders) = id_blocks::channel();
+    let topics = TopicDesk {
+        worker: TopicWorker { store, mesh },
+        requests: Requests {
+            queue: queues.topics,
+            stopped: stopped.clone(),
+        },
+    };
+    let ids = IdDesk {
+        blocks,
+        requests: Requests {
+            queue: queues.producer_ids,
+            stopped,
+        },
+    };
+    let blocks = BlockDesk { orders, producer_ids };
+    Desks { topics, blocks, ids }
+}
+
+/// Changes topics.
+pub(crate) struct TopicDesk<D> {
+    worker: TopicWorker<D>,
+    requests: Requests<TopicRequest>,
+}
+
+/// Reserves blocks of producer ids.
+pub(crate) struct BlockDesk<D> {
+    orders: Orders,
+    producer_ids: ProducerIds<D>,
+}
+
+/// Hands out producer ids.
+pub(crate) struct IdDesk {
+    blocks: IdBlocks,
+    requests: Requests<ProducerIdReply>,
+}
+
+impl<D: Directory> TopicDesk<D> {
+    pub(crate) async fn work(self) {
+        self.worker.run(self.requests).await;
+    }
+}
+
+impl<D: Directory> BlockDesk<D> {
+    pub(crate) async fn work(self) {
+        self.orders.fill(self.producer_ids).await;
+    }
+}
+
+impl IdDesk {
+    pub(crate) async fn work(mut self) {
+        while let Some(reply) = self.requests.next().await {
+            let id = self.blocks.next_id().await;
+            // A client that has left no longer wants it.
+            let _ = reply.send(id);
+        }
+    }
+}
+
 /// A queue, until the broker stops.
 struct Requests<R> {
     queue: mpsc::Receiver<R>,
-    stopped: watch::Receiver<()>,
+    stopped: Stopped,
 }
 
 impl<R> Requests<R> {
     async fn next(&mut self) -> Option<R> {
         tokio::select! {
             biased;
-            _ = self.stopped.changed() => None,
+            _ = &mut self.stopped => None,
             request = self.queue.recv() => request,
         }
     }
 }
 
-async fn serve_metrics(listener: TcpListener, mesh: Mesh, config: Arc<Config>, mut stopped: watch::Receiver<()>) {
+async fn serve_metrics(listener: TcpListener, mesh: Mesh, config: Arc<Config>, stopped: Stopped) {
     tokio::select! {
-        _ = stopped.changed() => {}
+        _ = stopped => {}
         served = admin_http::serve(listener, mesh, config) => {
             if let Err(error) = served {
                 tracing::error!(%error, "metrics are no longer served");
             }
         }
-    }
-}
-
-async fn hand_out(mut blocks: IdBlocks, mut requests: Requests<ProducerIdReply>) {
-    while let Some(reply) = requests.next().await {
-        let id = blocks.next_id().await;
-        // A client that has left no longer wants it.
-        let _ = reply.send(id);
     }
 }

@@ -7,6 +7,7 @@ use super::error::TopicError;
 use super::state::Command;
 use crate::config::Config;
 use crate::image::{ClusterImage, Topic, TopicState};
+use crate::machine;
 use crate::settings::{self, TopicSettings};
 
 /// What a client asks for when it creates a topic.
@@ -59,7 +60,7 @@ pub(super) fn create(new: &NewTopic, image: &ClusterImage, config: &Config) -> R
     TopicSettings::of_new_topic(&overrides, config)?;
     Ok(Command::Create {
         name: new.name.clone(),
-        id: TopicId::random(),
+        id: TopicId::new(machine::uuid()),
         partition_count,
         overrides,
     })

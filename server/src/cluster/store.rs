@@ -16,7 +16,6 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use headwater_engine::{Seldom, disk::Directory};
 use headwater_protocol::id::TopicId;
@@ -32,6 +31,7 @@ use super::reconcile::{Reconciler, is_unsettled};
 use super::state::{Change, ClusterState, Command};
 use crate::config::Config;
 use crate::image::{ClusterImage, Topic, TopicState};
+use crate::machine;
 use crate::settings::TopicSettings;
 
 /// The topics and the broker's identity, as they are on disk.
@@ -111,7 +111,7 @@ impl<D: Directory> TopicStore<D> {
         if let Err(error) = self.settle(id).await {
             // Nobody was told of it. If this fails too, it can be deleted by name, and the next change or a restart sees to it.
             if let Err(error) = self.undo(id).await
-                && let Some(unsaid) = self.left.may_speak(Instant::now())
+                && let Some(unsaid) = self.left.may_speak(machine::now())
             {
                 tracing::warn!(topic = %id, %error, unsaid, "what was begun for a topic and failed could not be taken back");
             }

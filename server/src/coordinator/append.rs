@@ -1,6 +1,6 @@
 //! Records of groups as record batches of the internal topic.
 
-use std::{rc::Rc, time::Instant};
+use std::rc::Rc;
 
 use headwater_engine::Ticket;
 use headwater_protocol::{
@@ -10,7 +10,7 @@ use headwater_protocol::{
 };
 
 use super::groups::record::Record;
-use crate::{core::Core, partition::Partition};
+use crate::{core::Core, machine, partition::Partition};
 
 /// Larger batches than this are not made, in bytes, unless one record is.
 const BATCH_BYTES: usize = 256 << 10;
@@ -18,9 +18,9 @@ const BATCH_BYTES: usize = 256 << 10;
 /// Appends all records, or none.
 pub(super) fn append(core: &Rc<Core>, partition: &Rc<Partition>, records: &[Record]) -> Result<Ticket, ErrorCode> {
     let batch_size_max = partition.log.config().batch.batch_size_max;
-    let payload = encode(records, Timestamp::now(), batch_size_max)?;
+    let payload = encode(records, machine::wall(), batch_size_max)?;
     let appended = partition.append(core, &payload).map_err(|error| {
-        if let Some(unsaid) = core.seldom.unstored.may_speak(Instant::now()) {
+        if let Some(unsaid) = core.seldom.unstored.may_speak(machine::now()) {
             tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records of groups cannot be appended");
         }
         error.code()

@@ -1,6 +1,6 @@
 //! Makes the groups of a partition from its records, when the partition has been opened.
 
-use std::{rc::Rc, time::Instant};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use headwater_engine::{FetchError, ReadLimit};
@@ -64,7 +64,7 @@ pub(super) async fn load(service: Rc<Service>, index: PartitionIndex, partition:
     let core = &service.core;
     let (mut backoff, mut has_failed) = (Backoff::default(), false);
     loop {
-        let began = Instant::now();
+        let began = machine::now();
         let Err(error) = attempt(&service, index, &partition).await else {
             if has_failed && service.is_current(index, &partition) {
                 tracing::info!(partition = %index, "groups could be read");
@@ -78,7 +78,7 @@ pub(super) async fn load(service: Rc<Service>, index: PartitionIndex, partition:
         if !std::mem::replace(&mut has_failed, true) {
             tracing::error!(partition = %index, directory = %partition.log.directory().display(), %error, "groups cannot be read; it is tried again");
         }
-        let again = Instant::now() + backoff.delay(error.code(), began.elapsed());
+        let again = machine::now() + backoff.delay(error.code(), machine::since(began));
         let has_stopped = machine::until(again, core.stopping()).await.is_some();
         if has_stopped || !service.is_current(index, &partition) {
             return;

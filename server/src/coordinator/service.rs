@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -15,10 +15,7 @@ use futures::{
     future::{Either, select},
 };
 use headwater_engine::{Signal, Ticket};
-use headwater_protocol::{
-    error::ErrorCode,
-    id::{PartitionIndex, Timestamp},
-};
+use headwater_protocol::{error::ErrorCode, id::PartitionIndex};
 
 use super::{
     append,
@@ -36,7 +33,7 @@ use crate::{
         mesh::{CoreMessage, Forward},
     },
     image::{ClusterImage, TopicState},
-    machine,
+    machine::{self, HashMap},
     metrics::GroupOffset,
     model::{
         bounds::AnswerSize,
@@ -103,7 +100,7 @@ impl Service {
             next_call: Cell::new(0),
             armed: Cell::new(None),
             alarm: Signal::default(),
-            began: Instant::now(),
+            began: machine::now(),
             rebalances: Cell::new(0),
             commits: Cell::new(0),
         })
@@ -111,8 +108,8 @@ impl Service {
 
     pub(super) fn now(&self) -> Moment {
         Moment {
-            monotonic: self.began.elapsed(),
-            clock: Timestamp::now(),
+            monotonic: machine::since(self.began),
+            clock: machine::wall(),
         }
     }
 
@@ -327,7 +324,7 @@ pub(super) fn perform(service: &Rc<Service>, index: PartitionIndex, effects: Vec
                 }
             }
             Effect::TooLarge { group, size, max } => {
-                if let Some(unsaid) = core.seldom.too_large.may_speak(Instant::now()) {
+                if let Some(unsaid) = core.seldom.too_large.may_speak(machine::now()) {
                     tracing::warn!(%group, size, max, unsaid, "the record of a group would be too large, so its members get no partitions");
                 }
             }
@@ -360,7 +357,7 @@ async fn settle(service: Rc<Service>, index: PartitionIndex, partition: Rc<Parti
         let Some((write, ticket)) = next else { return };
         let outcome = match ticket {
             Ok(ticket) => ticket.await.map_err(|error| {
-                if let Some(unsaid) = core.seldom.unstored.may_speak(Instant::now()) {
+                if let Some(unsaid) = core.seldom.unstored.may_speak(machine::now()) {
                     tracing::warn!(partition = %index, %error, unsaid, "records of groups are not durable");
                 }
                 error.code()

@@ -4,7 +4,7 @@
 //! a copy, made because it came to a core that does not own the partition, and records to be fetched stay where they are (see
 //! `remote`). The leases of the request stay with the connection's core, so the inboxes need no bound of their own.
 
-use std::{collections::HashMap, pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc};
 
 use futures::{
     channel::{mpsc, oneshot},
@@ -17,6 +17,7 @@ use crate::{
     core::remote::RemoteRange,
     failure::{Failure, StopError},
     image::ClusterImage,
+    machine::{Bound, HashMap},
     metrics::CoreSnapshot,
     model::{
         group::{self, Call, Listed, Wanted},
@@ -97,7 +98,7 @@ pub(crate) enum CoreMessage {
     },
     /// Accept connections on the shared port and on the core's own.
     Serve {
-        listeners: [std::net::TcpListener; 2],
+        listeners: [Bound; 2],
     },
     /// Answer what has been taken in, make everything durable, and end.
     Stop,
@@ -179,7 +180,7 @@ impl Mesh {
 
     /// Splits a list by the core that owns each item.
     pub(crate) fn by_owner<T>(&self, items: Vec<T>, id: impl Fn(&T) -> PartitionId) -> HashMap<CoreId, Vec<T>> {
-        let mut groups: HashMap<CoreId, Vec<T>> = HashMap::new();
+        let mut groups: HashMap<CoreId, Vec<T>> = HashMap::default();
         for item in items {
             groups.entry(id(&item).owner(self.len())).or_default().push(item);
         }

@@ -1,9 +1,6 @@
 //! How late a task of a core gets its turn: what a request feels when something holds the core up, by whatever cause.
 
-use std::{
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{rc::Rc, time::Duration};
 
 use crate::{core::Core, machine, metrics::Stage};
 
@@ -14,8 +11,8 @@ pub(crate) async fn keep(core: Rc<Core>) {
         return;
     }
     loop {
-        let due = Instant::now() + every;
+        let due = machine::now() + every;
         machine::sleep(every).await;
-        core.metrics.passed(Stage::Tick, due.elapsed());
+        core.metrics.passed(Stage::Tick, machine::since(due));
     }
 }

@@ -11,7 +11,6 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -20,6 +19,7 @@ use futures::task::AtomicWaker;
 use crate::{
     core::mesh::Mesh,
     failure::{Part, StopError},
+    machine,
 };
 
 /// How often a core with work is woken.
@@ -126,7 +126,7 @@ impl Watchdog {
 fn watch(cores: &[Arc<Activity>], stop: &AtomicBool) {
     let mut silent = vec![(0_u64, 0_u32); cores.len()];
     while !stop.load(Ordering::Relaxed) {
-        thread::sleep(INTERVAL);
+        machine::pause_thread(INTERVAL);
         for (core, (activity, (beats_before, intervals))) in cores.iter().zip(&mut silent).enumerate() {
             let beats = activity.beats.load(Ordering::Relaxed);
             let has_work = activity.has_work();

@@ -1,24 +1,202 @@
-//! Sockets that a core waits for without holding up its other tasks.
+//! Connections that a core waits for without holding up its other tasks.
+//!
+//! A connection has two sides, each with a descriptor of its own: a [`Stream`] that is read, and a [`Socket`] that is written, and
+//! whose end is the end of the connection.
 
 use std::{
-    io,
-    net::TcpListener as StdListener,
-    os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
+    io::{self, IoSlice},
+    net::{IpAddr, SocketAddr, TcpListener as StdListener},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
 };
 
-use headwater_engine::disk::Ring;
+use futures::AsyncReadExt;
+use glommio::net::TcpStream;
+use headwater_engine::disk::{Disk as _, Ring};
 use rustix::{
+    fs::OFlags,
     io::Errno,
-    net::{Shutdown, SocketFlags},
+    net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags},
 };
 
-use super::sockets::Listed;
+#[cfg(test)]
+use super::simulated::net;
+use super::{
+    Disk,
+    disk::{File, direct, direct_file},
+    sockets::Listed,
+};
 
-/// A connection.
-pub(crate) use glommio::net::TcpStream as Stream;
+/// A listening socket on its way to the core that will accept from it.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    Kernel(StdListener),
+    #[cfg(test)]
+    Simulated(SocketAddr),
+}
+
+/// A listening socket.
+pub(crate) enum Listener {
+    Kernel(KernelListener),
+    #[cfg(test)]
+    Simulated(net::Listener),
+}
+
+/// The side of a connection that is read.
+pub(crate) enum Stream {
+    Kernel(KernelStream),
+    #[cfg(test)]
+    Simulated(net::Stream),
+}
+
+/// The side of a connection that is written. When it is dropped the connection has ended.
+pub(crate) enum Socket {
+    Kernel(KernelSocket),
+    #[cfg(test)]
+    Simulated(net::Stream),
+}
+
+/// Why bytes of a file were not sent.
+#[derive(Debug)]
+pub(crate) enum SendFileError {
+    /// The peer has gone, or the network.
+    Socket(io::Error),
+    /// The file cannot be read.
+    File(io::Error),
+}
+
+impl Listener {
+    /// Takes over a socket that listens already.
+    pub(crate) fn new(bound: Bound, disk: &Disk) -> io::Result<Listener> {
+        match bound {
+            Bound::Kernel(listener) => KernelListener::new(listener, direct(disk).ring().clone()).map(Listener::Kernel),
+            #[cfg(test)]
+            Bound::Simulated(address) => net::Listener::new(address).map(Listener::Simulated),
+        }
+    }
+
+    /// The next connection.
+    pub(crate) async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Kernel(listener) => listener.accept().await.map(Stream::Kernel),
+            #[cfg(test)]
+            Listener::Simulated(listener) => listener.accept().await.map(Stream::Simulated),
+        }
+    }
+}
+
+impl Stream {
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Stream::Kernel(stream) => stream.inner.peer_addr().ok().map(|peer| peer.ip()),
+            #[cfg(test)]
+            Stream::Simulated(stream) => Some(stream.peer()),
+        }
+    }
+
+    /// The other side of the same connection. Files that nobody uses give way to its descriptor.
+    pub(crate) fn writing_side(&mut self, disk: &Disk) -> io::Result<Socket> {
+        match self {
+            Stream::Kernel(stream) => stream.writing_side(disk).map(Socket::Kernel),
+            #[cfg(test)]
+            Stream::Simulated(stream) => Ok(Socket::Simulated(stream.clone())),
+        }
+    }
+
+    /// Reads what is there: `None` if that is nothing, 0 at the end of the stream.
+    #[inline]
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match self {
+            Stream::Kernel(stream) => stream.try_read(buffer),
+            #[cfg(test)]
+            Stream::Simulated(stream) => stream.try_read(buffer),
+        }
+    }
+
+    /// Waits for bytes and reads them; 0 at the end of the stream.
+    #[inline]
+    pub(crate) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Kernel(stream) => stream.inner.read(buffer).await,
+            #[cfg(test)]
+            Stream::Simulated(stream) => stream.read(buffer).await,
+        }
+    }
+}
+
+impl Socket {
+    /// Bytes sent, or `None` if the socket is full. `more`: others follow at once, so what is less than a packet may wait for them.
+    #[inline]
+    pub(crate) fn try_send(&self, bytes: &[u8], more: bool) -> io::Result<Option<usize>> {
+        match self {
+            Socket::Kernel(socket) => socket.try_send(bytes, more),
+            #[cfg(test)]
+            Socket::Simulated(stream) => stream.try_send(bytes),
+        }
+    }
+
+    /// The same for two pieces, one behind the other, in one system call.
+    #[inline]
+    pub(crate) fn try_send_both(&self, first: &[u8], second: &[u8], more: bool) -> io::Result<Option<usize>> {
+        match self {
+            Socket::Kernel(socket) => socket.try_send_both(first, second, more),
+            #[cfg(test)]
+            Socket::Simulated(stream) => stream.try_send(&[first, second].concat()),
+        }
+    }
+
+    /// Sends from the page cache, where [`is_resident`](super::is_resident) has found the bytes. Bytes sent, or `None` if the
+    /// socket is full.
+    pub(crate) fn try_send_file(
+        &self,
+        file: &File,
+        position: u64,
+        length: usize,
+    ) -> Result<Option<usize>, SendFileError> {
+        match self {
+            Socket::Kernel(socket) => socket.try_send_file(file, position, length),
+            #[cfg(test)]
+            Socket::Simulated(_) => unreachable!("nothing is in the page cache of a simulated machine"),
+        }
+    }
+
+    /// Resolves when the socket can take more, or has failed; the next write tells which.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        match self {
+            Socket::Kernel(socket) => socket.ring.writable(socket.fd()).await,
+            #[cfg(test)]
+            Socket::Simulated(stream) => {
+                stream.writable().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Resolves when the peer sends nothing more: it has closed its side, or the whole connection.
+    pub(crate) async fn hung_up(&self) -> io::Result<()> {
+        match self {
+            Socket::Kernel(socket) => socket.ring.hung_up(socket.fd()).await,
+            #[cfg(test)]
+            Socket::Simulated(stream) => {
+                stream.hung_up().await;
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Drop for Socket {
+    fn drop(&mut self) {
+        match self {
+            Socket::Kernel(_) => {}
+            Socket::Simulated(stream) => stream.shut_down(),
+        }
+    }
+}
 
 /// Shuts the socket down when it is dropped, which also ends the polls that the kernel still has on it, and that would keep it open.
-pub(crate) struct Hangup(pub(crate) OwnedFd);
+struct Hangup(OwnedFd);
 
 impl Drop for Hangup {
     fn drop(&mut self) {
@@ -28,30 +206,31 @@ impl Drop for Hangup {
     }
 }
 
-/// A listening socket.
-pub(crate) struct Listener {
+pub(crate) struct KernelListener {
+    /// Dropped before the socket.
+    _listed: Listed,
     socket: Hangup,
     ring: Ring,
 }
 
-impl Listener {
-    /// Takes over a socket that listens already.
-    pub(crate) fn new(listener: StdListener, ring: Ring) -> io::Result<Listener> {
+impl KernelListener {
+    fn new(listener: StdListener, ring: Ring) -> io::Result<KernelListener> {
         listener.set_nonblocking(true)?;
         let socket = Hangup(listener.into());
-        Ok(Listener { socket, ring })
+        let _listed = Listed::new(socket.0.as_fd());
+        Ok(KernelListener { _listed, socket, ring })
     }
 
-    /// The next connection. The kernel is not asked to accept in the background: it could do so for somebody who has stopped, and
-    /// the connection would stay open for ever.
-    pub(crate) async fn accept(&self) -> io::Result<(Stream, Listed)> {
+    /// The kernel is not asked to accept in the background: it could do so for somebody who has stopped, and the connection would
+    /// stay open for ever.
+    async fn accept(&self) -> io::Result<KernelStream> {
         loop {
             match rustix::net::accept_with(&self.socket.0, SocketFlags::CLOEXEC) {
                 Ok(socket) => {
-                    let listed = Listed::new(socket.as_fd());
+                    let listed = Some(Listed::new(socket.as_fd()));
                     // SAFETY: the descriptor is an open socket that nobody else owns; glommio closes it.
-                    let stream = unsafe { Stream::from_raw_fd(socket.into_raw_fd()) };
-                    return Ok((stream, listed));
+                    let inner = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
+                    return Ok(KernelStream { listed, inner });
                 }
                 Err(Errno::AGAIN) => self.ring.readable(self.socket.0.as_fd()).await?,
                 Err(error) => return Err(error.into()),
@@ -60,8 +239,116 @@ impl Listener {
     }
 }
 
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.0.as_fd()
+pub(crate) struct KernelStream {
+    /// Until the other side is; dropped before the socket.
+    listed: Option<Listed>,
+    inner: TcpStream,
+}
+
+impl KernelStream {
+    fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the stream owns the descriptor and lives as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.inner.as_raw_fd()) }
     }
+
+    fn writing_side(&mut self, disk: &Disk) -> io::Result<KernelSocket> {
+        let files = disk.open_files();
+        let hangup = Hangup(files.make_room_for(|| Ok(rustix::io::dup(self.fd())?))?);
+        let listed = Listed::new(hangup.0.as_fd());
+        self.listed = None;
+        rustix::net::sockopt::set_tcp_nodelay(&hangup.0, true)?;
+        unpace_loopback(&hangup.0);
+        // Splice needs it.
+        let flags = rustix::fs::fcntl_getfl(&hangup.0)?;
+        rustix::fs::fcntl_setfl(&hangup.0, flags | OFlags::NONBLOCK)?;
+        Ok(KernelSocket {
+            _listed: listed,
+            hangup,
+            ring: direct(disk).ring().clone(),
+        })
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match rustix::net::recv(self.fd(), buffer, RecvFlags::DONTWAIT) {
+            Ok((count, _)) => Ok(Some(count)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+pub(crate) struct KernelSocket {
+    /// Dropped before the socket.
+    _listed: Listed,
+    hangup: Hangup,
+    ring: Ring,
+}
+
+impl KernelSocket {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.hangup.0.as_fd()
+    }
+
+    fn try_send(&self, bytes: &[u8], more: bool) -> io::Result<Option<usize>> {
+        let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        flags.set(SendFlags::MORE, more);
+        match rustix::net::send(&self.hangup.0, bytes, flags) {
+            Ok(count) => Ok(Some(count)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn try_send_both(&self, first: &[u8], second: &[u8], more: bool) -> io::Result<Option<usize>> {
+        let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        flags.set(SendFlags::MORE, more);
+        let parts = [IoSlice::new(first), IoSlice::new(second)];
+        match rustix::net::sendmsg(&self.hangup.0, &parts, &mut SendAncillaryBuffer::default(), flags) {
+            Ok(count) => Ok(Some(count)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn try_send_file(&self, file: &File, mut position: u64, length: usize) -> Result<Option<usize>, SendFileError> {
+        let cached = direct_file(file).cached().map_err(SendFileError::File)?;
+        match rustix::fs::sendfile(&self.hangup.0, cached, Some(&mut position), length) {
+            Ok(0) => Err(SendFileError::File(io::ErrorKind::UnexpectedEof.into())),
+            Ok(count) => Ok(Some(count)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) if is_of_socket(error) => Err(SendFileError::Socket(error.into())),
+            Err(error) => Err(SendFileError::File(error.into())),
+        }
+    }
+}
+
+/// Over loopback nothing is congested, and what paces (BBR, where that is the system's default) only holds packets back.
+fn unpace_loopback(socket: &OwnedFd) {
+    let peer = rustix::net::getpeername(socket)
+        .ok()
+        .and_then(|peer| SocketAddr::try_from(peer?).ok());
+    if peer.is_some_and(|peer| peer.ip().is_loopback())
+        && let Err(error) = rustix::net::sockopt::set_tcp_congestion(socket, "reno")
+    {
+        tracing::debug!(%error, "the system's congestion control stays");
+    }
+}
+
+/// Whether it says that the peer has gone, or the network; sendfile(2) fails for either of its ends.
+fn is_of_socket(error: Errno) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected,
+        TimedOut,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | NotConnected
+            | TimedOut
+    )
 }

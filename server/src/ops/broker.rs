@@ -1,7 +1,5 @@
 //! What this broker is set to, and what it is doing.
 
-use std::time::Instant;
-
 use futures::future::join_all;
 use headwater_protocol::id::CoreId;
 
@@ -29,7 +27,7 @@ pub(super) async fn describe(ops: &Ops) -> BrokerDescription {
 /// Asks every core; one that does not answer in time is left out.
 async fn status(ops: &Ops) -> BrokerStatus {
     let core = &ops.core;
-    let deadline = Instant::now() + ANSWER_MAX;
+    let deadline = machine::now() + ANSWER_MAX;
     let ask = |id: CoreId| async move {
         if id == core.id {
             return Some(figures::snapshot(ops));

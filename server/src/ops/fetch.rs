@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::future::{Either, FutureExt, select, select_all};
-use headwater_engine::{FetchError, LogRange, ReadLimit, disk::DirectDisk};
+use headwater_engine::{FetchError, LogRange, ReadLimit};
 use headwater_protocol::{
     error::ErrorCode,
     id::{CoreId, Offset},
@@ -24,7 +24,7 @@ use crate::{
         mesh::{CoreMessage, Reply},
         remote::RemoteRange,
     },
-    machine,
+    machine::{self, Disk},
     metrics::Stage,
     model::records::{FetchCall, FetchItem, FetchedItem, Room, Seen},
     partition::{Partition, Partitions, lend},
@@ -40,7 +40,7 @@ const PARTITIONS_AT_ONCE: usize = 128;
 #[derive(Debug)]
 pub(crate) enum Records {
     /// In a log of this core.
-    Here(LogRange<DirectDisk>),
+    Here(LogRange<Disk>),
     /// In a log of another core.
     Elsewhere(RemoteRange),
 }
@@ -63,7 +63,7 @@ enum Parts {
 /// Finds records, in the order of the request; wishes beyond the limits are cut to them.
 pub(crate) async fn fetch(partitions: &Partitions, waits: &impl Waits, call: FetchCall) -> Vec<FetchedItem<Records>> {
     let core = &partitions.core;
-    let began = Instant::now();
+    let began = machine::now();
     let limits = &core.config.limits;
     let wait = call.wait.min(Duration::from_millis(limits.fetch_wait_ms_max.get()));
     let deadline = began + wait;
@@ -84,7 +84,7 @@ pub(crate) async fn fetch(partitions: &Partitions, waits: &impl Waits, call: Fet
         let news = news(partitions, &parts, seen.collect());
         is_over = !is_worth_waiting_for(core, waits, deadline, news).await;
     };
-    core.metrics.passed(Stage::FetchWait, began.elapsed());
+    core.metrics.passed(Stage::FetchWait, machine::since(began));
     found
 }
 
@@ -149,7 +149,7 @@ async fn is_worth_waiting_for(
 ) -> bool {
     let (news, stopping, ended) = (pin!(news), pin!(core.stopping()), pin!(waits.ended()));
     let mut wait = select(news, select(stopping, ended));
-    let undisturbed = deadline.min(Instant::now() + PATIENCE);
+    let undisturbed = deadline.min(machine::now() + PATIENCE);
     let waited = match machine::until(undisturbed, &mut wait).await {
         None if undisturbed < deadline => {
             let in_the_way = pin!(waits.in_the_way());
@@ -247,7 +247,7 @@ async fn look_here<R>(
     partitions: &Partitions,
     items: &[FetchItem],
     mut room: Room,
-    name: impl Fn(&Rc<Partition>, LogRange<DirectDisk>) -> R,
+    name: impl Fn(&Rc<Partition>, LogRange<Disk>) -> R,
 ) -> Vec<FetchedItem<R>> {
     let mut found = Vec::with_capacity(items.len());
     for item in items {
@@ -268,12 +268,7 @@ async fn look_here<R>(
     found
 }
 
-async fn look_into(
-    core: &Core,
-    partition: &Partition,
-    item: &FetchItem,
-    room: Room,
-) -> FetchedItem<LogRange<DirectDisk>> {
+async fn look_into(core: &Core, partition: &Partition, item: &FetchItem, room: Room) -> FetchedItem<LogRange<Disk>> {
     let Ok(offset) = Offset::try_from(item.offset) else {
         return failed_at(partition, item, ErrorCode::OffsetOutOfRange);
     };

@@ -21,8 +21,8 @@ pub(crate) fn snapshot(ops: &Ops) -> CoreSnapshot {
         ..
     } = ops;
     let mut snapshot = core.metrics.snapshot();
-    let stats = core.disk.stats();
-    for (stage, times) in [("write", stats.writes.snapshot()), ("flush", stats.flushes.snapshot())] {
+    let (writes, flushes) = machine::disk_stages(&core.disk);
+    for (stage, times) in [("write", writes), ("flush", flushes)] {
         snapshot.sample(Family::DiskBytes, stage, times.bytes as f64);
         snapshot.stage(stage, times);
     }

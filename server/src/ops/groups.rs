@@ -13,6 +13,7 @@ use headwater_protocol::error::ErrorCode;
 use crate::{
     config::GroupsSection,
     coordinator::{Service, service},
+    machine,
     model::{
         group::{Client, GroupId, InstanceId, Join, MemberId, Request},
         op::{Joining, Outcome},
@@ -92,7 +93,7 @@ fn check_joining(joining: &Joining, group: String, config: &GroupsSection) -> Re
 fn newcomer(client: &Client, joining: Joining) -> Join {
     let name = joining.instance.as_ref().map_or(client.id.as_str(), InstanceId::as_str);
     Join {
-        fresh: MemberId::new(format!("{name}-{}", uuid::Uuid::new_v4())),
+        fresh: MemberId::new(format!("{name}-{}", machine::uuid())),
         member: joining.member,
         instance: joining.instance,
         client: client.clone(),

@@ -128,7 +128,7 @@ fn vet_at_once<'a>(partitions: &Partitions, id: PartitionId, records: &'a [u8]) 
         Ok(limits) => limits,
         Err(refusal) => return Some(Err(refusal)),
     };
-    let began = Instant::now();
+    let began = machine::now();
     let vetted = Vetted::look(records, &limits, future::pending).now_or_never()?;
     Some(judged(&partitions.core, began, vetted))
 }
@@ -137,7 +137,7 @@ fn vet_at_once<'a>(partitions: &Partitions, id: PartitionId, records: &'a [u8]) 
 /// memory for it.
 async fn vet<'a>(partitions: &Partitions, id: PartitionId, records: &'a [u8]) -> Result<Vetted<'a>, Refusal> {
     let limits = limits(partitions, id)?;
-    let began = Instant::now();
+    let began = machine::now();
     let turn: RefCell<Option<Lease>> = RefCell::default();
     let give_way = async || {
         if turn.borrow().is_some() {
@@ -152,7 +152,7 @@ async fn vet<'a>(partitions: &Partitions, id: PartitionId, records: &'a [u8]) ->
 }
 
 fn judged<'a>(core: &Core, began: Instant, vetted: Result<Vetted<'a>, AppendError>) -> Result<Vetted<'a>, Refusal> {
-    core.metrics.passed(Stage::Vet, began.elapsed());
+    core.metrics.passed(Stage::Vet, machine::since(began));
     vetted.map_err(|error| {
         core.metrics.refused(Refused::Rules);
         Refusal::because(error.code(), &error)
@@ -168,9 +168,9 @@ fn append(partitions: &Partitions, id: PartitionId, vetted: &Vetted<'_>) -> Resu
     };
     let partition = partitions.get(id).inspect_err(offline)?;
     partition.check_not_internal()?;
-    let began = Instant::now();
+    let began = machine::now();
     let appended = partition.append_vetted(core, vetted);
-    core.metrics.passed(Stage::Append, began.elapsed());
+    core.metrics.passed(Stage::Append, machine::since(began));
     let appended = appended.map_err(|error| {
         core.metrics.refused(match &error {
             AppendError::Log(error) => Refused::by(error),

@@ -8,6 +8,7 @@ use headwater_protocol::id::Timestamp;
 use super::served::Partition;
 use crate::{
     core::Core,
+    machine,
     metrics::{Refused, Stage},
     model::{records::Produced, refusal::Refusal},
 };
@@ -40,7 +41,7 @@ impl Partition {
     ) {
         let waiting = Waiting {
             appended,
-            since: Instant::now(),
+            since: machine::now(),
             told: Box::new(told),
         };
         match waiting.appended.durable.outcome() {
@@ -63,7 +64,7 @@ impl Partition {
     }
 
     fn tell(&self, core: &Core, waiting: Waiting, outcome: Result<(), LogError>) {
-        core.metrics.passed(Stage::Acknowledge, waiting.since.elapsed());
+        core.metrics.passed(Stage::Acknowledge, machine::since(waiting.since));
         let produced = outcome.map(|()| Produced {
             base_offset: waiting.appended.base_offset,
             append_time: waiting.appended.append_time.unwrap_or(Timestamp::NONE),

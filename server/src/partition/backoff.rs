@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use headwater_protocol::error::ErrorCode;
-use rand::RngExt as _;
+
+use crate::machine;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_mins(1);
@@ -36,7 +37,7 @@ impl Backoff {
         };
         let delay = self.next.max(least).max(took * SHARE);
         self.next = (self.next * 2).min(LAST);
-        delay.mul_f64(rand::rng().random_range(0.75..1.25))
+        delay.mul_f64(0.75 + machine::random::<f64>() / 2.0)
     }
 }
 

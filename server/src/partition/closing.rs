@@ -2,10 +2,7 @@
 //!
 //! Nothing depends on it but how fast the next start is: what is acknowledged is durable, and what was not closed is recovered.
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::{io, time::Duration};
 
 use futures::{StreamExt, stream};
 
@@ -22,7 +19,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 pub(crate) async fn close_partitions(partitions: &Partitions) -> io::Result<()> {
     let limit = Duration::from_millis(partitions.core.config.limits.shutdown_close_ms_max.get());
     let open = partitions.online();
-    let (total, began) = (open.len(), Instant::now());
+    let (total, began) = (open.len(), machine::now());
     let closing = open.iter().map(|partition| close(partition));
     let mut closing = stream::iter(closing).buffer_unordered(CLOSED_AT_ONCE);
     let (mut closed, mut tell) = (0, began + PROGRESS);
@@ -30,7 +27,7 @@ pub(crate) async fn close_partitions(partitions: &Partitions) -> io::Result<()> 
         match machine::until(tell.min(began + limit), closing.next()).await {
             Some(Some(())) => closed += 1,
             Some(None) => return Ok(()),
-            None if began.elapsed() >= limit => {
+            None if machine::since(began) >= limit => {
                 let left = total - closed;
                 let message = format!(
                     "{left} of {total} partitions were not closed within {} (limits.shutdown_close_ms_max); nothing is lost, the next start recovers them",
@@ -45,7 +42,7 @@ pub(crate) async fn close_partitions(partitions: &Partitions) -> io::Result<()> 
                     total,
                     "partitions are being closed"
                 );
-                tell = Instant::now() + PROGRESS;
+                tell = machine::now() + PROGRESS;
             }
         }
     }

@@ -32,7 +32,7 @@ struct Pace {
 
 impl Pace {
     fn new(bytes_per_second: u64) -> Pace {
-        let now = Instant::now();
+        let now = machine::now();
         Pace {
             bytes_per_second,
             paid: Cell::new(now),
@@ -49,7 +49,7 @@ impl Pace {
     }
 
     async fn wait(&self, bytes: u64) {
-        let now = Instant::now();
+        let now = machine::now();
         let wait = self.spend(bytes, now);
         if wait >= WAIT_MIN {
             machine::sleep(wait).await;
@@ -58,7 +58,7 @@ impl Pace {
         } else {
             return;
         }
-        self.turn.set(Instant::now());
+        self.turn.set(machine::now());
     }
 }
 
@@ -100,12 +100,12 @@ fn dirty(partitions: &Partitions) -> Vec<(f64, Rc<Partition>)> {
 
 async fn compact(core: &Core, partition: &Partition, pace: &Pace) {
     let _working = core.working();
-    let (log, began) = (&partition.log, Instant::now());
+    let (log, began) = (&partition.log, machine::now());
     let map_bytes_max = core.config.compaction.map_bytes_max.as_usize();
     let compacted = log.compact(machine::moment(), map_bytes_max, async |bytes| pace.wait(bytes).await);
     match compacted.await {
         Ok(report) => {
-            core.metrics.compaction.count(&report, began.elapsed());
+            core.metrics.compaction.count(&report, machine::since(began));
             if report.passes > 0 {
                 tracing::debug!(directory = %log.directory().display(), ?report, "a partition was compacted");
             }
@@ -115,7 +115,7 @@ async fn compact(core: &Core, partition: &Partition, pace: &Pace) {
             // Reading it again would find the same.
             partition.is_damaged.set(matches!(error, LogError::Corrupt { .. }));
             core.metrics.log_failed(&error);
-            if let Some(unsaid) = core.seldom.uncompacted.may_speak(Instant::now()) {
+            if let Some(unsaid) = core.seldom.uncompacted.may_speak(machine::now()) {
                 tracing::warn!(directory = %log.directory().display(), %error, unsaid, "a partition could not be compacted");
             }
         }

@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     rc::Rc,
     sync::Arc,
 };
@@ -15,6 +14,7 @@ use super::served::Partition;
 use crate::{
     core::Core,
     image::{ClusterImage, Topic, TopicState},
+    machine::HashMap,
     model::{id::PartitionId, internal, refusal::Refusal},
     settings::TopicSettings,
 };

@@ -4,7 +4,6 @@
 //! Each has delays of its own that grow. The first failure is logged where it happens, and the end of it here.
 
 use std::{
-    collections::HashMap,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -18,7 +17,7 @@ use super::{
 };
 use crate::{
     image::TopicState,
-    machine,
+    machine::{self, HashMap},
     model::{id::PartitionId, refusal::Refusal},
 };
 
@@ -37,21 +36,21 @@ struct Retry {
 
 impl Retry {
     fn is_remembered(&self) -> bool {
-        self.due.is_none() && self.back.is_some_and(|back| back.elapsed() < REMEMBERED)
+        self.due.is_none() && self.back.is_some_and(|back| machine::since(back) < REMEMBERED)
     }
 }
 
 /// Works as long as the core runs.
 pub(super) async fn run(partitions: Rc<Partitions>, opened: impl Fn()) {
     let core = &partitions.core;
-    let mut retries: HashMap<PartitionId, Retry> = HashMap::new();
+    let mut retries: HashMap<PartitionId, Retry> = HashMap::default();
     loop {
         let failed = core.failed.wait();
         let failing = partitions.failed_partitions();
         retries.retain(|id, retry| failing.contains_key(id) || retry.is_remembered());
         for (id, code) in failing {
             let Retry { backoff, due, .. } = retries.entry(id).or_default();
-            due.get_or_insert_with(|| Instant::now() + backoff.delay(code, Duration::ZERO));
+            due.get_or_insert_with(|| machine::now() + backoff.delay(code, Duration::ZERO));
         }
         let next = retries.iter().filter_map(|(id, retry)| Some((retry.due?, *id)));
         let Some((due, id)) = next.min_by_key(|(due, _)| *due) else {
@@ -64,7 +63,7 @@ pub(super) async fn run(partitions: Rc<Partitions>, opened: impl Fn()) {
         if core.is_stopping() {
             return;
         }
-        let began = Instant::now();
+        let began = machine::now();
         let outcome = attempt(&partitions, id).await;
         let Some(retry) = retries.get_mut(&id) else { continue };
         match outcome {
@@ -72,18 +71,18 @@ pub(super) async fn run(partitions: Rc<Partitions>, opened: impl Fn()) {
                 if is_back {
                     opened();
                 }
-                (retry.due, retry.back) = (None, Some(Instant::now()));
+                (retry.due, retry.back) = (None, Some(machine::now()));
             }
             Err(why) => {
                 tracing::debug!(why = why.message, "a partition is still offline");
-                retry.due = Some(Instant::now() + retry.backoff.delay(why.code, began.elapsed()));
+                retry.due = Some(machine::now() + retry.backoff.delay(why.code, machine::since(began)));
             }
         }
     }
 }
 
 async fn sleep_until(due: Instant) {
-    machine::sleep(due.saturating_duration_since(Instant::now())).await;
+    machine::sleep(due.saturating_duration_since(machine::now())).await;
 }
 
 /// Opens a partition again, and returns whether it is back, or gone. While it does, nobody removes the directory.

@@ -5,14 +5,18 @@ use std::{
     future::{Future as _, poll_fn},
     pin::pin,
     rc::Rc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use headwater_engine::{AppendError, Appended, Log, LogError, Vetted, disk::DirectDisk};
+use headwater_engine::{AppendError, Appended, Log, LogError, Vetted};
 use headwater_protocol::error::ErrorCode;
 
 use super::acknowledge::Acknowledgements;
-use crate::{core::Core, machine, model::refusal::Refusal};
+use crate::{
+    core::Core,
+    machine::{self, Disk},
+    model::refusal::Refusal,
+};
 
 /// How long records wait for a file descriptor before there is another attempt.
 const FILES_WAIT: Duration = Duration::from_millis(100);
@@ -20,7 +24,7 @@ const FILES_WAIT: Duration = Duration::from_millis(100);
 /// One partition of a topic on the core that owns it.
 #[derive(Debug)]
 pub(crate) struct Partition {
-    pub(crate) log: Log<DirectDisk>,
+    pub(crate) log: Log<Disk>,
     /// Of a topic that clients must leave to the broker.
     is_internal: bool,
     flushing: Cell<bool>,
@@ -38,7 +42,7 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    pub(crate) fn new(log: Log<DirectDisk>, is_internal: bool) -> Rc<Partition> {
+    pub(crate) fn new(log: Log<Disk>, is_internal: bool) -> Rc<Partition> {
         Rc::new(Partition {
             log,
             is_internal,
@@ -132,13 +136,13 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
         match flushed.await {
             Ok(()) => {}
             Err(error @ LogError::DiskFull { .. }) => {
-                if let Some(unsaid) = core.seldom.no_space.may_speak(Instant::now()) {
+                if let Some(unsaid) = core.seldom.no_space.may_speak(machine::now()) {
                     tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records were refused");
                 }
             }
             // They wait meanwhile, and so do their producers.
             Err(error @ LogError::OutOfFiles { .. }) => {
-                if let Some(unsaid) = core.seldom.no_descriptor.may_speak(Instant::now()) {
+                if let Some(unsaid) = core.seldom.no_descriptor.may_speak(machine::now()) {
                     tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records wait; raise the limit of open files");
                 }
                 machine::sleep(FILES_WAIT).await;

@@ -1,9 +1,6 @@
 //! Upkeep of the partitions of one core: checkpoints, retention and sealing, one partition after the other.
 
-use std::{
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{rc::Rc, time::Duration};
 
 use futures::{StreamExt as _, stream};
 
@@ -70,7 +67,7 @@ async fn maintain_one(core: &Core, partition: &Partition, what: Upkeep) {
             Upkeep::Retention => Failure::Retention,
             Upkeep::Sealing => Failure::Sealing,
         });
-        if let Some(unsaid) = core.seldom.upkeep[what as usize].may_speak(Instant::now()) {
+        if let Some(unsaid) = core.seldom.upkeep[what as usize].may_speak(machine::now()) {
             tracing::warn!(directory = %partition.log.directory().display(), %error, ?what, unsaid, "maintenance failed; it is tried again");
         }
     }

@@ -10,8 +10,6 @@ use std::{
     convert::Infallible,
     future::{self, Future},
     io,
-    net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
@@ -23,7 +21,6 @@ use futures::{
     future::{Either, select},
     poll,
 };
-use headwater_engine::disk::Disk as _;
 use headwater_protocol::{
     error::ErrorCode,
     frame::{FrameError, FrameHeader},
@@ -42,8 +39,7 @@ use super::{
 };
 use crate::{
     core::Core,
-    machine::Listed,
-    machine::{self, Hangup, Stream},
+    machine::{self, Socket, Stream},
     metrics::Stage,
     model::{group::Client, refusal::Refusal},
 };
@@ -53,12 +49,10 @@ use crate::{
 const TURN_MAX: Duration = Duration::from_micros(50);
 
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream, listed: Listed) {
+pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream) {
     let core = &sessions.core;
     let limits = &core.config.limits;
-    let host = stream
-        .peer_addr()
-        .map_or_else(|_| String::new(), |peer| peer.ip().to_string());
+    let host = stream.peer().map_or_else(String::new, |peer| peer.to_string());
     let connection = Connection::new(core, host);
     let frame_limits = FrameLimits {
         size_max: limits.frame_size_bytes_max.bytes() as u32,
@@ -66,7 +60,7 @@ pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream, listed: Listed
     };
     let grace = Duration::from_millis(limits.shutdown_grace_ms.get());
     let reader = FrameReader::new(stream, Rc::clone(&sessions.read_buffers), frame_limits);
-    if let Err(error) = run(&sessions, &connection, reader, listed, grace).await {
+    if let Err(error) = run(&sessions, &connection, reader, grace).await {
         let Client { id, host } = &*connection.client();
         tracing::debug!(client = ?id, %host, %error, "a connection has ended");
     }
@@ -78,40 +72,22 @@ async fn run(
     sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
     mut reader: FrameReader,
-    accepted: Listed,
     grace: Duration,
 ) -> Result<(), ReadError> {
     let core = &sessions.core;
-    let files = core.disk.open_files();
-    let socket = Hangup(files.make_room_for(|| Ok(rustix::io::dup(reader.fd())?))?);
-    let _listed = Listed::new(socket.0.as_fd());
-    drop(accepted);
-    rustix::net::sockopt::set_tcp_nodelay(&socket.0, true).map_err(io::Error::from)?;
-    unpace_loopback(&socket.0);
-    let sender = Sender::new(socket.0.as_fd(), core)?;
-    let requests = pin!(take_in(sessions, connection, &mut reader, socket.0.as_fd()));
+    let socket = reader.writing_side(&core.disk)?;
+    let sender = Sender::new(&socket, core);
+    let requests = pin!(take_in(sessions, connection, &mut reader, &socket));
     let responses = pin!(send_out(core, &connection.outbox, &sender));
     match select(requests, responses).await {
         Either::Left((result, responses)) => {
             connection.ending.set(true);
             // What has been taken in is still answered, unless the client cannot be reached or the grace is over.
             let answered = pin!(connection.in_flight.below(1));
-            let _ = machine::until(Instant::now() + grace, select(answered, responses)).await;
+            let _ = machine::until(machine::now() + grace, select(answered, responses)).await;
             result
         }
         Either::Right((error, _)) => Err(error.into()),
-    }
-}
-
-/// Over loopback nothing is congested, and what paces (BBR, where that is the system's default) only holds packets back.
-fn unpace_loopback(socket: &OwnedFd) {
-    let peer = rustix::net::getpeername(socket)
-        .ok()
-        .and_then(|peer| SocketAddr::try_from(peer?).ok());
-    if peer.is_some_and(|peer| peer.ip().is_loopback())
-        && let Err(error) = rustix::net::sockopt::set_tcp_congestion(socket, "reno")
-    {
-        tracing::debug!(%error, "the system's congestion control stays");
     }
 }
 
@@ -120,13 +96,13 @@ async fn take_in(
     sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
     reader: &mut FrameReader,
-    socket: BorrowedFd<'_>,
+    socket: &Socket,
 ) -> Result<(), ReadError> {
     let core = &sessions.core;
     let requests_max = core.config.limits.requests_in_flight_max as usize;
-    let mut hangup = pin!(notice_hangup(core, connection, socket));
+    let mut hangup = pin!(notice_hangup(connection, socket));
     let mut over = pin!(over(core, connection));
-    let mut turn = Instant::now();
+    let mut turn = machine::now();
     loop {
         let room = async {
             connection.in_flight.below(requests_max).await;
@@ -168,15 +144,15 @@ async fn take_in(
         }
         // What the disk has done meanwhile, and the flush that this request may have started, must go on while the socket still
         // has more.
-        core.disk.ring().reap();
+        machine::reap(&core.disk);
         end_turn(&mut turn).await;
     }
 }
 
 /// While the socket is not read: notices if the client closes it. Otherwise what waits for records or for others of
 /// a group would keep what this connection waits for.
-async fn notice_hangup(core: &Core, connection: &Connection, socket: BorrowedFd<'_>) -> Infallible {
-    match core.disk.ring().hung_up(socket).await {
+async fn notice_hangup(connection: &Connection, socket: &Socket) -> Infallible {
+    match socket.hung_up().await {
         Ok(()) => connection.ending.set(true),
         Err(error) => tracing::debug!(%error, "cannot notice that a client closes its connection"),
     }
@@ -212,7 +188,7 @@ async fn next_header(
     if let Poll::Ready(header) = poll!(next.as_mut()) {
         return header;
     }
-    connection.quiet_since.set(Instant::now());
+    connection.quiet_since.set(machine::now());
     match select(next, over).await {
         Either::Left((header, _)) => header,
         Either::Right(_) => Ok(None),
@@ -231,8 +207,8 @@ async fn over(core: &Core, connection: &Connection) {
         }
         // A client that waits for an answer is not idle.
         if connection.in_flight.count() > 0 {
-            connection.quiet_since.set(Instant::now());
-        } else if connection.quiet_since.get() + idle_max <= Instant::now() {
+            connection.quiet_since.set(machine::now());
+        } else if connection.quiet_since.get() + idle_max <= machine::now() {
             return;
         }
     }
@@ -241,7 +217,7 @@ async fn over(core: &Core, connection: &Connection) {
 /// Somebody has the wrong port, or the wrong client: who runs the broker should hear of it.
 fn meet(core: &Core, connection: &Connection, stranger: Stranger) {
     core.metrics.met(stranger);
-    if let Some(unsaid) = core.seldom.strangers.may_speak(Instant::now()) {
+    if let Some(unsaid) = core.seldom.strangers.may_speak(machine::now()) {
         let peer = &connection.client().host;
         let advice = match stranger {
             Stranger::Http => "metrics are at metrics.listen",
@@ -261,30 +237,30 @@ async fn refuse(sessions: &Rc<Sessions>, connection: &Rc<Connection>, error: &Fr
 
 /// Sends responses until the socket fails.
 async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> io::Error {
-    let mut turn = Instant::now();
+    let mut turn = machine::now();
     loop {
         let next = waiting_begins_a_turn(pin!(outbox.next()), &mut turn).await;
         let Some(mut outgoing) = next else {
             return io::Error::other("a request without acknowledgement has failed");
         };
-        let began = Instant::now();
+        let began = machine::now();
         let records = std::mem::take(&mut outgoing.records);
         let sent = sender.send(&outgoing.frames, records).await;
-        core.metrics.passed(Stage::Send, began.elapsed());
+        core.metrics.passed(Stage::Send, machine::since(began));
         outbox.done(outgoing);
         if let Err(error) = sent {
             return error;
         }
-        core.disk.ring().reap();
+        machine::reap(&core.disk);
         end_turn(&mut turn).await;
     }
 }
 
 /// Gives way to others if the turn is over.
 async fn end_turn(turn: &mut Instant) {
-    if turn.elapsed() >= TURN_MAX {
+    if machine::since(*turn) >= TURN_MAX {
         machine::yield_now().await;
-        *turn = Instant::now();
+        *turn = machine::now();
     }
 }
 
@@ -294,6 +270,6 @@ async fn waiting_begins_a_turn<F: Future>(mut next: Pin<&mut F>, turn: &mut Inst
         return output;
     }
     let output = next.await;
-    *turn = Instant::now();
+    *turn = machine::now();
     output
 }

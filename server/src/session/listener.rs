@@ -3,17 +3,14 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    os::fd::AsFd as _,
     rc::Rc,
-    time::Instant,
 };
 
 use headwater_engine::disk::Disk as _;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::{
-    machine::Listed,
-    machine::{self, Listener},
+    machine::{self, Bound, Listener},
     metrics::Failure,
     session::{connection, sessions::Sessions},
 };
@@ -42,20 +39,19 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<StdListener>
 }
 
 /// Accepts connections and serves each on this core until the broker stops.
-pub(crate) async fn accept(sessions: Rc<Sessions>, listener: StdListener) {
+pub(crate) async fn accept(sessions: Rc<Sessions>, bound: Bound) {
     let core = &sessions.core;
-    let listener = match Listener::new(listener, core.disk.ring().clone()) {
+    let listener = match Listener::new(bound, &core.disk) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a core cannot accept connections"),
     };
-    let _listed = Listed::new(listener.as_fd());
     loop {
         let accepted = std::pin::pin!(listener.accept());
         let stopping = std::pin::pin!(core.stopping());
-        let (stream, listed) = match futures::future::select(accepted, stopping).await {
+        let stream = match futures::future::select(accepted, stopping).await {
             futures::future::Either::Left((Ok(accepted), _)) => accepted,
             futures::future::Either::Left((Err(error), _)) => {
-                if let Some(unsaid) = core.seldom.unaccepted.may_speak(Instant::now()) {
+                if let Some(unsaid) = core.seldom.unaccepted.may_speak(machine::now()) {
                     tracing::warn!(%error, unsaid, "a connection could not be accepted");
                 }
                 core.metrics.failed(Failure::Accept);
@@ -68,14 +64,14 @@ pub(crate) async fn accept(sessions: Rc<Sessions>, listener: StdListener) {
         };
         let Some(admitted) = core.admit() else {
             core.metrics.connection_refused();
-            if let Some(unsaid) = core.seldom.refused.may_speak(Instant::now()) {
+            if let Some(unsaid) = core.seldom.refused.may_speak(machine::now()) {
                 tracing::warn!(unsaid, "a connection is refused: limits.connections_max are open");
             }
             continue;
         };
         let sessions = Rc::clone(&sessions);
         machine::spawn(async move {
-            connection::serve(sessions, stream, listed).await;
+            connection::serve(sessions, stream).await;
             drop(admitted);
         });
     }

@@ -20,6 +20,7 @@ use crate::{
         Core,
         budget::{Budget, Lease},
     },
+    machine,
     model::group::Client,
     ops::fetch::Waits,
 };
@@ -65,7 +66,7 @@ impl Connection {
             shared_budget: Rc::clone(&core.in_flight),
             turns: Budget::new(1),
             ending: Flag::default(),
-            quiet_since: Cell::new(Instant::now()),
+            quiet_since: Cell::new(machine::now()),
             held_up: Flag::default(),
             client: RefCell::new(Rc::new(Client {
                 id: String::new(),

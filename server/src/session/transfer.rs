@@ -8,27 +8,18 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    io::{self, IoSlice},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    rc::Rc,
-    time::Instant,
+    io,
 };
 
 use headwater_engine::{
     LogError, LogRange,
-    disk::{DirectDisk, DirectFile, Disk as _, HeldBytes, Ring, SegmentFile as _},
-};
-use rustix::{
-    fs::OFlags,
-    io::Errno,
-    net::{SendAncillaryBuffer, SendFlags},
-    pipe::{PipeFlags, SpliceFlags},
+    disk::{HeldBytes, SegmentFile as _},
 };
 
 use super::read_ahead::{self, ReadAhead, Readers, STEP_BYTES};
 use crate::{
     core::{Core, remote::RemoteRange},
-    machine,
+    machine::{self, Disk, File, Pipe, SendFileError, Socket},
     metrics::ReadPath,
     ops::fetch::Records,
 };
@@ -38,18 +29,12 @@ const PIECE_BYTES: usize = 256 * 1024;
 
 /// The writing side of a connection.
 pub(crate) struct Sender<'a> {
-    socket: BorrowedFd<'a>,
+    socket: &'a Socket,
     core: &'a Core,
     pipe: OnceCell<Pipe>,
     readers: RefCell<Readers>,
     /// How far ahead to read, in bytes.
     window: u64,
-}
-
-struct Pipe {
-    read: OwnedFd,
-    /// The kernel may still fill it when its connection is gone.
-    write: Rc<OwnedFd>,
 }
 
 /// Why a response was not sent. What was sent of it cannot be taken back, so the connection ends.
@@ -68,7 +53,7 @@ impl SendError {
         SendError::Records(io::Error::other(error))
     }
 
-    fn of_file(range: &LogRange<DirectDisk>) -> impl Fn(io::Error) -> SendError {
+    fn of_file(range: &LogRange<Disk>) -> impl Fn(io::Error) -> SendError {
         move |error| {
             let reason = format!("cannot read {}: {error}", range.path().display());
             SendError::Records(io::Error::new(error.kind(), reason))
@@ -77,22 +62,15 @@ impl SendError {
 }
 
 impl<'a> Sender<'a> {
-    /// Makes the socket non-blocking, which splice needs.
-    pub(crate) fn new(socket: BorrowedFd<'a>, core: &'a Core) -> io::Result<Sender<'a>> {
-        let flags = rustix::fs::fcntl_getfl(socket)?;
-        rustix::fs::fcntl_setfl(socket, flags | OFlags::NONBLOCK)?;
+    pub(crate) fn new(socket: &'a Socket, core: &'a Core) -> Sender<'a> {
         let cores = &core.config.cores;
-        Ok(Sender {
+        Sender {
             socket,
             core,
             window: read_ahead::window(cores.read_ahead_bytes.bytes(), cores.cold_read_bytes_max.bytes()),
             pipe: OnceCell::new(),
             readers: RefCell::default(),
-        })
-    }
-
-    fn ring(&self) -> &Ring {
-        self.core.disk.ring()
+        }
     }
 
     /// Sends whole responses, and records after the last of them. That those cannot be read is not the client's doing, and is said.
@@ -101,7 +79,7 @@ impl<'a> Sender<'a> {
             Ok(()) => Ok(()),
             Err(SendError::Socket(error)) => Err(error),
             Err(SendError::Records(error)) => {
-                if let Some(unsaid) = self.core.seldom.unreadable.may_speak(Instant::now()) {
+                if let Some(unsaid) = self.core.seldom.unreadable.may_speak(machine::now()) {
                     tracing::warn!(%error, unsaid, "a consumer's connection is closed: its records cannot be read");
                 }
                 Err(error)
@@ -111,11 +89,11 @@ impl<'a> Sender<'a> {
 
     async fn send_all(&self, frames: &[u8], mut records: Vec<Records>) -> Result<(), SendError> {
         let left = match records.as_mut_slice() {
-            [] => self.send_bytes(frames, SendFlags::empty()).await.map(|()| &[][..])?,
+            [] => self.send_bytes(frames, false).await.map(|()| &[][..])?,
             [Records::Here(range), others @ ..] => self.send_together(frames, range, others.is_empty())?,
             _ => frames,
         };
-        self.send_bytes(left, SendFlags::MORE).await?;
+        self.send_bytes(left, true).await?;
         self.core.metrics.sent(frames.len() as u64);
         for records in records {
             match records {
@@ -129,25 +107,13 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends responses and the first records in one system call, if those are in memory. What the socket does not take is left.
-    fn send_together<'b>(
-        &self,
-        frames: &'b [u8],
-        range: &mut LogRange<DirectDisk>,
-        is_last: bool,
-    ) -> io::Result<&'b [u8]> {
+    fn send_together<'b>(&self, frames: &'b [u8], range: &mut LogRange<Disk>, is_last: bool) -> io::Result<&'b [u8]> {
         let Some(bytes) = range.in_memory() else {
             return Ok(frames);
         };
         let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
         let is_all = is_last && piece.len() as u64 == range.len();
-        let more = if is_all { SendFlags::empty() } else { SendFlags::MORE };
-        let parts = [IoSlice::new(frames), IoSlice::new(piece)];
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more;
-        let sent = match rustix::net::sendmsg(self.socket, &parts, &mut SendAncillaryBuffer::default(), flags) {
-            Ok(sent) => sent,
-            Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(error) => return Err(error.into()),
-        };
+        let sent = self.socket.try_send_both(frames, piece, !is_all)?.unwrap_or(0);
         drop(bytes);
         let of_records = sent.saturating_sub(frames.len()) as u64;
         self.core.metrics.read(ReadPath::Tail, of_records);
@@ -156,22 +122,22 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends bytes that the caller keeps.
-    pub(crate) async fn send_bytes(&self, mut bytes: &[u8], more: SendFlags) -> io::Result<()> {
+    pub(crate) async fn send_bytes(&self, mut bytes: &[u8], more: bool) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.try_send(bytes, more)? {
                 Some(count) => bytes = &bytes[count..],
-                None => self.ring().writable(self.socket).await?,
+                None => self.socket.writable().await?,
             }
         }
         Ok(())
     }
 
-    async fn send_range(&self, mut range: LogRange<DirectDisk>) -> Result<(), SendError> {
+    async fn send_range(&self, mut range: LogRange<Disk>) -> Result<(), SendError> {
         while !range.is_empty() {
             // The slice must not live over the wait: it would keep the memory of a consumer that does not read.
             let sent = match range.in_memory() {
                 Some(slice) => {
-                    let sent = self.try_send(&slice, SendFlags::empty())?;
+                    let sent = self.try_send(&slice, false)?;
                     sent.map(|count| (ReadPath::Tail, count as u64))
                 }
                 None => self.send_from_disk(&range).await?,
@@ -181,7 +147,7 @@ impl<'a> Sender<'a> {
                     self.core.metrics.read(path, count);
                     range.advance(count);
                 }
-                None => self.ring().writable(self.socket).await?,
+                None => self.socket.writable().await?,
             }
             machine::yield_now().await;
         }
@@ -194,30 +160,25 @@ impl<'a> Sender<'a> {
             let wanted = range.len().min(PIECE_BYTES as u64);
             let lease = self.core.in_flight.lease(wanted).await;
             let piece = range.piece(wanted).await.map_err(SendError::Records)?;
-            let sent = self.try_send(&piece, SendFlags::empty())?.unwrap_or(0);
+            let sent = self.try_send(&piece, false)?.unwrap_or(0);
             let is_full = sent < piece.len();
             drop((piece, lease));
             range.advance(sent as u64);
             self.core.metrics.read(ReadPath::Remote, sent as u64);
             if is_full {
-                self.ring().writable(self.socket).await?;
+                self.socket.writable().await?;
             }
         }
         Ok(())
     }
 
     /// Bytes sent, or `None` if the socket is full.
-    fn try_send(&self, bytes: &[u8], more: SendFlags) -> io::Result<Option<usize>> {
-        let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
-        match rustix::net::send(self.socket, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more) {
-            Ok(count) => Ok(Some(count)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    fn try_send(&self, bytes: &[u8], more: bool) -> io::Result<Option<usize>> {
+        self.socket.try_send(&bytes[..bytes.len().min(PIECE_BYTES)], more)
     }
 
     /// Sends one piece from the segment file. How, and bytes sent; `None` if the socket is full.
-    async fn send_from_disk(&self, range: &LogRange<DirectDisk>) -> Result<Option<(ReadPath, u64)>, SendError> {
+    async fn send_from_disk(&self, range: &LogRange<Disk>) -> Result<Option<(ReadPath, u64)>, SendError> {
         let file = range.file(&self.core.disk).await.map_err(SendError::of_log)?;
         let (number, range) = (range.segment_number(), &range.on_disk());
         let mut ahead = {
@@ -227,7 +188,7 @@ impl<'a> Sender<'a> {
         };
         let sent = match self.read_past_cache(&file, range, &mut ahead).await {
             Some(bytes) => {
-                let sent = self.try_send(&bytes, SendFlags::empty())?;
+                let sent = self.try_send(&bytes, false)?;
                 sent.map(|count| (ReadPath::Direct, count as u64))
             }
             None => self.send_through_cache(&file, range, &mut ahead).await?,
@@ -239,13 +200,8 @@ impl<'a> Sender<'a> {
 
     /// Reads the first bytes of the range, and what lies ahead, past the page cache. `None` if they are in the page cache, or
     /// there is no memory for them, or the disk fails: the other way will tell.
-    async fn read_past_cache(
-        &self,
-        file: &DirectFile,
-        range: &LogRange<DirectDisk>,
-        ahead: &mut ReadAhead,
-    ) -> Option<HeldBytes> {
-        let now = Instant::now();
+    async fn read_past_cache(&self, file: &File, range: &LogRange<Disk>, ahead: &mut ReadAhead) -> Option<HeldBytes> {
+        let now = machine::now();
         if self.window == 0 {
             return None;
         }
@@ -267,94 +223,48 @@ impl<'a> Sender<'a> {
 
     async fn send_through_cache(
         &self,
-        file: &DirectFile,
-        range: &LogRange<DirectDisk>,
+        file: &File,
+        range: &LogRange<Disk>,
         ahead: &mut ReadAhead,
     ) -> Result<Option<(ReadPath, u64)>, SendError> {
-        let cannot_read = SendError::of_file(range);
-        let cached = file.cached().map_err(&cannot_read)?;
+        let (disk, cannot_read) = (&self.core.disk, SendError::of_file(range));
         while let Some((position, length)) = ahead.next() {
-            if !self.ring().prefetch(cached, position, length as u32) {
+            if !machine::prefetch(disk, file, position, length as u32).map_err(&cannot_read)? {
                 break; // The disk is behind; the next piece asks again.
             }
             ahead.told();
         }
         let piece = range.len().min(PIECE_BYTES as u64);
-        if !file.is_resident(range.position(), piece).map_err(&cannot_read)? {
+        if !machine::is_resident(file, range.position(), piece).map_err(&cannot_read)? {
             let sent = self.send_through_pipe(file, range, piece as u32).await?;
             return Ok(Some((ReadPath::Splice, sent)));
         }
         range.check().map_err(SendError::of_log)?;
-        let mut position = range.position();
-        match rustix::fs::sendfile(self.socket, cached, Some(&mut position), piece as usize) {
-            Ok(0) => Err(cannot_read(io::ErrorKind::UnexpectedEof.into())),
-            Ok(count) => Ok(Some((ReadPath::Sendfile, count as u64))),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(error) if is_of_socket(error) => Err(SendError::Socket(error.into())),
-            Err(error) => Err(cannot_read(error.into())),
+        match self.socket.try_send_file(file, range.position(), piece as usize) {
+            Ok(sent) => Ok(sent.map(|count| (ReadPath::Sendfile, count as u64))),
+            Err(SendFileError::Socket(error)) => Err(SendError::Socket(error)),
+            Err(SendFileError::File(error)) => Err(cannot_read(error)),
         }
     }
 
-    async fn send_through_pipe(
-        &self,
-        file: &DirectFile,
-        range: &LogRange<DirectDisk>,
-        piece: u32,
-    ) -> Result<u64, SendError> {
+    async fn send_through_pipe(&self, file: &File, range: &LogRange<Disk>, piece: u32) -> Result<u64, SendError> {
         let cannot_read = SendError::of_file(range);
         let pipe = self.pipe().map_err(&cannot_read)?;
-        let loading = self.ring().splice_to_pipe(file, range.position(), &pipe.write, piece);
+        let loading = pipe.load(&self.core.disk, file, range.position(), piece);
         let loaded = loading.await.map_err(&cannot_read)?;
         range.check().map_err(SendError::of_log)?;
         if loaded == 0 {
             return Err(cannot_read(io::ErrorKind::UnexpectedEof.into()));
         }
-        let mut left = loaded as usize;
-        while left > 0 {
-            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-            match rustix::pipe::splice(pipe.read.as_fd(), None, self.socket, None, left, flags) {
-                Ok(0) => return Err(SendError::Socket(io::ErrorKind::WriteZero.into())),
-                Ok(count) => left -= count,
-                Err(Errno::AGAIN | Errno::INTR) => self.ring().writable(self.socket).await?,
-                Err(error) => return Err(SendError::Socket(error.into())),
-            }
-        }
+        pipe.send(self.socket, loaded).await?;
         Ok(u64::from(loaded))
     }
 
     fn pipe(&self) -> io::Result<&Pipe> {
         if self.pipe.get().is_none() {
-            let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
-            let files = self.core.disk.open_files();
-            let (read, write) = files.make_room_for(|| Ok(rustix::pipe::pipe_with(flags)?))?;
-            // Best effort: a smaller pipe (the user's quota may be spent) only makes smaller pieces.
-            if let Err(error) = rustix::pipe::fcntl_setpipe_size(&write, PIECE_BYTES) {
-                tracing::debug!(%error, "cannot enlarge a pipe");
-            }
-            self.pipe.get_or_init(|| Pipe {
-                read,
-                write: Rc::new(write),
-            });
+            let pipe = Pipe::new(&self.core.disk, PIECE_BYTES)?;
+            self.pipe.get_or_init(|| pipe);
         }
         Ok(self.pipe.get().expect("set above"))
     }
-}
-
-/// Whether it says that the peer has gone, or the network; sendfile(2) fails for either of its ends.
-fn is_of_socket(error: Errno) -> bool {
-    use io::ErrorKind::{
-        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected,
-        TimedOut,
-    };
-    matches!(
-        error.kind(),
-        BrokenPipe
-            | ConnectionAborted
-            | ConnectionReset
-            | HostUnreachable
-            | NetworkDown
-            | NetworkUnreachable
-            | NotConnected
-            | TimedOut
-    )
 }

@@ -63,7 +63,7 @@ struct Shared {
 impl SimExecutor {
     /// An executor for this disk, whose operations from now on complete only when it says so.
     pub fn new(disk: &SimDisk, seed: u64) -> SimExecutor {
-        disk.world.borrow_mut().stepped = true;
+        disk.wait_to_be_told();
         let mut rng = StdRng::seed_from_u64(seed);
         let disk_share = [0.02, 0.2, 0.5, 0.9][rng.random_range(0..4)];
         SimExecutor {

@@ -184,6 +184,23 @@ impl SimDisk {
         self.world.borrow().in_flight()
     }
 
+    /// From now on operations complete only in [`complete_one`](Self::complete_one): for an executor that decides when, as
+    /// [`SimExecutor`] does.
+    pub fn wait_to_be_told(&self) {
+        self.world.borrow_mut().stepped = true;
+    }
+
+    /// The same disk as another core of the machine has it, with files that are open there.
+    #[must_use]
+    pub fn of_another_core(&self) -> SimDisk {
+        let files = OpenFiles::default();
+        files.set_limit(self.files.limit());
+        SimDisk {
+            world: Rc::clone(&self.world),
+            files: Rc::new(files),
+        }
+    }
+
     /// Completes one operation, drawn from all that are under way. Returns false if there is none.
     pub fn complete_one(&self) -> bool {
         let (completed, waker) = self.world.borrow_mut().complete_one();

@@ -10,7 +10,10 @@ use headwater_protocol::id::BrokerId;
 use serde::{Deserialize, Serialize};
 
 use super::sealed::{self, StoreError};
-use crate::config::{BrokerSection, ClusterId};
+use crate::{
+    config::{BrokerSection, ClusterId},
+    machine,
+};
 
 /// Name of the identity file.
 pub(crate) const IDENTITY_FILE: &str = "broker.json";
@@ -79,7 +82,10 @@ impl Identity {
         directory: &Path,
         config: &BrokerSection,
     ) -> Result<Self, StoreError> {
-        let cluster_id = config.cluster_id.clone().unwrap_or_else(ClusterId::random);
+        let cluster_id = config
+            .cluster_id
+            .clone()
+            .unwrap_or_else(|| ClusterId::from_uuid(machine::uuid()));
         let identity = Self {
             cluster_id,
             broker_id: config.id,

@@ -62,9 +62,9 @@ text!(
 );
 
 impl ClusterId {
-    /// A new identity, which no other cluster has: a random UUID.
-    pub fn random() -> Self {
-        Self(uuid::Uuid::new_v4().to_string())
+    /// A new identity, which no other cluster has if the UUID is random.
+    pub fn from_uuid(id: uuid::Uuid) -> Self {
+        Self(id.to_string())
     }
 }
 

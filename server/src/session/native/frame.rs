@@ -8,21 +8,18 @@
 use std::{
     cell::RefCell,
     io,
-    os::fd::{AsRawFd, BorrowedFd},
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use futures::AsyncReadExt;
 use headwater_protocol::{
     frame::{self, FrameError, FrameHeader},
     stranger::Stranger,
 };
-use rustix::net::RecvFlags;
 
 use crate::{
     core::budget::{Budget, Lease},
-    machine::{self, Stream},
+    machine::{self, Disk, Socket, Stream},
 };
 
 /// Buffer of a connection that waits for its next request, in bytes.
@@ -164,9 +161,9 @@ impl FrameReader {
         }
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the stream owns the descriptor and lives as long as the borrow.
-        unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
+    /// The other side of the connection.
+    pub(crate) fn writing_side(&mut self, disk: &Disk) -> io::Result<Socket> {
+        self.stream.writing_side(disk)
     }
 
     /// What a peer speaks whose bytes are no frame, if that can be told.
@@ -183,7 +180,7 @@ impl FrameReader {
             let unread = self.buffer.unread().len();
             let missing = match &header {
                 Some(header) if unread >= header.frame_len() => {
-                    let time = began.map_or(Duration::ZERO, |began: Instant| began.elapsed());
+                    let time = began.map_or(Duration::ZERO, |began: Instant| machine::since(began));
                     return Ok(Some((*header, time)));
                 }
                 Some(header) => header.frame_len() - unread,
@@ -193,7 +190,7 @@ impl FrameReader {
                 self.read(missing).await?
             } else {
                 let wait_max = self.limits.wait_max;
-                let began = *began.get_or_insert_with(Instant::now);
+                let began = *began.get_or_insert_with(machine::now);
                 let read = machine::until(began + wait_max, self.read(missing)).await;
                 read.ok_or(ReadError::Slow(wait_max))??
             };
@@ -225,17 +222,12 @@ impl FrameReader {
     async fn read(&mut self, missing: usize) -> Result<bool, ReadError> {
         let is_empty = self.buffer.start == self.buffer.end;
         if is_empty && self.buffer.home.is_some() {
-            // SAFETY: the stream owns the descriptor and outlives this call.
-            let fd = unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) };
-            match rustix::net::recv(fd, &mut self.buffer.bytes[..], RecvFlags::DONTWAIT) {
-                Ok((count, _)) => {
-                    (self.buffer.start, self.buffer.end) = (0, count);
-                    return Ok(count > 0);
-                }
-                // Dry: the buffer goes back to the pool while this connection waits.
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => self.buffer = Buffer::idle(),
-                Err(error) => return Err(io::Error::from(error).into()),
+            if let Some(count) = self.stream.try_read(&mut self.buffer.bytes[..])? {
+                (self.buffer.start, self.buffer.end) = (0, count);
+                return Ok(count > 0);
             }
+            // Dry: the buffer goes back to the pool while this connection waits.
+            self.buffer = Buffer::idle();
         }
         self.make_room(missing).await;
         let room = self.buffer.bytes.len() - self.buffer.end;

@@ -1,0 +1,98 @@
+//! Time in a simulated world: it stands still while a task runs, but for a little for each poll.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::LazyLock,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use headwater_protocol::id::Timestamp;
+
+use super::{
+    Here, World,
+    world::{Entry, Happening},
+};
+
+/// When worlds begin, by the time of day.
+const NOON_MS: i64 = 1_700_000_000_000;
+
+/// What instants in simulated worlds count from. Far enough from the beginning of time to subtract from.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The clock of a process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    /// So many seconds pass on it for each that does in the world.
+    pub(crate) rate: f64,
+    /// How far its time of day is off.
+    pub(crate) wall_ms: i64,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock { rate: 1.0, wall_ms: 0 }
+    }
+}
+
+impl Here {
+    fn passed(&self) -> Duration {
+        self.world.now().mul_f64(self.world.clock(self.process).rate)
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        *BEGINNING + self.passed()
+    }
+
+    pub(crate) fn monotonic(&self) -> Duration {
+        self.passed()
+    }
+
+    pub(crate) fn wall(&self) -> Timestamp {
+        let off = self.world.clock(self.process).wall_ms;
+        Timestamp::new(NOON_MS + off + self.world.now().as_millis() as i64)
+    }
+}
+
+/// Waits for a moment of the world.
+pub(crate) struct Sleep {
+    world: Rc<World>,
+    until: Duration,
+    entry: Option<Entry>,
+}
+
+impl Sleep {
+    pub(super) fn new(world: &Rc<World>, duration: Duration) -> Sleep {
+        Sleep {
+            world: Rc::clone(world),
+            until: world.now().saturating_add(duration),
+            entry: None,
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.world.now() >= self.until {
+            return Poll::Ready(());
+        }
+        if let Some(entry) = self.entry.take() {
+            self.world.forget(entry);
+        }
+        let waking = Happening::Wake(context.waker().clone());
+        self.entry = Some(self.world.plan(self.until, waking));
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.world.forget(entry);
+        }
+    }
+}

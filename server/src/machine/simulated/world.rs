@@ -1,0 +1,376 @@
+//! The world: its processes and their tasks, and the agenda of what happens when.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    future::Future,
+    net::IpAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use rand::{
+    RngExt as _, SeedableRng as _,
+    distr::{
+        Distribution, StandardUniform,
+        uniform::{SampleRange, SampleUniform},
+    },
+    rngs::SmallRng,
+};
+
+use super::{
+    Here,
+    clock::Clock,
+    host::Hosts,
+    net::{End, Net},
+};
+
+/// Worlds begin when their clocks have run for a while, so that any time can be subtracted from.
+const BEGINNING: Duration = Duration::from_hours(24);
+
+/// Of a world in which tasks do nothing but wake each other.
+const POLLS_MAX: u64 = 20_000_000;
+
+/// Number of a task; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TaskId(u64);
+
+/// One run of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ProcessId(usize);
+
+/// A place in the agenda.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry(Duration, u64);
+
+/// What is planned.
+pub(crate) enum Happening {
+    Wake(Waker),
+    /// The disk of this number completes an operation.
+    Disk(usize),
+    /// The oldest packet that this end has sent arrives.
+    Packet(Rc<End>),
+}
+
+/// Why a world did not come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Stuck {
+    #[error("no task is ready and nothing is planned: a wake-up was lost, or tasks wait for each other")]
+    Deadlock,
+    #[error("tasks wake each other without end")]
+    Livelock,
+    #[error("it takes longer than it may")]
+    Late,
+}
+
+struct Task {
+    process: ProcessId,
+    future: Pin<Box<dyn Future<Output = ()>>>,
+    flag: Arc<Flag>,
+}
+
+/// Puts its task among those that are ready, once.
+struct Flag {
+    task: TaskId,
+    is_ready: AtomicBool,
+    ready: Arc<Mutex<Vec<TaskId>>>,
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        if !self.is_ready.swap(true, Ordering::Relaxed) {
+            let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            ready.push(self.task);
+        }
+    }
+}
+
+struct Process {
+    name: String,
+    host: IpAddr,
+    clock: Clock,
+}
+
+pub(crate) struct World {
+    now: Cell<Duration>,
+    random: RefCell<SmallRng>,
+    /// What each poll takes at most, in microseconds: some seeds have a fast machine, some a slow one.
+    poll_us_max: u64,
+    polls: Cell<u64>,
+    counter: Cell<u64>,
+    tasks: RefCell<BTreeMap<TaskId, Task>>,
+    ready: Arc<Mutex<Vec<TaskId>>>,
+    agenda: RefCell<BTreeMap<Entry, Happening>>,
+    processes: RefCell<Vec<Process>>,
+    pub(super) hosts: Hosts,
+    pub(crate) net: Net,
+    history: RefCell<Vec<String>>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Rc<World> {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let poll_us_max = [0, 2, 20][random.random_range(0..3)];
+        let net = Net::new(&mut random);
+        Rc::new(World {
+            now: Cell::new(BEGINNING),
+            random: RefCell::new(random),
+            poll_us_max,
+            polls: Cell::new(0),
+            counter: Cell::new(0),
+            tasks: RefCell::default(),
+            ready: Arc::default(),
+            agenda: RefCell::default(),
+            processes: RefCell::default(),
+            hosts: Hosts::default(),
+            net,
+            history: RefCell::default(),
+        })
+    }
+
+    /// How long the world has been there.
+    pub(crate) fn now(&self) -> Duration {
+        self.now.get()
+    }
+
+    pub(crate) fn random<T>(&self) -> T
+    where
+        StandardUniform: Distribution<T>,
+    {
+        self.random.borrow_mut().random()
+    }
+
+    pub(crate) fn draw<T: SampleUniform>(&self, range: impl SampleRange<T>) -> T {
+        self.random.borrow_mut().random_range(range)
+    }
+
+    pub(crate) fn chance(&self, probability: f64) -> bool {
+        self.random.borrow_mut().random_bool(probability)
+    }
+
+    /// Begins a process on a host.
+    pub(crate) fn process(&self, name: impl Into<String>, host: IpAddr, clock: Clock) -> ProcessId {
+        let mut processes = self.processes.borrow_mut();
+        processes.push(Process {
+            name: name.into(),
+            host,
+            clock,
+        });
+        ProcessId(processes.len() - 1)
+    }
+
+    pub(crate) fn clock(&self, process: ProcessId) -> Clock {
+        self.processes.borrow()[process.0].clock
+    }
+
+    pub(crate) fn set_clock(&self, process: ProcessId, clock: Clock) {
+        self.processes.borrow_mut()[process.0].clock = clock;
+    }
+
+    pub(crate) fn host_of(&self, process: ProcessId) -> IpAddr {
+        self.processes.borrow()[process.0].host
+    }
+
+    /// Writes a line into the history.
+    pub(crate) fn tell(&self, process: Option<ProcessId>, line: impl Into<String>) {
+        let at = (self.now() - BEGINNING).as_secs_f64();
+        let name = process.map_or_else(
+            || "world".to_owned(),
+            |process| self.processes.borrow()[process.0].name.clone(),
+        );
+        let line = line.into();
+        self.history.borrow_mut().push(format!("{at:12.6} {name:12} {line}"));
+    }
+
+    /// What has happened so far.
+    pub(crate) fn history(&self) -> Vec<String> {
+        self.history.borrow().clone()
+    }
+
+    fn next_number(&self) -> u64 {
+        self.counter.replace(self.counter.get() + 1)
+    }
+
+    pub(crate) fn spawn(&self, process: ProcessId, future: impl Future<Output = ()> + 'static) -> TaskId {
+        let id = TaskId(self.next_number());
+        let flag = Arc::new(Flag {
+            task: id,
+            is_ready: AtomicBool::new(false),
+            ready: Arc::clone(&self.ready),
+        });
+        Arc::clone(&flag).wake();
+        let task = Task {
+            process,
+            future: Box::pin(future),
+            flag,
+        };
+        self.tasks.borrow_mut().insert(id, task);
+        id
+    }
+
+    /// Ends a task where it waits.
+    pub(crate) fn cancel(self: &Rc<Self>, id: TaskId) {
+        let task = self.tasks.borrow_mut().remove(&id);
+        if let Some(task) = task {
+            self.here(task.process).within(|| drop(task));
+        }
+    }
+
+    /// Ends all tasks of a process where they wait. What they hold, sockets too, goes with them.
+    pub(crate) fn end(self: &Rc<Self>, process: ProcessId) {
+        let is_its = |_: &TaskId, task: &mut Task| task.process == process;
+        loop {
+            let ended: Vec<Task> = self
+                .tasks
+                .borrow_mut()
+                .extract_if(.., is_its)
+                .map(|(_, task)| task)
+                .collect();
+            if ended.is_empty() {
+                return;
+            }
+            // The last that is dropped may begin others.
+            self.here(process).within(|| drop(ended));
+        }
+    }
+
+    /// Ends everything.
+    pub(crate) fn end_all(self: &Rc<Self>) {
+        for process in 0..self.processes.borrow().len() {
+            self.end(ProcessId(process));
+        }
+        let agenda = self.agenda.take();
+        drop(agenda);
+    }
+
+    fn here(self: &Rc<Self>, process: ProcessId) -> Here {
+        Here {
+            world: Rc::clone(self),
+            process,
+        }
+    }
+
+    pub(crate) fn plan(&self, at: Duration, what: Happening) -> Entry {
+        let entry = Entry(at, self.next_number());
+        self.agenda.borrow_mut().insert(entry, what);
+        entry
+    }
+
+    pub(crate) fn plan_in(&self, after: Duration, what: Happening) -> Entry {
+        self.plan(self.now() + after, what)
+    }
+
+    pub(crate) fn forget(&self, entry: Entry) {
+        let forgotten = self.agenda.borrow_mut().remove(&entry);
+        drop(forgotten);
+    }
+
+    /// Runs a future as a process, and all tasks meanwhile, for at most so long.
+    pub(crate) fn run<T>(
+        self: &Rc<Self>,
+        process: ProcessId,
+        limit: Duration,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Stuck> {
+        let mut future = pin!(future);
+        let flag = Arc::new(Flag {
+            task: TaskId(self.next_number()),
+            is_ready: AtomicBool::new(false),
+            ready: Arc::clone(&self.ready),
+        });
+        Arc::clone(&flag).wake();
+        let end = self.now() + limit;
+        loop {
+            self.begin_due();
+            self.hosts.pump(self);
+            if self.now() > end {
+                return Err(Stuck::Late);
+            }
+            let Some(id) = self.take_ready() else {
+                self.wait()?;
+                continue;
+            };
+            self.polls.set(self.polls.get() + 1);
+            if self.polls.get() > POLLS_MAX {
+                return Err(Stuck::Livelock);
+            }
+            if id == flag.task {
+                flag.is_ready.store(false, Ordering::Relaxed);
+                let waker = Waker::from(Arc::clone(&flag));
+                let polled = self
+                    .here(process)
+                    .within(|| future.as_mut().poll(&mut Context::from_waker(&waker)));
+                if let Poll::Ready(value) = polled {
+                    return Ok(value);
+                }
+            } else {
+                self.poll(id);
+            }
+            if self.poll_us_max > 0 {
+                let took = Duration::from_micros(self.draw(0..=self.poll_us_max));
+                self.now.set(self.now() + took);
+            }
+        }
+    }
+
+    fn take_ready(&self) -> Option<TaskId> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready.is_empty() {
+            return None;
+        }
+        let index = self.random.borrow_mut().random_range(0..ready.len());
+        Some(ready.swap_remove(index))
+    }
+
+    fn poll(self: &Rc<Self>, id: TaskId) {
+        let task = self.tasks.borrow_mut().remove(&id);
+        // It may have been ended since it was woken.
+        let Some(mut task) = task else { return };
+        task.flag.is_ready.store(false, Ordering::Relaxed);
+        let waker = Waker::from(Arc::clone(&task.flag));
+        let mut polled = self.here(task.process).within(move || {
+            let is_over = task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+            if is_over { None } else { Some(task) }
+        });
+        if let Some(task) = polled.take() {
+            self.tasks.borrow_mut().insert(id, task);
+        }
+    }
+
+    /// Lets time pass until something happens.
+    fn wait(&self) -> Result<(), Stuck> {
+        let Some((Entry(at, _), what)) = self.pop_before(Duration::MAX) else {
+            return Err(Stuck::Deadlock);
+        };
+        self.now.set(self.now().max(at));
+        self.begin(what);
+        Ok(())
+    }
+
+    /// Begins what is due.
+    fn begin_due(&self) {
+        while let Some((_, what)) = self.pop_before(self.now()) {
+            self.begin(what);
+        }
+    }
+
+    fn pop_before(&self, limit: Duration) -> Option<(Entry, Happening)> {
+        let mut agenda = self.agenda.borrow_mut();
+        let entry = *agenda.first_key_value()?.0;
+        if entry.0 <= limit { agenda.pop_first() } else { None }
+    }
+
+    fn begin(&self, what: Happening) {
+        match what {
+            Happening::Wake(waker) => waker.wake(),
+            Happening::Disk(disk) => self.hosts.complete_one(disk),
+            Happening::Packet(end) => Net::arrive(self, &end),
+        }
+    }
+}

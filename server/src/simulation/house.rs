@@ -1,0 +1,267 @@
+//! The host of a broker: its disk, its power, and the broker that runs on it.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use headwater_engine::{
+    Signal,
+    disk::{Directory as _, SimDisk},
+};
+use headwater_protocol::id::CoreId;
+
+use crate::{
+    broker::serve::{Server, Setup},
+    cluster::{self, TopicStore},
+    config::Config,
+    core::mesh::{CoreMessage, Mesh},
+    machine::{
+        Bound, Disk,
+        simulated::{ProcessId, World, clock::Clock, here, host::DiskId, net::Net},
+        spawn,
+    },
+    ops::Addresses,
+};
+
+/// The port that all cores share.
+pub(super) const PORT: u16 = 9292;
+
+/// The port of the first core; the others follow.
+const CORE_PORTS: u16 = 9300;
+
+/// Descriptors of segment files on each core, where they are few and where they are many.
+const OPEN_FILES: [usize; 2] = [3, 1000];
+
+/// A broker that runs, or is about to.
+struct Run {
+    process: ProcessId,
+    state: Rc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    mesh: RefCell<Option<Mesh>>,
+    stop: RefCell<Option<cluster::Stop>>,
+    failed: RefCell<Option<String>>,
+    is_ready: Cell<bool>,
+    cores_ended: Cell<usize>,
+    changed: Signal,
+}
+
+impl State {
+    async fn until<T>(&self, look: impl Fn(&State) -> Option<T>) -> T {
+        loop {
+            let changed = self.changed.wait();
+            if let Some(seen) = look(self) {
+                return seen;
+            }
+            changed.await;
+        }
+    }
+}
+
+pub(super) struct House {
+    pub(super) world: Rc<World>,
+    pub(super) host: IpAddr,
+    config: Arc<Config>,
+    disk: RefCell<SimDisk>,
+    drive: Cell<DiskId>,
+    run: RefCell<Option<Run>>,
+    /// How often a broker was started.
+    starts: Cell<u64>,
+}
+
+impl House {
+    pub(super) fn new(world: &Rc<World>, host: IpAddr, config: Config) -> House {
+        let disk = SimDisk::new(world.random());
+        House {
+            drive: Cell::new(world.add_disk(&disk)),
+            world: Rc::clone(world),
+            host,
+            config: Arc::new(config),
+            disk: RefCell::new(disk),
+            run: RefCell::default(),
+            starts: Cell::new(0),
+        }
+    }
+
+    /// Where clients find the broker.
+    pub(super) fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, PORT)
+    }
+
+    pub(super) fn disk(&self) -> SimDisk {
+        self.disk.borrow().clone()
+    }
+
+    pub(super) fn drive(&self) -> DiskId {
+        self.drive.get()
+    }
+
+    pub(super) fn process(&self) -> Option<ProcessId> {
+        self.run.borrow().as_ref().map(|run| run.process)
+    }
+
+    /// Starts a broker; returns without waiting for it.
+    pub(super) fn begin(&self, cores: usize) {
+        let number = self.starts.replace(self.starts.get() + 1);
+        let clock = Clock {
+            rate: self.world.draw(0.999..1.001),
+            wall_ms: 0,
+        };
+        let process = self.world.process(format!("broker-{number}"), self.host, clock);
+        self.world.tell(Some(process), format!("starts with {cores} cores"));
+        let state = Rc::new(State::default());
+        let disk = self.disk();
+        let config = Arc::clone(&self.config);
+        let told = Rc::clone(&state);
+        let open_files = OPEN_FILES[self.world.draw(0..OPEN_FILES.len())];
+        self.world.spawn(process, async move {
+            match serve(config, disk, cores, open_files, &told).await {
+                Ok(()) => told.is_ready.set(true),
+                Err(reason) => *told.failed.borrow_mut() = Some(reason),
+            }
+            told.changed.notify();
+        });
+        *self.run.borrow_mut() = Some(Run { process, state });
+    }
+
+    /// Waits until the broker serves, or says why it does not. Not if its machine stops meanwhile.
+    pub(super) async fn is_ready(&self) -> Result<(), String> {
+        let state = match &*self.run.borrow() {
+            Some(run) => Rc::clone(&run.state),
+            None => return Err("no broker runs".to_owned()),
+        };
+        state
+            .until(|state| {
+                let failed = state.failed.borrow().clone();
+                failed.map(Err).or_else(|| state.is_ready.get().then_some(Ok(())))
+            })
+            .await
+    }
+
+    /// The host loses power: what was not flushed may be gone, and peers hear nothing.
+    pub(super) fn lose_power(&self) {
+        let run = self.run.take();
+        let after = self.disk().crash(self.world.random());
+        self.world.set_power(self.host, false);
+        if let Some(run) = run {
+            self.world.tell(Some(run.process), "loses power");
+            Net::lose(&self.world, run.process);
+            self.world.end(run.process);
+        }
+        self.drive.set(self.world.add_disk(&after));
+        *self.disk.borrow_mut() = after;
+    }
+
+    pub(super) fn power_is_back(&self) {
+        self.world.set_power(self.host, true);
+    }
+
+    /// The broker is killed: its connections end, and what it has written stays.
+    pub(super) fn kill(&self) {
+        if let Some(run) = self.run.take() {
+            self.world.tell(Some(run.process), "is killed");
+            self.world.end(run.process);
+            let disk = self.disk().kill();
+            *self.disk.borrow_mut() = disk;
+        }
+    }
+
+    /// Stops the broker in order. False if it did not come to its end in the time that it may take.
+    pub(super) async fn stop(&self) -> bool {
+        let Some(run) = self.run.take() else { return true };
+        self.world.tell(Some(run.process), "is told to stop");
+        let state = run.state;
+        drop(state.stop.take());
+        let mesh = state.mesh.borrow().clone();
+        let Some(mesh) = mesh else {
+            self.world.end(run.process);
+            return true;
+        };
+        for core in mesh.ids() {
+            mesh.send(core, CoreMessage::Stop);
+        }
+        let cores = mesh.len();
+        let ended = state.until(|state| (state.cores_ended.get() == cores).then_some(()));
+        let limit = Duration::from_millis(
+            self.config.limits.shutdown_grace_ms.get() + self.config.limits.shutdown_close_ms_max.get(),
+        );
+        let deadline = crate::machine::now() + limit + Duration::from_secs(10);
+        let has_ended = crate::machine::until(deadline, ended).await.is_some();
+        self.world
+            .tell(Some(run.process), format!("has stopped in order: {has_ended}"));
+        self.world.end(run.process);
+        let disk = self.disk().kill();
+        *self.disk.borrow_mut() = disk;
+        has_ended
+    }
+}
+
+/// The broker, as `Broker::start` puts it together, with tasks in the place of threads. Returns when it serves.
+async fn serve(
+    config: Arc<Config>,
+    disk: SimDisk,
+    cores: usize,
+    open_files_max: usize,
+    state: &Rc<State>,
+) -> Result<(), String> {
+    let opened = TopicStore::open(Disk::Simulated(disk.clone()), Arc::clone(&config)).await;
+    let (store, producer_ids, _) = opened.map_err(|error| error.to_string())?;
+    let marker = config.log.directory.join("clean-shutdown");
+    remove(&disk, &marker).await?;
+    let (mesh, inboxes) = Mesh::new(cores);
+    let host = config.broker.listen.ip();
+    let core_ports: Vec<u16> = (0..cores as u16).map(|core| CORE_PORTS + core).collect();
+    let addresses = Arc::new(Addresses {
+        cluster_id: store.identity().cluster_id.as_str().to_owned(),
+        host: host.to_string(),
+        port: PORT,
+        core_ports: core_ports.clone(),
+    });
+    let (control, queues) = cluster::channel();
+    let setup = Setup {
+        config,
+        open_files_max,
+        mesh: mesh.clone(),
+        control,
+        addresses,
+    };
+    *state.mesh.borrow_mut() = Some(mesh.clone());
+    for (number, inbox) in inboxes.into_iter().enumerate() {
+        let disk = Disk::Simulated(disk.of_another_core());
+        let core = Server::new(CoreId::new(number as u16), setup.clone(), disk, Arc::default());
+        let state = Rc::clone(state);
+        spawn(async move {
+            if let Err(error) = core.run(inbox).await {
+                tracing::warn!(%error, "a core has not closed all");
+            }
+            state.cores_ended.set(state.cores_ended.get() + 1);
+            state.changed.notify();
+        });
+    }
+    cluster::publish(&mesh, store.image()).await;
+    let (stop, stopped) = cluster::stop();
+    *state.stop.borrow_mut() = Some(stop);
+    let desks = cluster::desks(store, producer_ids, mesh.clone(), queues, stopped);
+    spawn(desks.topics.work());
+    spawn(desks.blocks.work());
+    spawn(desks.ids.work());
+    for (core, port) in mesh.ids().zip(core_ports) {
+        let listeners = [PORT, port].map(|port| Bound::Simulated(SocketAddr::new(host, port)));
+        mesh.send(core, CoreMessage::Serve { listeners });
+    }
+    if let Some(here) = here() {
+        here.world.tell(Some(here.process), "serves");
+    }
+    Ok(())
+}
+
+async fn remove(disk: &SimDisk, path: &Path) -> Result<(), String> {
+    disk.remove_file(path).await.map_err(|error| error.to_string())
+}

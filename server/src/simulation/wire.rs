@@ -1,0 +1,129 @@
+//! A client of the wire protocol, as small as it can be: frames out, frames in.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use flatbuffers::{Follow, Verifiable};
+use headwater_protocol::{
+    error::ErrorCode,
+    frame::{self, Api, FrameHeader},
+    head::{self, Head},
+    id::CorrelationId,
+};
+
+use crate::machine::{self, simulated::net::Stream};
+
+/// So long a client waits for an answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Largest frame that a client takes.
+const FRAME_MAX: u32 = 64 << 20;
+
+/// A connection to the broker.
+pub(super) struct Wire {
+    stream: Stream,
+    received: Vec<u8>,
+    next_id: u32,
+}
+
+/// A frame that has come.
+pub(super) struct Reply {
+    pub(super) id: CorrelationId,
+    pub(super) api: u16,
+    pub(super) head: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Reply {
+    /// The head, if it is what was asked for.
+    pub(super) fn read<'a, T>(&'a self) -> io::Result<T::Inner>
+    where
+        T: Follow<'a> + Verifiable + 'a,
+    {
+        if self.api == Api::Error.as_u16() {
+            return Err(io::Error::other("the broker did not understand a request"));
+        }
+        head::decode_response::<T>(&self.head).map_err(io::Error::other)
+    }
+}
+
+/// Waits for an answer, but not for ever.
+pub(super) async fn patiently<T>(answer: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let answered = machine::until(machine::now() + PATIENCE, answer).await;
+    answered.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+}
+
+impl Wire {
+    pub(super) async fn open(address: SocketAddr) -> io::Result<Wire> {
+        Ok(Wire {
+            stream: Stream::connect(address).await?,
+            received: Vec::new(),
+            next_id: 1,
+        })
+    }
+
+    /// Sends a request; its number is the answer's.
+    pub(super) async fn send<H: Head>(&mut self, head: &H, payload: &[u8]) -> io::Result<CorrelationId> {
+        let id = CorrelationId::new(self.next_id);
+        self.next_id += 1;
+        let mut bytes = frame::encode_head(head, 0, id, payload.len());
+        bytes.extend_from_slice(payload);
+        let mut left = &bytes[..];
+        while !left.is_empty() {
+            match self.stream.try_send(left)? {
+                Some(count) => left = &left[count..],
+                None => self.stream.writable().await,
+            }
+        }
+        Ok(id)
+    }
+
+    /// The next answer.
+    pub(super) async fn receive(&mut self) -> io::Result<Reply> {
+        loop {
+            let header = FrameHeader::parse(&self.received, FRAME_MAX).map_err(io::Error::other)?;
+            if let Some(header) = header
+                && self.received.len() >= header.frame_len()
+            {
+                let frame: Vec<u8> = self.received.drain(..header.frame_len()).collect();
+                let (head, payload) = frame[frame::HEADER_LEN..].split_at(header.head_len());
+                return Ok(Reply {
+                    id: header.correlation_id,
+                    api: header.api,
+                    head: head.to_vec(),
+                    payload: payload.to_vec(),
+                });
+            }
+            let mut buffer = [0; 16 << 10];
+            let count = self.stream.read(&mut buffer).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.received.extend_from_slice(&buffer[..count]);
+        }
+    }
+
+    /// Sends a request and waits for its answer, the only one under way.
+    pub(super) async fn ask<H: Head>(&mut self, head: &H) -> io::Result<Reply> {
+        self.ask_for(head, PATIENCE).await
+    }
+
+    /// The same for one whose answer may take longer.
+    pub(super) async fn ask_for<H: Head>(&mut self, head: &H, most: Duration) -> io::Result<Reply> {
+        let answer = async {
+            let id = self.send(head, &[]).await?;
+            let reply = self.receive().await?;
+            assert_eq!(reply.id, id, "the broker answers something that was not asked");
+            Ok(reply)
+        };
+        let answered = machine::until(machine::now() + most, answer).await;
+        answered.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// An error of the broker's as one of the connection's, so that whoever asked tries again.
+pub(super) fn check(error: i16) -> io::Result<()> {
+    match ErrorCode::from_i16(error) {
+        ErrorCode::None => Ok(()),
+        code => Err(io::Error::other(code.name())),
+    }
+}
