@@ -347,12 +347,10 @@ mod tests {
         ]
     }
 
+    type Applied = Result<(ClusterState, Change), TopicError>;
+
     /// The topic that a step is about, and what comes of it; `None` if nothing has been there that could be reported.
-    fn take(
-        state: &ClusterState,
-        step: &Step,
-        seen: &[Arc<Topic>],
-    ) -> Option<(TopicId, Result<(ClusterState, Change), TopicError>)> {
+    fn take(state: &ClusterState, step: &Step, seen: &[Arc<Topic>]) -> Option<(TopicId, Applied)> {
         match step {
             Step::Ask(command) => Some((command.topic(), state.apply(command.clone()))),
             Step::Report(..) if seen.is_empty() => None,

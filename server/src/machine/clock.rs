@@ -34,6 +34,9 @@ pub(crate) fn wall() -> Timestamp {
     Timestamp::now()
 }
 
+/// When this process has asked first.
+static BEGAN: LazyLock<Instant> = LazyLock::new(now);
+
 /// The time by both clocks.
 pub(crate) fn moment() -> Moment {
     #[cfg(test)]
@@ -43,7 +46,6 @@ pub(crate) fn moment() -> Moment {
             clock: here.wall(),
         };
     }
-    static BEGAN: LazyLock<Instant> = LazyLock::new(now);
     Moment {
         monotonic: since(*BEGAN),
         clock: wall(),

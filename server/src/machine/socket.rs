@@ -217,8 +217,11 @@ impl KernelListener {
     fn new(listener: StdListener, ring: Ring) -> io::Result<KernelListener> {
         listener.set_nonblocking(true)?;
         let socket = Hangup(listener.into());
-        let _listed = Listed::new(socket.0.as_fd());
-        Ok(KernelListener { _listed, socket, ring })
+        Ok(KernelListener {
+            _listed: Listed::new(socket.0.as_fd()),
+            socket,
+            ring,
+        })
     }
 
     /// The kernel is not asked to accept in the background: it could do so for somebody who has stopped, and the connection would

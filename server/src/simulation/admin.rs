@@ -19,9 +19,9 @@ use headwater_protocol::{
 
 use super::{
     producer::pause,
-    wire::{Wire, check, patiently},
+    wire::{Wire, check, patiently, tell},
 };
-use crate::machine::{self, simulated::here};
+use crate::machine;
 
 /// Topics that come and go.
 const NAMES: [&str; 4] = ["left", "right", "above", "below"];
@@ -47,11 +47,8 @@ pub(super) struct Admin {
 impl Admin {
     pub(super) async fn run(self) {
         while !self.is_over.get() {
-            if let Err(error) = self.change_one().await
-                && let Some(here) = here()
-            {
-                here.world
-                    .tell(Some(here.process), format!("does not know what became of it: {error}"));
+            if let Err(error) = self.change_one().await {
+                tell(&format!("does not know what became of it: {error}"));
             }
             pause(Duration::from_millis(1500)).await;
         }
@@ -73,7 +70,7 @@ impl Admin {
                 let reply = wire.ask(&head).await?;
                 let code = ErrorCode::from_i16(reply.read::<CreateTopicResponse<'_>>()?.error());
                 if code == ErrorCode::None {
-                    self.tell(&format!("has made {name} with {partitions}"));
+                    tell(&format!("has made {name} with {partitions}"));
                     self.may_be(name, partitions, partitions);
                 }
             }
@@ -85,7 +82,7 @@ impl Admin {
                 let reply = wire.ask(&head).await?;
                 let code = ErrorCode::from_i16(reply.read::<DeleteTopicResponse<'_>>()?.error());
                 if matches!(code, ErrorCode::None | ErrorCode::UnknownTopicOrPartition) {
-                    self.tell(&format!("has deleted {name}: {}", code.name()));
+                    tell(&format!("has deleted {name}: {}", code.name()));
                     self.may_be(name, 0, 0);
                 }
             }
@@ -99,17 +96,11 @@ impl Admin {
                 };
                 let reply = wire.ask(&head).await?;
                 check(reply.read::<AlterTopicResponse<'_>>()?.error())?;
-                self.tell(&format!("has given {name} {partitions} partitions"));
+                tell(&format!("has given {name} {partitions} partitions"));
                 self.may_be(name, partitions, partitions);
             }
         }
         Ok(())
-    }
-
-    fn tell(&self, line: &str) {
-        if let Some(here) = here() {
-            here.world.tell(Some(here.process), line);
-        }
     }
 
     fn may_be(&self, name: &'static str, least: usize, most: usize) {

@@ -14,7 +14,7 @@ use headwater_protocol::{
 use super::{
     ledger::{Ledger, Sent},
     scenario::TOPIC,
-    wire::{Reply, Wire, check, patiently},
+    wire::{Reply, Wire, check, patiently, tell},
 };
 use crate::machine::{self, simulated::here};
 
@@ -91,18 +91,12 @@ impl Producer {
         let mut memory = Memory::default();
         loop {
             match self.send_all(&mut memory).await {
-                Ok(()) => return self.tell("is done"),
+                Ok(()) => return tell("is done"),
                 Err(error) => {
-                    self.tell(&format!("has to try again: {error}"));
+                    tell(&format!("has to try again: {error}"));
                     pause(Duration::from_millis(400)).await;
                 }
             }
-        }
-    }
-
-    fn tell(&self, line: &str) {
-        if let Some(here) = here() {
-            here.world.tell(Some(here.process), line);
         }
     }
 
@@ -152,7 +146,7 @@ impl Producer {
     fn settle(&self, memory: &mut Memory, reply: &Reply) -> io::Result<()> {
         let produced = reply.read::<ProduceResponse<'_>>()?;
         check(produced.error()).inspect_err(|error| {
-            self.tell(&format!("{error}: {}", produced.message().unwrap_or_default()));
+            tell(&format!("{error}: {}", produced.message().unwrap_or_default()));
         })?;
         let place = memory.waiting.iter().position(|batch| batch.request == Some(reply.id));
         let place = place.expect("the broker answers something that was not asked");

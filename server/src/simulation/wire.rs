@@ -10,7 +10,10 @@ use headwater_protocol::{
     id::CorrelationId,
 };
 
-use crate::machine::{self, simulated::net::Stream};
+use crate::machine::{
+    self,
+    simulated::{here, net::Stream},
+};
 
 /// So long a client waits for an answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -93,7 +96,7 @@ impl Wire {
                     payload: payload.to_vec(),
                 });
             }
-            let mut buffer = [0; 16 << 10];
+            let mut buffer = vec![0; 16 << 10];
             let count = self.stream.read(&mut buffer).await?;
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -125,5 +128,12 @@ pub(super) fn check(error: i16) -> io::Result<()> {
     match ErrorCode::from_i16(error) {
         ErrorCode::None => Ok(()),
         code => Err(io::Error::other(code.name())),
+    }
+}
+
+/// Writes a line of whoever runs into the history.
+pub(super) fn tell(line: &str) {
+    if let Some(here) = here() {
+        here.world.tell(Some(here.process), line);
     }
 }

@@ -87,6 +87,7 @@ impl std::fmt::Debug for End {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each happens by itself")]
 struct State {
     /// What has arrived and was not read.
     inbox: VecDeque<u8>,
@@ -216,7 +217,7 @@ impl Net {
             return;
         }
         if let Some(until) = world.net.blocked_until(from, end.remote, world.now()) {
-            return end.arm(until - world.now() + SENT_AGAIN);
+            return end.arm(until.saturating_sub(world.now()) + SENT_AGAIN);
         }
         let peer = end.peer.borrow().upgrade();
         let is_there = peer.as_ref().is_some_and(|peer| !peer.state.borrow().is_lost);

@@ -179,7 +179,7 @@ impl World {
 
     /// Writes a line into the history.
     pub(crate) fn tell(&self, process: Option<ProcessId>, line: impl Into<String>) {
-        let at = (self.now() - BEGINNING).as_secs_f64();
+        let at = self.now().saturating_sub(BEGINNING).as_secs_f64();
         let name = process.map_or_else(
             || "world".to_owned(),
             |process| self.processes.borrow()[process.0].name.clone(),
