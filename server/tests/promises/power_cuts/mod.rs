@@ -103,7 +103,11 @@ impl Work<'_> {
             let mut promises = Vec::new();
             for round in 0..6 {
                 let number = first + 6 * lane + round;
-                let len = if (lane + round).is_multiple_of(3) { BIG / 2 } else { SMALL };
+                let len = if (lane + round).is_multiple_of(3) {
+                    BIG / 2
+                } else {
+                    SMALL
+                };
                 let partition = (lane % 2) as i32;
                 let promise = append(&mut raw, topic, partition, number, len).await;
                 promises.push((device.moment(), promise));
