@@ -166,7 +166,8 @@ fn a_directory_of_another_partition_is_not_served_and_not_deleted_with_the_topic
         broker.stop();
         fs::remove_dir_all(site.directory().join("u-0")).unwrap();
         fs::rename(place(0), site.directory().join("u-0")).unwrap();
-        let broker = site.start().expect_errors("belongs to");
+        // The partition whose directory was taken is offline as well.
+        let broker = site.start().expect_errors("a partition is offline");
         broker.await_line("a partition is offline");
         let client = site.client().await;
         client.admin().delete_topic("u").await.unwrap();
