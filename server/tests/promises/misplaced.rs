@@ -1,4 +1,5 @@
-//! Symbolic links in the data directory: none is followed, and what lies behind one is never served, changed or taken over.
+//! What lies in the data directory under a wrong name. No symbolic link is followed, and what lies behind one is never served, changed
+//! or taken over; no directory of another partition is served, or deleted for one that it is not.
 
 use std::{
     collections::BTreeMap,
@@ -40,6 +41,12 @@ fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
         )
     };
     entries.map(content).collect()
+}
+
+/// Every record of the topic is served.
+async fn check_all_is_there(client: &Client) {
+    let records = read_topic(client, "t").await;
+    assert!(records.iter().all(|partition| partition.len() == RECORDS));
 }
 
 /// Neither writes nor reads reach the first partition, and the refusal says why; the second is served.
@@ -116,12 +123,7 @@ fn the_data_directory_itself_may_be_a_symbolic_link() {
         symlink(&elsewhere, site.directory()).unwrap();
         let broker = site.start();
         let client = site.client().await;
-        assert!(
-            read_topic(&client, "t")
-                .await
-                .iter()
-                .all(|partition| partition.len() == RECORDS)
-        );
+        check_all_is_there(&client).await;
         client.admin().delete_topic("t").await.unwrap();
         client.admin().create_topic(NewTopic::new("u")).await.unwrap();
         assert!(elsewhere.join("u-0").is_dir() && !elsewhere.join("t-0").exists());
@@ -155,12 +157,7 @@ fn a_directory_of_another_partition_is_not_served_and_not_deleted_with_the_topic
         fs::rename(&elsewhere, place(1)).unwrap();
         let broker = site.start();
         let client = site.client().await;
-        assert!(
-            read_topic(&client, "t")
-                .await
-                .iter()
-                .all(|records| records.len() == RECORDS)
-        );
+        check_all_is_there(&client).await;
         // The directory of a topic that has gone, under the name of one that is there.
         client.admin().create_topic(NewTopic::new("u")).await.unwrap();
         broker.stop();
@@ -194,12 +191,7 @@ fn a_directory_that_does_not_say_whose_it_is_is_taken_over_with_its_records() {
         }
         let broker = site.start();
         let client = site.client().await;
-        assert!(
-            read_topic(&client, "t")
-                .await
-                .iter()
-                .all(|records| records.len() == RECORDS)
-        );
+        check_all_is_there(&client).await;
         broker.stop();
         assert_eq!(fs::read(&marks[0]).unwrap(), before);
         assert!(marks[1].exists());
