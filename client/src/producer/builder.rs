@@ -122,8 +122,8 @@ impl ProducerBuilder {
 
     /// How long a batch that is not full may wait for more records, from its first one on. Default zero.
     ///
-    /// With zero a batch leaves at once while few others of its partition are in flight, and else as soon as one of
-    /// those is acknowledged: single records are fast, and under load batches fill all the same.
+    /// With zero a batch leaves at once while few others are in flight, of its partition and of all together, and else as
+    /// soon as one of its partition is acknowledged: single records are fast, and under load batches fill all the same.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.settings.linger = linger;
         self

@@ -20,10 +20,13 @@ use crate::error::{Error, ProtocolViolation};
 use crate::requests;
 use crate::sync::Mutex;
 
-/// With no linger, a batch that is not full leaves at once while fewer than this many are in flight. It keeps the latency
-/// of single records low; under load batches fill up all the same. While the producer is short of memory it is one: else
-/// many partitions would send nothing but small batches.
+/// With no linger, a batch that is not full leaves at once while its partition has fewer than this many in flight. It keeps
+/// the latency of single records low; under load batches fill up all the same. It is one while the producer is short of
+/// memory or has [`BUSY_BATCHES_MIN`] in flight: else many partitions would send nothing but small batches.
 const EAGER_BATCHES_MAX: usize = 4;
+
+/// With so many batches in flight, over all partitions, a producer gains nothing by another one that is not full.
+const BUSY_BATCHES_MIN: usize = 64;
 
 /// The end of an attempt, and the connection that it was made on.
 type End = (Attempt, Connection, Result<Outcome, Error>);
@@ -33,6 +36,9 @@ pub(super) struct Sender {
     queue: Arc<PartitionQueue>,
     settings: SenderSettings,
     window: Window,
+    tally: Arc<Tally>,
+    /// How many batches of the window the tally knows of.
+    counted: usize,
     route: Option<Route>,
     /// The metadata led to a failure: ask again before the next attempt.
     stale: bool,
@@ -59,7 +65,9 @@ impl Sender {
         Self {
             cluster,
             queue,
-            window: Window::new(settings.window, identity, tally),
+            window: Window::new(settings.window, identity, Arc::clone(&tally)),
+            tally,
+            counted: 0,
             settings,
             route: None,
             stale: false,
@@ -77,6 +85,7 @@ impl Sender {
             let finished = self.collect();
             self.window.expire(Instant::now());
             if finished && self.window.is_empty() {
+                self.count(0);
                 return;
             }
             match self.window.action() {
@@ -90,7 +99,8 @@ impl Sender {
 
     /// Moves batches from the queue into the window. Returns whether no more will come.
     fn collect(&mut self) -> bool {
-        let eager_max = if self.queue.is_memory_short() {
+        let open = self.count(self.window.len());
+        let eager_max = if self.queue.is_memory_short() || open >= BUSY_BATCHES_MIN {
             1
         } else {
             EAGER_BATCHES_MAX
@@ -111,6 +121,12 @@ impl Sender {
         }
         self.open_since = collected.open_since;
         collected.finished
+    }
+
+    /// Tells the producer how many batches this partition has open. Returns how many all of them have.
+    fn count(&mut self, now: usize) -> usize {
+        let before = std::mem::replace(&mut self.counted, now);
+        self.tally.count_open(before, now)
     }
 
     async fn send(&mut self) {

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use headwater_protocol::id::{Offset, PartitionIndex};
@@ -40,6 +40,8 @@ pub(super) struct Tally {
     /// The first failure since the last flush.
     failure: Mutex<Option<Error>>,
     on_delivery: Option<OnDelivery>,
+    /// Batches in flight or about to be.
+    open: AtomicUsize,
     records: AtomicU64,
     acknowledged: AtomicU64,
     failed: AtomicU64,
@@ -63,6 +65,12 @@ impl Tally {
     /// The first failure since this was last asked for.
     pub(super) fn take_failure(&self) -> Option<Error> {
         self.failure.lock().take()
+    }
+
+    /// Takes note that a partition has `now` batches open where it had `before`. Returns how many all of them have.
+    pub(super) fn count_open(&self, before: usize, now: usize) -> usize {
+        let change = now.wrapping_sub(before);
+        self.open.fetch_add(change, Ordering::Relaxed).wrapping_add(change)
     }
 
     pub(super) fn on_closed(&self, records: u32) {

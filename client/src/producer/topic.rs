@@ -44,7 +44,9 @@ impl TopicSpread {
     /// Takes over what has changed since.
     pub(super) fn follow(&self, cluster: &Cluster, topic: &TopicName) {
         let generation = cluster.metadata.generation();
-        if self.generation.swap(generation, Ordering::Relaxed) != generation
+        // Asked for every record, by several threads: written only if there is something new.
+        if self.generation.load(Ordering::Relaxed) != generation
+            && self.generation.swap(generation, Ordering::Relaxed) != generation
             && let Ok(image) = cluster.known_topic(topic)
         {
             self.learn(&image);

@@ -218,6 +218,42 @@ async fn a_send_that_waits_for_memory_does_not_wait_for_the_linger_of_others() {
     producer.close().await.unwrap();
 }
 
+/// How many requests a record a millisecond for each partition makes in 40 ms, at a broker that takes 50 to answer.
+async fn requests_beside_a_slow_broker(partitions: u16) -> usize {
+    let (broker, client) = one_broker().await;
+    broker.create_topic("t", partitions);
+    let producer = client.producer().build().await.unwrap();
+    let send_to_each = async || {
+        for i in 0..partitions {
+            let record = Record::to("t").partition(PartitionIndex::new(i.into()));
+            drop(producer.send(record.value("v")).await.unwrap());
+        }
+    };
+    // The first batch of a partition goes alone.
+    send_to_each().await;
+    producer.flush().await.unwrap();
+    broker.harm(Harm {
+        slow: Duration::from_millis(50),
+        ..Harm::default()
+    });
+    let before = broker.requests(Api::Produce);
+    for _ in 0..40 {
+        send_to_each().await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    producer.flush().await.unwrap();
+    broker.requests(Api::Produce) - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_partitions_send_records_at_once_and_many_fill_batches_while_others_are_in_flight() {
+    let few = requests_beside_a_slow_broker(3).await;
+    assert!(few >= 3 * 4, "{few}");
+    // One with the first record, one with those that came until it was acknowledged.
+    let many = requests_beside_a_slow_broker(100).await;
+    assert!(many <= 100 * 2 + 64 * 2, "{many}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn many_partitions_that_have_spent_the_memory_still_fill_their_batches() {
     let (broker, client) = one_broker().await;
