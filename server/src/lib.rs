@@ -29,7 +29,6 @@ mod partition;
 #[cfg(test)]
 mod rooms;
 mod session;
-pub mod settings;
 #[cfg(test)]
 mod simulation;
 

@@ -7,8 +7,8 @@ use headwater_protocol::id::TopicId;
 use headwater_protocol::topic::TopicName;
 
 use super::store::sealed::StoreError;
+use crate::image::settings::SettingError;
 use crate::image::{Topic, TopicState};
-use crate::settings::SettingError;
 
 /// Why a topic cannot be created, altered or deleted.
 #[derive(Debug, thiserror::Error)]

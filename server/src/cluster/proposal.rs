@@ -6,9 +6,9 @@ use headwater_protocol::topic::TopicName;
 use super::error::TopicError;
 use super::state::Command;
 use crate::config::Config;
+use crate::image::settings::{self, TopicSettings};
 use crate::image::{ClusterImage, Topic, TopicState};
 use crate::machine;
-use crate::settings::{self, TopicSettings};
 
 /// What a client asks for when it creates a topic.
 #[derive(Clone, Debug)]

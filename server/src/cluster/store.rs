@@ -30,9 +30,9 @@ use super::proposal::{self, NewTopic, TopicAlteration};
 use super::reconcile::{Reconciler, is_unsettled};
 use super::state::{Change, ClusterState, Command};
 use crate::config::Config;
+use crate::image::settings::TopicSettings;
 use crate::image::{ClusterImage, Topic, TopicState};
 use crate::machine;
-use crate::settings::TopicSettings;
 
 /// The topics and the broker's identity, as they are on disk.
 pub struct TopicStore<D> {

@@ -40,7 +40,7 @@ pub(super) fn partition_of(group: &str, count: u32) -> PartitionIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::TopicSettings;
+    use crate::image::settings::TopicSettings;
 
     #[test]
     fn groups_lie_where_kafka_puts_them() {

@@ -9,7 +9,7 @@ use super::Ops;
 use crate::{
     cluster::{self, ControlHandle, TopicAlteration},
     core::{Core, mesh::CoreMessage},
-    image::{Topic, TopicState},
+    image::{Topic, TopicState, settings::TopicSettings},
     model::{
         id::PartitionId,
         internal,
@@ -20,7 +20,6 @@ use crate::{
         refusal::Refusal,
     },
     partition::Partitions,
-    settings::TopicSettings,
 };
 
 /// Epoch of every leader: a single broker is elected once.

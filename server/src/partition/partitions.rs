@@ -13,10 +13,9 @@ use headwater_protocol::error::ErrorCode;
 use super::served::Partition;
 use crate::{
     core::Core,
-    image::{ClusterImage, Topic, TopicState},
+    image::{ClusterImage, Topic, TopicState, settings::TopicSettings},
     machine::HashMap,
     model::{id::PartitionId, internal, refusal::Refusal},
-    settings::TopicSettings,
 };
 
 /// Partitions that are opened, and recovered, at the same time: enough to keep the disk busy.

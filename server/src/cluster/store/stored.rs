@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::sealed::{self, StoreError};
 use crate::config::Config;
+use crate::image::settings::TopicSettings;
 use crate::image::{ClusterImage, Topic, TopicState};
-use crate::settings::TopicSettings;
 
 /// Name of the file that lists the topics.
 pub(super) const TOPICS_FILE: &str = "topics.json";

@@ -263,7 +263,7 @@ fn a_report_makes_nothing_and_locks_nothing() {
 
 #[test]
 fn tuning_md_explains_every_item_and_no_other() {
-    let (_, section) = include_str!("../../../tuning.md")
+    let (_, section) = include_str!("../../../../tuning.md")
         .split_once("\n## The machine\n")
         .unwrap();
     let section = section.split("\n## ").next().unwrap();

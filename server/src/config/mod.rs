@@ -2,7 +2,7 @@
 //!
 //! The structs, `--print-config`, the environment variables, the flags and `docs/settings.md` all come from that one
 //! declaration. A `Config` is read once at start-up by [`Layers`] (defaults < file < environment < flags), checked
-//! by [`Config::validate`], and immutable afterwards. Nothing here touches the system: that is `check.rs`.
+//! by [`Config::validate`], and immutable afterwards. Nothing here touches the system: that is `check`.
 
 mod error;
 mod knob;

@@ -3,6 +3,8 @@
 //! A change makes a new [`ClusterImage`]; whoever holds the old one keeps a consistent view. Nothing here is persisted
 //! or changed in place: that is [`TopicStore`](crate::cluster::TopicStore)'s.
 
+pub mod settings;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -30,7 +32,7 @@ pub struct Topic {
     /// Number of partitions, at least 1.
     pub partition_count: u32,
     /// What its creator set, in Kafka's names and as checked text. What is in force is for each broker to say
-    /// ([`TopicSettings::in_force`](crate::settings::TopicSettings::in_force)).
+    /// ([`TopicSettings::in_force`](settings::TopicSettings::in_force)).
     pub overrides: BTreeMap<String, String>,
     /// How far it is in its life.
     pub state: TopicState,
