@@ -1,5 +1,10 @@
 //! What consumers promise while nothing goes wrong, and where they begin.
 
+mod ends;
+mod faults;
+mod positions;
+mod topics;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

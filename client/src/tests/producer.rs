@@ -1,5 +1,8 @@
 //! What producers promise when single things go wrong.
 
+mod ends;
+mod sizes;
+
 use std::time::Duration;
 
 use futures::FutureExt;

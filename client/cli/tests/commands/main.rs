@@ -3,8 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod completion;
-mod deletions;
-mod ends;
 mod groups;
 mod help;
 mod logs;
@@ -13,7 +11,6 @@ mod readme;
 mod records;
 mod scripts;
 mod selection;
-mod sizes;
 mod status;
 mod support;
 mod terminal;

@@ -1,5 +1,8 @@
 //! Records in and out.
 
+mod ends;
+mod sizes;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 
 use crate::support::Site;

@@ -1,5 +1,7 @@
 //! Topics and settings.
 
+mod deletions;
+
 use serde_json::json;
 
 use crate::support::Site;

@@ -7,10 +7,10 @@ use futures::FutureExt;
 use headwater_protocol::error::ErrorCode;
 use tokio::time::sleep;
 
-use super::broker::Harm;
-use super::one_broker;
-use super::producer::{SECOND, numbered, one_producer, send_numbered};
+use super::{SECOND, numbered, one_producer, send_numbered};
 use crate::sync::Mutex;
+use crate::tests::broker::Harm;
+use crate::tests::one_broker;
 use crate::{Error, Offset, PartitionIndex, Record};
 
 #[tokio::test(start_paused = true)]

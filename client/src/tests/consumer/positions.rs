@@ -5,8 +5,8 @@ use std::time::Duration;
 use headwater_protocol::error::ErrorCode;
 use tokio::time::sleep;
 
-use super::broker::Harm;
-use super::consumer::{P0, SECOND, consumer, fill};
+use super::{P0, SECOND, consumer, fill};
+use crate::tests::broker::Harm;
 use crate::{Consumer, Error, Hold, Offset, PartitionPosition};
 
 /// Lets what is fetched arrive.

@@ -8,10 +8,10 @@ use headwater_protocol::frame::Api;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::broker::Harm;
-use super::one_broker;
-use super::producer::{numbered, one_producer, send_numbered};
+use super::{numbered, one_producer, send_numbered};
 use crate::producer::{Acks, Delivery};
+use crate::tests::broker::Harm;
+use crate::tests::one_broker;
 use crate::{Compression, Error, Producer, Record, Timestamp};
 
 /// Values that compression makes smaller, and one that it does not.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use headwater_protocol::batch::{RecordSet, emptied, rebuild};
 use tokio::time::{sleep, timeout};
 
-use super::consumer::{P0, SECOND, consumer, delete_before, fill, next, of_all, offsets};
-use super::{Broker, one_broker};
+use super::{P0, SECOND, consumer, delete_before, fill, next, of_all, offsets};
+use crate::tests::{Broker, one_broker};
 use crate::{Advance, Consumer, Offset, OffsetReset, Skip, SkipCause, Start, TopicName};
 
 /// What compaction would do to partition 0 of "t": of the records only these stay. Batches without one go as a whole, or stay

@@ -8,10 +8,10 @@ use futures::FutureExt;
 use headwater_protocol::error::ErrorCode;
 use tokio::time::Instant;
 
-use super::broker::Harm;
-use super::consumer::{P0, P1, SECOND, consumer, fill, next, of_all, offsets};
-use super::network::Network;
-use super::{Broker, builder, one_broker};
+use super::{P0, P1, SECOND, consumer, fill, next, of_all, offsets};
+use crate::tests::broker::Harm;
+use crate::tests::network::Network;
+use crate::tests::{Broker, builder, one_broker};
 use crate::{Consumer, Error, Offset, PartitionIndex, Start};
 
 /// Flips a bit of a batch of partition 0 of "t", and only that one.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use headwater_protocol::frame::Api;
 use tokio::time::{Instant, sleep};
 
-use super::broker::{Harm, Partition};
-use super::consumer::{P0, P1, SECOND, consumer, fill, offsets};
-use super::{Broker, one_broker};
+use super::{P0, P1, SECOND, consumer, fill, offsets};
 use crate::producer::RoundRobinPartitioner;
+use crate::tests::broker::{Harm, Partition};
+use crate::tests::{Broker, one_broker};
 use crate::{Offset, OffsetSpec, PartitionIndex, Record, Start};
 
 /// Within this, a client that is left alone knows.
