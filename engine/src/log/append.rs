@@ -1,5 +1,7 @@
 //! Append: check, number, copy once into the tail buffer. Synchronous, so the order is fixed when it returns.
 
+mod vet;
+
 use std::rc::Rc;
 
 use headwater_protocol::{
@@ -7,7 +9,8 @@ use headwater_protocol::{
     id::{Offset, Timestamp},
 };
 
-use super::{DurablePoint, Log, LogConfig, State, Ticket, Vetted};
+pub use self::vet::{Vetted, VettedBytes};
+use super::{DurablePoint, Log, LogConfig, State, Ticket};
 use crate::{
     disk::Disk,
     error::AppendError,

@@ -2,6 +2,9 @@
 //!
 //! A fetch does not read records: it names a contiguous [`LogRange`], and nothing beyond its [`ReadLimit`].
 
+mod lookup;
+mod range;
+
 use std::rc::Rc;
 
 use headwater_protocol::{
@@ -9,8 +12,9 @@ use headwater_protocol::{
     id::{Offset, Timestamp},
 };
 
+pub use self::range::LogRange;
 use super::{
-    Log, LogOffsets, LogRange, ReadLimit,
+    Log, LogOffsets, ReadLimit,
     files::read_index,
     scan::{ScanEnd, Stretch, scan},
     walk::{LOOK_BYTES, Walk},
@@ -443,7 +447,7 @@ struct Header {
     next_offset: Offset,
 }
 
-pub(super) fn with_index<D: Disk, T>(segment: &Segment<D>, look: impl FnOnce(&Index) -> T) -> T {
+fn with_index<D: Disk, T>(segment: &Segment<D>, look: impl FnOnce(&Index) -> T) -> T {
     let index = segment.index.borrow();
     look(
         index

@@ -10,16 +10,12 @@ mod config;
 mod fetch;
 mod files;
 mod flush;
-mod lookup;
-mod range;
 mod recovery;
 mod recycle;
 mod replica;
 mod scan;
 mod ticket;
-mod truncate;
 mod upkeep;
-mod vet;
 mod walk;
 mod watermark;
 
@@ -33,14 +29,12 @@ use std::{
 
 use headwater_protocol::id::{LeaderEpoch, Offset};
 
-pub use append::Appended;
+pub use append::{Appended, Vetted, VettedBytes};
 pub use compact::CompactionReport;
 pub use config::{CompactionConfig, FlushConfig, LogConfig, ProducerConfig};
-pub use fetch::Fetched;
-pub use range::LogRange;
+pub use fetch::{Fetched, LogRange};
 pub use recovery::{Cut, Recovery};
 pub use ticket::Ticket;
-pub use vet::{Vetted, VettedBytes};
 pub use watermark::{LogOffsets, ReadLimit};
 
 use crate::{

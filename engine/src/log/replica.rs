@@ -4,6 +4,8 @@
 //! not checked again; what the network may have done to them, and whether they follow what is here, is. Idempotent producers and
 //! epochs are noted as they come.
 
+mod truncate;
+
 use headwater_protocol::{
     batch::{BatchLimits, Batches, HEADER_LEN, RecordBatch},
     id::{LeaderEpoch, Offset},

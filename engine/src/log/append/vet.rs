@@ -7,8 +7,7 @@
 use futures::FutureExt as _;
 use headwater_protocol::batch::{BatchError, BatchLimits, Batches, RecordBatch, RecordFault};
 
-use super::DECOMPRESSED_SIZE_MAX;
-use crate::error::AppendError;
+use crate::{error::AppendError, log::DECOMPRESSED_SIZE_MAX};
 
 /// Batches that a client may append, each of them whole, right, and readable.
 #[derive(Debug, Clone)]

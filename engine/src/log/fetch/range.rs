@@ -4,10 +4,10 @@ use std::{path::Path, time::Instant};
 
 use headwater_protocol::id::Offset;
 
-use super::Log;
 use crate::{
     disk::{Disk, HeldBytes, SegmentFile},
     error::LogError,
+    log::Log,
     segment::Sight,
 };
 

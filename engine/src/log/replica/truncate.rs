@@ -14,19 +14,19 @@ use headwater_protocol::{
     id::{Offset, ProducerId},
 };
 
-use super::{
-    DurablePoint, Log,
-    files::{remove_index, remove_segment_files},
-    recycle::Spares,
-    scan::{Stretch, WINDOW},
-    upkeep::Purpose,
-    walk::Walk,
-};
 use crate::{
     checkpoint::{Checkpoint, Point, SegmentFacts},
     disk::{BLOCK_SIZE, Disk, SegmentFile},
     epochs::{CommonPoint, EpochEnd, EpochTable, common_point},
     error::LogError,
+    log::{
+        DurablePoint, Log,
+        files::{remove_index, remove_segment_files},
+        recycle::Spares,
+        scan::{Stretch, WINDOW},
+        upkeep::Purpose,
+        walk::Walk,
+    },
     moment::Since,
     producers::Producers,
     segment::Segment,
@@ -196,7 +196,7 @@ impl<D: Disk> Log<D> {
 
     /// Removes the files of segments that a truncation has dropped, the newest first, so that a crash in between never leaves a
     /// hole. What fails is left for the next call.
-    pub(super) async fn remove_dropped(&self) -> Result<(), LogError> {
+    pub(in crate::log) async fn remove_dropped(&self) -> Result<(), LogError> {
         loop {
             let Some(base_offset) = self.state.borrow().dropped.last().copied() else {
                 return Ok(());

@@ -9,15 +9,15 @@ use headwater_protocol::{
     id::{Offset, Timestamp},
 };
 
-use super::{
-    DECOMPRESSED_SIZE_MAX, Log,
-    fetch::with_index,
-    scan::Stretch,
-    walk::{LOOK_BYTES, Walk},
-};
+use super::with_index;
 use crate::{
     disk::Disk,
     error::LogError,
+    log::{
+        DECOMPRESSED_SIZE_MAX, Log,
+        scan::Stretch,
+        walk::{LOOK_BYTES, Walk},
+    },
     segment::{Segment, Sight},
 };
 
