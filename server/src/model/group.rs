@@ -138,8 +138,6 @@ pub(crate) struct CommitItem {
     pub(crate) offset: i64,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) metadata: String,
-    /// The partition's end, or why there is none.
-    pub(crate) end: Result<i64, ErrorCode>,
 }
 
 #[derive(Debug, Clone)]

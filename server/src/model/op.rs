@@ -7,7 +7,7 @@ use headwater_protocol::{
 };
 
 use super::{
-    group::{self, Identity, InstanceId, MemberId, Protocol, Timeouts},
+    group::{self, InstanceId, MemberId, Protocol, Timeouts},
     id::PartitionId,
     records::{ListItem, ListedItem},
     refusal::Refusal,
@@ -30,7 +30,6 @@ pub(crate) enum Op {
     DeleteRecords(PartitionId, i64),
     FindGroup(String),
     JoinGroup(String, Joining),
-    CommitOffsets(String, Identity, Vec<OffsetToCommit>),
     /// `None`: all that are committed.
     FetchOffsets(String, Option<Vec<TopicPartitions>>),
     ForgetOffsets(String, Vec<TopicPartitions>),
@@ -197,15 +196,6 @@ pub(crate) struct Joining {
     pub(crate) protocol_type: String,
     /// The member's favourite first.
     pub(crate) protocols: Vec<Protocol>,
-}
-
-#[derive(Debug)]
-pub(crate) struct OffsetToCommit {
-    pub(crate) topic: String,
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) leader_epoch: LeaderEpoch,
-    pub(crate) metadata: String,
 }
 
 #[derive(Debug)]

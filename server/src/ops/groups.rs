@@ -4,7 +4,7 @@ mod admin;
 mod offsets;
 
 pub(super) use admin::{find, list};
-pub(super) use offsets::{commit, fetch, forget};
+pub(super) use offsets::{fetch, forget};
 
 use std::rc::Rc;
 

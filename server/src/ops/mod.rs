@@ -85,7 +85,6 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcom
             .map(Outcome::RecordsDeleted),
         Op::FindGroup(group) => groups::find(ops, group).await,
         Op::JoinGroup(group, joining) => Ok(groups::join(&ops.groups, client, group, joining).await),
-        Op::CommitOffsets(group, who, offsets) => groups::commit(&ops.groups, group, who, offsets).await,
         Op::FetchOffsets(group, topics) => groups::fetch(&ops.groups, group, topics).await,
         Op::ForgetOffsets(group, topics) => groups::forget(&ops.groups, group, topics).await,
         Op::ListGroups(states) => groups::list(&ops.groups, states).await,

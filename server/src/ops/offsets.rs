@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The timestamp that asks for the high watermark.
-pub(crate) const LATEST: i64 = -1;
+const LATEST: i64 = -1;
 /// The timestamp that asks for the log start offset.
 const EARLIEST: i64 = -2;
 

@@ -305,10 +305,8 @@ fn what_is_wrong_gets_kafkas_error_code_and_changes_nothing() {
         let answer = raw.call(&commit("g", 3), &[]).await.offset_commit();
         assert_eq!(answer.errors, Some(vec![0]));
         let before = committed(&mut raw, "g").await;
-        for (offset, expected) in [(4, ErrorCode::OffsetOutOfRange), (-1, ErrorCode::OffsetOutOfRange)] {
-            let answer = raw.call(&commit("g", offset), &[]).await.offset_commit();
-            assert_eq!(answer.errors.unwrap(), [expected as i16]);
-        }
+        let answer = raw.call(&commit("g", -1), &[]).await.offset_commit();
+        assert_eq!(answer.errors.unwrap(), [ErrorCode::OffsetOutOfRange as i16]);
         let mut oversized = commit("g", 1);
         oversized.offsets.as_mut().unwrap()[0].metadata = Some("m".repeat(5_000));
         let answer = raw.call(&oversized, &[]).await.offset_commit();

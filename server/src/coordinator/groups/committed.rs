@@ -157,12 +157,14 @@ impl Group {
 }
 
 fn verdict(item: &CommitItem, step: &Step<'_>) -> ErrorCode {
-    match item.end {
-        Err(code) => code,
-        Ok(_) if item.metadata.len() as u64 > step.config.offset_metadata_bytes_max.bytes() => {
-            ErrorCode::OffsetMetadataTooLarge
-        }
-        Ok(end) if item.offset < 0 || item.offset > end => ErrorCode::OffsetOutOfRange,
-        Ok(_) => ErrorCode::None,
+    let is_there = u32::try_from(item.partition).is_ok_and(|partition| partition < step.topics.count(&item.topic));
+    if !is_there {
+        ErrorCode::UnknownTopicOrPartition
+    } else if item.metadata.len() as u64 > step.config.offset_metadata_bytes_max.bytes() {
+        ErrorCode::OffsetMetadataTooLarge
+    } else if item.offset < 0 {
+        ErrorCode::OffsetOutOfRange
+    } else {
+        ErrorCode::None
     }
 }

@@ -166,7 +166,6 @@ fn item(offset: i64) -> CommitItem {
         offset,
         leader_epoch: LeaderEpoch::NONE,
         metadata: String::new(),
-        end: Ok(100),
     }
 }
 
@@ -227,8 +226,10 @@ fn whoever_is_not_a_member_of_this_generation_is_refused_and_changes_nothing() {
 #[test]
 fn offsets_that_no_answer_can_hold_are_not_put_together_for_one() {
     let mut bench = Bench::new(config());
-    let who = bench.stable("g", "own");
     let places = 0..(ANSWER_BYTES_MAX / 4_096) as i32;
+    let topics = [("a".to_owned(), places.end.cast_unsigned())];
+    bench.step(Event::Topics(Rc::new(topics.into_iter().collect())));
+    let who = bench.stable("g", "own");
     let items = places.clone().map(|partition| CommitItem {
         partition,
         metadata: "m".repeat(4_096),
@@ -258,20 +259,22 @@ fn an_offset_that_cannot_be_is_refused_and_the_others_are_committed() {
         metadata: "m".repeat(5_000),
         ..item(1)
     };
+    let missing = [4, -1].map(|partition| CommitItem { partition, ..item(1) });
     let unknown = CommitItem {
-        partition: 2,
-        end: Err(ErrorCode::UnknownTopicOrPartition),
+        topic: "b".to_owned(),
         ..item(1)
     };
     let good = CommitItem {
         partition: 3,
         ..item(100)
     };
-    let items = vec![item(101), item(-1), oversized, unknown, good];
+    let [above, below] = missing;
+    let items = vec![item(-1), oversized, above, below, unknown, good];
     let codes = [
         ErrorCode::OffsetOutOfRange,
-        ErrorCode::OffsetOutOfRange,
         ErrorCode::OffsetMetadataTooLarge,
+        ErrorCode::UnknownTopicOrPartition,
+        ErrorCode::UnknownTopicOrPartition,
         ErrorCode::UnknownTopicOrPartition,
         ErrorCode::None,
     ];

@@ -200,7 +200,6 @@ impl World {
             offset,
             leader_epoch: LeaderEpoch::new(0),
             metadata: "m".to_owned(),
-            end: Ok(i64::MAX),
         };
         let call = self.send(number, GROUP, Request::Commit(who, vec![item]));
         self.nodes[number].commit = Some((call, place, offset));

@@ -25,7 +25,6 @@ fn commit(offset: i64) -> Request {
         offset,
         leader_epoch: LeaderEpoch::NONE,
         metadata: String::new(),
-        end: Ok(offset),
     };
     Request::Commit(nobody(), vec![item])
 }

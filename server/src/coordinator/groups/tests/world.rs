@@ -413,7 +413,6 @@ impl World {
                         offset: self.sequence.cast_signed(),
                         leader_epoch: LeaderEpoch::NONE,
                         metadata: String::new(),
-                        end: Ok(i64::MAX),
                     }],
                 )
             };

@@ -20,10 +20,10 @@ use super::read::read;
 use crate::{
     model::{
         group::{
-            Answer, Committed, DescribedMember, Description, Generation, Identity, InstanceId, Joined, Listed,
-            MemberId, Protocol, Request, Sync, Synced, Timeouts,
+            Answer, CommitItem, Committed, DescribedMember, Description, Generation, Identity, InstanceId, Joined,
+            Listed, MemberId, Protocol, Request, Sync, Synced, Timeouts,
         },
-        op::{Joining, OffsetToCommit, Op, TopicPartitions},
+        op::{Joining, Op, TopicPartitions},
         refusal::Refusal,
     },
     session::native::reply::Reply,
@@ -102,15 +102,16 @@ pub(super) fn read_leave(bytes: &[u8]) -> Result<Op, Refusal> {
 pub(super) fn read_commit(bytes: &[u8]) -> Result<Op, Refusal> {
     let head = read::<OffsetCommitRequest>(bytes)?.unpack();
     let who = identity(head.generation, head.member_id, head.instance_id);
-    let offset = |offset: CommittedOffsetT| OffsetToCommit {
+    let item = |offset: CommittedOffsetT| CommitItem {
         topic: offset.topic.unwrap_or_default(),
         partition: offset.partition,
         offset: offset.offset,
         leader_epoch: LeaderEpoch::new(offset.leader_epoch),
         metadata: offset.metadata.unwrap_or_default(),
     };
-    let offsets = head.offsets.unwrap_or_default().into_iter().map(offset).collect();
-    Ok(Op::CommitOffsets(head.group_id.unwrap_or_default(), who, offsets))
+    let items = head.offsets.unwrap_or_default().into_iter().map(item).collect();
+    let request = Request::Commit(who, items);
+    Ok(Op::Group(head.group_id.unwrap_or_default(), request))
 }
 
 pub(super) fn read_fetch(bytes: &[u8]) -> Result<Op, Refusal> {
