@@ -81,7 +81,7 @@ impl Run {
     /// Whether most of what consumers got came from the disk.
     pub fn is_from_disk(&self) -> bool {
         let bytes = |paths: &[&str]| -> u64 { paths.iter().filter_map(|&path| self.fetch_bytes.get(path)).sum() };
-        2 * bytes(&["direct", "splice"]) > self.fetch_bytes.values().sum()
+        2 * bytes(&["direct", "buffered"]) > self.fetch_bytes.values().sum()
     }
 
     /// What bound it: its main part, and each other that was watched for itself.

@@ -213,7 +213,7 @@ impl Inner {
 }
 
 impl DirectFile {
-    /// The descriptor that reads through the page cache, for sendfile and splice.
+    /// The descriptor that reads through the page cache, for sendfile.
     pub fn cached(&self) -> io::Result<BorrowedFd<'_>> {
         self.inner.cached()
     }

@@ -1,5 +1,5 @@
 //! The auxiliary ring: an io_uring of our own beside glommio's, on the same thread, for what glommio does not offer:
-//! writes of part of a buffer, `RWF_DSYNC`, splice, poll on foreign descriptors, and submission at once instead of at the
+//! writes of part of a buffer, `RWF_DSYNC`, poll on foreign descriptors, and submission at once instead of at the
 //! executor's next turn.
 //!
 //! Completions are reaped whenever an operation is polled; when all tasks sleep, an eventfd wakes the executor through a
@@ -20,7 +20,7 @@ use std::{
     future::Future,
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
     pin::Pin,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
@@ -34,8 +34,6 @@ use rustix::{
     io::Errno,
 };
 use slab::Slab;
-
-use super::DirectFile;
 
 /// Entries of the submission queue. Everything is submitted at once, so this only bounds a burst.
 const ENTRIES: u32 = 256;
@@ -306,22 +304,6 @@ impl Ring {
         // one in vain.
         drop(unsafe { self.submit(advice.offset(position).build(), Rc::clone(prefetches)) });
         true
-    }
-
-    /// Moves up to `length` bytes of a file, from `position` on, into a pipe without copying them, waiting for the disk on a
-    /// kernel thread if they are not in the page cache. Returns how many it moved.
-    pub async fn splice_to_pipe(
-        &self,
-        file: &DirectFile,
-        position: u64,
-        pipe: &Rc<OwnedFd>,
-        length: u32,
-    ) -> io::Result<u32> {
-        let from = Fd(file.cached()?.as_raw_fd());
-        let splice = opcode::Splice::new(from, position.cast_signed(), Fd(pipe.as_raw_fd()), -1, length);
-        let resources = Rc::new((file.clone(), Rc::clone(pipe)));
-        // SAFETY: the resources own both descriptors; there is no memory of ours.
-        unsafe { self.submit(splice.build(), resources) }.await.0
     }
 
     /// Takes all completions that are there and wakes who waits for them. Costs no system call, unless something waits for its turn.

@@ -9,7 +9,6 @@ mod clock;
 mod disk;
 mod executor;
 mod hashing;
-mod pipe;
 mod random;
 #[cfg(test)]
 pub(crate) mod simulated;
@@ -22,7 +21,6 @@ pub(crate) use clock::{moment, now, since, wall};
 pub(crate) use disk::{Disk, File, close_disk, disk_stages, is_resident, open_disk, prefetch, reap};
 pub(crate) use executor::run_core;
 pub(crate) use hashing::HashMap;
-pub(crate) use pipe::Pipe;
 pub(crate) use random::{random, uuid};
 pub(crate) use socket::{Bound, Listener, SendFileError, Socket, Stream};
 #[cfg(test)]

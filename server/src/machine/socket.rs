@@ -261,7 +261,7 @@ impl KernelStream {
         self.listed = None;
         rustix::net::sockopt::set_tcp_nodelay(&hangup.0, true)?;
         unpace_loopback(&hangup.0);
-        // Splice needs it.
+        // Without it sendfile(2) would wait.
         let flags = rustix::fs::fcntl_getfl(&hangup.0)?;
         rustix::fs::fcntl_setfl(&hangup.0, flags | OFlags::NONBLOCK)?;
         Ok(KernelSocket {
@@ -288,7 +288,7 @@ pub(crate) struct KernelSocket {
 }
 
 impl KernelSocket {
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    fn fd(&self) -> BorrowedFd<'_> {
         self.hangup.0.as_fd()
     }
 

@@ -84,8 +84,8 @@ pub(crate) enum ReadPath {
     Direct,
     /// The page cache, by sendfile(2).
     Sendfile,
-    /// The disk, through the page cache and a pipe that the kernel fills.
-    Splice,
+    /// The disk, through the page cache and memory that is held for a moment.
+    Buffered,
     /// Another core, by a copy.
     Remote,
 }
@@ -95,7 +95,7 @@ impl ReadPath {
         ReadPath::Tail,
         ReadPath::Direct,
         ReadPath::Sendfile,
-        ReadPath::Splice,
+        ReadPath::Buffered,
         ReadPath::Remote,
     ];
 
@@ -104,7 +104,7 @@ impl ReadPath {
             ReadPath::Tail => "tail",
             ReadPath::Direct => "direct",
             ReadPath::Sendfile => "sendfile",
-            ReadPath::Splice => "splice",
+            ReadPath::Buffered => "buffered",
             ReadPath::Remote => "remote",
         }
     }

@@ -13,7 +13,7 @@ fn gathered() -> Gathered {
         stages: vec![("append", timed.snapshot())],
         samples: vec![
             (Family::FetchBytes, "tail", 7.0),
-            (Family::FetchBytes, "splice", 9.0),
+            (Family::FetchBytes, "buffered", 9.0),
             (Family::Connections, "", 3.0),
         ],
         ..CoreSnapshot::default()
@@ -33,7 +33,7 @@ fn figures_are_told_apart_by_core_and_label_and_a_silent_core_is_down() {
         "headwater_core_up{core=\"0\"} 1",
         "headwater_core_up{core=\"1\"} 0",
         "headwater_fetch_bytes_total{core=\"0\",path=\"tail\"} 7.0",
-        "headwater_fetch_bytes_total{core=\"0\",path=\"splice\"} 9.0",
+        "headwater_fetch_bytes_total{core=\"0\",path=\"buffered\"} 9.0",
         "headwater_connections{core=\"0\"} 3.0",
         "# TYPE headwater_stage_seconds histogram",
         "headwater_stage_seconds_count{core=\"0\",stage=\"append\"} 5",

@@ -71,7 +71,7 @@ const SHAPES: &[Shape] = &[
         "fetch_bytes",
         Some("path"),
         "Bytes of records that were sent to consumers, by where they came from: tail buffer, disk past the page cache \
-         (direct), page cache (sendfile), disk through the page cache (splice), another core (remote)",
+         (direct), page cache (sendfile), disk through the page cache (buffered), another core (remote)",
     ),
     counter(
         Family::DiskBytes,

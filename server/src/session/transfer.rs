@@ -1,15 +1,11 @@
 //! Sends bytes to a socket without copying them in user space and without ever blocking the core.
 //!
 //! Records in the tail buffer are sent from there, and those in the page cache by sendfile(2). Cold ones are read past the page
-//! cache into memory of the core's own, ahead of a consumer that reads in order. When that memory is in use by others, they go
-//! through the page cache and a pipe that the kernel fills on a thread of its own (splice on the auxiliary ring). So a cold read
-//! never holds up the executor. While a socket is full nothing is held: after the wait, the log is asked again where the bytes
-//! are.
+//! cache into memory of the core's own, ahead of a consumer that reads in order. When that memory is in use by others, they are read
+//! through the page cache, a piece at a time. The kernel does either beside the executor, which no cold read holds up. While a socket
+//! is full nothing is held: after the wait, the log is asked again where the bytes are.
 
-use std::{
-    cell::{OnceCell, RefCell},
-    io,
-};
+use std::{cell::RefCell, io};
 
 use headwater_engine::{
     LogError, LogRange,
@@ -19,7 +15,7 @@ use headwater_engine::{
 use super::read_ahead::{self, ReadAhead, Readers, STEP_BYTES};
 use crate::{
     core::{Core, remote::RemoteRange},
-    machine::{self, Disk, File, Pipe, SendFileError, Socket},
+    machine::{self, Disk, File, SendFileError, Socket},
     metrics::ReadPath,
     ops::fetch::Records,
 };
@@ -31,7 +27,6 @@ const PIECE_BYTES: usize = 256 * 1024;
 pub(crate) struct Sender<'a> {
     socket: &'a Socket,
     core: &'a Core,
-    pipe: OnceCell<Pipe>,
     readers: RefCell<Readers>,
     /// How far ahead to read, in bytes.
     window: u64,
@@ -68,7 +63,6 @@ impl<'a> Sender<'a> {
             socket,
             core,
             window: read_ahead::window(cores.read_ahead_bytes.bytes(), cores.cold_read_bytes_max.bytes()),
-            pipe: OnceCell::new(),
             readers: RefCell::default(),
         }
     }
@@ -236,8 +230,7 @@ impl<'a> Sender<'a> {
         }
         let piece = range.len().min(PIECE_BYTES as u64);
         if !machine::is_resident(file, range.position(), piece).map_err(&cannot_read)? {
-            let sent = self.send_through_pipe(file, range, piece as u32).await?;
-            return Ok(Some((ReadPath::Splice, sent)));
+            return self.send_copy(file, range, piece).await;
         }
         range.check().map_err(SendError::of_log)?;
         match self.socket.try_send_file(file, range.position(), piece as usize) {
@@ -247,24 +240,21 @@ impl<'a> Sender<'a> {
         }
     }
 
-    async fn send_through_pipe(&self, file: &File, range: &LogRange<Disk>, piece: u32) -> Result<u64, SendError> {
-        let cannot_read = SendError::of_file(range);
-        let pipe = self.pipe().map_err(&cannot_read)?;
-        let loading = pipe.load(&self.core.disk, file, range.position(), piece);
-        let loaded = loading.await.map_err(&cannot_read)?;
+    /// Reads a piece into memory for as long as it is being sent. What the socket does not take is in the page cache then.
+    async fn send_copy(
+        &self,
+        file: &File,
+        range: &LogRange<Disk>,
+        piece: u64,
+    ) -> Result<Option<(ReadPath, u64)>, SendError> {
+        let _lease = self.core.in_flight.lease(piece).await;
+        let read = file.read(range.position(), piece as usize).await;
+        let read = read.map_err(SendError::of_file(range))?;
         range.check().map_err(SendError::of_log)?;
-        if loaded == 0 {
-            return Err(cannot_read(io::ErrorKind::UnexpectedEof.into()));
+        if read.is_empty() {
+            return Err(SendError::of_file(range)(io::ErrorKind::UnexpectedEof.into()));
         }
-        pipe.send(self.socket, loaded).await?;
-        Ok(u64::from(loaded))
-    }
-
-    fn pipe(&self) -> io::Result<&Pipe> {
-        if self.pipe.get().is_none() {
-            let pipe = Pipe::new(&self.core.disk, PIECE_BYTES)?;
-            self.pipe.get_or_init(|| pipe);
-        }
-        Ok(self.pipe.get().expect("set above"))
+        let sent = self.try_send(&read, false)?;
+        Ok(sent.map(|count| (ReadPath::Buffered, count as u64)))
     }
 }

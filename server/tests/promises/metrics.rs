@@ -11,7 +11,7 @@ const RECORDS: usize = 1_500;
 const VALUE_LEN: usize = 16_000;
 
 /// Those of records that are this core's.
-const PATHS: [&str; 4] = ["tail", "direct", "sendfile", "splice"];
+const PATHS: [&str; 4] = ["tail", "direct", "sendfile", "buffered"];
 
 struct Setting {
     site: Site,
@@ -82,37 +82,37 @@ fn what_was_just_written_comes_from_memory_and_what_is_cold_past_the_page_cache(
         assert_eq!(setting.read().await, 100);
         let hot = setting.served(&mut before).await;
         assert!(hot["tail"] >= (100 * VALUE_LEN) as u64, "{hot:?}");
-        assert_eq!((hot["direct"], hot["sendfile"], hot["splice"]), (0, 0, 0));
+        assert_eq!((hot["direct"], hot["sendfile"], hot["buffered"]), (0, 0, 0));
 
         setting.produce(RECORDS).await;
         setting.make_cold();
         assert_eq!(setting.read().await, 100 + RECORDS);
         let cold = setting.served(&mut before).await;
         // Looking for the first batch may bring a little of the file into the page cache.
-        assert!(cold["direct"] > 10 * (cold["sendfile"] + cold["splice"]), "{cold:?}");
+        assert!(cold["direct"] > 10 * (cold["sendfile"] + cold["buffered"]), "{cold:?}");
         setting.broker.stop();
     });
 }
 
 #[test]
-fn without_memory_for_cold_reads_they_come_by_splice_and_what_is_cached_by_sendfile() {
+fn without_memory_for_cold_reads_they_come_through_the_page_cache_and_what_is_cached_by_sendfile() {
     run(async {
         let setting = Setting::with(&[("cores.cold_read_bytes_max", "0")]).await;
         let mut before = HashMap::new();
         setting.produce(RECORDS).await;
         // What the kernel was told to read ahead may be there in time.
-        let mut spliced = 0;
-        while spliced == 0 {
+        let mut read = 0;
+        while read == 0 {
             setting.make_cold();
             assert_eq!(setting.read().await, RECORDS);
-            spliced = setting.served(&mut before).await["splice"];
+            read = setting.served(&mut before).await["buffered"];
         }
 
         // What the kernel was told to read ahead may still be on its way.
         let cached = loop {
             assert_eq!(setting.read().await, RECORDS);
             let cached = setting.served(&mut before).await;
-            if cached["splice"] == 0 {
+            if cached["buffered"] == 0 {
                 break cached;
             }
         };
@@ -145,7 +145,7 @@ fn what_is_in_the_page_cache_is_not_read_from_the_disk_again() {
         let served = setting.served(&mut HashMap::new()).await;
         // The kernel may have taken some of it back.
         assert!(
-            served["sendfile"] > 2 * (served["direct"] + served["splice"]),
+            served["sendfile"] > 2 * (served["direct"] + served["buffered"]),
             "{served:?}"
         );
         setting.broker.stop();
@@ -156,7 +156,7 @@ fn what_is_in_the_page_cache_is_not_read_from_the_disk_again() {
 fn cold_records_come_however_far_is_read_ahead() {
     run(async {
         for (read_ahead, path) in [
-            ("0", "splice"),
+            ("0", "buffered"),
             ("1", "direct"),
             ("300KiB", "direct"),
             ("1GiB", "direct"),
