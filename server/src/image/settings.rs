@@ -182,8 +182,10 @@ impl TopicSettings {
     pub fn in_force(overrides: &BTreeMap<String, String>, config: &Config) -> Self {
         let mut settings = Self::of_broker(config);
         for (key, value) in overrides {
-            // One that is refused has changed nothing.
-            let _ = settings.set(key, value);
+            let before = settings.clone();
+            if settings.set(key, value).is_err() {
+                settings = before;
+            }
         }
         settings.clamped(config)
     }

@@ -171,6 +171,7 @@ fn what_a_broker_does_not_know_of_a_topics_settings_is_as_if_it_were_not_set() {
     let set = [
         ("retention.ms", "1000"),
         ("segment.ms", "soon"),
+        ("segment.bytes", "1099511627776"),
         ("remote.storage.enable", "true"),
     ];
     let overrides = set.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
