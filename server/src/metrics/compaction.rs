@@ -4,7 +4,7 @@ use std::{cell::Cell, time::Duration};
 
 use headwater_engine::CompactionReport;
 
-use super::snapshot::{CoreSnapshot, Family};
+use super::{families::Family, snapshot::CoreSnapshot};
 
 /// What one core has compacted.
 #[derive(Debug, Default)]

@@ -3,6 +3,7 @@
 //! A core that does not answer within [`ANSWER_MAX`] is reported as not up, and the others with it as usual.
 
 mod compaction;
+mod families;
 mod partitions;
 mod process;
 mod snapshot;
@@ -21,9 +22,10 @@ use headwater_protocol::{error::ErrorCode, frame::Api, stranger::Stranger};
 
 pub(crate) use self::{
     compaction::CompactionMetrics,
+    families::Family,
     partitions::{GroupOffset, PartitionFigures},
     process::{DiskSpace, Process},
-    snapshot::{CoreSnapshot, Family, Gathered},
+    snapshot::{CoreSnapshot, Gathered},
 };
 
 /// How long a core may take to answer.
@@ -32,136 +34,77 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Apis are numbered below this.
 const APIS_MAX: usize = 32;
 
-/// A part of a request's way through the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// From a frame's first bytes to its last.
-    Receive,
-    /// Looking at the records of a produce request; in turns with other tasks if they are compressed.
-    Vet,
-    /// Numbering record batches and copying them into the tail buffer.
-    Append,
-    /// From the append until the records are durable and the response is ready.
-    Acknowledge,
-    /// From a fetch request until there are records to answer it with, or its time is over.
-    FetchWait,
-    /// From when a response's turn has come until the socket has taken all of it.
-    Send,
-    /// How late a task gets its turn; see `tick.rs`.
-    Tick,
-}
+/// Declares what is counted each by itself, with the value of the label that tells it apart.
+macro_rules! labels {
+    ($($(#[$doc:meta])* $Label:ident { $($(#[$about:meta])* $Value:ident = $name:literal,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $Label { $($(#[$about])* $Value,)+ }
 
-impl Stage {
-    const ALL: [Stage; 7] = [
-        Stage::Receive,
-        Stage::Vet,
-        Stage::Append,
-        Stage::Acknowledge,
-        Stage::FetchWait,
-        Stage::Send,
-        Stage::Tick,
-    ];
+        impl $Label {
+            const ALL: &[$Label] = &[$($Label::$Value,)+];
 
-    const fn name(self) -> &'static str {
-        match self {
-            Stage::Receive => "receive",
-            Stage::Vet => "vet",
-            Stage::Append => "append",
-            Stage::Acknowledge => "acknowledge",
-            Stage::FetchWait => "fetch_wait",
-            Stage::Send => "send",
-            Stage::Tick => "tick",
+            const fn name(self) -> &'static str {
+                match self { $($Label::$Value => $name,)+ }
+            }
         }
+    )+};
+}
+
+labels! {
+    /// A part of a request's way through the broker.
+    Stage {
+        /// From a frame's first bytes to its last.
+        Receive = "receive",
+        /// Looking at the records of a produce request; in turns with other tasks if they are compressed.
+        Vet = "vet",
+        /// Numbering record batches and copying them into the tail buffer.
+        Append = "append",
+        /// From the append until the records are durable and the response is ready.
+        Acknowledge = "acknowledge",
+        /// From a fetch request until there are records to answer it with, or its time is over.
+        FetchWait = "fetch_wait",
+        /// From when a response's turn has come until the socket has taken all of it.
+        Send = "send",
+        /// How late a task gets its turn; see `tick.rs`.
+        Tick = "tick",
     }
-}
 
-/// Where the records of a fetch response came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReadPath {
-    /// The tail buffer.
-    Tail,
-    /// The disk, past the page cache, through memory of the core's own.
-    Direct,
-    /// The page cache, by sendfile(2).
-    Sendfile,
-    /// The disk, through the page cache and memory that is held for a moment.
-    Buffered,
-    /// Another core, by a copy.
-    Remote,
-}
-
-impl ReadPath {
-    const ALL: [ReadPath; 5] = [
-        ReadPath::Tail,
-        ReadPath::Direct,
-        ReadPath::Sendfile,
-        ReadPath::Buffered,
-        ReadPath::Remote,
-    ];
-
-    const fn name(self) -> &'static str {
-        match self {
-            ReadPath::Tail => "tail",
-            ReadPath::Direct => "direct",
-            ReadPath::Sendfile => "sendfile",
-            ReadPath::Buffered => "buffered",
-            ReadPath::Remote => "remote",
-        }
+    /// Where the records of a fetch response came from.
+    ReadPath {
+        /// The tail buffer.
+        Tail = "tail",
+        /// The disk, past the page cache, through memory of the core's own.
+        Direct = "direct",
+        /// The page cache, by sendfile(2).
+        Sendfile = "sendfile",
+        /// The disk, through the page cache and memory that is held for a moment.
+        Buffered = "buffered",
+        /// Another core, by a copy.
+        Remote = "remote",
     }
-}
 
-/// What has failed, and is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
-    Checkpoint,
-    Retention,
-    Sealing,
-    Compaction,
-    /// To accept a connection.
-    Accept,
-}
-
-impl Failure {
-    const ALL: [Failure; 5] = [
-        Failure::Checkpoint,
-        Failure::Retention,
-        Failure::Sealing,
-        Failure::Compaction,
-        Failure::Accept,
-    ];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Failure::Checkpoint => "checkpoint",
-            Failure::Retention => "retention",
-            Failure::Sealing => "sealing",
-            Failure::Compaction => "compaction",
-            Failure::Accept => "accept",
-        }
+    /// What has failed, and is tried again.
+    Failure {
+        Checkpoint = "checkpoint",
+        Retention = "retention",
+        Sealing = "sealing",
+        Compaction = "compaction",
+        /// To accept a connection.
+        Accept = "accept",
     }
-}
 
-/// Why record batches were refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    DiskFull,
-    /// The partition is offline, or a write or flush has failed.
-    Storage,
-    /// They are not as they should be.
-    Rules,
+    /// Why record batches were refused.
+    Refused {
+        DiskFull = "disk_full",
+        /// The partition is offline, or a write or flush has failed.
+        Storage = "storage",
+        /// They are not as they should be.
+        Rules = "rules",
+    }
 }
 
 impl Refused {
-    const ALL: [Refused; 3] = [Refused::DiskFull, Refused::Storage, Refused::Rules];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Refused::DiskFull => "disk_full",
-            Refused::Storage => "storage",
-            Refused::Rules => "rules",
-        }
-    }
-
     pub(crate) fn by(error: &LogError) -> Refused {
         match error {
             LogError::DiskFull { .. } => Refused::DiskFull,
@@ -270,13 +213,13 @@ impl CoreMetrics {
             let count = self.requests[usize::from(api.as_u16())].get();
             sample(Family::Requests, api.name(), count);
         }
-        for path in ReadPath::ALL {
+        for &path in ReadPath::ALL {
             sample(Family::FetchBytes, path.name(), self.read[path as usize].get());
         }
         for (number, count) in &*self.errors.borrow() {
             sample(Family::Errors, ErrorCode::from_i16(*number).name(), *count);
         }
-        for failure in Failure::ALL {
+        for &failure in Failure::ALL {
             sample(Family::Failures, failure.name(), self.failures[failure as usize].get());
         }
         for stranger in Stranger::ALL {
@@ -286,7 +229,7 @@ impl CoreMetrics {
                 self.strangers[stranger as usize].get(),
             );
         }
-        for refused in Refused::ALL {
+        for &refused in Refused::ALL {
             sample(Family::Refused, refused.name(), self.refused[refused as usize].get());
         }
         sample(Family::Received, "", self.received_bytes.get());

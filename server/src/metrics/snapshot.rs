@@ -4,6 +4,7 @@ use headwater_engine::TimedSnapshot;
 use headwater_protocol::id::CoreId;
 
 use super::{
+    families::Family,
     partitions::{GroupOffset, PartitionFigures},
     process::{DiskSpace, Process},
 };
@@ -37,51 +38,6 @@ impl CoreSnapshot {
         let samples = self.samples.iter().filter(|(family, ..)| *family == of);
         samples.map(|(_, _, value)| *value as u64).sum()
     }
-}
-
-/// A family of counters or gauges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
-    Requests,
-    Received,
-    Sent,
-    FetchBytes,
-    DiskBytes,
-    TailBytes,
-    TailBytesMax,
-    ColdBytes,
-    InFlightBytes,
-    ReadBufferBytes,
-    Connections,
-    ConnectionsRefused,
-    Strangers,
-    Errors,
-    Tasks,
-    OpenFiles,
-    OpenFilesMax,
-    FilesOpened,
-    FilesEvicted,
-    Partitions,
-    PartitionsOffline,
-    Unsealed,
-    Refused,
-    Failures,
-    IndexesRebuilt,
-    Damage,
-    Groups,
-    GroupPartitionsOffline,
-    GroupMembers,
-    GroupRebalances,
-    OffsetCommits,
-    Stalls,
-    StalledSeconds,
-    BusySeconds,
-    CompactionBytes,
-    CompactionPasses,
-    CompactionRemoved,
-    CompactionSeconds,
-    CompactionDirty,
-    CompactionHalted,
 }
 
 /// The figures of all cores; `None` for one that does not answer.
