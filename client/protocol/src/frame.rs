@@ -17,129 +17,91 @@ pub const HEADER_LEN: usize = 16;
 /// Bytes in the size field, which does not count itself.
 const SIZE_LEN: usize = 4;
 
-/// What a request asks for, and its response answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u16)]
-pub enum Api {
+/// Defines the enum and its tables from one row for each api, so that they cannot disagree.
+macro_rules! apis {
+    ($($(#[$doc:meta])* $Api:ident = $number:literal, $name:literal;)+) => {
+        /// What a request asks for, and its response answers.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u16)]
+        pub enum Api { $($(#[$doc])* $Api = $number,)+ }
+
+        impl Api {
+            const ALL: &[Self] = &[$(Self::$Api,)+];
+
+            /// The api with this number.
+            pub const fn from_u16(number: u16) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$Api),)+
+                    _ => None,
+                }
+            }
+
+            /// What it is called in metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$Api => $name,)+ }
+            }
+        }
+    };
+}
+
+apis! {
     /// Only a response: to a request of which the broker understood no more than the frame's header.
-    Error = 0,
+    Error = 0, "error";
     /// The first exchange on a connection: which apis and versions the broker speaks, and its limits.
-    ApiVersions = 1,
+    ApiVersions = 1, "api_versions";
     /// Brokers, topics, partitions, and the core that owns each partition.
-    Metadata = 2,
+    Metadata = 2, "metadata";
     /// Creates a topic.
-    CreateTopic = 3,
+    CreateTopic = 3, "create_topic";
     /// Deletes a topic with its records.
-    DeleteTopic = 4,
+    DeleteTopic = 4, "delete_topic";
     /// Configuration and partitions of one topic.
-    DescribeTopic = 5,
+    DescribeTopic = 5, "describe_topic";
     /// An identity for an idempotent producer.
-    InitProducerId = 6,
+    InitProducerId = 6, "init_producer_id";
     /// Appends record batches to one partition.
-    Produce = 7,
+    Produce = 7, "produce";
     /// Reads record batches from partitions.
-    Fetch = 8,
+    Fetch = 8, "fetch";
     /// Looks up offsets by timestamp.
-    ListOffsets = 9,
+    ListOffsets = 9, "list_offsets";
     /// Deletes the oldest records of a partition.
-    DeleteRecords = 10,
+    DeleteRecords = 10, "delete_records";
     /// Changes the configuration of a topic, or gives it more partitions.
-    AlterTopic = 11,
+    AlterTopic = 11, "alter_topic";
     /// The settings in force on a broker.
-    DescribeBroker = 12,
+    DescribeBroker = 12, "describe_broker";
     /// Which broker and core runs a group.
-    FindGroup = 13,
+    FindGroup = 13, "find_group";
     /// Becomes a member of a group, or stays one in its next generation.
-    JoinGroup = 14,
+    JoinGroup = 14, "join_group";
     /// Hands in or asks for the assignment of a generation.
-    SyncGroup = 15,
+    SyncGroup = 15, "sync_group";
     /// Says that a member is alive, and asks whether the group rebalances.
-    Heartbeat = 16,
+    Heartbeat = 16, "heartbeat";
     /// Takes members out of a group.
-    LeaveGroup = 17,
+    LeaveGroup = 17, "leave_group";
     /// Commits offsets of a group.
-    OffsetCommit = 18,
+    OffsetCommit = 18, "offset_commit";
     /// Committed offsets of a group.
-    OffsetFetch = 19,
+    OffsetFetch = 19, "offset_fetch";
     /// Forgets committed offsets of a group.
-    OffsetDelete = 20,
+    OffsetDelete = 20, "offset_delete";
     /// The groups that a broker runs.
-    ListGroups = 21,
+    ListGroups = 21, "list_groups";
     /// State and members of one group.
-    DescribeGroup = 22,
+    DescribeGroup = 22, "describe_group";
     /// Deletes an empty group with its offsets.
-    DeleteGroup = 23,
+    DeleteGroup = 23, "delete_group";
 }
 
 impl Api {
     /// Every api that can be requested.
-    pub const REQUESTS: &[Self] = &[
-        Self::ApiVersions,
-        Self::Metadata,
-        Self::CreateTopic,
-        Self::DeleteTopic,
-        Self::DescribeTopic,
-        Self::InitProducerId,
-        Self::Produce,
-        Self::Fetch,
-        Self::ListOffsets,
-        Self::DeleteRecords,
-        Self::AlterTopic,
-        Self::DescribeBroker,
-        Self::FindGroup,
-        Self::JoinGroup,
-        Self::SyncGroup,
-        Self::Heartbeat,
-        Self::LeaveGroup,
-        Self::OffsetCommit,
-        Self::OffsetFetch,
-        Self::OffsetDelete,
-        Self::ListGroups,
-        Self::DescribeGroup,
-        Self::DeleteGroup,
-    ];
-
-    /// The api with this number.
-    pub fn from_u16(number: u16) -> Option<Self> {
-        if number == Self::Error as u16 {
-            return Some(Self::Error);
-        }
-        Self::REQUESTS.iter().copied().find(|&api| api as u16 == number)
-    }
+    pub const REQUESTS: &[Self] = Self::ALL.split_at(1).1;
 
     /// The number on the wire.
     pub const fn as_u16(self) -> u16 {
         self as u16
-    }
-
-    /// What it is called in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::ApiVersions => "api_versions",
-            Self::Metadata => "metadata",
-            Self::CreateTopic => "create_topic",
-            Self::DeleteTopic => "delete_topic",
-            Self::DescribeTopic => "describe_topic",
-            Self::InitProducerId => "init_producer_id",
-            Self::Produce => "produce",
-            Self::Fetch => "fetch",
-            Self::ListOffsets => "list_offsets",
-            Self::DeleteRecords => "delete_records",
-            Self::AlterTopic => "alter_topic",
-            Self::DescribeBroker => "describe_broker",
-            Self::FindGroup => "find_group",
-            Self::JoinGroup => "join_group",
-            Self::SyncGroup => "sync_group",
-            Self::Heartbeat => "heartbeat",
-            Self::LeaveGroup => "leave_group",
-            Self::OffsetCommit => "offset_commit",
-            Self::OffsetFetch => "offset_fetch",
-            Self::OffsetDelete => "offset_delete",
-            Self::ListGroups => "list_groups",
-            Self::DescribeGroup => "describe_group",
-            Self::DeleteGroup => "delete_group",
-        }
     }
 
     /// The lowest and the highest version that this crate's schema describes.
