@@ -30,7 +30,6 @@ use headwater_engine::disk::Directory;
 use headwater_protocol::{error::ErrorCode, id::ProducerId};
 use tokio::sync::mpsc;
 
-use self::id_blocks::{IdBlocks, Orders};
 use self::topics::{TopicRequest, TopicWorker};
 use super::{NewTopic, ProducerIds, TopicAlteration, TopicStore};
 use crate::{
@@ -170,10 +169,10 @@ impl Control {
             let serve = serve_metrics(listener, mesh, config, stopped);
             start("metrics", Box::new(move || runtime.block_on(serve)))?;
         }
-        let desks = desks(store, producer_ids, mesh.clone(), queues, stopped);
-        start("topics", Box::new(move || block_on(desks.topics.work())))?;
-        start("id-blocks", Box::new(move || block_on(desks.blocks.work())))?;
-        start("producer-ids", Box::new(move || block_on(desks.ids.work())))?;
+        let (topics, blocks, ids) = desks(store, producer_ids, mesh.clone(), queues, stopped);
+        start("topics", Box::new(move || block_on(topics())))?;
+        start("id-blocks", Box::new(move || block_on(blocks())))?;
+        start("producer-ids", Box::new(move || block_on(ids())))?;
         Ok(Control { stop, stopping, parts })
     }
 
@@ -185,77 +184,36 @@ impl Control {
     }
 }
 
-/// Those who work for the control plane, until `stopped` changes: each may do so on a thread, or as a task.
-pub(crate) struct Desks<D> {
-    pub(crate) topics: TopicDesk<D>,
-    pub(crate) blocks: BlockDesk<D>,
-    pub(crate) ids: IdDesk,
-}
-
+/// The work of the control plane until the broker stops: changes of topics, blocks of producer ids, and producer ids. Each may be done on
+/// a thread, or as a task.
 pub(crate) fn desks<D: Directory>(
     store: TopicStore<D>,
     producer_ids: ProducerIds<D>,
     mesh: Mesh,
     queues: ControlQueues,
     stopped: Stopped,
-) -> Desks<D> {
-    let (blocks, orders) = id_blocks::channel();
-    let topics = TopicDesk {
-        worker: TopicWorker { store, mesh },
-        requests: Requests {
-            queue: queues.topics,
-            stopped: stopped.clone(),
-        },
+) -> (impl AsyncFnOnce(), impl AsyncFnOnce(), impl AsyncFnOnce()) {
+    let (mut blocks, orders) = id_blocks::channel();
+    let changes = Requests {
+        queue: queues.topics,
+        stopped: stopped.clone(),
     };
-    let ids = IdDesk {
-        blocks,
-        requests: Requests {
-            queue: queues.producer_ids,
-            stopped,
-        },
+    let mut wishes = Requests {
+        queue: queues.producer_ids,
+        stopped,
     };
-    let blocks = BlockDesk { orders, producer_ids };
-    Desks { topics, blocks, ids }
-}
-
-/// Changes topics.
-pub(crate) struct TopicDesk<D> {
-    worker: TopicWorker<D>,
-    requests: Requests<TopicRequest>,
-}
-
-/// Reserves blocks of producer ids.
-pub(crate) struct BlockDesk<D> {
-    orders: Orders,
-    producer_ids: ProducerIds<D>,
-}
-
-/// Hands out producer ids.
-pub(crate) struct IdDesk {
-    blocks: IdBlocks,
-    requests: Requests<ProducerIdReply>,
-}
-
-impl<D: Directory> TopicDesk<D> {
-    pub(crate) async fn work(self) {
-        self.worker.run(self.requests).await;
-    }
-}
-
-impl<D: Directory> BlockDesk<D> {
-    pub(crate) async fn work(self) {
-        self.orders.fill(self.producer_ids).await;
-    }
-}
-
-impl IdDesk {
-    pub(crate) async fn work(mut self) {
-        while let Some(reply) = self.requests.next().await {
-            let id = self.blocks.next_id().await;
+    let hand_out = async move || {
+        while let Some(reply) = wishes.next().await {
+            let id = blocks.next_id().await;
             // A client that has left no longer wants it.
             let _ = reply.send(id);
         }
-    }
+    };
+    (
+        async move || TopicWorker { store, mesh }.run(changes).await,
+        async move || orders.fill(producer_ids).await,
+        hand_out,
+    )
 }
 
 /// A queue, until the broker stops.

@@ -248,10 +248,10 @@ async fn serve(
     cluster::publish(&mesh, store.image()).await;
     let (stop, stopped) = cluster::stop();
     *state.stop.borrow_mut() = Some(stop);
-    let desks = cluster::desks(store, producer_ids, mesh.clone(), queues, stopped);
-    spawn(desks.topics.work());
-    spawn(desks.blocks.work());
-    spawn(desks.ids.work());
+    let (topics, blocks, ids) = cluster::desks(store, producer_ids, mesh.clone(), queues, stopped);
+    spawn(topics());
+    spawn(blocks());
+    spawn(ids());
     for (core, port) in mesh.ids().zip(core_ports) {
         let listeners = [PORT, port].map(|port| Bound::Simulated(SocketAddr::new(host, port)));
         mesh.send(core, CoreMessage::Serve { listeners });
