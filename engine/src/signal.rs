@@ -24,9 +24,14 @@ impl Signal {
     pub fn notify(&self) {
         self.generation.set(self.generation.get() + 1);
         // Taken out first: a waker may run code that waits on this signal again.
-        let wakers = self.wakers.take();
-        for (_, waker) in wakers {
+        let mut wakers = self.wakers.take();
+        for waker in wakers.drain() {
             waker.wake();
+        }
+        // The memory is for those who wait next.
+        let mut next = self.wakers.borrow_mut();
+        if next.is_empty() {
+            *next = wakers;
         }
     }
 
@@ -36,6 +41,17 @@ impl Signal {
             signal: self,
             generation: self.generation.get(),
             key: None,
+        }
+    }
+
+    /// Resolves once it holds: looked at now, and after each [`notify`](Self::notify).
+    pub async fn until(&self, holds: impl Fn() -> bool) {
+        loop {
+            let changed = self.wait();
+            if holds() {
+                return;
+            }
+            changed.await;
         }
     }
 }

@@ -69,13 +69,7 @@ impl TailMemory {
 
     /// Resolves once the budget is not spent.
     pub async fn room(&self) {
-        loop {
-            let freed = self.freed.wait();
-            if !self.is_spent() {
-                return;
-            }
-            freed.await;
-        }
+        self.freed.until(|| !self.is_spent()).await;
     }
 
     /// Gives up the oldest durable chunks until `wanted` more bytes fit; returns whether they still do not.

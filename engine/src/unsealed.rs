@@ -37,9 +37,7 @@ impl Unsealed {
 
     /// Resolves once there are not too many.
     pub async fn room(&self) {
-        while self.is_spent() {
-            self.left.wait().await;
-        }
+        self.left.until(|| !self.is_spent()).await;
     }
 
     /// One more waits for as long as the guard lives.

@@ -69,9 +69,7 @@ impl DirectDisk {
     /// Waits for work on the pool, which begins when its turn has come. It is done to its end in any case; if nobody waits for it
     /// any more, whatever comes later does, so that it finds the names as it would behind a pool of one thread.
     pub(super) async fn off_core<T: 'static>(&self, haste: Haste, work: impl Future<Output = T> + 'static) -> T {
-        while self.blocking.abandoned.get() > 0 {
-            self.blocking.settled.wait().await;
-        }
+        self.blocking.settled.until(|| self.blocking.abandoned.get() == 0).await;
         let waiting = Waiting {
             blocking: Rc::clone(&self.blocking),
             state: Rc::default(),
@@ -141,13 +139,10 @@ impl Lane {
     async fn enter(&self) -> Turn<'_> {
         let number = self.come.replace(self.come.get() + 1);
         let turn = Turn { lane: self };
-        loop {
-            let left = self.left.wait();
-            if number < self.gone.get() + BACKGROUND_MAX as u64 {
-                return turn;
-            }
-            left.await;
-        }
+        self.left
+            .until(|| number < self.gone.get() + BACKGROUND_MAX as u64)
+            .await;
+        turn
     }
 }
 

@@ -316,9 +316,7 @@ struct Gate {
 
 impl Gate {
     async fn enter(&self) -> Entered<'_> {
-        while self.closed.get() {
-            self.opened.wait().await;
-        }
+        self.opened.until(|| !self.closed.get()).await;
         self.closed.set(true);
         Entered { gate: self }
     }

@@ -55,13 +55,7 @@ impl Budget {
 
     /// Resolves when somebody waits: whoever holds bytes only because there was no hurry should give them back.
     pub(crate) async fn contended(&self) {
-        loop {
-            let contended = self.contended.wait();
-            if !self.waiting.borrow().is_empty() {
-                return;
-            }
-            contended.await;
-        }
+        self.contended.until(|| !self.waiting.borrow().is_empty()).await;
     }
 
     fn fits(&self, bytes: u64) -> bool {

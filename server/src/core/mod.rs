@@ -159,27 +159,13 @@ impl Core {
 
     /// Resolves once the core has been told to stop.
     pub(crate) async fn stopping(&self) {
-        loop {
-            let changed = self.lifecycle.changed.wait();
-            if self.lifecycle.stopping.get() {
-                return;
-            }
-            changed.await;
-        }
+        self.lifecycle.changed.until(|| self.lifecycle.stopping.get()).await;
     }
 
     /// Resolves when no connection is left, or the grace is over.
     pub(crate) async fn drained(&self) {
         let grace = Duration::from_millis(self.config.limits.shutdown_grace_ms.get());
-        let gone = async {
-            loop {
-                let changed = self.lifecycle.changed.wait();
-                if self.lifecycle.connections.get() == 0 {
-                    return;
-                }
-                changed.await;
-            }
-        };
+        let gone = self.lifecycle.changed.until(|| self.lifecycle.connections.get() == 0);
         if machine::until(machine::now() + grace, gone).await.is_none() {
             let left = self.lifecycle.connections.get();
             tracing::warn!(left, "connections are closed before their requests were answered");

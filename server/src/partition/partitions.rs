@@ -225,9 +225,7 @@ impl Partitions {
 
     /// Resolves when this partition is not being opened again.
     async fn not_opening(&self, id: PartitionId) {
-        while self.opening.get() == Some(id) {
-            self.opened.wait().await;
-        }
+        self.opened.until(|| self.opening.get() != Some(id)).await;
     }
 
     /// The partitions that are open.

@@ -32,13 +32,7 @@ impl InFlight {
 
     /// Resolves when fewer than `limit` requests are in flight.
     pub(crate) async fn below(&self, limit: usize) {
-        loop {
-            let changed = self.changed.wait();
-            if self.count.get() < limit {
-                return;
-            }
-            changed.await;
-        }
+        self.changed.until(|| self.count.get() < limit).await;
     }
 }
 

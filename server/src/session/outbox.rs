@@ -113,13 +113,7 @@ impl Outbox {
 
     /// Resolves when the client has read most of its responses.
     pub(crate) async fn room(&self) {
-        loop {
-            let drained = self.drained.wait();
-            if self.bytes.get() < UNREAD_BYTES {
-                return;
-            }
-            drained.await;
-        }
+        self.drained.until(|| self.bytes.get() < UNREAD_BYTES).await;
     }
 
     /// Whether the connection is gone.

@@ -139,12 +139,6 @@ impl Flag {
     }
 
     async fn is_up(&self) {
-        loop {
-            let changed = self.changed.wait();
-            if self.up.get() {
-                return;
-            }
-            changed.await;
-        }
+        self.changed.until(|| self.up.get()).await;
     }
 }
