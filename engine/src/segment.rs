@@ -121,6 +121,8 @@ pub(crate) struct Segment<D: Disk> {
     pub(crate) durable: Cell<u64>,
     /// End of what fetches have named.
     pub(crate) named: Cell<u64>,
+    /// Where the last fetch ended, and the offset there: whoever reads in order goes on there.
+    pub(crate) goes_on: Cell<Option<(u64, Offset)>>,
     /// How often a truncation has dropped something of it that somebody could know; counted when that is decided, before anything is done.
     cuts: Cell<u64>,
     pub(crate) prepared: Cell<u64>,
@@ -164,6 +166,7 @@ impl<D: Disk> Segment<D> {
             extent: Cell::new(extent),
             durable: Cell::new(0),
             named: Cell::new(0),
+            goes_on: Cell::new(None),
             cuts: Cell::new(0),
             prepared: Cell::new(0),
             zeroed: Cell::new(0),
@@ -270,6 +273,7 @@ impl<D: Disk> Segment<D> {
     /// A truncation drops something of it that is durable or was named, or all: whoever has it in [`Sight`] is told so.
     pub(crate) fn cut(&self) {
         self.cuts.set(self.cuts.get() + 1);
+        self.goes_on.set(None);
     }
 
     /// Bytes at `position` from memory, copied together if they go over the end of a chunk; `None` if they are not all there.

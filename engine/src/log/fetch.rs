@@ -120,7 +120,9 @@ impl<D: Disk> Log<D> {
             };
             let wanted = position.saturating_add(max_bytes);
             let end = self.cut(&segment, first_end, wanted, limit).await?;
+            segment.check()?;
             segment.named.set(segment.named.get().max(end.position));
+            segment.goes_on.set(Some((end.position, end.offset)));
             return Ok(Some(LogRange {
                 segment,
                 position,
@@ -165,7 +167,9 @@ impl<D: Disk> Log<D> {
         self.load_index(segment).await?;
         let has_holes = segment.has_holes.get();
         let indexed = with_index(segment, |index| index.floor(offset));
-        let (mut position, mut expected) = indexed.unwrap_or((0, segment.base_offset));
+        // Between two entries of the index may lie many small batches. In front of a hole the last one has to be looked at.
+        let known = segment.goes_on.get().filter(|(_, next)| !has_holes && *next <= offset);
+        let (mut position, mut expected) = indexed.max(known).unwrap_or((0, segment.base_offset));
         let mut may_be_later = has_holes && indexed.is_none();
         let mut passed = None;
         while position < limit {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use headwater_engine::{
-    Memory, TailMemory,
+    LogConfig, Memory, ReadLimit, TailMemory,
     disk::{Directory as _, EntryKind, Fault, OpKind, SimDisk},
 };
 use headwater_protocol::id::{Offset, Timestamp};
@@ -124,4 +124,31 @@ fn an_index_that_cannot_be_written_stops_nothing_and_is_written_later() {
             assert_eq!(memory.indexes.rebuilt.get(), rebuilt);
         });
     }
+}
+
+#[test]
+fn who_goes_on_where_the_last_fetch_ended_is_there_with_one_look() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, async {
+        let config = LogConfig {
+            index_interval_bytes: 16 << 10,
+            ..small_config()
+        };
+        let (log, _) = open_in(&disk, &config, memory()).await.unwrap();
+        for id in 0..RECORDS {
+            append_durably(&log, &batch(&[Record::new(id, 100)])).await;
+        }
+        drop(log);
+        // Nothing but the last block is in memory, and the index has one entry.
+        let (log, _) = open_in(&disk, &config, memory()).await.unwrap();
+        let (mut offset, before) = (Offset::ZERO, disk.count(OpKind::Read));
+        while offset < log.offsets().end {
+            let fetched = log.fetch(offset, 1, ReadLimit::HighWatermark).await.unwrap();
+            let range = fetched.range.expect("there is more");
+            assert_eq!(range.next_offset(), offset.next());
+            offset = range.next_offset();
+        }
+        let reads = disk.count(OpKind::Read) - before;
+        assert!(reads <= RECORDS, "{reads} reads");
+    });
 }
