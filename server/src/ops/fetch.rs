@@ -82,7 +82,7 @@ pub(crate) async fn fetch(partitions: &Partitions, waits: &impl Waits, call: Fet
         });
         // What was found is let go: a fetch that waits holds no records.
         let news = news(partitions, &parts, seen.collect());
-        is_over = !is_worth_waiting_for(core, waits, deadline, news).await;
+        is_over = !is_worth_waiting_for(waits, deadline, news).await;
     };
     core.metrics.passed(Stage::FetchWait, machine::since(began));
     found
@@ -139,16 +139,11 @@ async fn look_there(core: &Core, owner: CoreId, items: &[FetchItem], room: Room)
     }
 }
 
-/// Whether there is news before the time is over: the client's, the broker's, the connection's, or, after a while, because others
-/// wait for memory or the connection for room.
-async fn is_worth_waiting_for(
-    core: &Core,
-    waits: &impl Waits,
-    deadline: Instant,
-    news: impl Future<Output = ()>,
-) -> bool {
-    let (news, stopping, ended) = (pin!(news), pin!(core.stopping()), pin!(waits.ended()));
-    let mut wait = select(news, select(stopping, ended));
+/// Whether there is news before the time is over: the client's, the connection's, which the broker's own end is one of, or, after a
+/// while, because others wait for memory or the connection for room.
+async fn is_worth_waiting_for(waits: &impl Waits, deadline: Instant, news: impl Future<Output = ()>) -> bool {
+    let (news, ended) = (pin!(news), pin!(waits.ended()));
+    let mut wait = select(news, ended);
     let undisturbed = deadline.min(machine::now() + PATIENCE);
     let waited = match machine::until(undisturbed, &mut wait).await {
         None if undisturbed < deadline => {
