@@ -8,7 +8,13 @@
 use headwater_protocol::id::{Offset, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{disk::Disk, epochs::EpochTable, moment::Since, producers::Producer, segment::Times};
+use crate::{
+    disk::Disk,
+    epochs::EpochTable,
+    moment::Since,
+    producers::Producer,
+    segment::{Extent, Times},
+};
 
 const FORMAT: &str = "headwater-checkpoint";
 
@@ -46,11 +52,15 @@ pub(crate) struct SegmentFacts {
 }
 
 impl SegmentFacts {
-    pub(crate) fn times(&self) -> Times {
-        Times {
-            max_timestamp: Timestamp::new(self.max_timestamp),
-            untimed: self.untimed,
-            appended: self.appended,
+    pub(crate) fn extent(&self) -> Extent {
+        Extent {
+            end: self.size,
+            next_offset: Offset::new(self.next_offset),
+            times: Times {
+                max_timestamp: Timestamp::new(self.max_timestamp),
+                untimed: self.untimed,
+                appended: self.appended,
+            },
         }
     }
 }

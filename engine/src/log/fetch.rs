@@ -373,12 +373,7 @@ impl<D: Disk> Log<D> {
             index.add(batch.base_offset(), position, max_timestamp);
         };
         let batch_size_max = self.config().batch.batch_size_max;
-        let stretch = Stretch {
-            position: 0,
-            size: segment.end(),
-            expected: segment.base_offset,
-            has_holes: segment.has_holes.get(),
-        };
+        let stretch = Stretch::up_to(segment, segment.end());
         let scanned = scan(&file, stretch, batch_size_max, note).await;
         let scanned = segment.still(scanned.map_err(LogError::io("read", &segment.path)))?;
         match scanned.end {

@@ -9,7 +9,10 @@ use headwater_protocol::{
     id::Offset,
 };
 
-use crate::disk::SegmentFile;
+use crate::{
+    disk::{Disk, SegmentFile},
+    segment::Segment,
+};
 
 /// Bytes that are read at a time by who reads a whole segment.
 pub(super) const WINDOW: usize = 1 << 20;
@@ -104,6 +107,16 @@ pub(super) struct Stretch {
 }
 
 impl Stretch {
+    /// A segment from its beginning up to `size`.
+    pub(super) fn up_to<D: Disk>(segment: &Segment<D>, size: u64) -> Stretch {
+        Stretch {
+            position: 0,
+            size,
+            expected: segment.base_offset,
+            has_holes: segment.has_holes.get(),
+        }
+    }
+
     fn follows(&self, offset: Offset) -> bool {
         offset == self.expected || (self.has_holes && offset > self.expected)
     }

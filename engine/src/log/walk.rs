@@ -27,12 +27,7 @@ impl<'a, D: Disk> Walk<'a, D> {
         file: &'a D::File,
         read_bytes: usize,
     ) -> Walk<'a, D> {
-        let stretch = Stretch {
-            position: 0,
-            size: segment.end(),
-            expected: segment.base_offset,
-            has_holes: segment.has_holes.get(),
-        };
+        let stretch = Stretch::up_to(segment, segment.end());
         Walk::over(log, segment, file, stretch, read_bytes)
     }
 

@@ -76,9 +76,8 @@ impl<D: Disk> Log<D> {
         let (position, expected) = indexed.unwrap_or((0, segment.base_offset));
         let stretch = Stretch {
             position,
-            size,
             expected,
-            has_holes: segment.has_holes.get(),
+            ..Stretch::up_to(segment, size)
         };
         let file = segment.still(segment.open(&self.disk).await)?;
         let mut walk = Walk::over(self, segment, &file, stretch, LOOK_BYTES);

@@ -94,11 +94,7 @@ impl<D: Disk> Opening<'_, D> {
             self.memory,
             self.config.index_interval_bytes,
         );
-        segment.extent.set(Extent {
-            end: known.size,
-            next_offset: Offset::new(known.next_offset),
-            times: known.times(),
-        });
+        segment.extent.set(known.extent());
         segment.durable.set(known.size);
         // Not cut to size yet if the crash came first; maintenance will see to it.
         segment.stage.set(if size == known.size {
@@ -131,11 +127,7 @@ impl<D: Disk> Opening<'_, D> {
             && let Some(stored) = self.read_index(base_offset, known.size).await
         {
             index = stored;
-            extent = Extent {
-                end: known.size,
-                next_offset: Offset::new(known.next_offset),
-                times: known.times(),
-            };
+            extent = known.extent();
         } else if known.is_some_and(|known| known.size > size) {
             let reason = format!(
                 "the file has {size} bytes of {} that were durable",

@@ -96,12 +96,7 @@ impl<D: Disk> Log<D> {
             }
             let mut found = Producers::default();
             let file = segment.open(&self.disk).await?;
-            let stretch = Stretch {
-                position: 0,
-                size: segment.durable.get(),
-                expected: segment.base_offset,
-                has_holes: segment.has_holes.get(),
-            };
+            let stretch = Stretch::up_to(segment, segment.durable.get());
             let mut walk = Walk::over(self, segment, &file, stretch, WINDOW);
             while let Some(bytes) = walk.next().await? {
                 let limits = BatchLimits {
