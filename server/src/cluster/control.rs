@@ -31,14 +31,17 @@ use headwater_protocol::{error::ErrorCode, id::ProducerId};
 use tokio::sync::mpsc;
 
 use self::topics::{TopicRequest, TopicWorker};
-use super::{NewTopic, ProducerIds, TopicAlteration, TopicStore};
+use super::{ProducerIds, TopicStore};
 use crate::{
     admin_http,
     config::Config,
     core::mesh::{Mesh, Reply},
     failure::{Part, StopError},
     image::Topic,
-    model::refusal::Refusal,
+    model::{
+        op::{NewTopic, TopicAlteration},
+        refusal::Refusal,
+    },
 };
 
 pub(crate) use topics::publish;

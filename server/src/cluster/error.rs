@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::TopicId;
-use headwater_protocol::topic::TopicName;
+use headwater_protocol::topic::{TopicName, TopicNameError};
 
 use super::store::sealed::StoreError;
 use crate::image::settings::SettingError;
@@ -34,6 +34,9 @@ pub enum TopicError {
         /// The name.
         name: TopicName,
     },
+    /// No topic can have this name.
+    #[error(transparent)]
+    Name(#[from] TopicNameError),
     /// The number of partitions is not possible.
     #[error("a topic cannot have {count} partitions; allowed is 1 to {max} (limits.partitions_per_topic_max)")]
     Partitions {
@@ -104,6 +107,7 @@ impl TopicError {
             Self::Exists { .. } => ErrorCode::TopicAlreadyExists,
             Self::Unknown { .. } => ErrorCode::UnknownTopicOrPartition,
             Self::Growing { .. } => ErrorCode::CoordinatorLoadInProgress,
+            Self::Name(_) => ErrorCode::InvalidTopicException,
             Self::Partitions { .. } | Self::FewerPartitions { .. } => ErrorCode::InvalidPartitions,
             Self::Full { .. } => ErrorCode::PolicyViolation,
             Self::ReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,

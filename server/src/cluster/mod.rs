@@ -20,6 +20,5 @@ pub(crate) use control::{Control, ControlHandle, channel, publish};
 pub(crate) use control::{Stop, desks, stop};
 pub use error::TopicError;
 pub(crate) use names::is_partition;
-pub use proposal::{NewTopic, TopicAlteration};
 pub(crate) use store::{IDENTITY_FILE, PRODUCER_ID_BLOCK};
 pub use store::{Identity, ProducerIds, Recovery, StoreError, TopicStore};

@@ -9,34 +9,12 @@ use crate::config::Config;
 use crate::image::settings::{self, TopicSettings};
 use crate::image::{ClusterImage, Topic, TopicState};
 use crate::machine;
-
-/// What a client asks for when it creates a topic.
-#[derive(Clone, Debug)]
-pub struct NewTopic {
-    /// The name.
-    pub name: TopicName,
-    /// Number of partitions; -1 is the broker's default.
-    pub partitions: i32,
-    /// Replicas of each partition; -1 is the broker's default.
-    pub replication_factor: i16,
-    /// Settings in Kafka's names.
-    pub configs: Vec<(String, String)>,
-}
-
-/// What a client asks for when it alters a topic.
-#[derive(Clone, Debug)]
-pub struct TopicAlteration {
-    /// The topic.
-    pub name: String,
-    /// Settings in Kafka's names; one without a value returns to the broker's default.
-    pub configs: Vec<(String, Option<String>)>,
-    /// Number of partitions; -1 leaves it as it is.
-    pub partitions: i32,
-}
+use crate::model::op::{NewTopic, TopicAlteration};
 
 /// The command that creates the topic, under a new id.
 pub(super) fn create(new: &NewTopic, image: &ClusterImage, config: &Config) -> Result<Command, TopicError> {
-    if let Some(topic) = image.topic(new.name.as_str()) {
+    let name = TopicName::new(&new.name)?;
+    if let Some(topic) = image.topic(name.as_str()) {
         return Err(TopicError::exists(topic));
     }
     let limits = &config.limits;
@@ -59,7 +37,7 @@ pub(super) fn create(new: &NewTopic, image: &ClusterImage, config: &Config) -> R
     let overrides = settings::overrides(&new.configs)?;
     TopicSettings::of_new_topic(&overrides, config)?;
     Ok(Command::Create {
-        name: new.name.clone(),
+        name,
         id: TopicId::new(machine::uuid()),
         partition_count,
         overrides,

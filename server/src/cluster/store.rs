@@ -26,13 +26,14 @@ pub use recovery::Recovery;
 pub use sealed::StoreError;
 
 use super::error::TopicError;
-use super::proposal::{self, NewTopic, TopicAlteration};
+use super::proposal;
 use super::reconcile::{Reconciler, is_unsettled};
 use super::state::{Change, ClusterState, Command};
 use crate::config::Config;
 use crate::image::settings::TopicSettings;
 use crate::image::{ClusterImage, Topic, TopicState};
 use crate::machine;
+use crate::model::op::{NewTopic, TopicAlteration};
 
 /// The topics and the broker's identity, as they are on disk.
 pub struct TopicStore<D> {

@@ -1,8 +1,11 @@
 //! The topic `__consumer_offsets`: how it is made, and which of its partitions a group belongs to.
 
-use headwater_protocol::{id::PartitionIndex, topic::TopicName};
+use headwater_protocol::id::PartitionIndex;
 
-use crate::{cluster::NewTopic, config::Config, model::internal::OFFSETS_TOPIC};
+use crate::{
+    config::Config,
+    model::{internal::OFFSETS_TOPIC, op::NewTopic},
+};
 
 /// Its configuration: only the last record of a key counts, and nothing may be deleted by age or size, or committed offsets
 /// would be lost.
@@ -20,7 +23,7 @@ pub(crate) fn new_topic(config: &Config) -> NewTopic {
     let segment_size = config.groups.offsets_segment_size_bytes.bytes();
     let pairs = pairs.chain([("segment.bytes".to_owned(), segment_size.to_string())]);
     NewTopic {
-        name: TopicName::new(OFFSETS_TOPIC).expect("the name is legal: a test makes the topic"),
+        name: OFFSETS_TOPIC.to_owned(),
         partitions: config.groups.offsets_partitions.cast_signed(),
         replication_factor: -1,
         configs: pairs.collect(),

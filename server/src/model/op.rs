@@ -18,8 +18,9 @@ use super::{
 pub(crate) enum Op {
     /// `None`: of every topic.
     Metadata(Option<Vec<String>>),
-    CreateTopic(NewTopic),
-    AlterTopic(TopicChange),
+    /// Or only, if `true`, to say whether it could be done.
+    CreateTopic(NewTopic, bool),
+    AlterTopic(TopicAlteration, bool),
     DeleteTopic(String),
     DescribeTopic(String),
     DescribeBroker,
@@ -64,25 +65,25 @@ pub(crate) enum Outcome {
     Group(group::Answer),
 }
 
-/// -1 stands for the broker's default.
-#[derive(Debug)]
-pub(crate) struct NewTopic {
-    pub(crate) name: String,
-    pub(crate) partitions: i32,
-    pub(crate) replication_factor: i16,
-    pub(crate) configs: Vec<(String, String)>,
-    /// Only say whether it could be done.
-    pub(crate) validate_only: bool,
+/// What is asked for when a topic is created; -1 stands for the broker's default.
+#[derive(Debug, Clone)]
+pub struct NewTopic {
+    pub name: String,
+    pub partitions: i32,
+    /// Replicas of each partition.
+    pub replication_factor: i16,
+    /// Settings in Kafka's names.
+    pub configs: Vec<(String, String)>,
 }
 
-#[derive(Debug)]
-pub(crate) struct TopicChange {
-    pub(crate) name: String,
-    /// Without a value: the broker's default.
-    pub(crate) configs: Vec<(String, Option<String>)>,
+/// What is asked for when a topic is altered.
+#[derive(Debug, Clone)]
+pub struct TopicAlteration {
+    pub name: String,
+    /// Settings in Kafka's names. Without a value: the broker's default.
+    pub configs: Vec<(String, Option<String>)>,
     /// -1: as many as there are.
-    pub(crate) partitions: i32,
-    pub(crate) validate_only: bool,
+    pub partitions: i32,
 }
 
 /// Where everything is.

@@ -73,8 +73,8 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcom
     } = ops;
     match op {
         Op::Metadata(names) => Ok(Outcome::Metadata(topics::metadata(ops, names))),
-        Op::CreateTopic(new) => topics::create(control, new).await,
-        Op::AlterTopic(change) => topics::alter(control, change).await,
+        Op::CreateTopic(new, validate_only) => topics::create(control, new, validate_only).await,
+        Op::AlterTopic(alteration, validate_only) => topics::alter(control, alteration, validate_only).await,
         Op::DeleteTopic(name) => topics::delete(control, name).await,
         Op::DescribeTopic(name) => topics::describe(partitions, &name).await,
         Op::DescribeBroker => Ok(Outcome::Broker(broker::describe(ops).await)),

@@ -7,15 +7,15 @@ use headwater_protocol::{error::ErrorCode, id::LeaderEpoch, topic::TopicName};
 
 use super::Ops;
 use crate::{
-    cluster::{self, ControlHandle, TopicAlteration},
+    cluster::ControlHandle,
     core::{Core, mesh::CoreMessage},
     image::{Topic, TopicState, settings::TopicSettings},
     model::{
         id::PartitionId,
         internal,
         op::{
-            Leader, LogDescription, Metadata, NewTopic, Outcome, PartitionDescription, TopicChange, TopicDescription,
-            TopicMetadata, TopicPlaces, TopicSetting,
+            Leader, LogDescription, Metadata, NewTopic, Outcome, PartitionDescription, TopicAlteration,
+            TopicDescription, TopicMetadata, TopicPlaces, TopicSetting,
         },
         refusal::Refusal,
     },
@@ -96,17 +96,9 @@ fn leader(core: &Core, id: PartitionId) -> Leader {
 }
 
 /// Creates a topic, or only says if it could be.
-pub(super) async fn create(control: &ControlHandle, asked: NewTopic) -> Result<Outcome, Refusal> {
-    let name =
-        TopicName::new(&asked.name).map_err(|error| Refusal::because(ErrorCode::InvalidTopicException, &error))?;
-    check_not_internal(name.as_str())?;
-    let new = cluster::NewTopic {
-        name,
-        partitions: asked.partitions,
-        replication_factor: asked.replication_factor,
-        configs: asked.configs,
-    };
-    let topic = control.create_topic(new, asked.validate_only).await?;
+pub(super) async fn create(control: &ControlHandle, new: NewTopic, validate_only: bool) -> Result<Outcome, Refusal> {
+    check_not_internal(&new.name)?;
+    let topic = control.create_topic(new, validate_only).await?;
     Ok(Outcome::TopicCreated {
         id: topic.id,
         partitions: topic.partition_count,
@@ -122,14 +114,13 @@ fn check_not_internal(topic: &str) -> Result<(), Refusal> {
 }
 
 /// Alters a topic, or only says if it could be.
-pub(super) async fn alter(control: &ControlHandle, change: TopicChange) -> Result<Outcome, Refusal> {
-    check_not_internal(&change.name)?;
-    let alteration = TopicAlteration {
-        name: change.name,
-        configs: change.configs,
-        partitions: change.partitions,
-    };
-    let topic = control.alter_topic(alteration, change.validate_only).await?;
+pub(super) async fn alter(
+    control: &ControlHandle,
+    alteration: TopicAlteration,
+    validate_only: bool,
+) -> Result<Outcome, Refusal> {
+    check_not_internal(&alteration.name)?;
+    let topic = control.alter_topic(alteration, validate_only).await?;
     Ok(Outcome::TopicAltered {
         partitions: topic.partition_count,
     })

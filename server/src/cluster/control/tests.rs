@@ -134,7 +134,7 @@ impl Plane {
 
 fn topic(name: &str) -> NewTopic {
     NewTopic {
-        name: name.parse().unwrap(),
+        name: name.to_owned(),
         partitions: 3,
         replication_factor: -1,
         configs: Vec::new(),

@@ -8,10 +8,13 @@ use headwater_protocol::error::ErrorCode;
 
 use super::Requests;
 use crate::{
-    cluster::{NewTopic, TopicAlteration, TopicError, TopicStore},
+    cluster::{TopicError, TopicStore},
     core::mesh::{CoreMessage, Mesh, Reply},
     image::{ClusterImage, Topic},
-    model::refusal::Refusal,
+    model::{
+        op::{NewTopic, TopicAlteration},
+        refusal::Refusal,
+    },
 };
 
 /// A change that somebody waits for.

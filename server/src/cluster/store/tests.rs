@@ -50,7 +50,7 @@ fn open(disk: &MemoryDisk) -> Store {
 
 fn new_topic(name: &str, partitions: i32) -> NewTopic {
     NewTopic {
-        name: name.parse().unwrap(),
+        name: name.to_owned(),
         partitions,
         replication_factor: -1,
         configs: Vec::new(),

@@ -12,7 +12,7 @@ use super::read::read;
 use crate::model::{
     bounds,
     op::{
-        BrokerDescription, Leader, Metadata, NewTopic, Op, PartitionDescription, TopicChange, TopicDescription,
+        BrokerDescription, Leader, Metadata, NewTopic, Op, PartitionDescription, TopicAlteration, TopicDescription,
         TopicMetadata, TopicSetting,
     },
     refusal::Refusal,
@@ -32,28 +32,28 @@ pub(super) fn read_metadata(bytes: &[u8]) -> Result<Op, Refusal> {
 pub(super) fn read_create(bytes: &[u8]) -> Result<Op, Refusal> {
     let head = read::<CreateTopicRequest>(bytes)?.unpack();
     let configs = head.configs.unwrap_or_default().into_iter();
-    Ok(Op::CreateTopic(NewTopic {
+    let new = NewTopic {
         name: head.name.unwrap_or_default(),
         partitions: head.partitions,
         replication_factor: head.replication_factor,
         configs: configs
             .map(|config| (config.name.unwrap_or_default(), config.value.unwrap_or_default()))
             .collect(),
-        validate_only: head.validate_only,
-    }))
+    };
+    Ok(Op::CreateTopic(new, head.validate_only))
 }
 
 pub(super) fn read_alter(bytes: &[u8]) -> Result<Op, Refusal> {
     let head = read::<AlterTopicRequest>(bytes)?.unpack();
     let configs = head.configs.unwrap_or_default().into_iter();
-    Ok(Op::AlterTopic(TopicChange {
+    let alteration = TopicAlteration {
         name: head.name.unwrap_or_default(),
         configs: configs
             .map(|config| (config.name.unwrap_or_default(), config.value))
             .collect(),
         partitions: head.partitions,
-        validate_only: head.validate_only,
-    }))
+    };
+    Ok(Op::AlterTopic(alteration, head.validate_only))
 }
 
 pub(super) fn read_delete(bytes: &[u8]) -> Result<Op, Refusal> {
