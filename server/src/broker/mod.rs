@@ -36,7 +36,7 @@ use crate::{
         watchdog::{Activity, Watchdog},
     },
     failure::{Part, StopError},
-    machine::{self, Bound},
+    machine,
     ops::Addresses,
 };
 
@@ -188,7 +188,7 @@ impl Broker {
         let control = Control::start(store, producer_ids, &mesh, queues, metrics);
         broker.control = Some(control.map_err(|error| thread("the control plane", error))?);
         for (core, listeners) in mesh.ids().zip(ports.listeners) {
-            let listeners = listeners.map(Bound::Kernel);
+            let listeners = listeners.map(machine::bound);
             mesh.send(core, CoreMessage::Serve { listeners });
         }
         if let Some(address) = broker.metrics_address {

@@ -22,7 +22,7 @@ pub(crate) use disk::{Disk, File, close_disk, disk_stages, is_resident, open_dis
 pub(crate) use executor::run_core;
 pub(crate) use hashing::HashMap;
 pub(crate) use random::{random, uuid};
-pub(crate) use socket::{Bound, Listener, SendFileError, Socket, Stream};
+pub(crate) use socket::{Bound, Listener, SendFileError, Socket, Stream, bound};
 #[cfg(test)]
 pub(crate) use tasks::on_blocking_thread;
 pub(crate) use tasks::{Daemons, blocking, blocking_threads_rest, busy, sleep, spawn, tasks, until, yield_now};

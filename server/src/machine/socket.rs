@@ -1,7 +1,7 @@
 //! Connections that a core waits for without holding up its other tasks.
 //!
 //! A connection has two sides, each with a descriptor of its own: a [`Stream`] that is read, and a [`Socket`] that is written, and
-//! whose end is the end of the connection.
+//! whose end is the end of the connection. In tests each may be one of a simulated network.
 
 use std::{
     io::{self, IoSlice},
@@ -18,41 +18,26 @@ use rustix::{
     net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags},
 };
 
-#[cfg(test)]
-use super::simulated::net;
 use super::{
     Disk,
     disk::{File, direct, direct_file},
     sockets::Listed,
 };
 
+#[cfg(not(test))]
+pub(crate) use self::{KernelListener as Listener, KernelSocket as Socket, KernelStream as Stream};
+#[cfg(test)]
+pub(crate) use super::simulated::socket::{Bound, Listener, Socket, Stream};
+
 /// A listening socket on its way to the core that will accept from it.
-#[derive(Debug)]
-pub(crate) enum Bound {
-    Kernel(StdListener),
-    #[cfg(test)]
-    Simulated(SocketAddr),
-}
+#[cfg(not(test))]
+pub(crate) type Bound = StdListener;
 
-/// A listening socket.
-pub(crate) enum Listener {
-    Kernel(KernelListener),
+/// One that was bound already.
+pub(crate) fn bound(listener: StdListener) -> Bound {
     #[cfg(test)]
-    Simulated(net::Listener),
-}
-
-/// The side of a connection that is read.
-pub(crate) enum Stream {
-    Kernel(KernelStream),
-    #[cfg(test)]
-    Simulated(net::Stream),
-}
-
-/// The side of a connection that is written. When it is dropped the connection has ended.
-pub(crate) enum Socket {
-    Kernel(KernelSocket),
-    #[cfg(test)]
-    Simulated(net::Stream),
+    let listener = Bound::Kernel(listener);
+    listener
 }
 
 /// Why bytes of a file were not sent.
@@ -62,137 +47,6 @@ pub(crate) enum SendFileError {
     Socket(io::Error),
     /// The file cannot be read.
     File(io::Error),
-}
-
-impl Listener {
-    /// Takes over a socket that listens already.
-    pub(crate) fn new(bound: Bound, disk: &Disk) -> io::Result<Listener> {
-        match bound {
-            Bound::Kernel(listener) => KernelListener::new(listener, direct(disk).ring().clone()).map(Listener::Kernel),
-            #[cfg(test)]
-            Bound::Simulated(address) => net::Listener::new(address).map(Listener::Simulated),
-        }
-    }
-
-    /// The next connection.
-    pub(crate) async fn accept(&self) -> io::Result<Stream> {
-        match self {
-            Listener::Kernel(listener) => listener.accept().await.map(Stream::Kernel),
-            #[cfg(test)]
-            Listener::Simulated(listener) => listener.accept().await.map(Stream::Simulated),
-        }
-    }
-}
-
-impl Stream {
-    /// Who is at the other end.
-    pub(crate) fn peer(&self) -> Option<IpAddr> {
-        match self {
-            Stream::Kernel(stream) => stream.inner.peer_addr().ok().map(|peer| peer.ip()),
-            #[cfg(test)]
-            Stream::Simulated(stream) => Some(stream.peer()),
-        }
-    }
-
-    /// The other side of the same connection. Files that nobody uses give way to its descriptor.
-    pub(crate) fn writing_side(&mut self, disk: &Disk) -> io::Result<Socket> {
-        match self {
-            Stream::Kernel(stream) => stream.writing_side(disk).map(Socket::Kernel),
-            #[cfg(test)]
-            Stream::Simulated(stream) => Ok(Socket::Simulated(stream.clone())),
-        }
-    }
-
-    /// Reads what is there: `None` if that is nothing, 0 at the end of the stream.
-    #[inline]
-    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        match self {
-            Stream::Kernel(stream) => stream.try_read(buffer),
-            #[cfg(test)]
-            Stream::Simulated(stream) => stream.try_read(buffer),
-        }
-    }
-
-    /// Waits for bytes and reads them; 0 at the end of the stream.
-    #[inline]
-    pub(crate) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Kernel(stream) => stream.inner.read(buffer).await,
-            #[cfg(test)]
-            Stream::Simulated(stream) => stream.read(buffer).await,
-        }
-    }
-}
-
-impl Socket {
-    /// Bytes sent, or `None` if the socket is full. `more`: others follow at once, so what is less than a packet may wait for them.
-    #[inline]
-    pub(crate) fn try_send(&self, bytes: &[u8], more: bool) -> io::Result<Option<usize>> {
-        match self {
-            Socket::Kernel(socket) => socket.try_send(bytes, more),
-            #[cfg(test)]
-            Socket::Simulated(stream) => stream.try_send(bytes),
-        }
-    }
-
-    /// The same for two pieces, one behind the other, in one system call.
-    #[inline]
-    pub(crate) fn try_send_both(&self, first: &[u8], second: &[u8], more: bool) -> io::Result<Option<usize>> {
-        match self {
-            Socket::Kernel(socket) => socket.try_send_both(first, second, more),
-            #[cfg(test)]
-            Socket::Simulated(stream) => stream.try_send(&[first, second].concat()),
-        }
-    }
-
-    /// Sends from the page cache, where [`is_resident`](super::is_resident) has found the bytes. Bytes sent, or `None` if the
-    /// socket is full.
-    pub(crate) fn try_send_file(
-        &self,
-        file: &File,
-        position: u64,
-        length: usize,
-    ) -> Result<Option<usize>, SendFileError> {
-        match self {
-            Socket::Kernel(socket) => socket.try_send_file(file, position, length),
-            #[cfg(test)]
-            Socket::Simulated(_) => unreachable!("nothing is in the page cache of a simulated machine"),
-        }
-    }
-
-    /// Resolves when the socket can take more, or has failed; the next write tells which.
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        match self {
-            Socket::Kernel(socket) => socket.ring.writable(socket.fd()).await,
-            #[cfg(test)]
-            Socket::Simulated(stream) => {
-                stream.writable().await;
-                Ok(())
-            }
-        }
-    }
-
-    /// Resolves when the peer sends nothing more: it has closed its side, or the whole connection.
-    pub(crate) async fn hung_up(&self) -> io::Result<()> {
-        match self {
-            Socket::Kernel(socket) => socket.ring.hung_up(socket.fd()).await,
-            #[cfg(test)]
-            Socket::Simulated(stream) => {
-                stream.hung_up().await;
-                Ok(())
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-impl Drop for Socket {
-    fn drop(&mut self) {
-        match self {
-            Socket::Kernel(_) => {}
-            Socket::Simulated(stream) => stream.shut_down(),
-        }
-    }
 }
 
 /// Shuts the socket down when it is dropped, which also ends the polls that the kernel still has on it, and that would keep it open.
@@ -206,6 +60,7 @@ impl Drop for Hangup {
     }
 }
 
+/// A listening socket.
 pub(crate) struct KernelListener {
     /// Dropped before the socket.
     _listed: Listed,
@@ -214,19 +69,20 @@ pub(crate) struct KernelListener {
 }
 
 impl KernelListener {
-    fn new(listener: StdListener, ring: Ring) -> io::Result<KernelListener> {
+    /// Takes over a socket that listens already.
+    pub(crate) fn new(listener: StdListener, disk: &Disk) -> io::Result<KernelListener> {
         listener.set_nonblocking(true)?;
         let socket = Hangup(listener.into());
         Ok(KernelListener {
             _listed: Listed::new(socket.0.as_fd()),
             socket,
-            ring,
+            ring: direct(disk).ring().clone(),
         })
     }
 
-    /// The kernel is not asked to accept in the background: it could do so for somebody who has stopped, and the connection would
-    /// stay open for ever.
-    async fn accept(&self) -> io::Result<KernelStream> {
+    /// The next connection. The kernel is not asked to accept in the background: it could do so for somebody who has stopped, and the
+    /// connection would stay open for ever.
+    pub(crate) async fn accept(&self) -> io::Result<KernelStream> {
         loop {
             match rustix::net::accept_with(&self.socket.0, SocketFlags::CLOEXEC) {
                 Ok(socket) => {
@@ -242,6 +98,7 @@ impl KernelListener {
     }
 }
 
+/// The side of a connection that is read.
 pub(crate) struct KernelStream {
     /// Until the other side is; dropped before the socket.
     listed: Option<Listed>,
@@ -254,7 +111,13 @@ impl KernelStream {
         unsafe { BorrowedFd::borrow_raw(self.inner.as_raw_fd()) }
     }
 
-    fn writing_side(&mut self, disk: &Disk) -> io::Result<KernelSocket> {
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.inner.peer_addr().ok().map(|peer| peer.ip())
+    }
+
+    /// The other side of the same connection. Files that nobody uses give way to its descriptor.
+    pub(crate) fn writing_side(&mut self, disk: &Disk) -> io::Result<KernelSocket> {
         let files = disk.open_files();
         let hangup = Hangup(files.make_room_for(|| Ok(rustix::io::dup(self.fd())?))?);
         let listed = Listed::new(hangup.0.as_fd());
@@ -271,15 +134,24 @@ impl KernelStream {
         })
     }
 
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    /// Reads what is there: `None` if that is nothing, 0 at the end of the stream.
+    #[inline]
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match rustix::net::recv(self.fd(), buffer, RecvFlags::DONTWAIT) {
             Ok((count, _)) => Ok(Some(count)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
+
+    /// Waits for bytes and reads them; 0 at the end of the stream.
+    #[inline]
+    pub(crate) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).await
+    }
 }
 
+/// The side of a connection that is written. When it is dropped the connection has ended.
 pub(crate) struct KernelSocket {
     /// Dropped before the socket.
     _listed: Listed,
@@ -292,7 +164,9 @@ impl KernelSocket {
         self.hangup.0.as_fd()
     }
 
-    fn try_send(&self, bytes: &[u8], more: bool) -> io::Result<Option<usize>> {
+    /// Bytes sent, or `None` if the socket is full. `more`: others follow at once, so what is less than a packet may wait for them.
+    #[inline]
+    pub(crate) fn try_send(&self, bytes: &[u8], more: bool) -> io::Result<Option<usize>> {
         let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         flags.set(SendFlags::MORE, more);
         match rustix::net::send(&self.hangup.0, bytes, flags) {
@@ -302,7 +176,9 @@ impl KernelSocket {
         }
     }
 
-    fn try_send_both(&self, first: &[u8], second: &[u8], more: bool) -> io::Result<Option<usize>> {
+    /// The same for two pieces, one behind the other, in one system call.
+    #[inline]
+    pub(crate) fn try_send_both(&self, first: &[u8], second: &[u8], more: bool) -> io::Result<Option<usize>> {
         let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         flags.set(SendFlags::MORE, more);
         let parts = [IoSlice::new(first), IoSlice::new(second)];
@@ -313,7 +189,14 @@ impl KernelSocket {
         }
     }
 
-    fn try_send_file(&self, file: &File, mut position: u64, length: usize) -> Result<Option<usize>, SendFileError> {
+    /// Sends from the page cache, where [`is_resident`](super::is_resident) has found the bytes. Bytes sent, or `None` if the
+    /// socket is full.
+    pub(crate) fn try_send_file(
+        &self,
+        file: &File,
+        mut position: u64,
+        length: usize,
+    ) -> Result<Option<usize>, SendFileError> {
         let cached = direct_file(file).cached().map_err(SendFileError::File)?;
         match rustix::fs::sendfile(&self.hangup.0, cached, Some(&mut position), length) {
             Ok(0) => Err(SendFileError::File(io::ErrorKind::UnexpectedEof.into())),
@@ -322,6 +205,16 @@ impl KernelSocket {
             Err(error) if is_of_socket(error) => Err(SendFileError::Socket(error.into())),
             Err(error) => Err(SendFileError::File(error.into())),
         }
+    }
+
+    /// Resolves when the socket can take more, or has failed; the next write tells which.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        self.ring.writable(self.fd()).await
+    }
+
+    /// Resolves when the peer sends nothing more: it has closed its side, or the whole connection.
+    pub(crate) async fn hung_up(&self) -> io::Result<()> {
+        self.ring.hung_up(self.fd()).await
     }
 }
 
