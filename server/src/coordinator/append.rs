@@ -10,7 +10,11 @@ use headwater_protocol::{
 };
 
 use super::groups::record::Record;
-use crate::{core::Core, machine, partition::Partition};
+use crate::{
+    core::{Core, warn_seldom},
+    machine,
+    partition::Partition,
+};
 
 /// Larger batches than this are not made, in bytes, unless one record is.
 const BATCH_BYTES: usize = 256 << 10;
@@ -20,9 +24,7 @@ pub(super) fn append(core: &Rc<Core>, partition: &Rc<Partition>, records: &[Reco
     let batch_size_max = partition.log.config().batch.batch_size_max;
     let payload = encode(records, machine::wall(), batch_size_max)?;
     let appended = partition.append(core, &payload).map_err(|error| {
-        if let Some(unsaid) = core.seldom.unstored.may_speak(machine::now()) {
-            tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records of groups cannot be appended");
-        }
+        warn_seldom!(directory = %partition.log.directory().display(), %error, "records of groups cannot be appended");
         error.code()
     })?;
     Ok(appended.durable)

@@ -31,6 +31,7 @@ use crate::{
     core::{
         Core,
         mesh::{CoreMessage, Forward},
+        warn_seldom,
     },
     image::{ClusterImage, TopicState},
     machine::{self, HashMap},
@@ -324,9 +325,7 @@ pub(super) fn perform(service: &Rc<Service>, index: PartitionIndex, effects: Vec
                 }
             }
             Effect::TooLarge { group, size, max } => {
-                if let Some(unsaid) = core.seldom.too_large.may_speak(machine::now()) {
-                    tracing::warn!(%group, size, max, unsaid, "the record of a group would be too large, so its members get no partitions");
-                }
+                warn_seldom!(%group, size, max, "the record of a group would be too large, so its members get no partitions");
             }
             Effect::Rebalanced {
                 group,
@@ -357,9 +356,7 @@ async fn settle(service: Rc<Service>, index: PartitionIndex, partition: Rc<Parti
         let Some((write, ticket)) = next else { return };
         let outcome = match ticket {
             Ok(ticket) => ticket.await.map_err(|error| {
-                if let Some(unsaid) = core.seldom.unstored.may_speak(machine::now()) {
-                    tracing::warn!(partition = %index, %error, unsaid, "records of groups are not durable");
-                }
+                warn_seldom!(partition = %index, %error, "records of groups are not durable");
                 error.code()
             }),
             Err(refused) => Err(refused),

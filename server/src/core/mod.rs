@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use headwater_engine::{ColdMemory, Memory, Seldom, Signal, TailMemory, Wait};
+use headwater_engine::{ColdMemory, Memory, Signal, TailMemory, Wait};
 use headwater_protocol::id::CoreId;
 
 use self::{budget::Budget, mesh::Mesh, watchdog::Activity};
@@ -29,30 +29,17 @@ use crate::{
 /// How long a core that has answered everything waits for what its tasks still do.
 const REST_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Log lines that clients, or a disk that is full or fails, can have repeated without end: of each kind one in a while.
-#[derive(Debug, Default)]
-pub(crate) struct SeldomLines {
-    /// Records cannot be read.
-    pub(crate) unreadable: Seldom,
-    /// There is no space for records.
-    pub(crate) no_space: Seldom,
-    /// There is no descriptor for records.
-    pub(crate) no_descriptor: Seldom,
-    /// A connection could not be accepted.
-    pub(crate) unaccepted: Seldom,
-    /// There are too many connections.
-    pub(crate) refused: Seldom,
-    /// Somebody speaks another protocol.
-    pub(crate) strangers: Seldom,
-    /// By what was to be done.
-    pub(crate) upkeep: [Seldom; 3],
-    /// A partition could not be compacted.
-    pub(crate) uncompacted: Seldom,
-    /// Records of groups could not be stored.
-    pub(crate) unstored: Seldom,
-    /// The record of a group would be too large.
-    pub(crate) too_large: Seldom,
+/// Warns of what clients, or a disk that is full or fails, can have repeated without end: once in a while on each core, with how often it
+/// was not said since.
+macro_rules! warn_seldom {
+    ($($line:tt)+) => {{
+        thread_local!(static KIND: headwater_engine::Seldom = headwater_engine::Seldom::default());
+        if let Some(unsaid) = KIND.with(|kind| kind.may_speak($crate::machine::now())) {
+            tracing::warn!(unsaid, $($line)+);
+        }
+    }};
 }
+pub(crate) use warn_seldom;
 
 /// What the tasks of one core share.
 pub(crate) struct Core {
@@ -68,7 +55,6 @@ pub(crate) struct Core {
     /// One turn: to decompress records before they are taken in.
     pub(crate) vetting: Rc<Budget>,
     pub(crate) metrics: CoreMetrics,
-    pub(crate) seldom: SeldomLines,
     /// A partition is offline or fenced that was not before.
     pub(crate) failed: Signal,
     lifecycle: Lifecycle,
@@ -118,7 +104,6 @@ impl Core {
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
             vetting: Budget::new(1),
             metrics: CoreMetrics::default(),
-            seldom: SeldomLines::default(),
             failed: Signal::default(),
             lifecycle,
             config,

@@ -12,7 +12,11 @@ use std::{
 use headwater_engine::LogError;
 
 use super::{partitions::Partitions, served::Partition};
-use crate::{core::Core, machine, metrics::Failure};
+use crate::{
+    core::{Core, warn_seldom},
+    machine,
+    metrics::Failure,
+};
 
 /// How long it works before it lets others go first.
 const TURN_MAX: Duration = Duration::from_micros(200);
@@ -115,9 +119,7 @@ async fn compact(core: &Core, partition: &Partition, pace: &Pace) {
             // Reading it again would find the same.
             partition.is_damaged.set(matches!(error, LogError::Corrupt { .. }));
             core.metrics.log_failed(&error);
-            if let Some(unsaid) = core.seldom.uncompacted.may_speak(machine::now()) {
-                tracing::warn!(directory = %log.directory().display(), %error, unsaid, "a partition could not be compacted");
-            }
+            warn_seldom!(directory = %log.directory().display(), %error, "a partition could not be compacted");
         }
     }
     machine::yield_now().await;

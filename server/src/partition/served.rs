@@ -13,7 +13,7 @@ use headwater_protocol::error::ErrorCode;
 
 use super::acknowledge::Acknowledgements;
 use crate::{
-    core::Core,
+    core::{Core, warn_seldom},
     machine::{self, Disk},
     model::refusal::Refusal,
 };
@@ -136,15 +136,11 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
         match flushed.await {
             Ok(()) => {}
             Err(error @ LogError::DiskFull { .. }) => {
-                if let Some(unsaid) = core.seldom.no_space.may_speak(machine::now()) {
-                    tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records were refused");
-                }
+                warn_seldom!(directory = %partition.log.directory().display(), %error, "records were refused");
             }
             // They wait meanwhile, and so do their producers.
             Err(error @ LogError::OutOfFiles { .. }) => {
-                if let Some(unsaid) = core.seldom.no_descriptor.may_speak(machine::now()) {
-                    tracing::warn!(directory = %partition.log.directory().display(), %error, unsaid, "records wait; raise the limit of open files");
-                }
+                warn_seldom!(directory = %partition.log.directory().display(), %error, "records wait; raise the limit of open files");
                 machine::sleep(FILES_WAIT).await;
             }
             // The log has said so itself, and answers everybody who waits.

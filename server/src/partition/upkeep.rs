@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 
 use super::{partitions::Partitions, served::Partition};
 use crate::{
-    core::Core,
+    core::{Core, warn_seldom},
     machine::{self, Daemons},
     metrics::Failure,
 };
@@ -62,14 +62,21 @@ async fn maintain_one(core: &Core, partition: &Partition, what: Upkeep) {
         Upkeep::Sealing => partition.log.seal_rolled().await,
     };
     if let Err(error) = done {
+        let directory = partition.log.directory().display();
         core.metrics.failed(match what {
-            Upkeep::Checkpoint => Failure::Checkpoint,
-            Upkeep::Retention => Failure::Retention,
-            Upkeep::Sealing => Failure::Sealing,
+            Upkeep::Checkpoint => {
+                warn_seldom!(%directory, %error, "a checkpoint was not written; it is tried again");
+                Failure::Checkpoint
+            }
+            Upkeep::Retention => {
+                warn_seldom!(%directory, %error, "retention has failed; it is tried again");
+                Failure::Retention
+            }
+            Upkeep::Sealing => {
+                warn_seldom!(%directory, %error, "a segment was not sealed; it is tried again");
+                Failure::Sealing
+            }
         });
-        if let Some(unsaid) = core.seldom.upkeep[what as usize].may_speak(machine::now()) {
-            tracing::warn!(directory = %partition.log.directory().display(), %error, ?what, unsaid, "maintenance failed; it is tried again");
-        }
     }
     machine::yield_now().await;
 }

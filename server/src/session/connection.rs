@@ -38,7 +38,7 @@ use super::{
     transfer::Sender,
 };
 use crate::{
-    core::Core,
+    core::{Core, warn_seldom},
     machine::{self, Socket, Stream},
     metrics::Stage,
     model::{group::Client, refusal::Refusal},
@@ -217,15 +217,13 @@ async fn over(core: &Core, connection: &Connection) {
 /// Somebody has the wrong port, or the wrong client: who runs the broker should hear of it.
 fn meet(core: &Core, connection: &Connection, stranger: Stranger) {
     core.metrics.met(stranger);
-    if let Some(unsaid) = core.seldom.strangers.may_speak(machine::now()) {
-        let peer = &connection.client().host;
-        let advice = match stranger {
-            Stranger::Http => "metrics are at metrics.listen",
-            Stranger::Tls => "TLS ends at a proxy, if anywhere",
-            _ => "clients are those of Headwater",
-        };
-        tracing::warn!(%peer, unsaid, advice, "a connection is closed: it speaks {stranger}, and this port Headwater's own protocol");
-    }
+    let peer = &connection.client().host;
+    let advice = match stranger {
+        Stranger::Http => "metrics are at metrics.listen",
+        Stranger::Tls => "TLS ends at a proxy, if anywhere",
+        _ => "clients are those of Headwater",
+    };
+    warn_seldom!(%peer, advice, "a connection is closed: it speaks {stranger}, and this port Headwater's own protocol");
 }
 
 /// Says why the connection will be closed.

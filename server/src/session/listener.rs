@@ -10,6 +10,7 @@ use headwater_engine::disk::Disk as _;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::{
+    core::warn_seldom,
     machine::{self, Bound, Listener},
     metrics::Failure,
     session::{connection, sessions::Sessions},
@@ -51,9 +52,7 @@ pub(crate) async fn accept(sessions: Rc<Sessions>, bound: Bound) {
         let stream = match futures::future::select(accepted, stopping).await {
             futures::future::Either::Left((Ok(accepted), _)) => accepted,
             futures::future::Either::Left((Err(error), _)) => {
-                if let Some(unsaid) = core.seldom.unaccepted.may_speak(machine::now()) {
-                    tracing::warn!(%error, unsaid, "a connection could not be accepted");
-                }
+                warn_seldom!(%error, "a connection could not be accepted");
                 core.metrics.failed(Failure::Accept);
                 // It may have been for lack of a descriptor.
                 core.disk.open_files().give_way();
@@ -64,9 +63,7 @@ pub(crate) async fn accept(sessions: Rc<Sessions>, bound: Bound) {
         };
         let Some(admitted) = core.admit() else {
             core.metrics.connection_refused();
-            if let Some(unsaid) = core.seldom.refused.may_speak(machine::now()) {
-                tracing::warn!(unsaid, "a connection is refused: limits.connections_max are open");
-            }
+            warn_seldom!("a connection is refused: limits.connections_max are open");
             continue;
         };
         let sessions = Rc::clone(&sessions);

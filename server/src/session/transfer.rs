@@ -14,7 +14,7 @@ use headwater_engine::{
 
 use super::read_ahead::{self, ReadAhead, Readers, STEP_BYTES};
 use crate::{
-    core::{Core, remote::RemoteRange},
+    core::{Core, remote::RemoteRange, warn_seldom},
     machine::{self, Disk, File, SendFileError, Socket},
     metrics::ReadPath,
     ops::fetch::Records,
@@ -73,9 +73,7 @@ impl<'a> Sender<'a> {
             Ok(()) => Ok(()),
             Err(SendError::Socket(error)) => Err(error),
             Err(SendError::Records(error)) => {
-                if let Some(unsaid) = self.core.seldom.unreadable.may_speak(machine::now()) {
-                    tracing::warn!(%error, unsaid, "a consumer's connection is closed: its records cannot be read");
-                }
+                warn_seldom!(%error, "a consumer's connection is closed: its records cannot be read");
                 Err(error)
             }
         }
