@@ -11,26 +11,18 @@ use headwater_protocol::id::Timestamp;
 /// Now, by the clock that never jumps.
 #[inline]
 pub(crate) fn now() -> Instant {
-    #[cfg(test)]
-    if let Some(here) = super::simulated::here() {
-        return here.now();
-    }
     Instant::now()
 }
 
 /// How long ago that was; nothing if it is still to come.
 #[inline]
 pub(crate) fn since(then: Instant) -> Duration {
-    now().saturating_duration_since(then)
+    super::now().saturating_duration_since(then)
 }
 
 /// The time of day.
 #[inline]
 pub(crate) fn wall() -> Timestamp {
-    #[cfg(test)]
-    if let Some(here) = super::simulated::here() {
-        return here.wall();
-    }
     Timestamp::now()
 }
 
@@ -39,13 +31,6 @@ static BEGAN: LazyLock<Instant> = LazyLock::new(now);
 
 /// The time by both clocks.
 pub(crate) fn moment() -> Moment {
-    #[cfg(test)]
-    if let Some(here) = super::simulated::here() {
-        return Moment {
-            monotonic: here.monotonic(),
-            clock: here.wall(),
-        };
-    }
     Moment {
         monotonic: since(*BEGAN),
         clock: wall(),

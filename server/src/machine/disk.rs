@@ -54,22 +54,11 @@ pub(crate) fn direct_file(file: &File) -> &DirectFile {
 /// Takes what the disk has completed, and wakes who waits for it.
 #[inline]
 pub(crate) fn reap(disk: &Disk) {
-    #[cfg(test)]
-    if super::simulated::is_running() {
-        return;
-    }
     direct(disk).ring().reap();
 }
 
 /// What the disk has done so far: writes and flushes.
 pub(crate) fn disk_stages(disk: &Disk) -> (TimedSnapshot, TimedSnapshot) {
-    #[cfg(test)]
-    if super::simulated::is_running() {
-        return (
-            headwater_engine::Timed::default().snapshot(),
-            headwater_engine::Timed::default().snapshot(),
-        );
-    }
     let stats = direct(disk).stats();
     (stats.writes.snapshot(), stats.flushes.snapshot())
 }
@@ -81,19 +70,11 @@ pub(crate) async fn close_disk(disk: &Disk) {
 
 /// Whether the first and the last of these bytes are in the page cache, from where they can be sent at once.
 pub(crate) fn is_resident(file: &File, position: u64, length: u64) -> io::Result<bool> {
-    #[cfg(test)]
-    if super::simulated::is_running() {
-        return Ok(false);
-    }
     direct_file(file).is_resident(position, length)
 }
 
 /// Has the kernel read this part of a file into the page cache, and waits for nothing. False if too much is under way.
 pub(crate) fn prefetch(disk: &Disk, file: &File, position: u64, length: u32) -> io::Result<bool> {
-    #[cfg(test)]
-    if super::simulated::is_running() {
-        return Ok(false);
-    }
     let cached = direct_file(file).cached()?;
     Ok(direct(disk).ring().prefetch(cached, position, length))
 }

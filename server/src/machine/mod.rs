@@ -17,16 +17,25 @@ mod sockets;
 mod tasks;
 mod thread;
 
-pub(crate) use clock::{moment, now, since, wall};
-pub(crate) use disk::{Disk, File, close_disk, disk_stages, is_resident, open_disk, prefetch, reap};
+pub(crate) use clock::since;
+pub(crate) use disk::{Disk, File, close_disk, open_disk};
 pub(crate) use executor::run_core;
 pub(crate) use hashing::HashMap;
-pub(crate) use random::{random, uuid};
+pub(crate) use random::uuid;
 pub(crate) use socket::{Bound, Listener, SendFileError, Socket, Stream, bound};
-#[cfg(test)]
-pub(crate) use tasks::on_blocking_thread;
-pub(crate) use tasks::{Daemons, blocking, blocking_threads_rest, busy, sleep, spawn, tasks, until, yield_now};
+pub(crate) use tasks::{tasks, until};
 pub(crate) use thread::{pause_thread, start_thread, thread_name};
+
+// In tests the simulated side decides whom each of these asks.
+#[cfg(test)]
+pub(crate) use simulated::seam::*;
+#[cfg(not(test))]
+pub(crate) use {
+    clock::{moment, now, wall},
+    disk::{disk_stages, is_resident, prefetch, reap},
+    random::random,
+    tasks::{Daemons, blocking, blocking_threads_rest, busy, sleep, spawn, yield_now},
+};
 
 #[cfg(test)]
 mod tests {

@@ -7,14 +7,10 @@ pub(crate) fn random<T>() -> T
 where
     StandardUniform: Distribution<T>,
 {
-    #[cfg(test)]
-    if let Some(here) = super::simulated::here() {
-        return here.random();
-    }
     rand::random()
 }
 
 /// A new id that nobody else has (UUID version 4).
 pub(crate) fn uuid() -> uuid::Uuid {
-    uuid::Builder::from_random_bytes(random()).into_uuid()
+    uuid::Builder::from_random_bytes(super::random()).into_uuid()
 }

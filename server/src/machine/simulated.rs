@@ -14,6 +14,7 @@ pub(crate) mod disk;
 pub(crate) mod hashing;
 pub(crate) mod host;
 pub(crate) mod net;
+pub(crate) mod seam;
 pub(crate) mod socket;
 pub(crate) mod world;
 

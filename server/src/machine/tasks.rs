@@ -11,36 +11,22 @@ use futures::future::{Either, join_all, select};
 use glommio::{Latency, Shares, TaskQueueHandle};
 use headwater_engine::disk::BLOCKING_THREADS;
 
-use super::now;
-#[cfg(test)]
-use super::simulated;
-
 /// Tasks that run for as long as the core does. glommio leaks a task that is not at its end when its executor is, with all
 /// that it holds, so these are ended before.
 #[derive(Default)]
 pub(crate) struct Daemons {
     tasks: RefCell<Vec<glommio::Task<()>>>,
     background: OnceCell<TaskQueueHandle>,
-    #[cfg(test)]
-    simulated: RefCell<Vec<simulated::TaskId>>,
 }
 
 impl Daemons {
     /// Starts one.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        #[cfg(test)]
-        if let Some(here) = simulated::here() {
-            return self.simulated.borrow_mut().push(here.spawn(task));
-        }
         self.tasks.borrow_mut().push(glommio::spawn_local(task));
     }
 
     /// Starts one that gives way to requests: retention, checkpoints, sealing, whatever may wait.
     pub(crate) fn spawn_background(&self, task: impl Future<Output = ()> + 'static) {
-        #[cfg(test)]
-        if simulated::is_running() {
-            return self.spawn(task);
-        }
         let queue = self.background.get_or_init(|| {
             glommio::executor().create_task_queue(Shares::Static(50), Latency::NotImportant, "background")
         });
@@ -52,11 +38,6 @@ impl Daemons {
 
     /// Ends all of them where they wait, and returns when they and what they held are gone.
     pub(crate) async fn end(&self) {
-        #[cfg(test)]
-        if let Some(here) = simulated::here() {
-            let tasks = self.simulated.take();
-            return tasks.into_iter().for_each(|task| here.world.cancel(task));
-        }
         let tasks = self.tasks.take();
         for task in tasks {
             task.cancel().await;
@@ -84,19 +65,18 @@ impl Drop for Counted {
     }
 }
 
-/// Starts a task on this core; it runs until it ends or the core does.
-pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
+/// The task, counted until it has ended.
+pub(super) fn counted(task: impl Future<Output = ()> + 'static) -> impl Future<Output = ()> + 'static {
     let counted = Counted::new();
-    let task = async move {
+    async move {
         task.await;
         drop(counted);
-    };
-    #[cfg(test)]
-    if let Some(here) = simulated::here() {
-        here.spawn(task);
-        return;
     }
-    glommio::spawn_local(task).detach();
+}
+
+/// Starts a task on this core; it runs until it ends or the core does.
+pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
+    glommio::spawn_local(counted(task)).detach();
 }
 
 /// Tasks of this core that were started by [`spawn`] and have not ended.
@@ -107,10 +87,6 @@ pub(crate) fn tasks() -> usize {
 /// Waits until the threads for what would block the core have done all that they were given. One that is at work beyond the end of
 /// the executor panics.
 pub(crate) async fn blocking_threads_rest() {
-    #[cfg(test)]
-    if simulated::is_running() {
-        return;
-    }
     // They take one thing after the other, and each of these ends when all of them have come to one.
     let all = Arc::new(Barrier::new(BLOCKING_THREADS));
     let rests = (0..BLOCKING_THREADS).map(|_| {
@@ -122,52 +98,30 @@ pub(crate) async fn blocking_threads_rest() {
     join_all(rests).await;
 }
 
-/// Has a thread for what would block the core do something.
-#[cfg(test)]
-pub(crate) async fn on_blocking_thread(what: impl FnOnce() + Send + 'static) {
-    glommio::executor().spawn_blocking(what).await;
-}
-
 /// Sleeps without holding up the core.
 pub(crate) async fn sleep(duration: Duration) {
-    #[cfg(test)]
-    if let Some(here) = simulated::here() {
-        return here.sleep(duration).await;
-    }
     glommio::timer::sleep(duration).await;
 }
 
 /// Does what may wait for the kernel on a thread of its own.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    #[cfg(test)]
-    if simulated::is_running() {
-        return work();
-    }
     glommio::executor().spawn_blocking(work).await
 }
 
 /// Lets other tasks run, those that wait for the disk above all.
 pub(crate) async fn yield_now() {
-    #[cfg(test)]
-    if simulated::is_running() {
-        return simulated::yield_now().await;
-    }
     glommio::executor().yield_task_queue_now().await;
 }
 
 /// For how long this core has run tasks.
 pub(crate) fn busy() -> Duration {
-    #[cfg(test)]
-    if simulated::is_running() {
-        return Duration::ZERO;
-    }
     glommio::executor().executor_stats().total_runtime()
 }
 
 /// Waits for the future, but not beyond the deadline.
 pub(crate) async fn until<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
-    let left = deadline.saturating_duration_since(now());
-    let timer = std::pin::pin!(sleep(left));
+    let left = deadline.saturating_duration_since(super::now());
+    let timer = std::pin::pin!(super::sleep(left));
     match select(std::pin::pin!(future), timer).await {
         Either::Left((output, _)) => Some(output),
         Either::Right(_) => None,
