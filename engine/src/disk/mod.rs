@@ -12,12 +12,12 @@ mod direct;
 mod open_files;
 mod page_cache;
 mod pool;
-#[cfg(test)]
-mod read_only;
 mod reserve;
 mod ring;
 mod sim;
 mod std_directory;
+#[cfg(test)]
+mod tests;
 
 pub use block::{BLOCK_SIZE, BlockBuffer, BlockSlice, HeldBytes};
 pub use blocking::BLOCKING_THREADS;
@@ -25,11 +25,11 @@ pub use direct::{DirectDisk, DirectFile, DiskStats};
 pub(crate) use open_files::FileSlot;
 pub use open_files::OpenFiles;
 pub use pool::{BlockPool, REGION_SIZE};
-#[cfg(test)]
-pub(crate) use read_only::ReadOnly;
 pub use ring::Ring;
 pub use sim::{Fault, Halt, OpKind, SimDisk, SimExecutor, SimFile};
 pub use std_directory::StdDirectory;
+#[cfg(test)]
+pub(crate) use tests::ReadOnly;
 
 use std::{
     fmt,
