@@ -19,7 +19,7 @@ pub struct IdError {
     pub value: i64,
 }
 
-/// Defines an id around an integer: the constructor, the getter, and the integer's own `Display`.
+/// Defines an id around an integer: the constructor and the getter.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($integer:ty)) => {
         $(#[$doc])*
@@ -38,12 +38,6 @@ macro_rules! id {
             #[inline]
             pub const fn get(self) -> $integer {
                 self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
             }
         }
     };
@@ -73,6 +67,19 @@ id! {
     /// The number of a core (a pinned executor) in its broker; the index into the broker's `core_ports`.
     CoreId(u16)
 }
+
+/// Each is shown as its number.
+macro_rules! shown {
+    ($($name:ident)+) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )+};
+}
+
+shown! { LeaderEpoch CorrelationId ProducerId ProducerEpoch BrokerId CoreId Offset PartitionIndex Sequence Timestamp TopicId }
 
 impl LeaderEpoch {
     /// No epoch is known.
@@ -172,12 +179,6 @@ impl Add<u64> for Offset {
     }
 }
 
-impl fmt::Display for Offset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// The number of a partition in its topic, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
@@ -220,12 +221,6 @@ impl TryFrom<i32> for PartitionIndex {
         } else {
             Ok(Self(value))
         }
-    }
-}
-
-impl fmt::Display for PartitionIndex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 
@@ -272,12 +267,6 @@ impl Sequence {
     }
 }
 
-impl fmt::Display for Sequence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// Milliseconds since 1970-01-01T00:00:00Z, or [`Timestamp::NONE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
@@ -312,12 +301,6 @@ impl Timestamp {
     }
 }
 
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// The identity of a topic, which no later topic of the same name shares (KIP-516).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
@@ -345,12 +328,6 @@ impl TopicId {
     /// Whether this is [`TopicId::NIL`].
     pub fn is_nil(self) -> bool {
         self.0.is_nil()
-    }
-}
-
-impl fmt::Display for TopicId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 
