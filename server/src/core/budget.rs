@@ -53,6 +53,20 @@ impl Budget {
         }
     }
 
+    /// The bytes, if they fit and nobody waits for theirs.
+    pub(crate) fn try_lease(self: &Rc<Self>, bytes: u64) -> Option<Lease> {
+        let is_free = self.waiting.borrow().is_empty() && self.fits(bytes);
+        is_free.then(|| self.granted(bytes))
+    }
+
+    fn granted(self: &Rc<Self>, bytes: u64) -> Lease {
+        self.used.set(self.used.get() + bytes);
+        Lease {
+            budget: Rc::clone(self),
+            bytes,
+        }
+    }
+
     /// Resolves when somebody waits: whoever holds bytes only because there was no hurry should give them back.
     pub(crate) async fn contended(&self) {
         self.contended.until(|| !self.waiting.borrow().is_empty()).await;
@@ -90,16 +104,13 @@ impl Future for Turn {
         let first = budget.waiting.borrow().keys().next().copied();
         let is_next = first.is_none() || first == self.place;
         if is_next && budget.fits(self.bytes) {
-            budget.used.set(budget.used.get() + self.bytes);
+            let lease = budget.granted(self.bytes);
             if let Some(place) = self.place.take() {
                 budget.waiting.borrow_mut().remove(&place);
                 // There may be enough for the next one too.
                 budget.wake_first();
             }
-            return Poll::Ready(Lease {
-                budget,
-                bytes: self.bytes,
-            });
+            return Poll::Ready(lease);
         }
         let has_come = self.place.is_none();
         let place = *self

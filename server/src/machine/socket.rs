@@ -7,9 +7,11 @@ use std::{
     io::{self, IoSlice},
     net::{IpAddr, SocketAddr, TcpListener as StdListener},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
+    pin::Pin,
+    task::{Context, Poll},
 };
 
-use futures::AsyncReadExt;
+use futures::{AsyncRead as _, AsyncReadExt as _};
 use glommio::net::TcpStream;
 use headwater_engine::disk::{Disk as _, Ring};
 use rustix::{
@@ -148,6 +150,12 @@ impl KernelStream {
     #[inline]
     pub(crate) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buffer).await
+    }
+
+    /// The same, into a buffer that is only needed once something has come.
+    #[inline]
+    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_read(context, buffer)
     }
 }
 

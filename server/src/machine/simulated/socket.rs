@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener as StdListener},
+    task::{Context, Poll},
 };
 
 use super::net;
@@ -74,6 +75,13 @@ impl Stream {
         match self {
             Stream::Kernel(stream) => stream.read(buffer).await,
             Stream::Simulated(stream) => stream.read(buffer).await,
+        }
+    }
+
+    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Kernel(stream) => stream.poll_read(context, buffer),
+            Stream::Simulated(stream) => stream.poll_read(context, buffer),
         }
     }
 }

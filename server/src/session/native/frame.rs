@@ -1,12 +1,13 @@
 //! Reads frames off a socket: bytes to whole frames, with bounded memory.
 //!
-//! A connection that is idle holds [`IDLE_BUFFER_SIZE`] bytes. When more arrives it takes larger buffers from the core's budget,
-//! and gives them back as soon as the socket runs dry. A buffer grows with what has arrived, never with what a frame only claims,
+//! A connection that is idle holds no buffer. When something arrives it takes one from the core's budget, and gives it back as soon as
+//! the socket runs dry. A buffer grows with what has arrived, never with what a frame only claims,
 //! and a frame that does not come to its end in time ends the connection: silent clients keep no memory from others. A large
 //! frame is read to its end and a header further, so the next one need not be moved.
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io,
     rc::Rc,
     time::{Duration, Instant},
@@ -22,10 +23,10 @@ use crate::{
     machine::{self, Disk, Socket, Stream},
 };
 
-/// Buffer of a connection that waits for its next request, in bytes.
-const IDLE_BUFFER_SIZE: usize = 512;
+/// Buffer of a connection to which something has come while the budget is spent, in bytes: beside it.
+const LEAST_BUFFER_SIZE: usize = 512;
 
-/// Buffer of a connection that has sent more than that at once, in bytes.
+/// First buffer of a connection to which something has come, in bytes.
 const SMALL_BUFFER_SIZE: usize = 32 * 1024;
 
 /// Buffer of a busy connection, in bytes; a larger frame gets one that grows to its size.
@@ -34,58 +35,72 @@ const BUSY_BUFFER_SIZE: usize = 512 * 1024;
 /// Beyond this many missing bytes a read stops behind the frame.
 const LARGE_REST: usize = 64 * 1024;
 
-/// Read buffers that no connection uses now.
+/// Read buffers of one size that no connection uses now.
 const POOLED_MAX: usize = 16;
 
 /// A core's read buffers.
 #[derive(Debug)]
 pub(crate) struct ReadBuffers {
     budget: Rc<Budget>,
-    free: RefCell<Vec<Vec<u8>>>,
+    small: RefCell<Vec<Vec<u8>>>,
+    busy: RefCell<Vec<Vec<u8>>>,
 }
 
 impl ReadBuffers {
     pub(crate) fn new(budget: &Rc<Budget>) -> Rc<ReadBuffers> {
         Rc::new(ReadBuffers {
             budget: Rc::clone(budget),
-            free: RefCell::default(),
+            small: RefCell::default(),
+            busy: RefCell::default(),
         })
+    }
+
+    fn of_size(&self, size: usize) -> Option<&RefCell<Vec<Vec<u8>>>> {
+        match size {
+            SMALL_BUFFER_SIZE => Some(&self.small),
+            BUSY_BUFFER_SIZE => Some(&self.busy),
+            _ => None,
+        }
     }
 
     async fn take(self: &Rc<Self>, size: usize) -> Buffer {
         let lease = self.budget.lease(size as u64).await;
-        let pooled = if size == BUSY_BUFFER_SIZE {
-            self.free.borrow_mut().pop()
-        } else {
-            None
-        };
-        let bytes = pooled.unwrap_or_else(|| vec![0; size]);
-        Buffer {
-            bytes,
-            start: 0,
-            end: 0,
-            home: Some((Rc::clone(self), lease)),
+        self.buffer(size, lease)
+    }
+
+    /// For what has come just now.
+    fn take_small(self: &Rc<Self>) -> Buffer {
+        match self.budget.try_lease(SMALL_BUFFER_SIZE as u64) {
+            Some(lease) => self.buffer(SMALL_BUFFER_SIZE, lease),
+            None => Buffer::new(vec![0; LEAST_BUFFER_SIZE], None),
         }
+    }
+
+    fn buffer(self: &Rc<Self>, size: usize, lease: Lease) -> Buffer {
+        let pooled = self.of_size(size).and_then(|pool| pool.borrow_mut().pop());
+        let bytes = pooled.unwrap_or_else(|| vec![0; size]);
+        Buffer::new(bytes, Some((Rc::clone(self), lease)))
     }
 }
 
-#[derive(Debug)]
+/// None, of no size, by default.
+#[derive(Debug, Default)]
 struct Buffer {
     /// All initialised; `start..end` has been read and not yet consumed.
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    /// `None` for an idle connection's own.
+    /// `None` if it is beside the budget.
     home: Option<(Rc<ReadBuffers>, Lease)>,
 }
 
 impl Buffer {
-    fn idle() -> Buffer {
+    fn new(bytes: Vec<u8>, home: Option<(Rc<ReadBuffers>, Lease)>) -> Buffer {
         Buffer {
-            bytes: vec![0; IDLE_BUFFER_SIZE],
+            bytes,
             start: 0,
             end: 0,
-            home: None,
+            home,
         }
     }
 
@@ -104,10 +119,10 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some((home, _)) = &self.home
-            && self.bytes.len() == BUSY_BUFFER_SIZE
-            && home.free.borrow().len() < POOLED_MAX
+            && let Some(pool) = home.of_size(self.bytes.len())
+            && pool.borrow().len() < POOLED_MAX
         {
-            home.free.borrow_mut().push(std::mem::take(&mut self.bytes));
+            pool.borrow_mut().push(std::mem::take(&mut self.bytes));
         }
     }
 }
@@ -148,6 +163,8 @@ pub(crate) struct FrameReader {
     stream: Stream,
     buffers: Rc<ReadBuffers>,
     buffer: Buffer,
+    /// The last read has left nothing in the socket.
+    is_dry: bool,
     limits: FrameLimits,
 }
 
@@ -156,7 +173,8 @@ impl FrameReader {
         FrameReader {
             stream,
             buffers,
-            buffer: Buffer::idle(),
+            buffer: Buffer::default(),
+            is_dry: true,
             limits,
         }
     }
@@ -220,14 +238,15 @@ impl FrameReader {
 
     /// Reads once, of a frame of which `missing` bytes have not come. False at the end of the stream.
     async fn read(&mut self, missing: usize) -> Result<bool, ReadError> {
-        let is_empty = self.buffer.start == self.buffer.end;
-        if is_empty && self.buffer.home.is_some() {
-            if let Some(count) = self.stream.try_read(&mut self.buffer.bytes[..])? {
-                (self.buffer.start, self.buffer.end) = (0, count);
-                return Ok(count > 0);
+        if self.buffer.start == self.buffer.end {
+            let size = self.buffer.bytes.len();
+            // To who sends much, more has come meanwhile.
+            if (!self.is_dry || size > SMALL_BUFFER_SIZE)
+                && let Some(count) = self.stream.try_read(&mut self.buffer.bytes[..])?
+            {
+                return Ok(self.has_read(count, size));
             }
-            // Dry: the buffer goes back to the pool while this connection waits.
-            self.buffer = Buffer::idle();
+            return Ok(self.read_first().await?);
         }
         self.make_room(missing).await;
         let room = self.buffer.bytes.len() - self.buffer.end;
@@ -236,10 +255,32 @@ impl FrameReader {
         } else {
             room
         };
-        let end = self.buffer.end + room.min(limit);
+        let wanted = room.min(limit);
+        let end = self.buffer.end + wanted;
         let count = self.stream.read(&mut self.buffer.bytes[self.buffer.end..end]).await?;
+        Ok(self.has_read(count, wanted))
+    }
+
+    /// Waits for the first bytes of a frame, and has no buffer while it does.
+    async fn read_first(&mut self) -> io::Result<bool> {
+        self.buffer = Buffer::default();
+        let (stream, buffers) = (&mut self.stream, &self.buffers);
+        let first = poll_fn(|context| {
+            let mut buffer = buffers.take_small();
+            let read = stream.poll_read(context, &mut buffer.bytes);
+            read.map_ok(|count| (buffer, count))
+        });
+        let (buffer, count) = first.await?;
+        let size = buffer.bytes.len();
+        self.buffer = buffer;
+        Ok(self.has_read(count, size))
+    }
+
+    /// So many bytes have come where `wanted` would have been taken. False at the end of the stream.
+    fn has_read(&mut self, count: usize, wanted: usize) -> bool {
         self.buffer.end += count;
-        Ok(count > 0)
+        self.is_dry = count < wanted;
+        count > 0
     }
 
     async fn make_room(&mut self, missing: usize) {
@@ -253,13 +294,13 @@ impl FrameReader {
             return;
         }
         let size = match size {
-            IDLE_BUFFER_SIZE => SMALL_BUFFER_SIZE,
+            LEAST_BUFFER_SIZE => SMALL_BUFFER_SIZE,
             SMALL_BUFFER_SIZE => BUSY_BUFFER_SIZE,
             _ => (wanted + frame::HEADER_LEN).min(size * 2),
         };
         // What this connection holds goes back first, so that a connection never waits for its own lease.
         let unread = self.buffer.unread().to_vec();
-        self.buffer = Buffer::idle();
+        self.buffer = Buffer::default();
         self.buffer = self.buffers.take(size).await;
         self.buffer.bytes[..unread.len()].copy_from_slice(&unread);
         self.buffer.end = unread.len();

@@ -6,7 +6,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -135,15 +135,18 @@ impl Stream {
     }
 
     pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|context| match self.try_read(buffer) {
+        poll_fn(|context| self.poll_read(context, buffer)).await
+    }
+
+    pub(crate) fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self.try_read(buffer) {
             Ok(None) => {
                 self.end.state.borrow_mut().readers.push(context.waker().clone());
                 Poll::Pending
             }
             Ok(Some(count)) => Poll::Ready(Ok(count)),
             Err(error) => Poll::Ready(Err(error)),
-        })
-        .await
+        }
     }
 
     pub(crate) fn try_send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
