@@ -65,9 +65,7 @@ impl Activity {
         .await;
         self.beats.fetch_add(1, Ordering::Relaxed);
     }
-}
 
-impl Activity {
     /// Whether any work is under way.
     pub(crate) fn has_work(&self) -> bool {
         self.work.load(Ordering::Relaxed) > 0

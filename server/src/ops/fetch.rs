@@ -290,15 +290,13 @@ async fn look_into(core: &Core, partition: &Partition, item: &FetchItem, room: R
     let size = records.as_ref().map_or(0, LogRange::len);
     partition.fetched_bytes.set(partition.fetched_bytes.get() + size);
     FetchedItem {
-        place: item.place,
-        id: item.id,
-        error: ErrorCode::None,
         high_watermark: fetched.high_watermark.as_i64(),
         log_start_offset: fetched.log_start_offset.as_i64(),
         next_offset: records.as_ref().map_or(-1, |range| range.next_offset().as_i64()),
         size,
         records,
         available,
+        ..failed(item, ErrorCode::None)
     }
 }
 
@@ -313,14 +311,8 @@ fn failed_at<R>(partition: &Partition, item: &FetchItem, error: ErrorCode) -> Fe
 fn nothing<R>(partition: &Partition, item: &FetchItem) -> FetchedItem<R> {
     let offsets = partition.log.offsets();
     FetchedItem {
-        place: item.place,
-        id: item.id,
-        error: ErrorCode::None,
         high_watermark: offsets.high_watermark.as_i64(),
         log_start_offset: offsets.start.as_i64(),
-        next_offset: -1,
-        size: 0,
-        records: None,
-        available: 0,
+        ..failed(item, ErrorCode::None)
     }
 }
