@@ -12,11 +12,13 @@
 
 mod bad_input;
 mod checkpoints;
+mod cli;
 mod compaction;
 mod connections;
 mod cores;
 mod damage;
 mod disk_full;
+mod embedding;
 mod fetch_limits;
 mod forwarding;
 mod gone;

@@ -1,18 +1,12 @@
 //! The blocking client, against a broker in this process.
 
-#![expect(clippy::unwrap_used, reason = "tests may panic")]
-
 use std::sync::mpsc;
 use std::time::Duration;
 
 use headwater_client::blocking::{Client, Producer};
 use headwater_client::{Error, NewTopic, Offset, OffsetSpec, PartitionIndex, Record, Start};
 
-use embedded_broker::TestBroker;
-
-#[path = "../examples/embedded_broker.rs"]
-#[allow(dead_code, reason = "the example around it is not run")]
-mod embedded_broker;
+use super::embedded_broker::TestBroker;
 
 /// Only ends what hangs.
 const LIMIT: Duration = Duration::from_mins(2);

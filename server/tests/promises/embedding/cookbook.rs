@@ -1,14 +1,12 @@
 //! The examples of the client do what they say, each on a broker of its own.
 
-#![expect(clippy::unwrap_used, reason = "tests may panic")]
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use headwater_client::{Client, ConsumerRecord, NewTopic, Record, Start};
 use tokio::time::timeout;
 
-use embedded_broker::TestBroker;
+use super::embedded_broker::{self, TestBroker};
 
 /// Declares an example as a module, whose `main` nobody calls here.
 macro_rules! example {
@@ -19,12 +17,11 @@ macro_rules! example {
     };
 }
 
-example!(at_least_once, "../../client/examples/at_least_once.rs");
-example!(dead_letters, "../../client/examples/dead_letters.rs");
-example!(embedded_broker, "../examples/embedded_broker.rs");
-example!(group, "../../client/examples/group.rs");
-example!(low_latency, "../../client/examples/low_latency.rs");
-example!(shutdown, "../../client/examples/shutdown.rs");
+example!(at_least_once, "../../../../client/examples/at_least_once.rs");
+example!(dead_letters, "../../../../client/examples/dead_letters.rs");
+example!(group, "../../../../client/examples/group.rs");
+example!(low_latency, "../../../../client/examples/low_latency.rs");
+example!(shutdown, "../../../../client/examples/shutdown.rs");
 
 const DIRECTORY: &str = env!("CARGO_TARGET_TMPDIR");
 

@@ -1,0 +1,11 @@
+//! The bench as a user runs it: real processes, a real disk, real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod documents;
+mod honesty;
+mod limits;
+mod output;
+mod readme;
+mod runs;
+mod workloads;
