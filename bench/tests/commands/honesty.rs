@@ -1,49 +1,13 @@
 //! That the bench says what its figures are worth: whether records were verified, who had the CPUs, whether it was late itself.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use headwater_client::{Client, NewTopic, Record};
-use headwater_server::{Broker, Config};
 use serde_json::Value;
-use tempfile::TempDir;
 
-fn command(arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-bench"));
-    command
-        .args(arguments.split_whitespace())
-        .current_dir(env!("CARGO_TARGET_TMPDIR"));
-    command
-}
-
-fn bench(arguments: &str) -> Output {
-    command(arguments).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
-
-/// On the disk that cargo builds on.
-fn directory() -> TempDir {
-    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
-
-fn broker(data: &Path) -> Broker {
-    let mut config = Config::default();
-    config.broker.listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    data.clone_into(&mut config.log.directory);
-    config.cores.pin = false;
-    Broker::start(config).unwrap()
-}
+use crate::support::{Place, bench, broker, command, json, text};
 
 /// A program that is killed when it is dropped.
 struct Running(Child);
@@ -57,9 +21,8 @@ impl Drop for Running {
 
 #[test]
 fn quick_ends_with_three_lines_on_the_machine_the_bottleneck_and_what_to_run_next() {
-    let place = directory();
-    let data = place.path().display();
-    let quick = bench(&format!("quick --bytes 4MB --record-size 200 --data-dir {data}"));
+    let place = Place::new();
+    let quick = bench(&format!("quick --bytes 4MB --record-size 200 {place}"));
     assert_eq!(quick.status.code(), Some(0), "{quick:?}");
     let text = text(&quick);
     let lines: Vec<_> = text.lines().collect();
@@ -78,12 +41,10 @@ fn quick_ends_with_three_lines_on_the_machine_the_bottleneck_and_what_to_run_nex
         "{proposed}"
     );
     let proposed = proposed.replace("--seconds 20", "--seconds 0.2 --limits off");
-    let latency = bench(&format!("{proposed} --data-dir {data}"));
+    let latency = bench(&format!("{proposed} {place}"));
     assert_eq!(latency.status.code(), Some(0), "{latency:?}");
     // Where nothing was measured, nothing is claimed.
-    let quick = bench(&format!(
-        "quick --bytes 1MB --limits off --data-dir {data} --output json"
-    ));
+    let quick = bench(&format!("quick --bytes 1MB --limits off {place} --output json"));
     let summary = json(&quick)["summary"].clone();
     assert!(
         summary[0]
@@ -97,8 +58,7 @@ fn quick_ends_with_three_lines_on_the_machine_the_bottleneck_and_what_to_run_nex
 
 #[test]
 fn every_workload_prints_what_was_verified_and_how_much() {
-    let place = directory();
-    let data = place.path().display();
+    let place = Place::new();
     for workload in [
         "quick --bytes 1MB",
         "produce --bytes 1MB",
@@ -108,7 +68,7 @@ fn every_workload_prints_what_was_verified_and_how_much() {
         "mixed --bytes 1MB --history 1MB --catch-up-consumers 1",
         "sweep --axis acks=all,leader --bytes 1MB",
     ] {
-        let output = bench(&format!("{workload} --limits off --data-dir {data}"));
+        let output = bench(&format!("{workload} --limits off {place}"));
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let text = text(&output);
         let verified: Vec<_> = text.lines().filter(|line| line.starts_with("verified ")).collect();
@@ -130,26 +90,23 @@ fn every_workload_prints_what_was_verified_and_how_much() {
 
 #[test]
 fn produce_reads_back_what_it_has_sent_of_each_run() {
-    let place = directory();
-    let data = place.path().display();
+    let place = Place::new();
     let produced = bench(&format!(
-        "produce --bytes 1MB --partitions 3 --keys uniform:50 --repeat 2 --limits off --data-dir {data}"
+        "produce --bytes 1MB --partitions 3 --keys uniform:50 --repeat 2 --limits off {place}"
     ));
     let produced = text(&produced);
     assert!(
         produced.contains("verified  in 2 runs 1954 records: 0 lost"),
         "{produced}"
     );
-    let skipped = bench(&format!(
-        "produce --bytes 1MB --no-verify --limits off --data-dir {data}"
-    ));
+    let skipped = bench(&format!("produce --bytes 1MB --no-verify --limits off {place}"));
     let skipped = text(&skipped);
     assert!(skipped.contains("verified  nothing: --no-verify"), "{skipped}");
     // What retention has deleted is neither lost nor verified.
     let retention =
         "--set log.segment_size_bytes=4MiB --set log.retention_bytes=4MiB --set log.retention_check_interval_ms=10ms";
     let kept = bench(&format!(
-        "produce --bytes 60MB --limits off {retention} --data-dir {data} --output json"
+        "produce --bytes 60MB --limits off {retention} {place} --output json"
     ));
     assert_eq!(kept.status.code(), Some(0), "{kept:?}");
     let kept = json(&kept);
@@ -163,7 +120,7 @@ fn produce_reads_back_what_it_has_sent_of_each_run() {
 
 #[test]
 fn records_of_others_are_told_from_damaged_ones() {
-    let place = directory();
+    let place = Place::new();
     let running = broker(place.path());
     let address = running.addr().to_string();
     let write = async |topic: &str, count: usize| {
@@ -232,43 +189,54 @@ fn records_of_others_are_told_from_damaged_ones() {
 
 #[test]
 fn every_bench_says_when_other_programs_had_the_cpus() {
-    let place = directory();
-    let data = place.path().display();
-    let cpus = std::thread::available_parallelism().unwrap().get();
+    let place = Place::new();
+    let cpus = thread::available_parallelism().unwrap().get();
     let spin = |_| Running(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
     let _others: Vec<_> = (0..cpus).map(spin).collect();
-    for workload in [
-        "quick --seconds 0.5 --limits off",
-        "produce --seconds 0.5 --limits off",
-        "consume --seconds 0.5 --limits off",
-        "end-to-end --rate 500 --seconds 0.5 --limits off",
-        "mixed --rate 500 --seconds 0.5 --history 1MB --catch-up-consumers 1 --limits off",
-        "sweep --axis acks=all,leader --seconds 0.5",
-        "limits --only loopback,memory --seconds 0.1",
-    ] {
-        let output = bench(&format!("{workload} --data-dir {data}"));
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        let text = text(&output);
-        let caution = text
-            .lines()
-            .find(|line| line.contains("CAUTION") && line.contains("other programs"))
-            .unwrap_or_else(|| panic!("{workload}: {text}"));
-        for part in ["other programs had", "sh ", "waited for a CPU", "not to be trusted"] {
-            assert!(
-                caution.contains(part) || (workload.starts_with("limits") && part.starts_with("waited")),
-                "{caution}"
-            );
-        }
-    }
-    let output = bench(&format!(
-        "produce --seconds 0.5 --limits off --output json --data-dir {data}"
-    ));
-    let report = json(&output);
-    assert!(report["usage"]["others"].as_f64().unwrap() > 0.1, "{report}");
-    assert!(
-        report["cautions"][0].as_str().unwrap().contains("not to be trusted"),
-        "{report}"
+    let limits = format!(
+        "limits --only loopback,memory --seconds 0.1 --data-dir {}",
+        place.path().display()
     );
+    // In less than 0.2 s nothing can be said.
+    let workloads = [
+        "quick --seconds 0.3 --limits off",
+        "produce --rate 500 --seconds 0.3 --limits off",
+        "consume --tail-buffer 16MiB --seconds 0.3 --limits off",
+        "end-to-end --rate 500 --seconds 0.3 --limits off",
+        "mixed --rate 500 --seconds 0.3 --history 1MB --catch-up-consumers 1 --limits off",
+        "sweep --axis acks=all,leader --rate 500 --seconds 0.3",
+    ];
+    let workloads = workloads.map(|workload| format!("{workload} {place}"));
+    thread::scope(|scope| {
+        for workload in workloads.iter().chain([&limits]) {
+            scope.spawn(move || assert_cautious(workload));
+        }
+        scope.spawn(|| {
+            let output = bench(&format!(
+                "produce --rate 500 --seconds 0.3 --limits off --output json {place}"
+            ));
+            let report = json(&output);
+            assert!(report["usage"]["others"].as_f64().unwrap() > 0.1, "{report}");
+            assert!(report["cautions"].to_string().contains("not to be trusted"), "{report}");
+        });
+    });
+}
+
+/// It says that a program called `sh` had the CPUs, and what that makes of its figures.
+fn assert_cautious(workload: &str) {
+    let output = bench(workload);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = text(&output);
+    let caution = text
+        .lines()
+        .find(|line| line.contains("CAUTION") && line.contains("other programs"))
+        .unwrap_or_else(|| panic!("{workload}: {text}"));
+    for part in ["other programs had", "sh ", "waited for a CPU", "not to be trusted"] {
+        assert!(
+            caution.contains(part) || (workload.starts_with("limits") && part.starts_with("waited")),
+            "{caution}"
+        );
+    }
 }
 
 /// Whether producers and consumers have threads of their own by now.
@@ -280,21 +248,20 @@ fn is_at_work(process: u32) -> bool {
 
 /// An open loop of which nothing runs for a second: half of its records are due meanwhile.
 fn stopped_for_a_second() -> Value {
-    let place = directory();
-    let data = place.path().display();
+    let place = Place::new();
     let mut running = command(&format!(
-        "end-to-end --rate 500 --seconds 2 --warm-up 0.5 --limits off --output json --data-dir {data}"
+        "end-to-end --rate 500 --seconds 2 --warm-up 0.5 --limits off --output json {place}"
     ));
     let mut running = Running(running.stdout(Stdio::piped()).spawn().unwrap());
     let process = rustix::process::Pid::from_child(&running.0);
     while !is_at_work(running.0.id()) {
         assert!(running.0.try_wait().unwrap().is_none(), "it ended by itself");
-        std::thread::yield_now();
+        thread::yield_now();
     }
     // Behind the warm-up, most likely.
-    std::thread::sleep(Duration::from_millis(700));
+    thread::sleep(Duration::from_millis(700));
     rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
-    std::thread::sleep(Duration::from_secs(1));
+    thread::sleep(Duration::from_secs(1));
     rustix::process::kill_process(process, rustix::process::Signal::CONT).unwrap();
     let mut stdout = running.0.stdout.take().unwrap();
     serde_json::from_reader(&mut stdout).unwrap()

@@ -1,56 +1,21 @@
 //! The command `limits` as a user runs it: a real process, a real disk, real sockets.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
-use serde_json::Value;
-use tempfile::TempDir;
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-bench"));
-    command
-        .arg("limits")
-        .args(args)
-        .current_dir(env!("CARGO_TARGET_TMPDIR"));
-    command
-}
-
-fn limits(args: &[&str]) -> Output {
-    command(args).output().unwrap()
-}
-
-/// On the disk that cargo builds on.
-fn directory() -> TempDir {
-    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
-
-fn is_empty(directory: &Path) -> bool {
-    fs::read_dir(directory).unwrap().next().is_none()
-}
+use crate::support::{Place, bench, command, json, text};
 
 #[test]
 fn limits_prints_what_was_asked_for_and_leaves_nothing_behind() {
-    let place = directory();
-    let data_dir = place.path().to_str().unwrap();
-    let common = [
-        "--data-dir",
-        data_dir,
-        "--seconds",
-        "0.02",
-        "--file-size",
-        "16MiB",
-        "--repeat",
-        "2",
-    ];
-    let parts = ["--only", "disk,loopback,bare,floor"];
-    let output = limits(&[&common[..], &parts, &["--output", "json"]].concat());
+    let place = Place::new();
+    let limits = format!(
+        "limits --data-dir {} --seconds 0.02 --file-size 16MiB --repeat 2 --only disk,loopback,bare,floor",
+        place.path().display()
+    );
+    let output = bench(&format!("{limits} --output json"));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(text.lines().count(), 1, "{output:?}");
-    let report: Value = serde_json::from_str(&text).unwrap();
+    let report = json(&output);
     for summary in ["limits", "min", "max"] {
         for figure in ["disk_write_bytes_per_s", "loopback_bytes_per_s", "bare_bytes_per_s"] {
             assert!(report[summary][figure].as_f64().unwrap() > 0.0, "{figure} in {report}");
@@ -62,8 +27,7 @@ fn limits_prints_what_was_asked_for_and_leaves_nothing_behind() {
         assert_eq!(report[summary].get("round_trip_us"), None);
     }
     assert_eq!(report["config"]["file_bytes"], 16 << 20);
-    let table = limits(&[&common[..], &parts].concat());
-    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    let table = text(&bench(&limits));
     for line in [
         "disk write, 1 MiB",
         "min(disk write, loopback)",
@@ -72,23 +36,16 @@ fn limits_prints_what_was_asked_for_and_leaves_nothing_behind() {
     ] {
         assert!(table.contains(line), "{table}");
     }
-    assert!(is_empty(place.path()));
+    assert!(place.names().is_empty());
 }
 
 #[test]
 fn an_interrupted_run_says_so_and_leaves_no_file() {
-    let place = directory();
-    let data_dir = place.path().to_str().unwrap();
-    let mut child = command(&[
-        "--data-dir",
-        data_dir,
-        "--file-size",
-        "64MiB",
-        "--seconds",
-        "60",
-        "--only",
-        "disk",
-    ])
+    let place = Place::new();
+    let mut child = command(&format!(
+        "limits --data-dir {} --file-size 64MiB --seconds 60 --only disk",
+        place.path().display()
+    ))
     .stdout(Stdio::null())
     .stderr(Stdio::piped())
     .spawn()
@@ -107,7 +64,7 @@ fn an_interrupted_run_says_so_and_leaves_no_file() {
         String::from_utf8_lossy(&output.stderr).contains("interrupted"),
         "{output:?}"
     );
-    assert!(is_empty(place.path()));
+    assert!(place.names().is_empty());
 }
 
 fn holds_file_in(process: u32, directory: &Path) -> bool {
@@ -123,12 +80,12 @@ fn holds_file_in(process: u32, directory: &Path) -> bool {
 #[test]
 fn what_cannot_be_measured_is_refused_in_one_sentence() {
     for (args, reason) in [
-        (["--data-dir", "/nowhere/at/all"], "/nowhere/at/all"),
-        (["--file-size", "1TiB"], "it must be from"),
-        (["--seconds", "0"], "it must be from"),
-        (["--only", "everything"], "possible values"),
+        ("--data-dir /nowhere/at/all", "/nowhere/at/all"),
+        ("--file-size 1TiB", "it must be from"),
+        ("--seconds 0", "it must be from"),
+        ("--only everything", "possible values"),
     ] {
-        let output = limits(&args);
+        let output = bench(&format!("limits {args}"));
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(text.contains(reason), "{text}");

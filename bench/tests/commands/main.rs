@@ -8,4 +8,5 @@ mod limits;
 mod output;
 mod readme;
 mod runs;
+mod support;
 mod workloads;

@@ -1,50 +1,21 @@
 //! What the bench leaves behind and where it writes: files, terminals, pipes.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::FromRawFd as _;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-fn command(arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-bench"));
-    command
-        .args(arguments.split_whitespace())
-        .current_dir(env!("CARGO_TARGET_TMPDIR"));
-    command
-}
-
-fn bench(arguments: &str) -> Output {
-    command(arguments).output().unwrap()
-}
-
-/// On the disk that cargo builds on.
-fn directory() -> TempDir {
-    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
-
-fn names(place: &Path) -> Vec<String> {
-    let entries = fs::read_dir(place).unwrap();
-    entries
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect()
-}
+use crate::support::{Place, bench, broker, command, text};
 
 /// A bench that is at work, with data in a directory of its own.
-fn at_work(place: &Path) -> std::process::Child {
-    let before = names(place);
-    let mut running = command(&format!(
-        "produce --seconds 600 --limits off --data-dir {}",
-        place.display()
-    ));
+fn at_work(place: &Place) -> Child {
+    let before = place.names();
+    let mut running = command(&format!("produce --seconds 600 --limits off {place}"));
     let mut running = running.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let has_records = |directory: &str| {
-        let segments = fs::read_dir(place.join(directory).join("bench-0"))
+        let segments = fs::read_dir(place.path().join(directory).join("bench-0"))
             .into_iter()
             .flatten();
         segments
@@ -52,52 +23,45 @@ fn at_work(place: &Path) -> std::process::Child {
             .any(|file| file.metadata().is_ok_and(|found| found.len() > 0))
     };
     let is_new = |name: &&String| !before.contains(*name);
-    while !names(place).iter().filter(is_new).any(|name| has_records(name)) {
+    while !place.names().iter().filter(is_new).any(|name| has_records(name)) {
         assert!(running.try_wait().unwrap().is_none(), "it ended by itself");
         std::thread::yield_now();
     }
     running
 }
 
-fn signal(running: &std::process::Child, signal: rustix::process::Signal) {
+fn signal(running: &Child, signal: rustix::process::Signal) {
     rustix::process::kill_process(rustix::process::Pid::from_child(running), signal).unwrap();
 }
 
 #[test]
 fn the_data_of_a_bench_that_was_killed_is_removed_by_the_next_and_that_of_a_running_one_is_not() {
-    let place = directory();
-    let mut killed = at_work(place.path());
-    let left = names(place.path());
+    let place = Place::new();
+    let mut killed = at_work(&place);
+    let left = place.names();
     assert_eq!(left.len(), 1);
     killed.kill().unwrap();
     killed.wait().unwrap();
-    assert_eq!(names(place.path()), left);
+    assert_eq!(place.names(), left);
 
-    let mut running = at_work(place.path());
-    assert!(!names(place.path()).contains(&left[0]), "the next one has removed it");
-    let kept = names(place.path());
+    let mut running = at_work(&place);
+    assert!(!place.names().contains(&left[0]), "the next one has removed it");
+    let kept = place.names();
     assert_eq!(kept.len(), 1);
-    let third = bench(&format!(
-        "quick --bytes 1MB --limits off --data-dir {}",
-        place.path().display()
-    ));
+    let third = bench(&format!("quick --bytes 1MB --limits off {place}"));
     assert_eq!(third.status.code(), Some(0), "{third:?}");
-    assert_eq!(names(place.path()), kept, "the one that runs keeps its data");
+    assert_eq!(place.names(), kept, "the one that runs keeps its data");
     assert!(running.try_wait().unwrap().is_none());
     // What service managers and `timeout` send ends it as Ctrl-C does.
     signal(&running, rustix::process::Signal::TERM);
     assert_eq!(running.wait().unwrap().code(), Some(130));
-    assert!(names(place.path()).is_empty());
+    assert!(place.names().is_empty());
 }
 
 #[test]
 fn an_interrupted_bench_removes_its_topic_from_a_running_broker() {
-    let place = directory();
-    let mut config = headwater_server::Config::default();
-    config.broker.listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    place.path().clone_into(&mut config.log.directory);
-    config.cores.pin = false;
-    let broker = headwater_server::Broker::start(config).unwrap();
+    let place = Place::new();
+    let broker = broker(place.path());
     let arguments = format!("produce --seconds 600 --limits off --server {}", broker.addr());
     let mut running = command(&arguments)
         .stdout(Stdio::null())
@@ -105,7 +69,8 @@ fn an_interrupted_bench_removes_its_topic_from_a_running_broker() {
         .spawn()
         .unwrap();
     let has_topic = || {
-        names(place.path())
+        place
+            .names()
             .iter()
             .any(|name| name.starts_with("bench-") && name.ends_with("-0"))
     };
@@ -115,15 +80,17 @@ fn an_interrupted_bench_removes_its_topic_from_a_running_broker() {
     }
     signal(&running, rustix::process::Signal::INT);
     assert_eq!(running.wait().unwrap().code(), Some(130));
-    assert!(!has_topic(), "{:?}", names(place.path()));
+    assert!(!has_topic(), "{:?}", place.names());
     broker.shutdown().unwrap();
 }
 
 #[test]
 fn log_lines_in_a_pipe_have_no_escapes() {
-    let place = directory();
-    let quick = format!("quick --bytes 1MB --limits off --data-dir {}", place.path().display());
-    let output = command(&quick).env("RUST_LOG", "info").output().unwrap();
+    let place = Place::new();
+    let output = command(&format!("quick --bytes 1MB --limits off {place}"))
+        .env("RUST_LOG", "info")
+        .output()
+        .unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.contains("INFO") && log.lines().count() > 1, "{log}");
     assert!(!log.contains('\x1b') && !log.contains('\r'), "{log:?}");
@@ -199,9 +166,8 @@ fn plain(shown: &str) -> Vec<String> {
 
 #[test]
 fn log_lines_on_a_terminal_begin_where_the_bar_was() {
-    let place = directory();
-    let data = place.path().display();
-    let mut quick = command(&format!("quick --seconds 1 --limits off --data-dir {data}"));
+    let place = Place::new();
+    let mut quick = command(&format!("quick --seconds 1 --limits off {place}"));
     quick.env(
         "RUST_LOG",
         "headwater_server=trace,headwater_client=trace,headwater_engine=trace",
@@ -224,13 +190,9 @@ fn log_lines_on_a_terminal_begin_where_the_bar_was() {
 
 #[test]
 fn text_on_a_terminal_is_broken_between_words() {
-    let place = directory();
+    let place = Place::new();
     for columns in [80, 120] {
-        let quick = command(&format!(
-            "quick --bytes 1MB --limits off --data-dir {}",
-            place.path().display()
-        ));
-        let shown = shown(quick, columns);
+        let shown = shown(command(&format!("quick --bytes 1MB --limits off {place}")), columns);
         for line in plain(&shown) {
             let line = line.rsplit('\r').next().unwrap();
             assert!(
@@ -243,29 +205,30 @@ fn text_on_a_terminal_is_broken_between_words() {
 
 #[test]
 fn tables_fit_narrow_terminals() {
-    let place = directory();
-    let data = place.path().display();
+    let place = Place::new();
     // How their headers begin.
     let headers = ["part", "latency", "broker stage", "throughput", "flush."];
     let widest = |arguments: &str| {
-        let output = bench(&format!("{arguments} --data-dir {data}"));
+        let output = bench(arguments);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
-        let text = String::from_utf8(output.stdout).unwrap();
+        let text = text(&output);
         let blocks = text.split("\n\n");
         let tables = blocks.filter(|block| headers.iter().any(|header| block.starts_with(header)));
         let widths: Vec<_> = tables.flat_map(str::lines).map(|line| line.chars().count()).collect();
         assert!(widths.len() > 4, "{text}");
         widths.into_iter().max().unwrap()
     };
-    assert!(widest("mixed --bytes 1MB --history 1MB --catch-up-consumers 1 --limits off") <= 80);
-    assert!(widest("limits --only disk,flush,loopback,memory --seconds 0.02 --file-size 16MiB --repeat 2") <= 100);
+    let mixed = "mixed --bytes 1MB --history 1MB --catch-up-consumers 1 --limits off";
+    assert!(widest(&format!("{mixed} {place}")) <= 80);
+    let limits = "limits --only disk,flush,loopback,memory --seconds 0.02 --file-size 16MiB --repeat 2";
+    assert!(widest(&format!("{limits} --data-dir {}", place.path().display())) <= 100);
     let axes = "--axis flush.single_write_bytes_max=64KiB,0 --axis record-size=100,1KiB --repeat 2";
-    assert!(widest(&format!("sweep {axes} --bytes 100KB --limits off")) <= 100);
+    assert!(widest(&format!("sweep {axes} --bytes 100KB --limits off {place}")) <= 100);
 }
 
 #[test]
 fn a_comparison_that_may_not_be_worse_fails_by_its_exit_status() {
-    let place = directory();
+    let place = Place::new();
     let file = |name: &str, rates: &[f64]| {
         let path = place.path().join(name);
         let runs: Vec<Value> = rates.iter().map(|rate| json!({ "bytes_per_s": rate })).collect();
@@ -277,11 +240,7 @@ fn a_comparison_that_may_not_be_worse_fails_by_its_exit_status() {
     let few = file("few", &[1e9]);
     let status = |arguments: &str| {
         let output = bench(&format!("compare {arguments}"));
-        (
-            output.status.code().unwrap(),
-            String::from_utf8(output.stdout).unwrap(),
-            output.stderr,
-        )
+        (output.status.code().unwrap(), text(&output), output.stderr)
     };
     let (code, text, _) = status(&format!("{before} {slower} --fail-on worse:5%"));
     assert_eq!(code, 3, "{text}");

@@ -1,50 +1,16 @@
-//! The commands as a user runs them: real processes, a real disk, real sockets.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! What a run reports: every record that was lost, damaged or is another's, where its threads ran, and why it does not begin.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Output, Stdio};
 
-use headwater_server::{Broker, Config};
+use headwater_server::Broker;
 use serde_json::Value;
-use tempfile::TempDir;
 
-fn bench(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-bench"));
-    command.args(args).current_dir(env!("CARGO_TARGET_TMPDIR"));
-    command.output().unwrap()
-}
-
-/// The one JSON object on standard output.
-fn json(output: &Output) -> Value {
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(text.lines().count(), 1, "{output:?}");
-    serde_json::from_str(&text).unwrap()
-}
+use crate::support::{Place, assert_undamaged, bench, broker, command, json, text};
 
 fn exit_code(output: &Output) -> i32 {
     output.status.code().unwrap()
-}
-
-/// On the disk that cargo builds on.
-fn directory() -> TempDir {
-    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
-
-fn broker(data: &Path) -> Broker {
-    let mut config = Config::default();
-    config.broker.listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    data.clone_into(&mut config.log.directory);
-    config.cores.pin = false;
-    Broker::start(config).unwrap()
-}
-
-fn assert_undamaged(report: &Value) {
-    for kind in ["lost", "duplicated", "reordered", "corrupt"] {
-        assert_eq!(report[kind], 0, "{kind} in {report}");
-    }
 }
 
 fn segments(directory: &Path) -> Vec<PathBuf> {
@@ -62,9 +28,10 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn quick_reports_what_it_measured_and_leaves_nothing_behind() {
-    let place = directory();
-    let data_dir = place.path().to_str().unwrap();
-    let output = bench(&["quick", "--seconds", "1", "--output", "json", "--data-dir", data_dir]);
+    let place = Place::new();
+    let data = place.path().display();
+    // As most run it: with memory for all records from the start.
+    let output = bench(&format!("quick --seconds 1 --output json --data-dir {data}"));
     assert_eq!(exit_code(&output), 0, "{output:?}");
     let report = json(&output);
     assert_eq!(report["workload"], "quick");
@@ -92,34 +59,19 @@ fn quick_reports_what_it_measured_and_leaves_nothing_behind() {
     assert_eq!(report["config"]["record_size_bytes"], 1024);
     assert!(report["environment"]["filesystem"]["type"].is_string());
     assert!(report["peak_rss_bytes"].as_u64().unwrap() > 0);
-    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    assert!(place.names().is_empty());
 }
 
 #[test]
 fn lines_of_a_file_by_several_producers_in_compressed_batches_come_back_unharmed() {
-    let place = directory();
+    let place = Place::new();
     let lines = place.path().join("lines");
     fs::write(&lines, "one\n\nthree, a longer line\n").unwrap();
-    let data_dir = place.path().to_str().unwrap();
-    let output = bench(&[
-        "quick",
-        "--payload",
-        lines.to_str().unwrap(),
-        "--bytes",
-        "1MB",
-        "--producers",
-        "3",
-        "--partitions",
-        "5",
-        "--compression",
-        "zstd",
-        "--batch-bytes",
-        "4KiB",
-        "--output",
-        "json",
-        "--data-dir",
-        data_dir,
-    ]);
+    let options = "--producers 3 --partitions 5 --compression zstd --batch-bytes 4KiB";
+    let output = bench(&format!(
+        "quick --payload {} --bytes 1MB {options} --output json {place}",
+        lines.display()
+    ));
     assert_eq!(exit_code(&output), 0, "{output:?}");
     let report = json(&output);
     assert_undamaged(&report);
@@ -128,10 +80,10 @@ fn lines_of_a_file_by_several_producers_in_compressed_batches_come_back_unharmed
 
 #[test]
 fn the_table_shows_both_phases_and_the_verdict() {
-    let place = directory();
-    let output = bench(&["quick", "--bytes", "1MB", "--data-dir", place.path().to_str().unwrap()]);
+    let place = Place::new();
+    let output = bench(&format!("quick --bytes 1MB {place}"));
     assert_eq!(exit_code(&output), 0, "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = text(&output);
     for part in ["produce", "consume", "MB/s", "p99.99", "verified", "0 lost", "peak RSS"] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
@@ -139,42 +91,19 @@ fn the_table_shows_both_phases_and_the_verdict() {
 
 #[test]
 fn an_altered_byte_on_disk_is_found_and_what_lies_behind_it_is_still_verified() {
-    let place = directory();
-    let data_dir = place.path().to_str().unwrap();
-    let output = bench(&[
-        "quick",
-        "--bytes",
-        "4MB",
-        "--batch-bytes",
-        "32KiB",
-        "--keep",
-        "--output",
-        "json",
-        "--data-dir",
-        data_dir,
-    ]);
+    let place = Place::new();
+    let output = bench(&format!(
+        "quick --bytes 4MB --batch-bytes 32KiB --keep --output json {place}"
+    ));
     assert_eq!(exit_code(&output), 0, "{output:?}");
     let report = json(&output);
-    let records = report["produce"]["records"].to_string();
+    let records = &report["produce"]["records"];
     let data = PathBuf::from(report["config"]["data_dir"].as_str().unwrap());
     let consume = |broker: &Broker| {
-        let address = broker.addr().to_string();
-        let target = [
-            "--bootstrap",
-            &address,
-            "--topic",
-            "bench",
-            "--limits",
-            "off",
-            "--verify",
-        ];
-        bench(
-            &[
-                &["consume", "--expect-records", &records, "--output", "json"],
-                &target[..],
-            ]
-            .concat(),
-        )
+        bench(&format!(
+            "consume --expect-records {records} --output json --bootstrap {} --topic bench --limits off --verify",
+            broker.addr()
+        ))
     };
 
     let running = broker(&data);
@@ -192,41 +121,28 @@ fn an_altered_byte_on_disk_is_found_and_what_lies_behind_it_is_still_verified() 
     let running = broker(&data);
     let altered = consume(&running);
     assert_eq!(exit_code(&altered), 1, "{altered:?}");
-    let report = json(&altered);
-    let corrupt = report["corrupt"].as_u64().unwrap();
+    let altered = json(&altered);
+    let corrupt = altered["corrupt"].as_u64().unwrap();
     assert!((1..=32).contains(&corrupt), "the records of one batch, not {corrupt}");
-    assert_eq!(report["lost"], 0);
+    assert_eq!(altered["lost"], 0);
     assert_eq!(
-        report["records"].as_u64().unwrap() + corrupt,
-        records.parse::<u64>().unwrap()
+        altered["records"].as_u64().unwrap() + corrupt,
+        records.as_u64().unwrap()
     );
 }
 
 #[test]
 fn records_that_are_missing_at_the_end_are_lost() {
-    let place = directory();
+    let place = Place::new();
     let running = broker(place.path());
-    let address = running.addr().to_string();
-    let target = [
-        "--bootstrap",
-        &address,
-        "--topic",
-        "load",
-        "--limits",
-        "off",
-        "--output",
-        "json",
-    ];
-    let produced = bench(&[&["produce", "--bytes", "1MB", "--partitions", "2"], &target[..]].concat());
+    let target = format!("--bootstrap {} --topic load --limits off --output json", running.addr());
+    let produced = bench(&format!("produce --bytes 1MB --partitions 2 {target}"));
     assert_eq!(exit_code(&produced), 0, "{produced:?}");
     let records = json(&produced)["records"].as_u64().unwrap();
     // A second run shares the topic.
-    let again = bench(&[&["produce", "--bytes", "1MB"], &target[..]].concat());
+    let again = bench(&format!("produce --bytes 1MB {target}"));
     assert_eq!(exit_code(&again), 0, "{again:?}");
-    let verify = |expected: u64| {
-        let expected = expected.to_string();
-        bench(&[&["consume", "--verify", "--expect-records", &expected], &target[..]].concat())
-    };
+    let verify = |expected: u64| bench(&format!("consume --verify --expect-records {expected} {target}"));
     let complete = verify(2 * records);
     assert_eq!(exit_code(&complete), 0, "{complete:?}");
     assert_undamaged(&json(&complete));
@@ -237,26 +153,16 @@ fn records_that_are_missing_at_the_end_are_lost() {
 
 #[test]
 fn another_payload_than_was_sent_is_corrupt() {
-    let place = directory();
+    let place = Place::new();
     let running = broker(place.path());
-    let address = running.addr().to_string();
-    let target = [
-        "--bootstrap",
-        &address,
-        "--topic",
-        "load",
-        "--limits",
-        "off",
-        "--output",
-        "json",
-    ];
-    let produced = bench(&[&["produce", "--bytes", "100KB", "--record-size", "100"], &target[..]].concat());
+    let target = format!("--bootstrap {} --topic load --limits off --output json", running.addr());
+    let produced = bench(&format!("produce --bytes 100KB --record-size 100 {target}"));
     assert_eq!(exit_code(&produced), 0, "{produced:?}");
-    let consumed = bench(&[&["consume", "--verify", "--record-size", "99"], &target[..]].concat());
+    let consumed = bench(&format!("consume --verify --record-size 99 {target}"));
     assert_eq!(exit_code(&consumed), 1, "{consumed:?}");
     assert_eq!(json(&consumed)["corrupt"], 1000);
     // Without verification there is nothing to find.
-    let consumed = bench(&[&["consume"], &target[..]].concat());
+    let consumed = bench(&format!("consume {target}"));
     assert_eq!(exit_code(&consumed), 0, "{consumed:?}");
     assert_eq!(json(&consumed)["corrupt"], Value::Null);
 }
@@ -283,23 +189,13 @@ fn clients_run_where_they_are_told_to_and_the_broker_does_not() {
         println!("skipped: there is only CPU {allowed}");
         return;
     };
-    let arguments = [
-        "end-to-end",
-        "--limits",
-        "off",
-        "--set",
-        "cores.pin=false",
-        "--client-cpus",
-        last,
-    ];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-bench"));
-    command
-        .args(arguments)
-        .args(["--rate", "1000", "--seconds", "2", "--output", "json"]);
-    command
-        .current_dir(env!("CARGO_TARGET_TMPDIR"))
-        .stdout(std::process::Stdio::piped());
-    let running = command.spawn().unwrap();
+    let place = Place::new();
+    let running = command(&format!(
+        "end-to-end --limits off --set cores.pin=false --client-cpus {last} --rate 1000 --seconds 2 --output json {place}"
+    ))
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
     let mut seen = Vec::new();
     // Until producer and consumer have threads of their own, which may just have begun.
     for _ in 0..200 {
@@ -322,48 +218,35 @@ fn clients_run_where_they_are_told_to_and_the_broker_does_not() {
 
 #[test]
 fn what_cannot_run_says_what_to_do() {
-    let refused = |args: &[&str], advice: &str| {
-        let output = bench(args);
+    let refused = |arguments: &str, advice: &str| {
+        let output = bench(arguments);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(exit_code(&output), 2, "{text}");
         assert!(text.contains(advice), "{advice} in {text}");
         assert!(output.stdout.is_empty());
     };
-    let place = directory();
+    let place = Place::new();
     let empty = place.path().join("empty");
     fs::write(&empty, "").unwrap();
-    refused(&["quick", "--payload", empty.to_str().unwrap()], "at least one line");
-    refused(&["quick", "--bytes", "1EB"], "--data-dir");
-    refused(&["quick", "--data-dir", empty.to_str().unwrap()], "--data-dir");
-    refused(&["quick", "--batch-bytes", "1"], "batch_bytes");
+    let empty = empty.display();
+    refused(&format!("quick --payload {empty}"), "at least one line");
+    refused("quick --bytes 1EB", "--data-dir");
+    refused(&format!("quick --data-dir {empty}"), "--data-dir");
+    refused("quick --batch-bytes 1", "batch_bytes");
     // Linux is built for fewer.
-    refused(&["quick", "--client-cpus", "8191"], "cannot run on CPUs 8191");
-    refused(&["quick", "--client-cpus", "3-1"], "such as 0,2-3");
-    refused(&["quick", "--client-cpus", ""], "at least one CPU");
+    refused("quick --client-cpus 8191", "cannot run on CPUs 8191");
+    refused("quick --client-cpus 3-1", "such as 0,2-3");
+    refused("quick --client-cpus=", "at least one CPU");
     let running = broker(place.path());
-    let address = running.addr().to_string();
-    refused(
-        &["consume", "--bootstrap", &address, "--topic", "missing"],
-        "produce to it first",
-    );
+    let missing = format!("consume --bootstrap {} --topic missing", running.addr());
+    refused(&missing, "produce to it first");
 }
 
 #[test]
 fn what_guests_took_is_given_back_when_they_are_gone() {
-    let place = directory();
-    let output = bench(&[
-        "churn",
-        "--seconds",
-        "10",
-        "--guests",
-        "12",
-        "--partitions",
-        "4",
-        "--output",
-        "json",
-        "--data-dir",
-        place.path().to_str().unwrap(),
-    ]);
+    let place = Place::new();
+    let churn = "churn --seconds 4 --guests 12 --partitions 4 --output json";
+    let output = bench(&format!("{churn} {place}"));
     // After so short a time memory and descriptors say little, so the exit status may be either.
     assert!([0, 3].contains(&exit_code(&output)), "{output:?}");
     let churn = json(&output);

@@ -1,53 +1,29 @@
 //! Every workload as a user runs it, on a broker in its own process: short, with its result and its page checked.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
-use std::process::{Command, Output};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// On the disk that cargo builds on.
-fn directory() -> TempDir {
-    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
-
-fn bench(arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-bench"));
-    command
-        .args(arguments.split_whitespace())
-        .current_dir(env!("CARGO_TARGET_TMPDIR"));
-    command.output().unwrap()
-}
+use crate::support::{Place, assert_undamaged, bench, json, text};
 
 /// Runs it in a directory of its own, and checks what every workload promises.
-fn run(place: &TempDir, arguments: &str) -> Value {
-    let data = place.path().to_str().unwrap();
-    let output = bench(&format!("{arguments} --output json --data-dir {data}"));
+fn run(place: &Place, arguments: &str) -> Value {
+    let output = bench(&format!("{arguments} --output json {place}"));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.lines().count(), 1, "{text}");
-    let report: Value = serde_json::from_str(&text).unwrap();
+    let report = json(&output);
     assert!(
         report["records"].as_u64().unwrap() > 0 && report["bytes_per_s"].as_f64().unwrap() > 0.0,
-        "{text}"
+        "{report}"
     );
     for kind in ["lost", "duplicated", "reordered", "corrupt"] {
-        assert!(report[kind] == 0 || report[kind].is_null(), "{kind} in {text}");
+        assert!(report[kind] == 0 || report[kind].is_null(), "{kind} in {report}");
     }
     assert!(
         report["cost"]["broker"]["cpu_seconds"].as_f64().unwrap() > 0.0,
-        "{text}"
+        "{report}"
     );
     assert!(report["environment"]["kernel"].is_string() && report["environment"]["filesystem"]["options"].is_string());
     report
-}
-
-fn verified(report: &Value) {
-    for kind in ["lost", "duplicated", "reordered", "corrupt"] {
-        assert_eq!(report[kind], 0, "{kind}");
-    }
 }
 
 fn percentiles(phase: &Value) -> [f64; 4] {
@@ -56,7 +32,7 @@ fn percentiles(phase: &Value) -> [f64; 4] {
 
 #[test]
 fn produce_on_a_schedule_times_every_record_after_the_warm_up() {
-    let place = directory();
+    let place = Place::new();
     let report = run(
         &place,
         "produce --rate 2000 --seconds 0.5 --warm-up 0.2 --producers 2 --limits off",
@@ -68,7 +44,7 @@ fn produce_on_a_schedule_times_every_record_after_the_warm_up() {
     assert_eq!(report["latency_us"]["samples"], 1000);
     assert!(percentiles(&report).is_sorted() && report["behind_schedule_us"]["p50"].is_number());
     assert_eq!(report["config"]["rate_records_per_s"], 2000.0);
-    verified(&report);
+    assert_undamaged(&report);
     assert_eq!(report["verified_records"], 1400, "the warm-up is read back as well");
     let stages = report["stages"].as_array().unwrap();
     for name in ["append", "write", "acknowledge"] {
@@ -84,7 +60,7 @@ fn produce_on_a_schedule_times_every_record_after_the_warm_up() {
 
 #[test]
 fn end_to_end_verifies_and_times_what_each_consumer_receives() {
-    let place = directory();
+    let place = Place::new();
     let log = place.path().join("latency.hlog");
     let options = "--keys zipf:100 --partitions 3 --record-size 10..500 --compressibility 0.5 --compression lz4";
     let report = run(
@@ -94,7 +70,7 @@ fn end_to_end_verifies_and_times_what_each_consumer_receives() {
             log.display()
         ),
     );
-    verified(&report);
+    assert_undamaged(&report);
     assert_eq!(report["end_to_end"]["records"], 2 * 2400);
     assert_eq!(report["produce"]["records"], 2400);
     assert_eq!(report["end_to_end"]["latency_us"]["samples"], 2 * 2400);
@@ -110,24 +86,24 @@ fn end_to_end_verifies_and_times_what_each_consumer_receives() {
 
 #[test]
 fn consume_reads_what_was_just_written_and_what_is_only_on_disk() {
-    let place = directory();
+    let place = Place::new();
     let hot = run(&place, "consume --bytes 8MB --limits off");
-    verified(&hot);
+    assert_undamaged(&hot);
     assert!(hot["bytes"].as_u64().unwrap() >= 8_000_000);
     let cold = run(&place, "consume --cold --bytes 8MB --consumers 2 --limits off");
-    verified(&cold);
+    assert_undamaged(&cold);
     assert_eq!(cold["records"].as_u64().unwrap(), 2 * 8_000_000_u64.div_ceil(1024));
     assert_eq!(cold["latency_us"], Value::Null);
 }
 
 #[test]
 fn mixed_shows_producers_with_and_without_readers_of_old_data() {
-    let place = directory();
+    let place = Place::new();
     let report = run(
         &place,
         "mixed --rate 1000 --seconds 0.5 --history 4MB --catch-up-consumers 1 --limits off",
     );
-    verified(&report);
+    assert_undamaged(&report);
     for part in ["produce", "tail", "alone", "alone_tail"] {
         assert_eq!(report[part]["records"], 500, "{part}");
         assert!(percentiles(&report[part]).is_sorted());
@@ -139,20 +115,20 @@ fn mixed_shows_producers_with_and_without_readers_of_old_data() {
 
 #[test]
 fn mixed_shows_producers_and_a_group_that_keeps_up_with_and_without_a_group_that_does_not() {
-    let place = directory();
+    let place = Place::new();
     let options = "--partitions 4 --group-members 2 --slow-members 3 --catch-up-consumers 0";
     let report = run(
         &place,
         &format!("mixed --rate 1000 --seconds 1.5 {options} --set groups.initial_rebalance_delay_ms=0 --limits off"),
     );
-    verified(&report);
+    assert_undamaged(&report);
     for part in ["alone", "beside_slow"] {
         for readers in ["", "_tail", "_group"] {
             let part = format!("{part}{readers}");
             assert_eq!(report[&part]["records"], 1500, "{part}");
             assert!(percentiles(&report[&part]).is_sorted());
         }
-        verified(&report[format!("{part}_group")]);
+        assert_undamaged(&report[format!("{part}_group")]);
     }
     let slow = &report["slow_group"];
     assert!((1..1500).contains(&slow["records"].as_u64().unwrap()), "{slow}");
@@ -167,53 +143,69 @@ fn mixed_shows_producers_and_a_group_that_keeps_up_with_and_without_a_group_that
 
 #[test]
 fn a_sweep_runs_every_point_of_its_grid() {
-    let place = directory();
-    let data = place.path().to_str().unwrap();
+    let place = Place::new();
     let axes = "--axis record-size=100,1KiB --axis acks=all,none";
-    let output = bench(&format!("sweep {axes} --bytes 200KB --output json --data-dir {data}"));
+    let output = bench(&format!("sweep {axes} --bytes 200KB --output json {place}"));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let sweep: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let sweep = json(&output);
     let cells = sweep["cells"].as_array().unwrap();
     let points: Vec<_> = cells.iter().map(|cell| cell["point"].to_string()).collect();
     assert_eq!(points.len(), 4);
     assert_eq!(points[1], r#"{"acks":"none","record-size":"100"}"#);
     let records: Vec<_> = cells.iter().map(|cell| cell["records"].as_u64().unwrap()).collect();
     assert_eq!(records, [2000, 2000, 196, 196]);
-    for workload in ["produce", "end-to-end", "consume", "consume-cold"] {
-        let axes = "--axis flush.delay_us=0us,100us --repeat 3 --bytes 100KB --limits off";
-        let output = bench(&format!(
-            "sweep {axes} --workload {workload} --output json --data-dir {data}"
-        ));
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        let sweep: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let cells = sweep["cells"].as_array().unwrap();
-        assert_eq!(cells.len(), 2);
-        for cell in cells {
-            assert_eq!(cell["runs"].as_array().unwrap().len(), 3);
-            if workload != "produce" {
-                verified(cell);
-            }
-        }
-        let ratio = &cells[1]["by_first"]["MB/s"];
-        assert_eq!(ratio["runs"], 3);
-        assert!(ratio["min"].as_f64() <= ratio["median"].as_f64() && ratio["median"].as_f64() <= ratio["max"].as_f64());
-        assert_eq!(cells[0]["by_first"]["MB/s"]["median"], 1.0);
-        // By turns, not one after the other.
-        let progress = String::from_utf8(output.stderr).unwrap();
-        let points = progress.split("flush.delay_us=").skip(1);
-        let points: Vec<_> = points.map(|rest| rest.split(':').next().unwrap()).collect();
-        assert_eq!(points, ["0us", "100us", "0us", "100us", "0us", "100us"]);
+}
+
+#[test]
+fn a_repeated_sweep_writes_by_turns() {
+    for workload in ["produce", "end-to-end"] {
+        sweep_by_turns(workload);
     }
-    let paced = bench(&format!(
-        "sweep --axis flush.delay_us=0us,1ms --workload end-to-end --rate 500 --seconds 0.5 --data-dir {data}"
-    ));
-    let paced = String::from_utf8(paced.stdout).unwrap();
+}
+
+#[test]
+fn a_repeated_sweep_reads_by_turns() {
+    for workload in ["consume", "consume-cold"] {
+        sweep_by_turns(workload);
+    }
+}
+
+fn sweep_by_turns(workload: &str) {
+    let place = Place::new();
+    let axes = "--axis flush.delay_us=0us,100us --repeat 3 --bytes 100KB --limits off";
+    let output = bench(&format!("sweep {axes} --workload {workload} --output json {place}"));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let sweep = json(&output);
+    let cells = sweep["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 2);
+    for cell in cells {
+        assert_eq!(cell["runs"].as_array().unwrap().len(), 3);
+        if workload != "produce" {
+            assert_undamaged(cell);
+        }
+    }
+    let ratio = &cells[1]["by_first"]["MB/s"];
+    assert_eq!(ratio["runs"], 3);
+    assert!(ratio["min"].as_f64() <= ratio["median"].as_f64() && ratio["median"].as_f64() <= ratio["max"].as_f64());
+    assert_eq!(cells[0]["by_first"]["MB/s"]["median"], 1.0);
+    // By turns, not one after the other.
+    let progress = String::from_utf8(output.stderr).unwrap();
+    let points = progress.split("flush.delay_us=").skip(1);
+    let points: Vec<_> = points.map(|rest| rest.split(':').next().unwrap()).collect();
+    assert_eq!(points, ["0us", "100us", "0us", "100us", "0us", "100us"]);
+}
+
+#[test]
+fn a_sweep_shows_latency_of_what_was_on_a_schedule_and_throughput_of_the_rest() {
+    let place = Place::new();
+    let paced = text(&bench(&format!(
+        "sweep --axis flush.delay_us=0us,1ms --workload end-to-end --rate 500 --seconds 0.5 {place}"
+    )));
     assert!(
         paced.contains("p50 by first") && !paced.contains("MB/s by first"),
         "{paced}"
     );
-    let table = bench(&format!("sweep --axis linger=0ms,1ms --bytes 100KB --data-dir {data}"));
-    let table = String::from_utf8(table.stdout).unwrap();
+    let table = text(&bench(&format!("sweep --axis linger=0ms,1ms --bytes 100KB {place}")));
     assert!(
         table.contains("linger") && table.contains("1ms") && table.contains("MB/s"),
         "{table}"
@@ -222,11 +214,11 @@ fn a_sweep_runs_every_point_of_its_grid() {
 
 #[test]
 fn repeated_runs_are_all_in_the_result_and_can_be_compared() {
-    let place = directory();
+    let place = Place::new();
     let file = |name: &str| place.path().join(name);
     for name in ["a.json", "b.json"] {
         let report = run(&place, "end-to-end --rate 1000 --seconds 0.2 --repeat 3 --limits off");
-        verified(&report);
+        assert_undamaged(&report);
         // The one that stands for all is the median by latency, as they were on a schedule.
         let p50 = |run: &Value| run["latency_us"]["p50"].as_f64().unwrap();
         let mut all: Vec<f64> = report["runs"].as_array().unwrap().iter().map(p50).collect();
@@ -235,10 +227,10 @@ fn repeated_runs_are_all_in_the_result_and_can_be_compared() {
         fs::write(file(name), report.to_string()).unwrap();
     }
     let files = format!("{} {}", file("a.json").display(), file("b.json").display());
-    let text = String::from_utf8(bench(&format!("compare {files}")).stdout).unwrap();
+    let text = text(&bench(&format!("compare {files}")));
     assert!(text.contains("p99") && text.contains("B/A"), "{text}");
     let same = format!("compare {0} {0} --output json", file("a.json").display());
-    let same: Value = serde_json::from_slice(&bench(&same).stdout).unwrap();
+    let same = json(&bench(&same));
     let figures = same["figures"].as_array().unwrap();
     assert!(
         figures.len() > 10 && figures.iter().all(|row| row["judgement"] == "noise"),
@@ -252,7 +244,7 @@ fn repeated_runs_are_all_in_the_result_and_can_be_compared() {
 
 #[test]
 fn limits_are_measured_next_to_the_workload() {
-    let place = directory();
+    let place = Place::new();
     let report = run(&place, "consume --bytes 4MB --limits on");
     let shares = report["shares"].as_array().unwrap();
     assert!(shares.iter().any(|share| share["limit"] == "loopback"), "{shares:?}");
@@ -265,7 +257,7 @@ fn limits_are_measured_next_to_the_workload() {
 
 #[test]
 fn the_page_of_a_report_needs_nothing_else() {
-    let place = directory();
+    let place = Place::new();
     let page = place.path().join("report.html");
     run(
         &place,
