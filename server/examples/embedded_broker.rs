@@ -29,6 +29,11 @@ impl TestBroker {
         config.cores.count = 1;
         config.cores.pin = false;
         config.cores.tail_buffer_bytes_max = ByteSize::new(64 << 20);
+        // Groups whose first member waits for nobody, and whose offsets are soon made room for.
+        let config = config.with([
+            ("groups.initial_rebalance_delay_ms", "0"),
+            ("groups.offsets_partitions", "1"),
+        ])?;
         let broker = Broker::start(config)?;
         Ok(Self {
             broker,

@@ -10,7 +10,7 @@ use crate::support::{Broker, Raw, Site, batch, produce, read_topic, run};
 const PARTITIONS: i32 = 4;
 
 /// Segments that are filled: two of these do not fit one.
-const SEGMENTS: usize = 600;
+const SEGMENTS: usize = 300;
 const VALUE_LEN: usize = 40_000;
 
 const OPEN_FILES_MAX: usize = 32;

@@ -21,7 +21,7 @@ const WAITING_MAX: usize = 64;
 const ON_THEIR_WAY: usize = 10;
 
 /// Far more than that.
-const SEGMENTS: usize = 200;
+const SEGMENTS: usize = 100;
 
 /// Makes a pipe in the place of what sealing writes first: it waits until somebody reads.
 fn hold_sealing(partition: &Path) -> PathBuf {

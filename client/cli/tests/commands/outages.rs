@@ -9,29 +9,33 @@ use crate::support::{Lines, Site, end_of, program, ran};
 const NOWHERE: &str = "127.0.0.9";
 
 #[test]
-fn readers_that_go_on_until_ctrl_c_outlast_a_broker_that_is_away_and_say_so_once() {
+fn a_reader_that_follows_outlasts_a_broker_that_is_away_and_says_so_once() {
+    outlasts(&["--follow"]);
+}
+
+#[test]
+fn a_member_of_a_group_outlasts_a_broker_that_is_away_and_says_so_once() {
+    outlasts(&["--group", "g"]);
+}
+
+fn outlasts(how: &[&str]) {
     let mut site = Site::start();
-    for (topic, how) in [("followed", &["--follow"][..]), ("shared", &["--group", "g"])] {
-        site.ok(&["topic", "create", topic, "-p", "1"]);
-        site.feed(&["produce", topic], b"before\n").ok(&[]);
-        let mut reader = site.spawn(&[&["consume", topic, "--timeout", "1s"], how].concat());
-        let (lines, said) = (Lines::of(reader.stdout.take()), Lines::of(reader.stderr.take()));
-        assert_eq!(lines.next(), "before");
-        site.stop();
-        let note = said.next();
-        assert!(
-            note.starts_with("note: ") && note.contains("cannot connect"),
-            "{how:?}: {note}"
-        );
-        // It has failed several times more.
-        assert!(!said.any_within(Duration::from_secs(3)), "{how:?}: said more than once");
-        site.go_on();
-        assert_eq!(said.next(), "note: the broker answers again", "{how:?}");
-        site.feed(&["produce", topic], b"after\n").ok(&[]);
-        assert_eq!(lines.next(), "after", "{how:?}");
-        reader.kill().unwrap();
-        reader.wait().unwrap();
-    }
+    site.ok(&["topic", "create", "t", "-p", "1"]);
+    site.feed(&["produce", "t"], b"before\n").ok(&[]);
+    let mut reader = site.spawn(&[&["consume", "t", "--timeout", "1s"], how].concat());
+    let (lines, said) = (Lines::of(reader.stdout.take()), Lines::of(reader.stderr.take()));
+    assert_eq!(lines.next(), "before");
+    site.stop();
+    let note = said.next();
+    assert!(note.starts_with("note: ") && note.contains("cannot connect"), "{note}");
+    // It has failed several times more.
+    assert!(!said.any_within(Duration::from_secs(3)), "said more than once");
+    site.go_on();
+    assert_eq!(said.next(), "note: the broker answers again");
+    site.feed(&["produce", "t"], b"after\n").ok(&[]);
+    assert_eq!(lines.next(), "after");
+    reader.kill().unwrap();
+    reader.wait().unwrap();
 }
 
 #[test]

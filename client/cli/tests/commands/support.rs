@@ -39,6 +39,8 @@ impl Site {
 
     /// With these settings of the broker.
     pub fn with(own: &[(&str, &str)]) -> Self {
+        // Hardly any broker puts much into its memory: to fill huge pages with zeros would take longer than most tests.
+        rustix::thread::disable_transparent_huge_pages(true).unwrap();
         // On the disk of the build: where the system keeps temporary files may be memory, which has no direct I/O.
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut config = Config::default();
@@ -49,6 +51,8 @@ impl Site {
             ("cores.pin", "false"),
             ("cores.tail_buffer_bytes_max", "16MiB"),
             ("log.segment_size_bytes", "16MiB"),
+            ("groups.initial_rebalance_delay_ms", "50ms"),
+            ("groups.offsets_partitions", "4"),
         ];
         let mut config = config.with(settings).unwrap().with(own.iter().copied()).unwrap();
         let broker = Broker::start(config.clone()).unwrap();
