@@ -21,6 +21,7 @@ use fuser::{
 use tempfile::TempDir;
 
 use super::medium::{Loss, Medium, Moment};
+use crate::support::MemoryFile;
 
 const SIZE_MIB: u64 = 128;
 
@@ -102,9 +103,14 @@ impl Device {
         look: impl FnOnce(&Path) -> T,
     ) -> T {
         let path = |name: &str| self.directory.path().join(name);
-        let (image, mounted) = (path("after"), Mount(path("cut")));
-        self.medium.lock().unwrap().cut(moment, loss, random, &image).unwrap();
-        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mounted.0)).unwrap();
+        let (image, mounted) = (MemoryFile::new(), Mount(path("cut")));
+        let found = self.medium.lock().unwrap().cut(moment, loss, random, image.path());
+        found.unwrap();
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(image.path())
+            .arg(&mounted.0))
+        .unwrap();
         look(&mounted.0)
     }
 }

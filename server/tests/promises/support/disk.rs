@@ -3,10 +3,12 @@
 use std::{
     fs,
     io::Write as _,
-    path::PathBuf,
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use tempfile::TempDir;
 
 const DISK_BYTES: u64 = 64 << 20;
@@ -14,9 +16,29 @@ const DISK_BYTES: u64 = 64 << 20;
 /// Set where tests that cannot run here must not pass.
 const REQUIRED: &str = "HEADWATER_REQUIRE_ROOT_TESTS";
 
+/// An empty file in memory, for what lies below a file system whose flushes nobody asks about: a real disk would take long for each.
+pub struct MemoryFile {
+    path: PathBuf,
+    /// It is there as long as this is open, or a loop device has it.
+    _file: OwnedFd,
+}
+
+impl MemoryFile {
+    pub fn new() -> MemoryFile {
+        let file = memfd_create("image", MemfdFlags::CLOEXEC).unwrap();
+        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+        MemoryFile { path, _file: file }
+    }
+
+    /// Where every process of this machine finds it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// A mounted file system of its own; unmounted when it is dropped.
 pub struct SmallDisk {
-    image: PathBuf,
+    image: MemoryFile,
     mount: PathBuf,
     _temporary: TempDir,
 }
@@ -25,15 +47,18 @@ impl SmallDisk {
     /// For a test of this name, mounted with these options. `None`, and a sentence on why, where that is not possible.
     pub fn new(test: &str, options: &str) -> Option<SmallDisk> {
         let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let (image, mount) = (temporary.path().join("image"), temporary.path().join("mount"));
-        fs::File::create(&image).unwrap().set_len(DISK_BYTES).unwrap();
+        let (image, mount) = (MemoryFile::new(), temporary.path().join("mount"));
+        fs::File::create(image.path()).unwrap().set_len(DISK_BYTES).unwrap();
         fs::create_dir(&mount).unwrap();
         // No blocks reserved for root: the broker may be root, and would not notice that the disk is full.
         let made = Command::new("mkfs.ext4")
             .args(["-q", "-F", "-m", "0"])
-            .arg(&image)
+            .arg(image.path())
             .output();
-        let mounted = made.and_then(|made| succeeded(made)?.args(["-o", options]).arg(&image).arg(&mount).output());
+        let mounted = made.and_then(|made| {
+            let mut mounting = succeeded(made)?;
+            mounting.args(["-o", options]).arg(image.path()).arg(&mount).output()
+        });
         if let Err(error) = mounted.and_then(succeeded) {
             let reason = format!("{test} is SKIPPED: no small file system can be mounted here: {error}\n");
             assert!(std::env::var_os(REQUIRED).is_none(), "{REQUIRED} is set, but {reason}");
@@ -57,7 +82,7 @@ impl SmallDisk {
     pub fn device(&self) -> PathBuf {
         let output = Command::new("losetup")
             .args(["--noheadings", "--output", "NAME", "--associated"])
-            .arg(&self.image)
+            .arg(self.image.path())
             .output()
             .unwrap();
         PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())

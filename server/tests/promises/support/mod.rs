@@ -13,7 +13,7 @@ use std::{future::Future, pin::pin, time::Duration};
 use rand::{SeedableRng as _, rngs::SmallRng};
 
 pub use broker::Broker;
-pub use disk::{Ballast, SmallDisk};
+pub use disk::{Ballast, MemoryFile, SmallDisk};
 pub use load::{Kind, Load, check};
 pub use proxy::Proxy;
 pub use raw::{Raw, Reply, batch, fetch, list_offsets, numbered_batch, produce, stored_values, values};
