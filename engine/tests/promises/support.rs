@@ -80,6 +80,8 @@ pub async fn open_with(
 }
 
 pub async fn open_in(disk: &SimDisk, config: &LogConfig, memory: Memory) -> Result<(Rc<SimLog>, Recovery), LogError> {
+    // A machine has many lives, and puts little into the memory of each: to fill a huge page with zeros takes longer.
+    rustix::thread::disable_transparent_huge_pages(true).expect("any process may do without");
     let (log, recovery) = Log::open(disk.clone(), directory(), config.clone(), memory).await?;
     Ok((Rc::new(log), recovery))
 }

@@ -23,6 +23,8 @@ fn number(variable: &str) -> Option<u64> {
 
 /// Runs a seed. If it fails, its history comes before the message, and the command that runs it again after.
 fn run(seed: u64, is_shown: bool) -> Outcome {
+    // Brokers come and go, and put little into their memory: to fill a huge page with zeros takes longer.
+    rustix::thread::disable_transparent_huge_pages(true).unwrap();
     let world = World::new(seed);
     let log = tracing_subscriber::fmt()
         .with_max_level(if is_shown {

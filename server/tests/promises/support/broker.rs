@@ -25,6 +25,8 @@ pub struct Broker {
 impl Broker {
     /// `launcher`: a command that becomes the broker, if it is not to be started as it is.
     pub(super) fn launch(launcher: &[String], arguments: &[String]) -> Broker {
+        // Hardly any broker puts much into its memory: to fill huge pages with zeros would take longer than most tests.
+        rustix::thread::disable_transparent_huge_pages(true).unwrap();
         // Beyond a limit on the size of files, writes fail instead of ending the process.
         let program = ["env", "--ignore-signal=XFSZ", env!("CARGO_BIN_EXE_headwater-server")].map(str::to_owned);
         let mut words = launcher.iter().chain(&program);
