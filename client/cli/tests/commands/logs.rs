@@ -142,7 +142,7 @@ fn a_log_that_a_broker_writes_and_deletes_from_is_never_called_damaged() {
     let mut input = producer.stdin.take().unwrap();
     let feeding = thread::spawn(move || {
         for number in 0..20_000 {
-            writeln!(input, "{number:0400}").unwrap();
+            input.write_all(format!("{number:0400}\n").as_bytes()).unwrap();
         }
     });
     loop {

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use crate::support::{Site, ran};
+use crate::support::{Site, pause, ran};
 
 const README: &str = include_str!("../../../../README.md");
 
@@ -103,8 +103,12 @@ fn the_walk_through_of_a_group_works_as_it_stands() {
         )
     };
     // Not found until the first member has made it.
-    while site.run(&["group", "describe", "workers"]).code == Some(3) {}
-    while !matches!(shares(), (true, members) if members.len() == 2) {}
+    while site.run(&["group", "describe", "workers"]).code == Some(3) {
+        pause();
+    }
+    while !matches!(shares(), (true, members) if members.len() == 2) {
+        pause();
+    }
     for line in block("group-load") {
         drop(run(line));
     }
@@ -124,7 +128,9 @@ fn the_walk_through_of_a_group_works_as_it_stands() {
         panic!("two ways to look");
     };
     assert!(run(describe).contains("server-sticky"));
-    while !run(lag).contains("0 records behind in all") {}
+    while !run(lag).contains("0 records behind in all") {
+        pause();
+    }
     drop(second);
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::Site;
+use crate::support::{Site, pause};
 
 #[test]
 fn the_status_of_a_broker_is_what_it_has_and_what_it_does() {
@@ -66,6 +66,7 @@ fn throughput_is_what_comes_in_and_what_consumers_get() {
         {
             break;
         }
+        pause();
     }
     for mut child in [producer, consumer] {
         child.kill().unwrap();

@@ -226,6 +226,11 @@ impl Lines {
     }
 }
 
+/// Before another look at what comes by itself: each is a process of its own, and whoever is looked at needs the CPUs more.
+pub fn pause() {
+    thread::sleep(Duration::from_millis(50));
+}
+
 /// What Ctrl-C does to the process of a command.
 pub fn interrupt(process: u32) {
     let kill = Command::new("kill").args(["-INT", &process.to_string()]).status();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use headwater_client::{Client, Offset, PartitionIndex};
 
-use crate::support::{Lines, Site, end_of};
+use crate::support::{Lines, Site, end_of, pause};
 
 const P0: PartitionIndex = PartitionIndex::new(0);
 
@@ -38,6 +38,7 @@ fn reading_ends_at_offsets_that_compaction_has_emptied_and_says_how_many_there_w
         if read.out == b"kept:1\n" {
             break read;
         }
+        pause();
     };
     let note = "note: 4 offsets passed that hold no record, as after compaction: 4 of partition 0\n";
     assert_eq!(emptied.err, note);
