@@ -16,7 +16,7 @@ use rand::{RngExt as _, rngs::SmallRng};
 /// So much of a write is there or is not.
 const SECTOR: usize = 512;
 
-/// Pieces in which an image is copied.
+/// Pieces in which an image is looked at and copied.
 const PIECE: usize = 1 << 20;
 
 /// Counts what has happened.
@@ -42,6 +42,8 @@ pub enum Loss {
 /// The device's content from its beginning on.
 pub struct Medium {
     first: Vec<u8>,
+    /// Where there is more than zeros in it.
+    first_pieces: Vec<usize>,
     now: Vec<u8>,
     writes: Vec<Write>,
     clock: Moment,
@@ -55,9 +57,13 @@ impl Medium {
     pub fn of(image: &Path) -> io::Result<Medium> {
         let mut first = Vec::new();
         File::open(image)?.read_to_end(&mut first)?;
+        let pieces = first.chunks(PIECE).enumerate();
+        let pieces = pieces.filter(|(_, piece)| piece.iter().any(|byte| *byte != 0));
+        let first_pieces = pieces.map(|(number, _)| number * PIECE).collect();
         Ok(Medium {
             now: first.clone(),
             first,
+            first_pieces,
             writes: Vec::new(),
             clock: 0,
             flushes: HashMap::new(),
@@ -124,21 +130,21 @@ impl Medium {
 
     /// Makes the image that is found when the power has failed right after this moment.
     pub fn cut(&self, moment: Moment, loss: Loss, random: &mut SmallRng, image: &Path) -> io::Result<()> {
-        let mut found = self.first.clone();
-        for write in self.writes.iter().take_while(|write| write.arrived <= moment) {
-            let is_durable = write.durable.is_some_and(|durable| durable <= moment);
-            for (number, sector) in write.data.chunks(SECTOR).enumerate() {
-                if is_durable || (loss == Loss::Some && random.random_bool(0.5)) {
-                    let position = write.position + number * SECTOR;
-                    found[position..position + sector.len()].copy_from_slice(sector);
-                }
-            }
-        }
         let file = File::create(image)?;
-        file.set_len(found.len() as u64)?;
-        for (number, piece) in found.chunks(PIECE).enumerate() {
-            if piece.iter().any(|byte| *byte != 0) {
-                file.write_all_at(piece, (number * PIECE) as u64)?;
+        file.set_len(self.size())?;
+        for &piece in &self.first_pieces {
+            let end = (piece + PIECE).min(self.first.len());
+            file.write_all_at(&self.first[piece..end], piece as u64)?;
+        }
+        for write in self.writes.iter().take_while(|write| write.arrived <= moment) {
+            if write.durable.is_some_and(|durable| durable <= moment) {
+                file.write_all_at(&write.data, write.position as u64)?;
+            } else if loss == Loss::Some {
+                for (number, sector) in write.data.chunks(SECTOR).enumerate() {
+                    if random.random_bool(0.5) {
+                        file.write_all_at(sector, (write.position + number * SECTOR) as u64)?;
+                    }
+                }
             }
         }
         Ok(())
