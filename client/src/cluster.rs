@@ -12,7 +12,6 @@ use headwater_protocol::head::Head;
 use headwater_protocol::id::{PartitionIndex, ProducerEpoch, ProducerId, TopicId};
 use headwater_protocol::stranger::Stranger;
 use headwater_protocol::topic::TopicName;
-use tokio::time::sleep;
 
 use crate::address::Address;
 use crate::connection::{Connection, ConnectionSettings, probe};
@@ -21,6 +20,7 @@ use crate::error::{Error, Sign};
 use crate::metadata::Metadata;
 use crate::pool::Pool;
 use crate::requests::{self, Leader, ResponseError, TopicImage};
+use crate::runtime::{self, sleep};
 use crate::settings::Defaults;
 use crate::statistics::AddressStatistics;
 use crate::transport::Connector;
@@ -72,7 +72,7 @@ impl Cluster {
             pool,
             next_broker: AtomicUsize::new(0),
         });
-        tokio::spawn(keep_fresh(Arc::downgrade(&cluster), cluster.settings.metadata_age_max));
+        runtime::spawn(keep_fresh(Arc::downgrade(&cluster), cluster.settings.metadata_age_max));
         cluster
     }
 
@@ -317,7 +317,7 @@ pub(crate) fn leader<'a>(
 /// Asks about all topics in use whenever what is known has reached its age limit.
 async fn keep_fresh(cluster: std::sync::Weak<Cluster>, age_max: Duration) {
     loop {
-        tokio::time::sleep(age_max).await;
+        sleep(age_max).await;
         let Some(cluster) = cluster.upgrade() else { return };
         let topics = cluster.metadata.topics();
         if !topics.is_empty()

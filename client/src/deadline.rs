@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::Error;
+use crate::runtime::{self, Instant, sleep, timeout_at};
 
 /// The longest time that a setting may be: far below what a clock can count to, and beyond any use.
 pub(crate) const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
@@ -28,13 +28,13 @@ impl Deadline {
         Self {
             operation,
             limit,
-            at: Instant::now() + limit,
+            at: runtime::now() + limit,
         }
     }
 
     /// Whether it will be over after such a pause.
     pub(crate) fn is_over_after(&self, pause: Duration) -> bool {
-        Instant::now() + pause >= self.at
+        runtime::now() + pause >= self.at
     }
 
     /// The error for a call whose time is over.
@@ -49,8 +49,8 @@ impl Deadline {
     /// The result of `future`, or the timeout error when the deadline comes first.
     pub(crate) async fn run<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         match timeout_at(self.at, future).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(self.error(None)),
+            Some(result) => result,
+            None => Err(self.error(None)),
         }
     }
 
@@ -62,12 +62,12 @@ impl Deadline {
         let mut last = None;
         loop {
             match timeout_at(self.at, attempt()).await {
-                Ok(Err(error)) if error.is_worth_another_attempt() => {
+                Some(Err(error)) if error.is_worth_another_attempt() => {
                     tracing::debug!(operation = self.operation, %error, "attempt failed");
                     last = Some(error);
                 }
-                Ok(result) => return result,
-                Err(_elapsed) => return Err(self.error(last)),
+                Some(result) => return result,
+                None => return Err(self.error(last)),
             }
             let pause = backoff.next_pause();
             if self.is_over_after(pause) {
@@ -98,9 +98,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(limits: BackoffLimits) -> Self {
-        let rng = limits
-            .seed
-            .map_or_else(|| SmallRng::seed_from_u64(rand::random()), SmallRng::seed_from_u64);
+        let rng = SmallRng::seed_from_u64(limits.seed.unwrap_or_else(runtime::random));
         Self {
             limits,
             failures: 0,

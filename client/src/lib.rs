@@ -45,7 +45,10 @@ mod pool;
 mod producer;
 mod record;
 mod requests;
+mod runtime;
 mod settings;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod statistics;
 mod sync;
 mod transport;

@@ -4,7 +4,7 @@
 //! first one through asks for all that are wanted, and the others find their topic answered. Asks only for topics that
 //! this client uses. Where the request goes is the cluster's business.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,7 +29,7 @@ pub(crate) struct Metadata {
 struct State {
     brokers: Vec<Address>,
     topics: HashMap<TopicName, Result<Arc<TopicImage>, ErrorCode>>,
-    wanted: HashSet<TopicName>,
+    wanted: BTreeSet<TopicName>,
 }
 
 impl Metadata {
@@ -76,7 +76,7 @@ impl Metadata {
                 return Ok(());
             }
             // Whoever wants a topic from here on wants a younger answer than the one asked for now.
-            state.wanted.drain().collect()
+            std::mem::take(&mut state.wanted).into_iter().collect()
         };
         let mut asked = Asked {
             metadata: self,

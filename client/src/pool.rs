@@ -3,15 +3,14 @@
 //! Callers that need the same connection at once share one attempt. After a failed attempt the next callers get its
 //! error at once, for a time that grows with each failure: a thousand partitions must not mean a thousand attempts.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use tokio::time::Instant;
 
 use crate::address::Address;
 use crate::connection::{Connection, ConnectionSettings};
 use crate::deadline::{Backoff, BackoffLimits};
 use crate::error::Error;
+use crate::runtime::{self, Instant};
 use crate::statistics::{AddressStatistics, Traffic};
 use crate::sync::Mutex;
 use crate::transport::Connector;
@@ -20,7 +19,7 @@ pub(crate) struct Pool {
     connector: Arc<dyn Connector>,
     settings: ConnectionSettings,
     backoff: BackoffLimits,
-    slots: Mutex<HashMap<Address, Arc<Slot>>>,
+    slots: Mutex<BTreeMap<Address, Arc<Slot>>>,
 }
 
 struct Slot {
@@ -69,7 +68,7 @@ impl Pool {
             return Ok(connection);
         }
         if let Some((error, until)) = &attempts.failed
-            && Instant::now() < *until
+            && runtime::now() < *until
         {
             return Err(error.clone());
         }
@@ -80,14 +79,14 @@ impl Pool {
                 attempts.failed = None;
                 attempts.backoff.reset();
                 if let Some(since) = attempts.away_since.take() {
-                    tracing::info!(%address, after = ?since.elapsed(), "connected again: what was in flight is sent again");
+                    tracing::info!(%address, after = ?runtime::since(since), "connected again: what was in flight is sent again");
                 }
                 slot.replace(&connection);
                 Ok(connection)
             }
             Err(error) => {
                 attempts.tell(address, &error);
-                let until = Instant::now() + attempts.backoff.next_pause();
+                let until = runtime::now() + attempts.backoff.next_pause();
                 attempts.failed = Some((error.clone(), until));
                 slot.past.lock().connect_failures += 1;
                 Err(error)
@@ -143,7 +142,7 @@ impl Attempts {
             tracing::debug!(%address, %error, "cannot connect");
             return;
         }
-        self.away_since = Some(Instant::now());
+        self.away_since = Some(runtime::now());
         let cause = std::error::Error::source(error).map(tracing::field::display);
         tracing::warn!(%address, %error, cause, "cannot connect; it is tried again while somebody waits for it");
     }

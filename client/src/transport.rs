@@ -1,6 +1,7 @@
 //! The seam to the network: how an address becomes a pair of byte streams.
 //!
-//! Production connects over TCP; tests connect to an in-memory broker, which lets them hold the clock still.
+//! Production connects over TCP; tests connect to an in-memory broker, which lets them hold the clock still, or run in a world whose
+//! network is simulated.
 
 use std::future::Future;
 use std::io;
@@ -31,6 +32,11 @@ pub(crate) struct Tcp;
 
 impl Connector for Tcp {
     fn connect<'a>(&'a self, address: &'a Address) -> ConnectFuture<'a> {
+        #[cfg(feature = "simulation")]
+        if let Some(world) = crate::simulation::here() {
+            let halves = world.connect(address.host(), address.port());
+            return Box::pin(async move { halves.await.map(|(read, write)| Halves { read, write }) });
+        }
         Box::pin(async move {
             let stream = TcpStream::connect((address.host(), address.port())).await?;
             stream.set_nodelay(true)?;

@@ -6,6 +6,8 @@
 use bytes::{Buf, Bytes, BytesMut};
 use headwater_protocol::frame::{FrameError, FrameHeader, HEADER_LEN};
 
+use crate::runtime;
+
 /// Capacity of a buffer for frames that are not larger themselves.
 const BUFFER_SIZE: usize = 1 << 20;
 
@@ -123,7 +125,7 @@ impl FrameReader {
         let (mut next, next_size) = self
             .take_retired(size)
             .unwrap_or_else(|| (BytesMut::with_capacity(size), size));
-        let place = rand::random_range(0..PAGE);
+        let place = runtime::random() as usize % PAGE;
         next.resize(place, 0);
         next.advance(place);
         next.extend_from_slice(&self.buffer);

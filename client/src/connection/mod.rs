@@ -11,7 +11,7 @@ mod tasks;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,12 +19,12 @@ use headwater_protocol::frame::{self, Api, FrameHeader};
 use headwater_protocol::head::{self, Head};
 use headwater_protocol::id::CorrelationId;
 use headwater_protocol::schema;
-use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{Instant, timeout};
+use tokio::sync::{Notify, oneshot};
 
 use crate::address::Address;
 use crate::error::{Error, ProtocolViolation, Sign};
 use crate::requests::BrokerLimits;
+use crate::runtime::{self, Instant, timeout};
 use crate::statistics::Traffic;
 use crate::sync::Mutex;
 use crate::transport::{Connector, Halves};
@@ -75,8 +75,9 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Wakes the writer.
     submitted: Notify,
-    /// Turns true when the connection has failed; ends both tasks.
-    failed: watch::Sender<bool>,
+    is_failed: AtomicBool,
+    /// Wakes both tasks when it has failed.
+    failed: Notify,
 }
 
 #[derive(Default)]
@@ -148,8 +149,8 @@ impl Connection {
             source: Arc::new(source),
         };
         let halves = match timeout(settings.connect_timeout, connector.connect(address)).await {
-            Ok(connected) => connected.map_err(fail)?,
-            Err(elapsed) => return Err(fail(std::io::Error::new(std::io::ErrorKind::TimedOut, elapsed))),
+            Some(connected) => connected.map_err(fail)?,
+            None => return Err(fail(std::io::ErrorKind::TimedOut.into())),
         };
         let shared = Shared::start(address.clone(), halves, settings.frame_size_max);
         // Closes the connection if the exchange fails or is given up.
@@ -187,7 +188,7 @@ impl Connection {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        *self.handle.shared.failed.borrow()
+        self.handle.shared.is_failed.load(Ordering::Acquire)
     }
 
     /// When it was lost, if that is worth a word.
@@ -286,11 +287,11 @@ impl Handle {
         limit: Duration,
     ) -> Result<Frame, Error> {
         match timeout(limit, receiver).await {
-            Ok(Ok(Ok(Outcome::Response(frame)))) => Ok(frame),
-            Ok(Ok(Err(error))) => Err(error),
+            Some(Ok(Ok(Outcome::Response(frame)))) => Ok(frame),
+            Some(Ok(Err(error))) => Err(error),
             // A reply ends with a result even if it is dropped, and a request with an answer is never just "written".
-            Ok(Ok(Ok(Outcome::Written)) | Err(_)) => Err(Error::Closed),
-            Err(_elapsed) => {
+            Some(Ok(Ok(Outcome::Written)) | Err(_)) => Err(Error::Closed),
+            None => {
                 let error = Error::Timeout {
                     operation: api_name(api),
                     limit,
@@ -311,10 +312,11 @@ impl Shared {
             correlation: AtomicU32::new(0),
             queue: Mutex::default(),
             submitted: Notify::new(),
-            failed: watch::Sender::new(false),
+            is_failed: AtomicBool::new(false),
+            failed: Notify::new(),
         });
-        tokio::spawn(tasks::read(Arc::clone(&shared), halves.read, frame_size_max));
-        tokio::spawn(tasks::write(Arc::clone(&shared), halves.write));
+        runtime::spawn(tasks::read(Arc::clone(&shared), halves.read, frame_size_max));
+        runtime::spawn(tasks::write(Arc::clone(&shared), halves.write));
         shared
     }
 
@@ -338,7 +340,7 @@ impl Shared {
             Answer::Expected => {
                 let waiting = Waiting {
                     api: H::API,
-                    since: Instant::now(),
+                    since: runtime::now(),
                     reply,
                     announce,
                 };
@@ -404,7 +406,7 @@ impl Shared {
         let mut queue = self.queue.lock();
         let waiting = queue.waiting.remove(&id)?;
         if !is_held_back(waiting.api) {
-            queue.traffic.round_trips.note(waiting.since.elapsed(), 1);
+            queue.traffic.round_trips.note(runtime::since(waiting.since), 1);
         }
         Some(waiting)
     }
@@ -426,6 +428,15 @@ impl Shared {
         }
     }
 
+    /// Resolves when the connection has failed.
+    async fn has_failed(&self) {
+        // It hears of every failure from here on.
+        let failed = self.failed.notified();
+        if !self.is_failed.load(Ordering::Acquire) {
+            failed.await;
+        }
+    }
+
     /// Ends the connection; only the first error counts.
     fn fail(&self, error: &Error) {
         let (waiting, outgoing) = {
@@ -435,13 +446,17 @@ impl Shared {
             }
             queue.failure = Some(error.clone());
             if queue.is_lost_by(error) {
-                queue.lost_at = Some(Instant::now());
+                queue.lost_at = Some(runtime::now());
             }
             (std::mem::take(&mut queue.waiting), std::mem::take(&mut queue.outgoing))
         };
-        self.failed.send_replace(true);
+        self.is_failed.store(true, Ordering::Release);
+        self.failed.notify_waiters();
         self.tell_end(error, &waiting);
-        for Waiting { reply, .. } in waiting.into_values() {
+        // In the order in which they were asked.
+        let mut waiting: Vec<_> = waiting.into_iter().collect();
+        waiting.sort_unstable_by_key(|(id, _)| *id);
+        for (_, Waiting { reply, .. }) in waiting {
             reply.done(Err(error.clone()));
         }
         for reply in outgoing.into_iter().filter_map(|frame| frame.written) {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
 
 use crate::address::Address;
+use crate::runtime::timeout;
 use crate::transport::{Connector, Halves};
 
 /// Size; `ApiVersions` in version 0; a correlation id; no client id. Every Kafka broker answers it.
@@ -22,5 +22,5 @@ pub(crate) async fn speaks_kafka(connector: &dyn Connector, address: &Address, l
         // Size and correlation id.
         std::io::Result::Ok(answer[0] == 0 && answer[4..] == REQUEST[8..12])
     };
-    matches!(timeout(limit, asked).await, Ok(Ok(true)))
+    matches!(timeout(limit, asked).await, Some(Ok(true)))
 }

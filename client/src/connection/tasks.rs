@@ -11,15 +11,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::frames::FrameReader;
 use super::{Outcome, Outgoing, Reply, Shared};
 use crate::error::{Error, ProtocolViolation, Sign};
+use crate::runtime;
 
 /// Most slices in one vectored write; two for each frame.
 const SLICES_MAX: usize = 64;
 
 pub(super) async fn read(shared: Arc<Shared>, half: Box<dyn AsyncRead + Send + Unpin>, frame_size_max: u32) {
-    let mut failed = shared.failed.subscribe();
     tokio::select! {
+        biased;
+        () = shared.has_failed() => {}
         error = read_frames(&shared, half, frame_size_max) => shared.fail(&error),
-        _ = failed.wait_for(|&failed| failed) => {}
     }
 }
 
@@ -54,7 +55,7 @@ async fn read_into(frames: &mut FrameReader, shared: &Shared, mut half: Box<dyn 
                     if let Some((header, head)) = frames.announced() {
                         shared.announce(header, head);
                         // Whoever waits for it sends the next request while the payload is still coming.
-                        tokio::task::yield_now().await;
+                        runtime::yield_now().await;
                     }
                     break;
                 }
@@ -69,10 +70,10 @@ async fn read_into(frames: &mut FrameReader, shared: &Shared, mut half: Box<dyn 
 }
 
 pub(super) async fn write(shared: Arc<Shared>, half: Box<dyn AsyncWrite + Send + Unpin>) {
-    let mut failed = shared.failed.subscribe();
     tokio::select! {
+        biased;
+        () = shared.has_failed() => {}
         error = write_frames(&shared, half) => shared.fail(&disconnected(&shared, error)),
-        _ = failed.wait_for(|&failed| failed) => {}
     }
 }
 

@@ -13,7 +13,6 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use headwater_protocol::id::{Offset, PartitionIndex};
 use headwater_protocol::topic::TopicName;
-use tokio::time::{Instant, sleep_until};
 
 use super::builder::{OffsetReset, Start};
 use super::start_offset;
@@ -24,6 +23,7 @@ use crate::cluster::{Cluster, leader};
 use crate::connection::Frame;
 use crate::error::{Error, ProtocolViolation};
 use crate::requests::{self, FetchSlot, Fetched};
+use crate::runtime::{self, sleep_until};
 
 /// How a consumer fetches.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +114,7 @@ impl Fetcher {
     pub(super) async fn run(mut self) {
         loop {
             self.look_for_partitions();
-            let plan = self.shared.state.lock().plan(Instant::now(), &self.in_flight);
+            let plan = self.shared.state.lock().plan(runtime::now(), &self.in_flight);
             let wake_at = plan.wake_at;
             self.start(plan);
             let pause = async {
@@ -124,6 +124,7 @@ impl Fetcher {
                 }
             };
             tokio::select! {
+                biased;
                 Some(done) = self.work.next() => {
                     let is_news = !matches!(done, Done::Begun { .. });
                     self.on_done(done);
@@ -172,7 +173,7 @@ impl Fetcher {
                 }
                 self.on_fetched(&tickets, result);
             }
-            Done::LookedUp { ticket, result } => self.shared.state.lock().on_lookup(ticket, result, Instant::now()),
+            Done::LookedUp { ticket, result } => self.shared.state.lock().on_lookup(ticket, result, runtime::now()),
             Done::Refreshed { topics, result } => {
                 self.refreshing = false;
                 self.on_refreshed(&topics, &result);
@@ -181,7 +182,7 @@ impl Fetcher {
     }
 
     fn on_fetched(&self, tickets: &[Ticket], result: Result<(Vec<Fetched>, Frame), Error>) {
-        let now = Instant::now();
+        let now = runtime::now();
         let mut state = self.shared.state.lock();
         match result {
             Ok((fetched, frame)) => {
@@ -200,7 +201,7 @@ impl Fetcher {
     }
 
     fn on_refreshed(&self, topics: &[TopicName], result: &Result<(), Error>) {
-        let now = Instant::now();
+        let now = runtime::now();
         let mut state = self.shared.state.lock();
         for topic in topics {
             let image = result.clone().and_then(|()| self.cluster.known_topic(topic));

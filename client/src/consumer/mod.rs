@@ -24,13 +24,12 @@ use futures::stream::{self, BoxStream, StreamExt};
 use headwater_protocol::batch::RecordSet;
 use headwater_protocol::id::{Offset, PartitionIndex};
 use headwater_protocol::topic::TopicName;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use crate::admin::{self, OffsetSpec};
 use crate::cluster::Cluster;
 use crate::deadline::Deadline;
 use crate::error::{Error, topic_name};
+use crate::runtime::{self, Task, timeout};
 
 use fetcher::Fetcher;
 use state::{Shared, Taken};
@@ -68,7 +67,7 @@ pub struct Consumer {
     settings: FetchSettings,
     /// The batch that `recv` takes records from, and its partition.
     current: Option<(usize, Records)>,
-    fetcher: JoinHandle<()>,
+    fetcher: Task,
 }
 
 /// What was taken from the fetcher, opened; records with their partition's place.
@@ -86,7 +85,7 @@ impl Consumer {
             shared,
             settings,
             current: None,
-            fetcher: tokio::spawn(fetcher.run()),
+            fetcher: runtime::spawn(fetcher.run()),
         }
     }
 
@@ -120,9 +119,7 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::recv`].
     pub async fn recv_timeout(&mut self, limit: Duration) -> Result<Option<ConsumerRecord>, Error> {
-        timeout(limit, self.recv())
-            .await
-            .map_or(Ok(None), |record| record.map(Some))
+        timeout(limit, self.recv()).await.transpose()
     }
 
     /// What there is, up to `max` records: waits for the first one only. Empty if `max` is 0. May be cancelled without loss.

@@ -17,7 +17,6 @@ use headwater_protocol::batch::{BatchError, BatchHeader};
 use headwater_protocol::id::{Offset, PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::advance::{Skip, SkipCause, Skipped, Totals};
 use super::fetcher::FetchSettings;
@@ -25,6 +24,7 @@ use super::records::corrupt;
 use crate::address::Address;
 use crate::deadline::{Backoff, BackoffLimits};
 use crate::error::Error;
+use crate::runtime::Instant;
 use crate::sync::Mutex;
 
 pub(in crate::consumer) use plan::{Plan, PlannedFetch, PlannedLookup};

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use headwater_protocol::batch::{BatchBuilder, Compression, HEADER_LEN};
-use headwater_protocol::id::{PartitionIndex, Timestamp};
+use headwater_protocol::id::PartitionIndex;
 use headwater_protocol::topic::TopicName;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::delivery::{Completer, Completion, Delivery};
 use super::memory::{Memory, Reservation};
@@ -19,6 +18,7 @@ use super::topic::TopicSpread;
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::record::Record;
+use crate::runtime::{self, Instant};
 use crate::sync::Mutex;
 
 /// Room for a partition's first batch, in bytes; later ones get what the ones before needed.
@@ -141,7 +141,7 @@ impl PartitionQueue {
             });
         }
         let batch_size = self.batch_size();
-        let timestamp = record.timestamp.unwrap_or_else(Timestamp::now);
+        let timestamp = record.timestamp.unwrap_or_else(runtime::wall);
         let mut state = self.state.lock();
         if state.shut {
             return Err(Error::Closed);
@@ -239,7 +239,7 @@ impl PartitionQueue {
                 builder: BatchBuilder::in_buffer(self.settings.compression, buffer),
                 completer: Completer::new(&self.topic, self.partition),
                 reserved,
-                opened_at: Instant::now(),
+                opened_at: runtime::now(),
             });
             return Ok(());
         };
@@ -358,7 +358,7 @@ impl PartitionQueue {
 
 #[cfg(test)]
 mod tests {
-    use headwater_protocol::id::TopicId;
+    use headwater_protocol::id::{Timestamp, TopicId};
 
     use super::*;
     use crate::requests::TopicImage;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_protocol::batch::Compression;
-use tokio::runtime::Handle;
 
 use super::accumulator::BatchSettings;
 use super::memory::Memory;
@@ -16,6 +15,7 @@ use super::{Inner, Producer, SenderSettings, Shared};
 use crate::cluster::Cluster;
 use crate::deadline::LONGEST;
 use crate::error::Error;
+use crate::runtime::Runtime;
 use crate::sync::RwLock;
 
 /// How many of the last batches of a producer the broker tells from new ones. More in flight could be stored twice.
@@ -228,7 +228,7 @@ impl ProducerBuilder {
             batch_size_max,
         };
         let shared = Shared {
-            runtime: Handle::current(),
+            runtime: Runtime::current(),
             batches,
             sender: SenderSettings {
                 acks: settings.acks,

@@ -26,13 +26,13 @@ use std::time::Duration;
 
 use headwater_protocol::id::PartitionIndex;
 use headwater_protocol::topic::TopicName;
-use tokio::runtime::Handle;
 
 use crate::cluster::Cluster;
 use crate::deadline::Deadline;
 use crate::error::{Error, topic_name};
 use crate::record::Record;
 use crate::requests::TopicImage;
+use crate::runtime::Runtime;
 use crate::statistics::ProducerStatistics;
 use crate::sync::RwLock;
 
@@ -96,7 +96,7 @@ impl Drop for Inner {
 
 struct Shared {
     cluster: Arc<Cluster>,
-    runtime: Handle,
+    runtime: Runtime,
     batches: BatchSettings,
     sender: SenderSettings,
     identity: Option<Identity>,

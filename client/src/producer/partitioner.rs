@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use headwater_protocol::id::PartitionIndex;
 
 use crate::record::Record;
+use crate::runtime;
 
 /// What a partitioner may know about the topic.
 #[derive(Debug)]
@@ -52,8 +53,8 @@ pub(super) struct Spread {
 impl Spread {
     pub(super) fn new() -> Self {
         Self {
-            sticky: AtomicU32::new(rand::random()),
-            turn: AtomicU32::new(rand::random()),
+            sticky: AtomicU32::new(runtime::random() as u32),
+            turn: AtomicU32::new(runtime::random() as u32),
         }
     }
 
@@ -62,7 +63,7 @@ impl Spread {
         let sticky = self.sticky.load(Ordering::Relaxed);
         if count > 1 && sticky % count == partition.get().cast_unsigned() {
             // Any of the others.
-            let step = rand::random_range(1..count);
+            let step = runtime::random() as u32 % (count - 1) + 1;
             let next = (sticky % count + step) % count;
             // Lost if someone else was faster, who then has moved on to another as well.
             let _ = self

@@ -6,8 +6,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep, timeout_at};
-
 use super::accumulator::PartitionQueue;
 use super::delivery::Delivered;
 use super::tally::Tally;
@@ -18,6 +16,7 @@ use crate::connection::{Answer, Connection, Outcome, Reply};
 use crate::deadline::{Backoff, Deadline};
 use crate::error::{Error, ProtocolViolation};
 use crate::requests;
+use crate::runtime::{self, Instant, sleep, timeout_at};
 use crate::sync::Mutex;
 
 /// With no linger, a batch that is not full leaves at once while its partition has fewer than this many in flight. It keeps
@@ -83,7 +82,7 @@ impl Sender {
     pub(super) async fn run(mut self) {
         loop {
             let finished = self.collect();
-            self.window.expire(Instant::now());
+            self.window.expire(runtime::now());
             if finished && self.window.is_empty() {
                 self.count(0);
                 return;
@@ -109,7 +108,7 @@ impl Sender {
         let linger = self.settings.linger;
         let due = |opened_at, hurried: bool| {
             let at_once = linger.is_zero() || hurried;
-            (at_once && eager) || (!linger.is_zero() && opened_at + linger <= Instant::now())
+            (at_once && eager) || (!linger.is_zero() && opened_at + linger <= runtime::now())
         };
         // Whatever makes room in the window comes by here again.
         let awaits_open = room && (eager || !linger.is_zero());
@@ -139,7 +138,7 @@ impl Sender {
             };
         };
         self.queue.follow(&self.cluster);
-        let Some((attempt, bytes)) = self.window.take_next(Instant::now(), self.queue.size_max()) else {
+        let Some((attempt, bytes)) = self.window.take_next(runtime::now(), self.queue.size_max()) else {
             return;
         };
         let timeout_ms = self.cluster.settings.connection.request_timeout.as_millis() as u32;
@@ -187,11 +186,11 @@ impl Sender {
             None => changed.await,
         }
         self.take_ends();
-        if overdue.is_some_and(|overdue| overdue <= Instant::now())
+        if overdue.is_some_and(|overdue| overdue <= runtime::now())
             && self
                 .window
                 .oldest_attempt()
-                .is_some_and(|sent_at| sent_at + request_timeout <= Instant::now())
+                .is_some_and(|sent_at| sent_at + request_timeout <= runtime::now())
             && let Some(route) = &self.route
         {
             route.connection.close(&Error::Timeout {
@@ -208,7 +207,7 @@ impl Sender {
             // The topic may take less than is known.
             self.stale |= error.calls_for_metadata() || error.is_too_large();
         }
-        let has_failed = self.window.on_result(attempt, result, Instant::now());
+        let has_failed = self.window.on_result(attempt, result, runtime::now());
         self.tell_trouble();
         if has_failed {
             return;
@@ -246,7 +245,7 @@ impl Sender {
 
     /// The deadline of the oldest batch, for whatever is done on the way to sending it.
     fn deadline(&self) -> Instant {
-        self.window.next_deadline().unwrap_or_else(Instant::now)
+        self.window.next_deadline().unwrap_or_else(runtime::now)
     }
 
     /// Finds the leader and connects to it.
@@ -254,10 +253,10 @@ impl Sender {
         self.route = None;
         let route = self.cluster.route(&self.queue.topic, self.queue.partition);
         match timeout_at(self.deadline(), route).await {
-            Ok(Ok(route)) => self.route = Some(route),
-            Ok(Err(error)) => self.on_failure(error),
+            Some(Ok(route)) => self.route = Some(route),
+            Some(Err(error)) => self.on_failure(error),
             // The batch ends by its deadline.
-            Err(_elapsed) => {}
+            None => {}
         }
     }
 
@@ -267,8 +266,8 @@ impl Sender {
         let unknown = matches!(error, Error::UnknownTopic(_) | Error::UnknownPartition { .. });
         if unknown {
             self.stale = true;
-            let since = *self.unknown_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= self.cluster.settings.metadata_timeout {
+            let since = *self.unknown_since.get_or_insert_with(runtime::now);
+            if runtime::since(since) >= self.cluster.settings.metadata_timeout {
                 return self.window.fail_waiting(&error);
             }
         } else if !error.is_worth_another_attempt() {
@@ -293,13 +292,13 @@ impl Sender {
         self.queue.close_batch();
         let deadline = self.deadline();
         let pause = self.backoff.next_pause();
-        sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+        sleep(pause.min(deadline.saturating_duration_since(runtime::now()))).await;
         // The failed connection, or the leader that was wrong.
         self.route = None;
         match timeout_at(deadline, self.renew()).await {
-            Ok(Ok(identity)) => self.window.resume(identity),
-            Ok(Err(error)) => self.on_failure(error),
-            Err(_elapsed) => {}
+            Some(Ok(identity)) => self.window.resume(identity),
+            Some(Err(error)) => self.on_failure(error),
+            None => {}
         }
     }
 

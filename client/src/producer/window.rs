@@ -26,12 +26,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::{ProducerEpoch, ProducerId, Sequence};
-use tokio::time::Instant;
 
 use super::accumulator::Batch;
 use super::delivery::Delivered;
 use super::tally::Tally;
 use crate::error::Error;
+use crate::runtime::Instant;
 
 use entry::{Content, Entry};
 

@@ -1,6 +1,6 @@
 //! Metadata and topics.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ impl Node {
 pub(crate) fn read_metadata(bytes: &[u8]) -> Result<ClusterImage, ResponseError> {
     let response = head::decode_response::<schema::MetadataResponse<'_>>(bytes)?;
     Error::check(response.error(), response.message())?;
-    let mut nodes = HashMap::new();
+    let mut nodes = BTreeMap::new();
     for broker in response.brokers().unwrap_or_default() {
         let host = broker.host().ok_or_else(|| field("a broker without a host"))?;
         let core_ports = broker.core_ports().unwrap_or_default().iter().collect();
@@ -95,7 +95,10 @@ pub(crate) fn read_metadata(bytes: &[u8]) -> Result<ClusterImage, ResponseError>
     })
 }
 
-fn read_topic(topic: &schema::TopicMetadata<'_>, nodes: &HashMap<BrokerId, Node>) -> Result<TopicImage, ResponseError> {
+fn read_topic(
+    topic: &schema::TopicMetadata<'_>,
+    nodes: &BTreeMap<BrokerId, Node>,
+) -> Result<TopicImage, ResponseError> {
     let id = topic
         .id()
         .map(TopicId::from)

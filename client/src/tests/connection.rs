@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use headwater_protocol::error::ErrorCode;
 use headwater_protocol::frame::{Api, FrameHeader, HEADER_LEN, encode, encode_head};
 use headwater_protocol::id::CorrelationId;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use super::broker::{Broker, PORT, api_versions};
 use super::network::Network;
 use crate::address::Address;
-use crate::connection::{Connection, ConnectionSettings};
+use crate::connection::{Answer, Connection, ConnectionSettings, Reply};
 use crate::error::{Error, ProtocolViolation, Sign};
 use crate::requests;
 use crate::transport::Tcp;
@@ -348,4 +349,19 @@ async fn the_same_holds_over_real_sockets() {
     relay.await.unwrap();
     let refused = Connection::open(&Tcp, &address, &LIMITS).await;
     assert!(matches!(refused, Err(Error::Connect { .. })), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_a_lost_connection_takes_along_end_in_the_order_in_which_they_were_sent() {
+    let (connection, _peer) = connected().await;
+    let (sender, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    for number in 0..100 {
+        let sender = sender.clone();
+        let reply = Reply::new(connection.address(), move |_end| sender.send(number).unwrap());
+        connection.submit(&metadata_request(), Bytes::new(), Answer::Expected, reply);
+    }
+    connection.close(&Error::Closed);
+    for number in 0..100 {
+        assert_eq!(ends.try_recv().unwrap(), number);
+    }
 }

@@ -16,6 +16,7 @@ use crate::cluster::Cluster;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::requests;
+use crate::runtime;
 
 /// Offsets to commit, and whom to tell.
 #[derive(Debug)]
@@ -115,7 +116,7 @@ async fn commit(route: &Route, shared: &Shared, marks: Vec<Mark>, deadline: Dead
         if deadline.is_over_after(pause) {
             return Err(told.unwrap_or_else(|| deadline.error(error)));
         }
-        tokio::time::sleep(pause).await;
+        runtime::sleep(pause).await;
     }
 }
 

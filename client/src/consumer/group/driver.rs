@@ -12,7 +12,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use headwater_protocol::error::ErrorCode;
-use tokio::time::{Instant, sleep_until};
 
 use super::commits::Orders;
 use super::ledger::Shared;
@@ -24,6 +23,7 @@ use super::{GroupSettings, PartitionCounts, Subscribed};
 use crate::consumer::state;
 use crate::error::Error;
 use crate::requests::{self, Identity, JoinWish, Joined};
+use crate::runtime::{self, Instant, sleep_until};
 
 /// Something that was asked for has come.
 enum Done {
@@ -67,7 +67,7 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(parts: Parts, membership: Membership) -> Self {
-        let now = Instant::now();
+        let now = runtime::now();
         let commit_at = parts.settings.auto_commit.map(|interval| now + interval);
         let (began_with, topics_at) = match &parts.subscribed {
             Subscribed::Topics(counts) => (Some(Arc::new(counts.clone())), None),
@@ -93,7 +93,7 @@ impl Driver {
             self.apply(change);
         }
         loop {
-            let wake_at = self.act(Instant::now());
+            let wake_at = self.act(runtime::now());
             let pause = async {
                 match wake_at {
                     Some(at) => sleep_until(at).await,
@@ -101,6 +101,7 @@ impl Driver {
                 }
             };
             tokio::select! {
+                biased;
                 Some(done) = self.work.next() => {
                     if let Err(error) = self.on_done(done) {
                         return self.fail(error);
@@ -164,7 +165,7 @@ impl Driver {
     }
 
     fn on_done(&mut self, done: Done) -> Result<(), Error> {
-        let now = Instant::now();
+        let now = runtime::now();
         let change = match done {
             Done::Joined(result) => self.membership.on_joined(result, now)?,
             Done::Synced(result) => self.membership.on_synced(result, now)?,

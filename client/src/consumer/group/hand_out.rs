@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use tokio::time::Instant;
 
 use super::GroupConsumer;
 use super::ledger::{Claim, Ledger, Progress, Shared};
@@ -14,6 +13,7 @@ use super::membership::Place;
 use crate::consumer::state::Taken;
 use crate::consumer::{Consumer, ConsumerRecord, Opened, Records, Skip};
 use crate::error::Error;
+use crate::runtime;
 
 /// The batch that records are taken from.
 pub(super) struct Current {
@@ -36,7 +36,7 @@ impl GroupConsumer {
             self.shared.returned.notify_one();
         }
         if std::mem::take(&mut ledger.is_away) {
-            ledger.idle_since = Instant::now();
+            ledger.idle_since = runtime::now();
             self.shared.returned.notify_one();
             return Err(Error::PollIntervalExceeded {
                 limit: self.settings.max_poll_interval,
@@ -179,7 +179,7 @@ impl Drop for Polling {
     fn drop(&mut self) {
         let mut ledger = self.0.ledger.lock();
         ledger.is_polled = false;
-        ledger.idle_since = Instant::now();
+        ledger.idle_since = runtime::now();
         drop(ledger);
     }
 }

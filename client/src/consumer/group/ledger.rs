@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use headwater_protocol::id::Offset;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::membership::Place;
 use crate::admin::CommittedOffset;
 use crate::error::Error;
 use crate::requests::Identity;
+use crate::runtime::{self, Instant};
 use crate::sync::Mutex;
 
 /// The number of a partition's stay with this consumer.
@@ -89,7 +89,7 @@ impl Shared {
             partitions: BTreeMap::new(),
             in_hand: Vec::new(),
             is_polled: false,
-            idle_since: Instant::now(),
+            idle_since: runtime::now(),
             is_away: false,
             news: VecDeque::new(),
             failed: None,

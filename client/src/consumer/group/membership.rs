@@ -11,11 +11,11 @@ use headwater_protocol::error::ErrorCode;
 use headwater_protocol::group::{Subscription, TopicPartitions};
 use headwater_protocol::id::PartitionIndex;
 use headwater_protocol::topic::TopicName;
-use tokio::time::Instant;
 
 use crate::deadline::Backoff;
 use crate::error::Error;
 use crate::requests::{Identity, Joined};
+use crate::runtime::Instant;
 
 /// A partition, by the name of its topic.
 pub(in crate::consumer) type Place = (TopicName, PartitionIndex);

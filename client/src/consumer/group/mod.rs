@@ -29,8 +29,6 @@ use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::{Offset, PartitionIndex};
 use headwater_protocol::topic::TopicName;
 use regex::Regex;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
 
 use super::builder::OffsetReset;
 use super::fetcher::FetchSettings;
@@ -39,6 +37,7 @@ use super::{Advance, Consumer, ConsumerRecord, Hold, PartitionPosition, Records,
 use crate::admin::CommittedOffset;
 use crate::cluster::Cluster;
 use crate::error::{Error, topic_name};
+use crate::runtime::{self, Task, timeout};
 
 use commits::{Orders, start_committer};
 use driver::{Driver, Parts};
@@ -162,8 +161,8 @@ pub struct GroupConsumer {
     settings: GroupSettings,
     listener: Arc<dyn RebalanceListener>,
     current: Option<Current>,
-    driver: JoinHandle<()>,
-    committer: JoinHandle<()>,
+    driver: Task,
+    committer: Task,
 }
 
 impl GroupConsumer {
@@ -184,7 +183,7 @@ impl GroupConsumer {
             cooperative: settings.assignor == Assignor::Sticky,
             heartbeat_interval: settings.heartbeat_interval,
         };
-        let membership = Membership::new(rules, instance_id, cluster.backoff(), Instant::now());
+        let membership = Membership::new(rules, instance_id, cluster.backoff(), runtime::now());
         let parts = Parts {
             shared: Arc::clone(&shared),
             fetch: Arc::clone(&fetching),
@@ -202,8 +201,8 @@ impl GroupConsumer {
             settings,
             listener,
             current: None,
-            driver: tokio::spawn(Driver::new(parts, membership).run()),
-            committer: tokio::spawn(committer),
+            driver: runtime::spawn(Driver::new(parts, membership).run()),
+            committer: runtime::spawn(committer),
         }
     }
 
@@ -229,9 +228,7 @@ impl GroupConsumer {
     /// # Errors
     /// As [`GroupConsumer::recv`].
     pub async fn recv_timeout(&mut self, limit: Duration) -> Result<Option<ConsumerRecord>, Error> {
-        timeout(limit, self.recv())
-            .await
-            .map_or(Ok(None), |record| record.map(Some))
+        timeout(limit, self.recv()).await.transpose()
     }
 
     /// What there is, up to `max` records: waits for the first one only. Empty if `max` is 0. All of them count as processed when

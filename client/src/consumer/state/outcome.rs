@@ -5,7 +5,6 @@ use headwater_protocol::batch::{BatchError, BatchHeader};
 use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::{Offset, PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
-use tokio::time::Instant;
 
 use super::{Arriving, Flow, Item, Partition, Phase, State, Ticket};
 use crate::address::Address;
@@ -14,6 +13,7 @@ use crate::consumer::builder::OffsetReset;
 use crate::consumer::records::corrupt;
 use crate::error::Error;
 use crate::requests::Fetched;
+use crate::runtime::Instant;
 
 /// A response came before another one that belongs in front of it.
 #[derive(Debug)]

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use headwater_protocol::id::PartitionIndex;
 use headwater_protocol::topic::TopicName;
-use tokio::time::Instant;
 
 use super::{Flow, Partition, Phase, State, Ticket};
 use crate::address::Address;
@@ -12,6 +11,7 @@ use crate::admin::OffsetSpec;
 use crate::consumer::fetcher::FetchSettings;
 use crate::consumer::positions::{Hold, PartitionPosition};
 use crate::requests::FetchSlot;
+use crate::runtime::Instant;
 
 /// Most fetches to one core at once. One is the rule; more where partitions got room while others wait for records.
 const FETCHES_MAX: usize = 4;

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use headwater_protocol::batch::{self, BatchBuilder};
 use headwater_protocol::id::Sequence;
-use tokio::time::Instant;
 
 use super::Identity;
 use crate::error::Error;
 use crate::producer::delivery::Completer;
 use crate::producer::memory::Reservation;
 use crate::producer::tally::Tally;
+use crate::runtime::Instant;
 
 #[derive(Debug)]
 pub(super) struct Entry {
