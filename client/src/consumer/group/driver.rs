@@ -253,7 +253,7 @@ impl Driver {
         }
         let places = std::mem::take(&mut self.stopped);
         let marks = if self.parts.settings.auto_commit.is_some() {
-            ledger.marks(false, |place| places.contains(place))
+            ledger.marks(|place| places.contains(place))
         } else {
             Vec::new()
         };
@@ -363,7 +363,7 @@ impl Driver {
             return;
         }
         self.commit_at = None;
-        let marks = self.parts.shared.ledger.lock().marks(false, |_| true);
+        let marks = self.parts.shared.ledger.lock().marks(|_| true);
         let deadline = self.parts.route.cluster.deadline("commit");
         let committed = self.parts.orders.place(marks, deadline);
         self.work

@@ -28,7 +28,7 @@ pub(super) struct Progress {
     pub(super) index: usize,
     /// After the last record that the application was given.
     pub(super) handed: Offset,
-    /// After the last record that the application is done with.
+    /// After the last record that the application is done with, or has committed itself.
     pub(super) processed: Offset,
     pub(super) committed: Option<Offset>,
     /// It is to be given up: nothing more of it is handed out.
@@ -180,10 +180,24 @@ impl Ledger {
         !self.in_hand.iter().any(|place| places.contains(place))
     }
 
-    /// What has changed since the last commit: of what the application is done with, or of all that it was handed.
-    pub(super) fn marks(&self, handed: bool, wanted: impl Fn(&Place) -> bool) -> Vec<Mark> {
+    /// The application commits all that it was handed. That counts as processed, or the next commit of what is would take it back.
+    pub(super) fn process_all(&mut self) {
+        for progress in self.partitions.values_mut() {
+            progress.processed = progress.handed;
+        }
+    }
+
+    /// The application commits so much of a partition; as for all.
+    pub(super) fn process(&mut self, offset: &CommittedOffset) {
+        if let Some(progress) = self.partitions.get_mut(&(offset.topic.clone(), offset.partition)) {
+            progress.processed = progress.processed.max(offset.offset);
+        }
+    }
+
+    /// What was processed since the last commit.
+    pub(super) fn marks(&self, wanted: impl Fn(&Place) -> bool) -> Vec<Mark> {
         let mark = |(place, progress): (&Place, &Progress)| {
-            let offset = if handed { progress.handed } else { progress.processed };
+            let offset = progress.processed;
             (progress.committed != Some(offset) && wanted(place)).then(|| Mark {
                 claim: progress.claim,
                 offset: CommittedOffset::new(place.0.clone(), place.1, offset),
@@ -235,11 +249,28 @@ mod tests {
     fn a_record_counts_as_processed_only_when_the_application_asks_for_the_next() {
         let mut ledger = ledger();
         hand(&mut ledger, 6);
-        assert_eq!(offsets(&ledger.marks(false, |_| true)), [0; 0]);
-        assert_eq!(offsets(&ledger.marks(true, |_| true)), [6]);
+        assert_eq!(offsets(&ledger.marks(|_| true)), [0; 0]);
         ledger.take_back();
         hand(&mut ledger, 7);
-        assert_eq!(offsets(&ledger.marks(false, |_| true)), [6]);
+        assert_eq!(offsets(&ledger.marks(|_| true)), [6]);
+    }
+
+    #[test]
+    fn what_the_application_commits_of_a_record_that_it_is_not_done_with_is_not_taken_back() {
+        let mut ledger = ledger();
+        ledger.add(place(1), 1, Offset::new(0), Some(Offset::new(0)));
+        hand(&mut ledger, 9);
+        ledger.process_all();
+        let marks = ledger.marks(|_| true);
+        assert_eq!(offsets(&marks), [9]);
+        ledger.on_committed(&marks[0].offset);
+        assert_eq!(offsets(&ledger.marks(|_| true)), [0; 0]);
+        // Before it is known to be committed.
+        ledger.hand(&place(1), Offset::new(4));
+        ledger.process(&CommittedOffset::new(place(1).0, place(1).1, Offset::new(3)));
+        assert_eq!(offsets(&ledger.marks(|_| true)), [3]);
+        ledger.process(&CommittedOffset::new(place(1).0, place(1).1, Offset::new(2)));
+        assert_eq!(offsets(&ledger.marks(|_| true)), [3]);
     }
 
     #[test]
@@ -250,12 +281,12 @@ mod tests {
         ledger.pass(&place(0), Offset::new(12));
         ledger.hand(&place(1), Offset::new(3));
         ledger.pass(&place(1), Offset::new(3));
-        assert_eq!(offsets(&ledger.marks(false, |_| true)), [0; 0], "nothing came back");
+        assert_eq!(offsets(&ledger.marks(|_| true)), [0; 0], "nothing came back");
         ledger.take_back();
-        assert_eq!(offsets(&ledger.marks(false, |_| true)), [12, 3]);
+        assert_eq!(offsets(&ledger.marks(|_| true)), [12, 3]);
         // What holds no record is nobody's to process.
         ledger.pass(&place(1), Offset::new(8));
-        assert_eq!(offsets(&ledger.marks(false, |_| true)), [12, 8]);
+        assert_eq!(offsets(&ledger.marks(|_| true)), [12, 8]);
     }
 
     #[test]
@@ -263,7 +294,7 @@ mod tests {
         let mut ledger = ledger();
         hand(&mut ledger, 9);
         ledger.take_back();
-        let marks = ledger.marks(false, |_| true);
+        let marks = ledger.marks(|_| true);
         assert!(marks.len() == 1 && ledger.is_held(&marks[0]));
         ledger.remove(&place(0));
         assert!(!ledger.is_held(&marks[0]));

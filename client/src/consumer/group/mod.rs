@@ -309,7 +309,11 @@ impl GroupConsumer {
     /// As [`GroupConsumer::commit`], without waiting: what was received until now is committed even if the result is dropped.
     /// Commits keep their order.
     pub fn commit_async(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let marks = self.shared.ledger.lock().marks(true, |_| true);
+        let marks = {
+            let mut ledger = self.shared.ledger.lock();
+            ledger.process_all();
+            ledger.marks(|_| true)
+        };
         self.orders.place(marks, self.route.cluster.deadline("commit"))
     }
 
@@ -324,6 +328,10 @@ impl GroupConsumer {
             let (_, claim) = self.find(&offset.topic, offset.partition)?;
             let offset = offset.clone();
             marks.push(Mark { claim, offset });
+        }
+        {
+            let mut ledger = self.shared.ledger.lock();
+            marks.iter().for_each(|mark| ledger.process(&mark.offset));
         }
         let deadline = self.route.cluster.deadline("commit");
         self.orders.place(marks, deadline).await
@@ -446,7 +454,7 @@ impl GroupConsumer {
             let mut ledger = self.shared.ledger.lock();
             ledger.take_back();
             if self.settings.auto_commit.is_some() {
-                ledger.marks(false, |_| true)
+                ledger.marks(|_| true)
             } else {
                 Vec::new()
             }
