@@ -4,6 +4,7 @@
 //! partitions, and only then accept. Stop: no new requests, what was taken in is answered, everything is durable, then the
 //! threads end, and the clean marker is written last.
 
+pub(crate) mod assembly;
 mod ports;
 pub(crate) mod serve;
 mod signals;
@@ -24,12 +25,13 @@ use futures::{
 use headwater_engine::disk::{Directory, StdDirectory};
 use headwater_protocol::id::CoreId;
 
+use self::assembly::{Assembly, Door, open_door};
 use self::ports::{bind, bind_all, warn_of_strangers};
 use self::serve::{Server, Setup};
 pub use self::signals::StopSignals;
 use crate::{
     check::{self, CheckError, Checks, DirectoryLock},
-    cluster::{self, Control, StoreError, TopicStore},
+    cluster::{Control, StoreError, TopicStore},
     config::Config,
     core::{
         mesh::{CoreMessage, Mesh},
@@ -37,7 +39,6 @@ use crate::{
     },
     failure::{Part, StopError},
     machine,
-    ops::Addresses,
 };
 
 /// So long a core's executor goes on when the core is gone, to close its files.
@@ -127,7 +128,6 @@ impl Broker {
         begin_unclean(&config.log.directory)?;
         warn_of_strangers(&config);
         let cpus = check::cpus(&config.cores);
-        let (mesh, inboxes) = Mesh::new(cpus.len());
         let ports = bind_all(&config, cpus.len())?;
         let metrics = config
             .metrics
@@ -135,20 +135,14 @@ impl Broker {
             .map(|address| bind(address.get(), false, "metrics.listen"))
             .transpose()?;
         let (metrics, metrics_address) = metrics.unzip();
-        let addresses = Arc::new(Addresses {
-            cluster_id: store.identity().cluster_id.as_str().to_owned(),
+        let door = Door {
             host: config.advertised_host(),
             port: ports.address.port(),
             core_ports: ports.of_cores,
-        });
-        let (control, queues) = cluster::channel();
-        let setup = Setup {
-            config: Arc::clone(&config),
-            open_files_max: check::open_files_max(&config) as usize,
-            mesh: mesh.clone(),
-            control,
-            addresses,
         };
+        let open_files_max = check::open_files_max(&config) as usize;
+        let mut assembly = Assembly::new(&config, (store, producer_ids), open_files_max, door);
+        let mesh = assembly.mesh().clone();
         let activities: Vec<Arc<Activity>> = cpus.iter().map(|_| Arc::default()).collect();
         let thread = |what: &str, error: io::Error| StartError::Thread {
             what: what.to_owned(),
@@ -167,30 +161,23 @@ impl Broker {
             stop_max: stop_max(&config),
             lock: Some(lock),
         };
-        for ((index, inbox), (cpu, activity)) in inboxes.into_iter().enumerate().zip(cpus.iter().zip(activities)) {
+        for ((id, setup, inbox), (cpu, activity)) in assembly.cores().zip(cpus.iter().zip(activities)) {
             let cpu = config.cores.pin.then_some(*cpu);
-            let core = start_core(
-                CoreId::new(index as u16),
-                cpu,
-                setup.clone(),
-                names.clone(),
-                inbox,
-                activity,
-            );
+            let core = start_core(id, cpu, setup, names.clone(), inbox, activity);
             broker.cores.push(core.map_err(|reason| StartError::Thread {
-                what: format!("core {index}"),
+                what: format!("core {id}"),
                 reason,
             })?);
         }
-        block_on(cluster::publish(&mesh, store.image()));
+        block_on(assembly.publish());
         broker.check()?;
         let metrics = metrics.map(|listener| (listener, Arc::clone(&config)));
-        let control = Control::start(store, producer_ids, &mesh, queues, metrics);
+        let control = Control::start(assembly.into_control(), metrics);
         broker.control = Some(control.map_err(|error| thread("the control plane", error))?);
-        for (core, listeners) in mesh.ids().zip(ports.listeners) {
-            let listeners = listeners.map(machine::bound);
-            mesh.send(core, CoreMessage::Serve { listeners });
-        }
+        open_door(
+            &mesh,
+            ports.listeners.into_iter().map(|of_core| of_core.map(machine::bound)),
+        );
         if let Some(address) = broker.metrics_address {
             tracing::info!("metrics are at http://{address}/metrics");
         }

@@ -127,6 +127,14 @@ pub(crate) struct ControlQueues {
     producer_ids: mpsc::Receiver<ProducerIdReply>,
 }
 
+/// What the control plane works with.
+pub(crate) struct ControlParts<D> {
+    pub(crate) store: TopicStore<D>,
+    pub(crate) producer_ids: ProducerIds<D>,
+    pub(crate) mesh: Mesh,
+    pub(crate) queues: ControlQueues,
+}
+
 /// Makes the way to the control plane before its threads.
 pub(crate) fn channel() -> (ControlHandle, ControlQueues) {
     let (topic_sender, topics) = mpsc::channel(QUEUE_MAX);
@@ -150,14 +158,12 @@ pub(crate) struct Control {
 impl Control {
     /// Starts the threads. The cores must have applied the store's image already.
     pub(crate) fn start<D: Directory + Send>(
-        store: TopicStore<D>,
-        producer_ids: ProducerIds<D>,
-        mesh: &Mesh,
-        queues: ControlQueues,
+        control: ControlParts<D>,
         metrics: Option<(TcpListener, Arc<Config>)>,
     ) -> io::Result<Control> {
         let (stop, stopped) = stop();
-        let stopping = store.stopping();
+        let stopping = control.store.stopping();
+        let mesh = control.mesh.clone();
         let mut parts = Vec::new();
         let mut start = |name, work: Box<dyn FnOnce() + Send>| {
             parts.push(Part::start(name, mesh.alarm(), || {
@@ -172,7 +178,7 @@ impl Control {
             let serve = serve_metrics(listener, mesh, config, stopped);
             start("metrics", Box::new(move || runtime.block_on(serve)))?;
         }
-        let (topics, blocks, ids) = desks(store, producer_ids, mesh.clone(), queues, stopped);
+        let (topics, blocks, ids) = desks(control, stopped);
         start("topics", Box::new(move || block_on(topics())))?;
         start("id-blocks", Box::new(move || block_on(blocks())))?;
         start("producer-ids", Box::new(move || block_on(ids())))?;
@@ -190,12 +196,15 @@ impl Control {
 /// The work of the control plane until the broker stops: changes of topics, blocks of producer ids, and producer ids. Each may be done on
 /// a thread, or as a task.
 pub(crate) fn desks<D: Directory>(
-    store: TopicStore<D>,
-    producer_ids: ProducerIds<D>,
-    mesh: Mesh,
-    queues: ControlQueues,
+    control: ControlParts<D>,
     stopped: Stopped,
 ) -> (impl AsyncFnOnce(), impl AsyncFnOnce(), impl AsyncFnOnce()) {
+    let ControlParts {
+        store,
+        producer_ids,
+        mesh,
+        queues,
+    } = control;
     let (mut blocks, orders) = id_blocks::channel();
     let changes = Requests {
         queue: queues.topics,

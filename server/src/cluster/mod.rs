@@ -15,7 +15,7 @@ mod reconcile;
 mod state;
 mod store;
 
-pub(crate) use control::{Control, ControlHandle, channel, publish};
+pub(crate) use control::{Control, ControlHandle, ControlParts, channel, publish};
 #[cfg(test)]
 pub(crate) use control::{Stop, desks, stop};
 pub use error::TopicError;

@@ -13,10 +13,12 @@ use headwater_engine::{
     Signal,
     disk::{Directory as _, SimDisk},
 };
-use headwater_protocol::id::CoreId;
 
 use crate::{
-    broker::serve::{Server, Setup},
+    broker::{
+        assembly::{Assembly, Door, open_door},
+        serve::Server,
+    },
     cluster::{self, TopicStore},
     config::Config,
     core::mesh::{CoreMessage, Mesh},
@@ -25,7 +27,6 @@ use crate::{
         simulated::{ProcessId, World, clock::Clock, here, host::DiskId, net::Net},
         spawn,
     },
-    ops::Addresses,
 };
 
 /// The port that all cores share.
@@ -203,7 +204,7 @@ impl House {
     }
 }
 
-/// The broker, as `Broker::start` puts it together, with tasks in the place of threads. Returns when it serves.
+/// The broker, with tasks in the place of threads. Returns when it serves.
 async fn serve(
     config: Arc<Config>,
     disk: SimDisk,
@@ -213,29 +214,20 @@ async fn serve(
 ) -> Result<(), String> {
     let opened = TopicStore::open(Disk::Simulated(disk.clone()), Arc::clone(&config)).await;
     let (store, producer_ids, _) = opened.map_err(|error| error.to_string())?;
-    let marker = config.log.directory.join("clean-shutdown");
-    remove(&disk, &marker).await?;
-    let (mesh, inboxes) = Mesh::new(cores);
+    remove(&disk, &config.log.directory.join("clean-shutdown")).await?;
     let host = config.broker.listen.ip();
     let core_ports: Vec<u16> = (0..cores as u16).map(|core| CORE_PORTS + core).collect();
-    let addresses = Arc::new(Addresses {
-        cluster_id: store.identity().cluster_id.as_str().to_owned(),
+    let door = Door {
         host: host.to_string(),
         port: PORT,
         core_ports: core_ports.clone(),
-    });
-    let (control, queues) = cluster::channel();
-    let setup = Setup {
-        config,
-        open_files_max,
-        mesh: mesh.clone(),
-        control,
-        addresses,
     };
+    let mut assembly = Assembly::new(&config, (store, producer_ids), open_files_max, door);
+    let mesh = assembly.mesh().clone();
     *state.mesh.borrow_mut() = Some(mesh.clone());
-    for (number, inbox) in inboxes.into_iter().enumerate() {
+    for (id, setup, inbox) in assembly.cores() {
         let disk = Disk::Simulated(disk.of_another_core());
-        let core = Server::new(CoreId::new(number as u16), setup.clone(), disk, Arc::default());
+        let core = Server::new(id, setup, disk, Arc::default());
         let state = Rc::clone(state);
         spawn(async move {
             if let Err(error) = core.run(inbox).await {
@@ -245,17 +237,15 @@ async fn serve(
             state.changed.notify();
         });
     }
-    cluster::publish(&mesh, store.image()).await;
+    assembly.publish().await;
     let (stop, stopped) = cluster::stop();
     *state.stop.borrow_mut() = Some(stop);
-    let (topics, blocks, ids) = cluster::desks(store, producer_ids, mesh.clone(), queues, stopped);
+    let (topics, blocks, ids) = cluster::desks(assembly.into_control(), stopped);
     spawn(topics());
     spawn(blocks());
     spawn(ids());
-    for (core, port) in mesh.ids().zip(core_ports) {
-        let listeners = [PORT, port].map(|port| Bound::Simulated(SocketAddr::new(host, port)));
-        mesh.send(core, CoreMessage::Serve { listeners });
-    }
+    let bound = |port| Bound::Simulated(SocketAddr::new(host, port));
+    open_door(&mesh, core_ports.into_iter().map(|port| [PORT, port].map(bound)));
     if let Some(here) = here() {
         here.world.tell(Some(here.process), "serves");
     }

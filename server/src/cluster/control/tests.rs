@@ -107,7 +107,13 @@ impl Plane {
         let metrics = listener.local_addr().unwrap();
         let (handle, queues) = channel();
         let (mesh, _) = Mesh::new(0);
-        let control = Control::start(store, producer_ids, &mesh, queues, Some((listener, config))).unwrap();
+        let parts = ControlParts {
+            store,
+            producer_ids,
+            mesh,
+            queues,
+        };
+        let control = Control::start(parts, Some((listener, config))).unwrap();
         Plane {
             handle,
             metrics,

@@ -1,0 +1,93 @@
+//! What a broker is made of before any of it runs: the same whether its parts run on threads or as tasks of a simulated world.
+
+use std::sync::Arc;
+
+use futures::channel::mpsc;
+use headwater_engine::disk::Directory;
+use headwater_protocol::id::CoreId;
+
+use super::serve::Setup;
+use crate::{
+    cluster::{self, ControlParts, ProducerIds, TopicStore},
+    config::Config,
+    core::mesh::{CoreMessage, Mesh},
+    machine::Bound,
+    ops::Addresses,
+};
+
+/// Where clients find a broker: a port that its cores share, and one of each core.
+pub(crate) struct Door {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) core_ports: Vec<u16>,
+}
+
+/// A broker that is put together. Its cores are started first, then they are told of the topics, then the control plane is started,
+/// and at last the door is opened.
+pub(crate) struct Assembly<D: Directory> {
+    setup: Setup,
+    inboxes: Vec<mpsc::UnboundedReceiver<CoreMessage>>,
+    control: ControlParts<D>,
+}
+
+impl<D: Directory> Assembly<D> {
+    pub(crate) fn new(
+        config: &Arc<Config>,
+        (store, producer_ids): (TopicStore<D>, ProducerIds<D>),
+        open_files_max: usize,
+        door: Door,
+    ) -> Assembly<D> {
+        let (mesh, inboxes) = Mesh::new(door.core_ports.len());
+        let addresses = Arc::new(Addresses {
+            cluster_id: store.identity().cluster_id.as_str().to_owned(),
+            host: door.host,
+            port: door.port,
+            core_ports: door.core_ports,
+        });
+        let (handle, queues) = cluster::channel();
+        let setup = Setup {
+            config: Arc::clone(config),
+            open_files_max,
+            mesh: mesh.clone(),
+            control: handle,
+            addresses,
+        };
+        let control = ControlParts {
+            store,
+            producer_ids,
+            mesh,
+            queues,
+        };
+        Assembly {
+            setup,
+            inboxes,
+            control,
+        }
+    }
+
+    pub(crate) fn mesh(&self) -> &Mesh {
+        &self.setup.mesh
+    }
+
+    /// The cores to start: each with what it is told, and where it gets its messages.
+    pub(crate) fn cores(&mut self) -> impl Iterator<Item = (CoreId, Setup, mpsc::UnboundedReceiver<CoreMessage>)> {
+        let numbered = self.inboxes.drain(..).enumerate();
+        numbered.map(|(number, inbox)| (CoreId::new(number as u16), self.setup.clone(), inbox))
+    }
+
+    /// Has the cores open the partitions that are theirs.
+    pub(crate) async fn publish(&self) {
+        cluster::publish(self.mesh(), self.control.store.image()).await;
+    }
+
+    pub(crate) fn into_control(self) -> ControlParts<D> {
+        self.control
+    }
+}
+
+/// Lets the cores accept connections, each on the port that all share and on its own.
+pub(crate) fn open_door(mesh: &Mesh, listeners: impl IntoIterator<Item = [Bound; 2]>) {
+    for (core, listeners) in mesh.ids().zip(listeners) {
+        mesh.send(core, CoreMessage::Serve { listeners });
+    }
+}
