@@ -29,16 +29,15 @@ use super::{
 #[cfg(not(test))]
 pub(crate) use self::{KernelListener as Listener, KernelSocket as Socket, KernelStream as Stream};
 #[cfg(test)]
-pub(crate) use super::simulated::socket::{Bound, Listener, Socket, Stream};
+pub(crate) use super::simulated::socket::{Bound, Listener, Socket, Stream, bound};
 
 /// A listening socket on its way to the core that will accept from it.
 #[cfg(not(test))]
 pub(crate) type Bound = StdListener;
 
 /// One that was bound already.
+#[cfg(not(test))]
 pub(crate) fn bound(listener: StdListener) -> Bound {
-    #[cfg(test)]
-    let listener = Bound::Kernel(listener);
     listener
 }
 

@@ -66,8 +66,9 @@ impl Daemons {
         let Some(here) = here() else {
             return self.real.end().await;
         };
-        let tasks = self.simulated.take();
-        tasks.into_iter().for_each(|task| here.world.cancel(task));
+        for task in self.simulated.take() {
+            here.world.cancel(task);
+        }
     }
 }
 

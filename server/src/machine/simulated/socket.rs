@@ -18,6 +18,10 @@ pub(crate) enum Bound {
     Simulated(SocketAddr),
 }
 
+pub(crate) fn bound(listener: StdListener) -> Bound {
+    Bound::Kernel(listener)
+}
+
 pub(crate) enum Listener {
     Kernel(KernelListener),
     Simulated(net::Listener),
