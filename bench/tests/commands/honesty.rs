@@ -204,7 +204,7 @@ fn every_bench_says_when_other_programs_had_the_cpus() {
         "consume --tail-buffer 16MiB --seconds 0.3 --limits off",
         "end-to-end --rate 500 --seconds 0.3 --limits off",
         "mixed --rate 500 --seconds 0.3 --history 1MB --catch-up-consumers 1 --limits off",
-        "sweep --axis acks=all,leader --rate 500 --seconds 0.3",
+        "sweep --axis acks=all,leader --seconds 0.3",
     ];
     let workloads = workloads.map(|workload| format!("{workload} {place}"));
     thread::scope(|scope| {
