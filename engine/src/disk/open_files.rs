@@ -100,6 +100,20 @@ impl OpenFiles {
         }
     }
 
+    /// The same for who can wait: the kernel may close a file a little after it gave way.
+    pub async fn wait_for_room<T>(
+        &self,
+        mut open: impl FnMut() -> io::Result<T>,
+        mut pause: impl AsyncFnMut(),
+    ) -> io::Result<T> {
+        loop {
+            match open() {
+                Err(error) if is_out_of_files(&error) && self.give_way() => pause().await,
+                opened => return opened,
+            }
+        }
+    }
+
     /// The same for what waits.
     pub(super) async fn with_descriptor<T>(&self, mut operation: impl AsyncFnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
@@ -319,5 +333,21 @@ mod tests {
             (0, 1)
         );
         drop(file);
+    }
+
+    #[test]
+    fn who_waits_until_a_file_is_closed_lets_no_other_give_way() {
+        let disk = disk(100);
+        let slots = slots(&disk, 3);
+        let closed = Cell::new(false);
+        let open = || {
+            if closed.get() {
+                return Ok(());
+            }
+            Err(io::Error::from(rustix::io::Errno::MFILE))
+        };
+        let opened = disk.open_files().wait_for_room(open, async || closed.set(true));
+        block_on(opened).unwrap();
+        assert_eq!(slots.iter().filter(|slot| is_open(slot)).count(), 2);
     }
 }

@@ -9,6 +9,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::{AsyncRead as _, AsyncReadExt as _};
@@ -23,6 +24,7 @@ use rustix::{
 use super::{
     Disk,
     disk::{File, direct, direct_file},
+    sleep,
     sockets::Listed,
 };
 
@@ -30,6 +32,9 @@ use super::{
 pub(crate) use self::{KernelListener as Listener, KernelSocket as Socket, KernelStream as Stream};
 #[cfg(test)]
 pub(crate) use super::simulated::socket::{Bound, Listener, Socket, Stream, bound};
+
+/// Between two attempts to get a descriptor from files that gave way, which the executor closes in its next turns.
+const DESCRIPTOR_RETRY: Duration = Duration::from_millis(1);
 
 /// A listening socket on its way to the core that will accept from it.
 #[cfg(not(test))]
@@ -118,9 +123,11 @@ impl KernelStream {
     }
 
     /// The other side of the same connection. Files that nobody uses give way to its descriptor.
-    pub(crate) fn writing_side(&mut self, disk: &Disk) -> io::Result<KernelSocket> {
+    pub(crate) async fn writing_side(&mut self, disk: &Disk) -> io::Result<KernelSocket> {
         let files = disk.open_files();
-        let hangup = Hangup(files.make_room_for(|| Ok(rustix::io::dup(self.fd())?))?);
+        let pause = async || sleep(DESCRIPTOR_RETRY).await;
+        let another = files.wait_for_room(|| Ok(rustix::io::dup(self.fd())?), pause);
+        let hangup = Hangup(another.await?);
         let listed = Listed::new(hangup.0.as_fd());
         self.listed = None;
         rustix::net::sockopt::set_tcp_nodelay(&hangup.0, true)?;

@@ -75,7 +75,7 @@ async fn run(
     grace: Duration,
 ) -> Result<(), ReadError> {
     let core = &sessions.core;
-    let socket = reader.writing_side(&core.disk)?;
+    let socket = reader.writing_side(&core.disk).await?;
     let sender = Sender::new(&socket, core);
     let requests = pin!(take_in(sessions, connection, &mut reader, &socket));
     let responses = pin!(send_out(core, &connection.outbox, &sender));

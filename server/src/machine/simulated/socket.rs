@@ -61,9 +61,9 @@ impl Stream {
         }
     }
 
-    pub(crate) fn writing_side(&mut self, disk: &Disk) -> io::Result<Socket> {
+    pub(crate) async fn writing_side(&mut self, disk: &Disk) -> io::Result<Socket> {
         match self {
-            Stream::Kernel(stream) => stream.writing_side(disk).map(Socket::Kernel),
+            Stream::Kernel(stream) => stream.writing_side(disk).await.map(Socket::Kernel),
             Stream::Simulated(stream) => Ok(Socket::Simulated(stream.clone())),
         }
     }

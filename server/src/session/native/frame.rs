@@ -180,8 +180,8 @@ impl FrameReader {
     }
 
     /// The other side of the connection.
-    pub(crate) fn writing_side(&mut self, disk: &Disk) -> io::Result<Socket> {
-        self.stream.writing_side(disk)
+    pub(crate) async fn writing_side(&mut self, disk: &Disk) -> io::Result<Socket> {
+        self.stream.writing_side(disk).await
     }
 
     /// What a peer speaks whose bytes are no frame, if that can be told.

@@ -157,11 +157,17 @@ async fn a_program_that_is_told_to_stop_finishes_what_it_has_and_nothing_is_done
     let (_broker, client) = broker(&[("orders", 2), ("invoices", 1)]).await;
     send(&client, "orders", &numbered(10)).await;
     let stop = async { drop(receive(&client, "invoices", 10).await) };
-    timeout(LIMIT, shutdown::run(&client, stop)).await.unwrap().unwrap();
+    timeout(LIMIT, Box::pin(shutdown::run(&client, stop)))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(lag(&client, "copying").await, 0);
     send(&client, "orders", &["one more".to_owned()]).await;
     let stop = async { drop(receive(&client, "invoices", 11).await) };
-    timeout(LIMIT, shutdown::run(&client, stop)).await.unwrap().unwrap();
+    timeout(LIMIT, Box::pin(shutdown::run(&client, stop)))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(text(&receive(&client, "invoices", 11).await[10]), "one more");
 }
 
