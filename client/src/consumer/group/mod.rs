@@ -331,7 +331,9 @@ impl GroupConsumer {
         }
         {
             let mut ledger = self.shared.ledger.lock();
-            marks.iter().for_each(|mark| ledger.process(&mark.offset));
+            for mark in &marks {
+                ledger.process(&mark.offset);
+            }
         }
         let deadline = self.route.cluster.deadline("commit");
         self.orders.place(marks, deadline).await
