@@ -131,14 +131,17 @@ impl PartitionQueue {
     /// Adds a record. `grant` is memory that was waited for; what of it is not needed stays there.
     pub(super) fn append(&self, record: &Record<'_>, grant: &mut Option<Reservation>) -> Result<Append, Error> {
         let size = BatchBuilder::record_size_max(record.key, record.value, &record.headers);
-        let alone = BatchBuilder::lone_size(record.key, record.value, &record.headers);
         let size_max = self.record_size_max();
-        if alone > size_max {
-            return Err(Error::RecordTooLarge {
-                topic: self.topic.clone(),
-                size: alone,
-                size_max,
-            });
+        if HEADER_LEN + size > size_max {
+            // The exact size, now that it may matter.
+            let alone = BatchBuilder::lone_size(record.key, record.value, &record.headers);
+            if alone > size_max {
+                return Err(Error::RecordTooLarge {
+                    topic: self.topic.clone(),
+                    size: alone,
+                    size_max,
+                });
+            }
         }
         let batch_size = self.batch_size();
         let timestamp = record.timestamp.unwrap_or_else(runtime::wall);

@@ -8,6 +8,11 @@
 //! Every number but the attributes is of variable length (see `varint`); length -1 is null. A [`RecordSet`] holds its
 //! bytes by reference count, so that a record can outlive the response it came in without a copy.
 
+#![expect(
+    clippy::inline_always,
+    reason = "else a field comes back in two halves and is read as a whole, which waits for both to be in the cache"
+)]
+
 use bytes::Bytes;
 
 use super::compression::decompress;
@@ -190,7 +195,7 @@ impl<'a> RecordIter<'a> {
     }
 
     /// The next record, and whatever is there is taken for one: not beyond those that are counted.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_record(&mut self) -> Result<RecordView<'a>, RecordFault> {
         let len = take_len(&mut self.rest)?;
         let mut body = take_bytes(&mut self.rest, len)?;
@@ -273,7 +278,7 @@ pub struct HeaderIter<'a> {
 
 impl<'a> HeaderIter<'a> {
     /// Checks that `body` is a header count, as many headers, and nothing else.
-    #[inline]
+    #[inline(always)]
     fn check(mut body: &'a [u8]) -> Result<Self, RecordFault> {
         let count = take_len(&mut body)?;
         let headers = Self { rest: body, count };
@@ -313,7 +318,7 @@ fn take_header<'a>(input: &mut &'a [u8]) -> Result<HeaderRef<'a>, RecordFault> {
     })
 }
 
-#[inline]
+#[inline(always)]
 fn take_nullable<'a>(input: &mut &'a [u8]) -> Result<Option<&'a [u8]>, RecordFault> {
     match take_i32(input)? {
         -1 => Ok(None),
