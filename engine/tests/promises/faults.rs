@@ -78,14 +78,18 @@ impl Trial {
 
     /// Producers that go on after every failure, and a reader; until all that was appended is acknowledged or refused.
     pub fn work(&self) {
-        for _ in 0..=self.draw(3) {
-            self.executor.spawn(self.clone().produce());
-        }
-        self.executor.spawn(self.clone().consume());
+        self.begin_work();
         self.executor.run().expect("everyone gets an answer");
         if self.log.fence().is_none() {
             self.history.borrow_mut().refusals_settled();
         }
+    }
+
+    fn begin_work(&self) {
+        for _ in 0..=self.draw(3) {
+            self.executor.spawn(self.clone().produce());
+        }
+        self.executor.spawn(self.clone().consume());
     }
 
     pub async fn produce(self) {
@@ -217,6 +221,29 @@ fn a_failed_write_or_flush_fences_the_log() {
     });
     let fenced = fenced.take();
     assert!(fenced.iter().all(|count| *count > 0), "nothing failed: {fenced:?}");
+}
+
+#[test]
+fn what_a_start_serves_after_a_failed_flush_and_a_kill_outlasts_a_loss_of_power() {
+    let name = "what_a_start_serves_after_a_failed_flush_and_a_kill_outlasts_a_loss_of_power";
+    let fenced = Cell::new(0);
+    for_each_seed(name, 1000, |seed| {
+        let trial = Trial::new(seed);
+        trial.work();
+        trial
+            .disk
+            .fail_nth(OpKind::Sync, trial.draw(2) as u64, Fault::InputOutput);
+        // Perhaps before what the flush left in doubt has been cut: it reads back, and is served.
+        trial.disk.crash_at(trial.disk.changes() + trial.draw(20) as u64);
+        trial.begin_work();
+        let _ = trial.executor.run();
+        fenced.set(fenced.get() + usize::from(trial.log.fence().is_some()));
+        trial.disk.heal();
+        let trial = trial.recover_after_kill();
+        trial.read();
+        trial.recover();
+    });
+    assert!(fenced.get() > 0, "no flush failed");
 }
 
 #[test]

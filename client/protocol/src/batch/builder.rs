@@ -80,9 +80,7 @@ impl BatchBuilder {
             headers: headers.iter().copied(),
         };
         let before = self.buffer.len();
-        let size = before
-            .saturating_add(record.body_len())
-            .saturating_add(varint::LEN_MAX);
+        let size = before.saturating_add(record.body_len()).saturating_add(varint::LEN_MAX);
         if size > SIZE_MAX {
             return Err(BatchError::TooLarge { size, max: SIZE_MAX });
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    io,
     rc::Rc,
 };
 
@@ -10,13 +11,13 @@ use headwater_protocol::{batch::RecordBatch, id::Offset};
 use super::{Cut, Opening};
 use crate::{
     checkpoint::{Checkpoint, SegmentFacts},
-    disk::{Disk, SegmentFile},
+    disk::{BLOCK_SIZE, BlockBuffer, Disk, SegmentFile, is_full},
     error::LogError,
     index::Index,
     log::{
         files::read_index,
         recycle::is_earlier_use,
-        scan::{ScanEnd, Stretch, scan},
+        scan::{ScanEnd, Stretch, WINDOW, scan},
     },
     moment::Since,
     segment::{Extent, Segment, Stage},
@@ -180,7 +181,8 @@ impl<D: Disk> Opening<'_, D> {
                 ScanEnd::Bad(reason) => return Err(self.corrupt(base_offset, found.position, &reason)),
             }
             if is_last && found.position > extent.end {
-                // If only the process died, what it had not flushed reads back and could yet be lost with the power.
+                let written = write_again(&file, extent.end, found.position).await;
+                written.map_err(LogError::io("write again", &path))?;
                 file.sync().await.map_err(LogError::io("flush", &path))?;
             }
         }
@@ -243,4 +245,27 @@ impl<D: Disk> Opening<'_, D> {
         }
         read
     }
+}
+
+/// Has the disk take in again what reads back from `from` to `to`; stable after a flush.
+///
+/// If only the process died, what it had not flushed reads back and could yet be lost with the power. Nor would a flush alone do: one
+/// that failed for the process before leaves bytes that read back, and that no later flush makes stable.
+async fn write_again<F: SegmentFile>(file: &F, from: u64, to: u64) -> io::Result<()> {
+    let mut position = from - from % BLOCK_SIZE as u64;
+    while position < to {
+        let bytes = file.read(position, WINDOW.min((to - position) as usize)).await?;
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let buffer = Rc::new(BlockBuffer::new(bytes.len().next_multiple_of(BLOCK_SIZE)));
+        buffer.append(&bytes);
+        match file.write(buffer.blocks(0, bytes.len()), position).await {
+            // Where it takes room to write in place (copy on write), serving what there is comes before this.
+            Err(error) if is_full(&error) => return Ok(()),
+            written => written?,
+        }
+        position += bytes.len() as u64;
+    }
+    Ok(())
 }
