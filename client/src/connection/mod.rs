@@ -221,14 +221,15 @@ impl Connection {
     }
 
     /// As [`Connection::call_within`], in two parts: the response's head, which comes before its payload, and then the whole.
-    /// The head is left out (its sender dropped) where all came at once, and after a failure.
+    /// The head is left out where all came at once, and after a failure. Each part may take as long as a response, as over a slow
+    /// connection the payload can; wait for the head first.
     pub(crate) fn call_in_parts<H: Head>(
         &self,
         head: &H,
         hold: Duration,
     ) -> Result<
         (
-            oneshot::Receiver<Bytes>,
+            impl Future<Output = Option<Bytes>> + Send + use<H>,
             impl Future<Output = Result<Frame, Error>> + Send + use<H>,
         ),
         Error,
@@ -239,8 +240,19 @@ impl Connection {
         self.handle
             .shared
             .submit(head, Bytes::new(), Answer::Expected, reply, Some(announce));
-        let (handle, limit) = (Arc::clone(&self.handle), self.handle.request_timeout + hold);
-        Ok((announced, async move { handle.wait(H::API, receiver, limit).await }))
+        let limit = self.handle.request_timeout + hold;
+        let handles = [(); 2].map(|()| Arc::clone(&self.handle));
+        let [of_head, of_whole] = handles;
+        let head = async move {
+            match timeout(limit, announced).await {
+                Some(head) => head.ok(),
+                None => {
+                    of_head.give_up(H::API, limit);
+                    None
+                }
+            }
+        };
+        Ok((head, async move { of_whole.wait(H::API, receiver, limit).await }))
     }
 
     /// Reads a response's head with `read`; one that breaks the protocol closes the connection.
@@ -291,16 +303,19 @@ impl Handle {
             Some(Ok(Err(error))) => Err(error),
             // A reply ends with a result even if it is dropped, and a request with an answer is never just "written".
             Some(Ok(Ok(Outcome::Written)) | Err(_)) => Err(Error::Closed),
-            None => {
-                let error = Error::Timeout {
-                    operation: api_name(api),
-                    limit,
-                    last: None,
-                };
-                self.shared.fail(&error);
-                Err(error)
-            }
+            None => Err(self.give_up(api, limit)),
         }
+    }
+
+    /// Ends the connection, as nothing came for so long.
+    fn give_up(&self, api: Api, limit: Duration) -> Error {
+        let error = Error::Timeout {
+            operation: api_name(api),
+            limit,
+            last: None,
+        };
+        self.shared.fail(&error);
+        error
     }
 }
 

@@ -269,7 +269,7 @@ async fn run_fetch(cluster: Arc<Cluster>, fetch: PlannedFetch, settings: FetchSe
         }
     };
     // A head that is not right is reported with its frame.
-    let head = head.await.ok().and_then(|head| requests::read_fetch(&head).ok());
+    let head = head.await.and_then(|head| requests::read_fetch(&head).ok());
     let begun = head.filter(|fetched| is_answer(&slots, fetched));
     let tickets_begun = tickets.clone();
     let rest = async move {

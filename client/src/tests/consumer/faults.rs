@@ -30,6 +30,25 @@ fn damage(broker: &Broker, batch: usize, byte: usize) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fetch_whose_connection_has_died_unnoticed_is_sent_again_on_another() {
+    let (broker, client) = one_broker().await;
+    broker.create_topic("t", 1);
+    let mut consumer = of_all(&client).await;
+    fill(&broker, "t", 0, 1);
+    assert_eq!(offsets(&mut consumer, 10).await, (0..10).collect::<Vec<_>>());
+    // Nothing but a fetch waits for an answer, and none comes.
+    broker.harm(Harm {
+        silent: true,
+        ..Harm::default()
+    });
+    tokio::time::sleep(2 * SECOND).await;
+    broker.harm(Harm::default());
+    fill(&broker, "t", 0, 1);
+    let next = tokio::time::timeout(60 * SECOND, consumer.recv()).await;
+    assert_eq!(next.expect("it is waited for for ever").unwrap().offset.get(), 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broker_that_does_not_answer_is_reported_each_time_and_read_from_when_it_does() {
     let network = Network::new();
     let broker = Broker::start(&network, 1);
