@@ -275,11 +275,11 @@ fn a_member_that_is_too_slow_is_told_once_and_another_takes_over() {
         let again = other.consumer.recv().await.unwrap();
         assert_eq!(again.offset.get(), 0, "what the slow one was at was not committed");
         other.consumer.close().await.unwrap();
+        let is_told = |error: &Error| matches!(error, Error::PollIntervalExceeded { limit: told } if *told == limit);
+        let refused = slow.consumer.commit().await.unwrap_err();
+        assert!(is_told(&refused), "{refused:?}");
         let told = slow.consumer.recv().await.unwrap_err();
-        assert!(
-            matches!(told, Error::PollIntervalExceeded { limit: told } if told == limit),
-            "{told:?}"
-        );
+        assert!(is_told(&told), "{told:?}");
         assert!(slow.consumer.assignment().is_empty());
         let next = slow.consumer.recv().await.unwrap();
         assert_eq!(next.offset.get(), 1);
@@ -309,6 +309,34 @@ fn lost_partitions_are_told_once_and_before_any_other_record() {
         // It has joined again, and what was not committed comes again.
         let record = member.consumer.recv().await.unwrap();
         assert_eq!(record.offset.get(), 1);
+        broker.stop();
+    });
+}
+
+#[test]
+fn whoever_commits_what_it_has_lost_is_told_so_even_before_it_asks_for_more() {
+    run(async {
+        let site = site();
+        let broker = site.start();
+        let client = site.client_with_topic(TOPIC, 1).await;
+        fill(&site, &client, 0, 3).await;
+        let mut member = Member::start(&client, |builder| builder).await;
+        assert_eq!(member.consumer.recv().await.unwrap().offset.get(), 0);
+        member.partitions.mark_unchanged();
+        expel_all(&site, &client).await;
+        member.partitions.changed().await.unwrap();
+        let is_told = |error: &Error| matches!(error, Error::PartitionsLost { .. });
+        let refused = member.consumer.commit().await.unwrap_err();
+        assert!(is_told(&refused), "{refused:?}");
+        let told = member.consumer.recv().await.unwrap_err();
+        assert!(is_told(&told), "{told:?}");
+        assert_eq!(member.consumer.recv().await.unwrap().offset.get(), 0);
+        member.consumer.commit().await.unwrap();
+        member.partitions.mark_unchanged();
+        expel_all(&site, &client).await;
+        member.partitions.changed().await.unwrap();
+        let refused = member.consumer.close().await.unwrap_err();
+        assert!(is_told(&refused), "{refused:?}");
         broker.stop();
     });
 }

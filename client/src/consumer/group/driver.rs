@@ -14,7 +14,7 @@ use futures::stream::FuturesUnordered;
 use headwater_protocol::error::ErrorCode;
 
 use super::commits::Orders;
-use super::ledger::Shared;
+use super::ledger::{Ledger, Shared};
 use super::listener::RebalanceListener;
 use super::membership::{Action, Change, Membership, Place};
 use super::route::Route;
@@ -270,14 +270,14 @@ impl Driver {
 
     fn let_go(&mut self, places: &BTreeSet<Place>) {
         let gone = self.membership.on_given_up(places);
-        self.remove(&gone);
+        let shared = Arc::clone(&self.parts.shared);
+        self.remove(&mut shared.ledger.lock(), &gone);
         if !gone.is_empty() {
             self.parts.listener.revoked(&Vec::from_iter(gone));
         }
     }
 
-    fn remove(&mut self, places: &BTreeSet<Place>) {
-        let mut ledger = self.parts.shared.ledger.lock();
+    fn remove(&mut self, ledger: &mut Ledger, places: &BTreeSet<Place>) {
         let mut fetch = self.parts.fetch.state.lock();
         for place in places {
             self.starting.remove(place);
@@ -288,18 +288,22 @@ impl Driver {
         }
     }
 
+    /// The application is to be told of it in the moment in which the partitions are gone, or it commits without them and takes that
+    /// for all.
     fn lose(&mut self, lost: &BTreeSet<Place>, by: Option<ErrorCode>) {
         if lost.is_empty() {
             return;
         }
-        self.remove(lost);
         let partitions: Vec<Place> = lost.iter().cloned().collect();
-        self.parts.listener.lost(&partitions);
+        let shared = Arc::clone(&self.parts.shared);
+        let mut ledger = shared.ledger.lock();
+        self.remove(&mut ledger, lost);
         if let Some(code) = by {
-            let partitions = partitions.into();
-            let error = Error::PartitionsLost { partitions, code };
-            self.parts.shared.ledger.lock().news.push_back(error);
+            let partitions = Arc::from(&partitions[..]);
+            ledger.news.push_back(Error::PartitionsLost { partitions, code });
         }
+        drop(ledger);
+        self.parts.listener.lost(&partitions);
         self.wake();
     }
 
@@ -402,9 +406,9 @@ impl Driver {
 
     /// The group will not have this member.
     fn fail(&mut self, error: Error) {
+        self.parts.shared.ledger.lock().failed = Some(error);
         let (_, change) = self.membership.go_away();
         self.lose(&change.lost, None);
-        self.parts.shared.ledger.lock().failed = Some(error);
         self.wake();
     }
 }

@@ -5,6 +5,7 @@
 //! partition with this consumer, so that nothing of an earlier stay is handed out or committed in a later one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use headwater_protocol::id::Offset;
 use tokio::sync::Notify;
@@ -194,6 +195,17 @@ impl Ledger {
         }
     }
 
+    /// Why what was received may be committed no more, if the application does not know yet: it must not take a commit of the rest for
+    /// one of all.
+    pub(super) fn untold_loss(&self, limit: Duration) -> Option<Error> {
+        if self.is_away {
+            return Some(Error::PollIntervalExceeded { limit });
+        }
+        let mut news = self.news.iter();
+        let lost = news.find(|news| matches!(news, Error::PartitionsLost { .. }));
+        lost.or(self.failed.as_ref()).cloned()
+    }
+
     /// What was processed since the last commit.
     pub(super) fn marks(&self, wanted: impl Fn(&Place) -> bool) -> Vec<Mark> {
         let mark = |(place, progress): (&Place, &Progress)| {
@@ -221,6 +233,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use headwater_protocol::error::ErrorCode;
     use headwater_protocol::id::PartitionIndex;
     use headwater_protocol::topic::TopicName;
 
@@ -300,6 +313,32 @@ mod tests {
         assert!(!ledger.is_held(&marks[0]));
         ledger.add(place(0), 0, Offset::new(20), None);
         assert!(!ledger.is_held(&marks[0]));
+    }
+
+    #[test]
+    fn whoever_commits_hears_of_a_loss_once_it_is_there_and_until_it_is_told() {
+        const LIMIT: Duration = Duration::from_secs(1);
+        let mut ledger = ledger();
+        ledger.news.push_back(Error::Closed);
+        assert!(ledger.untold_loss(LIMIT).is_none(), "that is no loss");
+        ledger.news.push_back(Error::PartitionsLost {
+            partitions: [place(0)].into(),
+            code: ErrorCode::UnknownMemberId,
+        });
+        for _ in 0..2 {
+            let loss = ledger.untold_loss(LIMIT);
+            assert!(matches!(loss, Some(Error::PartitionsLost { .. })), "{loss:?}");
+        }
+        ledger.news.clear();
+        assert!(ledger.untold_loss(LIMIT).is_none());
+        ledger.failed = Some(Error::Closed);
+        assert!(matches!(ledger.untold_loss(LIMIT), Some(Error::Closed)));
+        ledger.is_away = true;
+        let loss = ledger.untold_loss(LIMIT);
+        assert!(
+            matches!(loss, Some(Error::PollIntervalExceeded { limit: LIMIT })),
+            "{loss:?}"
+        );
     }
 
     #[test]

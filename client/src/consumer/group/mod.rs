@@ -296,12 +296,17 @@ impl GroupConsumer {
         stream::unfold(self, async |mut consumer: Self| Some((consumer.recv().await, consumer))).boxed()
     }
 
-    /// Commits all that was received, the last record included, and waits until that is durable.
+    /// Commits all that was received of the partitions that this consumer has, the last record included, and waits until that is
+    /// durable. Where nothing was received since the last commit, the group is not asked.
+    ///
+    /// What was received of partitions that were given up in order, and was not committed before more was asked for, is left to
+    /// their next owner, as in Kafka: see [`RebalanceListener::revoked`].
     ///
     /// # Errors
-    /// [`Error::PartitionsLost`] for partitions that others have now, [`Error::UnknownTopic`] and [`Error::UnknownPartition`] for those
-    /// that have been deleted, [`Error::Broker`] for those that were refused: the first of these, and all other partitions are
-    /// committed. [`Error::Timeout`].
+    /// [`Error::PartitionsLost`] for partitions that others have now, also if the loss was not told before, [`Error::UnknownTopic`] and
+    /// [`Error::UnknownPartition`] for those that have been deleted, [`Error::Broker`] for those that were refused: the first of these,
+    /// and all other partitions are committed. [`Error::PollIntervalExceeded`] when the consumer has left its group, [`Error::Timeout`].
+    /// What [`GroupConsumer::recv`] tells once it still tells.
     pub async fn commit(&self) -> Result<(), Error> {
         self.commit_async().await
     }
@@ -309,12 +314,19 @@ impl GroupConsumer {
     /// As [`GroupConsumer::commit`], without waiting: what was received until now is committed even if the result is dropped.
     /// Commits keep their order.
     pub fn commit_async(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let marks = {
+        let (marks, loss) = {
             let mut ledger = self.shared.ledger.lock();
             ledger.process_all();
-            ledger.marks(|_| true)
+            (
+                ledger.marks(|_| true),
+                ledger.untold_loss(self.settings.max_poll_interval),
+            )
         };
-        self.orders.place(marks, self.route.cluster.deadline("commit"))
+        let committed = self.orders.place(marks, self.route.cluster.deadline("commit"));
+        async move {
+            let committed = committed.await;
+            loss.map_or(committed, Err)
+        }
     }
 
     /// Commits these offsets: of each partition that of the record that would be processed next.
@@ -452,13 +464,14 @@ impl GroupConsumer {
     /// # Errors
     /// Of the commit, as [`GroupConsumer::commit`]; the group has been left all the same.
     pub async fn close(self) -> Result<(), Error> {
-        let marks = {
+        let (marks, loss) = {
             let mut ledger = self.shared.ledger.lock();
             ledger.take_back();
             if self.settings.auto_commit.is_some() {
-                ledger.marks(|_| true)
+                let loss = ledger.untold_loss(self.settings.max_poll_interval);
+                (ledger.marks(|_| true), loss)
             } else {
-                Vec::new()
+                (Vec::new(), None)
             }
         };
         let deadline = self.route.cluster.deadline("commit before leaving");
@@ -473,7 +486,7 @@ impl GroupConsumer {
             self.listener.revoked(&places.into_keys().collect::<Vec<_>>());
         }
         driver::leave(&self.route, &who).await;
-        committed
+        loss.map_or(committed, Err)
     }
 
     fn find(&self, topic: &TopicName, partition: PartitionIndex) -> Result<(usize, Claim), Error> {
