@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use headwater_engine::{
     Signal,
     disk::{Directory as _, SimDisk},
@@ -27,6 +28,7 @@ use crate::{
         simulated::{ProcessId, World, clock::Clock, here, host::DiskId, net::Net},
         spawn,
     },
+    metrics::{CoreSnapshot, Family},
 };
 
 /// The port that all cores share.
@@ -75,6 +77,8 @@ pub(super) struct House {
     run: RefCell<Option<Run>>,
     /// How often a broker was started.
     starts: Cell<u64>,
+    /// Its clock is right, as the age of records goes by it.
+    pub(super) is_timely: Cell<bool>,
 }
 
 impl House {
@@ -88,6 +92,7 @@ impl House {
             disk: RefCell::new(disk),
             run: RefCell::default(),
             starts: Cell::new(0),
+            is_timely: Cell::default(),
         }
     }
 
@@ -144,6 +149,44 @@ impl House {
                 failed.map(Err).or_else(|| state.is_ready.get().then_some(Ok(())))
             })
             .await
+    }
+
+    /// What the broker's cores hold at the moment; nothing if it is not there to say.
+    pub(super) async fn figures(&self) -> Option<Vec<CoreSnapshot>> {
+        let mesh = self.run.borrow().as_ref()?.state.mesh.borrow().clone()?;
+        let asked = mesh
+            .ids()
+            .map(|core| mesh.ask(core, |reply| CoreMessage::Metrics { reply }));
+        join_all(asked).await.into_iter().collect()
+    }
+
+    /// No core holds more than it may.
+    pub(super) async fn check_budgets(&self) {
+        let Config { cores, limits, .. } = &*self.config;
+        for figures in self.figures().await.into_iter().flatten() {
+            for (held, most) in [
+                // What was let in while there was room may be more than there was.
+                (Family::TailBytes, 2 * cores.tail_buffer_bytes_max.bytes()),
+                (Family::ColdBytes, cores.cold_read_bytes_max.bytes()),
+                (Family::InFlightBytes, cores.in_flight_bytes_max.bytes()),
+                (Family::ReadBufferBytes, cores.connection_bytes_max.bytes()),
+                (Family::Connections, u64::from(limits.connections_max)),
+            ] {
+                let bytes = figures.sum(held);
+                assert!(bytes <= most, "{held:?} is {bytes}; it may be {most}");
+            }
+        }
+    }
+
+    /// Nothing is held for clients that are gone.
+    pub(super) async fn check_at_rest(&self) {
+        for figures in self.figures().await.into_iter().flatten() {
+            assert_eq!(
+                figures.sum(Family::InFlightBytes),
+                0,
+                "bytes of requests that nobody waits for"
+            );
+        }
     }
 
     /// The host loses power: what was not flushed may be gone, and peers hear nothing.

@@ -1,19 +1,19 @@
 //! The whole broker in a simulated world: its sessions, handlers, groups, control plane and recovery as they are, on disks that
-//! lose what was not flushed, behind a network that fails, among clients that speak the real protocol.
+//! lose what was not flushed, behind a network that fails, among clients that are the client library, as it is too.
 //!
 //! ```text
 //! scenario ── house (the broker's host: disk, power, restarts) ◄── trouble (what goes wrong, and when)
-//!          ├─ producers, readers ──► ledger (who was promised what, and who has seen what)
-//!          └─ calm: everything heals, everybody finishes, and the whole log is read and compared with the ledger
+//!          ├─ producers, readers, members of a group, an administrator ──► ledger (who was promised what, and who has seen what)
+//!          └─ calm: everything heals, everybody finishes, and the judge reads the whole log and compares it with the ledger
 //! ```
 //! A run is a function of its seed. `HEADWATER_SEED` runs one alone and prints its history, `HEADWATER_SEEDS` sets how many.
 
-mod admin;
+mod client;
+mod guests;
 mod house;
+mod judge;
 mod ledger;
-mod member;
-mod producer;
-mod reader;
+mod retention;
 mod scenario;
 mod tests;
 mod trouble;

@@ -87,11 +87,14 @@ fn run_share(share: u64, shares: u64) {
         return;
     }
     let count = number("HEADWATER_SEEDS").unwrap_or(SEEDS * shares);
-    let mut promised = 0;
+    let (mut promised, mut compacted) = (0, 0);
     for seed in (0..count).filter(|seed| seed % shares == share) {
-        promised += run(seed, false).promised;
+        let outcome = run(seed, false);
+        promised += outcome.promised;
+        compacted += outcome.compacted;
     }
     assert!(promised > 0, "nothing was acknowledged in any run");
+    assert!(compacted > 0 || count < SEEDS, "nothing was compacted in any run");
 }
 
 #[test]

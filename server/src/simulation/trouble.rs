@@ -1,14 +1,14 @@
 //! What goes wrong, and when. Everything heals when the trouble is over.
 
-use std::{rc::Rc, time::Duration};
+use std::{net::IpAddr, rc::Rc, time::Duration};
 
 use futures::future::{Either, select};
 use headwater_engine::disk::{Fault, OpKind};
 
-use super::{house::House, producer::pause};
+use super::{house::House, wire::pause};
 use crate::machine::{
     self,
-    simulated::{clock::Clock, net::Net},
+    simulated::{ProcessId, clock::Clock, net::Net},
 };
 
 /// Between two pieces of trouble, at most.
@@ -16,6 +16,9 @@ const QUIET_MAX: Duration = Duration::from_millis(1500);
 
 /// What is off for a while is off for so long at most.
 const WHILE_MAX: Duration = Duration::from_secs(4);
+
+/// A client that stands still does so for so long at most: the others take it for dead meanwhile.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// Cores of a broker, at most.
 pub(super) const CORES_MAX: usize = 3;
@@ -40,15 +43,22 @@ const FAILING: [OpKind; 13] = [
     OpKind::RemoveFile,
 ];
 
+/// A client, which trouble may come to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Guest {
+    pub(super) host: IpAddr,
+    pub(super) process: ProcessId,
+}
+
 /// Makes so much trouble, one piece after the other; afterwards the broker runs, or is about to.
-pub(super) async fn make(house: &Rc<House>, pieces: usize, clients: &[std::net::IpAddr]) {
+pub(super) async fn make(house: &Rc<House>, pieces: usize, guests: &[Guest]) {
     for _ in 0..pieces {
         pause(QUIET_MAX).await;
         if house.process().is_none() || house.disk().is_crashed() {
             restart(house).await;
             continue;
         }
-        one(house, clients).await;
+        one(house, guests).await;
     }
     house.disk().heal();
     house.disk().set_capacity(None);
@@ -59,16 +69,22 @@ pub(super) async fn make(house: &Rc<House>, pieces: usize, clients: &[std::net::
     bring_up(house).await;
 }
 
-async fn one(house: &Rc<House>, clients: &[std::net::IpAddr]) {
+async fn one(house: &Rc<House>, guests: &[Guest]) {
     let world = &house.world;
     let tell = |line: String| world.tell(None, line);
     let a_while = WHILE_MAX.mul_f64(machine::random());
-    match world.draw(0..16) {
+    match world.draw(0..20) {
         0..3 => {
             house.lose_power();
             restart(house).await;
         }
-        3..6 => crash_in_an_operation(house).await,
+        3 | 4 => crash_in_an_operation(house, 30).await,
+        // What one has left lies behind what comes until the next: mostly the first batch of whoever is back first.
+        5 => {
+            for _ in 0..world.draw(2..=6) {
+                crash_in_an_operation(house, 12).await;
+            }
+        }
         6 => {
             house.kill();
             restart(house).await;
@@ -83,7 +99,7 @@ async fn one(house: &Rc<House>, clients: &[std::net::IpAddr]) {
             tell(format!("a connection breaks (silently: {is_silent}): {done}"));
         }
         9 => {
-            let client = clients[world.draw(0..clients.len())];
+            let client = guests[world.draw(0..guests.len())].host;
             tell(format!("{client} is cut off for {a_while:?}"));
             Net::part(world, house.host, client, a_while);
         }
@@ -104,41 +120,59 @@ async fn one(house: &Rc<House>, clients: &[std::net::IpAddr]) {
             disk.set_capacity(Some(disk.used() + room));
             machine::sleep(a_while).await;
             disk.set_capacity(None);
+            // What had no room lies behind what comes now.
+            if world.chance(0.7) {
+                crash_in_an_operation(house, 8).await;
+            }
+        }
+        15 | 16 => build_on_sand(house).await,
+        17 => {
+            let guest = guests[world.draw(0..guests.len())];
+            let silence = SILENCE_MAX.mul_f64(machine::random());
+            tell(format!("{} stands still for {silence:?}", guest.host));
+            world.freeze(guest.process, silence);
+        }
+        18 => {
+            let Some(process) = house.process() else { return };
+            tell(format!("the broker stands still for {a_while:?}"));
+            world.freeze(process, a_while);
+        }
+        _ => want_something(house, a_while).await,
+    }
+}
+
+/// The broker lacks descriptors, the right time, or a disk that it can rely on.
+async fn want_something(house: &Rc<House>, a_while: Duration) {
+    let (world, disk) = (&house.world, house.disk());
+    let Some(process) = house.process() else { return };
+    match world.draw(0..3) {
+        0 => {
+            world.tell(None, format!("no descriptor is left for {a_while:?}"));
+            Net::exhaust(world, process, a_while);
+            disk.fail_randomly(OpKind::Open, 0.9, Fault::OutOfFiles);
+            machine::sleep(a_while).await;
+            disk.heal();
+        }
+        1 if !house.is_timely.get() => {
+            let wall_ms = world.draw(-CLOCK_SLOW_MS_MAX..CLOCK_FAST_MS_MAX);
+            world.tell(None, format!("the broker's clock is put {wall_ms} ms off"));
+            let clock = world.clock(process);
+            world.set_clock(process, Clock { wall_ms, ..clock });
         }
         _ => {
-            let Some(process) = house.process() else { return };
-            match world.draw(0..3) {
-                0 => {
-                    tell(format!("no descriptor is left for {a_while:?}"));
-                    Net::exhaust(world, process, a_while);
-                    let disk = house.disk();
-                    disk.fail_randomly(OpKind::Open, 0.9, Fault::OutOfFiles);
-                    machine::sleep(a_while).await;
-                    disk.heal();
-                }
-                1 => {
-                    let wall_ms = world.draw(-CLOCK_SLOW_MS_MAX..CLOCK_FAST_MS_MAX);
-                    tell(format!("the broker's clock is put {wall_ms} ms off"));
-                    let clock = world.clock(process);
-                    world.set_clock(process, Clock { wall_ms, ..clock });
-                }
-                _ => {
-                    tell("operations on the disk fail now and then for a while".to_owned());
-                    let disk = house.disk();
-                    let kind = FAILING[world.draw(0..FAILING.len())];
-                    disk.fail_randomly(kind, 0.2, Fault::InputOutput);
-                    machine::sleep(a_while).await;
-                    disk.heal();
-                }
-            }
+            world.tell(None, "operations on the disk fail now and then for a while");
+            let kind = FAILING[world.draw(0..FAILING.len())];
+            disk.fail_randomly(kind, 0.2, Fault::InputOutput);
+            machine::sleep(a_while).await;
+            disk.heal();
         }
     }
 }
 
 /// Power is lost in the middle of an operation that changes the disk, if one comes in time.
-async fn crash_in_an_operation(house: &Rc<House>) {
+async fn crash_in_an_operation(house: &Rc<House>, most: u64) {
     let disk = house.disk();
-    let after = house.world.draw(0..30);
+    let after = house.world.draw(0..most);
     disk.crash_at(disk.changes() + after);
     let crashed = std::pin::pin!(house.world.has_crashed(house.drive()));
     let waited = std::pin::pin!(machine::sleep(WHILE_MAX));
@@ -146,6 +180,49 @@ async fn crash_in_an_operation(house: &Rc<House>) {
     house
         .world
         .tell(None, format!("in changing operation {after} from now on: {came}"));
+    house.lose_power();
+    restart(house).await;
+}
+
+/// The process dies while it writes, or when a flush has failed, and its successor may build on what was never flushed; soon after that
+/// the power is lost.
+async fn build_on_sand(house: &Rc<House>) {
+    let (world, disk) = (&house.world, house.disk());
+    let (writes, flushes) = (disk.count(OpKind::Write), disk.count(OpKind::Sync));
+    let fails = world.chance(0.5);
+    if fails {
+        disk.fail_nth(OpKind::Sync, 0, Fault::InputOutput);
+    }
+    world.tell(
+        None,
+        format!("a flush fails: {fails}, and the broker is killed soon after"),
+    );
+    let deadline = machine::now() + Duration::from_secs(1);
+    let is_time = || {
+        if fails {
+            disk.count(OpKind::Sync) > flushes
+        } else {
+            disk.count(OpKind::Write) > writes
+        }
+    };
+    while machine::now() < deadline && !(is_time() && disk.in_flight() > 0) {
+        machine::sleep(Duration::from_micros(50)).await;
+    }
+    if fails {
+        // The broker may know of it when it dies, or not.
+        pause(Duration::from_millis(20)).await;
+    }
+    house.kill();
+    disk.heal();
+    house.begin(world.draw(1..=CORES_MAX));
+    let ready = std::pin::pin!(house.is_ready());
+    let waited = std::pin::pin!(machine::sleep(Duration::from_secs(10)));
+    let _ = select(ready, waited).await;
+    if world.chance(0.5) {
+        // Before a flush of what comes now, which covers what lay there before as well.
+        return crash_in_an_operation(house, 8).await;
+    }
+    pause(Duration::from_millis(600)).await;
     house.lose_power();
     restart(house).await;
 }

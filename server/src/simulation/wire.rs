@@ -10,13 +10,11 @@ use headwater_protocol::{
     id::CorrelationId,
 };
 
+use super::client::PATIENCE;
 use crate::machine::{
     self,
     simulated::{here, net::Stream},
 };
-
-/// So long a client waits for an answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Largest frame that a client takes.
 const FRAME_MAX: u32 = 64 << 20;
@@ -37,6 +35,11 @@ pub(super) struct Reply {
 }
 
 impl Reply {
+    /// In bytes.
+    pub(super) fn size(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+
     /// The head, if it is what was asked for.
     pub(super) fn read<'a, T>(&'a self) -> io::Result<T::Inner>
     where
@@ -65,11 +68,10 @@ impl Wire {
     }
 
     /// Sends a request; its number is the answer's.
-    pub(super) async fn send<H: Head>(&mut self, head: &H, payload: &[u8]) -> io::Result<CorrelationId> {
+    async fn send<H: Head>(&mut self, head: &H) -> io::Result<CorrelationId> {
         let id = CorrelationId::new(self.next_id);
         self.next_id += 1;
-        let mut bytes = frame::encode_head(head, 0, id, payload.len());
-        bytes.extend_from_slice(payload);
+        let bytes = frame::encode_head(head, 0, id, 0);
         let mut left = &bytes[..];
         while !left.is_empty() {
             match self.stream.try_send(left)? {
@@ -81,7 +83,7 @@ impl Wire {
     }
 
     /// The next answer.
-    pub(super) async fn receive(&mut self) -> io::Result<Reply> {
+    async fn receive(&mut self) -> io::Result<Reply> {
         loop {
             let header = FrameHeader::parse(&self.received, FRAME_MAX).map_err(io::Error::other)?;
             if let Some(header) = header
@@ -107,19 +109,13 @@ impl Wire {
 
     /// Sends a request and waits for its answer, the only one under way.
     pub(super) async fn ask<H: Head>(&mut self, head: &H) -> io::Result<Reply> {
-        self.ask_for(head, PATIENCE).await
-    }
-
-    /// The same for one whose answer may take longer.
-    pub(super) async fn ask_for<H: Head>(&mut self, head: &H, most: Duration) -> io::Result<Reply> {
         let answer = async {
-            let id = self.send(head, &[]).await?;
+            let id = self.send(head).await?;
             let reply = self.receive().await?;
             assert_eq!(reply.id, id, "the broker answers something that was not asked");
             Ok(reply)
         };
-        let answered = machine::until(machine::now() + most, answer).await;
-        answered.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+        patiently(answer).await
     }
 }
 
@@ -136,4 +132,9 @@ pub(super) fn tell(line: &str) {
     if let Some(here) = here() {
         here.world.tell(Some(here.process), line);
     }
+}
+
+/// Waits for so long at most.
+pub(super) async fn pause(most: Duration) {
+    machine::sleep(most.mul_f64(machine::random::<f64>())).await;
 }

@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     pin::Pin,
-    rc::Rc,
     sync::LazyLock,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -12,7 +11,7 @@ use std::{
 use headwater_protocol::id::Timestamp;
 
 use super::{
-    Here, World,
+    Here, World, here,
     world::{Entry, Happening},
 };
 
@@ -56,17 +55,16 @@ impl Here {
     }
 }
 
-/// Waits for a moment of the world.
+/// Waits for a moment of the world in which it is polled. Holds nothing of that world, so whoever has to be able to change threads
+/// may hold it.
 pub(crate) struct Sleep {
-    world: Rc<World>,
     until: Duration,
     entry: Option<Entry>,
 }
 
 impl Sleep {
-    pub(super) fn new(world: &Rc<World>, duration: Duration) -> Sleep {
+    pub(super) fn new(world: &World, duration: Duration) -> Sleep {
         Sleep {
-            world: Rc::clone(world),
             until: world.now().saturating_add(duration),
             entry: None,
         }
@@ -77,22 +75,23 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.world.now() >= self.until {
+        let here = here().expect("it is polled in its world");
+        if here.world.now() >= self.until {
             return Poll::Ready(());
         }
         if let Some(entry) = self.entry.take() {
-            self.world.forget(entry);
+            here.world.forget(entry);
         }
         let waking = Happening::Wake(context.waker().clone());
-        self.entry = Some(self.world.plan(self.until, waking));
+        self.entry = Some(here.world.plan(self.until, waking));
         Poll::Pending
     }
 }
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            self.world.forget(entry);
+        if let (Some(here), Some(entry)) = (here(), self.entry.take()) {
+            here.world.forget(entry);
         }
     }
 }

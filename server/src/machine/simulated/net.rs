@@ -1,11 +1,12 @@
 //! A network: connections that keep the order of their bytes and nothing else. They are slow, each in its own way; they are cut;
 //! they go silent, with either end or both none the wiser; and the peer of a host without power hears nothing at all.
 
-mod socket;
+mod held;
+mod stream;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
     task::Waker,
@@ -14,7 +15,10 @@ use std::{
 
 use rand::{RngExt as _, rngs::SmallRng};
 
-pub(crate) use self::socket::{Listener, Stream};
+pub(crate) use self::{
+    held::HeldStream,
+    stream::{Listener, Stream},
+};
 use super::world::{Happening, ProcessId, World};
 
 /// What a packet takes, at the median.
@@ -36,6 +40,10 @@ pub(crate) struct Net {
     partitions: RefCell<Vec<(IpAddr, IpAddr, Duration)>>,
     /// Processes that have no descriptor left for a connection until then.
     exhausted: RefCell<BTreeMap<ProcessId, Duration>>,
+    /// Streams that are kept for those who know their numbers.
+    held: RefCell<BTreeMap<u64, Stream>>,
+    /// Processes that come to any core of a broker, whichever they ask for.
+    detours: RefCell<BTreeSet<ProcessId>>,
 }
 
 struct Port {
@@ -113,6 +121,8 @@ impl Net {
             connections: RefCell::default(),
             partitions: RefCell::default(),
             exhausted: RefCell::default(),
+            held: RefCell::default(),
+            detours: RefCell::default(),
         }
     }
 
@@ -145,6 +155,24 @@ impl Net {
             if let Some(waker) = port.waker.borrow_mut().take() {
                 waker.wake();
             }
+        }
+    }
+
+    /// From now on the process comes to any core of a broker, as through an address that they share.
+    pub(crate) fn lead_astray(world: &World, process: ProcessId) {
+        world.net.detours.borrow_mut().insert(process);
+    }
+
+    /// Where a process comes that asks for an address.
+    fn way_of(&self, process: ProcessId, address: SocketAddr, world: &World) -> SocketAddr {
+        if !self.detours.borrow().contains(&process) || !world.chance(0.3) {
+            return address;
+        }
+        let ports = self.ports.borrow();
+        let there: Vec<&Rc<Port>> = ports.iter().filter(|port| port.address.ip() == address.ip()).collect();
+        match there.len() {
+            0 => address,
+            count => there[world.draw(0..count)].address,
         }
     }
 

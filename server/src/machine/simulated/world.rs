@@ -95,6 +95,8 @@ struct Process {
     name: String,
     host: IpAddr,
     clock: Clock,
+    /// None of its tasks runs before.
+    frozen_until: Duration,
 }
 
 pub(crate) struct World {
@@ -161,6 +163,7 @@ impl World {
             name: name.into(),
             host,
             clock,
+            frozen_until: Duration::ZERO,
         });
         ProcessId(processes.len() - 1)
     }
@@ -171,6 +174,11 @@ impl World {
 
     pub(crate) fn set_clock(&self, process: ProcessId, clock: Clock) {
         self.processes.borrow_mut()[process.0].clock = clock;
+    }
+
+    /// Lets the process stand still for so long, as a stopped one does, or one whose machine has stopped. Others find it silent.
+    pub(crate) fn freeze(&self, process: ProcessId, duration: Duration) {
+        self.processes.borrow_mut()[process.0].frozen_until = self.now() + duration;
     }
 
     pub(crate) fn host_of(&self, process: ProcessId) -> IpAddr {
@@ -193,7 +201,7 @@ impl World {
         self.history.borrow().clone()
     }
 
-    fn next_number(&self) -> u64 {
+    pub(super) fn next_number(&self) -> u64 {
         self.counter.replace(self.counter.get() + 1)
     }
 
@@ -334,6 +342,12 @@ impl World {
         let Some(mut task) = task else { return };
         task.flag.is_ready.store(false, Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(&task.flag));
+        let frozen_until = self.processes.borrow()[task.process.0].frozen_until;
+        if frozen_until > self.now() {
+            self.plan(frozen_until, Happening::Wake(waker));
+            self.tasks.borrow_mut().insert(id, task);
+            return;
+        }
         let mut polled = self.here(task.process).within(move || {
             let is_over = task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
             if is_over { None } else { Some(task) }

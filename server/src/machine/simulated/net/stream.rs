@@ -1,4 +1,4 @@
-//! The sockets of the network, as processes have them: one that listens, and the ends of connections.
+//! The ends of connections as programs hold them: what listens, and what reads and writes.
 
 use std::{
     cell::RefCell,
@@ -10,8 +10,10 @@ use std::{
     time::Duration,
 };
 
-use super::{End, Net, Packet, Port, SENT_AGAIN, wake};
-use crate::machine::simulated::{Here, here};
+use super::{
+    super::{Here, here},
+    End, Net, Packet, Port, SENT_AGAIN, wake,
+};
 
 /// What may be on its way and unread of one direction, in bytes.
 const WINDOWS: [usize; 3] = [1500, 20_000, 300_000];
@@ -72,6 +74,7 @@ impl Stream {
             }
             here.sleep(SENT_AGAIN).await;
         }
+        let address = world.net.way_of(here.process, address, world);
         let stream = Stream::knock(&here, host, address)?;
         here.sleep(Net::delay(world)).await;
         Ok(stream)
@@ -115,6 +118,11 @@ impl Stream {
         self.end.shut_down();
     }
 
+    /// Bytes that have come and were not read.
+    pub(super) fn unread(&self) -> usize {
+        self.end.state.borrow().inbox.len()
+    }
+
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let mut state = self.end.state.borrow_mut();
         if state.inbox.is_empty() {
@@ -138,7 +146,7 @@ impl Stream {
         poll_fn(|context| self.poll_read(context, buffer)).await
     }
 
-    pub(crate) fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(&self, context: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self.try_read(buffer) {
             Ok(None) => {
                 self.end.state.borrow_mut().readers.push(context.waker().clone());
@@ -180,16 +188,25 @@ impl Stream {
 
     /// Resolves when something can be sent, or the connection is gone.
     pub(crate) async fn writable(&self) {
-        poll_fn(|context| {
-            let room = self.end.room();
-            let mut state = self.end.state.borrow_mut();
-            if room > 0 || state.is_reset || state.is_closed {
-                return Poll::Ready(());
-            }
-            state.writers.push(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        poll_fn(|context| self.poll_writable(context)).await;
+    }
+
+    fn poll_writable(&self, context: &Context<'_>) -> Poll<()> {
+        let room = self.end.room();
+        let mut state = self.end.state.borrow_mut();
+        if room > 0 || state.is_reset || state.is_closed {
+            return Poll::Ready(());
+        }
+        state.writers.push(context.waker().clone());
+        Poll::Pending
+    }
+
+    pub(crate) fn poll_send(&self, context: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.try_send(bytes) {
+            Ok(None) => self.poll_writable(context).map(|()| Ok(0)),
+            Ok(Some(count)) => Poll::Ready(Ok(count)),
+            Err(error) => Poll::Ready(Err(error)),
+        }
     }
 
     /// Resolves when the peer sends nothing more.

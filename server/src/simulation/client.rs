@@ -1,0 +1,94 @@
+//! The client library in the simulated world: its tasks, timers and connections are the world's.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use headwater_client::{
+    Client, Timestamp,
+    simulation::{self, Halves},
+};
+use tokio::sync::oneshot;
+
+use super::wire::{pause, tell};
+use crate::machine::{
+    self,
+    simulated::{
+        here, is_running,
+        net::{HeldStream, Stream},
+    },
+};
+
+/// So long a client waits for an answer, and for a connection.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whatever world the code that asks runs in.
+struct Wherever;
+
+impl simulation::World for Wherever {
+    fn is_here(&self) -> bool {
+        is_running()
+    }
+
+    fn now(&self) -> Instant {
+        machine::now()
+    }
+
+    fn wall(&self) -> Timestamp {
+        machine::wall()
+    }
+
+    fn random(&self) -> u64 {
+        machine::random()
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        spawn_here(task);
+    }
+
+    fn sleep_until(&self, at: Instant) -> BoxFuture<'static, ()> {
+        let here = here().expect("the library asks within a world");
+        here.sleep(at.saturating_duration_since(here.now())).boxed()
+    }
+
+    fn connect(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Halves>> {
+        let host: IpAddr = host.parse().expect("hosts of a simulated world go by their addresses");
+        let (sender, connected) = oneshot::channel();
+        spawn_here(async move {
+            let stream = Stream::connect(SocketAddr::new(host, port)).await;
+            // Nobody may wait for it any more: then it is closed.
+            let _ = sender.send(stream.map(HeldStream::new));
+        });
+        Box::pin(async move {
+            let stream = connected.await.map_err(io::Error::other)??;
+            let halves: Halves = (Box::new(stream.clone()), Box::new(stream));
+            Ok(halves)
+        })
+    }
+}
+
+/// Starts a task that may hold what belongs to its thread.
+fn spawn_here(task: impl Future<Output = ()> + 'static) {
+    here().expect("the library asks within a world").spawn(task);
+}
+
+/// Connects, however long that takes.
+pub(super) async fn connect(address: SocketAddr) -> Client {
+    simulation::install(&Wherever);
+    loop {
+        let connecting = Client::builder()
+            .bootstrap([address.to_string()])
+            .connect_timeout(PATIENCE)
+            .request_timeout(PATIENCE)
+            .call_timeout(Duration::from_secs(20))
+            .build();
+        match connecting.await {
+            Ok(client) => return client,
+            Err(error) => tell(&format!("cannot connect: {error}")),
+        }
+        pause(Duration::from_millis(400)).await;
+    }
+}
