@@ -11,6 +11,8 @@ mod control;
 mod error;
 mod names;
 mod proposal;
+#[cfg_attr(not(test), expect(dead_code, reason = "no broker starts a quorum yet"))]
+mod quorum;
 mod reconcile;
 mod state;
 mod store;

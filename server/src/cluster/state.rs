@@ -81,10 +81,10 @@ pub(crate) struct ClusterState {
 }
 
 impl ClusterState {
-    /// These topics, before any command.
-    pub(crate) fn new(topics: Vec<Arc<Topic>>) -> ClusterState {
+    /// These topics, after so many changes.
+    pub(crate) fn new(version: u64, topics: Vec<Arc<Topic>>) -> ClusterState {
         ClusterState {
-            image: Arc::new(ClusterImage::new(0, topics)),
+            image: Arc::new(ClusterImage::new(version, topics)),
         }
     }
 

@@ -61,7 +61,7 @@ impl<D: Directory> TopicStore<D> {
         let mut store = Self {
             config,
             identity,
-            state: ClusterState::new(topics),
+            state: ClusterState::new(0, topics),
             is_in_doubt: false,
             reconciler: Reconciler {
                 disk,

@@ -1,0 +1,22 @@
+//! The coordinator quorum: one, three or five members that hold what the cluster knows, in a log that a majority has on disk. A
+//! broker alone is a quorum of one and runs the same code.
+//!
+//! ```text
+//! Order ─► Quorum::propose ─► openraft ─► Store (redb, a thread of its own) ─► majority ─► Applier ─► Arc<ClusterImage>
+//!              │ (not the leader)  └────► Dialer ─► peers, who answer through `peer::serve`
+//!              └► the leader
+//! ```
+//! openraft decides; what it decides with is here: `store` keeps its log and vote, `applier` applies what was agreed on to the `state`, `peer` is
+//! how members speak with each other, and `member` is one of them, running. All of it is the control thread's, but for the disk.
+
+mod applier;
+mod codec;
+mod id;
+mod member;
+mod order;
+mod peer;
+mod state;
+mod store;
+#[cfg(test)]
+mod tests;
+mod types;

@@ -1,0 +1,57 @@
+//! The form of everything that the quorum writes to disk or sends to a peer: a byte that says which version of the form it is,
+//! and postcard. Fields are known by their place and variants by their number, so both are only ever added at the end, under the
+//! next version if an older broker could not do without them.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The version that this broker writes, and the newest that it reads.
+pub(super) const FORMAT_VERSION: u8 = 1;
+
+/// Why bytes cannot be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CodecError {
+    /// There are none.
+    #[error("there is nothing to read")]
+    Empty,
+    /// Nobody, or a newer broker, wrote them.
+    #[error(
+        "they are in format version {found}, but this broker knows only 1 to {FORMAT_VERSION}: run the newer broker"
+    )]
+    Version {
+        /// What they say.
+        found: u8,
+    },
+    /// They are not what they should be.
+    #[error("they cannot be read: {source}")]
+    Malformed {
+        /// Why not.
+        #[from]
+        source: postcard::Error,
+    },
+    /// More follows than what was read.
+    #[error("{len} bytes follow behind the end")]
+    Trailing {
+        /// How many.
+        len: usize,
+    },
+}
+
+/// Writes a value.
+pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
+    let bytes = postcard::to_extend(value, vec![FORMAT_VERSION]);
+    bytes.expect("a vector takes all bytes, and every sequence of ours has a known length")
+}
+
+/// Reads a value, which must be all that is there. What is allocated is in proportion to the bytes.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (version, bytes) = bytes.split_first().ok_or(CodecError::Empty)?;
+    if *version != FORMAT_VERSION {
+        return Err(CodecError::Version { found: *version });
+    }
+    let (value, rest) = postcard::take_from_bytes(bytes)?;
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(CodecError::Trailing { len: rest.len() })
+    }
+}

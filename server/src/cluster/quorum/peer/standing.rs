@@ -1,0 +1,135 @@
+//! Who is welcome. Pure but for what is remembered of those who called.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use openraft::{RaftMetrics, async_runtime::watch::WatchReceiver as _, type_config::alias::WatchReceiverOf};
+
+use super::handshake::{Caller, Hello, Refused};
+use crate::cluster::quorum::{
+    id::{Identity, Incarnation, Member, NodeId, StoreId},
+    types::{Membership, Types},
+};
+
+/// Who this member is, and whom it knows.
+pub(crate) struct Local {
+    identity: Identity,
+    incarnation: Incarnation,
+    metrics: OnceLock<WatchReceiverOf<Types, RaftMetrics<Types>>>,
+    /// The highest incarnation of each member that has called.
+    incarnations: Mutex<BTreeMap<NodeId, (StoreId, Incarnation)>>,
+}
+
+impl Local {
+    /// It knows nobody until it is told how ([`watch`](Self::watch)).
+    pub(crate) fn new(identity: Identity, incarnation: Incarnation) -> Local {
+        Local {
+            identity,
+            incarnation,
+            metrics: OnceLock::new(),
+            incarnations: Mutex::default(),
+        }
+    }
+
+    /// From here on it knows what openraft knows.
+    pub(crate) fn watch(&self, metrics: WatchReceiverOf<Types, RaftMetrics<Types>>) {
+        // There is one openraft to a member.
+        let _ = self.metrics.set(metrics);
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The members, as far as this one knows.
+    pub(crate) fn membership(&self) -> Arc<Membership> {
+        let metrics = self.metrics.get();
+        metrics.map_or_else(Arc::default, |metrics| {
+            Arc::clone(&metrics.borrow_watched().membership_config)
+        })
+    }
+
+    /// How it introduces itself.
+    pub(super) fn caller(&self) -> Caller {
+        let membership = self.membership();
+        let is_member = is_member(&membership, self.identity.node, self.identity.store);
+        Caller {
+            cluster: self.identity.cluster.clone(),
+            node: self.identity.node,
+            store: self.identity.store,
+            incarnation: self.incarnation,
+            member_since: membership.log_id().filter(|_| is_member),
+        }
+    }
+
+    /// Whether who says this is to be listened to.
+    pub(super) fn judge(&self, hello: &Hello, nonce: u64) -> Result<(), Refused> {
+        let ours = &self.identity;
+        let caller = &hello.caller;
+        if hello.nonce != nonce {
+            return Err(Refused::Replayed);
+        }
+        if caller.cluster != ours.cluster {
+            return Err(Refused::Cluster {
+                theirs: caller.cluster.clone(),
+                ours: ours.cluster.clone(),
+            });
+        }
+        if hello.node != ours.node {
+            return Err(Refused::OtherNode {
+                wanted: hello.node,
+                ours: ours.node,
+            });
+        }
+        if let Some(wanted) = hello.store.filter(|wanted| *wanted != ours.store) {
+            return Err(Refused::OtherStore {
+                node: ours.node,
+                wanted,
+                ours: ours.store,
+            });
+        }
+        self.judge_caller(caller)
+    }
+
+    /// The same for one that was welcome, and may not be any more.
+    pub(super) fn judge_caller(&self, caller: &Caller) -> Result<(), Refused> {
+        let membership = self.membership();
+        is_one_of_us(caller, &membership)?;
+        let mut incarnations = self.incarnations.lock().unwrap_or_else(PoisonError::into_inner);
+        let (store, newest) = incarnations
+            .entry(caller.node)
+            .or_insert((caller.store, caller.incarnation));
+        if *store == caller.store && *newest > caller.incarnation {
+            return Err(Refused::Outdated { node: caller.node });
+        }
+        (*store, *newest) = (caller.store, caller.incarnation);
+        // Nobody else is asked after again.
+        incarnations.retain(|node, _| *node == caller.node || membership.get_node(node).is_some());
+        Ok(())
+    }
+}
+
+fn is_member(membership: &Membership, node: NodeId, store: StoreId) -> bool {
+    membership
+        .get_node(&node)
+        .is_some_and(|member: &Member| member.store == store)
+}
+
+/// Of two who disagree on who is a member, the one that has heard of the later change is right: this one may lag behind, and whoever
+/// was removed, or has lost its disk, cannot have heard of a later one.
+fn is_one_of_us(caller: &Caller, membership: &Membership) -> Result<(), Refused> {
+    let node = caller.node;
+    if is_member(membership, node, caller.store) || caller.member_since > *membership.log_id() {
+        return Ok(());
+    }
+    Err(match membership.get_node(&node) {
+        None => Refused::Stranger { node },
+        Some(known) => Refused::Emptied {
+            node,
+            found: caller.store,
+            known: known.store,
+        },
+    })
+}

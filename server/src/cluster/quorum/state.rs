@@ -1,0 +1,108 @@
+//! The state that all members have: what the agreed orders lead to. Pure, and the same on each of them.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use headwater_protocol::error::ErrorCode;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    codec::{CodecError, decode, encode},
+    order::{Order, Outcome, Proposal, ProposalId, TopicForm},
+};
+use crate::{
+    cluster::{PRODUCER_ID_BLOCK, state::ClusterState},
+    image::ClusterImage,
+    model::refusal::Refusal,
+};
+
+/// Proposals that are known again. Who proposes one again does so within seconds.
+const KNOWN_AGAIN_MAX: usize = 1024;
+
+/// No count of blocks ever comes near it.
+const PRODUCER_ID_MAX: i64 = i64::MAX / 2;
+
+/// Everything that the quorum knows. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    cluster: ClusterState,
+    next_producer_id: i64,
+    /// What has become of the last proposals, from the oldest on.
+    known: VecDeque<(ProposalId, Outcome)>,
+}
+
+/// The state as it is in a snapshot.
+#[derive(Serialize, Deserialize)]
+struct Form {
+    version: u64,
+    topics: Vec<TopicForm>,
+    next_producer_id: i64,
+    known: Vec<(ProposalId, Outcome)>,
+}
+
+impl State {
+    /// The picture of it that is published.
+    pub(crate) fn image(&self) -> &Arc<ClusterImage> {
+        self.cluster.image()
+    }
+
+    /// Does what is proposed, once.
+    pub(crate) fn apply(&mut self, proposal: Proposal) -> Outcome {
+        if let Some((_, outcome)) = self.known.iter().rev().find(|(id, _)| *id == proposal.id) {
+            return outcome.clone();
+        }
+        let outcome = self.carry_out(proposal.order);
+        if self.known.len() == KNOWN_AGAIN_MAX {
+            self.known.pop_front();
+        }
+        self.known.push_back((proposal.id, outcome.clone()));
+        outcome
+    }
+
+    fn carry_out(&mut self, order: Order) -> Outcome {
+        self.cluster = match order {
+            Order::Topic(command) => match self.cluster.apply(command) {
+                Ok((next, _)) => next,
+                Err(error) => return Refusal::because(error.code(), &error).into(),
+            },
+            Order::Settled(topic) => self.cluster.settled(&topic).0,
+            Order::Abandoned(topic) => self.cluster.abandoned(&topic).0,
+            Order::ReserveProducerIds => return self.reserve_producer_ids(),
+        };
+        Outcome::Done
+    }
+
+    fn reserve_producer_ids(&mut self) -> Outcome {
+        let first = self.next_producer_id;
+        if first > PRODUCER_ID_MAX {
+            let message = "all producer ids were given out";
+            return Refusal::new(ErrorCode::PolicyViolation, message).into();
+        }
+        self.next_producer_id += PRODUCER_ID_BLOCK;
+        Outcome::ProducerIds { first }
+    }
+
+    /// As it is in a snapshot.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let image = self.cluster.image();
+        encode(&Form {
+            version: image.version(),
+            topics: image.topics().map(|topic| TopicForm::from(topic.as_ref())).collect(),
+            next_producer_id: self.next_producer_id,
+            known: self.known.iter().cloned().collect(),
+        })
+    }
+
+    /// The reverse of [`encode`](Self::encode).
+    pub(crate) fn decode(bytes: &[u8]) -> Result<State, CodecError> {
+        let form: Form = decode(bytes)?;
+        let topics = form.topics.into_iter().map(|topic| topic.read().map(Arc::new));
+        let topics = topics.collect::<Result<_, postcard::Error>>()?;
+        let mut known = VecDeque::from(form.known);
+        known.truncate(KNOWN_AGAIN_MAX);
+        Ok(State {
+            cluster: ClusterState::new(form.version, topics),
+            next_producer_id: form.next_producer_id,
+            known,
+        })
+    }
+}

@@ -1,0 +1,3 @@
+mod agreed;
+mod seeded;
+mod three;

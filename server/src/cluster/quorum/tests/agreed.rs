@@ -1,0 +1,158 @@
+//! What is agreed on reads back as it was written, and leads to the same state wherever it is applied.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use headwater_protocol::{error::ErrorCode, id::TopicId};
+use proptest::prelude::*;
+
+use crate::{
+    cluster::{
+        PRODUCER_ID_BLOCK,
+        quorum::{
+            codec::{CodecError, FORMAT_VERSION, decode, encode},
+            order::{Order, Outcome, Proposal},
+            state::State,
+        },
+        state::Command,
+    },
+    image::{Topic, TopicState},
+};
+
+fn id(number: u128) -> TopicId {
+    TopicId::new(uuid::Uuid::from_u128(number))
+}
+
+fn any_overrides() -> impl Strategy<Value = BTreeMap<String, String>> {
+    prop::collection::btree_map("[a-z.]{1,12}", ".{0,12}", 0..3)
+}
+
+fn any_topic() -> impl Strategy<Value = Topic> {
+    let state = prop_oneof![
+        Just(TopicState::Creating),
+        Just(TopicState::Ready),
+        Just(TopicState::Deleting)
+    ];
+    let larger = prop::option::of((1..9_u32, any_overrides()));
+    (1..4_u128, 1..9_u32, any_overrides(), state, larger).prop_map(|(number, count, overrides, state, larger)| {
+        let topic = Topic {
+            name: format!("topic-{number}").parse().unwrap(),
+            id: id(number),
+            partition_count: count,
+            overrides,
+            state,
+            becoming: None,
+        };
+        let becoming = larger.map(|(more, overrides)| {
+            Arc::new(Topic {
+                partition_count: count + more,
+                overrides,
+                state: TopicState::Ready,
+                ..topic.clone()
+            })
+        });
+        Topic { becoming, ..topic }
+    })
+}
+
+fn any_order() -> impl Strategy<Value = Order> {
+    let create =
+        (1..4_u128, 1..4_u32, any_overrides()).prop_map(|(number, partition_count, overrides)| Command::Create {
+            name: format!("topic-{number}").parse().unwrap(),
+            id: id(number),
+            partition_count,
+            overrides,
+        });
+    let alter =
+        (1..4_u128, 1..6_u32, any_overrides()).prop_map(|(number, partition_count, overrides)| Command::Alter {
+            id: id(number),
+            partition_count,
+            overrides,
+        });
+    let delete = (1..4_u128).prop_map(|number| Command::Delete { id: id(number) });
+    prop_oneof![
+        create.prop_map(Order::Topic),
+        alter.prop_map(Order::Topic),
+        delete.prop_map(Order::Topic),
+        any_topic().prop_map(|topic| Order::Settled(Arc::new(topic))),
+        any_topic().prop_map(|topic| Order::Abandoned(Arc::new(topic))),
+        Just(Order::ReserveProducerIds),
+    ]
+}
+
+/// Everything that the state knows.
+fn told(state: &State) -> String {
+    let image = state.image();
+    let topics: Vec<_> = image.topics().collect();
+    format!("{} {topics:?} {:?}", image.version(), state.encode())
+}
+
+proptest! {
+    #[test]
+    fn an_order_reads_back_as_it_was_written(order in any_order()) {
+        let proposal = Proposal::new(order);
+        prop_assert_eq!(decode::<Proposal>(&encode(&proposal)), Ok(proposal));
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Some(first) = bytes.first_mut() {
+            *first = FORMAT_VERSION;
+        }
+        // Neither panics, nor takes memory that the bytes do not have.
+        let _ = decode::<Proposal>(&bytes);
+        let _ = State::decode(&bytes);
+    }
+
+    #[test]
+    fn the_same_orders_lead_to_the_same_state_also_by_way_of_a_snapshot(
+        orders in prop::collection::vec(any_order(), 0..40),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let proposals: Vec<Proposal> = orders.into_iter().map(Proposal::new).collect();
+        let cut = cut.index(proposals.len() + 1);
+        let (mut whole, mut other) = (State::default(), State::default());
+        for (number, proposal) in proposals.iter().enumerate() {
+            if number == cut {
+                other = State::decode(&other.encode()).unwrap();
+            }
+            let outcome = whole.apply(proposal.clone());
+            prop_assert_eq!(&outcome, &other.apply(proposal.clone()));
+            prop_assert_eq!(told(&whole), told(&other));
+            // Proposed again, as by somebody who did not hear of it.
+            prop_assert_eq!(&outcome, &whole.apply(proposal.clone()));
+            prop_assert_eq!(told(&whole), told(&other), "it is done once");
+        }
+    }
+}
+
+#[test]
+fn no_producer_id_is_in_two_blocks() {
+    let mut state = State::default();
+    for number in 0..3 {
+        let outcome = state.apply(Proposal::new(Order::ReserveProducerIds));
+        let first = number * PRODUCER_ID_BLOCK;
+        assert_eq!(outcome, Outcome::ProducerIds { first });
+        state = State::decode(&state.encode()).unwrap();
+    }
+}
+
+#[test]
+fn a_refusal_has_its_code_and_words_on_every_member() {
+    let mut state = State::default();
+    let delete = || Proposal::new(Order::Topic(Command::Delete { id: id(1) }));
+    let outcome: Outcome = decode(&encode(&state.apply(delete()))).unwrap();
+    let refusal = outcome.refusal().unwrap();
+    assert_eq!(refusal.code, ErrorCode::UnknownTopicOrPartition);
+    assert!(refusal.message.contains("there is no topic"), "{}", refusal.message);
+}
+
+#[test]
+fn what_another_version_wrote_and_what_is_too_long_is_refused_by_name() {
+    let mut bytes = encode(&Proposal::new(Order::ReserveProducerIds));
+    bytes.push(0);
+    assert_eq!(decode::<Proposal>(&bytes), Err(CodecError::Trailing { len: 1 }));
+    bytes[0] = FORMAT_VERSION + 1;
+    let found = FORMAT_VERSION + 1;
+    assert_eq!(decode::<Proposal>(&bytes), Err(CodecError::Version { found }));
+    assert_eq!(decode::<Proposal>(&[]), Err(CodecError::Empty));
+}
