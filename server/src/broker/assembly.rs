@@ -8,7 +8,7 @@ use headwater_protocol::id::CoreId;
 
 use super::serve::Setup;
 use crate::{
-    cluster::{self, ControlParts, ProducerIds, TopicStore},
+    cluster::{self, ControlParts, TopicStore},
     config::Config,
     core::mesh::{CoreMessage, Mesh},
     machine::Bound,
@@ -33,11 +33,11 @@ pub(crate) struct Assembly<D: Directory> {
 impl<D: Directory> Assembly<D> {
     pub(crate) fn new(
         config: &Arc<Config>,
-        (store, producer_ids): (TopicStore<D>, ProducerIds<D>),
+        store: TopicStore<D>,
+        (mesh, inboxes): (Mesh, Vec<mpsc::UnboundedReceiver<CoreMessage>>),
         open_files_max: usize,
         door: Door,
     ) -> Assembly<D> {
-        let (mesh, inboxes) = Mesh::new(door.core_ports.len());
         let addresses = Arc::new(Addresses {
             cluster_id: store.identity().cluster_id.as_str().to_owned(),
             host: door.host,
@@ -52,12 +52,7 @@ impl<D: Directory> Assembly<D> {
             control: handle,
             addresses,
         };
-        let control = ControlParts {
-            store,
-            producer_ids,
-            mesh,
-            queues,
-        };
+        let control = ControlParts { store, mesh, queues };
         Assembly {
             setup,
             inboxes,

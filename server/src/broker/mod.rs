@@ -1,6 +1,6 @@
 //! The broker as a whole: starts the cores, the watchdog and the control plane, and stops them in order.
 //!
-//! Start: check the machine, lock the directory, open the topic store, bind every port, start the cores, let them open their
+//! Start: check the machine, lock the directory, join the quorum, find the topics, bind every port, start the cores, let them open their
 //! partitions, and only then accept. Stop: no new requests, what was taken in is answered, everything is durable, then the
 //! threads end, and the clean marker is written last.
 
@@ -31,7 +31,7 @@ use self::serve::{Server, Setup};
 pub use self::signals::StopSignals;
 use crate::{
     check::{self, CheckError, Checks, DirectoryLock},
-    cluster::{Control, StoreError, TopicStore},
+    cluster::{self, Control, QUORUM_FILE, QuorumStore, QuorumThread, StoreError, TopicStore},
     config::Config,
     core::{
         mesh::{CoreMessage, Mesh},
@@ -76,6 +76,12 @@ pub enum StartError {
     /// A part of the broker failed as soon as it ran.
     #[error(transparent)]
     Failed(StopError),
+    /// What the cluster knows cannot be read or changed.
+    #[error("{reason}")]
+    Quorum {
+        /// Why not.
+        reason: String,
+    },
     /// A core or thread cannot be started.
     #[error("cannot start {what}: {reason}")]
     Thread {
@@ -95,6 +101,7 @@ pub struct Broker {
     mesh: Mesh,
     cores: Vec<Part>,
     control: Option<Control>,
+    quorum: Option<QuorumThread>,
     /// There until it has been stopped.
     watchdog: Option<Watchdog>,
     clean_marker: PathBuf,
@@ -119,15 +126,11 @@ impl Broker {
         *directory = directory.canonicalize().map_err(StoreError::io("find", directory))?;
         let config = Arc::new(config);
         let names = StdDirectory::with_reserve(&config.log.directory);
-        let opened = TopicStore::open(names.clone(), Arc::clone(&config)).now_or_never();
-        let (store, producer_ids, recovery) = opened.expect("a StdDirectory's futures are ready at once")?;
-        if !recovery.orphans.is_empty() {
-            tracing::warn!(directories = ?recovery.orphans,
-                "what looks like partitions belongs to no topic; it is left alone and takes up space");
-        }
+        let cpus = check::cpus(&config.cores);
+        let (mesh, inboxes) = Mesh::new(cpus.len());
+        let (quorum, store) = open_topics(&config, &names, &mesh)?;
         begin_unclean(&config.log.directory)?;
         warn_of_strangers(&config);
-        let cpus = check::cpus(&config.cores);
         let ports = bind_all(&config, cpus.len())?;
         let metrics = config
             .metrics
@@ -141,8 +144,7 @@ impl Broker {
             core_ports: ports.of_cores,
         };
         let open_files_max = check::open_files_max(&config) as usize;
-        let mut assembly = Assembly::new(&config, (store, producer_ids), open_files_max, door);
-        let mesh = assembly.mesh().clone();
+        let mut assembly = Assembly::new(&config, store, (mesh.clone(), inboxes), open_files_max, door);
         let activities: Vec<Arc<Activity>> = cpus.iter().map(|_| Arc::default()).collect();
         let thread = |what: &str, error: io::Error| StartError::Thread {
             what: what.to_owned(),
@@ -156,6 +158,7 @@ impl Broker {
             mesh: mesh.clone(),
             cores: Vec::new(),
             control: None,
+            quorum: Some(quorum),
             watchdog: Some(watchdog),
             clean_marker: config.log.directory.join(CLEAN_MARKER),
             stop_max: stop_max(&config),
@@ -232,6 +235,8 @@ impl Broker {
         if let Some(control) = self.control.take() {
             ended.extend(control.end(began + CONTROL_WAIT));
         }
+        // It has nobody left who could ask for something.
+        ended.extend(self.quorum.take().map(|quorum| quorum.end(began + CONTROL_WAIT)));
         for core in self.mesh.ids() {
             self.mesh.send(core, CoreMessage::Stop);
         }
@@ -267,6 +272,30 @@ impl Drop for Broker {
             tracing::error!(%error, "the broker did not stop in order");
         }
     }
+}
+
+/// Starts the quorum's member of this broker, and finds with it the topics.
+fn open_topics(
+    config: &Arc<Config>,
+    names: &StdDirectory,
+    mesh: &Mesh,
+) -> Result<(QuorumThread, TopicStore<StdDirectory>), StartError> {
+    let refused = |error: &dyn std::error::Error| StartError::Quorum {
+        reason: error.to_string(),
+    };
+    let path = config.log.directory.join(QUORUM_FILE);
+    if let Some((identity, beginning)) = block_on(cluster::beginning(names, config))? {
+        QuorumStore::create(&path, &identity, Some(&beginning)).map_err(|error| refused(&error))?;
+    }
+    let mesh = mesh.clone();
+    let tell = move |error| mesh.alarm()(error);
+    let (quorum, handle) = QuorumThread::start(&path, tell).map_err(|error| refused(&error))?;
+    let (store, recovery) = block_on(TopicStore::open(names.clone(), Arc::clone(config), handle))?;
+    if !recovery.orphans.is_empty() {
+        tracing::warn!(directories = ?recovery.orphans,
+            "what looks like partitions belongs to no topic; it is left alone and takes up space");
+    }
+    Ok((quorum, store))
 }
 
 /// From here on the last stop counts as unclean, until this one is over.

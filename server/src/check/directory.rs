@@ -16,7 +16,7 @@ use super::facts::{Calls, DirectoryFacts, Facts, Probe};
 use super::finding::Finding;
 use super::lock_path;
 use super::root::rounded;
-use crate::cluster::{self, IDENTITY_FILE};
+use crate::cluster;
 use crate::config::Config;
 
 /// Segments that must fit on the disk for a partition to roll while its oldest segment waits for retention.
@@ -45,7 +45,7 @@ impl DirectoryFacts {
 
     fn with(path: &Path, nearest: PathBuf, usable: Probe) -> Self {
         let mut facts = Self {
-            is_new: !path.join(IDENTITY_FILE).exists(),
+            is_new: !cluster::is_in_use(path),
             lock_inode: std::fs::metadata(lock_path(path)).ok().map(|file| file.ino()),
             path: path.to_owned(),
             nearest,
@@ -285,7 +285,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         std::fs::create_dir(temporary.path().join("lost+found")).unwrap();
         assert!(DirectoryFacts::look(temporary.path()).is_new);
-        std::fs::write(temporary.path().join(IDENTITY_FILE), "").unwrap();
+        std::fs::write(temporary.path().join(cluster::QUORUM_FILE), "").unwrap();
         assert!(!DirectoryFacts::look(temporary.path()).is_new);
     }
 

@@ -3,11 +3,11 @@
 //! ```text
 //! topics         owns the topic store; changes are made one after the other, and each is published as a new cluster image, which
 //!                every core has applied before the client is answered
-//! producer-ids   hands out producer ids of blocks that were reserved, and never waits for a disk while there are any
-//! id-blocks      reserves them, the next before the last is used up
+//! producer-ids   hands out producer ids of blocks that were reserved, and has the next reserved before the last is used up
 //! metrics        a tokio runtime that serves HTTP, and never waits for a disk
 //! ```
-//! Each has a queue of its own, so that none waits for what another does. A slow disk delays an administrator and no producer.
+//! Each has a queue of its own, so that none waits for what another does. A slow disk delays an administrator and no producer. What they
+//! want agreed on they ask the [quorum's thread](super::quorum) for.
 
 mod id_blocks;
 mod topics;
@@ -30,8 +30,11 @@ use headwater_engine::disk::Directory;
 use headwater_protocol::{error::ErrorCode, id::ProducerId};
 use tokio::sync::mpsc;
 
-use self::topics::{TopicRequest, TopicWorker};
-use super::{ProducerIds, TopicStore};
+use self::{
+    id_blocks::IdBlocks,
+    topics::{TopicRequest, TopicWorker},
+};
+use super::TopicStore;
 use crate::{
     admin_http,
     config::Config,
@@ -130,7 +133,6 @@ pub(crate) struct ControlQueues {
 /// What the control plane works with.
 pub(crate) struct ControlParts<D> {
     pub(crate) store: TopicStore<D>,
-    pub(crate) producer_ids: ProducerIds<D>,
     pub(crate) mesh: Mesh,
     pub(crate) queues: ControlQueues,
 }
@@ -178,9 +180,8 @@ impl Control {
             let serve = serve_metrics(listener, mesh, config, stopped);
             start("metrics", Box::new(move || runtime.block_on(serve)))?;
         }
-        let (topics, blocks, ids) = desks(control, stopped);
+        let (topics, ids) = desks(control, stopped);
         start("topics", Box::new(move || block_on(topics())))?;
-        start("id-blocks", Box::new(move || block_on(blocks())))?;
         start("producer-ids", Box::new(move || block_on(ids())))?;
         Ok(Control { stop, stopping, parts })
     }
@@ -193,19 +194,14 @@ impl Control {
     }
 }
 
-/// The work of the control plane until the broker stops: changes of topics, blocks of producer ids, and producer ids. Each may be done on
-/// a thread, or as a task.
+/// The work of the control plane until the broker stops: changes of topics, and producer ids. Each may be done on a thread, or as a
+/// task.
 pub(crate) fn desks<D: Directory>(
     control: ControlParts<D>,
     stopped: Stopped,
-) -> (impl AsyncFnOnce(), impl AsyncFnOnce(), impl AsyncFnOnce()) {
-    let ControlParts {
-        store,
-        producer_ids,
-        mesh,
-        queues,
-    } = control;
-    let (mut blocks, orders) = id_blocks::channel();
+) -> (impl AsyncFnOnce(), impl AsyncFnOnce()) {
+    let ControlParts { store, mesh, queues } = control;
+    let mut blocks = IdBlocks::new(store.quorum());
     let changes = Requests {
         queue: queues.topics,
         stopped: stopped.clone(),
@@ -221,11 +217,7 @@ pub(crate) fn desks<D: Directory>(
             let _ = reply.send(id);
         }
     };
-    (
-        async move || TopicWorker { store, mesh }.run(changes).await,
-        async move || orders.fill(producer_ids).await,
-        hand_out,
-    )
+    (async move || TopicWorker { store, mesh }.run(changes).await, hand_out)
 }
 
 /// A queue, until the broker stops.

@@ -6,7 +6,7 @@ use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::TopicId;
 use headwater_protocol::topic::{TopicName, TopicNameError};
 
-use super::store::sealed::StoreError;
+use super::store::error::StoreError;
 use crate::image::settings::SettingError;
 use crate::image::{Topic, TopicState};
 
@@ -84,7 +84,7 @@ pub enum TopicError {
         /// What it is.
         path: PathBuf,
     },
-    /// The disk failed.
+    /// The disk failed, or the quorum.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -112,6 +112,7 @@ impl TopicError {
             Self::Full { .. } => ErrorCode::PolicyViolation,
             Self::ReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
             Self::Setting(_) => ErrorCode::InvalidConfig,
+            Self::Store(StoreError::Quorum { code, .. }) => *code,
             Self::InTheWay { .. } | Self::Store(_) => ErrorCode::KafkaStorageError,
         }
     }

@@ -1,8 +1,8 @@
 //! What the cluster knows of its topics, and the threads that see to it.
 //!
 //! ```text
-//! control (threads, queues) ─► proposal (by this broker's limits) ─► state (decides; pure) ─► store (writes it down)
-//!                                                                        image ◄──────────────┴─► reconcile (does it)
+//! control (threads, queues) ─► proposal (by this broker's limits) ─► store ─► quorum (agrees) ─► state (decides; pure)
+//!                                                                      ├─► reconcile (does it)        └─► image
 //! ```
 //! Settings of a topic are kept by name: what is in force of them is found out where they are used, by the configuration of the
 //! broker that uses them.
@@ -11,7 +11,7 @@ mod control;
 mod error;
 mod names;
 mod proposal;
-#[cfg_attr(not(test), expect(dead_code, reason = "no broker starts a quorum yet"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "a broker's quorum has no other members yet"))]
 mod quorum;
 mod reconcile;
 mod state;
@@ -22,5 +22,8 @@ pub(crate) use control::{Control, ControlHandle, ControlParts, channel, publish}
 pub(crate) use control::{Stop, desks, stop};
 pub use error::TopicError;
 pub(crate) use names::is_partition;
-pub(crate) use store::{IDENTITY_FILE, PRODUCER_ID_BLOCK};
-pub use store::{Identity, ProducerIds, Recovery, StoreError, TopicStore};
+#[cfg(test)]
+pub(crate) use quorum::LocalLog;
+pub(crate) use quorum::{QuorumThread, Store as QuorumStore};
+pub use store::{Identity, Recovery, StoreError, TopicStore};
+pub(crate) use store::{QUORUM_FILE, beginning, is_in_use};

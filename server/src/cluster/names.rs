@@ -6,7 +6,7 @@ use headwater_engine::disk::{DirEntry, Directory, EntryKind};
 use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 
-use super::store::sealed::StoreError;
+use super::store::error::StoreError;
 use crate::image::Topic;
 
 /// Longest name of a file on Linux file systems (`NAME_MAX`).

@@ -20,7 +20,7 @@ use headwater_protocol::id::PartitionIndex;
 
 use super::error::TopicError;
 use super::names::{self, Listing};
-use super::store::sealed::StoreError;
+use super::store::error::StoreError;
 use crate::image::{Topic, TopicState};
 
 /// Partitions that are removed before there is another look whether the broker stops.

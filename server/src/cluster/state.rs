@@ -88,6 +88,11 @@ impl ClusterState {
         }
     }
 
+    /// The state that shows this picture.
+    pub(crate) fn of(image: Arc<ClusterImage>) -> ClusterState {
+        ClusterState { image }
+    }
+
     /// The picture of it that is published.
     pub(crate) fn image(&self) -> &Arc<ClusterImage> {
         &self.image

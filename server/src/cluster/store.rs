@@ -1,16 +1,16 @@
-//! The topics of a single broker on disk: what the [`ClusterState`] says is written down before anybody sees it, done by the
-//! [`Reconciler`], and found again after a crash.
+//! The topics of a broker: what somebody asks for is agreed on before anybody sees it, done on disk by the [`Reconciler`], and found
+//! again after a crash.
 //!
 //! ```text
-//! proposal ─► command ─► ClusterState::apply ─► topics.json ─► reconcile ─► Settle ─► topics.json
+//! proposal ─► command ─► quorum: ClusterState::apply ─► reconcile ─► quorum: settled
 //! ```
 //! Each arrow is durable before the next begins, so that [`TopicStore::open`] can finish whatever a crash cut short. A thread of
 //! the control plane owns the store; cores see its [`ClusterImage`]. It opens no log and serves no request.
 
+pub(super) mod error;
+mod former;
 mod identity;
 mod recovery;
-pub(super) mod sealed;
-mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -20,28 +20,32 @@ use std::sync::atomic::AtomicBool;
 use headwater_engine::{Seldom, disk::Directory};
 use headwater_protocol::id::TopicId;
 
-pub(crate) use identity::{IDENTITY_FILE, PRODUCER_ID_BLOCK};
-pub use identity::{Identity, ProducerIds};
+pub use error::StoreError;
+pub use identity::Identity;
 pub use recovery::Recovery;
-pub use sealed::StoreError;
+pub(crate) use recovery::{beginning, is_in_use};
 
 use super::error::TopicError;
 use super::proposal;
+use super::quorum::{Order, QuorumHandle};
 use super::reconcile::{Reconciler, is_unsettled};
-use super::state::{Change, ClusterState, Command};
+use super::state::{ClusterState, Command};
 use crate::config::Config;
-use crate::image::settings::TopicSettings;
 use crate::image::{ClusterImage, Topic, TopicState};
 use crate::machine;
 use crate::model::op::{NewTopic, TopicAlteration};
+use crate::model::refusal::Refusal;
 
-/// The topics and the broker's identity, as they are on disk.
+/// Name of the file in which the quorum's member of this broker keeps what it knows.
+pub(crate) const QUORUM_FILE: &str = "quorum.redb";
+
+/// The topics and the broker's identity.
 pub struct TopicStore<D> {
     config: Arc<Config>,
     identity: Identity,
-    state: ClusterState,
-    /// A write has failed, and so has writing what was there before: the disk may have either.
-    is_in_doubt: bool,
+    quorum: QuorumHandle,
+    /// Nobody knows whether the last order was or will be done, and this is shown until that is known.
+    doubt: Option<Arc<ClusterImage>>,
     reconciler: Reconciler<D>,
     /// Says that what a failure left could not be removed: whoever asks again finds the same.
     left: Seldom,
@@ -53,6 +57,11 @@ impl<D: Directory> TopicStore<D> {
         &self.identity
     }
 
+    /// The way to the quorum.
+    pub(super) fn quorum(&self) -> QuorumHandle {
+        self.quorum.clone()
+    }
+
     /// Set it to have a removal end soon, in the middle, when the broker stops.
     pub(crate) fn stopping(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.reconciler.stopping)
@@ -60,30 +69,34 @@ impl<D: Directory> TopicStore<D> {
 
     /// The topics as they are now.
     pub fn image(&self) -> Arc<ClusterImage> {
-        Arc::clone(self.state.image())
+        self.doubt.clone().unwrap_or_else(|| self.quorum.image())
     }
 
     /// The topic that [`create`](Self::create) would make, or why it would not. Changes nothing.
     pub fn check_create(&self, new: &NewTopic) -> Result<Topic, TopicError> {
-        self.check(proposal::create(new, self.state.image(), &self.config)?)
+        self.check(proposal::create(new, &self.image(), &self.config)?)
     }
 
     /// Creates a topic. When it has returned `Ok`, the topic is there whatever happens. After an error it is not served;
     /// if the disk failed, a restart may finish it.
     pub async fn create(&mut self, new: &NewTopic) -> Result<Arc<Topic>, TopicError> {
-        let command = proposal::create(new, self.state.image(), &self.config)?;
+        if let Some(topic) = self.image().topic(&new.name) {
+            // A creation that failed, and could not be taken back then.
+            self.undo(topic.id).await?;
+        }
+        let command = proposal::create(new, &self.image(), &self.config)?;
         self.carry_out(command).await
     }
 
     /// The topic that [`alter`](Self::alter) would leave, or why it would not. Changes nothing.
     pub fn check_alter(&self, alteration: &TopicAlteration) -> Result<Topic, TopicError> {
-        self.check(proposal::alter(alteration, self.state.image(), &self.config)?)
+        self.check(proposal::alter(alteration, &self.image(), &self.config)?)
     }
 
     /// Alters a topic. When it has returned `Ok`, the change stays whatever happens. After an error the topic is served as it
     /// was; if the disk failed, a restart may finish the change.
     pub async fn alter(&mut self, alteration: &TopicAlteration) -> Result<Arc<Topic>, TopicError> {
-        let command = proposal::alter(alteration, self.state.image(), &self.config)?;
+        let command = proposal::alter(alteration, &self.image(), &self.config)?;
         // A growth that failed, and whose traces could not be removed then.
         self.undo(command.topic()).await?;
         self.carry_out(command).await
@@ -91,10 +104,10 @@ impl<D: Directory> TopicStore<D> {
 
     /// What would become of a topic by this command.
     fn check(&self, command: Command) -> Result<Topic, TopicError> {
-        let state = match self.state.image().topic_by_id(command.topic()) {
+        let state = match self.image().topic_by_id(command.topic()) {
             // It is taken back first.
-            Some(topic) => self.state.abandoned(topic).0,
-            None => self.state.clone(),
+            Some(topic) => self.state().abandoned(topic).0,
+            None => self.state(),
         };
         let (_, change) = state.apply(command)?;
         let topic = change.after.expect("only a settled deletion leaves none");
@@ -104,61 +117,83 @@ impl<D: Directory> TopicStore<D> {
     /// Does what a command asks for from the first step to the last, or takes it back.
     async fn carry_out(&mut self, command: Command) -> Result<Arc<Topic>, TopicError> {
         let id = command.topic();
-        let (next, change) = self.state.apply(command)?;
-        if let Some(topic) = &change.after {
-            self.reconciler.check_free(topic).await?;
-        }
-        self.store(next, &change).await?;
-        if let Err(error) = self.settle(id).await {
-            // Nobody was told of it. If this fails too, it can be deleted by name, and the next change or a restart sees to it.
-            if let Err(error) = self.undo(id).await
-                && let Some(unsaid) = self.left.may_speak(machine::now())
-            {
-                tracing::warn!(topic = %id, %error, unsaid, "what was begun for a topic and failed could not be taken back");
+        let (next, change) = self.state().apply(command.clone())?;
+        let topic = change.after.as_ref().expect("only a settled deletion leaves none");
+        let wanted = topic.becoming.as_ref().unwrap_or(topic);
+        self.reconciler.check_free(topic).await?;
+        if !change.is_none()
+            && let Err(error) = self.agree_and_settle(Order::Topic(command), next, id).await
+        {
+            // Nobody was told of it.
+            self.take_back(id).await;
+            // The quorum may have agreed after all.
+            if self.doubt.is_some() || !self.has(id, |topic| is_same(topic, wanted)) {
+                return Err(error.into());
             }
-            return Err(error.into());
         }
-        let topic = self.state.image().topic_by_id(id);
+        let image = self.image();
+        let topic = image.topic_by_id(id);
         Ok(Arc::clone(
-            topic.expect("it was stored just now, and nobody else changes the state"),
+            topic.expect("it was agreed on just now, and nobody else asks for changes"),
         ))
     }
 
-    /// Does on disk what the topic's state asks for, and notes that it is done.
+    /// Takes back what failed. If this fails too, the topic can be deleted by name, and the next change or a restart sees to it.
+    async fn take_back(&mut self, id: TopicId) {
+        if let Err(error) = self.undo(id).await
+            && let Some(unsaid) = self.left.may_speak(machine::now())
+        {
+            tracing::warn!(topic = %id, %error, unsaid, "what was begun for a topic and failed could not be taken back");
+        }
+    }
+
+    fn has(&self, id: TopicId, is_it: impl FnOnce(&Topic) -> bool) -> bool {
+        self.image().topic_by_id(id).is_some_and(|topic| is_it(topic))
+    }
+
+    async fn agree_and_settle(&mut self, order: Order, next: ClusterState, id: TopicId) -> Result<(), StoreError> {
+        self.agree(order, next).await?;
+        self.settle(id).await
+    }
+
+    /// Does on disk what the topic's state asks for, and says that it is done.
     async fn settle(&mut self, id: TopicId) -> Result<(), StoreError> {
-        let topic = self.state.image().topic_by_id(id).cloned();
+        let topic = self.image().topic_by_id(id).cloned();
         let Some(topic) = topic.filter(|topic| is_unsettled(topic)) else {
             return Ok(());
         };
         self.reconciler.reconcile(&topic).await?;
-        let (next, change) = self.state.settled(&topic);
-        self.store(next, &change).await
+        let (next, _) = self.state().settled(&topic);
+        self.agree(Order::Settled(topic), next).await
     }
 
     /// Takes back what was begun for a topic and is not settled. Nothing of it was ever served. A deletion stands.
     async fn undo(&mut self, id: TopicId) -> Result<(), StoreError> {
-        let topic = self.state.image().topic_by_id(id).cloned();
+        // It may be done already, and then its partitions must not go missing.
+        self.settle_doubt().await?;
+        let topic = self.image().topic_by_id(id).cloned();
         let Some(topic) = topic.filter(|topic| is_unsettled(topic) && topic.state != TopicState::Deleting) else {
             return Ok(());
         };
         if topic.state == TopicState::Ready {
-            // The disk may have the larger topic already, whose partitions must not go missing.
-            self.settle_doubt().await?;
             self.reconciler.undo_growth(&topic).await?;
         }
-        let (next, change) = self.state.abandoned(&topic);
-        self.store(next, &change).await?;
+        let (next, _) = self.state().abandoned(&topic);
+        self.agree(Order::Abandoned(topic), next).await?;
         self.settle(id).await
     }
 
     /// Begins to delete a topic, in whatever state a failure has left it. When it has returned `Ok` the topic will be
     /// gone, also after a crash. The cores must close its partitions before [`finish_delete`](Self::finish_delete).
     pub async fn begin_delete(&mut self, name: &str) -> Result<Arc<Topic>, TopicError> {
-        let Some(topic) = self.state.image().topic(name).cloned() else {
+        let Some(topic) = self.image().topic(name).cloned() else {
             return Err(TopicError::Unknown { name: name.to_owned() });
         };
-        let (next, change) = self.state.apply(Command::Delete { id: topic.id })?;
-        self.store(next, &change).await?;
+        let command = Command::Delete { id: topic.id };
+        let (next, change) = self.state().apply(command.clone())?;
+        if !change.is_none() || self.doubt.is_some() {
+            self.agree(Order::Topic(command), next).await?;
+        }
         Ok(change.after.unwrap_or(topic))
     }
 
@@ -166,53 +201,61 @@ impl<D: Directory> TopicStore<D> {
     /// error the topic can be deleted again by name; a restart does it too. Large partitions take as long as the file
     /// system takes.
     pub async fn finish_delete(&mut self, id: TopicId) -> Result<(), StoreError> {
-        let topic = self.state.image().topic_by_id(id);
+        let image = self.image();
+        let topic = image.topic_by_id(id);
         if topic.is_none_or(|topic| topic.state != TopicState::Deleting) {
             return Ok(());
         }
         self.settle(id).await
     }
 
-    /// Whether files can be removed once the change is stored.
-    fn makes_room(&self, change: &Change) -> bool {
-        let log_config =
-            |topic: &Topic| TopicSettings::in_force(&topic.overrides, &self.config).log_config(&self.config);
-        match (&change.before, &change.after) {
-            (_, None) => true,
-            (_, Some(after)) if after.state == TopicState::Deleting => true,
-            (Some(before), Some(after)) => log_config(after).keeps_less_than(&log_config(before)),
-            (None, Some(_)) => false,
+    /// Has the quorum agree on an order that leads to this state.
+    async fn agree(&mut self, order: Order, next: ClusterState) -> Result<(), StoreError> {
+        match self.quorum.propose(order).await {
+            Ok(outcome) => {
+                self.doubt = None;
+                outcome.refusal().map_or(Ok(()), |refusal| Err(refused(refusal)))
+            }
+            Err(refusal) => {
+                // What serves less is shown: records that are acknowledged for a topic whose deletion is agreed on, after all, would be
+                // removed at the next start.
+                let now = self.image();
+                let serves_less = next.image().ready_count() < now.ready_count();
+                self.doubt = Some(if serves_less { Arc::clone(next.image()) } else { now });
+                Err(refused(refusal))
+            }
         }
     }
 
-    /// Stores a state, and shows it.
-    async fn store(&mut self, next: ClusterState, change: &Change) -> Result<(), StoreError> {
-        if change.is_none() && !self.is_in_doubt {
-            return Ok(());
-        }
-        let written = self.write(next.image(), self.makes_room(change)).await;
-        // A failed write may have been done: the former topics are written back, and go on being served. If that fails
-        // too, either may be on disk, and what is shown is the one that serves less: records that are acknowledged for
-        // a topic which looks deleted on disk would be removed at the next start.
-        self.is_in_doubt = written.is_err() && self.write(self.state.image(), false).await.is_err();
-        let serves_less = next.image().ready_count() < self.state.image().ready_count();
-        if written.is_ok() || (self.is_in_doubt && serves_less) {
-            self.state = next;
-        }
-        written
+    /// Tells the quorum that this broker is there. Whatever was asked for before is decided when that is, and shows in the image.
+    async fn register(&mut self) -> Result<(), StoreError> {
+        let outcome = self.quorum.register().await.map_err(refused)?;
+        self.doubt = None;
+        outcome.refusal().map_or(Ok(()), |refusal| Err(refused(refusal)))
     }
 
-    /// The disk has the state that is shown, for certain.
     async fn settle_doubt(&mut self) -> Result<(), StoreError> {
-        if self.is_in_doubt {
-            self.write(self.state.image(), false).await?;
-            self.is_in_doubt = false;
+        match self.doubt {
+            Some(_) => self.register().await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    async fn write(&self, image: &ClusterImage, makes_room: bool) -> Result<(), StoreError> {
-        let Reconciler { disk, directory, .. } = &self.reconciler;
-        stored::write_topics(disk, directory, image, makes_room).await
+    fn state(&self) -> ClusterState {
+        ClusterState::of(self.image())
+    }
+}
+
+/// Whether the topic is served as it was wanted.
+fn is_same(topic: &Topic, wanted: &Topic) -> bool {
+    topic.state == TopicState::Ready
+        && topic.becoming.is_none()
+        && (topic.partition_count, &topic.overrides) == (wanted.partition_count, &wanted.overrides)
+}
+
+fn refused(refusal: Refusal) -> StoreError {
+    StoreError::Quorum {
+        code: refusal.code,
+        reason: refusal.message,
     }
 }

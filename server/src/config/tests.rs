@@ -277,6 +277,18 @@ fn a_variable_without_its_section_is_warned_of_with_the_key_that_may_be_meant() 
 }
 
 #[test]
+fn what_openraft_says_is_left_out_unless_it_is_asked_for() {
+    for (text, expected) in [
+        ("info", "openraft=error,info"),
+        ("openraft=debug,warn", "openraft=debug,warn"),
+    ] {
+        let mut filter = LogFilter::default();
+        filter.read(text).unwrap();
+        assert_eq!(filter.env_filter().to_string(), expected);
+    }
+}
+
+#[test]
 fn localhost_is_an_address_to_listen_on() {
     let set = flags(&[("broker.listen", "localhost:1"), ("metrics.listen", "localhost:2")]);
     let config = set.load().unwrap().config;

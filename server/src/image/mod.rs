@@ -1,7 +1,7 @@
 //! What the cluster looks like at one moment: an immutable picture that the control plane makes and all cores share.
 //!
 //! A change makes a new [`ClusterImage`]; whoever holds the old one keeps a consistent view. Nothing here is persisted
-//! or changed in place: that is [`TopicStore`](crate::cluster::TopicStore)'s.
+//! or changed in place: that is the coordinator quorum's.
 
 pub mod settings;
 
@@ -83,7 +83,7 @@ impl ClusterImage {
         }
     }
 
-    /// Number of changes since the broker started.
+    /// Number of changes, the same on all members of the quorum.
     pub fn version(&self) -> u64 {
         self.version
     }

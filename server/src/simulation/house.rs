@@ -20,7 +20,7 @@ use crate::{
         assembly::{Assembly, Door, open_door},
         serve::Server,
     },
-    cluster::{self, TopicStore},
+    cluster::{self, LocalLog, TopicStore},
     config::Config,
     core::mesh::{CoreMessage, Mesh},
     machine::{
@@ -255,8 +255,12 @@ async fn serve(
     open_files_max: usize,
     state: &Rc<State>,
 ) -> Result<(), String> {
-    let opened = TopicStore::open(Disk::Simulated(disk.clone()), Arc::clone(&config)).await;
-    let (store, producer_ids, _) = opened.map_err(|error| error.to_string())?;
+    let names = Disk::Simulated(disk.clone());
+    let opened = LocalLog::open(&names, &config).await;
+    let (quorum, agree) = opened.map_err(|error| error.to_string())?;
+    spawn(agree);
+    let opened = TopicStore::open(names, Arc::clone(&config), quorum).await;
+    let (store, _) = opened.map_err(|error| error.to_string())?;
     remove(&disk, &config.log.directory.join("clean-shutdown")).await?;
     let host = config.broker.listen.ip();
     let core_ports: Vec<u16> = (0..cores as u16).map(|core| CORE_PORTS + core).collect();
@@ -265,8 +269,8 @@ async fn serve(
         port: PORT,
         core_ports: core_ports.clone(),
     };
-    let mut assembly = Assembly::new(&config, (store, producer_ids), open_files_max, door);
-    let mesh = assembly.mesh().clone();
+    let (mesh, inboxes) = Mesh::new(cores);
+    let mut assembly = Assembly::new(&config, store, (mesh.clone(), inboxes), open_files_max, door);
     *state.mesh.borrow_mut() = Some(mesh.clone());
     for (id, setup, inbox) in assembly.cores() {
         let disk = Disk::Simulated(disk.of_another_core());
@@ -283,9 +287,8 @@ async fn serve(
     assembly.publish().await;
     let (stop, stopped) = cluster::stop();
     *state.stop.borrow_mut() = Some(stop);
-    let (topics, blocks, ids) = cluster::desks(assembly.into_control(), stopped);
+    let (topics, ids) = cluster::desks(assembly.into_control(), stopped);
     spawn(topics());
-    spawn(blocks());
     spawn(ids());
     let bound = |port| Bound::Simulated(SocketAddr::new(host, port));
     open_door(&mesh, core_ports.into_iter().map(|port| [PORT, port].map(bound)));

@@ -20,6 +20,7 @@ mod damage;
 mod disk_full;
 mod embedding;
 mod fetch_limits;
+mod former;
 mod forwarding;
 mod gone;
 mod group_compaction;

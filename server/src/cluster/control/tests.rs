@@ -16,7 +16,10 @@ use headwater_engine::disk::{DirEntry, StdDirectory};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::Config;
+use crate::{
+    cluster::{LocalLog, quorum::QuorumHandle},
+    config::Config,
+};
 
 /// Longer than anything takes that does not wait for the disk that is held up.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -27,9 +30,9 @@ struct HeldUp {
     disk: StdDirectory,
     lock: Arc<Mutex<()>>,
     begun: std_mpsc::Sender<()>,
-    /// The same for blocks of producer ids.
-    id_lock: Arc<Mutex<()>>,
-    ids_begun: std_mpsc::Sender<()>,
+    /// The same for what is agreed on.
+    log_lock: Arc<Mutex<()>>,
+    log_begun: std_mpsc::Sender<()>,
 }
 
 impl Directory for HeldUp {
@@ -48,11 +51,8 @@ impl Directory for HeldUp {
     }
 
     async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
-        let is_of_ids = path.ends_with("producer-ids.json");
-        let _held = is_of_ids.then(|| self.id_lock.lock().unwrap());
-        if is_of_ids {
-            self.ids_begun.send(()).unwrap();
-        }
+        let _held = self.log_lock.lock().unwrap();
+        self.log_begun.send(()).unwrap();
         self.disk.replace_file(path, content).await
     }
 
@@ -75,8 +75,8 @@ struct Plane {
     metrics: std::net::SocketAddr,
     lock: Arc<Mutex<()>>,
     begun: std_mpsc::Receiver<()>,
-    id_lock: Arc<Mutex<()>>,
-    ids_begun: std_mpsc::Receiver<()>,
+    log_lock: Arc<Mutex<()>>,
+    log_begun: std_mpsc::Receiver<()>,
     control: Control,
     _directory: TempDir,
 }
@@ -85,42 +85,39 @@ impl Plane {
     fn start() -> Plane {
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let (sender, begun) = std_mpsc::channel();
-        let (id_sender, ids_begun) = std_mpsc::channel();
-        let (lock, id_lock) = (Arc::default(), Arc::default());
+        let (log_sender, log_begun) = std_mpsc::channel();
+        let (lock, log_lock) = (Arc::default(), Arc::default());
         let disk = HeldUp {
             disk: StdDirectory::default(),
             lock: Arc::clone(&lock),
             begun: sender,
-            id_lock: Arc::clone(&id_lock),
-            ids_begun: id_sender,
+            log_lock: Arc::clone(&log_lock),
+            log_begun: log_sender,
         };
         let mut config = Config::default();
         directory.path().clone_into(&mut config.log.directory);
         let config = Arc::new(config);
-        let opened = TopicStore::open(disk, Arc::clone(&config)).now_or_never().unwrap();
-        let (store, producer_ids, _) = opened.unwrap();
+        let quorum = agree_on_a_thread(disk.clone(), Arc::clone(&config));
+        let (store, _) = block_on(TopicStore::open(disk, Arc::clone(&config), quorum)).unwrap();
         // The data directory itself.
         begun.recv_timeout(LIMIT).unwrap();
-        // The file of producer ids, which begin at 0.
-        ids_begun.recv_timeout(LIMIT).unwrap();
+        // The log, and that the broker is there.
+        for _ in 0..2 {
+            log_begun.recv_timeout(LIMIT).unwrap();
+        }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = listener.local_addr().unwrap();
         let (handle, queues) = channel();
         let (mesh, _) = Mesh::new(0);
-        let parts = ControlParts {
-            store,
-            producer_ids,
-            mesh,
-            queues,
-        };
+        let parts = ControlParts { store, mesh, queues };
         let control = Control::start(parts, Some((listener, config))).unwrap();
         Plane {
             handle,
             metrics,
             lock,
             begun,
-            id_lock,
-            ids_begun,
+            log_lock,
+            log_begun,
             control,
             _directory: directory,
         }
@@ -136,6 +133,19 @@ impl Plane {
         socket.read_to_string(&mut response).unwrap();
         response
     }
+}
+
+/// The way to a log, which a thread writes as long as somebody has the way.
+fn agree_on_a_thread(disk: HeldUp, config: Arc<Config>) -> QuorumHandle {
+    let (sender, opened) = std_mpsc::channel();
+    std::thread::spawn(move || {
+        block_on(async {
+            let (quorum, agree) = LocalLog::open(&disk, &config).await.unwrap();
+            sender.send(quorum).unwrap();
+            agree.await;
+        });
+    });
+    opened.recv_timeout(LIMIT).unwrap()
 }
 
 fn topic(name: &str) -> NewTopic {
@@ -186,9 +196,9 @@ async fn a_producer_id_does_not_wait_for_a_disk_that_is_slow_while_some_are_rese
     // Of the first block; the second is reserved by then, or being so.
     take(600).await;
     for _ in 0..2 {
-        plane.ids_begun.recv_timeout(LIMIT).unwrap();
+        plane.log_begun.recv_timeout(LIMIT).unwrap();
     }
-    let held = plane.id_lock.lock().unwrap();
+    let held = plane.log_lock.lock().unwrap();
     take(1300).await;
     drop(held);
     take(1000).await;

@@ -93,9 +93,12 @@ impl<D: Directory> TopicWorker<D> {
     }
 
     async fn delete(&mut self, name: &str) -> Result<(), Refusal> {
-        let topic = self.store.begin_delete(name).await.map_err(refusal)?;
-        // The cores let go of the partitions before their files are removed.
-        publish(&self.mesh, self.store.image()).await;
+        let begun = self.store.begin_delete(name).await;
+        if matches!(begun, Ok(_) | Err(TopicError::Store(_))) {
+            // The cores let go of the partitions before their files are removed; and also if nobody knows what becomes of them.
+            publish(&self.mesh, self.store.image()).await;
+        }
+        let topic = begun.map_err(refusal)?;
         let finished = self.store.finish_delete(topic.id).await;
         finished.map_err(|error| Refusal::because(ErrorCode::KafkaStorageError, &error))?;
         publish(&self.mesh, self.store.image()).await;

@@ -11,6 +11,12 @@ use crate::machine;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct NodeId(u64);
 
+impl NodeId {
+    pub(crate) fn get(self) -> u64 {
+        self.0
+    }
+}
+
 impl From<u64> for NodeId {
     fn from(number: u64) -> NodeId {
         NodeId(number)

@@ -12,7 +12,7 @@ use headwater_protocol::error::ErrorCode;
 use openraft::{
     ChangeMembers, Config, Raft, RaftMetrics, SnapshotPolicy,
     async_runtime::watch::WatchReceiver as _,
-    errors::{ClientWriteError, InitializeError, RaftError},
+    errors::{ClientWriteError, RaftError},
 };
 use tokio::{
     net::TcpListener,
@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     applier::Applier,
     codec::CodecError,
-    id::{Identity, Member, NodeId},
+    id::{Identity, Incarnation, Member, NodeId},
     order::{Order, Outcome, Proposal},
     peer::{self, CallError, Dialer, Failure, Local, Progress, Request, Response, Server},
     store::{LogStore, Store, StoreError},
@@ -59,8 +59,6 @@ const CHANGE_MAX: Duration = Duration::from_mins(1);
 const PROGRESS_MAX: Duration = Duration::from_secs(2);
 /// A pause before a member is asked again how far it is.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(50);
-/// Within this time a member has agreed with itself that it leads.
-const BEGIN_MAX: Duration = Duration::from_secs(30);
 /// So long a leader that stops waits for another.
 const TRANSFER_MAX: Duration = Duration::from_secs(3);
 
@@ -83,6 +81,15 @@ pub(crate) enum StartError {
         /// Why.
         reason: String,
     },
+    /// Its thread cannot be started.
+    #[error("cannot start the quorum's thread: {source}")]
+    Thread {
+        /// Why not.
+        source: io::Error,
+    },
+    /// Its thread has ended.
+    #[error("the quorum's thread has ended before it was ready")]
+    Gone,
     /// Its peers could not reach it.
     #[error("cannot listen for the quorum's members: {source}")]
     Listen {
@@ -168,21 +175,23 @@ pub(crate) struct Quorum {
     dialer: Dialer,
     images: watch::Receiver<Arc<ClusterImage>>,
     forwarded: Semaphore,
-    server: JoinHandle<()>,
+    server: Option<JoinHandle<()>>,
     writer: Part,
 }
 
 impl Quorum {
-    /// Starts the member whose store is there. It is what it was; one that has never been a member waits until it is made one, or
-    /// [begins alone](Self::begin_alone). If a thread of it panics, `tell` tells.
+    /// Starts the member whose store is there. It is what it was; one that has never been a member waits until it is made one. Without
+    /// a listener it cannot have peers. If a thread of it panics, `tell` tells.
     pub(crate) async fn start(
         store: &Path,
-        listener: std::net::TcpListener,
+        listener: Option<std::net::TcpListener>,
         tell: impl FnOnce(StopError) + Send + 'static,
     ) -> Result<Quorum, StartError> {
-        let listener = listener
-            .set_nonblocking(true)
-            .and_then(|()| TcpListener::from_std(listener));
+        let open = |listener: std::net::TcpListener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        };
+        let listener = listener.map(open).transpose();
         let listener = listener.map_err(|source| StartError::Listen { source })?;
         let (store, writer) = Store::open(store, tell)?;
         let identity = store.identity().clone();
@@ -195,42 +204,24 @@ impl Quorum {
         let raft = Raft::new(identity.node, config, dialer.clone(), LogStore(store), applier).await;
         let raft = raft.map_err(|error| refused(error.to_string()))?;
         local.watch(raft.metrics());
-        let server = Arc::new(Server::new(Arc::clone(&local), raft.clone()));
+        let server = listener.map(|listener| {
+            let server = Arc::new(Server::new(Arc::clone(&local), raft.clone()));
+            tokio::spawn(peer::serve(server, listener))
+        });
         Ok(Quorum {
             raft,
             local,
             dialer,
             images,
             forwarded: Semaphore::new(FORWARDED_MAX),
-            server: tokio::spawn(peer::serve(server, listener)),
+            server,
             writer,
         })
     }
 
-    /// Makes this the only member of a new quorum, reached at this address, and returns when it leads; of no effect if it is a member
-    /// already.
-    pub(crate) async fn begin_alone(&self, address: String) -> Result<(), StartError> {
-        let Identity { node, store, .. } = *self.local.identity();
-        let refused = |reason: String| StartError::Raft { reason };
-        match self
-            .raft
-            .initialize(BTreeMap::from([(node, Member { store, address })]))
-            .await
-        {
-            Ok(()) => {}
-            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => return Ok(()),
-            Err(error) => return Err(refused(error.to_string())),
-        }
-        let leads = |metrics: &RaftMetrics<Types>| {
-            // Until it has agreed with itself on the members, they cannot be changed.
-            metrics.current_leader == Some(node) && metrics.committed_membership_config.log_id().is_some()
-        };
-        let led = self
-            .raft
-            .wait(Some(BEGIN_MAX))
-            .metrics(leads, "it is the only member")
-            .await;
-        led.map(drop).map_err(|error| refused(error.to_string()))
+    /// How often this member was started.
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.local.incarnation()
     }
 
     /// Who this is.
@@ -437,13 +428,18 @@ impl Quorum {
 
     /// Ends it without a word to the others.
     pub(super) async fn end(self, deadline: Instant) -> Result<(), StopError> {
-        self.server.abort();
+        if let Some(server) = &self.server {
+            server.abort();
+        }
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the quorum has not ended in order");
         }
         let writer = self.writer;
         // The last of those who have the store, so that its thread ends.
-        drop((self.raft, self.server.await));
+        drop(self.raft);
+        if let Some(server) = self.server {
+            let _ = server.await;
+        }
         tokio::task::spawn_blocking(move || writer.join(deadline))
             .await
             .unwrap_or_else(|error| {

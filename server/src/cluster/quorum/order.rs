@@ -6,6 +6,7 @@ use headwater_protocol::{error::ErrorCode, id::TopicId, topic::TopicName};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use super::id::{Incarnation, NodeId, StoreId};
 use crate::{
     cluster::state::Command,
     image::{Topic, TopicState},
@@ -54,6 +55,16 @@ pub(crate) enum Order {
     Abandoned(#[serde(with = "topic_form")] Arc<Topic>),
     /// A block of producer ids that nobody else gets.
     ReserveProducerIds,
+    /// A broker says that it is there. What it asked for before is decided when that is.
+    Register(Registration),
+}
+
+/// Who a broker is, this time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Registration {
+    pub(crate) broker: NodeId,
+    pub(crate) store: StoreId,
+    pub(crate) incarnation: Incarnation,
 }
 
 /// What has become of an order.

@@ -1,31 +1,40 @@
 //! The state that all members have: what the agreed orders lead to. Pure, and the same on each of them.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use headwater_protocol::error::ErrorCode;
 use serde::{Deserialize, Serialize};
 
 use super::{
     codec::{CodecError, decode, encode},
-    order::{Order, Outcome, Proposal, ProposalId, TopicForm},
+    id::{Incarnation, NodeId, StoreId},
+    order::{Order, Outcome, Proposal, ProposalId, Registration, TopicForm},
 };
 use crate::{
-    cluster::{PRODUCER_ID_BLOCK, state::ClusterState},
-    image::ClusterImage,
+    cluster::state::ClusterState,
+    image::{ClusterImage, Topic},
     model::refusal::Refusal,
 };
 
 /// Proposals that are known again. Who proposes one again does so within seconds.
 const KNOWN_AGAIN_MAX: usize = 1024;
 
+/// Producer ids that are reserved at once. No id is given twice: a crash loses those that were reserved.
+pub(crate) const PRODUCER_ID_BLOCK: i64 = 1000;
+
 /// No count of blocks ever comes near it.
-const PRODUCER_ID_MAX: i64 = i64::MAX / 2;
+pub(crate) const PRODUCER_ID_MAX: i64 = i64::MAX / 2;
 
 /// Everything that the quorum knows. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     cluster: ClusterState,
     next_producer_id: i64,
+    /// The last incarnation of each broker that has ever said that it is there.
+    brokers: BTreeMap<NodeId, (StoreId, Incarnation)>,
     /// What has become of the last proposals, from the oldest on.
     known: VecDeque<(ProposalId, Outcome)>,
 }
@@ -36,10 +45,21 @@ struct Form {
     version: u64,
     topics: Vec<TopicForm>,
     next_producer_id: i64,
+    brokers: BTreeMap<NodeId, (StoreId, Incarnation)>,
     known: Vec<(ProposalId, Outcome)>,
 }
 
 impl State {
+    /// These topics, and producer ids that were given out below this one.
+    pub(crate) fn new(topics: Vec<Arc<Topic>>, next_producer_id: i64) -> State {
+        State {
+            // Not what a member shows that knows nothing.
+            cluster: ClusterState::new(1, topics),
+            next_producer_id,
+            ..State::default()
+        }
+    }
+
     /// The picture of it that is published.
     pub(crate) fn image(&self) -> &Arc<ClusterImage> {
         self.cluster.image()
@@ -67,6 +87,7 @@ impl State {
             Order::Settled(topic) => self.cluster.settled(&topic).0,
             Order::Abandoned(topic) => self.cluster.abandoned(&topic).0,
             Order::ReserveProducerIds => return self.reserve_producer_ids(),
+            Order::Register(registration) => return self.register(registration),
         };
         Outcome::Done
     }
@@ -81,6 +102,21 @@ impl State {
         Outcome::ProducerIds { first }
     }
 
+    fn register(&mut self, registration: Registration) -> Outcome {
+        let Registration {
+            broker,
+            store,
+            incarnation,
+        } = registration;
+        let last = self.brokers.get(&broker);
+        if last.is_some_and(|(same, last)| *same == store && *last > incarnation) {
+            let message = format!("broker {broker} was started again since: stop the process that was started before");
+            return Refusal::new(ErrorCode::StaleBrokerEpoch, message).into();
+        }
+        self.brokers.insert(broker, (store, incarnation));
+        Outcome::Done
+    }
+
     /// As it is in a snapshot.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let image = self.cluster.image();
@@ -88,6 +124,7 @@ impl State {
             version: image.version(),
             topics: image.topics().map(|topic| TopicForm::from(topic.as_ref())).collect(),
             next_producer_id: self.next_producer_id,
+            brokers: self.brokers.clone(),
             known: self.known.iter().cloned().collect(),
         })
     }
@@ -102,6 +139,7 @@ impl State {
         Ok(State {
             cluster: ClusterState::new(form.version, topics),
             next_producer_id: form.next_producer_id,
+            brokers: form.brokers,
             known,
         })
     }

@@ -8,6 +8,7 @@
 //! readable at once and reported as done when it is durable, in the order in which it was asked for. A failed write ends it: every
 //! later one fails too, until the member is started again.
 
+mod beginning;
 mod error;
 mod file;
 mod hands;
@@ -25,6 +26,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+pub(crate) use beginning::Beginning;
 pub(crate) use error::StoreError;
 use file::{Change, File};
 use hands::Hands;
@@ -50,9 +52,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Makes the store of a member that has never been one. There must be no file.
-    pub(crate) fn create(path: &Path, identity: &Identity) -> Result<(), StoreError> {
-        File::create(path, identity)
+    /// Makes the store of a member that has never been one: of the first of a quorum, if it begins something, or of one that waits
+    /// until it is added. There must be no file.
+    pub(crate) fn create(path: &Path, identity: &Identity, beginning: Option<&Beginning>) -> Result<(), StoreError> {
+        File::create(path, identity, beginning)
     }
 
     /// Opens the store, which must be there, with a thread that writes to it. The thread ends when the store is closed.

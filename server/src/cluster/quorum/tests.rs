@@ -1,3 +1,4 @@
 mod agreed;
+pub(crate) mod local;
 mod seeded;
 mod three;

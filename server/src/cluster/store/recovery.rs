@@ -1,4 +1,4 @@
-//! Opening the store: who the data directory belongs to, which topics it holds, and what a crash left unfinished.
+//! The first start, and every other: who the data directory belongs to, which topics it holds, and what a crash left unfinished.
 //!
 //! Never makes a partition of a ready topic anew: what is missing is reported, and what belongs to nobody is left alone.
 
@@ -12,15 +12,15 @@ use headwater_engine::{
 use headwater_protocol::id::PartitionIndex;
 use headwater_protocol::topic::TopicName;
 
-use super::TopicStore;
-use super::identity::{IDENTITY_FILE, Identity, PRODUCER_IDS_FILE, ProducerIds};
-use super::sealed::StoreError;
-use super::stored::{TOPICS_FILE, read_topics, write_topics};
+use super::error::StoreError;
+use super::former;
+use super::identity::Identity;
+use super::{QUORUM_FILE, TopicStore};
 use crate::cluster::names::Listing;
+use crate::cluster::quorum::{self, Beginning, QuorumHandle, State};
 use crate::cluster::reconcile::Reconciler;
-use crate::cluster::state::ClusterState;
 use crate::config::Config;
-use crate::image::{ClusterImage, Topic, TopicState};
+use crate::image::{Topic, TopicState};
 
 /// What was found when the store was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,31 +38,54 @@ pub struct Recovery {
     pub orphans: Vec<String>,
 }
 
+/// What a data directory without a quorum's store is to begin with, for whom: what a broker before the quorum has left, or nothing. The
+/// directory is made if it is missing. None: the store is there.
+pub(crate) async fn beginning(
+    disk: &impl Directory,
+    config: &Config,
+) -> Result<Option<(quorum::Identity, Beginning)>, StoreError> {
+    let directory = &config.log.directory;
+    let made = disk.create_dir(directory).await;
+    made.map_err(StoreError::io("create", directory))?;
+    let listing = Listing::read(disk, directory).await?;
+    if listing.names().any(|name| name == QUORUM_FILE) {
+        return Ok(None);
+    }
+    let former = former::read(disk, config).await?;
+    if let (None, Some((partition, ..))) = (&former, listing.partitions().next()) {
+        return Err(StoreError::Missing {
+            path: directory.join(QUORUM_FILE),
+            evidence: format!("it holds {partition}"),
+        });
+    }
+    let (identity, state) = former.unwrap_or_else(|| (Identity::new(config), State::default()));
+    let address = String::new();
+    Ok(Some((identity.of_new_member(), Beginning { state, address })))
+}
+
+/// Whether a broker has ever used the directory.
+pub(crate) fn is_in_use(directory: &Path) -> bool {
+    [QUORUM_FILE, former::IDENTITY_FILE]
+        .iter()
+        .any(|name| directory.join(name).exists())
+}
+
 impl<D: Directory> TopicStore<D> {
-    /// Opens the store in the configured data directory, which is made if it is missing, and finishes what a crash cut
-    /// short. The allocation of producer ids, which lies there too, goes ways of its own from here on.
-    pub async fn open(disk: D, config: Arc<Config>) -> Result<(Self, ProducerIds<D>, Recovery), StoreError> {
+    /// Opens the topics in the configured data directory, as the quorum knows them, and finishes what a crash cut short.
+    pub(crate) async fn open(
+        disk: D,
+        config: Arc<Config>,
+        quorum: QuorumHandle,
+    ) -> Result<(Self, Recovery), StoreError> {
         let directory = config.log.directory.clone();
-        disk.create_dir(&directory)
-            .await
-            .map_err(StoreError::io("create", &directory))?;
+        let identity = Identity::of_member(quorum.identity(), &config)?;
         let listing = Listing::read(&disk, &directory).await?;
-        remove_temporary_files(&disk, &directory, &listing).await?;
-        let (identity, producer_ids, topics) = match Identity::read(&disk, &directory, &config.broker).await? {
-            Some(identity) => {
-                let missing = |file| missing(&directory, file, format!("{IDENTITY_FILE} is there"));
-                let ids = ProducerIds::read(&disk, &directory).await?;
-                let ids = ids.ok_or_else(|| missing(PRODUCER_IDS_FILE))?;
-                let topics = read_topics(&disk, &directory, &config).await?;
-                (identity, ids, topics.ok_or_else(|| missing(TOPICS_FILE))?)
-            }
-            None => initialize(&disk, &directory, &config, &listing).await?,
-        };
+        former::remove(&disk, &directory, &listing).await?;
         let mut store = Self {
             config,
             identity,
-            state: ClusterState::new(0, topics),
-            is_in_doubt: false,
+            quorum,
+            doubt: None,
             reconciler: Reconciler {
                 disk,
                 directory,
@@ -70,8 +93,9 @@ impl<D: Directory> TopicStore<D> {
             },
             left: Seldom::default(),
         };
+        store.register().await?;
         let recovery = store.recover(&listing).await?;
-        Ok((store, producer_ids, recovery))
+        Ok((store, recovery))
     }
 
     async fn recover(&mut self, listing: &Listing) -> Result<Recovery, StoreError> {
@@ -109,46 +133,4 @@ impl<D: Directory> TopicStore<D> {
         recovery.orphans = orphans.map(|(name, ..)| name.to_owned()).collect();
         Ok(recovery)
     }
-}
-
-/// Makes the metadata files of a data directory that has no identity; the identity comes last.
-async fn initialize<D: Directory>(
-    disk: &D,
-    directory: &Path,
-    config: &Config,
-    listing: &Listing,
-) -> Result<(Identity, ProducerIds<D>, Vec<Arc<Topic>>), StoreError> {
-    // A crash during a first start leaves files without a topic; anything else was somebody's.
-    let partition = listing.partitions().next();
-    let topic = read_topics(disk, directory, config)
-        .await?
-        .and_then(|topics| topics.into_iter().next());
-    let evidence = partition.map(|(name, ..)| format!("it holds {name}"));
-    let evidence = evidence.or_else(|| topic.map(|topic| format!("{TOPICS_FILE} names the topic {}", topic.name)));
-    if let Some(evidence) = evidence {
-        return Err(missing(directory, IDENTITY_FILE, evidence));
-    }
-    write_topics(disk, directory, &ClusterImage::default(), false).await?;
-    let producer_ids = ProducerIds::create(disk, directory).await?;
-    let identity = Identity::create(disk, directory, &config.broker).await?;
-    Ok((identity, producer_ids, Vec::new()))
-}
-
-fn missing(directory: &Path, file: &str, evidence: String) -> StoreError {
-    StoreError::Missing {
-        path: directory.join(file),
-        evidence,
-    }
-}
-
-async fn remove_temporary_files(disk: &impl Directory, directory: &Path, listing: &Listing) -> Result<(), StoreError> {
-    let temporary = [IDENTITY_FILE, PRODUCER_IDS_FILE, TOPICS_FILE].map(|name| format!("{name}.tmp"));
-    for name in listing
-        .names()
-        .filter(|name| temporary.iter().any(|temporary| temporary == name))
-    {
-        let path = directory.join(name);
-        disk.remove_file(&path).await.map_err(StoreError::io("remove", &path))?;
-    }
-    Ok(())
 }

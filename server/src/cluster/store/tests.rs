@@ -1,22 +1,24 @@
 mod crash;
 mod disk;
+mod former;
 mod full;
 mod misplaced;
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::cell::RefCell;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 
-use futures::FutureExt as _;
 use headwater_engine::disk::StdDirectory;
 use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::{BrokerId, PartitionIndex};
 use headwater_protocol::topic::TopicName;
 
 use self::disk::MemoryDisk;
-use super::stored::{StoredState, StoredTopic, StoredTopics};
 use super::*;
+use crate::cluster::LocalLog;
 use crate::config::ByteSize;
+use crate::image::settings::TopicSettings;
 
 type Store = TopicStore<MemoryDisk>;
 
@@ -31,14 +33,35 @@ fn config() -> Config {
     config
 }
 
-/// Runs a future over a disk whose operations never wait.
+thread_local! {
+    /// The logs at work.
+    static LOGS: RefCell<Vec<Pin<Box<dyn Future<Output = ()>>>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// No future has to be looked at so often.
+const LOOKS_MAX: usize = 1000;
+
+/// Runs a future over a disk whose operations never wait, and over logs on such a disk.
 fn now<T>(future: impl Future<Output = T>) -> T {
-    future.now_or_never().expect("the disk of the tests never waits")
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..LOOKS_MAX {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
+            return result;
+        }
+        LOGS.with_borrow_mut(|logs| logs.retain_mut(|log| log.as_mut().poll(&mut context).is_pending()));
+    }
+    panic!("something waits");
+}
+
+async fn open_on<D: Directory>(disk: &D, config: Arc<Config>) -> Result<(TopicStore<D>, Recovery), StoreError> {
+    let (quorum, log) = LocalLog::open(disk, &config).await?;
+    LOGS.with_borrow_mut(|logs| logs.push(Box::pin(log)));
+    TopicStore::open(disk.clone(), config, quorum).await
 }
 
 fn try_open(disk: &MemoryDisk, config: Config) -> Result<(Store, Recovery), StoreError> {
-    let (store, _, recovery) = now(TopicStore::open(disk.clone(), Arc::new(config)))?;
-    Ok((store, recovery))
+    now(open_on(disk, Arc::new(config)))
 }
 
 /// Opens a store that has nothing to recover.
@@ -402,88 +425,13 @@ fn a_data_directory_belongs_to_one_broker_of_one_cluster() {
 }
 
 #[test]
-fn a_changed_bit_in_any_metadata_file_is_an_error_that_names_the_file() {
+fn a_missing_store_is_an_error_and_not_a_first_start() {
     let disk = MemoryDisk::default();
     now(open(&disk).create(&new_topic("orders", 1))).unwrap();
-    for file in ["broker.json", "topics.json", "producer-ids.json"] {
-        let path = format!("/data/{file}");
-        let content = disk.read(&path);
-        for (at, bit) in (0..content.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
-            let mut changed = content.clone();
-            changed[at] ^= 1 << bit;
-            disk.write(&path, &changed);
-            let error = try_open(&disk, config()).err();
-            let error = error.unwrap_or_else(|| panic!("{file}: byte {at} bit {bit} went unnoticed"));
-            assert!(error.to_string().contains(&path), "{error}");
-        }
-        disk.write(&path, &content);
-    }
-    open(&disk);
-}
-
-#[test]
-fn a_topic_that_is_listed_twice_is_refused() {
-    let disk = MemoryDisk::default();
-    open(&disk);
-    let topic = |name: &str, id| StoredTopic {
-        name: name.to_owned(),
-        id: uuid::Uuid::from_u128(id),
-        partitions: 1,
-        configs: BTreeMap::new(),
-        state: StoredState::Creating,
-        becoming: None,
-    };
-    for (topics, is_valid) in [
-        (vec![topic("a", 1), topic("b", 2)], true),
-        (vec![topic("a", 1), topic("b", 1)], false),
-        (vec![topic("a", 1), topic("a", 2)], false),
-    ] {
-        let disk = disk.copy();
-        now(sealed::write(
-            &disk,
-            Path::new("/data/topics.json"),
-            &StoredTopics { topics },
-        ))
-        .unwrap();
-        let error = try_open(&disk, config()).err().map(|error| error.to_string());
-        assert_eq!(error.is_none(), is_valid);
-        assert!(error.is_none_or(|error| error.contains("is there twice")));
-    }
-}
-
-#[test]
-fn a_newer_format_is_refused_as_such() {
-    let disk = MemoryDisk::default();
-    open(&disk);
-    let text = String::from_utf8(disk.read("/data/topics.json")).unwrap();
-    disk.write(
-        "/data/topics.json",
-        text.replace("\"format_version\":1", "\"format_version\":2").as_bytes(),
-    );
+    disk.remove(&format!("/data/{QUORUM_FILE}"));
     let error = try_open(&disk, config()).err().unwrap();
-    assert!(matches!(error, StoreError::NewerFormat { found: 2, .. }), "{error}");
-}
-
-#[test]
-fn a_missing_metadata_file_is_an_error_and_not_a_first_start() {
-    let disk = MemoryDisk::default();
-    now(open(&disk).create(&new_topic("orders", 1))).unwrap();
-    for file in ["broker.json", "topics.json", "producer-ids.json"] {
-        let disk = disk.copy();
-        disk.remove(&format!("/data/{file}"));
-        let error = try_open(&disk, config()).err().unwrap();
-        assert!(
-            matches!(&error, StoreError::Missing { path, .. } if path.ends_with(file)),
-            "{error}"
-        );
-    }
-    let without_metadata = disk.copy();
-    for file in ["broker.json", "topics.json", "producer-ids.json"] {
-        without_metadata.remove(&format!("/data/{file}"));
-    }
-    let error = try_open(&without_metadata, config()).err().unwrap();
     assert!(
-        error.to_string().contains(IDENTITY_FILE) && error.to_string().contains("orders-0"),
+        matches!(&error, StoreError::Missing { path, evidence } if path.ends_with(QUORUM_FILE) && evidence.contains("orders-0")),
         "{error}"
     );
 }
@@ -495,11 +443,11 @@ fn the_longest_name_fits_a_real_disk_from_creation_to_removal() {
     config.log.directory = temporary.path().join("data");
     let config = Arc::new(config);
     let name = "x".repeat(TopicName::LEN_MAX);
-    let (mut store, ..) = now(TopicStore::open(StdDirectory::default(), Arc::clone(&config))).unwrap();
+    let (mut store, _) = now(open_on(&StdDirectory::default(), Arc::clone(&config))).unwrap();
     now(store.create(&new_topic(&name, 2))).unwrap();
     let partition = config.log.directory.join(format!("{name}-1"));
     std::fs::write(partition.join("file"), "records").unwrap();
-    let (mut store, _, recovery) = now(TopicStore::open(StdDirectory::default(), Arc::clone(&config))).unwrap();
+    let (mut store, recovery) = now(open_on(&StdDirectory::default(), Arc::clone(&config))).unwrap();
     assert_eq!(recovery, Recovery::default());
     let topic = now(store.begin_delete(&name)).unwrap();
     now(store.finish_delete(topic.id)).unwrap();
@@ -508,5 +456,5 @@ fn the_longest_name_fits_a_real_disk_from_creation_to_removal() {
         .map(|entry| entry.unwrap().file_name());
     let mut left: Vec<_> = left.collect();
     left.sort();
-    assert_eq!(left, ["broker.json", "producer-ids.json", "topics.json"]);
+    assert_eq!(left, [QUORUM_FILE]);
 }

@@ -174,9 +174,9 @@ impl LogFilter {
         &self.0
     }
 
-    /// The filter for the subscriber.
+    /// The filter for the subscriber. What openraft has to say is for its developers, unless somebody wants to hear it.
     pub fn env_filter(&self) -> EnvFilter {
-        EnvFilter::new(&self.0)
+        EnvFilter::new(format!("openraft=error,{}", self.0))
     }
 }
 

@@ -85,9 +85,13 @@ impl Place {
 fn is_partition(directory: &Path) -> Result<bool, Failure> {
     let is_of_partition = |entry: &Entry| entry.name == "checkpoint" || base_offset_of(&entry.name).is_some();
     let is_in_place = || {
-        directory
-            .parent()
-            .is_some_and(|parent| parent.join("topics.json").exists())
+        let parent = directory.parent();
+        // The second is of brokers before there was a quorum.
+        parent.is_some_and(|parent| {
+            ["quorum.redb", "topics.json"]
+                .iter()
+                .any(|name| parent.join(name).exists())
+        })
     };
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     let is_named = partition::topic_and_number(&name).is_some() && is_in_place();

@@ -43,6 +43,10 @@ impl Local {
         &self.identity
     }
 
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     /// The members, as far as this one knows.
     pub(crate) fn membership(&self) -> Arc<Membership> {
         let metrics = self.metrics.get();

@@ -21,7 +21,7 @@ use crate::cluster::quorum::{
     id::{Cluster, Identity, Incarnation, NodeId, StoreId},
     member::Quorum,
     order::Order,
-    store::Store,
+    store::{Beginning, Store},
 };
 
 /// No answer takes so long, on a machine that does anything at all.
@@ -39,11 +39,15 @@ fn cluster(name: &str) -> Cluster {
     Cluster::try_from(name.to_owned()).unwrap()
 }
 
-async fn start(store: &Path) -> (Quorum, SocketAddr) {
+fn bind() -> (std::net::TcpListener, SocketAddr) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let quorum = Quorum::start(store, listener, |error| panic!("{error}")).await.unwrap();
-    (quorum, address)
+    (listener, address)
+}
+
+async fn start(store: &Path, listener: std::net::TcpListener) -> Quorum {
+    let quorum = Quorum::start(store, Some(listener), |error| panic!("{error}")).await;
+    quorum.unwrap()
 }
 
 impl House {
@@ -55,9 +59,13 @@ impl House {
             node: NodeId::from(1),
             store: StoreId::new(),
         };
-        Store::create(&path, &identity).unwrap();
-        let (quorum, address) = start(&path).await;
-        quorum.begin_alone(address.to_string()).await.unwrap();
+        let (listener, address) = bind();
+        let beginning = Beginning {
+            address: address.to_string(),
+            ..Beginning::default()
+        };
+        Store::create(&path, &identity, Some(&beginning)).unwrap();
+        let quorum = start(&path, listener).await;
         // From here on it has nothing more to write of its own.
         quorum.propose(Order::ReserveProducerIds).await.unwrap();
         House {

@@ -14,7 +14,7 @@ use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, Table
 use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{error::StoreError, kept::Kept};
+use super::{beginning::Beginning, error::StoreError, kept::Kept};
 use crate::cluster::quorum::{
     codec::{decode, encode},
     id::{Identity, Incarnation},
@@ -105,7 +105,7 @@ impl Room {
 
 impl File {
     /// Makes one, whole or not at all.
-    pub(super) fn create(path: &Path, identity: &Identity) -> Result<(), StoreError> {
+    pub(super) fn create(path: &Path, identity: &Identity, beginning: Option<&Beginning>) -> Result<(), StoreError> {
         if path.try_exists().map_err(StoreError::io("look for", path))? {
             return Err(StoreError::Exists { path: path.to_owned() });
         }
@@ -123,7 +123,7 @@ impl File {
             path: new,
             room: None,
         };
-        file.begin(identity)?;
+        file.begin(identity, beginning)?;
         file.close()?;
         let new = path.with_extension("new");
         fs::rename(&new, path).map_err(StoreError::io("rename", &new))?;
@@ -159,12 +159,12 @@ impl File {
             room: None,
         };
         if let Some(identity) = identity {
-            file.begin(identity)?;
+            file.begin(identity, None)?;
         }
         Ok(file)
     }
 
-    fn begin(&self, identity: &Identity) -> Result<(), StoreError> {
+    fn begin(&self, identity: &Identity, beginning: Option<&Beginning>) -> Result<(), StoreError> {
         let action = "write";
         let transaction = self.transaction().map_err(StoreError::database(action, &self.path))?;
         let begun = (|| {
@@ -172,6 +172,9 @@ impl File {
             transaction.open_table(SNAPSHOT)?;
             put(&transaction, IDENTITY, identity)?;
             put(&transaction, INCARNATION, &Incarnation(0))?;
+            for change in beginning.into_iter().flat_map(|beginning| beginning.changes(identity)) {
+                perform(&transaction, &change)?;
+            }
             Ok(transaction.commit()?)
         })();
         begun.map_err(StoreError::database::<redb::Error>(action, &self.path))

@@ -66,7 +66,7 @@ impl StoreBuilder<Types, LogStore, Applier, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, Applier), StorageError<Types>> {
         let directory = temporary();
         let path = directory.path().join("quorum.redb");
-        Store::create(&path, &identity()).unwrap();
+        Store::create(&path, &identity(), None).unwrap();
         let (store, _) = open(&path).unwrap();
         let (applier, _) = Applier::new(store.clone()).unwrap();
         Ok((directory, LogStore(store), applier))
@@ -90,7 +90,7 @@ fn a_store_that_is_opened_again_has_what_was_acknowledged_and_a_new_incarnation(
     let directory = temporary();
     let path = directory.path().join("quorum.redb");
     let identity = identity();
-    Store::create(&path, &identity).unwrap();
+    Store::create(&path, &identity, None).unwrap();
     let (store, writer) = open(&path).unwrap();
     assert_eq!(store.identity(), &identity);
     let first = store.incarnation();
@@ -125,9 +125,9 @@ fn a_store_is_never_begun_again_where_there_must_be_one() {
     let directory = temporary();
     let path = directory.path().join("quorum.redb");
     assert!(matches!(open(&path), Err(StoreError::Missing { .. })));
-    Store::create(&path, &identity()).unwrap();
+    Store::create(&path, &identity(), None).unwrap();
     assert!(matches!(
-        Store::create(&path, &identity()),
+        Store::create(&path, &identity(), None),
         Err(StoreError::Exists { .. })
     ));
     let (store, writer) = open(&path).unwrap();
@@ -244,7 +244,7 @@ fn a_store_has_its_room_on_disk_before_it_needs_it() {
     use std::os::unix::fs::MetadataExt as _;
     let directory = temporary();
     let path = directory.path().join("quorum.redb");
-    Store::create(&path, &identity()).unwrap();
+    Store::create(&path, &identity(), None).unwrap();
     let (store, writer) = open(&path).unwrap();
     let allocated = std::fs::metadata(&path).unwrap().blocks() * 512;
     assert!(allocated >= 16 << 20, "{allocated} bytes are allocated");

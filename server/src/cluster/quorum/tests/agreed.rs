@@ -7,11 +7,11 @@ use proptest::prelude::*;
 
 use crate::{
     cluster::{
-        PRODUCER_ID_BLOCK,
         quorum::{
             codec::{CodecError, FORMAT_VERSION, decode, encode},
-            order::{Order, Outcome, Proposal},
-            state::State,
+            id::{Incarnation, NodeId, StoreId},
+            order::{Order, Outcome, Proposal, Registration},
+            state::{PRODUCER_ID_BLOCK, State},
         },
         state::Command,
     },
@@ -76,6 +76,13 @@ fn any_order() -> impl Strategy<Value = Order> {
         any_topic().prop_map(|topic| Order::Settled(Arc::new(topic))),
         any_topic().prop_map(|topic| Order::Abandoned(Arc::new(topic))),
         Just(Order::ReserveProducerIds),
+        (0..3_u64, 1..4_u64).prop_map(|(broker, incarnation)| {
+            Order::Register(Registration {
+                broker: NodeId::from(broker),
+                store: StoreId::default(),
+                incarnation: Incarnation(incarnation),
+            })
+        }),
     ]
 }
 
@@ -134,6 +141,26 @@ fn no_producer_id_is_in_two_blocks() {
         assert_eq!(outcome, Outcome::ProducerIds { first });
         state = State::decode(&state.encode()).unwrap();
     }
+}
+
+#[test]
+fn of_two_processes_that_are_the_same_broker_the_one_that_was_started_last_is_believed() {
+    let mut state = State::default();
+    let mut register = |store, incarnation| {
+        let registration = Registration {
+            broker: NodeId::from(1),
+            store,
+            incarnation: Incarnation(incarnation),
+        };
+        let outcome = state.apply(Proposal::new(Order::Register(registration)));
+        outcome.refusal().map(|refusal| refusal.code)
+    };
+    let store = StoreId::default();
+    assert_eq!(register(store, 7), None);
+    assert_eq!(register(store, 6), Some(ErrorCode::StaleBrokerEpoch));
+    assert_eq!(register(store, 7), None);
+    // With another disk it begins anew.
+    assert_eq!(register(StoreId::new(), 1), None);
 }
 
 #[test]

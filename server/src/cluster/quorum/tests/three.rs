@@ -1,6 +1,6 @@
 //! Three members in one process, over loopback.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use headwater_protocol::{error::ErrorCode, id::TopicId};
 use tempfile::TempDir;
@@ -12,10 +12,12 @@ use crate::{
             member::{ChangeError, ProposeError, Quorum},
             order::{Order, Outcome},
             peer::{CallError, Refused},
-            store::Store,
+            state::State,
+            store::{Beginning, Store},
         },
         state::Command,
     },
+    image::{Topic, TopicState},
     machine,
 };
 
@@ -42,17 +44,18 @@ impl House {
         self.directory.path().join(format!("{number}.redb"))
     }
 
-    /// Gives a member an empty store.
-    fn make_store(&self, number: u64) {
+    /// Gives a member an empty store, or that of the first of a quorum.
+    fn make_store(&self, number: u64, beginning: Option<&Beginning>) {
         let identity = Identity {
             cluster: Cluster::try_from("a cluster".to_owned()).unwrap(),
             node: NodeId::from(number),
             store: StoreId::new(),
         };
-        Store::create(&self.path(number), &identity).unwrap();
+        Store::create(&self.path(number), &identity, beginning).unwrap();
     }
 
-    async fn start(&mut self, number: u64) {
+    /// What a member listens with.
+    fn bind(&mut self, number: u64) -> std::net::TcpListener {
         let address = self.addresses.get(&number).copied();
         let wanted = address.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
         // What was connected to the member before may hold its port for a moment.
@@ -61,7 +64,16 @@ impl House {
         socket.bind(wanted).unwrap();
         let listener = socket.listen(64).unwrap().into_std().unwrap();
         self.addresses.insert(number, listener.local_addr().unwrap());
-        let quorum = Quorum::start(&self.path(number), listener, |error| panic!("{error}")).await;
+        listener
+    }
+
+    async fn start(&mut self, number: u64) {
+        let listener = self.bind(number);
+        self.start_with(number, listener).await;
+    }
+
+    async fn start_with(&mut self, number: u64, listener: std::net::TcpListener) {
+        let quorum = Quorum::start(&self.path(number), Some(listener), |error| panic!("{error}")).await;
         self.members.insert(number, quorum.unwrap());
     }
 
@@ -92,13 +104,21 @@ impl House {
 
     /// Members `2..=count` join the one that has begun alone.
     async fn of(count: u64) -> House {
+        House::that_knows(count, State::default()).await
+    }
+
+    /// The first of them knows this from the beginning.
+    async fn that_knows(count: u64, state: State) -> House {
         let mut house = House::new();
-        for number in 1..=count {
-            house.make_store(number);
+        let listener = house.bind(1);
+        let address = house.addresses[&1].to_string();
+        house.make_store(1, Some(&Beginning { state, address }));
+        house.start_with(1, listener).await;
+        for number in 2..=count {
+            house.make_store(number, None);
             house.start(number).await;
         }
         let first = &house.members[&1];
-        first.begin_alone(house.addresses[&1].to_string()).await.unwrap();
         let mut newcomers = BTreeMap::new();
         for number in 2..=count {
             let node = NodeId::from(number);
@@ -176,9 +196,32 @@ fn a_member_alone_agrees_with_itself_and_knows_it_after_a_restart() {
         house.stop(1).await;
         house.start(1).await;
         house.all_know("a").await;
-        // It is the only one of the quorum, so that beginning changes nothing.
-        house.members[&1].begin_alone("elsewhere:1".to_owned()).await.unwrap();
         assert_eq!(house.members[&1].propose(create("b")).await.unwrap(), Outcome::Done);
+        house.stop_all().await;
+    });
+}
+
+#[test]
+fn members_that_join_know_what_was_known_from_the_beginning() {
+    runtime().block_on(async {
+        let topic = Topic {
+            name: "old".parse().unwrap(),
+            id: TopicId::random(),
+            partition_count: 3,
+            overrides: BTreeMap::new(),
+            state: TopicState::Ready,
+            becoming: None,
+        };
+        let mut house = House::that_knows(3, State::new(vec![Arc::new(topic.clone())], 5000)).await;
+        house.all_know("old").await;
+        let leader = house.leader().await;
+        house.kill(leader).await;
+        let other = house.other(leader);
+        let reserved = house.members[&other].propose(Order::ReserveProducerIds).await.unwrap();
+        assert_eq!(reserved, Outcome::ProducerIds { first: 5000 });
+        for quorum in house.members.values() {
+            assert_eq!(**quorum.images().borrow().topic("old").unwrap(), topic);
+        }
         house.stop_all().await;
     });
 }
@@ -286,7 +329,7 @@ fn a_member_whose_disk_was_emptied_is_refused_under_its_old_id_until_it_is_added
         let emptied = house.other(leader);
         house.stop(emptied).await;
         std::fs::remove_file(house.path(emptied)).unwrap();
-        house.make_store(emptied);
+        house.make_store(emptied, None);
         house.start(emptied).await;
         // The two that have not lost anything go on, and do not talk to the one that has.
         assert_eq!(

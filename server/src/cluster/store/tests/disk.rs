@@ -135,6 +135,9 @@ impl MemoryDisk {
 
 impl Directory for MemoryDisk {
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
+        if self.0.borrow().is_full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.operate(|tree, outcome| {
             let mut missing: Vec<_> = path
                 .ancestors()

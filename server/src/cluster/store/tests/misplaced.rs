@@ -1,12 +1,13 @@
 //! What has the name of a partition's directory and is not what the broker made.
 
+use std::path::Path;
+
 use super::disk::{Fault, Outcome};
 use super::*;
 
 /// A store in a real directory.
 fn open_real(config: &Arc<Config>) -> Result<TopicStore<StdDirectory>, StoreError> {
-    let (store, ..) = now(TopicStore::open(StdDirectory::default(), Arc::clone(config)))?;
-    Ok(store)
+    now(open_on(&StdDirectory::default(), Arc::clone(config))).map(|(store, _)| store)
 }
 
 /// The configuration of a store in a real directory, and that directory.
@@ -81,7 +82,7 @@ fn a_topic_whose_partition_is_a_link_or_a_file_is_deleted_with_all_its_names_and
         }
         std::os::unix::fs::symlink(&elsewhere, path("orders-0")).unwrap();
         std::fs::write(path("orders-1"), "").unwrap();
-        let (_, _, recovery) = now(TopicStore::open(StdDirectory::default(), Arc::clone(&config))).unwrap();
+        let (_, recovery) = now(open_on(&StdDirectory::default(), Arc::clone(&config))).unwrap();
         let missing: Vec<i32> = recovery.missing.iter().map(|(_, partition)| partition.get()).collect();
         assert_eq!(missing, [0, 1]);
         let topic = now(store.begin_delete("orders")).unwrap();
