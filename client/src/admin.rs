@@ -5,6 +5,7 @@
 
 mod alter;
 mod groups;
+mod quorum;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use alter::{BrokerDescription, BrokerSetting, BrokerStatus, DiskSpace, Topic
 pub use groups::{
     CommittedOffset, GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions, PartitionLag,
 };
+pub use quorum::{QuorumDescription, QuorumMember};
 
 /// A topic to be created.
 ///

@@ -60,7 +60,8 @@ pub use address::{Address, DEFAULT_PORT};
 pub use admin::{
     Admin, BrokerDescription, BrokerSetting, BrokerStatus, CommittedOffset, ConfigEntry, CreatedTopic, DiskSpace,
     GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions, NewTopic, OffsetSpec,
-    PartitionDescription, PartitionLag, TopicAlteration, TopicDescription, TopicListing,
+    PartitionDescription, PartitionLag, QuorumDescription, QuorumMember, TopicAlteration, TopicDescription,
+    TopicListing,
 };
 pub use client::{Client, ClientBuilder};
 pub use consumer::{

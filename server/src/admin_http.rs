@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::{
     config::Config,
     core::mesh::{CoreMessage, Mesh},
-    metrics::{ANSWER_MAX, DiskSpace, Gathered, Process, text},
+    metrics::{ANSWER_MAX, DiskSpace, Gathered, LookAtQuorum, Process, text},
 };
 
 /// What a person sees who opens the address in a browser.
@@ -25,11 +25,17 @@ const INDEX: &str = "Headwater. Metrics for Prometheus are at /metrics; /health 
 #[derive(Clone)]
 struct Asked {
     mesh: Mesh,
+    quorum: LookAtQuorum,
     config: Arc<Config>,
 }
 
 /// Serves until the runtime ends.
-pub(crate) async fn serve(listener: TcpListener, mesh: Mesh, config: Arc<Config>) -> std::io::Result<()> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    mesh: Mesh,
+    quorum: LookAtQuorum,
+    config: Arc<Config>,
+) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let router = Router::new()
@@ -37,7 +43,7 @@ pub(crate) async fn serve(listener: TcpListener, mesh: Mesh, config: Arc<Config>
         .route("/metrics", get(metrics))
         .route("/health", get(health))
         .route("/ready", get(ready))
-        .with_state(Asked { mesh, config });
+        .with_state(Asked { mesh, quorum, config });
     axum::serve(listener, router).await
 }
 
@@ -85,6 +91,7 @@ async fn gather(asked: &Asked) -> Gathered {
     };
     Gathered {
         cores: join_all(mesh.ids().map(ask)).await,
+        quorum: (asked.quorum)(),
         series_max: asked.config.metrics.series_max as usize,
         process: Process::now(),
         disk: DiskSpace::of(&asked.config.log.directory),

@@ -246,9 +246,13 @@ fn start_logging(config: &Config) {
 }
 
 fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let signals = StopSignals::catch()?;
+    let mut signals = StopSignals::catch()?;
     tracing::info!(version = headwater_server::VERSION, data = %config.log.directory.display(), "the broker starts");
-    Broker::start(config)?.run_until(signals)?;
+    let Some(broker) = Broker::start_unless(config, &mut signals)? else {
+        tracing::info!("the broker stops before it has joined the quorum");
+        return Ok(());
+    };
+    broker.run_until(signals)?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::commands::{bench, config, consume, group, log, offsets, partition, produce, shell, status, topic};
+use crate::commands::{bench, cluster, config, consume, group, log, offsets, partition, produce, shell, status, topic};
 use crate::failure::EXIT_CODES;
 
 /// The command line of the Headwater log.
@@ -128,6 +128,9 @@ pub enum Command {
     /// Show the settings in force: a broker's, or a topic's
     #[command(after_help = config::EXAMPLES)]
     Config(config::ConfigArgs),
+    /// Look after the coordinator quorum: who belongs to it, and how the members are
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Show how a broker is: cores, partitions, connections, disk, throughput
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),

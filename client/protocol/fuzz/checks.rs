@@ -124,6 +124,21 @@ fn request(api: Api, head: &[u8]) -> bool {
         Api::ListGroups => read_back!(head::decode::<schema::ListGroupsRequest>, ListGroupsRequest, head),
         Api::DescribeGroup => read_back!(head::decode::<schema::DescribeGroupRequest>, DescribeGroupRequest, head),
         Api::DeleteGroup => read_back!(head::decode::<schema::DeleteGroupRequest>, DeleteGroupRequest, head),
+        Api::DescribeQuorum => read_back!(
+            head::decode::<schema::DescribeQuorumRequest>,
+            DescribeQuorumRequest,
+            head
+        ),
+        Api::AddQuorumMembers => read_back!(
+            head::decode::<schema::AddQuorumMembersRequest>,
+            AddQuorumMembersRequest,
+            head
+        ),
+        Api::RemoveQuorumMember => read_back!(
+            head::decode::<schema::RemoveQuorumMemberRequest>,
+            RemoveQuorumMemberRequest,
+            head
+        ),
     };
     assert_eq!(read, api);
     true
@@ -156,6 +171,17 @@ fn response(api: Api, head: &[u8]) -> bool {
         Api::ListGroups => read_back!(decode::<schema::ListGroupsResponse>, ListGroupsResponse, head),
         Api::DescribeGroup => read_back!(decode::<schema::DescribeGroupResponse>, DescribeGroupResponse, head),
         Api::DeleteGroup => read_back!(decode::<schema::DeleteGroupResponse>, DeleteGroupResponse, head),
+        Api::DescribeQuorum => read_back!(decode::<schema::DescribeQuorumResponse>, DescribeQuorumResponse, head),
+        Api::AddQuorumMembers => read_back!(
+            decode::<schema::AddQuorumMembersResponse>,
+            AddQuorumMembersResponse,
+            head
+        ),
+        Api::RemoveQuorumMember => read_back!(
+            decode::<schema::RemoveQuorumMemberResponse>,
+            RemoveQuorumMemberResponse,
+            head
+        ),
     };
     assert_eq!(read, api);
     true

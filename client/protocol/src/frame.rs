@@ -93,6 +93,12 @@ apis! {
     DescribeGroup = 22, "describe_group";
     /// Deletes an empty group with its offsets.
     DeleteGroup = 23, "delete_group";
+    /// The members of the coordinator quorum, and how they are.
+    DescribeQuorum = 24, "describe_quorum";
+    /// Makes others members of the coordinator quorum.
+    AddQuorumMembers = 25, "add_quorum_members";
+    /// Takes a member out of the coordinator quorum.
+    RemoveQuorumMember = 26, "remove_quorum_member";
 }
 
 impl Api {

@@ -152,6 +152,9 @@ heads! {
     ListGroups: ListGroupsRequestT => ListGroupsResponseT;
     DescribeGroup: DescribeGroupRequestT => DescribeGroupResponseT;
     DeleteGroup: DeleteGroupRequestT => DeleteGroupResponseT;
+    DescribeQuorum: DescribeQuorumRequestT => DescribeQuorumResponseT;
+    AddQuorumMembers: AddQuorumMembersRequestT => AddQuorumMembersResponseT;
+    RemoveQuorumMember: RemoveQuorumMemberRequestT => RemoveQuorumMemberResponseT;
 }
 
 #[cfg(test)]

@@ -526,5 +526,8 @@ fn api_name(api: Api) -> &'static str {
         Api::ListGroups => "list groups",
         Api::DescribeGroup => "describe group",
         Api::DeleteGroup => "delete group",
+        Api::DescribeQuorum => "describe quorum",
+        Api::AddQuorumMembers => "add quorum members",
+        Api::RemoveQuorumMember => "remove quorum member",
     }
 }

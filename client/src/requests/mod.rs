@@ -5,6 +5,7 @@
 
 mod groups;
 mod membership;
+mod quorum;
 mod records;
 mod topics;
 
@@ -27,6 +28,10 @@ pub(crate) use groups::{
 pub(crate) use membership::{
     Identity, JoinWish, Joined, commit_as, fetch_offsets_of, heartbeat, join_group, leave_group, read_heartbeat,
     read_join_group, read_leave_group, read_sync_group, sync_group,
+};
+pub(crate) use quorum::{
+    add_quorum_members, describe_quorum, read_add_quorum_members, read_describe_quorum, read_remove_quorum_member,
+    remove_quorum_member,
 };
 pub(crate) use records::{
     FetchSlot, Fetched, LATEST_TIMESTAMP, delete_records, fetch, list_offsets, produce, read_delete_records,

@@ -44,7 +44,7 @@ impl<D: Directory> Assembly<D> {
             port: door.port,
             core_ports: door.core_ports,
         });
-        let (handle, queues) = cluster::channel();
+        let (handle, queues) = cluster::channel(&store);
         let setup = Setup {
             config: Arc::clone(config),
             open_files_max,

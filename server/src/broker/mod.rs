@@ -5,6 +5,8 @@
 //! threads end, and the clean marker is written last.
 
 pub(crate) mod assembly;
+mod error;
+mod membership;
 mod ports;
 pub(crate) mod serve;
 mod signals;
@@ -26,13 +28,15 @@ use headwater_engine::disk::{Directory, StdDirectory};
 use headwater_protocol::id::CoreId;
 
 use self::assembly::{Assembly, Door, open_door};
-use self::ports::{bind, bind_all, warn_of_strangers};
+pub use self::error::StartError;
+use self::membership::Wait;
+use self::ports::{bind_all, bind_metrics, warn_of_strangers};
 use self::serve::{Server, Setup};
 pub use self::signals::StopSignals;
 use crate::{
-    check::{self, CheckError, Checks, DirectoryLock},
-    cluster::{self, Control, QUORUM_FILE, QuorumStore, QuorumThread, StoreError, TopicStore},
-    config::Config,
+    check::{self, Checks, DirectoryLock},
+    cluster::{Control, QuorumThread, StoreError},
+    config::{Config, Role},
     core::{
         mesh::{CoreMessage, Mesh},
         watchdog::{Activity, Watchdog},
@@ -52,45 +56,6 @@ const CONTROL_WAIT: Duration = Duration::from_secs(10);
 
 /// So much longer than what the configuration grants a core may take to stop, for what is bounded otherwise.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
-
-/// Why the broker does not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The machine is not fit for it.
-    #[error(transparent)]
-    Check(#[from] CheckError),
-    /// The data directory is not.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A port cannot be listened on.
-    #[error("cannot listen on {address}: {source}; choose another port with {key}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The setting that names it.
-        key: &'static str,
-        /// The cause.
-        source: io::Error,
-    },
-    /// A part of the broker failed as soon as it ran.
-    #[error(transparent)]
-    Failed(StopError),
-    /// What the cluster knows cannot be read or changed.
-    #[error("{reason}")]
-    Quorum {
-        /// Why not.
-        reason: String,
-    },
-    /// A core or thread cannot be started.
-    #[error("cannot start {what}: {reason}")]
-    Thread {
-        /// Which.
-        what: String,
-        /// The cause.
-        reason: String,
-    },
-}
 
 /// A running broker. It is stopped in order by [`shutdown`](Broker::shutdown), and also when it is dropped.
 ///
@@ -114,8 +79,21 @@ pub struct Broker {
 const CLEAN_MARKER: &str = "clean-shutdown";
 
 impl Broker {
-    /// Starts a broker; it accepts connections when this returns.
-    pub fn start(mut config: Config) -> Result<Broker, StartError> {
+    /// Starts a broker; it accepts connections when this returns. As a member of a quorum of several it waits for the others.
+    pub fn start(config: Config) -> Result<Broker, StartError> {
+        let started = Broker::start_if(config, &mut |joining| {
+            block_on(joining);
+            true
+        });
+        started.map(|broker| broker.expect("it waits until it has joined"))
+    }
+
+    /// The same, but one of the signals ends the wait for others. `None`: it has come.
+    pub fn start_unless(config: Config, signals: &mut StopSignals) -> Result<Option<Broker>, StartError> {
+        Broker::start_if(config, &mut |joining| signals.wait(joining).is_none())
+    }
+
+    fn start_if(mut config: Config, wait: Wait<'_>) -> Result<Option<Broker>, StartError> {
         let checks = Checks::run(&config);
         for warning in &checks.warnings {
             tracing::warn!("{warning}");
@@ -125,33 +103,32 @@ impl Broker {
         let directory = &mut config.log.directory;
         *directory = directory.canonicalize().map_err(StoreError::io("find", directory))?;
         let config = Arc::new(config);
+        warn_of_strangers(&config);
+        match config.cluster.role {
+            Role::Both => Broker::serve(&config, lock, wait),
+            Role::Coordinator => Broker::coordinate(&config, lock, wait),
+        }
+    }
+
+    /// A member of the quorum that serves clients.
+    fn serve(config: &Arc<Config>, lock: DirectoryLock, wait: Wait<'_>) -> Result<Option<Broker>, StartError> {
         let names = StdDirectory::with_reserve(&config.log.directory);
         let cpus = check::cpus(&config.cores);
         let (mesh, inboxes) = Mesh::new(cpus.len());
-        let (quorum, store) = open_topics(&config, &names, &mesh)?;
+        let Some((quorum, store)) = membership::with_topics(config, &names, &mesh, wait)? else {
+            return Ok(None);
+        };
         begin_unclean(&config.log.directory)?;
-        warn_of_strangers(&config);
-        let ports = bind_all(&config, cpus.len())?;
-        let metrics = config
-            .metrics
-            .listen
-            .map(|address| bind(address.get(), false, "metrics.listen"))
-            .transpose()?;
-        let (metrics, metrics_address) = metrics.unzip();
+        let ports = bind_all(config, cpus.len())?;
+        let (metrics, metrics_address) = bind_metrics(config)?.unzip();
         let door = Door {
             host: config.advertised_host(),
             port: ports.address.port(),
             core_ports: ports.of_cores,
         };
-        let open_files_max = check::open_files_max(&config) as usize;
-        let mut assembly = Assembly::new(&config, store, (mesh.clone(), inboxes), open_files_max, door);
+        let open_files_max = check::open_files_max(config) as usize;
+        let mut assembly = Assembly::new(config, store, (mesh.clone(), inboxes), open_files_max, door);
         let activities: Vec<Arc<Activity>> = cpus.iter().map(|_| Arc::default()).collect();
-        let thread = |what: &str, error: io::Error| StartError::Thread {
-            what: what.to_owned(),
-            reason: error.to_string(),
-        };
-        let watchdog = Watchdog::start(activities.clone(), &mesh);
-        let watchdog = watchdog.map_err(|error| thread("the watchdog", error))?;
         let mut broker = Broker {
             address: ports.address,
             metrics_address,
@@ -159,9 +136,9 @@ impl Broker {
             cores: Vec::new(),
             control: None,
             quorum: Some(quorum),
-            watchdog: Some(watchdog),
+            watchdog: Some(watchdog(&activities, &mesh)?),
             clean_marker: config.log.directory.join(CLEAN_MARKER),
-            stop_max: stop_max(&config),
+            stop_max: stop_max(config),
             lock: Some(lock),
         };
         for ((id, setup, inbox), (cpu, activity)) in assembly.cores().zip(cpus.iter().zip(activities)) {
@@ -174,18 +151,49 @@ impl Broker {
         }
         block_on(assembly.publish());
         broker.check()?;
-        let metrics = metrics.map(|listener| (listener, Arc::clone(&config)));
+        let metrics = metrics.map(|listener| (listener, Arc::clone(config)));
         let control = Control::start(assembly.into_control(), metrics);
-        broker.control = Some(control.map_err(|error| thread("the control plane", error))?);
+        broker.control = Some(control.map_err(|error| thread("the control plane", &error))?);
         open_door(
             &mesh,
             ports.listeners.into_iter().map(|of_core| of_core.map(machine::bound)),
         );
-        if let Some(address) = broker.metrics_address {
+        broker.say_ready(config);
+        Ok(Some(broker))
+    }
+
+    /// A member of the quorum and nothing else.
+    fn coordinate(config: &Arc<Config>, lock: DirectoryLock, wait: Wait<'_>) -> Result<Option<Broker>, StartError> {
+        let names = StdDirectory::with_reserve(&config.log.directory);
+        let (mesh, _) = Mesh::new(0);
+        let Some((quorum, handle, address)) = membership::alone(config, &names, &mesh, wait)? else {
+            return Ok(None);
+        };
+        begin_unclean(&config.log.directory)?;
+        let (metrics, metrics_address) = bind_metrics(config)?.unzip();
+        let metrics = metrics.map(|listener| (listener, Arc::clone(config)));
+        let control = Control::start_without_topics(&mesh, handle.look(), metrics);
+        let broker = Broker {
+            address,
+            metrics_address,
+            cores: Vec::new(),
+            control: Some(control.map_err(|error| thread("the control plane", &error))?),
+            quorum: Some(quorum),
+            watchdog: Some(watchdog(&[], &mesh)?),
+            mesh,
+            clean_marker: config.log.directory.join(CLEAN_MARKER),
+            stop_max: stop_max(config),
+            lock: Some(lock),
+        };
+        broker.say_ready(config);
+        Ok(Some(broker))
+    }
+
+    fn say_ready(&self, config: &Config) {
+        if let Some(address) = self.metrics_address {
             tracing::info!("metrics are at http://{address}/metrics");
         }
-        tracing::info!(address = %broker.address, cores = cpus.len(), data = %config.log.directory.display(), "the broker is ready");
-        Ok(broker)
+        tracing::info!(address = %self.address, cores = self.cores.len(), data = %config.log.directory.display(), "the broker is ready");
     }
 
     /// Address of the port that all cores share.
@@ -274,28 +282,16 @@ impl Drop for Broker {
     }
 }
 
-/// Starts the quorum's member of this broker, and finds with it the topics.
-fn open_topics(
-    config: &Arc<Config>,
-    names: &StdDirectory,
-    mesh: &Mesh,
-) -> Result<(QuorumThread, TopicStore<StdDirectory>), StartError> {
-    let refused = |error: &dyn std::error::Error| StartError::Quorum {
+fn thread(what: &str, error: &io::Error) -> StartError {
+    StartError::Thread {
+        what: what.to_owned(),
         reason: error.to_string(),
-    };
-    let path = config.log.directory.join(QUORUM_FILE);
-    if let Some((identity, beginning)) = block_on(cluster::beginning(names, config))? {
-        QuorumStore::create(&path, &identity, Some(&beginning)).map_err(|error| refused(&error))?;
     }
-    let mesh = mesh.clone();
-    let tell = move |error| mesh.alarm()(error);
-    let (quorum, handle) = QuorumThread::start(&path, tell).map_err(|error| refused(&error))?;
-    let (store, recovery) = block_on(TopicStore::open(names.clone(), Arc::clone(config), handle))?;
-    if !recovery.orphans.is_empty() {
-        tracing::warn!(directories = ?recovery.orphans,
-            "what looks like partitions belongs to no topic; it is left alone and takes up space");
-    }
-    Ok((quorum, store))
+}
+
+fn watchdog(activities: &[Arc<Activity>], mesh: &Mesh) -> Result<Watchdog, StartError> {
+    let watchdog = Watchdog::start(activities.to_vec(), mesh);
+    watchdog.map_err(|error| thread("the watchdog", &error))
 }
 
 /// From here on the last stop counts as unclean, until this one is over.

@@ -6,8 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::StartError;
-use crate::{config::Config, machine, session::listener};
+use super::error::StartError;
+use crate::{
+    config::{Config, HttpAddress, PeerListen},
+    machine,
+    session::listener,
+};
 
 /// How long a port may be in use by a broker that was killed: the kernel closes what its rings hold after the process is gone.
 const PORT_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -67,10 +71,27 @@ pub(super) fn bind(
     }
 }
 
+/// The port of the metrics, if they are wanted.
+pub(super) fn bind_metrics(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let bind = |address: HttpAddress| bind(address.get(), false, "metrics.listen");
+    config.metrics.listen.map(bind).transpose()
+}
+
+/// The port of the other members, if there are any.
+pub(super) fn bind_peers(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let bind = |address: PeerListen| bind(address.get(), false, "cluster.listen");
+    config.cluster.listen.map(bind).transpose()
+}
+
 /// Until there is authentication, whoever reaches a port may do everything there.
 pub(super) fn warn_of_strangers(config: &Config) {
     let metrics = config.metrics.listen.map(|address| ("metrics.listen", address.get()));
-    for (key, address) in [("broker.listen", config.broker.listen)].into_iter().chain(metrics) {
+    let peers = config.cluster.listen.map(|address| ("cluster.listen", address.get()));
+    for (key, address) in [("broker.listen", config.broker.listen)]
+        .into_iter()
+        .chain(metrics)
+        .chain(peers)
+    {
         if !address.ip().is_loopback() {
             tracing::warn!(key, %address, "other machines can reach this port, and nobody is asked who they are: let a firewall decide who may");
         }

@@ -34,13 +34,14 @@ use self::{
     id_blocks::IdBlocks,
     topics::{TopicRequest, TopicWorker},
 };
-use super::TopicStore;
+use super::{TopicStore, quorum::QuorumHandle};
 use crate::{
     admin_http,
     config::Config,
     core::mesh::{Mesh, Reply},
     failure::{Part, StopError},
     image::Topic,
+    metrics::LookAtQuorum,
     model::{
         op::{NewTopic, TopicAlteration},
         refusal::Refusal,
@@ -71,9 +72,15 @@ pub(crate) fn stop() -> (Stop, Stopped) {
 pub(crate) struct ControlHandle {
     topics: mpsc::Sender<TopicRequest>,
     producer_ids: mpsc::Sender<ProducerIdReply>,
+    quorum: QuorumHandle,
 }
 
 impl ControlHandle {
+    /// The way to the quorum.
+    pub(crate) fn quorum(&self) -> &QuorumHandle {
+        &self.quorum
+    }
+
     /// Creates a topic; it can be used on every core when this returns.
     pub(crate) async fn create_topic(&self, new: NewTopic, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
         let request = |reply| TopicRequest::Create {
@@ -137,13 +144,14 @@ pub(crate) struct ControlParts<D> {
     pub(crate) queues: ControlQueues,
 }
 
-/// Makes the way to the control plane before its threads.
-pub(crate) fn channel() -> (ControlHandle, ControlQueues) {
+/// Makes the way to the control plane of this store before its threads.
+pub(crate) fn channel<D: Directory>(store: &TopicStore<D>) -> (ControlHandle, ControlQueues) {
     let (topic_sender, topics) = mpsc::channel(QUEUE_MAX);
     let (id_sender, producer_ids) = mpsc::channel(QUEUE_MAX);
     let handle = ControlHandle {
         topics: topic_sender,
         producer_ids: id_sender,
+        quorum: store.quorum(),
     };
     (handle, ControlQueues { topics, producer_ids })
 }
@@ -163,10 +171,11 @@ impl Control {
         control: ControlParts<D>,
         metrics: Option<(TcpListener, Arc<Config>)>,
     ) -> io::Result<Control> {
+        let mesh = control.mesh.clone();
         let (stop, stopped) = stop();
         let stopping = control.store.stopping();
-        let mesh = control.mesh.clone();
-        let mut parts = Vec::new();
+        let quorum = control.store.quorum().look();
+        let mut parts = Vec::from_iter(metrics_part(&mesh, quorum, metrics, stopped.clone())?);
         let mut start = |name, work: Box<dyn FnOnce() + Send>| {
             parts.push(Part::start(name, mesh.alarm(), || {
                 work();
@@ -174,16 +183,24 @@ impl Control {
             })?);
             io::Result::Ok(())
         };
-        if let Some((listener, config)) = metrics {
-            let (mesh, stopped) = (mesh.clone(), stopped.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let serve = serve_metrics(listener, mesh, config, stopped);
-            start("metrics", Box::new(move || runtime.block_on(serve)))?;
-        }
         let (topics, ids) = desks(control, stopped);
         start("topics", Box::new(move || block_on(topics())))?;
         start("producer-ids", Box::new(move || block_on(ids())))?;
         Ok(Control { stop, stopping, parts })
+    }
+
+    /// Starts what a member of the quorum needs that has no topics.
+    pub(crate) fn start_without_topics(
+        mesh: &Mesh,
+        quorum: LookAtQuorum,
+        metrics: Option<(TcpListener, Arc<Config>)>,
+    ) -> io::Result<Control> {
+        let (stop, stopped) = stop();
+        Ok(Control {
+            stop,
+            stopping: Arc::default(),
+            parts: Vec::from_iter(metrics_part(mesh, quorum, metrics, stopped)?),
+        })
     }
 
     /// Lets each finish what it is doing, and ends it; a long removal is left for the next start.
@@ -236,10 +253,29 @@ impl<R> Requests<R> {
     }
 }
 
-async fn serve_metrics(listener: TcpListener, mesh: Mesh, config: Arc<Config>, stopped: Stopped) {
+/// The thread that serves metrics, if they are wanted.
+fn metrics_part(
+    mesh: &Mesh,
+    quorum: LookAtQuorum,
+    metrics: Option<(TcpListener, Arc<Config>)>,
+    stopped: Stopped,
+) -> io::Result<Option<Part>> {
+    let Some((listener, config)) = metrics else {
+        return Ok(None);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let serve = serve_metrics(listener, mesh.clone(), quorum, config, stopped);
+    let part = Part::start("metrics", mesh.alarm(), move || {
+        runtime.block_on(serve);
+        Ok(())
+    });
+    part.map(Some)
+}
+
+async fn serve_metrics(listener: TcpListener, mesh: Mesh, quorum: LookAtQuorum, config: Arc<Config>, stopped: Stopped) {
     tokio::select! {
         _ = stopped => {}
-        served = admin_http::serve(listener, mesh, config) => {
+        served = admin_http::serve(listener, mesh, quorum, config) => {
             if let Err(error) = served {
                 tracing::error!(%error, "metrics are no longer served");
             }

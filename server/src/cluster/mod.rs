@@ -11,7 +11,6 @@ mod control;
 mod error;
 mod names;
 mod proposal;
-#[cfg_attr(not(test), expect(dead_code, reason = "a broker's quorum has no other members yet"))]
 mod quorum;
 mod reconcile;
 mod state;
@@ -24,6 +23,6 @@ pub use error::TopicError;
 pub(crate) use names::is_partition;
 #[cfg(test)]
 pub(crate) use quorum::LocalLog;
-pub(crate) use quorum::{QuorumThread, Store as QuorumStore};
+pub(crate) use quorum::{Joined, NodeId, QuorumHandle, QuorumThread, Seat, Store as QuorumStore};
 pub use store::{Identity, Recovery, StoreError, TopicStore};
 pub(crate) use store::{QUORUM_FILE, beginning, is_in_use};

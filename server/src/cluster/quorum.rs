@@ -11,9 +11,11 @@
 
 mod applier;
 mod codec;
+mod forming;
 mod handle;
 mod id;
 mod member;
+mod members;
 mod order;
 mod peer;
 mod state;
@@ -30,4 +32,4 @@ pub(crate) use state::{PRODUCER_ID_BLOCK, PRODUCER_ID_MAX, State};
 pub(crate) use store::{Beginning, Store};
 #[cfg(test)]
 pub(crate) use tests::local::LocalLog;
-pub(crate) use thread::QuorumThread;
+pub(crate) use thread::{Joined, QuorumThread, Seat};

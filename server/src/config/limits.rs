@@ -3,9 +3,11 @@
 //! A rule states which key must change, and names the other key with its value and source, so that the message is
 //! enough to mend the configuration.
 
+use std::collections::BTreeSet;
+
 use headwater_engine::disk::BLOCK_SIZE;
 
-use super::{ByteSize, Config, Knob, Problem, Sources, Value};
+use super::{ByteSize, Config, Knob, Problem, Role, Sources, Value};
 
 /// A produce or fetch frame carries a header and a head besides its records; heads are far smaller than this.
 const FRAME_OVERHEAD_BYTES: u64 = 4096;
@@ -28,6 +30,7 @@ impl Config {
         // Rules on values out of range would only repeat what was said.
         if rules.problems.is_empty() {
             rules.addresses_and_cores();
+            rules.cluster();
             rules.frames_and_memory();
             rules.disk();
             rules.topics();
@@ -95,6 +98,49 @@ impl Rules<'_> {
         let count = cores.set.len().max(usize::from(cores.count)).max(1);
         if let Some(rule) = self.config.core_ports_rule(count) {
             self.conflict("broker.core_port_base", rule);
+        }
+    }
+
+    fn cluster(&mut self) {
+        let Config { broker, cluster, .. } = self.config;
+        let members = &cluster.members;
+        if !matches!(members.len(), 0 | 1 | 3 | 5) {
+            let rule = format!("these are {} members; allowed are 1, 3 or 5", members.len());
+            self.conflict("cluster.members", rule);
+        }
+        if !members.is_empty() && members.address(broker.id).is_none() {
+            let rule = format!(
+                "{} is not among them; name all members, this one too",
+                self.named("broker.id")
+            );
+            self.conflict("cluster.members", rule);
+        }
+        let addresses: BTreeSet<String> = members.iter().map(|(_, address)| address.to_string()).collect();
+        if addresses.len() < members.len() {
+            self.conflict("cluster.members", "each member needs an address of its own".to_owned());
+        }
+        let named = self.named("cluster.members");
+        if members.len() > 1 && cluster.listen.is_none() {
+            self.conflict(
+                "cluster.listen",
+                format!("the others of {named} must reach this one; name an address"),
+            );
+        }
+        if members.is_empty() && cluster.listen.is_some() {
+            let rule = format!("{named} names nobody who could call; name this member, and those there are");
+            self.conflict("cluster.listen", rule);
+        }
+        if members.len() > 1 && broker.cluster_id.is_none() {
+            self.conflict(
+                "broker.cluster_id",
+                format!("{named} need the same one; name it on each"),
+            );
+        }
+        if members.len() < 2 && cluster.role == Role::Coordinator {
+            self.conflict(
+                "cluster.role",
+                format!("{named} has no broker to hold anything for; use \"both\""),
+            );
         }
     }
 

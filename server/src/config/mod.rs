@@ -24,7 +24,8 @@ use knob::sections;
 pub use load::{Effective, Layers, Source, Sources};
 pub use reference::reference;
 pub use value::{
-    ByteSize, ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat, Micros, Millis, Ratio, Value,
+    ByteSize, ClusterId, CpuSet, HostName, HostPort, HttpAddress, LogFilter, LogFormat, Members, Micros, Millis,
+    PeerListen, Ratio, Role, Value,
 };
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -54,6 +55,19 @@ sections! {
         /// A broker that ends because of a bug in it aborts, which leaves a core dump where the system keeps them, instead of exiting with code 70.
         /// Set it to find such a bug. The dump holds records, and is as large as the broker's memory.
         core_dump: bool = false;
+    }
+
+    /// The coordinator quorum, which holds what the cluster knows. A broker alone is one of one member and needs none of this.
+    cluster: ClusterSection {
+        /// "both": serves clients and is a member of the quorum. "coordinator": is a member and nothing else.
+        /// Set it to `coordinator` on the other members: records are on one broker as yet, and the others keep what it knows of its topics.
+        role: Role = Role::Both;
+        /// Address and port on which the other members reach this one; "off" has none. Nobody is asked for a password there.
+        /// Set it on each of several members, to an address of a network that only they can reach.
+        listen: Option<PeerListen> = None;
+        /// Members that the first start makes a quorum of: number and address of each, such as `0@10.0.0.1:9293,1@10.0.0.2:9293`, the same on each. All must run.
+        /// One, three or five. Later it says only where this member is reached; one that has lost its disk is removed and added again.
+        members: Members = Members::default();
     }
 
     /// The executors, one on each core, and what memory each may use.

@@ -15,6 +15,9 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("broker.advertised_host", "log.example.com"),
     ("broker.core_port_base", "9300"),
     ("broker.core_dump", "true"),
+    ("cluster.role", "coordinator"),
+    ("cluster.listen", "127.0.0.1:9293"),
+    ("cluster.members", "7@[::1]:9293,8@two.example:9293,9@10.0.0.3:9293"),
     ("cores.count", "3"),
     ("cores.set", "0,2-3"),
     ("cores.pin", "false"),
@@ -351,6 +354,12 @@ fn text_that_is_no_value_is_refused_with_what_was_expected() {
             "a host name or an IP address, without a port",
         ),
         ("broker.advertised_host", "0.0.0.0", "a host name or an IP address"),
+        ("cluster.role", "broker", "\"both\" or \"coordinator\""),
+        ("cluster.listen", "127.0.0.1:0", "\"off\" or an address with a port"),
+        ("cluster.members", "0@a", "numbers of brokers with host and port"),
+        ("cluster.members", "0@a:1,0@b:1", "each once"),
+        ("cluster.members", "0@::1:1", "numbers of brokers with host and port"),
+        ("cluster.members", "0@a:0", "numbers of brokers with host and port"),
         ("cores.set", "3-1", "CPU numbers"),
         ("cores.set", "0-999999", "CPU numbers"),
         ("cores.pin", "yes", "true or false"),
@@ -387,6 +396,10 @@ fn sizes_and_times_take_units_and_plain_numbers() {
     assert_eq!(config.cores.set.iter().collect::<Vec<_>>(), [0, 1]);
     assert_eq!(config.cores.tail_buffer_bytes_max.bytes(), 100_000_000);
 }
+
+const THREE: (&str, &str) = ("cluster.members", "0@a:1,1@b:1,2@c:1");
+const LISTEN: (&str, &str) = ("cluster.listen", "127.0.0.1:1");
+const CLUSTER: (&str, &str) = ("broker.cluster_id", "blue");
 
 #[test]
 fn limits_are_checked_against_each_other() {
@@ -440,6 +453,25 @@ fn limits_are_checked_against_each_other() {
         (
             &[("limits.partitions_max", "999")],
             "limits.partitions_per_topic_max = 1000 (from default)",
+        ),
+        (
+            &[("cluster.members", "0@a:1,1@b:1"), LISTEN, CLUSTER],
+            "these are 2 members; allowed are 1, 3 or 5",
+        ),
+        (
+            &[THREE, LISTEN, CLUSTER, ("broker.id", "3")],
+            "broker.id = 3 (from --set) is not among them",
+        ),
+        (
+            &[("cluster.members", "0@a:1,1@b:1,2@a:1"), LISTEN, CLUSTER],
+            "each member needs an address of its own",
+        ),
+        (&[THREE, CLUSTER], "must reach this one; name an address"),
+        (&[LISTEN], "names nobody who could call; name this member"),
+        (&[THREE, LISTEN], "broker.cluster_id = auto: "),
+        (
+            &[("cluster.role", "coordinator")],
+            "has no broker to hold anything for; use \"both\"",
         ),
     ];
     for (values, expected) in broken {

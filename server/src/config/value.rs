@@ -3,6 +3,7 @@
 //! Files, environment and flags all arrive as text, so that a value is written the same way in each. Printing is exact:
 //! what [`Value::show`] prints, [`Value::read`] reads back to the same value.
 
+mod cluster;
 mod names;
 mod units;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use headwater_protocol::id::BrokerId;
 
+pub use cluster::{HostPort, Members, PeerListen, Role};
 pub use names::{ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat};
 pub use units::{ByteSize, Micros, Millis, Ratio};
 

@@ -6,6 +6,7 @@ mod compaction;
 mod families;
 mod partitions;
 mod process;
+mod quorum;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub(crate) use self::{
     families::Family,
     partitions::{GroupOffset, PartitionFigures},
     process::{DiskSpace, Process},
+    quorum::{LookAtQuorum, QuorumFigures},
     snapshot::{CoreSnapshot, Gathered},
 };
 

@@ -7,6 +7,7 @@ use super::{
     families::Family,
     partitions::{GroupOffset, PartitionFigures},
     process::{DiskSpace, Process},
+    quorum::QuorumFigures,
 };
 
 /// A core's figures at one moment.
@@ -44,6 +45,7 @@ impl CoreSnapshot {
 #[derive(Debug)]
 pub(crate) struct Gathered {
     pub(crate) cores: Vec<(CoreId, Option<CoreSnapshot>)>,
+    pub(crate) quorum: QuorumFigures,
     /// Most partitions, and most committed offsets, that have figures of their own.
     pub(crate) series_max: usize,
     pub(crate) process: Process,
@@ -55,6 +57,7 @@ impl Gathered {
     pub(super) fn of(cores: Vec<(CoreId, Option<CoreSnapshot>)>, series_max: usize) -> Gathered {
         Gathered {
             cores,
+            quorum: QuorumFigures::default(),
             series_max,
             process: Process::default(),
             disk: None,

@@ -20,6 +20,11 @@ fn gathered() -> Gathered {
     };
     Gathered {
         cores: vec![(CoreId::new(0), Some(snapshot)), (CoreId::new(1), None)],
+        quorum: QuorumFigures {
+            is_up: true,
+            term: 7,
+            ..QuorumFigures::default()
+        },
         series_max: 2,
         process: Process::now(),
         disk: DiskSpace::of(std::path::Path::new(".")),
@@ -35,6 +40,9 @@ fn figures_are_told_apart_by_core_and_label_and_a_silent_core_is_down() {
         "headwater_fetch_bytes_total{core=\"0\",path=\"tail\"} 7.0",
         "headwater_fetch_bytes_total{core=\"0\",path=\"buffered\"} 9.0",
         "headwater_connections{core=\"0\"} 3.0",
+        "headwater_quorum_up 1",
+        "headwater_quorum_active 0",
+        "headwater_quorum_term 7",
         "# TYPE headwater_stage_seconds histogram",
         "headwater_stage_seconds_count{core=\"0\",stage=\"append\"} 5",
     ] {

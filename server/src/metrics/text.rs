@@ -44,6 +44,7 @@ impl Collector for Gathered {
                 .encode_gauge(&u32::from(snapshot.is_some()))?;
         }
         self.encode_build_and_disk(&mut encoder)?;
+        self.quorum.encode(&mut encoder)?;
         for shape in SHAPES {
             self.encode_shape(&mut encoder, shape)?;
         }

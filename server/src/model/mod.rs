@@ -6,5 +6,6 @@ pub(crate) mod group;
 pub(crate) mod id;
 pub(crate) mod internal;
 pub(crate) mod op;
+pub(crate) mod quorum;
 pub(crate) mod records;
 pub(crate) mod refusal;

@@ -9,6 +9,7 @@ use headwater_protocol::{
 use super::{
     group::{self, InstanceId, MemberId, Protocol, Timeouts},
     id::PartitionId,
+    quorum::QuorumDescription,
     records::{ListItem, ListedItem},
     refusal::Refusal,
 };
@@ -24,6 +25,10 @@ pub(crate) enum Op {
     DeleteTopic(String),
     DescribeTopic(String),
     DescribeBroker,
+    DescribeQuorum,
+    /// Each with its address.
+    AddQuorumMembers(Vec<(BrokerId, String)>),
+    RemoveQuorumMember(BrokerId),
     /// An id for a producer, or the next epoch for one that has an id.
     InitProducerId(ProducerId, ProducerEpoch),
     ListOffsets(Vec<ListItem>),
@@ -54,6 +59,9 @@ pub(crate) enum Outcome {
     TopicDeleted,
     Topic(TopicDescription),
     Broker(BrokerDescription),
+    Quorum(QuorumDescription),
+    MembersAdded,
+    MemberRemoved,
     Producer(ProducerId, ProducerEpoch),
     Offsets(Vec<ListedItem>),
     /// The log now starts here.

@@ -78,6 +78,15 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcom
         Op::DeleteTopic(name) => topics::delete(control, name).await,
         Op::DescribeTopic(name) => topics::describe(partitions, &name).await,
         Op::DescribeBroker => Ok(Outcome::Broker(broker::describe(ops).await)),
+        Op::DescribeQuorum => control.quorum().describe().await.map(Outcome::Quorum),
+        Op::AddQuorumMembers(members) => {
+            let added = control.quorum().add(members).await;
+            added.map(|()| Outcome::MembersAdded)
+        }
+        Op::RemoveQuorumMember(member) => {
+            let removed = control.quorum().remove(member).await;
+            removed.map(|()| Outcome::MemberRemoved)
+        }
         Op::InitProducerId(id, epoch) => producers::init(control, id, epoch).await,
         Op::ListOffsets(items) => Ok(Outcome::Offsets(offsets::list(partitions, items).await)),
         Op::DeleteRecords(id, before) => offsets::delete(partitions, id, before)

@@ -36,6 +36,7 @@ mod misplaced;
 mod open_files;
 mod other_file_systems;
 mod power_cuts;
+mod quorum;
 mod read_only;
 mod readers;
 mod reopened;

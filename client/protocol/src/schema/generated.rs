@@ -7498,6 +7498,1289 @@ impl DescribeBrokerResponseT {
     })
   }
 }
+pub enum DescribeQuorumRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DescribeQuorumRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DescribeQuorumRequest<'a> {
+  type Inner = DescribeQuorumRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DescribeQuorumRequest<'a> {
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DescribeQuorumRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    _args: &'args DescribeQuorumRequestArgs
+  ) -> ::flatbuffers::WIPOffset<DescribeQuorumRequest<'bldr>> {
+    let mut builder = DescribeQuorumRequestBuilder::new(_fbb);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> DescribeQuorumRequestT {
+    DescribeQuorumRequestT {
+    }
+  }
+}
+
+impl ::flatbuffers::Verifiable for DescribeQuorumRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DescribeQuorumRequestArgs {
+}
+impl<'a> Default for DescribeQuorumRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    DescribeQuorumRequestArgs {
+    }
+  }
+}
+
+pub struct DescribeQuorumRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DescribeQuorumRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DescribeQuorumRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DescribeQuorumRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DescribeQuorumRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DescribeQuorumRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DescribeQuorumRequest");
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescribeQuorumRequestT {
+}
+impl Default for DescribeQuorumRequestT {
+  fn default() -> Self {
+    Self {
+    }
+  }
+}
+impl DescribeQuorumRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<DescribeQuorumRequest<'b>> {
+    DescribeQuorumRequest::create(_fbb, &DescribeQuorumRequestArgs{
+    })
+  }
+}
+pub enum QuorumMemberOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// `committed_index`: the last entry that the member knows to be agreed on; -1 if it does not answer, and `message` says why.
+pub struct QuorumMember<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for QuorumMember<'a> {
+  type Inner = QuorumMember<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> QuorumMember<'a> {
+  pub const VT_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_ADDRESS: ::flatbuffers::VOffsetT = 6;
+  pub const VT_IS_VOTER: ::flatbuffers::VOffsetT = 8;
+  pub const VT_COMMITTED_INDEX: ::flatbuffers::VOffsetT = 10;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    QuorumMember { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args QuorumMemberArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<QuorumMember<'bldr>> {
+    let mut builder = QuorumMemberBuilder::new(_fbb);
+    builder.add_committed_index(args.committed_index);
+    if let Some(x) = args.message { builder.add_message(x); }
+    if let Some(x) = args.address { builder.add_address(x); }
+    builder.add_id(args.id);
+    builder.add_is_voter(args.is_voter);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> QuorumMemberT {
+    let id = self.id();
+    let address = self.address().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let is_voter = self.is_voter();
+    let committed_index = self.committed_index();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    QuorumMemberT {
+      id,
+      address,
+      is_voter,
+      committed_index,
+      message,
+    }
+  }
+
+  #[inline]
+  pub fn id(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(QuorumMember::VT_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn address(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(QuorumMember::VT_ADDRESS, None)}
+  }
+  #[inline]
+  pub fn is_voter(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(QuorumMember::VT_IS_VOTER, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn committed_index(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(QuorumMember::VT_COMMITTED_INDEX, Some(-1)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(QuorumMember::VT_MESSAGE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for QuorumMember<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i32>("id", Self::VT_ID, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("address", Self::VT_ADDRESS, false)?
+     .visit_field::<bool>("is_voter", Self::VT_IS_VOTER, false)?
+     .visit_field::<i64>("committed_index", Self::VT_COMMITTED_INDEX, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct QuorumMemberArgs<'a> {
+    pub id: i32,
+    pub address: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub is_voter: bool,
+    pub committed_index: i64,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for QuorumMemberArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    QuorumMemberArgs {
+      id: 0,
+      address: None,
+      is_voter: false,
+      committed_index: -1,
+      message: None,
+    }
+  }
+}
+
+pub struct QuorumMemberBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> QuorumMemberBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_id(&mut self, id: i32) {
+    self.fbb_.push_slot::<i32>(QuorumMember::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn add_address(&mut self, address: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(QuorumMember::VT_ADDRESS, address);
+  }
+  #[inline]
+  pub fn add_is_voter(&mut self, is_voter: bool) {
+    self.fbb_.push_slot::<bool>(QuorumMember::VT_IS_VOTER, is_voter, false);
+  }
+  #[inline]
+  pub fn add_committed_index(&mut self, committed_index: i64) {
+    self.fbb_.push_slot::<i64>(QuorumMember::VT_COMMITTED_INDEX, committed_index, -1);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(QuorumMember::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> QuorumMemberBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    QuorumMemberBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<QuorumMember<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for QuorumMember<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("QuorumMember");
+      ds.field("id", &self.id());
+      ds.field("address", &self.address());
+      ds.field("is_voter", &self.is_voter());
+      ds.field("committed_index", &self.committed_index());
+      ds.field("message", &self.message());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuorumMemberT {
+  pub id: i32,
+  pub address: Option<alloc::string::String>,
+  pub is_voter: bool,
+  pub committed_index: i64,
+  pub message: Option<alloc::string::String>,
+}
+impl Default for QuorumMemberT {
+  fn default() -> Self {
+    Self {
+      id: 0,
+      address: None,
+      is_voter: false,
+      committed_index: -1,
+      message: None,
+    }
+  }
+}
+impl QuorumMemberT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<QuorumMember<'b>> {
+    let id = self.id;
+    let address = self.address.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let is_voter = self.is_voter;
+    let committed_index = self.committed_index;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    QuorumMember::create(_fbb, &QuorumMemberArgs{
+      id,
+      address,
+      is_voter,
+      committed_index,
+      message,
+    })
+  }
+}
+pub enum DescribeQuorumResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// As the broker that answers knows it. `active_id` -1: nobody leads, as far as it knows.
+pub struct DescribeQuorumResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DescribeQuorumResponse<'a> {
+  type Inner = DescribeQuorumResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DescribeQuorumResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_CLUSTER_ID: ::flatbuffers::VOffsetT = 8;
+  pub const VT_ACTIVE_ID: ::flatbuffers::VOffsetT = 10;
+  pub const VT_TERM: ::flatbuffers::VOffsetT = 12;
+  pub const VT_MEMBERS: ::flatbuffers::VOffsetT = 14;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DescribeQuorumResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DescribeQuorumResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<DescribeQuorumResponse<'bldr>> {
+    let mut builder = DescribeQuorumResponseBuilder::new(_fbb);
+    builder.add_term(args.term);
+    if let Some(x) = args.members { builder.add_members(x); }
+    builder.add_active_id(args.active_id);
+    if let Some(x) = args.cluster_id { builder.add_cluster_id(x); }
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> DescribeQuorumResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let cluster_id = self.cluster_id().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let active_id = self.active_id();
+    let term = self.term();
+    let members = self.members().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    DescribeQuorumResponseT {
+      error,
+      message,
+      cluster_id,
+      active_id,
+      term,
+      members,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(DescribeQuorumResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DescribeQuorumResponse::VT_MESSAGE, None)}
+  }
+  #[inline]
+  pub fn cluster_id(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DescribeQuorumResponse::VT_CLUSTER_ID, None)}
+  }
+  #[inline]
+  pub fn active_id(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(DescribeQuorumResponse::VT_ACTIVE_ID, Some(-1)).unwrap()}
+  }
+  #[inline]
+  pub fn term(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(DescribeQuorumResponse::VT_TERM, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn members(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<QuorumMember<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<QuorumMember>>>>(DescribeQuorumResponse::VT_MEMBERS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DescribeQuorumResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("cluster_id", Self::VT_CLUSTER_ID, false)?
+     .visit_field::<i32>("active_id", Self::VT_ACTIVE_ID, false)?
+     .visit_field::<u64>("term", Self::VT_TERM, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<QuorumMember>>>>("members", Self::VT_MEMBERS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DescribeQuorumResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub cluster_id: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub active_id: i32,
+    pub term: u64,
+    pub members: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<QuorumMember<'a>>>>>,
+}
+impl<'a> Default for DescribeQuorumResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DescribeQuorumResponseArgs {
+      error: 0,
+      message: None,
+      cluster_id: None,
+      active_id: -1,
+      term: 0,
+      members: None,
+    }
+  }
+}
+
+pub struct DescribeQuorumResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DescribeQuorumResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(DescribeQuorumResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DescribeQuorumResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn add_cluster_id(&mut self, cluster_id: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DescribeQuorumResponse::VT_CLUSTER_ID, cluster_id);
+  }
+  #[inline]
+  pub fn add_active_id(&mut self, active_id: i32) {
+    self.fbb_.push_slot::<i32>(DescribeQuorumResponse::VT_ACTIVE_ID, active_id, -1);
+  }
+  #[inline]
+  pub fn add_term(&mut self, term: u64) {
+    self.fbb_.push_slot::<u64>(DescribeQuorumResponse::VT_TERM, term, 0);
+  }
+  #[inline]
+  pub fn add_members(&mut self, members: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<QuorumMember<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DescribeQuorumResponse::VT_MEMBERS, members);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DescribeQuorumResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DescribeQuorumResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DescribeQuorumResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DescribeQuorumResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DescribeQuorumResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.field("cluster_id", &self.cluster_id());
+      ds.field("active_id", &self.active_id());
+      ds.field("term", &self.term());
+      ds.field("members", &self.members());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescribeQuorumResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+  pub cluster_id: Option<alloc::string::String>,
+  pub active_id: i32,
+  pub term: u64,
+  pub members: Option<alloc::vec::Vec<QuorumMemberT>>,
+}
+impl Default for DescribeQuorumResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+      cluster_id: None,
+      active_id: -1,
+      term: 0,
+      members: None,
+    }
+  }
+}
+impl DescribeQuorumResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<DescribeQuorumResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let cluster_id = self.cluster_id.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let active_id = self.active_id;
+    let term = self.term;
+    let members = self.members.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    DescribeQuorumResponse::create(_fbb, &DescribeQuorumResponseArgs{
+      error,
+      message,
+      cluster_id,
+      active_id,
+      term,
+      members,
+    })
+  }
+}
+pub enum NewQuorumMemberOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct NewQuorumMember<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NewQuorumMember<'a> {
+  type Inner = NewQuorumMember<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NewQuorumMember<'a> {
+  pub const VT_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_ADDRESS: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NewQuorumMember { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NewQuorumMemberArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NewQuorumMember<'bldr>> {
+    let mut builder = NewQuorumMemberBuilder::new(_fbb);
+    if let Some(x) = args.address { builder.add_address(x); }
+    builder.add_id(args.id);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> NewQuorumMemberT {
+    let id = self.id();
+    let address = self.address().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    NewQuorumMemberT {
+      id,
+      address,
+    }
+  }
+
+  #[inline]
+  pub fn id(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(NewQuorumMember::VT_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn address(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(NewQuorumMember::VT_ADDRESS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NewQuorumMember<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i32>("id", Self::VT_ID, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("address", Self::VT_ADDRESS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NewQuorumMemberArgs<'a> {
+    pub id: i32,
+    pub address: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for NewQuorumMemberArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NewQuorumMemberArgs {
+      id: 0,
+      address: None,
+    }
+  }
+}
+
+pub struct NewQuorumMemberBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NewQuorumMemberBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_id(&mut self, id: i32) {
+    self.fbb_.push_slot::<i32>(NewQuorumMember::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn add_address(&mut self, address: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NewQuorumMember::VT_ADDRESS, address);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NewQuorumMemberBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NewQuorumMemberBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NewQuorumMember<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NewQuorumMember<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NewQuorumMember");
+      ds.field("id", &self.id());
+      ds.field("address", &self.address());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewQuorumMemberT {
+  pub id: i32,
+  pub address: Option<alloc::string::String>,
+}
+impl Default for NewQuorumMemberT {
+  fn default() -> Self {
+    Self {
+      id: 0,
+      address: None,
+    }
+  }
+}
+impl NewQuorumMemberT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<NewQuorumMember<'b>> {
+    let id = self.id;
+    let address = self.address.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    NewQuorumMember::create(_fbb, &NewQuorumMemberArgs{
+      id,
+      address,
+    })
+  }
+}
+pub enum AddQuorumMembersRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// All become voters in one change. They must run.
+pub struct AddQuorumMembersRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AddQuorumMembersRequest<'a> {
+  type Inner = AddQuorumMembersRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AddQuorumMembersRequest<'a> {
+  pub const VT_MEMBERS: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AddQuorumMembersRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AddQuorumMembersRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AddQuorumMembersRequest<'bldr>> {
+    let mut builder = AddQuorumMembersRequestBuilder::new(_fbb);
+    if let Some(x) = args.members { builder.add_members(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> AddQuorumMembersRequestT {
+    let members = self.members().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    AddQuorumMembersRequestT {
+      members,
+    }
+  }
+
+  #[inline]
+  pub fn members(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<NewQuorumMember<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<NewQuorumMember>>>>(AddQuorumMembersRequest::VT_MEMBERS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AddQuorumMembersRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<NewQuorumMember>>>>("members", Self::VT_MEMBERS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AddQuorumMembersRequestArgs<'a> {
+    pub members: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<NewQuorumMember<'a>>>>>,
+}
+impl<'a> Default for AddQuorumMembersRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AddQuorumMembersRequestArgs {
+      members: None,
+    }
+  }
+}
+
+pub struct AddQuorumMembersRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AddQuorumMembersRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_members(&mut self, members: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<NewQuorumMember<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AddQuorumMembersRequest::VT_MEMBERS, members);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AddQuorumMembersRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AddQuorumMembersRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AddQuorumMembersRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AddQuorumMembersRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AddQuorumMembersRequest");
+      ds.field("members", &self.members());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct AddQuorumMembersRequestT {
+  pub members: Option<alloc::vec::Vec<NewQuorumMemberT>>,
+}
+impl Default for AddQuorumMembersRequestT {
+  fn default() -> Self {
+    Self {
+      members: None,
+    }
+  }
+}
+impl AddQuorumMembersRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<AddQuorumMembersRequest<'b>> {
+    let members = self.members.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    AddQuorumMembersRequest::create(_fbb, &AddQuorumMembersRequestArgs{
+      members,
+    })
+  }
+}
+pub enum AddQuorumMembersResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct AddQuorumMembersResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AddQuorumMembersResponse<'a> {
+  type Inner = AddQuorumMembersResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AddQuorumMembersResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AddQuorumMembersResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AddQuorumMembersResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AddQuorumMembersResponse<'bldr>> {
+    let mut builder = AddQuorumMembersResponseBuilder::new(_fbb);
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> AddQuorumMembersResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    AddQuorumMembersResponseT {
+      error,
+      message,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(AddQuorumMembersResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(AddQuorumMembersResponse::VT_MESSAGE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AddQuorumMembersResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AddQuorumMembersResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for AddQuorumMembersResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AddQuorumMembersResponseArgs {
+      error: 0,
+      message: None,
+    }
+  }
+}
+
+pub struct AddQuorumMembersResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AddQuorumMembersResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(AddQuorumMembersResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AddQuorumMembersResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AddQuorumMembersResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AddQuorumMembersResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AddQuorumMembersResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AddQuorumMembersResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AddQuorumMembersResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct AddQuorumMembersResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+}
+impl Default for AddQuorumMembersResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+    }
+  }
+}
+impl AddQuorumMembersResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<AddQuorumMembersResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    AddQuorumMembersResponse::create(_fbb, &AddQuorumMembersResponseArgs{
+      error,
+      message,
+    })
+  }
+}
+pub enum RemoveQuorumMemberRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct RemoveQuorumMemberRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for RemoveQuorumMemberRequest<'a> {
+  type Inner = RemoveQuorumMemberRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> RemoveQuorumMemberRequest<'a> {
+  pub const VT_ID: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    RemoveQuorumMemberRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args RemoveQuorumMemberRequestArgs
+  ) -> ::flatbuffers::WIPOffset<RemoveQuorumMemberRequest<'bldr>> {
+    let mut builder = RemoveQuorumMemberRequestBuilder::new(_fbb);
+    builder.add_id(args.id);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> RemoveQuorumMemberRequestT {
+    let id = self.id();
+    RemoveQuorumMemberRequestT {
+      id,
+    }
+  }
+
+  #[inline]
+  pub fn id(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(RemoveQuorumMemberRequest::VT_ID, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for RemoveQuorumMemberRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i32>("id", Self::VT_ID, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RemoveQuorumMemberRequestArgs {
+    pub id: i32,
+}
+impl<'a> Default for RemoveQuorumMemberRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    RemoveQuorumMemberRequestArgs {
+      id: 0,
+    }
+  }
+}
+
+pub struct RemoveQuorumMemberRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RemoveQuorumMemberRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_id(&mut self, id: i32) {
+    self.fbb_.push_slot::<i32>(RemoveQuorumMemberRequest::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RemoveQuorumMemberRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    RemoveQuorumMemberRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<RemoveQuorumMemberRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for RemoveQuorumMemberRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("RemoveQuorumMemberRequest");
+      ds.field("id", &self.id());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoveQuorumMemberRequestT {
+  pub id: i32,
+}
+impl Default for RemoveQuorumMemberRequestT {
+  fn default() -> Self {
+    Self {
+      id: 0,
+    }
+  }
+}
+impl RemoveQuorumMemberRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<RemoveQuorumMemberRequest<'b>> {
+    let id = self.id;
+    RemoveQuorumMemberRequest::create(_fbb, &RemoveQuorumMemberRequestArgs{
+      id,
+    })
+  }
+}
+pub enum RemoveQuorumMemberResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct RemoveQuorumMemberResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for RemoveQuorumMemberResponse<'a> {
+  type Inner = RemoveQuorumMemberResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> RemoveQuorumMemberResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    RemoveQuorumMemberResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args RemoveQuorumMemberResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<RemoveQuorumMemberResponse<'bldr>> {
+    let mut builder = RemoveQuorumMemberResponseBuilder::new(_fbb);
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> RemoveQuorumMemberResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    RemoveQuorumMemberResponseT {
+      error,
+      message,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(RemoveQuorumMemberResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(RemoveQuorumMemberResponse::VT_MESSAGE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for RemoveQuorumMemberResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RemoveQuorumMemberResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for RemoveQuorumMemberResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RemoveQuorumMemberResponseArgs {
+      error: 0,
+      message: None,
+    }
+  }
+}
+
+pub struct RemoveQuorumMemberResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RemoveQuorumMemberResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(RemoveQuorumMemberResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RemoveQuorumMemberResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RemoveQuorumMemberResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    RemoveQuorumMemberResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<RemoveQuorumMemberResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for RemoveQuorumMemberResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("RemoveQuorumMemberResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoveQuorumMemberResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+}
+impl Default for RemoveQuorumMemberResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+    }
+  }
+}
+impl RemoveQuorumMemberResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<RemoveQuorumMemberResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    RemoveQuorumMemberResponse::create(_fbb, &RemoveQuorumMemberResponseArgs{
+      error,
+      message,
+    })
+  }
+}
 pub enum FindGroupRequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 

@@ -107,7 +107,7 @@ impl Plane {
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = listener.local_addr().unwrap();
-        let (handle, queues) = channel();
+        let (handle, queues) = channel(&store);
         let (mesh, _) = Mesh::new(0);
         let parts = ControlParts { store, mesh, queues };
         let control = Control::start(parts, Some((listener, config))).unwrap();

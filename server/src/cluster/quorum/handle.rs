@@ -1,20 +1,32 @@
 //! The way to the quorum for those who are not on its thread.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::channel::oneshot;
+use headwater_protocol::id::BrokerId;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    id::{Identity, Incarnation},
+    id::{Identity, Incarnation, NodeId},
     order::{Order, Outcome, Registration},
 };
-use crate::{core::mesh::Reply, image::ClusterImage, model::refusal::Refusal};
+use crate::{
+    core::mesh::Reply,
+    image::ClusterImage,
+    metrics::LookAtQuorum,
+    model::{quorum::QuorumDescription, refusal::Refusal},
+};
 
-/// An order that somebody wants agreed on.
-pub(crate) struct Wish {
-    pub(super) order: Order,
-    pub(super) reply: Reply<Result<Outcome, Refusal>>,
+/// What somebody wants of the member.
+pub(crate) enum Wish {
+    /// That an order is agreed on.
+    Order(Order, Reply<Result<Outcome, Refusal>>),
+    /// To know who the members are.
+    Describe(Reply<Result<QuorumDescription, Refusal>>),
+    /// That others become members, each with its address.
+    Add(BTreeMap<NodeId, String>, Reply<Result<(), Refusal>>),
+    /// That one is no member any more.
+    Remove(NodeId, Reply<Result<(), Refusal>>),
 }
 
 /// Orders that wait for the thread. It takes them at once, however long they are under way then.
@@ -27,6 +39,7 @@ pub(crate) struct QuorumHandle {
     incarnation: Incarnation,
     wishes: mpsc::Sender<Wish>,
     images: watch::Receiver<Arc<ClusterImage>>,
+    look: LookAtQuorum,
 }
 
 impl QuorumHandle {
@@ -35,6 +48,7 @@ impl QuorumHandle {
         identity: Identity,
         incarnation: Incarnation,
         images: watch::Receiver<Arc<ClusterImage>>,
+        look: LookAtQuorum,
     ) -> (QuorumHandle, mpsc::Receiver<Wish>) {
         let (wishes, arrived) = mpsc::channel(WISHES_MAX);
         let handle = QuorumHandle {
@@ -42,6 +56,7 @@ impl QuorumHandle {
             incarnation,
             wishes,
             images,
+            look,
         };
         (handle, arrived)
     }
@@ -51,6 +66,11 @@ impl QuorumHandle {
         &self.identity
     }
 
+    /// How the member is.
+    pub(crate) fn look(&self) -> LookAtQuorum {
+        Arc::clone(&self.look)
+    }
+
     /// The cluster as this member knows it.
     pub(crate) fn image(&self) -> Arc<ClusterImage> {
         Arc::clone(&self.images.borrow())
@@ -58,8 +78,28 @@ impl QuorumHandle {
 
     /// Has an order agreed on, and returns when it shows in the image. An error: nobody knows whether it is done, or will be.
     pub(crate) async fn propose(&self, order: Order) -> Result<Outcome, Refusal> {
+        self.wish(|reply| Wish::Order(order, reply)).await
+    }
+
+    /// Who the members are, and how.
+    pub(crate) async fn describe(&self) -> Result<QuorumDescription, Refusal> {
+        self.wish(Wish::Describe).await
+    }
+
+    /// Makes those that run at these addresses members, all in one change.
+    pub(crate) async fn add(&self, members: Vec<(BrokerId, String)>) -> Result<(), Refusal> {
+        let members = members.into_iter().map(|(id, address)| (NodeId::from(id), address));
+        self.wish(|reply| Wish::Add(members.collect(), reply)).await
+    }
+
+    /// Takes a member out.
+    pub(crate) async fn remove(&self, member: BrokerId) -> Result<(), Refusal> {
+        self.wish(|reply| Wish::Remove(member.into(), reply)).await
+    }
+
+    async fn wish<T>(&self, wish: impl FnOnce(Reply<Result<T, Refusal>>) -> Wish) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
-        if self.wishes.send(Wish { order, reply }).await.is_err() {
+        if self.wishes.send(wish(reply)).await.is_err() {
             return Err(Refusal::stopping());
         }
         answer.await.unwrap_or_else(|_canceled| Err(Refusal::stopping()))

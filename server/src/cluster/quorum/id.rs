@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use headwater_protocol::id::BrokerId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -14,6 +15,19 @@ pub(crate) struct NodeId(u64);
 impl NodeId {
     pub(crate) fn get(self) -> u64 {
         self.0
+    }
+}
+
+impl From<BrokerId> for NodeId {
+    fn from(id: BrokerId) -> NodeId {
+        NodeId(u64::from(id.get().cast_unsigned()))
+    }
+}
+
+impl From<NodeId> for BrokerId {
+    fn from(node: NodeId) -> BrokerId {
+        // Each was the number of a broker once.
+        BrokerId::new(i32::try_from(node.0).unwrap_or(i32::MAX))
     }
 }
 

@@ -62,6 +62,8 @@ pub(crate) enum Request {
     Propose(Proposal),
     /// How far it is.
     Progress,
+    /// To the leader: to hand the lead to who asks.
+    HandOver,
 }
 
 /// What it answers.
@@ -75,9 +77,18 @@ pub(crate) enum Response {
     /// It has the snapshot.
     Snapshot(SnapshotResponse<Types>),
     /// What has become of the proposal; none: it is not the leader, or no longer.
-    Proposed(Option<Outcome>),
+    Proposed(Option<Agreed>),
     Progress(Progress),
     Failed(Failure),
+    /// The lead is on its way.
+    HandedOver,
+}
+
+/// What has become of a proposal, and the entry from which on the members know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Agreed {
+    pub(crate) outcome: Outcome,
+    pub(crate) at: LogId,
 }
 
 /// How far a member is.

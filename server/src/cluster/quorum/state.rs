@@ -113,6 +113,12 @@ impl State {
             let message = format!("broker {broker} was started again since: stop the process that was started before");
             return Refusal::new(ErrorCode::StaleBrokerEpoch, message).into();
         }
+        if let Some(other) = self.brokers.keys().find(|other| **other != broker) {
+            let message = format!(
+                "broker {other} has the topics of this cluster, and as yet no other can have some: start this one as a coordinator (cluster.role)"
+            );
+            return Refusal::new(ErrorCode::PolicyViolation, message).into();
+        }
         self.brokers.insert(broker, (store, incarnation));
         Outcome::Done
     }

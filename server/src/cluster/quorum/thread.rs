@@ -1,19 +1,20 @@
 //! The thread on which a member runs. It never waits for the disk: the store has a thread for that.
 
 use std::{
-    path::Path,
+    collections::BTreeMap,
+    net::TcpListener,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use futures::{
-    FutureExt as _, StreamExt as _, channel::oneshot, executor::block_on, future::FusedFuture as _,
-    stream::FuturesUnordered,
-};
+use futures::{FutureExt as _, StreamExt as _, channel::oneshot, future::FusedFuture as _, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 
 use super::{
     handle::{QuorumHandle, Wish},
+    id::NodeId,
     member::{Quorum, StartError},
+    members::ChangeError,
 };
 use crate::{
     failure::{Part, StopError},
@@ -24,6 +25,25 @@ use crate::{
 /// So long a member may take to end.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
+/// What a member is started with.
+pub(crate) struct Seat {
+    /// Its store, which is there.
+    pub(crate) store: PathBuf,
+    /// Where others reach it; nobody if there is none.
+    pub(crate) listener: Option<TcpListener>,
+    /// Whom the first start makes a quorum of, each with its address; of no effect if this one belongs to a quorum.
+    pub(crate) members: BTreeMap<NodeId, String>,
+}
+
+/// The way to a member, as soon as it belongs to a quorum.
+pub(crate) struct Joined(oneshot::Receiver<Result<QuorumHandle, StartError>>);
+
+impl Joined {
+    pub(crate) async fn wait(self) -> Result<QuorumHandle, StartError> {
+        self.0.await.unwrap_or(Err(StartError::Gone))
+    }
+}
+
 /// A member that runs until this is dropped.
 #[derive(Debug)]
 pub(crate) struct QuorumThread {
@@ -32,29 +52,36 @@ pub(crate) struct QuorumThread {
 }
 
 impl QuorumThread {
-    /// Starts the member whose store is there. If a thread of it panics, `tell` tells.
+    /// Starts a member, and says when it belongs to a quorum. If a thread of it panics, `tell` tells.
     pub(crate) fn start(
-        store: &Path,
+        seat: Seat,
         tell: impl Fn(StopError) + Clone + Send + 'static,
-    ) -> Result<(QuorumThread, QuorumHandle), StartError> {
-        let store = store.to_owned();
-        let (stop, stopped) = oneshot::channel();
-        let (tell_started, started) = oneshot::channel();
+    ) -> Result<(QuorumThread, Joined), StartError> {
+        let (stop, mut stopped) = oneshot::channel();
+        let (tell_joined, joined) = oneshot::channel();
         let thread = |source| StartError::Thread { source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(thread)?;
         let tell_of_writer = tell.clone();
         let run = async move || {
-            let quorum = match Quorum::start(&store, None, tell_of_writer).await {
+            let quorum = match Quorum::start(&seat.store, seat.listener, tell_of_writer).await {
                 Ok(quorum) => quorum,
                 Err(error) => {
-                    let _ = tell_started.send(Err(error));
+                    let _ = tell_joined.send(Err(error));
                     return Ok(());
                 }
             };
-            let (handle, wishes) = QuorumHandle::new(quorum.identity().clone(), quorum.incarnation(), quorum.images());
-            let _ = tell_started.send(Ok(handle));
-            grant(&quorum, wishes, stopped).await;
+            let has_joined = tokio::select! {
+                biased;
+                _ = &mut stopped => None,
+                result = quorum.become_member(&seat.members) => Some(result),
+            };
+            if let Some(result) = has_joined {
+                let (identity, incarnation) = (quorum.identity().clone(), quorum.incarnation());
+                let (handle, wishes) = QuorumHandle::new(identity, incarnation, quorum.images(), quorum.look());
+                let _ = tell_joined.send(result.map(|()| handle));
+                serve(&quorum, wishes, stopped).await;
+            }
             let ended = quorum.stop(machine::now() + STOP_MAX).await;
             ended.map_err(|error| error.to_string())
         };
@@ -62,8 +89,7 @@ impl QuorumThread {
         let quorum = QuorumThread {
             running: Some((stop, part)),
         };
-        let handle = block_on(started).unwrap_or(Err(StartError::Gone))?;
-        Ok((quorum, handle))
+        Ok((quorum, Joined(joined)))
     }
 
     /// Ends the member, and closes its store.
@@ -87,8 +113,8 @@ impl Drop for QuorumThread {
     }
 }
 
-/// Has agreed on what is wished for, as much at once as there is, until it is to stop.
-async fn grant(quorum: &Quorum, mut wishes: mpsc::Receiver<Wish>, stopped: oneshot::Receiver<()>) {
+/// Does what is wished for, as much at once as there is, until it is to stop.
+async fn serve(quorum: &Quorum, mut wishes: mpsc::Receiver<Wish>, stopped: oneshot::Receiver<()>) {
     let mut under_way = FuturesUnordered::new();
     let mut stopped = stopped.fuse();
     while !stopped.is_terminated() {
@@ -96,11 +122,27 @@ async fn grant(quorum: &Quorum, mut wishes: mpsc::Receiver<Wish>, stopped: onesh
             biased;
             _ = &mut stopped => {}
             Some(()) = under_way.next(), if !under_way.is_empty() => {}
-            Some(Wish { order, reply }) = wishes.recv() => under_way.push(async {
-                let outcome = quorum.propose(order).await;
-                // Who asked may have gone.
-                let _ = reply.send(outcome.map_err(|error| Refusal::because(error.code(), &error)));
-            }),
+            Some(wish) = wishes.recv() => under_way.push(grant(quorum, wish)),
+        }
+    }
+}
+
+/// Does one thing. Who asked for it may have gone.
+async fn grant(quorum: &Quorum, wish: Wish) {
+    let refused = |error: ChangeError| Refusal::because(error.code(), &error);
+    match wish {
+        Wish::Order(order, reply) => {
+            let outcome = quorum.propose(order).await;
+            let _ = reply.send(outcome.map_err(|error| Refusal::because(error.code(), &error)));
+        }
+        Wish::Describe(reply) => {
+            let _ = reply.send(Ok(quorum.describe().await));
+        }
+        Wish::Add(members, reply) => {
+            let _ = reply.send(quorum.add_newcomers(members).await.map_err(refused));
+        }
+        Wish::Remove(node, reply) => {
+            let _ = reply.send(quorum.remove_member(node).await.map_err(refused));
         }
     }
 }

@@ -71,6 +71,15 @@ pub enum StoreError {
         /// Why not.
         reason: String,
     },
+    /// It was used by a broker alone, and is to be a member among others.
+    #[error(
+        "{} has topics of a broker that was alone, and cluster.members names others: start it once without them",
+        path.display()
+    )]
+    Alone {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The data directory is another broker's.
     #[error("the data directory {} belongs to {owner}, but {setting}; correct the setting or choose another directory", path.display())]
     OtherBroker {

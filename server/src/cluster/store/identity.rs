@@ -57,7 +57,7 @@ impl Identity {
         let cluster = Cluster::try_from(self.cluster_id.as_str().to_owned());
         quorum::Identity {
             cluster: cluster.expect("a cluster's id is shorter than a member may remember"),
-            node: NodeId::from(u64::from(self.broker_id.get().cast_unsigned())),
+            node: NodeId::from(self.broker_id),
             store: StoreId::new(),
         }
     }

@@ -9,6 +9,7 @@ use headwater_engine::{
     Seldom,
     disk::{Directory, EntryKind},
 };
+use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::PartitionIndex;
 use headwater_protocol::topic::TopicName;
 
@@ -38,12 +39,12 @@ pub struct Recovery {
     pub orphans: Vec<String>,
 }
 
-/// What a data directory without a quorum's store is to begin with, for whom: what a broker before the quorum has left, or nothing. The
-/// directory is made if it is missing. None: the store is there.
+/// For whom a data directory without a quorum's store gets one, and what it begins with: what a broker before the quorum has left, or
+/// nothing; or none, if it is to become a member of a quorum with others. The directory is made if it is missing. None: the store is there.
 pub(crate) async fn beginning(
     disk: &impl Directory,
     config: &Config,
-) -> Result<Option<(quorum::Identity, Beginning)>, StoreError> {
+) -> Result<Option<(quorum::Identity, Option<Beginning>)>, StoreError> {
     let directory = &config.log.directory;
     let made = disk.create_dir(directory).await;
     made.map_err(StoreError::io("create", directory))?;
@@ -58,9 +59,20 @@ pub(crate) async fn beginning(
             evidence: format!("it holds {partition}"),
         });
     }
+    let members = &config.cluster.members;
+    if members.len() > 1 {
+        // What it knows alone, the others would not.
+        return match former {
+            Some(_) => Err(StoreError::Alone {
+                path: directory.clone(),
+            }),
+            None => Ok(Some((Identity::new(config).of_new_member(), None))),
+        };
+    }
     let (identity, state) = former.unwrap_or_else(|| (Identity::new(config), State::default()));
-    let address = String::new();
-    Ok(Some((identity.of_new_member(), Beginning { state, address })))
+    let address = members.address(config.broker.id).map(ToString::to_string);
+    let address = address.unwrap_or_default();
+    Ok(Some((identity.of_new_member(), Some(Beginning { state, address }))))
 }
 
 /// Whether a broker has ever used the directory.
@@ -93,9 +105,22 @@ impl<D: Directory> TopicStore<D> {
             },
             left: Seldom::default(),
         };
-        store.register().await?;
+        store.join().await?;
         let recovery = store.recover(&listing).await?;
         Ok((store, recovery))
+    }
+
+    /// Tells the quorum that this broker is there, however long it takes until a majority is.
+    async fn join(&mut self) -> Result<(), StoreError> {
+        loop {
+            match self.register().await {
+                Err(StoreError::Quorum {
+                    code: ErrorCode::CoordinatorNotAvailable,
+                    reason,
+                }) => tracing::warn!(%reason, "the broker waits for the quorum"),
+                registered => return registered,
+            }
+        }
     }
 
     async fn recover(&mut self, listing: &Listing) -> Result<Recovery, StoreError> {

@@ -4,6 +4,7 @@
 //! judged where it is done, for every protocol alike; here only what no other protocol has.
 
 mod groups;
+mod quorum;
 mod read;
 mod records;
 mod topics;
@@ -12,11 +13,12 @@ use headwater_protocol::{
     frame::Api,
     head::ResponseHead,
     schema::{
-        AlterTopicResponseT, CreateTopicResponseT, DeleteGroupResponseT, DeleteRecordsResponseT, DeleteTopicResponseT,
-        DescribeBrokerResponseT, DescribeGroupResponseT, DescribeTopicResponseT, ErrorResponseT, FindGroupResponseT,
-        HeartbeatResponseT, InitProducerIdResponseT, JoinGroupResponseT, LeaveGroupResponseT, ListGroupsResponseT,
-        ListOffsetsResponseT, MetadataResponseT, OffsetCommitResponseT, OffsetDeleteResponseT, OffsetFetchResponseT,
-        SyncGroupResponseT,
+        AddQuorumMembersResponseT, AlterTopicResponseT, CreateTopicResponseT, DeleteGroupResponseT,
+        DeleteRecordsResponseT, DeleteTopicResponseT, DescribeBrokerResponseT, DescribeGroupResponseT,
+        DescribeQuorumResponseT, DescribeTopicResponseT, ErrorResponseT, FindGroupResponseT, HeartbeatResponseT,
+        InitProducerIdResponseT, JoinGroupResponseT, LeaveGroupResponseT, ListGroupsResponseT, ListOffsetsResponseT,
+        MetadataResponseT, OffsetCommitResponseT, OffsetDeleteResponseT, OffsetFetchResponseT,
+        RemoveQuorumMemberResponseT, SyncGroupResponseT,
     },
 };
 
@@ -78,6 +80,9 @@ pub(super) const fn api(api: Api) -> Option<Way> {
         Api::DeleteTopic => op(topics::read_delete, InTurn, CHANGES, refuse::<DeleteTopicResponseT>),
         Api::DescribeTopic => op(topics::read_describe, InTurn, READS, refuse::<DescribeTopicResponseT>),
         Api::DescribeBroker => op(topics::read_describe_broker, InTurn, READS, refuse::<DescribeBrokerResponseT>),
+        Api::DescribeQuorum => op(quorum::read_describe, InTurn, READS, refuse::<DescribeQuorumResponseT>),
+        Api::AddQuorumMembers => op(quorum::read_add, InTurn, CHANGES, refuse::<AddQuorumMembersResponseT>),
+        Api::RemoveQuorumMember => op(quorum::read_remove, InTurn, CHANGES, refuse::<RemoveQuorumMemberResponseT>),
         Api::InitProducerId => op(records::read_init_producer_id, InTurn, CHANGES, refuse::<InitProducerIdResponseT>),
         Api::ListOffsets => op(records::read_list_offsets, InTurn, READS, refuse::<ListOffsetsResponseT>),
         Api::DeleteRecords => op(records::read_delete_records, InTurn, CHANGES, refuse::<DeleteRecordsResponseT>),
@@ -130,6 +135,9 @@ pub(super) fn tell(reply: Reply, outcome: Outcome) {
         Outcome::TopicDeleted => reply.head(&DeleteTopicResponseT::default()),
         Outcome::Topic(described) => reply.head(&topics::topic(described)),
         Outcome::Broker(described) => reply.head(&topics::broker(described)),
+        Outcome::Quorum(described) => reply.head(&quorum::quorum(described)),
+        Outcome::MembersAdded => reply.head(&AddQuorumMembersResponseT::default()),
+        Outcome::MemberRemoved => reply.head(&RemoveQuorumMemberResponseT::default()),
         Outcome::Producer(id, epoch) => reply.head(&InitProducerIdResponseT {
             producer_id: id.get(),
             producer_epoch: epoch.get(),

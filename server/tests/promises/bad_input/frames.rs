@@ -40,7 +40,7 @@ fn a_request_that_is_not_understood_is_refused_and_the_connection_goes_on() {
     run(async {
         let setting = Setting::new().await;
         let mut raw = setting.connect().await;
-        for api in [Api::Error as u16, 24, 999, u16::MAX] {
+        for api in [Api::Error as u16, Api::REQUESTS.len() as u16 + 1, 999, u16::MAX] {
             assert_eq!(
                 call(&mut raw, api, 0, &[], &[]).await.refusal(),
                 ErrorCode::UnsupportedVersion

@@ -63,7 +63,7 @@ impl Broker {
         self
     }
 
-    pub(super) fn await_ready(&self) {
+    pub fn await_ready(&self) {
         self.await_line("the broker is ready");
     }
 

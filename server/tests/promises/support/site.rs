@@ -25,6 +25,8 @@ const SHARED_PORT: u16 = 9292;
 /// Port of core 0; the others follow.
 const CORE_PORT_BASE: u16 = 9300;
 const METRICS_PORT: u16 = 9644;
+/// Where members of a quorum reach each other.
+const PEER_PORT: u16 = 9293;
 
 pub struct Site {
     directory: PathBuf,
@@ -99,6 +101,10 @@ impl Site {
 
     pub fn metrics_address(&self) -> SocketAddr {
         (self.ip, METRICS_PORT).into()
+    }
+
+    pub fn peer_address(&self) -> String {
+        format!("{}:{PEER_PORT}", self.ip)
     }
 
     pub fn directory(&self) -> &Path {

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    FRAME_LEN_MAX, Failure, Progress, Request, Response, SNAPSHOT_LEN_MAX,
+    Agreed, FRAME_LEN_MAX, Failure, Progress, Request, Response, SNAPSHOT_LEN_MAX,
     frame::{self, FrameError},
     handshake::{self, Caller, Greeting, Hello, Refused, Welcome},
     standing::Local,
@@ -20,7 +20,7 @@ use crate::{
     cluster::quorum::{
         applier::Applier,
         codec::{decode, encode},
-        order::{Outcome, PROPOSAL_LEN_MAX, Proposal},
+        order::{PROPOSAL_LEN_MAX, Proposal},
         types::{Snapshot, SnapshotMeta, Types, Vote},
     },
     machine,
@@ -151,7 +151,7 @@ impl Conversation<'_> {
 
     async fn answer(&mut self, request: Request) -> Result<Response, Failure> {
         let raft = &self.server.raft;
-        self.server.local.judge_caller(&self.caller)?;
+        self.server.local.judge_caller(&self.caller, self.is_checked)?;
         if !self.is_checked && !matches!(request, Request::Progress) {
             return Err(Refused::Unchecked.into());
         }
@@ -165,6 +165,10 @@ impl Conversation<'_> {
             Request::SnapshotBegin { vote, meta, len } => self.begin_snapshot(vote, meta, len).await?,
             Request::SnapshotPiece(piece) => self.add_piece(&piece).await?,
             Request::Propose(proposal) => Response::Proposed(propose(raft, proposal).await?),
+            Request::HandOver => {
+                raft.trigger().transfer_leader(self.caller.node).await.map_err(ended)?;
+                Response::HandedOver
+            }
             Request::Progress => Response::Progress(Progress {
                 committed: raft.metrics().borrow_watched().local_committed,
                 store: self.server.local.identity().store,
@@ -228,14 +232,17 @@ fn ended(error: impl std::error::Error) -> Failure {
 }
 
 /// Has openraft agree on it. None: this member does not lead; a proposal that was dropped without being agreed on is the same.
-pub(crate) async fn propose(raft: &Raft<Types, Applier>, proposal: Proposal) -> Result<Option<Outcome>, Failure> {
+pub(crate) async fn propose(raft: &Raft<Types, Applier>, proposal: Proposal) -> Result<Option<Agreed>, Failure> {
     // A larger one would never fit a frame to the others.
     let len = encode(&proposal).len();
     if len > PROPOSAL_LEN_MAX {
         return Err(Failure::TooLarge { len });
     }
     match timeout(PROPOSAL_MAX, raft.client_write(proposal)).await {
-        Ok(Ok(written)) => Ok(Some(written.data)),
+        Ok(Ok(written)) => Ok(Some(Agreed {
+            outcome: written.data,
+            at: written.log_id,
+        })),
         Ok(Err(RaftError::Fatal(error))) => Err(ended(error)),
         Ok(Err(RaftError::APIError(_))) | Err(_) => Ok(None),
     }

@@ -94,12 +94,16 @@ impl Local {
                 ours: ours.store,
             });
         }
-        self.judge_caller(caller)
+        self.judge_caller(caller, hello.store.is_some())
     }
 
-    /// The same for one that was welcome, and may not be any more.
-    pub(super) fn judge_caller(&self, caller: &Caller) -> Result<(), Refused> {
+    /// The same for one that was welcome, and may not be any more. One that has not said which store it wants is only answered how far
+    /// this member is; and anybody of the cluster may ask that of a member that does not belong to a quorum yet.
+    pub(super) fn judge_caller(&self, caller: &Caller, is_checked: bool) -> Result<(), Refused> {
         let membership = self.membership();
+        if !is_checked && membership.log_id().is_none() {
+            return Ok(());
+        }
         is_one_of_us(caller, &membership)?;
         let mut incarnations = self.incarnations.lock().unwrap_or_else(PoisonError::into_inner);
         let (store, newest) = incarnations

@@ -106,7 +106,7 @@ impl House {
 
     /// Vote, log and members: all that a stranger could change.
     fn told(&self) -> String {
-        let metrics = self.quorum.raft().metrics().borrow_watched().clone();
+        let metrics = self.quorum.raft.metrics().borrow_watched().clone();
         format!(
             "{:?} {:?} {:?}",
             metrics.vote, metrics.last_log_index, metrics.membership_config

@@ -22,6 +22,7 @@ use crate::{
     },
     config::Config,
     image::ClusterImage,
+    metrics::QuorumFigures,
     model::refusal::Refusal,
 };
 
@@ -42,7 +43,8 @@ impl<D: Directory> LocalLog<D> {
     ) -> Result<(QuorumHandle, impl Future<Output = ()> + use<D>), StoreError> {
         let path = config.log.directory.join(QUORUM_FILE);
         if let Some((identity, begun)) = beginning(disk, config).await? {
-            let content = content(&identity, &begun.state);
+            let state = begun.map_or_else(State::default, |begun| begun.state);
+            let content = content(&identity, &state);
             let written = disk.replace_file_to_make_room(&path, content).await;
             written.map_err(StoreError::io("write", &path))?;
         }
@@ -55,7 +57,12 @@ impl<D: Directory> LocalLog<D> {
         let (identity, state): (Identity, Vec<u8>) = decode(&content).map_err(corrupt)?;
         let state = State::decode(&state).map_err(corrupt)?;
         let (images, shown) = watch::channel(Arc::clone(state.image()));
-        let (handle, wishes) = QuorumHandle::new(identity.clone(), Incarnation(1), shown);
+        let (handle, wishes) = QuorumHandle::new(
+            identity.clone(),
+            Incarnation(1),
+            shown,
+            Arc::new(QuorumFigures::default),
+        );
         let log = LocalLog {
             disk: disk.clone(),
             path,
@@ -68,8 +75,11 @@ impl<D: Directory> LocalLog<D> {
     }
 
     async fn work(mut self, mut wishes: mpsc::Receiver<Wish>) {
-        while let Some(Wish { order, reply }) = wishes.recv().await {
-            let _ = reply.send(self.agree(Proposal::new(order)).await);
+        while let Some(wish) = wishes.recv().await {
+            // It has no other members.
+            if let Wish::Order(order, reply) = wish {
+                let _ = reply.send(self.agree(Proposal::new(order)).await);
+            }
         }
     }
 

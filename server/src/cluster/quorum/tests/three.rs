@@ -9,7 +9,8 @@ use crate::{
     cluster::{
         quorum::{
             id::{Cluster, Identity, Member, NodeId, StoreId},
-            member::{ChangeError, ProposeError, Quorum},
+            member::{ProposeError, Quorum},
+            members::ChangeError,
             order::{Order, Outcome},
             peer::{CallError, Refused},
             state::State,
