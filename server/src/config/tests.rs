@@ -468,7 +468,7 @@ fn limits_are_checked_against_each_other() {
         ),
         (&[THREE, CLUSTER], "must reach this one; name an address"),
         (&[LISTEN], "names nobody who could call; name this member"),
-        (&[THREE, LISTEN], "broker.cluster_id = auto: "),
+        (&[THREE, LISTEN], "broker.cluster_id = auto (from default): "),
         (
             &[("cluster.role", "coordinator")],
             "has no broker to hold anything for; use \"both\"",
