@@ -244,13 +244,11 @@ impl Connection {
         let handles = [(); 2].map(|()| Arc::clone(&self.handle));
         let [of_head, of_whole] = handles;
         let head = async move {
-            match timeout(limit, announced).await {
-                Some(head) => head.ok(),
-                None => {
-                    of_head.give_up(H::API, limit);
-                    None
-                }
+            let announced = timeout(limit, announced).await;
+            if announced.is_none() {
+                of_head.give_up(H::API, limit);
             }
+            announced.and_then(Result::ok)
         };
         Ok((head, async move { of_whole.wait(H::API, receiver, limit).await }))
     }
