@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
-    ops::Range,
     rc::Rc,
     time::Duration,
 };
@@ -198,12 +197,12 @@ impl Ledger {
 
     /// A reader was handed nothing of what lies between.
     pub(super) fn pass_over(&self, partition: i32, from: u64, to: u64) {
-        self.on(partition, |page| self.may_be_gone(partition, page, from..to));
+        self.on(partition, |page| self.may_be_gone(partition, page, from, to));
     }
 
     /// What is gone was deleted on purpose, or is older than what is kept. Whether it was too much is seen when the whole log is.
-    fn may_be_gone(&self, partition: i32, page: &Page, gone: Range<u64>) {
-        let gone = gone.start.max(page.delete_max)..gone.end;
+    fn may_be_gone(&self, partition: i32, page: &Page, from: u64, to: u64) {
+        let gone = from.max(page.delete_max)..to;
         if gone.is_empty() {
             return;
         }
@@ -225,7 +224,7 @@ impl Ledger {
     pub(super) fn process(&self, partition: i32, offset: u64) {
         self.on(partition, |page| {
             let next = page.processed.range(..offset).next_back().map_or(0, |last| last + 1);
-            self.may_be_gone(partition, page, next..offset);
+            self.may_be_gone(partition, page, next, offset);
             page.processed.insert(offset);
             page.commit_max = page.commit_max.max(offset + 1);
         });
@@ -240,7 +239,7 @@ impl Ledger {
     pub(super) fn end_commit(&self, partition: i32, position: u64) {
         self.on(partition, |page| {
             // What is deleted need not be processed.
-            self.may_be_gone(partition, page, page.commit_max..position);
+            self.may_be_gone(partition, page, page.commit_max, position);
             page.committed = page.committed.max(position);
         });
     }
@@ -252,7 +251,7 @@ impl Ledger {
                 before <= position,
                 "the commit of partition {partition} is {position}; {before} was acknowledged"
             );
-            self.may_be_gone(partition, page, page.commit_max..position);
+            self.may_be_gone(partition, page, page.commit_max, position);
         });
     }
 
@@ -274,7 +273,7 @@ impl Ledger {
         let mut pages = self.pages.borrow_mut();
         let page = pages.entry(partition).or_default();
         let Extent { start, bytes, .. } = extent;
-        self.may_be_gone(partition, page, 0..start);
+        self.may_be_gone(partition, page, 0, start);
         if let Some(Retention::Size(least)) = self.retention {
             assert!(
                 start == 0 || bytes >= least,
