@@ -23,6 +23,7 @@ use crate::{
         order::{PROPOSAL_LEN_MAX, Proposal},
         types::{Snapshot, SnapshotMeta, Types, Vote},
     },
+    core::warn_seldom,
     machine,
 };
 
@@ -32,7 +33,7 @@ const CONNECTIONS_MAX: usize = 256;
 /// Within this time a caller has said who it is.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
-/// Within this time the next request has come as a whole. Who wants something later calls again.
+/// Within this time the next request has come as a whole, or an answer has gone. Who wants something later calls again.
 const IDLE_MAX: Duration = Duration::from_mins(1);
 
 /// The longest that a proposal of another member may take.
@@ -69,7 +70,7 @@ pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener) {
         let (connection, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a member's connection cannot be accepted");
+                warn_seldom!(%error, "a member's connection cannot be accepted");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -116,7 +117,8 @@ async fn welcome(local: &Local, connection: &mut TcpStream) -> Result<Hello, End
     let judged = heard.and_then(|hello| local.judge(&hello, nonce).map(|()| hello));
     let words: Welcome = judged.as_ref().map(drop).map_err(Clone::clone);
     if let Err(refused) = &words {
-        tracing::warn!(peer = ?connection.peer_addr().ok(), %refused, "a member is refused");
+        // Whoever calls may call again and again.
+        warn_seldom!(peer = ?connection.peer_addr().ok(), %refused, "a member is refused");
     }
     handshake::say(connection, &words).await?;
     Ok(judged?)
@@ -145,7 +147,7 @@ impl Conversation<'_> {
             let request = timeout(IDLE_MAX, frame::receive(connection, FRAME_LEN_MAX)).await??;
             let request = decode(&request).map_err(FrameError::from)?;
             let response = self.answer(request).await.unwrap_or_else(Response::Failed);
-            frame::send(connection, &encode(&response)).await?;
+            timeout(IDLE_MAX, frame::send(connection, &encode(&response))).await??;
         }
     }
 
