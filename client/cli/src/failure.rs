@@ -135,6 +135,9 @@ impl Failure {
                 failure.hint("`headwater topic alter NAME --set max.message.bytes=…` raises the limit of a topic")
             }
             (_, Some(ErrorCode::InvalidRecord)) => failure.hint("a compacted topic needs a key on every record"),
+            (_, Some(ErrorCode::CoordinatorNotAvailable)) => {
+                failure.hint("`headwater cluster status` shows which members of the coordinator quorum answer")
+            }
             (Kind::Refused, Some(_)) => failure.hint("the broker's log may tell more"),
             _ => failure,
         }

@@ -4,11 +4,15 @@ use std::time::{Duration, Instant};
 
 use headwater_client::{BrokerId, ErrorCode, NewTopic};
 use headwater_protocol::schema::CreateTopicRequestT;
+use tokio::time::timeout;
 
 use crate::support::{Broker, Raw, Site, batch, fetch, produce, run, values};
 
 /// Nothing takes so long, on a machine that does anything at all.
 const LONG: Duration = Duration::from_mins(1);
+
+/// So long the command line waits for an answer.
+const COMMAND_WAIT: Duration = Duration::from_secs(10);
 
 /// The sites of three members, of which the first serves clients.
 fn sites() -> [Site; 3] {
@@ -27,6 +31,15 @@ fn sites() -> [Site; 3] {
             .set("cluster.listen", &addresses[own])
             .set("cluster.members", &members.join(","))
     })
+}
+
+fn create(topic: &str) -> CreateTopicRequestT {
+    CreateTopicRequestT {
+        name: Some(topic.to_owned()),
+        partitions: 1,
+        replication_factor: -1,
+        ..CreateTopicRequestT::default()
+    }
 }
 
 struct Trio {
@@ -124,13 +137,8 @@ fn a_minority_refuses_changes_with_an_error_that_says_to_try_again_and_serves_re
         trio.kill(1);
         trio.kill(2);
         let mut raw = Raw::connect(trio.sites[0].address()).await;
-        let another = CreateTopicRequestT {
-            name: Some("another".to_owned()),
-            partitions: 1,
-            replication_factor: -1,
-            ..CreateTopicRequestT::default()
-        };
-        let refused = raw.call(&another, &[]).await.create_topic();
+        let refused = timeout(COMMAND_WAIT, raw.call(&create("another"), &[])).await;
+        let refused = refused.expect("the command line is still there").create_topic();
         let code = ErrorCode::from_i16(refused.error);
         assert!(code.is_retriable(), "{code:?}");
         let message = refused.message.unwrap();
@@ -142,7 +150,13 @@ fn a_minority_refuses_changes_with_an_error_that_says_to_try_again_and_serves_re
         assert_eq!(ErrorCode::from_i16(stored.error), ErrorCode::None);
         let reply = raw.call(&fetch(topic, &[(0, 0)], 0, 1), &[]).await;
         assert_eq!(values(&reply.payload), [b"a record"]);
+        // What waits for a majority keeps nobody from stopping in order.
+        raw.send(&create("waiting"), &[]).await;
+        raw.call(&fetch(topic, &[(0, 0)], 0, 1), &[]).await;
+        trio.brokers[0].take().unwrap().stop();
+        trio.brokers[0] = Some(trio.sites[0].launch());
         trio.start_one(2);
+        trio.brokers[0].as_ref().unwrap().await_ready();
         trio.create("agreed").await;
         trio.assert_has(&["there", "agreed"]).await;
     });

@@ -43,8 +43,11 @@ const ENTRIES_PER_SNAPSHOT: u64 = 1000;
 /// Entries that are kept behind a snapshot, for members that are a little behind.
 const ENTRIES_KEPT: u64 = 500;
 
-/// Within this time an order is agreed on, or nobody knows what becomes of it.
-const PROPOSE_MAX: Duration = Duration::from_secs(10);
+/// Within this time an order is agreed on, or nobody knows what becomes of it. It is longer than an election beside a busy disk. Two of
+/// them, as what may be half done is taken back, must take less than the 10 s for which a shutdown waits, and the command line.
+const PROPOSE_MAX: Duration = Duration::from_secs(3);
+/// So long a member that stops looks for another that can lead. It may have waited for [`PROPOSE_MAX`] twice just before.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 /// A pause before an order is proposed again.
 const PROPOSE_PAUSE: Duration = Duration::from_millis(50);
 /// Orders that are on their way to the leader at one time. Others wait.
@@ -257,13 +260,12 @@ impl Quorum {
 
     /// Ends it; another takes the lead before, if one can. An error if the store was not closed in order by the deadline.
     pub(crate) async fn stop(self, deadline: Instant) -> Result<(), StopError> {
-        let own = self.local.identity().node;
-        if self.leader() == Some(own) {
-            let voters: Vec<NodeId> = self.membership().voter_ids().filter(|voter| *voter != own).collect();
-            for voter in voters {
-                match self.transfer_leadership(voter).await {
-                    Ok(()) => break,
-                    Err(error) => tracing::debug!(%error, "leadership is not handed to this member"),
+        if self.leader() == Some(self.local.identity().node) {
+            match timeout(HAND_OVER_MAX, self.hand_over()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "leadership of the quorum is handed to nobody"),
+                Err(_late) => {
+                    tracing::debug!("leadership of the quorum is handed to nobody: no other member answers in time");
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
+use futures::future::{join_all, select_ok};
 use headwater_protocol::{error::ErrorCode, id::BrokerId};
 use openraft::{
     ChangeMembers,
@@ -258,17 +258,37 @@ impl Quorum {
         }
     }
 
-    /// Hands leadership to another voter that is there and has all that was agreed on.
-    pub(crate) async fn transfer_leadership(&self, to: NodeId) -> Result<(), ChangeError> {
-        let deadline = machine::now() + TRANSFER_MAX;
+    /// Hands leadership to another voter, whichever is the first to be ready for it.
+    pub(super) async fn hand_over(&self) -> Result<(), ChangeError> {
+        let own = self.local.identity().node;
         let membership = self.membership();
-        let is_voter = membership.voter_ids().any(|voter| voter == to);
-        let member = membership.get_node(&to).filter(|_| is_voter);
-        let member = member.ok_or(ChangeError::CannotLead { node: to })?;
-        // openraft would give leadership away to one that is not there, too.
-        if let Some(applied) = self.applied() {
-            self.wait_for(to, member, applied, deadline).await?;
+        let others = membership.voter_ids().filter(|voter| *voter != own);
+        let ready = others.map(|voter| Box::pin(async move { self.may_lead(voter).await.map(|()| voter) }));
+        let ready: Vec<_> = ready.collect();
+        if ready.is_empty() {
+            return Ok(());
         }
+        let (heir, _) = select_ok(ready).await?;
+        self.transfer_leadership(heir).await
+    }
+
+    /// Waits until another voter is there and has all that was agreed on.
+    async fn may_lead(&self, voter: NodeId) -> Result<(), ChangeError> {
+        let membership = self.membership();
+        let is_voter = membership.voter_ids().any(|known| known == voter);
+        let member = membership.get_node(&voter).filter(|_| is_voter);
+        let member = member.ok_or(ChangeError::CannotLead { node: voter })?;
+        let Some(applied) = self.applied() else {
+            return Ok(());
+        };
+        self.wait_for(voter, member, applied, machine::now() + TRANSFER_MAX)
+            .await
+    }
+
+    /// Hands leadership to another voter.
+    pub(crate) async fn transfer_leadership(&self, to: NodeId) -> Result<(), ChangeError> {
+        // openraft would give leadership away to one that is not there, too.
+        self.may_lead(to).await?;
         let asked = self.raft.trigger().transfer_leader(to).await;
         asked.map_err(|error| ChangeError::Refused {
             reason: error.to_string(),
