@@ -13,6 +13,11 @@ mod names;
 mod proposal;
 mod quorum;
 mod reconcile;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "a cluster of one has no quorum that would hand it commands")
+)]
+pub(crate) mod replicas;
 mod state;
 mod store;
 

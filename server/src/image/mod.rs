@@ -3,6 +3,8 @@
 //! A change makes a new [`ClusterImage`]; whoever holds the old one keeps a consistent view. Nothing here is persisted
 //! or changed in place: that is the coordinator quorum's.
 
+mod broker;
+mod replicas;
 pub mod settings;
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,6 +12,9 @@ use std::sync::Arc;
 
 use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
+
+pub use self::broker::{Address, Broker, Incarnation};
+pub use self::replicas::{Durability, PartitionEpoch, Replicas, Terms};
 
 /// How far a topic is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

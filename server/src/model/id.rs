@@ -3,7 +3,7 @@
 use headwater_protocol::id::{CoreId, PartitionIndex, TopicId};
 
 /// A partition, for ever: a topic of the same name made later has another id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PartitionId {
     pub(crate) topic: TopicId,
     pub(crate) index: PartitionIndex,

@@ -1,0 +1,22 @@
+//! The brokers of the cluster, and who has which partition. Decisions alone, which come out the same on every broker that is given the
+//! same commands: nothing here waits, draws a number, asks a clock, or knows any broker's own configuration.
+//!
+//! ```text
+//! placement (proposes replicas of new partitions) ─► command ─► ReplicaMap::apply ─► transition, for each partition ─► Applied
+//! ```
+//! A broker alone is the case of one: each partition has one replica, which leads and is all of the in-sync replicas.
+
+mod command;
+mod error;
+mod placement;
+mod state;
+#[cfg(test)]
+mod tests;
+mod transition;
+
+pub(crate) use self::{
+    command::{Election, IsrChange, Registration, ReplicaCommand},
+    error::ReplicaError,
+    placement::{Factor, place},
+    state::ReplicaMap,
+};

@@ -1,0 +1,61 @@
+//! A broker as the cluster knows it.
+
+use std::fmt;
+
+use headwater_protocol::id::BrokerId;
+use uuid::Uuid;
+
+/// The number of a broker's process among all that have ever registered: whoever registers later has a higher one. What a process of
+/// before still says is told from what the one of now says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(u64);
+
+impl Incarnation {
+    /// Wraps the number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a broker is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Name or address of the host.
+    pub host: String,
+    /// The port that all its cores share.
+    pub port: u16,
+    /// The port of each core; there is a core for each.
+    pub core_ports: Vec<u16>,
+}
+
+/// One broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// Its number.
+    pub id: BrokerId,
+    /// Its process, as it was drawn when that began: who registers again under the same one is the same process.
+    pub process: Uuid,
+    /// The number of that process.
+    pub incarnation: Incarnation,
+    /// The identity of its data directory: with another one, nothing is there of what it had.
+    pub store: Uuid,
+    /// Where it is reached.
+    pub address: Address,
+    /// What fails together has the same one.
+    pub rack: Option<String>,
+    /// It leads nothing and is in sync with nobody.
+    pub is_fenced: bool,
+    /// It gets no further replicas.
+    pub is_cordoned: bool,
+}

@@ -1,0 +1,111 @@
+//! Who has the records of a partition, who of them leads, and who has all that was ever acknowledged.
+
+use std::fmt;
+
+use headwater_protocol::id::{BrokerId, LeaderEpoch};
+
+/// The number of a change to a partition's replicas. It grows with each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct PartitionEpoch(u64);
+
+impl PartitionEpoch {
+    /// Wraps the number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for PartitionEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What it takes for a replica to count as having a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The record is on its stable storage.
+    #[default]
+    Disk,
+    /// It has the record: the process and its memory may still lose it.
+    Memory,
+}
+
+/// What an acknowledgement promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// In-sync replicas without which nothing is acknowledged (`min.insync.replicas`), at least 1.
+    pub min_isr: u16,
+    /// What each of them must have done.
+    pub durability: Durability,
+}
+
+/// The replicas of one partition at one moment. The terms are part of it, so that whoever leads changes them together with the rest:
+/// under the terms of before, it might acknowledge without those who were to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// Who has the partition. The first is to lead it when it can.
+    pub replicas: Vec<BrokerId>,
+    /// Those of them that are to be taken in, and are not counted among the old ones yet.
+    pub adding: Vec<BrokerId>,
+    /// Those of them that go when all others are in sync.
+    pub removing: Vec<BrokerId>,
+    /// Those of them whose log is not open, because their disk has failed.
+    pub offline: Vec<BrokerId>,
+    /// Who leads, while somebody does. Always in sync.
+    pub leader: Option<BrokerId>,
+    /// Grows with each change of the leader.
+    pub leader_epoch: LeaderEpoch,
+    /// In-sync replicas: without them, nothing is acknowledged. In the order of `replicas`.
+    pub isr: Vec<BrokerId>,
+    /// Eligible leader replicas (KIP-966): not in sync, but nothing was acknowledged without them. In the order of `replicas`.
+    pub elr: Vec<BrokerId>,
+    /// Grows with each change of anything here.
+    pub epoch: PartitionEpoch,
+    /// What an acknowledgement promises.
+    pub terms: Terms,
+}
+
+impl Replicas {
+    /// Those of a new partition, all of them in sync: there is nothing yet that one could lack. `leader` is the first that is up.
+    pub fn new(replicas: Vec<BrokerId>, isr: Vec<BrokerId>, terms: Terms) -> Replicas {
+        Replicas {
+            replicas,
+            adding: Vec::new(),
+            removing: Vec::new(),
+            offline: Vec::new(),
+            leader: isr.first().copied(),
+            leader_epoch: LeaderEpoch::new(0),
+            isr,
+            elr: Vec::new(),
+            epoch: PartitionEpoch::new(0),
+            terms,
+        }
+    }
+
+    /// Whether this broker has the partition.
+    pub fn has(&self, broker: BrokerId) -> bool {
+        self.replicas.contains(&broker)
+    }
+
+    /// Whether this broker is in sync.
+    pub fn is_in_sync(&self, broker: BrokerId) -> bool {
+        self.isr.contains(&broker)
+    }
+
+    /// Whether enough replicas are in sync for anything to be acknowledged.
+    pub fn has_quorum(&self) -> bool {
+        self.isr.len() >= usize::from(self.terms.min_isr)
+    }
+
+    /// The replicas as they are to be once a reassignment is done.
+    pub fn target(&self) -> impl Iterator<Item = BrokerId> + '_ {
+        let stays = |broker: &&BrokerId| !self.removing.contains(broker);
+        self.replicas.iter().filter(stays).copied()
+    }
+}
