@@ -50,6 +50,12 @@ impl EpochTable {
         self.starts.last().map(|last| LeaderEpoch::new(last.epoch))
     }
 
+    /// The epoch of the last record before this offset.
+    pub(crate) fn before(&self, offset: Offset) -> Option<LeaderEpoch> {
+        let later = self.starts.partition_point(|start| start.offset < offset.get());
+        later.checked_sub(1).map(|at| LeaderEpoch::new(self.starts[at].epoch))
+    }
+
     /// A batch of this epoch follows at `offset`, the end of the log. An earlier epoch than the latest is not believed: no checksum
     /// covers it, and whoever appends has looked at it before.
     pub(crate) fn note(&mut self, epoch: LeaderEpoch, offset: Offset) {

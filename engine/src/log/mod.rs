@@ -300,6 +300,11 @@ impl<D: Disk> Log<D> {
         self.state.borrow().epochs.latest()
     }
 
+    /// The epoch of the last record before this offset, as far as the log goes back.
+    pub fn epoch_before(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.state.borrow().epochs.before(offset)
+    }
+
     /// A leader's answer to a follower that asks where this epoch ends.
     pub fn end_of_epoch(&self, epoch: LeaderEpoch) -> EpochEnd {
         let state = self.state.borrow();

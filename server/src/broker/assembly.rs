@@ -11,6 +11,7 @@ use crate::{
     cluster::{self, ControlParts, TopicStore},
     config::Config,
     core::mesh::{CoreMessage, Mesh},
+    image::Assignment,
     machine::Bound,
     ops::Addresses,
 };
@@ -20,6 +21,8 @@ pub(crate) struct Door {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) core_ports: Vec<u16>,
+    /// Who else is there, and who has what; `None` if the broker is alone.
+    pub(crate) assignment: Option<Arc<Assignment>>,
 }
 
 /// A broker that is put together. Its cores are started first, then they are told of the topics, then the control plane is started,
@@ -50,6 +53,7 @@ impl<D: Directory> Assembly<D> {
             open_files_max,
             mesh: mesh.clone(),
             control: handle,
+            assignment: door.assignment,
             addresses,
         };
         let control = ControlParts { store, mesh, queues };

@@ -35,13 +35,14 @@ use self::serve::{Server, Setup};
 pub use self::signals::StopSignals;
 use crate::{
     check::{self, Checks, DirectoryLock},
-    cluster::{Control, QuorumThread, StoreError},
+    cluster::{self, Control, QuorumThread, StoreError},
     config::{Config, Role},
     core::{
         mesh::{CoreMessage, Mesh},
         watchdog::{Activity, Watchdog},
     },
     failure::{Part, StopError},
+    image::{Address, Assignment, Wishes},
     machine,
 };
 
@@ -62,6 +63,8 @@ const STOP_MARGIN: Duration = Duration::from_secs(5);
 /// If a part of it panics it stops as a whole: its clients' connections are closed, and [`failure`](Broker::failure) tells.
 pub struct Broker {
     address: SocketAddr,
+    /// As others reach it.
+    own: Address,
     metrics_address: Option<SocketAddr>,
     mesh: Mesh,
     cores: Vec<Part>,
@@ -81,19 +84,34 @@ const CLEAN_MARKER: &str = "clean-shutdown";
 impl Broker {
     /// Starts a broker; it accepts connections when this returns. As a member of a quorum of several it waits for the others.
     pub fn start(config: Config) -> Result<Broker, StartError> {
-        let started = Broker::start_if(config, &mut |joining| {
+        Broker::start_waiting(config, None)
+    }
+
+    /// Starts a broker that is one of several. It does nothing to a partition before it is told who has it
+    /// ([`assign`](Self::assign)), and never takes itself to be alone.
+    pub fn start_assigned(config: Config, assignment: Assignment) -> Result<Broker, StartError> {
+        Broker::start_waiting(config, Some(Arc::new(assignment)))
+    }
+
+    fn start_waiting(config: Config, assignment: Option<Arc<Assignment>>) -> Result<Broker, StartError> {
+        let wait: Wait<'_> = &mut |joining| {
             block_on(joining);
             true
-        });
+        };
+        let started = Broker::start_if(config, assignment, wait);
         started.map(|broker| broker.expect("it waits until it has joined"))
     }
 
-    /// The same, but one of the signals ends the wait for others. `None`: it has come.
+    /// The same as [`start`](Self::start), but one of the signals ends the wait for others. `None`: it has come.
     pub fn start_unless(config: Config, signals: &mut StopSignals) -> Result<Option<Broker>, StartError> {
-        Broker::start_if(config, &mut |joining| signals.wait(joining).is_none())
+        Broker::start_if(config, None, &mut |joining| signals.wait(joining).is_none())
     }
 
-    fn start_if(mut config: Config, wait: Wait<'_>) -> Result<Option<Broker>, StartError> {
+    fn start_if(
+        mut config: Config,
+        assignment: Option<Arc<Assignment>>,
+        wait: Wait<'_>,
+    ) -> Result<Option<Broker>, StartError> {
         let checks = Checks::run(&config);
         for warning in &checks.warnings {
             tracing::warn!("{warning}");
@@ -105,13 +123,18 @@ impl Broker {
         let config = Arc::new(config);
         warn_of_strangers(&config);
         match config.cluster.role {
-            Role::Both => Broker::serve(&config, lock, wait),
+            Role::Both => Broker::serve(&config, lock, assignment, wait),
             Role::Coordinator => Broker::coordinate(&config, lock, wait),
         }
     }
 
     /// A member of the quorum that serves clients.
-    fn serve(config: &Arc<Config>, lock: DirectoryLock, wait: Wait<'_>) -> Result<Option<Broker>, StartError> {
+    fn serve(
+        config: &Arc<Config>,
+        lock: DirectoryLock,
+        assignment: Option<Arc<Assignment>>,
+        wait: Wait<'_>,
+    ) -> Result<Option<Broker>, StartError> {
         let names = StdDirectory::with_reserve(&config.log.directory);
         let cpus = check::cpus(&config.cores);
         let (mesh, inboxes) = Mesh::new(cpus.len());
@@ -125,12 +148,19 @@ impl Broker {
             host: config.advertised_host(),
             port: ports.address.port(),
             core_ports: ports.of_cores,
+            assignment,
+        };
+        let own = Address {
+            host: door.host.clone(),
+            port: door.port,
+            core_ports: door.core_ports.clone(),
         };
         let open_files_max = check::open_files_max(config) as usize;
         let mut assembly = Assembly::new(config, store, (mesh.clone(), inboxes), open_files_max, door);
         let activities: Vec<Arc<Activity>> = cpus.iter().map(|_| Arc::default()).collect();
         let mut broker = Broker {
             address: ports.address,
+            own,
             metrics_address,
             mesh: mesh.clone(),
             cores: Vec::new(),
@@ -175,6 +205,11 @@ impl Broker {
         let control = Control::start_without_topics(&mesh, handle.look(), metrics);
         let broker = Broker {
             address,
+            own: Address {
+                host: config.advertised_host(),
+                port: address.port(),
+                core_ports: Vec::new(),
+            },
             metrics_address,
             cores: Vec::new(),
             control: Some(control.map_err(|error| thread("the control plane", &error))?),
@@ -204,6 +239,26 @@ impl Broker {
     /// Address of the HTTP endpoint `/metrics`, if there is one.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics_address
+    }
+
+    /// Where clients and other brokers reach it: what it registers with.
+    pub fn own_address(&self) -> &Address {
+        &self.own
+    }
+
+    /// Brokers and replicas are as this says from now on. All cores go by it when this returns; what they copy from each other then
+    /// comes in time. Of two states of a partition the one with the later epoch counts, in whatever order they come.
+    ///
+    /// # Panics
+    /// If the broker was started alone.
+    pub fn assign(&self, assignment: Assignment) {
+        block_on(cluster::assign(&self.mesh, &Arc::new(assignment)));
+    }
+
+    /// What its cores would have the coordinator change of the replicas that it has. To be asked for now and then: some of it comes
+    /// of time that has passed.
+    pub fn wishes(&self) -> Wishes {
+        block_on(cluster::wishes(&self.mesh))
     }
 
     /// The failure of a part of the broker, because of which all of it stops.

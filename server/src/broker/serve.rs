@@ -21,10 +21,11 @@ use crate::{
         mesh::{self, CoreMessage, Mesh},
         watchdog::Activity,
     },
+    image::Assignment,
     machine::{self, Daemons, Disk},
     ops::{Addresses, Ops, fetch, figures, forwarded, offsets, topics},
     partition::{self, Partitions},
-    session::{Sessions, listener},
+    session::{Follows, Sessions, listener},
 };
 
 /// What all cores are told when they start.
@@ -35,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) open_files_max: usize,
     pub(crate) mesh: Mesh,
     pub(crate) control: ControlHandle,
+    /// Who else is there, and who has what; `None` if the broker is alone.
+    pub(crate) assignment: Option<Arc<Assignment>>,
     /// Where clients find the broker and each core.
     pub(crate) addresses: Arc<Addresses>,
 }
@@ -46,6 +49,7 @@ pub(crate) struct Server {
     groups: Rc<Service>,
     ops: Rc<Ops>,
     sessions: Rc<Sessions>,
+    follows: Rc<Follows>,
 }
 
 impl Server {
@@ -53,16 +57,18 @@ impl Server {
     pub(crate) fn new(id: CoreId, setup: Setup, disk: Disk, activity: Arc<Activity>) -> Server {
         disk.open_files().set_limit(setup.open_files_max);
         let core = Core::new(id, setup.config, setup.mesh, disk, activity);
-        let partitions = Partitions::new(&core);
+        let partitions = Partitions::new(&core, setup.assignment);
         let groups = Service::new(&partitions);
         let ops = Ops::new(&partitions, &groups, setup.control, setup.addresses);
         let sessions = Sessions::new(&ops);
+        let follows = Follows::new(&sessions);
         Server {
             core,
             partitions,
             groups,
             ops,
             sessions,
+            follows,
         }
     }
 
@@ -72,12 +78,13 @@ impl Server {
             core,
             partitions,
             groups,
+            follows,
             ..
         } = &self;
         let daemons = Daemons::default();
         core.keep_awake(&daemons);
-        let followers = Rc::clone(groups);
-        partition::start(partitions, &daemons, move || service::follow(&followers));
+        let news = have_role(groups, follows);
+        partition::start(partitions, &daemons, news);
         daemons.spawn(service::keep_time(Rc::clone(groups)));
         while let Some(message) = inbox.next().await {
             if matches!(message, CoreMessage::Stop) {
@@ -127,12 +134,20 @@ impl Server {
                 let _ = reply.send(figures::snapshot(&self.ops));
             }
             CoreMessage::Apply { image, reply } => {
-                let groups = Rc::clone(&self.groups);
+                let have_role = have_role(&self.groups, &self.follows);
                 machine::spawn(async move {
                     partitions.apply(image).await;
-                    service::follow(&groups);
+                    have_role();
                     let _ = reply.send(());
                 });
+            }
+            CoreMessage::Assign { assignment, reply } => {
+                partitions.assign(&assignment);
+                have_role(&self.groups, &self.follows)();
+                let _ = reply.send(());
+            }
+            CoreMessage::Wishes { reply } => {
+                let _ = reply.send(partitions.wishes());
             }
             CoreMessage::Serve { listeners } => {
                 for listener in listeners {
@@ -143,5 +158,14 @@ impl Server {
             #[cfg(test)]
             CoreMessage::Run(what) => what(),
         }
+    }
+}
+
+/// What is to be done whenever partitions may be here, or led here, that were not before: their groups are read, and followers connect.
+fn have_role(groups: &Rc<Service>, follows: &Rc<Follows>) -> impl Fn() + use<> {
+    let (groups, follows) = (Rc::clone(groups), Rc::clone(follows));
+    move || {
+        service::follow(&groups);
+        follows.reconcile();
     }
 }

@@ -1,5 +1,8 @@
 //! What becomes of a broker when one of its threads panics or hangs.
 
+mod cluster;
+mod replicas;
+
 use std::{
     env,
     io::{Read as _, Write as _},

@@ -7,6 +7,7 @@
 //! Settings of a topic are kept by name: what is in force of them is found out where they are used, by the configuration of the
 //! broker that uses them.
 
+mod assign;
 mod control;
 mod error;
 mod names;
@@ -15,12 +16,17 @@ mod quorum;
 mod reconcile;
 #[cfg_attr(
     not(test),
-    expect(dead_code, unused_imports, reason = "a cluster of one has no quorum that would hand it commands")
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "a cluster of one has no quorum that would hand it commands"
+    )
 )]
 pub(crate) mod replicas;
 mod state;
 mod store;
 
+pub(crate) use assign::{assign, wishes};
 pub(crate) use control::{Control, ControlHandle, ControlParts, channel, publish};
 #[cfg(test)]
 pub(crate) use control::{Stop, desks, stop};

@@ -21,13 +21,17 @@ const BATCH_BYTES: usize = 256 << 10;
 
 /// Appends all records, or none.
 pub(super) fn append(core: &Rc<Core>, partition: &Rc<Partition>, records: &[Record]) -> Result<Ticket, ErrorCode> {
+    // Another broker's groups are in the log, or soon will be.
+    if partition.led().is_err() {
+        return Err(ErrorCode::NotCoordinator);
+    }
     let batch_size_max = partition.log.config().batch.batch_size_max;
     let payload = encode(records, machine::wall(), batch_size_max)?;
     let appended = partition.append(core, &payload).map_err(|error| {
         warn_seldom!(directory = %partition.log.directory().display(), %error, "records of groups cannot be appended");
         error.code()
     })?;
-    Ok(appended.durable)
+    Ok(partition.log.committed(&appended))
 }
 
 /// The records in as few batches as their size allows. Only a record that is too large alone makes one too large.

@@ -1,8 +1,9 @@
 //! Makes the groups of a partition from its records, when the partition has been opened.
 
-use std::rc::Rc;
+use std::{pin::pin, rc::Rc};
 
 use bytes::Bytes;
+use futures::future::select;
 use headwater_engine::{FetchError, ReadLimit};
 use headwater_protocol::{
     batch::{BatchError, BatchLimits, Batches, HEADER_LEN, RecordSet},
@@ -97,6 +98,9 @@ async fn attempt(service: &Rc<Service>, index: PartitionIndex, partition: &Rc<Pa
     );
     let batch_size_max = partition.log.config().batch.batch_size_max;
     shard.hold_records_to(batch_size_max.saturating_sub(RECORD_OVERHEAD_BYTES));
+    if !all_is_committed(service, index, partition).await {
+        return Ok(());
+    }
     let records = read(service, partition, &mut shard).await;
     if !service.is_current(index, partition) {
         return Ok(());
@@ -110,6 +114,23 @@ async fn attempt(service: &Rc<Service>, index: PartitionIndex, partition: &Rc<Pa
     perform(service, index, effects);
     service.shard_is_new();
     Ok(())
+}
+
+/// What a new leader has taken over may not be on enough replicas yet; it is of the groups all the same, and never taken back. False
+/// if it is not for this broker to wait for any more.
+async fn all_is_committed(service: &Service, index: PartitionIndex, partition: &Rc<Partition>) -> bool {
+    let log = &partition.log;
+    let end = log.offsets().end;
+    loop {
+        let moved = log.advanced(ReadLimit::HighWatermark);
+        if !service.is_current(index, partition) || service.core.is_stopping() {
+            return false;
+        }
+        if log.offsets().high_watermark >= end {
+            return true;
+        }
+        select(moved, pin!(service.core.stopping())).await;
+    }
 }
 
 async fn read(service: &Service, partition: &Partition, shard: &mut Shard) -> Result<u64, LoadError> {

@@ -15,7 +15,10 @@ use futures::{
     future::{Either, select},
 };
 use headwater_engine::{Signal, Ticket};
-use headwater_protocol::{error::ErrorCode, id::PartitionIndex};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{LeaderEpoch, PartitionIndex},
+};
 
 use super::{
     append,
@@ -61,6 +64,8 @@ pub(crate) struct Counts {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) partition: Rc<Partition>,
+    /// The epoch in which this broker leads it. In another one the groups are those of its log then.
+    epoch: LeaderEpoch,
     /// The groups, or why there are none.
     pub(super) shard: Result<Shard, Refusal>,
     /// Appends that have not been reported, in order.
@@ -189,33 +194,46 @@ impl Service {
         })
     }
 
-    /// Begins a slot whose groups are to be read, unless it has begun. One whose partition was opened anew begins again: its
-    /// groups are what the log says, and whoever waits for them asks again.
-    fn begin(&self, index: PartitionIndex, partition: &Rc<Partition>) -> bool {
+    /// Begins a slot whose groups are to be read, unless it has begun. One whose partition was opened anew, or is led anew, begins
+    /// again: its groups are what the log says, and whoever waits for them asks again.
+    fn begin(&self, index: PartitionIndex, partition: &Rc<Partition>, epoch: LeaderEpoch) -> bool {
         if self.is_current(index, partition) {
             return false;
         }
         let slot = Slot {
             partition: Rc::clone(partition),
+            epoch,
             shard: Err(refusal(ErrorCode::CoordinatorLoadInProgress)),
             appends: VecDeque::new(),
             is_settling: false,
         };
         self.slots.borrow_mut().insert(index, slot);
-        let abandoned: Vec<_> = self.calls.borrow_mut().extract_if(|_, (of, _)| *of == index).collect();
-        for (_, (_, sender)) in abandoned {
-            // Whoever asked may have gone.
-            let _ = sender.send(Err(refusal(ErrorCode::CoordinatorLoadInProgress)));
-        }
+        self.abandon(index, ErrorCode::CoordinatorLoadInProgress);
         true
     }
 
-    /// Whether the slot is still that of this partition.
+    /// Another broker leads the partition, and runs its groups.
+    fn let_go(&self, index: PartitionIndex) {
+        if self.slots.borrow_mut().remove(&index).is_some() {
+            self.abandon(index, ErrorCode::NotCoordinator);
+        }
+    }
+
+    /// Whoever waits for groups of this partition asks again.
+    fn abandon(&self, index: PartitionIndex, code: ErrorCode) {
+        let abandoned: Vec<_> = self.calls.borrow_mut().extract_if(|_, (of, _)| *of == index).collect();
+        for (_, (_, sender)) in abandoned {
+            // Whoever asked may have gone.
+            let _ = sender.send(Err(refusal(code)));
+        }
+    }
+
+    /// Whether the slot is still that of this partition, and this broker leads it as it did.
     pub(super) fn is_current(&self, index: PartitionIndex, partition: &Rc<Partition>) -> bool {
         let slots = self.slots.borrow();
         slots
             .get(&index)
-            .is_some_and(|slot| Rc::ptr_eq(&slot.partition, partition))
+            .is_some_and(|slot| Rc::ptr_eq(&slot.partition, partition) && partition.led() == Ok(slot.epoch))
     }
 
     fn reply(&self, call: CallId, reply: Reply) {
@@ -296,6 +314,7 @@ fn unavailable(service: &Service, place: PartitionId) -> Option<Refusal> {
     match service.slots.borrow().get(&place.index) {
         Some(slot) => slot.shard.as_ref().err().cloned(),
         None => match service.partitions.get(place) {
+            Ok(partition) if partition.led().is_err() => Some(refusal(ErrorCode::NotCoordinator)),
             // It is being opened.
             Ok(_) => Some(refusal(ErrorCode::CoordinatorLoadInProgress)),
             Err(why) if why.code == ErrorCode::NotLeaderOrFollower => {
@@ -387,12 +406,16 @@ pub(crate) fn follow(service: &Rc<Service>) {
         .filter(|topic| topic.state == TopicState::Ready);
     for index in internal.iter().flat_map(|topic| topic.partitions()) {
         let place = internal.map(|topic| PartitionId { topic: topic.id, index });
-        let partition = place.and_then(|place| service.partitions.get(place).ok());
+        let Some(partition) = place.and_then(|place| service.partitions.get(place).ok()) else {
+            continue;
+        };
         // A task runs until it waits as soon as it is started, so nothing may be borrowed here.
-        if let Some(partition) = partition
-            && service.begin(index, &partition)
-        {
-            machine::spawn(load::load(Rc::clone(service), index, partition));
+        match partition.led() {
+            Ok(epoch) if service.begin(index, &partition, epoch) => {
+                machine::spawn(load::load(Rc::clone(service), index, partition));
+            }
+            Ok(_) => {}
+            Err(_elsewhere) => service.let_go(index),
         }
     }
 }

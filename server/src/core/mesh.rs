@@ -16,14 +16,14 @@ use headwater_protocol::id::{CoreId, Offset};
 use crate::{
     core::remote::RemoteRange,
     failure::{Failure, StopError},
-    image::ClusterImage,
+    image::{Assignment, ClusterImage, Wishes},
     machine::{Bound, HashMap},
     metrics::CoreSnapshot,
     model::{
         group::{self, Call, Listed, Wanted},
         id::PartitionId,
         op::PartitionDescription,
-        records::{FetchItem, FetchedItem, ListItem, ListedItem, Produced, Room, Seen},
+        records::{Acks, FetchItem, FetchedItem, ListItem, ListedItem, Produced, Room, Seen},
         refusal::Refusal,
     },
 };
@@ -46,6 +46,7 @@ pub(crate) async fn answer<T>(mut reply: Reply<T>, answer: impl Future<Output = 
 pub(crate) enum Forward {
     Produce {
         id: PartitionId,
+        acks: Acks,
         records: VettedBytes,
         reply: Reply<Result<Produced, Refusal>>,
     },
@@ -95,6 +96,15 @@ pub(crate) enum CoreMessage {
     Apply {
         image: Arc<ClusterImage>,
         reply: Reply<()>,
+    },
+    /// Brokers and replicas are like this now: lead, follow or let go.
+    Assign {
+        assignment: Arc<Assignment>,
+        reply: Reply<()>,
+    },
+    /// What would partitions have the coordinator change?
+    Wishes {
+        reply: Reply<Wishes>,
     },
     /// Accept connections on the shared port and on the core's own.
     Serve {

@@ -157,6 +157,14 @@ impl Core {
         }
     }
 
+    /// Resolves when the core has been told to stop and no client is left for whom anything could still be done, or the grace is over.
+    pub(crate) async fn unneeded(&self) {
+        self.stopping().await;
+        let grace = Duration::from_millis(self.config.limits.shutdown_grace_ms.get());
+        let gone = self.lifecycle.changed.until(|| self.lifecycle.connections.get() == 0);
+        let _ = machine::until(machine::now() + grace, gone).await;
+    }
+
     /// Waits for tasks that are still at work. One that waited for glommio's blocking pool beyond the end of its executor would
     /// have the pool's thread panic.
     pub(crate) async fn at_rest(&self) {

@@ -28,6 +28,15 @@ impl fmt::Display for Incarnation {
     }
 }
 
+/// One broker's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The broker.
+    pub broker: BrokerId,
+    /// Its process.
+    pub incarnation: Incarnation,
+}
+
 /// Where a broker is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {

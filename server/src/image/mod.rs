@@ -3,9 +3,11 @@
 //! A change makes a new [`ClusterImage`]; whoever holds the old one keeps a consistent view. Nothing here is persisted
 //! or changed in place: that is the coordinator quorum's.
 
+mod assignment;
 mod broker;
 mod replicas;
 pub mod settings;
+mod wishes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,8 +15,11 @@ use std::sync::Arc;
 use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 
-pub use self::broker::{Address, Broker, Incarnation};
+pub use self::assignment::Assignment;
+pub use self::broker::{Address, Broker, Incarnation, Member};
 pub use self::replicas::{Durability, PartitionEpoch, Replicas, Terms};
+pub use self::wishes::{IsrWish, Wishes};
+pub use crate::model::id::PartitionId;
 
 /// How far a topic is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ pub(crate) use disk::{Disk, File, close_disk, open_disk};
 pub(crate) use executor::run_core;
 pub(crate) use hashing::HashMap;
 pub(crate) use random::uuid;
-pub(crate) use socket::{Bound, Listener, SendFileError, Socket, Stream, bound};
+pub(crate) use socket::{Bound, Listener, SendFileError, Socket, Stream, bound, connect};
 pub(crate) use tasks::{tasks, until};
 pub(crate) use thread::{pause_thread, start_thread, thread_name};
 

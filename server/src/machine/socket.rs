@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, IoSlice},
-    net::{IpAddr, SocketAddr, TcpListener as StdListener},
+    net::{IpAddr, SocketAddr, TcpListener as StdListener, ToSocketAddrs as _},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
     pin::Pin,
     task::{Context, Poll},
@@ -18,11 +18,11 @@ use headwater_engine::disk::{Disk as _, Ring};
 use rustix::{
     fs::OFlags,
     io::Errno,
-    net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags},
+    net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType},
 };
 
 use super::{
-    Disk,
+    Disk, blocking,
     disk::{File, direct, direct_file},
     sleep,
     sockets::Listed,
@@ -31,7 +31,7 @@ use super::{
 #[cfg(not(test))]
 pub(crate) use self::{KernelListener as Listener, KernelSocket as Socket, KernelStream as Stream};
 #[cfg(test)]
-pub(crate) use super::simulated::socket::{Bound, Listener, Socket, Stream, bound};
+pub(crate) use super::simulated::socket::{Bound, Listener, Socket, Stream, bound, connect};
 
 /// Between two attempts to get a descriptor from files that gave way, which the executor closes in its next turns.
 const DESCRIPTOR_RETRY: Duration = Duration::from_millis(1);
@@ -91,17 +91,27 @@ impl KernelListener {
     pub(crate) async fn accept(&self) -> io::Result<KernelStream> {
         loop {
             match rustix::net::accept_with(&self.socket.0, SocketFlags::CLOEXEC) {
-                Ok(socket) => {
-                    let listed = Some(Listed::new(socket.as_fd()));
-                    // SAFETY: the descriptor is an open socket that nobody else owns; glommio closes it.
-                    let inner = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
-                    return Ok(KernelStream { listed, inner });
-                }
+                Ok(socket) => return Ok(KernelStream::of(socket)),
                 Err(Errno::AGAIN) => self.ring.readable(self.socket.0.as_fd()).await?,
                 Err(error) => return Err(error.into()),
             }
         }
     }
+}
+
+/// Connects to another machine, or this one.
+#[cfg(not(test))]
+pub(crate) async fn connect(host: &str, port: u16, disk: &Disk) -> io::Result<Stream> {
+    KernelStream::connect(host, port, disk).await
+}
+
+/// The addresses that a name stands for. Asking for them may take long.
+async fn addresses_of(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![(address, port).into()]);
+    }
+    let host = host.to_owned();
+    blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await
 }
 
 /// The side of a connection that is read.
@@ -112,6 +122,44 @@ pub(crate) struct KernelStream {
 }
 
 impl KernelStream {
+    /// Connects to the first address of a host that takes the connection.
+    pub(super) async fn connect(host: &str, port: u16, disk: &Disk) -> io::Result<KernelStream> {
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in addresses_of(host, port).await? {
+            match KernelStream::connect_to(address, disk).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect_to(address: SocketAddr, disk: &Disk) -> io::Result<KernelStream> {
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => {}
+            Err(Errno::INPROGRESS) => {
+                direct(disk).ring().writable(socket.as_fd()).await?;
+                rustix::net::sockopt::socket_error(&socket)??;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(KernelStream::of(socket))
+    }
+
+    fn of(socket: OwnedFd) -> KernelStream {
+        let listed = Some(Listed::new(socket.as_fd()));
+        // SAFETY: the descriptor is an open socket that nobody else owns; glommio closes it.
+        let inner = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
+        KernelStream { listed, inner }
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the stream owns the descriptor and lives as long as the borrow.
         unsafe { BorrowedFd::borrow_raw(self.inner.as_raw_fd()) }

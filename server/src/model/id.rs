@@ -4,9 +4,11 @@ use headwater_protocol::id::{CoreId, PartitionIndex, TopicId};
 
 /// A partition, for ever: a topic of the same name made later has another id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PartitionId {
-    pub(crate) topic: TopicId,
-    pub(crate) index: PartitionIndex,
+pub struct PartitionId {
+    /// The topic.
+    pub topic: TopicId,
+    /// Its number among the topic's partitions.
+    pub index: PartitionIndex,
 }
 
 impl PartitionId {

@@ -97,11 +97,17 @@ pub struct TopicAlteration {
 /// Where everything is.
 #[derive(Debug)]
 pub(crate) struct Metadata {
+    pub(crate) brokers: Vec<BrokerPlace>,
+    pub(crate) topics: Vec<TopicMetadata>,
+}
+
+/// Where a broker is reached: on a port that its cores share, and on one of each core.
+#[derive(Debug)]
+pub(crate) struct BrokerPlace {
     pub(crate) broker: BrokerId,
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) core_ports: Vec<u16>,
-    pub(crate) topics: Vec<TopicMetadata>,
 }
 
 #[derive(Debug)]
@@ -119,13 +125,13 @@ pub(crate) struct TopicPlaces {
     pub(crate) batch_size_max: u64,
 }
 
-/// Who has the records of a partition.
+/// Who leads a partition.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Leader {
     pub(crate) partition: PartitionIndex,
-    pub(crate) broker: BrokerId,
     pub(crate) epoch: LeaderEpoch,
-    pub(crate) core: CoreId,
+    /// The broker and its core, while somebody leads.
+    pub(crate) place: Option<(BrokerId, CoreId)>,
 }
 
 #[derive(Debug)]

@@ -9,14 +9,26 @@ use headwater_protocol::{
 
 use super::id::PartitionId;
 
+/// What has to be done with records before their producer is told that they are safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acks {
+    /// Nothing: it is told nothing.
+    None,
+    /// They are on the stable storage of the partition's leader.
+    Leader,
+    /// They are on all replicas that are in sync.
+    All,
+}
+
 /// Record batches for a partition.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Produce<'a> {
     pub(crate) id: PartitionId,
+    pub(crate) acks: Acks,
     pub(crate) records: &'a [u8],
 }
 
-/// What became of a produce request, once it is durable.
+/// What became of a produce request, once it is as safe as was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Produced {
     pub(crate) base_offset: Offset,

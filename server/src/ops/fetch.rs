@@ -180,7 +180,7 @@ async fn news(partitions: &Partitions, parts: &Parts, seen: Vec<Seen>) {
 /// The same for partitions of this core.
 async fn news_here(partitions: &Partitions, seen: &[Seen]) {
     loop {
-        let open = seen.iter().map(|seen| partitions.get(seen.id).ok());
+        let open = seen.iter().map(|seen| partitions.led(seen.id).ok());
         let Some(open) = open.collect::<Option<Vec<_>>>() else {
             return;
         };
@@ -246,7 +246,7 @@ async fn look_here<R>(
 ) -> Vec<FetchedItem<R>> {
     let mut found = Vec::with_capacity(items.len());
     for item in items {
-        let answer = match partitions.get(item.id) {
+        let answer = match partitions.led(item.id) {
             Ok(partition) if room.takes(1) => {
                 let answer = look_into(&partitions.core, &partition, item, room).await;
                 answer.map(|range| name(&partition, range))

@@ -52,7 +52,12 @@ async fn drain(ops: Rc<Ops>) {
 
 fn begin(ops: &Rc<Ops>, request: Forward) {
     match request {
-        Forward::Produce { id, records, reply } => produce::answer_other_core(&ops.partitions, id, &records, reply),
+        Forward::Produce {
+            id,
+            acks,
+            records,
+            reply,
+        } => produce::answer_other_core(&ops.partitions, (id, acks), &records, reply),
         Forward::Group { call, reply } => {
             let groups = Rc::clone(&ops.groups);
             let answer = async move { service::call_here(&groups, *call).await };

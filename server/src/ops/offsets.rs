@@ -51,7 +51,7 @@ pub(crate) async fn list_here(partitions: &Partitions, items: Vec<ListItem>) -> 
 }
 
 async fn list_one(partitions: &Partitions, item: ListItem) -> ListedItem {
-    let partition = match partitions.get(item.id) {
+    let partition = match partitions.led(item.id) {
         Ok(partition) => partition,
         Err(refusal) => return not_listed(item.id, refusal.code),
     };
@@ -101,7 +101,7 @@ pub(super) async fn delete(partitions: &Partitions, id: PartitionId, before: i64
 
 /// Deletes records of a partition of this core; -1 deletes up to the high watermark. Returns the log start offset.
 pub(crate) async fn delete_here(partitions: &Partitions, id: PartitionId, before: i64) -> Result<Offset, Refusal> {
-    let partition = partitions.get(id)?;
+    let partition = partitions.led(id)?;
     partition.check_not_internal()?;
     let offsets = partition.log.offsets();
     let before = if before == -1 {
@@ -117,9 +117,7 @@ pub(crate) async fn delete_here(partitions: &Partitions, id: PartitionId, before
         );
         return Err(Refusal::new(ErrorCode::OffsetOutOfRange, message));
     }
-    partition
-        .log
-        .delete_records(before)
-        .await
-        .map_err(|error| Refusal::because(error.code(), &error))
+    let deleted = partition.log.delete_records(before).await;
+    partition.has_less();
+    deleted.map_err(|error| Refusal::because(error.code(), &error))
 }

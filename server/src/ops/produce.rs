@@ -1,4 +1,4 @@
-//! Produce: look at the records, append, tell when durable.
+//! Produce: look at the records, append, tell when they are as safe as was asked for.
 //!
 //! The append happens while the request is being taken in, so the order of arrival on a connection is the order in the log.
 //! Looking at compressed records takes long: it is done in turns with other tasks, on the connection's core.
@@ -24,7 +24,7 @@ use crate::{
     metrics::{Refused, Stage},
     model::{
         id::PartitionId,
-        records::{Produce, Produced},
+        records::{Acks, Produce, Produced},
         refusal::Refusal,
     },
     partition::{Partition, Partitions},
@@ -35,7 +35,7 @@ const AT_ONCE_BYTES: usize = 16 << 10;
 
 /// Records that are in a log, or on their way to another core, which will be durable or refused.
 pub(crate) enum Pending<F> {
-    Here(Rc<Partition>, Appended),
+    Here(Rc<Partition>, Appended, Acks),
     Elsewhere(F),
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn take(
     produce: Produce<'_>,
 ) -> Result<Pending<impl Future<Output = Result<Produced, Refusal>> + use<>>, Refusal> {
     let core = &partitions.core;
-    let Produce { id, records } = produce;
+    let Produce { id, acks, records } = produce;
     let owner = id.owner(core.mesh.len());
     let vetted = match vet_at_once(partitions, id, records) {
         Some(vetted) => vetted?,
@@ -53,12 +53,17 @@ pub(crate) async fn take(
         None => Box::pin(vet(partitions, id, records)).await?,
     };
     if owner == core.id {
-        let (partition, appended) = append(partitions, id, &vetted)?;
-        return Ok(Pending::Here(partition, appended));
+        let (partition, appended) = append(partitions, id, acks, &vetted)?;
+        return Ok(Pending::Here(partition, appended, acks));
     }
     let records = vetted.to_bytes();
     let produced = core.mesh.ask(owner, move |reply| {
-        CoreMessage::Forward(Forward::Produce { id, records, reply })
+        CoreMessage::Forward(Forward::Produce {
+            id,
+            acks,
+            records,
+            reply,
+        })
     });
     Ok(Pending::Elsewhere(
         produced.map(|produced| produced.unwrap_or_else(|| Err(Refusal::stopping()))),
@@ -69,7 +74,7 @@ impl<F: Future<Output = Result<Produced, Refusal>> + 'static> Pending<F> {
     /// Has somebody told what becomes of the records.
     pub(crate) fn tell(self, core: &Rc<Core>, told: impl FnOnce(Result<Produced, Refusal>) + 'static) {
         match self {
-            Pending::Here(partition, appended) => partition.tell_when_durable(core, appended, told),
+            Pending::Here(partition, appended, acks) => partition.tell_when_safe(core, appended, acks, told),
             Pending::Elsewhere(produced) => machine::spawn(async move { told(produced.await) }),
         }
     }
@@ -89,7 +94,7 @@ impl<F: Future<Output = Result<Produced, Refusal>> + 'static> Pending<F> {
 /// Appends for a connection of another core, in the order of the inbox.
 pub(crate) fn answer_other_core(
     partitions: &Partitions,
-    id: PartitionId,
+    (id, acks): (PartitionId, Acks),
     records: &VettedBytes,
     reply: Reply<Result<Produced, Refusal>>,
 ) {
@@ -98,8 +103,8 @@ pub(crate) fn answer_other_core(
         let _ = reply.send(produced);
     };
     let vetted = records.borrow().map_err(|error| Refusal::because(error.code(), &error));
-    match vetted.and_then(|vetted| append(partitions, id, &vetted)) {
-        Ok((partition, appended)) => partition.tell_when_durable(&partitions.core, appended, tell),
+    match vetted.and_then(|vetted| append(partitions, id, acks, &vetted)) {
+        Ok((partition, appended)) => partition.tell_when_safe(&partitions.core, appended, acks, tell),
         Err(refusal) => tell(Err(refusal)),
     }
 }
@@ -159,7 +164,12 @@ fn judged<'a>(core: &Core, began: Instant, vetted: Result<Vetted<'a>, AppendErro
     })
 }
 
-fn append(partitions: &Partitions, id: PartitionId, vetted: &Vetted<'_>) -> Result<(Rc<Partition>, Appended), Refusal> {
+fn append(
+    partitions: &Partitions,
+    id: PartitionId,
+    acks: Acks,
+    vetted: &Vetted<'_>,
+) -> Result<(Rc<Partition>, Appended), Refusal> {
     let core = &partitions.core;
     let offline = |refusal: &Refusal| {
         if refusal.code == ErrorCode::KafkaStorageError {
@@ -168,6 +178,7 @@ fn append(partitions: &Partitions, id: PartitionId, vetted: &Vetted<'_>) -> Resu
     };
     let partition = partitions.get(id).inspect_err(offline)?;
     partition.check_not_internal()?;
+    partition.check_takes(acks)?;
     let began = machine::now();
     let appended = partition.append_vetted(core, vetted);
     core.metrics.passed(Stage::Append, machine::since(began));

@@ -9,12 +9,12 @@ use super::Ops;
 use crate::{
     cluster::ControlHandle,
     core::{Core, mesh::CoreMessage},
-    image::{Topic, TopicState, settings::TopicSettings},
+    image::{Assignment, Broker, Topic, TopicState, settings::TopicSettings},
     model::{
         id::PartitionId,
         internal,
         op::{
-            Leader, LogDescription, Metadata, NewTopic, Outcome, PartitionDescription, TopicAlteration,
+            BrokerPlace, Leader, LogDescription, Metadata, NewTopic, Outcome, PartitionDescription, TopicAlteration,
             TopicDescription, TopicMetadata, TopicPlaces, TopicSetting,
         },
         refusal::Refusal,
@@ -22,35 +22,54 @@ use crate::{
     partition::Partitions,
 };
 
-/// Epoch of every leader: a single broker is elected once.
+/// Epoch of every leader of a broker that is alone: it is elected once.
 const LEADER_EPOCH: LeaderEpoch = LeaderEpoch::new(0);
 
 /// Where the named topics are, or all of them.
 pub(super) fn metadata(ops: &Ops, names: Option<Vec<String>>) -> Metadata {
     let Ops {
-        core,
-        partitions,
-        addresses,
-        ..
+        partitions, addresses, ..
     } = ops;
     let image = partitions.image();
     let ready = |topic: &&Arc<Topic>| topic.state == TopicState::Ready;
     let topics = match names {
-        None => image.topics().filter(ready).map(|topic| places(core, topic)).collect(),
+        None => image
+            .topics()
+            .filter(ready)
+            .map(|topic| places(partitions, topic))
+            .collect(),
         Some(names) => names
             .into_iter()
             .map(|name| match image.topic(&name).filter(ready) {
-                Some(topic) => places(core, topic),
+                Some(topic) => places(partitions, topic),
                 None => unknown(name),
             })
             .collect(),
     };
-    Metadata {
-        broker: core.config.broker.id,
+    let alone = || BrokerPlace {
+        broker: partitions.core.config.broker.id,
         host: addresses.host.clone(),
         port: addresses.port,
         core_ports: addresses.core_ports.clone(),
-        topics,
+    };
+    let brokers = match partitions.assignment() {
+        Some(assignment) => assignment
+            .brokers
+            .values()
+            .filter(|broker| !broker.is_fenced)
+            .map(place)
+            .collect(),
+        None => vec![alone()],
+    };
+    Metadata { brokers, topics }
+}
+
+fn place(broker: &Arc<Broker>) -> BrokerPlace {
+    BrokerPlace {
+        broker: broker.id,
+        host: broker.address.host.clone(),
+        port: broker.address.port,
+        core_ports: broker.address.core_ports.clone(),
     }
 }
 
@@ -65,17 +84,13 @@ fn unknown(name: String) -> TopicMetadata {
     }
 }
 
-fn places(core: &Core, topic: &Arc<Topic>) -> TopicMetadata {
-    let leader = |partition| {
-        leader(
-            core,
-            PartitionId {
-                topic: topic.id,
-                index: partition,
-            },
-        )
+fn places(partitions: &Partitions, topic: &Arc<Topic>) -> TopicMetadata {
+    let assignment = partitions.assignment();
+    let leader = |index| {
+        let id = PartitionId { topic: topic.id, index };
+        leader(&partitions.core, assignment.as_deref(), id)
     };
-    let settings = TopicSettings::in_force(&topic.overrides, &core.config);
+    let settings = TopicSettings::in_force(&topic.overrides, &partitions.core.config);
     TopicMetadata {
         name: topic.name.to_string(),
         topic: Ok(TopicPlaces {
@@ -86,12 +101,19 @@ fn places(core: &Core, topic: &Arc<Topic>) -> TopicMetadata {
     }
 }
 
-fn leader(core: &Core, id: PartitionId) -> Leader {
+fn leader(core: &Core, assignment: Option<&Assignment>, id: PartitionId) -> Leader {
+    let Some(assignment) = assignment else {
+        return Leader {
+            partition: id.index,
+            epoch: LEADER_EPOCH,
+            place: Some((core.config.broker.id, id.owner(core.mesh.len()))),
+        };
+    };
+    let replicas = assignment.partitions.get(&id);
     Leader {
         partition: id.index,
-        broker: core.config.broker.id,
-        epoch: LEADER_EPOCH,
-        core: id.owner(core.mesh.len()),
+        epoch: replicas.map_or(LeaderEpoch::NONE, |replicas| replicas.leader_epoch),
+        place: assignment.leader_of(id).map(|(broker, core)| (broker.id, core)),
     }
 }
 
@@ -169,6 +191,7 @@ pub(super) async fn describe(partitions: &Partitions, name: &str) -> Result<Outc
 
 /// Describes partitions of this core.
 pub(crate) fn describe_here(partitions: &Partitions, ids: &[PartitionId]) -> Vec<PartitionDescription> {
+    let assignment = partitions.assignment();
     let describe = |id: &PartitionId| {
         let log = partitions.get(*id).map(|partition| {
             let offsets = partition.log.offsets();
@@ -182,7 +205,7 @@ pub(crate) fn describe_here(partitions: &Partitions, ids: &[PartitionId]) -> Vec
             }
         });
         PartitionDescription {
-            leader: leader(&partitions.core, *id),
+            leader: leader(&partitions.core, assignment.as_deref(), *id),
             log: log.map_err(|refusal| refusal.code),
         }
     };

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     rc::Rc,
     sync::Arc,
 };
@@ -10,10 +11,10 @@ use futures::{StreamExt as _, stream};
 use headwater_engine::{Log, LogConfig, Owner, Signal, disk::Directory as _};
 use headwater_protocol::error::ErrorCode;
 
-use super::served::Partition;
+use super::{replicated::Replicated, served::Partition};
 use crate::{
     core::Core,
-    image::{ClusterImage, Topic, TopicState, settings::TopicSettings},
+    image::{Assignment, ClusterImage, Topic, TopicState, Wishes, settings::TopicSettings},
     machine::HashMap,
     model::{id::PartitionId, internal, refusal::Refusal},
 };
@@ -46,6 +47,10 @@ pub(crate) struct PartitionCounts {
 pub(crate) struct Partitions {
     pub(crate) core: Rc<Core>,
     image: RefCell<Arc<ClusterImage>>,
+    /// None: the broker is alone.
+    assignment: RefCell<Option<Arc<Assignment>>>,
+    /// Logs that have failed in this process, of which the coordinator has perhaps not been told.
+    failures: RefCell<BTreeSet<PartitionId>>,
     owned: RefCell<HashMap<PartitionId, Owned>>,
     /// The partition that is being opened again, whose directory must not go meanwhile.
     opening: Cell<Option<PartitionId>>,
@@ -53,11 +58,13 @@ pub(crate) struct Partitions {
 }
 
 impl Partitions {
-    /// None yet.
-    pub(crate) fn new(core: &Rc<Core>) -> Rc<Partitions> {
+    /// None yet. A broker that has no assignment is alone for as long as it runs.
+    pub(crate) fn new(core: &Rc<Core>, assignment: Option<Arc<Assignment>>) -> Rc<Partitions> {
         Rc::new(Partitions {
             core: Rc::clone(core),
             image: RefCell::default(),
+            assignment: RefCell::new(assignment),
+            failures: RefCell::default(),
             owned: RefCell::default(),
             opening: Cell::new(None),
             opened: Signal::default(),
@@ -81,6 +88,74 @@ impl Partitions {
             Some(Owned::Offline(why)) => Err(why.clone()),
             None => Err(self.why_not_here(id)),
         }
+    }
+
+    /// The partition, if this core has it open and the broker leads it.
+    pub(crate) fn led(&self, id: PartitionId) -> Result<Rc<Partition>, Refusal> {
+        let partition = self.get(id)?;
+        partition.led()?;
+        Ok(partition)
+    }
+
+    /// Brokers and replicas as they are known now; `None` if the broker is alone.
+    pub(crate) fn assignment(&self) -> Option<Arc<Assignment>> {
+        self.assignment.borrow().clone()
+    }
+
+    /// Brokers and replicas are as this says from now on.
+    ///
+    /// # Panics
+    /// If the broker has begun alone: what it has acknowledged nobody else knows of.
+    pub(crate) fn assign(&self, assignment: &Arc<Assignment>) {
+        let before = self.assignment.replace(Some(Arc::clone(assignment)));
+        assert!(before.is_some(), "a broker that has begun alone stays alone");
+        for (id, partition) in self.open_partitions() {
+            self.learn(id, &partition);
+        }
+    }
+
+    /// Has a partition take note of its replicas, as far as they are known now.
+    pub(crate) fn learn(&self, id: PartitionId, partition: &Partition) {
+        if let Some(assignment) = self.assignment() {
+            partition.learn(&self.core, &assignment);
+            if !partition.owes_failure() {
+                self.failures.borrow_mut().remove(&id);
+            }
+        }
+    }
+
+    /// A log has failed, and is perhaps not the same when it is opened again.
+    pub(crate) fn log_failed(&self, id: PartitionId) {
+        self.failures.borrow_mut().insert(id);
+    }
+
+    /// What the coordinator should change of the replicas that are here.
+    pub(crate) fn wishes(&self) -> Wishes {
+        let mut wishes = Wishes::default();
+        let Some(assignment) = self.assignment() else {
+            return wishes;
+        };
+        let own = assignment.own.broker;
+        for (id, owned) in self.owned.borrow().iter() {
+            let replicas = assignment.partitions.get(id).filter(|replicas| replicas.has(own));
+            let Some(replicas) = replicas else { continue };
+            let is_offline = replicas.offline.contains(&own);
+            let (is_well, owes_failure) = match owned {
+                Owned::Online(partition) => (partition.log.fence().is_none(), partition.owes_failure()),
+                Owned::Offline(_) => (false, self.failures.borrow().contains(id)),
+            };
+            if !is_offline && (!is_well || owes_failure) {
+                wishes.failed.push(*id);
+            } else if is_offline && is_well {
+                wishes.opened.push(*id);
+            }
+            if let Owned::Online(partition) = owned
+                && let Some(wish) = partition.wish()
+            {
+                wishes.in_sync.push((*id, wish));
+            }
+        }
+        wishes
     }
 
     fn why_not_here(&self, id: PartitionId) -> Refusal {
@@ -116,6 +191,8 @@ impl Partitions {
             self.not_opening(id).await;
             if let Owned::Online(partition) = owned {
                 partition.log.retire().await;
+                // Who waits for other replicas is told that there is nothing to wait for.
+                partition.acknowledge(&self.core);
             }
         }
         let mut new = Vec::new();
@@ -189,7 +266,14 @@ impl Partitions {
         if let Some(now) = self.image.borrow().topic_by_id(id.topic) {
             log.reconfigure(self.log_config(now));
         }
-        Ok(Partition::new(log, internal::is_internal(topic.name.as_str())))
+        let replicated = self.assignment().map(|assignment| {
+            // What is durable here says nothing of what others have.
+            log.hold_high_watermark(recovery.high_watermark);
+            Replicated::new(id, assignment.own.broker, self.failures.borrow().contains(&id))
+        });
+        let partition = Partition::new(log, internal::is_internal(topic.name.as_str()), replicated);
+        self.learn(id, &partition);
+        Ok(partition)
     }
 
     /// The partition, if it is this core's, and still there.

@@ -97,6 +97,8 @@ async fn attempt(partitions: &Rc<Partitions>, id: PartitionId) -> Result<bool, R
         return Ok(false);
     };
     if let Some(Owned::Online(fenced)) = partitions.owned(id) {
+        partitions.log_failed(id);
+        fenced.log_failed();
         let gives_way = fenced.log.give_way().await;
         gives_way.map_err(|error| Refusal::because(error.code(), &error))?;
         partitions.replace(id, Owned::Offline(opening_again()));

@@ -5,17 +5,20 @@ use std::{
     future::{Future as _, poll_fn},
     pin::pin,
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use headwater_engine::{AppendError, Appended, Log, LogError, Vetted};
 use headwater_protocol::error::ErrorCode;
 
-use super::acknowledge::Acknowledgements;
+use super::{acknowledge::Acknowledgements, replicated::Replicated};
 use crate::{
     core::{Core, warn_seldom},
     machine::{self, Disk},
-    model::refusal::Refusal,
+    model::{
+        records::{Acks, Produced},
+        refusal::Refusal,
+    },
 };
 
 /// How long records wait for a file descriptor before there is another attempt.
@@ -29,6 +32,8 @@ pub(crate) struct Partition {
     is_internal: bool,
     flushing: Cell<bool>,
     pub(super) acknowledgements: Acknowledgements,
+    /// None: the broker is alone.
+    pub(super) replicated: Option<Box<Replicated>>,
     /// It has filled a segment or is to keep less, and retention has not looked since.
     pub(crate) retains_early: Cell<bool>,
     /// What was appended since the last checkpoint.
@@ -42,12 +47,13 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    pub(crate) fn new(log: Log<Disk>, is_internal: bool) -> Rc<Partition> {
+    pub(crate) fn new(log: Log<Disk>, is_internal: bool, replicated: Option<Replicated>) -> Rc<Partition> {
         Rc::new(Partition {
             log,
             is_internal,
             flushing: Cell::new(false),
             acknowledgements: Acknowledgements::default(),
+            replicated: replicated.map(Box::new),
             retains_early: Cell::new(false),
             unscanned: Unscanned::default(),
             is_damaged: Cell::new(false),
@@ -65,6 +71,27 @@ impl Partition {
         Ok(())
     }
 
+    /// Has somebody told what becomes of an append that was made just now.
+    pub(crate) fn tell_when_safe(
+        &self,
+        core: &Core,
+        appended: Appended,
+        acks: Acks,
+        told: impl FnOnce(Result<Produced, Refusal>) + 'static,
+    ) {
+        self.acknowledgements.wait(core, &self.log, (appended, acks), told);
+    }
+
+    /// Tells those who have waited for replicas for too long.
+    pub(super) fn expire(&self, since: Instant) {
+        self.acknowledgements.expire(since);
+    }
+
+    /// Tells all whose appends are settled.
+    pub(super) fn acknowledge(&self, core: &Core) {
+        self.acknowledgements.tell_settled(core, &self.log);
+    }
+
     /// Appends record batches of the broker's own.
     pub(crate) fn append(self: &Rc<Self>, core: &Rc<Core>, payload: &[u8]) -> Result<Appended, AppendError> {
         let vetted = Vetted::at_once(payload, &self.log.config().batch)?;
@@ -80,18 +107,24 @@ impl Partition {
         let appended = self.log.append_vetted(vetted, machine::moment())?;
         let bytes = vetted.size() as u64;
         self.appended_bytes.set(self.appended_bytes.get() + bytes);
+        self.has_more();
+        self.has_grown(core, bytes);
+        Ok(appended)
+    }
+
+    /// So many bytes were appended: they are flushed, and upkeep begins as soon as it is due.
+    pub(super) fn has_grown(self: &Rc<Self>, core: &Rc<Core>, bytes: u64) {
         if self.log.take_filled() {
             self.retains_early.set(true);
             core.is_needed_early();
         }
         let limit = core.config.log.checkpoint_bytes_max.bytes();
-        if self.unscanned.add(vetted.size() as u64, limit) {
+        if self.unscanned.add(bytes, limit) {
             core.is_needed_early();
         }
         if self.log.needs_flush() && !self.flushing.replace(true) {
             machine::spawn(flush(Rc::clone(self), Rc::clone(core)));
         }
-        Ok(appended)
     }
 }
 
@@ -130,6 +163,7 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
         let flushed = poll_fn(|context| {
             let polled = flushing.as_mut().poll(context);
             // As soon as they are durable, and not only when all is that has come meanwhile.
+            partition.has_moved();
             partition.acknowledge(&core);
             polled
         });
@@ -145,11 +179,13 @@ async fn flush(partition: Rc<Partition>, core: Rc<Core>) {
             }
             // The log has said so itself, and answers everybody who waits.
             Err(_) => {
+                partition.log_failed();
                 core.failed.notify();
                 break;
             }
         }
     }
+    partition.has_moved();
     partition.acknowledge(&core);
     partition.flushing.set(false);
 }

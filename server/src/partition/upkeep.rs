@@ -14,6 +14,9 @@ use crate::{
 /// Partitions whose segments are sealed at the same time.
 const SEALED_AT_ONCE: usize = 4;
 
+/// So long a producer waits for replicas, as Kafka's do by default.
+const ACKNOWLEDGEMENT_WAIT: Duration = Duration::from_secs(30);
+
 /// Starts all of it.
 pub(super) fn start(partitions: &Rc<Partitions>, daemons: &Daemons) {
     let log = &partitions.core.config.log;
@@ -27,6 +30,22 @@ pub(super) fn start(partitions: &Rc<Partitions>, daemons: &Daemons) {
     }
     daemons.spawn_background(maintain_early(Rc::clone(partitions)));
     daemons.spawn_background(seal_rolled(Rc::clone(partitions)));
+    if partitions.assignment().is_some() {
+        daemons.spawn(expire_acknowledgements(Rc::clone(partitions)));
+    }
+}
+
+/// Looks at who waits for replicas, a few times in as long as one may.
+async fn expire_acknowledgements(partitions: Rc<Partitions>) {
+    loop {
+        machine::sleep(ACKNOWLEDGEMENT_WAIT / 8).await;
+        let Some(since) = machine::now().checked_sub(ACKNOWLEDGEMENT_WAIT) else {
+            continue;
+        };
+        for partition in partitions.online() {
+            partition.expire(since);
+        }
+    }
 }
 
 /// What is done to every partition now and then, each at an interval of its own.

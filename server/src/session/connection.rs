@@ -34,11 +34,12 @@ use super::{
     },
     outbox::Outbox,
     peer::Connection,
+    replication,
     sessions::Sessions,
     transfer::Sender,
 };
 use crate::{
-    core::{Core, warn_seldom},
+    core::{Admitted, Core, warn_seldom},
     machine::{self, Socket, Stream},
     metrics::Stage,
     model::{group::Client, refusal::Refusal},
@@ -49,7 +50,7 @@ use crate::{
 const TURN_MAX: Duration = Duration::from_micros(50);
 
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream) {
+pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream, admitted: Admitted) {
     let core = &sessions.core;
     let limits = &core.config.limits;
     let host = stream.peer().map_or_else(String::new, |peer| peer.to_string());
@@ -60,7 +61,7 @@ pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream) {
     };
     let grace = Duration::from_millis(limits.shutdown_grace_ms.get());
     let reader = FrameReader::new(stream, Rc::clone(&sessions.read_buffers), frame_limits);
-    if let Err(error) = run(&sessions, &connection, reader, grace).await {
+    if let Err(error) = run(&sessions, &connection, reader, grace, admitted).await {
         let Client { id, host } = &*connection.client();
         tracing::debug!(client = ?id, %host, %error, "a connection has ended");
     }
@@ -68,16 +69,43 @@ pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream) {
     connection.outbox.close();
 }
 
+/// How the requests of a connection have ended.
+enum Ended {
+    /// The client has left, or the broker stops.
+    Left,
+    /// The first frame was another broker's, which is not taken in yet.
+    Peer(FrameHeader),
+}
+
 async fn run(
     sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
     mut reader: FrameReader,
     grace: Duration,
+    admitted: Admitted,
 ) -> Result<(), ReadError> {
+    let socket = reader.writing_side(&sessions.core.disk).await?;
+    if let Ended::Peer(hello) = serve_client(sessions, connection, &mut reader, &socket, grace).await? {
+        // It is no client, and is not waited for when there is none any more.
+        drop(admitted);
+        // A future of its own: it is large, and every connection would hold the space for it.
+        let ended = Box::pin(replication::lead::serve(sessions, &mut reader, &socket, hello)).await;
+        let Err(error) = ended;
+        tracing::info!(peer = connection.client().host, %error, "a follower's stream has ended");
+    }
+    Ok(())
+}
+
+async fn serve_client(
+    sessions: &Rc<Sessions>,
+    connection: &Rc<Connection>,
+    reader: &mut FrameReader,
+    socket: &Socket,
+    grace: Duration,
+) -> Result<Ended, ReadError> {
     let core = &sessions.core;
-    let socket = reader.writing_side(&core.disk).await?;
-    let sender = Sender::new(&socket, core);
-    let requests = pin!(take_in(sessions, connection, &mut reader, &socket));
+    let sender = Sender::new(socket, core);
+    let requests = pin!(take_in(sessions, connection, reader, socket));
     let responses = pin!(send_out(core, &connection.outbox, &sender));
     match select(requests, responses).await {
         Either::Left((result, responses)) => {
@@ -97,8 +125,9 @@ async fn take_in(
     connection: &Rc<Connection>,
     reader: &mut FrameReader,
     socket: &Socket,
-) -> Result<(), ReadError> {
+) -> Result<Ended, ReadError> {
     let core = &sessions.core;
+    let mut is_first = true;
     let requests_max = core.config.limits.requests_in_flight_max as usize;
     let mut hangup = pin!(notice_hangup(connection, socket));
     let mut over = pin!(over(core, connection));
@@ -111,7 +140,7 @@ async fn take_in(
         };
         let (room, stopping) = (pin!(room), pin!(core.stopping()));
         if let Either::Right(_) = beside(connection, hangup.as_mut(), select(room, stopping)).await {
-            return Ok(());
+            return Ok(Ended::Left);
         }
         let next = {
             let next = pin!(next_header(connection, reader, over.as_mut()));
@@ -122,7 +151,7 @@ async fn take_in(
                 core.metrics.passed(Stage::Receive, time);
                 header
             }
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(Ended::Left),
             Err(ReadError::Frame(error)) => {
                 if let Some(stranger) = reader.stranger() {
                     meet(core, connection, stranger);
@@ -132,6 +161,9 @@ async fn take_in(
             }
             Err(error) => return Err(error),
         };
+        if std::mem::take(&mut is_first) && header.api == replication::Kind::Hello as u16 {
+            return Ok(Ended::Peer(header));
+        }
         let lease = beside(connection, hangup.as_mut(), connection.lease(Some(header))).await;
         // Others may have filled them while the frame came.
         beside(connection, hangup.as_mut(), core.memory.room()).await;
@@ -140,7 +172,7 @@ async fn take_in(
         if let Taken::Close(reason) = taken {
             let client = connection.client();
             tracing::info!(reason, client = ?client.id, host = %client.host, "a connection is closed: its request cannot be answered");
-            return Ok(());
+            return Ok(Ended::Left);
         }
         // What the disk has done meanwhile, and the flush that this request may have started, must go on while the socket still
         // has more.

@@ -67,9 +67,6 @@ pub(crate) async fn accept(sessions: Rc<Sessions>, bound: Bound) {
             continue;
         };
         let sessions = Rc::clone(&sessions);
-        machine::spawn(async move {
-            connection::serve(sessions, stream).await;
-            drop(admitted);
-        });
+        machine::spawn(connection::serve(sessions, stream, admitted));
     }
 }

@@ -7,7 +7,8 @@ mod native;
 mod outbox;
 mod peer;
 pub(crate) mod read_ahead;
+mod replication;
 mod sessions;
 mod transfer;
 
-pub(crate) use self::sessions::Sessions;
+pub(crate) use self::{replication::Follows, sessions::Sessions};

@@ -2,7 +2,10 @@
 
 use std::rc::Rc;
 
-use super::native::{frame::ReadBuffers, heads::Heads};
+use super::{
+    native::{frame::ReadBuffers, heads::Heads},
+    replication::links::Links,
+};
 use crate::{core::Core, ops::Ops};
 
 /// What the connections of one core share.
@@ -11,6 +14,8 @@ pub(crate) struct Sessions {
     pub(crate) ops: Rc<Ops>,
     pub(super) read_buffers: Rc<ReadBuffers>,
     pub(super) heads: Heads,
+    /// Streams of followers.
+    pub(super) links: Links,
 }
 
 impl Sessions {
@@ -21,6 +26,7 @@ impl Sessions {
             ops: Rc::clone(ops),
             read_buffers: ReadBuffers::new(&ops.core.reading),
             heads: Heads::default(),
+            links: Links::default(),
         })
     }
 }

@@ -268,6 +268,7 @@ async fn serve(
         host: host.to_string(),
         port: PORT,
         core_ports: core_ports.clone(),
+        assignment: None,
     };
     let (mesh, inboxes) = Mesh::new(cores);
     let mut assembly = Assembly::new(&config, store, (mesh.clone(), inboxes), open_files_max, door);

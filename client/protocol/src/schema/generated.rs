@@ -1927,6 +1927,865 @@ impl ListedOffsetT {
   }
 }
 
+/// What a follower has, and where it goes on: `last_epoch` is that of its last record before `offset`, -1 without any.
+// struct ReplicaFetch, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct ReplicaFetch(pub [u8; 56]);
+impl Default for ReplicaFetch { 
+  fn default() -> Self { 
+    Self([0; 56])
+  }
+}
+impl ::core::fmt::Debug for ReplicaFetch {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("ReplicaFetch")
+      .field("topic_id", &self.topic_id())
+      .field("partition", &self.partition())
+      .field("max_bytes", &self.max_bytes())
+      .field("leader_epoch", &self.leader_epoch())
+      .field("last_epoch", &self.last_epoch())
+      .field("offset", &self.offset())
+      .field("received", &self.received())
+      .field("durable", &self.durable())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for ReplicaFetch {}
+impl<'a> ::flatbuffers::Follow<'a> for ReplicaFetch {
+  type Inner = &'a ReplicaFetch;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a ReplicaFetch>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a ReplicaFetch {
+  type Inner = &'a ReplicaFetch;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<ReplicaFetch>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for ReplicaFetch {
+    type Output = ReplicaFetch;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const ReplicaFetch as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for ReplicaFetch {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> ReplicaFetch {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    topic_id: &Uuid,
+    partition: i32,
+    max_bytes: u32,
+    leader_epoch: i32,
+    last_epoch: i32,
+    offset: i64,
+    received: i64,
+    durable: i64,
+  ) -> Self {
+    let mut s = Self([0; 56]);
+    s.set_topic_id(topic_id);
+    s.set_partition(partition);
+    s.set_max_bytes(max_bytes);
+    s.set_leader_epoch(leader_epoch);
+    s.set_last_epoch(last_epoch);
+    s.set_offset(offset);
+    s.set_received(received);
+    s.set_durable(durable);
+    s
+  }
+
+  pub fn topic_id(&self) -> &Uuid {
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid struct in this slot
+    unsafe { &*(self.0[0..].as_ptr() as *const Uuid) }
+  }
+
+  #[allow(clippy::identity_op)]
+  pub fn set_topic_id(&mut self, x: &Uuid) {
+    self.0[0..0 + 16].copy_from_slice(&x.0)
+  }
+
+  pub fn partition(&self) -> i32 {
+    let mut mem = ::core::mem::MaybeUninit::<<i32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[16..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_partition(&mut self, x: i32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[16..].as_mut_ptr(),
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn max_bytes(&self) -> u32 {
+    let mut mem = ::core::mem::MaybeUninit::<<u32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[20..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_max_bytes(&mut self, x: u32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[20..].as_mut_ptr(),
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn leader_epoch(&self) -> i32 {
+    let mut mem = ::core::mem::MaybeUninit::<<i32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[24..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_leader_epoch(&mut self, x: i32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[24..].as_mut_ptr(),
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn last_epoch(&self) -> i32 {
+    let mut mem = ::core::mem::MaybeUninit::<<i32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[28..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_last_epoch(&mut self, x: i32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[28..].as_mut_ptr(),
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn offset(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[32..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_offset(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[32..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn received(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[40..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_received(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[40..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn durable(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[48..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_durable(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[48..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn unpack(&self) -> ReplicaFetchT {
+    ReplicaFetchT {
+      topic_id: self.topic_id().unpack(),
+      partition: self.partition(),
+      max_bytes: self.max_bytes(),
+      leader_epoch: self.leader_epoch(),
+      last_epoch: self.last_epoch(),
+      offset: self.offset(),
+      received: self.received(),
+      durable: self.durable(),
+    }
+  }
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ReplicaFetchT {
+  pub topic_id: UuidT,
+  pub partition: i32,
+  pub max_bytes: u32,
+  pub leader_epoch: i32,
+  pub last_epoch: i32,
+  pub offset: i64,
+  pub received: i64,
+  pub durable: i64,
+}
+impl ReplicaFetchT {
+  pub fn pack(&self) -> ReplicaFetch {
+    ReplicaFetch::new(
+      &self.topic_id.pack(),
+      self.partition,
+      self.max_bytes,
+      self.leader_epoch,
+      self.last_epoch,
+      self.offset,
+      self.received,
+      self.durable,
+    )
+  }
+}
+
+/// `offset`, `leader_epoch` and `last_epoch` are those of the fetch. `kind` 0: the payload holds `records_size` bytes of whole record
+/// batches for this answer, in this order. 1: the logs part; the follower's last epoch ends at `end_offset` of the leader's log, which
+/// has records of `end_epoch` there. 2: nothing that the follower has is left; it begins again at `end_offset`. 3: refused, `error`.
+// struct ReplicaAnswer, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct ReplicaAnswer(pub [u8; 80]);
+impl Default for ReplicaAnswer { 
+  fn default() -> Self { 
+    Self([0; 80])
+  }
+}
+impl ::core::fmt::Debug for ReplicaAnswer {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("ReplicaAnswer")
+      .field("topic_id", &self.topic_id())
+      .field("partition", &self.partition())
+      .field("records_size", &self.records_size())
+      .field("leader_epoch", &self.leader_epoch())
+      .field("last_epoch", &self.last_epoch())
+      .field("offset", &self.offset())
+      .field("high_watermark", &self.high_watermark())
+      .field("log_start_offset", &self.log_start_offset())
+      .field("holes_below", &self.holes_below())
+      .field("end_offset", &self.end_offset())
+      .field("end_epoch", &self.end_epoch())
+      .field("error", &self.error())
+      .field("kind", &self.kind())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for ReplicaAnswer {}
+impl<'a> ::flatbuffers::Follow<'a> for ReplicaAnswer {
+  type Inner = &'a ReplicaAnswer;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a ReplicaAnswer>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a ReplicaAnswer {
+  type Inner = &'a ReplicaAnswer;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<ReplicaAnswer>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for ReplicaAnswer {
+    type Output = ReplicaAnswer;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const ReplicaAnswer as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for ReplicaAnswer {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> ReplicaAnswer {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    topic_id: &Uuid,
+    partition: i32,
+    records_size: u32,
+    leader_epoch: i32,
+    last_epoch: i32,
+    offset: i64,
+    high_watermark: i64,
+    log_start_offset: i64,
+    holes_below: i64,
+    end_offset: i64,
+    end_epoch: i32,
+    error: i16,
+    kind: u8,
+  ) -> Self {
+    let mut s = Self([0; 80]);
+    s.set_topic_id(topic_id);
+    s.set_partition(partition);
+    s.set_records_size(records_size);
+    s.set_leader_epoch(leader_epoch);
+    s.set_last_epoch(last_epoch);
+    s.set_offset(offset);
+    s.set_high_watermark(high_watermark);
+    s.set_log_start_offset(log_start_offset);
+    s.set_holes_below(holes_below);
+    s.set_end_offset(end_offset);
+    s.set_end_epoch(end_epoch);
+    s.set_error(error);
+    s.set_kind(kind);
+    s
+  }
+
+  pub fn topic_id(&self) -> &Uuid {
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid struct in this slot
+    unsafe { &*(self.0[0..].as_ptr() as *const Uuid) }
+  }
+
+  #[allow(clippy::identity_op)]
+  pub fn set_topic_id(&mut self, x: &Uuid) {
+    self.0[0..0 + 16].copy_from_slice(&x.0)
+  }
+
+  pub fn partition(&self) -> i32 {
+    let mut mem = ::core::mem::MaybeUninit::<<i32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[16..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_partition(&mut self, x: i32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[16..].as_mut_ptr(),
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn records_size(&self) -> u32 {
+    let mut mem = ::core::mem::MaybeUninit::<<u32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[20..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_records_size(&mut self, x: u32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[20..].as_mut_ptr(),
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn leader_epoch(&self) -> i32 {
+    let mut mem = ::core::mem::MaybeUninit::<<i32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[24..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_leader_epoch(&mut self, x: i32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[24..].as_mut_ptr(),
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn last_epoch(&self) -> i32 {
+    let mut mem = ::core::mem::MaybeUninit::<<i32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[28..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_last_epoch(&mut self, x: i32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[28..].as_mut_ptr(),
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn offset(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[32..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_offset(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[32..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn high_watermark(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[40..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_high_watermark(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[40..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn log_start_offset(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[48..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_log_start_offset(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[48..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn holes_below(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[56..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_holes_below(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[56..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn end_offset(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[64..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_end_offset(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[64..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn end_epoch(&self) -> i32 {
+    let mut mem = ::core::mem::MaybeUninit::<<i32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[72..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_end_epoch(&mut self, x: i32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[72..].as_mut_ptr(),
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn error(&self) -> i16 {
+    let mut mem = ::core::mem::MaybeUninit::<<i16 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[76..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i16 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_error(&mut self, x: i16) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[76..].as_mut_ptr(),
+        ::core::mem::size_of::<<i16 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn kind(&self) -> u8 {
+    let mut mem = ::core::mem::MaybeUninit::<<u8 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[78..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u8 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_kind(&mut self, x: u8) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[78..].as_mut_ptr(),
+        ::core::mem::size_of::<<u8 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn unpack(&self) -> ReplicaAnswerT {
+    ReplicaAnswerT {
+      topic_id: self.topic_id().unpack(),
+      partition: self.partition(),
+      records_size: self.records_size(),
+      leader_epoch: self.leader_epoch(),
+      last_epoch: self.last_epoch(),
+      offset: self.offset(),
+      high_watermark: self.high_watermark(),
+      log_start_offset: self.log_start_offset(),
+      holes_below: self.holes_below(),
+      end_offset: self.end_offset(),
+      end_epoch: self.end_epoch(),
+      error: self.error(),
+      kind: self.kind(),
+    }
+  }
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ReplicaAnswerT {
+  pub topic_id: UuidT,
+  pub partition: i32,
+  pub records_size: u32,
+  pub leader_epoch: i32,
+  pub last_epoch: i32,
+  pub offset: i64,
+  pub high_watermark: i64,
+  pub log_start_offset: i64,
+  pub holes_below: i64,
+  pub end_offset: i64,
+  pub end_epoch: i32,
+  pub error: i16,
+  pub kind: u8,
+}
+impl ReplicaAnswerT {
+  pub fn pack(&self) -> ReplicaAnswer {
+    ReplicaAnswer::new(
+      &self.topic_id.pack(),
+      self.partition,
+      self.records_size,
+      self.leader_epoch,
+      self.last_epoch,
+      self.offset,
+      self.high_watermark,
+      self.log_start_offset,
+      self.holes_below,
+      self.end_offset,
+      self.end_epoch,
+      self.error,
+      self.kind,
+    )
+  }
+}
+
 pub enum ErrorResponseOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -14604,6 +15463,773 @@ impl DeleteGroupResponseT {
     DeleteGroupResponse::create(_fbb, &DeleteGroupResponseArgs{
       error,
       message,
+    })
+  }
+}
+pub enum ReplicaHelloRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The first frame. `incarnation` is that of the process that connects; of two streams of one core of one process, the one
+/// with the higher `connection` is the later, and the other one ends. `to_*` say who is meant to be reached.
+pub struct ReplicaHelloRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ReplicaHelloRequest<'a> {
+  type Inner = ReplicaHelloRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ReplicaHelloRequest<'a> {
+  pub const VT_VERSION_MIN: ::flatbuffers::VOffsetT = 4;
+  pub const VT_VERSION_MAX: ::flatbuffers::VOffsetT = 6;
+  pub const VT_CLUSTER_ID: ::flatbuffers::VOffsetT = 8;
+  pub const VT_BROKER_ID: ::flatbuffers::VOffsetT = 10;
+  pub const VT_INCARNATION: ::flatbuffers::VOffsetT = 12;
+  pub const VT_CORE: ::flatbuffers::VOffsetT = 14;
+  pub const VT_CONNECTION: ::flatbuffers::VOffsetT = 16;
+  pub const VT_TO_BROKER_ID: ::flatbuffers::VOffsetT = 18;
+  pub const VT_TO_CORE: ::flatbuffers::VOffsetT = 20;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ReplicaHelloRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ReplicaHelloRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ReplicaHelloRequest<'bldr>> {
+    let mut builder = ReplicaHelloRequestBuilder::new(_fbb);
+    builder.add_connection(args.connection);
+    builder.add_incarnation(args.incarnation);
+    builder.add_to_broker_id(args.to_broker_id);
+    builder.add_broker_id(args.broker_id);
+    if let Some(x) = args.cluster_id { builder.add_cluster_id(x); }
+    builder.add_to_core(args.to_core);
+    builder.add_core(args.core);
+    builder.add_version_max(args.version_max);
+    builder.add_version_min(args.version_min);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ReplicaHelloRequestT {
+    let version_min = self.version_min();
+    let version_max = self.version_max();
+    let cluster_id = self.cluster_id().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let broker_id = self.broker_id();
+    let incarnation = self.incarnation();
+    let core = self.core();
+    let connection = self.connection();
+    let to_broker_id = self.to_broker_id();
+    let to_core = self.to_core();
+    ReplicaHelloRequestT {
+      version_min,
+      version_max,
+      cluster_id,
+      broker_id,
+      incarnation,
+      core,
+      connection,
+      to_broker_id,
+      to_core,
+    }
+  }
+
+  #[inline]
+  pub fn version_min(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(ReplicaHelloRequest::VT_VERSION_MIN, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn version_max(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(ReplicaHelloRequest::VT_VERSION_MAX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn cluster_id(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ReplicaHelloRequest::VT_CLUSTER_ID, None)}
+  }
+  #[inline]
+  pub fn broker_id(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(ReplicaHelloRequest::VT_BROKER_ID, Some(-1)).unwrap()}
+  }
+  #[inline]
+  pub fn incarnation(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ReplicaHelloRequest::VT_INCARNATION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn core(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(ReplicaHelloRequest::VT_CORE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn connection(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ReplicaHelloRequest::VT_CONNECTION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn to_broker_id(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(ReplicaHelloRequest::VT_TO_BROKER_ID, Some(-1)).unwrap()}
+  }
+  #[inline]
+  pub fn to_core(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(ReplicaHelloRequest::VT_TO_CORE, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ReplicaHelloRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u16>("version_min", Self::VT_VERSION_MIN, false)?
+     .visit_field::<u16>("version_max", Self::VT_VERSION_MAX, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("cluster_id", Self::VT_CLUSTER_ID, false)?
+     .visit_field::<i32>("broker_id", Self::VT_BROKER_ID, false)?
+     .visit_field::<u64>("incarnation", Self::VT_INCARNATION, false)?
+     .visit_field::<u16>("core", Self::VT_CORE, false)?
+     .visit_field::<u64>("connection", Self::VT_CONNECTION, false)?
+     .visit_field::<i32>("to_broker_id", Self::VT_TO_BROKER_ID, false)?
+     .visit_field::<u16>("to_core", Self::VT_TO_CORE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ReplicaHelloRequestArgs<'a> {
+    pub version_min: u16,
+    pub version_max: u16,
+    pub cluster_id: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub broker_id: i32,
+    pub incarnation: u64,
+    pub core: u16,
+    pub connection: u64,
+    pub to_broker_id: i32,
+    pub to_core: u16,
+}
+impl<'a> Default for ReplicaHelloRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ReplicaHelloRequestArgs {
+      version_min: 0,
+      version_max: 0,
+      cluster_id: None,
+      broker_id: -1,
+      incarnation: 0,
+      core: 0,
+      connection: 0,
+      to_broker_id: -1,
+      to_core: 0,
+    }
+  }
+}
+
+pub struct ReplicaHelloRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReplicaHelloRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_version_min(&mut self, version_min: u16) {
+    self.fbb_.push_slot::<u16>(ReplicaHelloRequest::VT_VERSION_MIN, version_min, 0);
+  }
+  #[inline]
+  pub fn add_version_max(&mut self, version_max: u16) {
+    self.fbb_.push_slot::<u16>(ReplicaHelloRequest::VT_VERSION_MAX, version_max, 0);
+  }
+  #[inline]
+  pub fn add_cluster_id(&mut self, cluster_id: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ReplicaHelloRequest::VT_CLUSTER_ID, cluster_id);
+  }
+  #[inline]
+  pub fn add_broker_id(&mut self, broker_id: i32) {
+    self.fbb_.push_slot::<i32>(ReplicaHelloRequest::VT_BROKER_ID, broker_id, -1);
+  }
+  #[inline]
+  pub fn add_incarnation(&mut self, incarnation: u64) {
+    self.fbb_.push_slot::<u64>(ReplicaHelloRequest::VT_INCARNATION, incarnation, 0);
+  }
+  #[inline]
+  pub fn add_core(&mut self, core: u16) {
+    self.fbb_.push_slot::<u16>(ReplicaHelloRequest::VT_CORE, core, 0);
+  }
+  #[inline]
+  pub fn add_connection(&mut self, connection: u64) {
+    self.fbb_.push_slot::<u64>(ReplicaHelloRequest::VT_CONNECTION, connection, 0);
+  }
+  #[inline]
+  pub fn add_to_broker_id(&mut self, to_broker_id: i32) {
+    self.fbb_.push_slot::<i32>(ReplicaHelloRequest::VT_TO_BROKER_ID, to_broker_id, -1);
+  }
+  #[inline]
+  pub fn add_to_core(&mut self, to_core: u16) {
+    self.fbb_.push_slot::<u16>(ReplicaHelloRequest::VT_TO_CORE, to_core, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ReplicaHelloRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ReplicaHelloRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ReplicaHelloRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ReplicaHelloRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ReplicaHelloRequest");
+      ds.field("version_min", &self.version_min());
+      ds.field("version_max", &self.version_max());
+      ds.field("cluster_id", &self.cluster_id());
+      ds.field("broker_id", &self.broker_id());
+      ds.field("incarnation", &self.incarnation());
+      ds.field("core", &self.core());
+      ds.field("connection", &self.connection());
+      ds.field("to_broker_id", &self.to_broker_id());
+      ds.field("to_core", &self.to_core());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplicaHelloRequestT {
+  pub version_min: u16,
+  pub version_max: u16,
+  pub cluster_id: Option<alloc::string::String>,
+  pub broker_id: i32,
+  pub incarnation: u64,
+  pub core: u16,
+  pub connection: u64,
+  pub to_broker_id: i32,
+  pub to_core: u16,
+}
+impl Default for ReplicaHelloRequestT {
+  fn default() -> Self {
+    Self {
+      version_min: 0,
+      version_max: 0,
+      cluster_id: None,
+      broker_id: -1,
+      incarnation: 0,
+      core: 0,
+      connection: 0,
+      to_broker_id: -1,
+      to_core: 0,
+    }
+  }
+}
+impl ReplicaHelloRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ReplicaHelloRequest<'b>> {
+    let version_min = self.version_min;
+    let version_max = self.version_max;
+    let cluster_id = self.cluster_id.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let broker_id = self.broker_id;
+    let incarnation = self.incarnation;
+    let core = self.core;
+    let connection = self.connection;
+    let to_broker_id = self.to_broker_id;
+    let to_core = self.to_core;
+    ReplicaHelloRequest::create(_fbb, &ReplicaHelloRequestArgs{
+      version_min,
+      version_max,
+      cluster_id,
+      broker_id,
+      incarnation,
+      core,
+      connection,
+      to_broker_id,
+      to_core,
+    })
+  }
+}
+pub enum ReplicaHelloResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ReplicaHelloResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ReplicaHelloResponse<'a> {
+  type Inner = ReplicaHelloResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ReplicaHelloResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_VERSION: ::flatbuffers::VOffsetT = 8;
+  pub const VT_INCARNATION: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ReplicaHelloResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ReplicaHelloResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ReplicaHelloResponse<'bldr>> {
+    let mut builder = ReplicaHelloResponseBuilder::new(_fbb);
+    builder.add_incarnation(args.incarnation);
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_version(args.version);
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ReplicaHelloResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let version = self.version();
+    let incarnation = self.incarnation();
+    ReplicaHelloResponseT {
+      error,
+      message,
+      version,
+      incarnation,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(ReplicaHelloResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ReplicaHelloResponse::VT_MESSAGE, None)}
+  }
+  #[inline]
+  pub fn version(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(ReplicaHelloResponse::VT_VERSION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn incarnation(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ReplicaHelloResponse::VT_INCARNATION, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ReplicaHelloResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .visit_field::<u16>("version", Self::VT_VERSION, false)?
+     .visit_field::<u64>("incarnation", Self::VT_INCARNATION, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ReplicaHelloResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub version: u16,
+    pub incarnation: u64,
+}
+impl<'a> Default for ReplicaHelloResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ReplicaHelloResponseArgs {
+      error: 0,
+      message: None,
+      version: 0,
+      incarnation: 0,
+    }
+  }
+}
+
+pub struct ReplicaHelloResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReplicaHelloResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(ReplicaHelloResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ReplicaHelloResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn add_version(&mut self, version: u16) {
+    self.fbb_.push_slot::<u16>(ReplicaHelloResponse::VT_VERSION, version, 0);
+  }
+  #[inline]
+  pub fn add_incarnation(&mut self, incarnation: u64) {
+    self.fbb_.push_slot::<u64>(ReplicaHelloResponse::VT_INCARNATION, incarnation, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ReplicaHelloResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ReplicaHelloResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ReplicaHelloResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ReplicaHelloResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ReplicaHelloResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.field("version", &self.version());
+      ds.field("incarnation", &self.incarnation());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplicaHelloResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+  pub version: u16,
+  pub incarnation: u64,
+}
+impl Default for ReplicaHelloResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+      version: 0,
+      incarnation: 0,
+    }
+  }
+}
+impl ReplicaHelloResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ReplicaHelloResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let version = self.version;
+    let incarnation = self.incarnation;
+    ReplicaHelloResponse::create(_fbb, &ReplicaHelloResponseArgs{
+      error,
+      message,
+      version,
+      incarnation,
+    })
+  }
+}
+pub enum ReplicaFetchRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ReplicaFetchRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ReplicaFetchRequest<'a> {
+  type Inner = ReplicaFetchRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ReplicaFetchRequest<'a> {
+  pub const VT_FETCHES: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ReplicaFetchRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ReplicaFetchRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ReplicaFetchRequest<'bldr>> {
+    let mut builder = ReplicaFetchRequestBuilder::new(_fbb);
+    if let Some(x) = args.fetches { builder.add_fetches(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ReplicaFetchRequestT {
+    let fetches = self.fetches().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    ReplicaFetchRequestT {
+      fetches,
+    }
+  }
+
+  #[inline]
+  pub fn fetches(&self) -> Option<::flatbuffers::Vector<'a, ReplicaFetch>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ReplicaFetch>>>(ReplicaFetchRequest::VT_FETCHES, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ReplicaFetchRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ReplicaFetch>>>("fetches", Self::VT_FETCHES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ReplicaFetchRequestArgs<'a> {
+    pub fetches: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ReplicaFetch>>>,
+}
+impl<'a> Default for ReplicaFetchRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ReplicaFetchRequestArgs {
+      fetches: None,
+    }
+  }
+}
+
+pub struct ReplicaFetchRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReplicaFetchRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_fetches(&mut self, fetches: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ReplicaFetch>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ReplicaFetchRequest::VT_FETCHES, fetches);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ReplicaFetchRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ReplicaFetchRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ReplicaFetchRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ReplicaFetchRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ReplicaFetchRequest");
+      ds.field("fetches", &self.fetches());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplicaFetchRequestT {
+  pub fetches: Option<alloc::vec::Vec<ReplicaFetchT>>,
+}
+impl Default for ReplicaFetchRequestT {
+  fn default() -> Self {
+    Self {
+      fetches: None,
+    }
+  }
+}
+impl ReplicaFetchRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ReplicaFetchRequest<'b>> {
+    let fetches = self.fetches.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack()).collect();_fbb.create_vector(&w)
+    });
+    ReplicaFetchRequest::create(_fbb, &ReplicaFetchRequestArgs{
+      fetches,
+    })
+  }
+}
+pub enum ReplicaFetchResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ReplicaFetchResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ReplicaFetchResponse<'a> {
+  type Inner = ReplicaFetchResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ReplicaFetchResponse<'a> {
+  pub const VT_ANSWERS: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ReplicaFetchResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ReplicaFetchResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ReplicaFetchResponse<'bldr>> {
+    let mut builder = ReplicaFetchResponseBuilder::new(_fbb);
+    if let Some(x) = args.answers { builder.add_answers(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ReplicaFetchResponseT {
+    let answers = self.answers().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    ReplicaFetchResponseT {
+      answers,
+    }
+  }
+
+  #[inline]
+  pub fn answers(&self) -> Option<::flatbuffers::Vector<'a, ReplicaAnswer>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ReplicaAnswer>>>(ReplicaFetchResponse::VT_ANSWERS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ReplicaFetchResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ReplicaAnswer>>>("answers", Self::VT_ANSWERS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ReplicaFetchResponseArgs<'a> {
+    pub answers: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ReplicaAnswer>>>,
+}
+impl<'a> Default for ReplicaFetchResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ReplicaFetchResponseArgs {
+      answers: None,
+    }
+  }
+}
+
+pub struct ReplicaFetchResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReplicaFetchResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_answers(&mut self, answers: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ReplicaAnswer>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ReplicaFetchResponse::VT_ANSWERS, answers);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ReplicaFetchResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ReplicaFetchResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ReplicaFetchResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ReplicaFetchResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ReplicaFetchResponse");
+      ds.field("answers", &self.answers());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplicaFetchResponseT {
+  pub answers: Option<alloc::vec::Vec<ReplicaAnswerT>>,
+}
+impl Default for ReplicaFetchResponseT {
+  fn default() -> Self {
+    Self {
+      answers: None,
+    }
+  }
+}
+impl ReplicaFetchResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ReplicaFetchResponse<'b>> {
+    let answers = self.answers.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack()).collect();_fbb.create_vector(&w)
+    });
+    ReplicaFetchResponse::create(_fbb, &ReplicaFetchResponseArgs{
+      answers,
     })
   }
 }

@@ -11,7 +11,7 @@ use super::{
     transition::{self, change},
 };
 use crate::{
-    image::{Broker, Durability, Incarnation, Replicas, Terms},
+    image::{Assignment, Broker, Durability, Incarnation, Member, Replicas, Terms},
     model::id::PartitionId,
 };
 
@@ -78,6 +78,19 @@ impl ReplicaMap {
                 index: PartitionIndex::new(index),
             });
             ids.zip(&placed.partitions)
+        })
+    }
+
+    /// What a broker is told of all this, as the process that is registered; `None` if it is not.
+    pub(crate) fn assignment(&self, id: BrokerId) -> Option<Assignment> {
+        let incarnation = self.broker(id)?.incarnation;
+        Some(Assignment {
+            own: Member {
+                broker: id,
+                incarnation,
+            },
+            brokers: self.brokers.clone(),
+            partitions: self.partitions().map(|(id, replicas)| (id, replicas.clone())).collect(),
         })
     }
 

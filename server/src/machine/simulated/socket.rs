@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::net;
+use super::{is_running, net};
 use crate::machine::{
     Disk, File,
     socket::{KernelListener, KernelSocket, KernelStream, SendFileError},
@@ -20,6 +20,16 @@ pub(crate) enum Bound {
 
 pub(crate) fn bound(listener: StdListener) -> Bound {
     Bound::Kernel(listener)
+}
+
+pub(crate) async fn connect(host: &str, port: u16, disk: &Disk) -> io::Result<Stream> {
+    if !is_running() {
+        return KernelStream::connect(host, port, disk).await.map(Stream::Kernel);
+    }
+    let address = host.parse::<IpAddr>().map_err(io::Error::other)?;
+    net::Stream::connect((address, port).into())
+        .await
+        .map(Stream::Simulated)
 }
 
 pub(crate) enum Listener {

@@ -12,6 +12,7 @@ use crate::{
     model::{
         bounds::{self, AnswerSize},
         group::{GroupId, Listed, Wanted},
+        id::PartitionId,
         internal::OFFSETS_TOPIC,
         op::{GroupPlace, Outcome},
         refusal::Refusal,
@@ -23,15 +24,28 @@ use crate::{
 pub(crate) async fn find(ops: &Ops, group: String) -> Result<Outcome, Refusal> {
     let core = &ops.core;
     let group = group_id(group, &core.config.groups)?;
-    let owner = owner_of(ops, &group).await?;
+    let place = place_of(ops, &group).await?;
+    let Some(assignment) = ops.partitions.assignment() else {
+        let owner = place.owner(core.mesh.len());
+        return Ok(Outcome::GroupFound(GroupPlace {
+            broker: core.config.broker.id,
+            host: ops.addresses.host.clone(),
+            core_port: ops.addresses.core_ports[usize::from(owner.get())],
+        }));
+    };
+    let Some((broker, owner)) = assignment.leader_of(place) else {
+        let message = "nobody leads the partition that the group belongs to at the moment: ask again";
+        return Err(Refusal::new(ErrorCode::CoordinatorNotAvailable, message));
+    };
     Ok(Outcome::GroupFound(GroupPlace {
-        broker: core.config.broker.id,
-        host: ops.addresses.host.clone(),
-        core_port: ops.addresses.core_ports[usize::from(owner.get())],
+        broker: broker.id,
+        host: broker.address.host.clone(),
+        core_port: broker.address.core_ports[usize::from(owner.get())],
     }))
 }
 
-async fn owner_of(ops: &Ops, group: &GroupId) -> Result<CoreId, Refusal> {
+/// The partition that a group belongs to.
+async fn place_of(ops: &Ops, group: &GroupId) -> Result<PartitionId, Refusal> {
     if service::place_of(&ops.partitions.image(), group).is_err() {
         let made = ops
             .control
@@ -45,9 +59,8 @@ async fn owner_of(ops: &Ops, group: &GroupId) -> Result<CoreId, Refusal> {
             return Err(Refusal::new(ErrorCode::CoordinatorNotAvailable, message));
         }
     }
-    let place = service::place_of(&ops.partitions.image(), group)
-        .map_err(|refusal| Refusal::new(ErrorCode::CoordinatorNotAvailable, refusal.message))?;
-    Ok(place.owner(ops.core.mesh.len()))
+    service::place_of(&ops.partitions.image(), group)
+        .map_err(|refusal| Refusal::new(ErrorCode::CoordinatorNotAvailable, refusal.message))
 }
 
 /// The groups of all cores.

@@ -179,6 +179,11 @@ impl FrameReader {
         }
     }
 
+    /// Frames may be such ones from now on.
+    pub(crate) fn expect(&mut self, limits: FrameLimits) {
+        self.limits = limits;
+    }
+
     /// The other side of the connection.
     pub(crate) async fn writing_side(&mut self, disk: &Disk) -> io::Result<Socket> {
         self.stream.writing_side(disk).await

@@ -19,7 +19,7 @@ use crate::{
     model::{
         id::PartitionId,
         op::Op,
-        records::{FetchCall, FetchItem, FetchedItem, ListItem, ListedItem, Produce, Produced},
+        records::{Acks, FetchCall, FetchItem, FetchedItem, ListItem, ListedItem, Produce, Produced},
         refusal::Refusal,
     },
     ops::fetch::Records,
@@ -35,18 +35,20 @@ pub(in crate::session::native) struct Asked<'a> {
 
 pub(in crate::session::native) fn read_produce<'a>(bytes: &[u8], records: &'a [u8]) -> Result<Asked<'a>, Refusal> {
     let head = read::<ProduceRequest>(bytes)?;
-    // With one replica the leader is all: either waits until the records are on stable storage.
-    let (is_answered, is_valid) = match head.acks() {
-        0 => (false, true),
-        1 | -1 => (true, true),
-        _ => (true, false),
+    let acks = match head.acks() {
+        0 => Ok(Acks::None),
+        1 => Ok(Acks::Leader),
+        -1 => Ok(Acks::All),
+        other => {
+            let message = format!("acks is {other}; it may be 0 (none), 1 (leader) or -1 (all)");
+            Err(Refusal::new(ErrorCode::InvalidRequiredAcks, message))
+        }
     };
-    let produce = if is_valid {
-        partition_id(&head).map(|id| Produce { id, records })
-    } else {
-        let message = format!("acks is {}; it may be 0 (none), 1 (leader) or -1 (all)", head.acks());
-        Err(Refusal::new(ErrorCode::InvalidRequiredAcks, message))
-    };
+    let is_answered = acks != Ok(Acks::None);
+    let produce = acks.and_then(|acks| {
+        let id = partition_id(&head)?;
+        Ok(Produce { id, acks, records })
+    });
     Ok(Asked { is_answered, produce })
 }
 

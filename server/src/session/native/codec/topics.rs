@@ -2,18 +2,21 @@
 
 use std::collections::HashSet;
 
-use headwater_protocol::schema::{
-    AlterTopicRequest, BrokerStatusT, BrokerT, ConfigT, CreateTopicRequest, DeleteTopicRequest, DescribeBrokerRequest,
-    DescribeBrokerResponseT, DescribeTopicRequest, DescribeTopicResponseT, MetadataRequest, MetadataResponseT,
-    PartitionDescriptionT, PartitionMetadataT, TopicMetadataT,
+use headwater_protocol::{
+    error::ErrorCode,
+    schema::{
+        AlterTopicRequest, BrokerStatusT, BrokerT, ConfigT, CreateTopicRequest, DeleteTopicRequest,
+        DescribeBrokerRequest, DescribeBrokerResponseT, DescribeTopicRequest, DescribeTopicResponseT, MetadataRequest,
+        MetadataResponseT, PartitionDescriptionT, PartitionMetadataT, TopicMetadataT,
+    },
 };
 
 use super::read::read;
 use crate::model::{
     bounds,
     op::{
-        BrokerDescription, Leader, Metadata, NewTopic, Op, PartitionDescription, TopicAlteration, TopicDescription,
-        TopicMetadata, TopicSetting,
+        BrokerDescription, BrokerPlace, Leader, Metadata, NewTopic, Op, PartitionDescription, TopicAlteration,
+        TopicDescription, TopicMetadata, TopicSetting,
     },
     refusal::Refusal,
 };
@@ -72,17 +75,24 @@ pub(super) fn read_describe_broker(bytes: &[u8]) -> Result<Op, Refusal> {
 }
 
 pub(super) fn metadata(metadata: Metadata) -> MetadataResponseT {
-    let broker = BrokerT {
-        id: metadata.broker.get(),
-        host: Some(metadata.host),
-        port: metadata.port,
-        core_ports: Some(metadata.core_ports),
+    let broker = |place: BrokerPlace| BrokerT {
+        id: place.broker.get(),
+        host: Some(place.host),
+        port: place.port,
+        core_ports: Some(place.core_ports),
     };
     MetadataResponseT {
-        brokers: Some(vec![broker]),
+        brokers: Some(metadata.brokers.into_iter().map(broker).collect()),
         topics: Some(metadata.topics.into_iter().map(topic_metadata).collect()),
         ..MetadataResponseT::default()
     }
+}
+
+/// The broker and its core that lead; -1 is nobody.
+fn numbers(leader: Leader) -> (i32, u16) {
+    leader
+        .place
+        .map_or((-1, 0), |(broker, core)| (broker.get(), core.get()))
 }
 
 fn topic_metadata(metadata: TopicMetadata) -> TopicMetadataT {
@@ -97,12 +107,20 @@ fn topic_metadata(metadata: TopicMetadata) -> TopicMetadataT {
             };
         }
     };
-    let partition = |leader: Leader| PartitionMetadataT {
-        partition: leader.partition.get(),
-        error: 0,
-        leader: leader.broker.get(),
-        leader_epoch: leader.epoch.get(),
-        core: leader.core.get(),
+    let partition = |leader: Leader| {
+        let (broker, core) = numbers(leader);
+        let error = if leader.place.is_some() {
+            ErrorCode::None
+        } else {
+            ErrorCode::LeaderNotAvailable
+        };
+        PartitionMetadataT {
+            partition: leader.partition.get(),
+            error: error as i16,
+            leader: broker,
+            leader_epoch: leader.epoch.get(),
+            core,
+        }
     };
     TopicMetadataT {
         error: 0,
@@ -129,11 +147,12 @@ pub(super) fn topic(described: TopicDescription) -> DescribeTopicResponseT {
 }
 
 fn partition(PartitionDescription { leader, log }: &PartitionDescription) -> PartitionDescriptionT {
+    let (broker, core) = numbers(*leader);
     let place = PartitionDescriptionT {
         partition: leader.partition.get(),
-        leader: leader.broker.get(),
+        leader: broker,
         leader_epoch: leader.epoch.get(),
-        core: leader.core.get(),
+        core,
         ..PartitionDescriptionT::default()
     };
     match log {

@@ -1,0 +1,87 @@
+//! Partitions of which one stream between two cores has something to say, each once, in the order in which they came to have it.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeSet, VecDeque},
+};
+
+use headwater_engine::Signal;
+
+use crate::model::id::PartitionId;
+
+/// What one connection has still to say. Owned by the core that says it.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    ready: RefCell<VecDeque<PartitionId>>,
+    /// The same ones.
+    listed: RefCell<BTreeSet<PartitionId>>,
+    is_over: Cell<bool>,
+    changed: Signal,
+}
+
+impl News {
+    /// There is something to say of this partition.
+    pub(crate) fn of(&self, id: PartitionId) {
+        if self.is_over.get() || !self.listed.borrow_mut().insert(id) {
+            return;
+        }
+        self.ready.borrow_mut().push_back(id);
+        self.changed.notify();
+    }
+
+    /// Waits until there is something to say, and takes at most so many partitions, those first that have waited longest.
+    pub(crate) async fn take(&self, most: usize) -> Vec<PartitionId> {
+        self.changed.until(|| !self.ready.borrow().is_empty()).await;
+        let mut ready = self.ready.borrow_mut();
+        let count = most.min(ready.len());
+        let taken: Vec<PartitionId> = ready.drain(..count).collect();
+        let mut listed = self.listed.borrow_mut();
+        for id in &taken {
+            listed.remove(id);
+        }
+        taken
+    }
+
+    /// The connection is to end: what it has said does not hold any more, or another has taken its place.
+    pub(crate) fn end(&self) {
+        self.is_over.set(true);
+        self.changed.notify();
+    }
+
+    /// Resolves when the connection is to end.
+    pub(crate) async fn over(&self) {
+        self.changed.until(|| self.is_over.get()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use headwater_protocol::id::{PartitionIndex, TopicId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn partition(index: i32) -> PartitionId {
+        PartitionId {
+            topic: TopicId::new(Uuid::from_u128(1)),
+            index: PartitionIndex::new(index),
+        }
+    }
+
+    #[test]
+    fn each_partition_is_told_of_once_and_none_is_passed_over_by_others() {
+        let news = News::default();
+        assert!(news.take(8).now_or_never().is_none());
+        for index in [3, 1, 3, 2, 1] {
+            news.of(partition(index));
+        }
+        assert_eq!(news.take(2).now_or_never().unwrap(), [partition(3), partition(1)]);
+        news.of(partition(3));
+        assert_eq!(news.take(8).now_or_never().unwrap(), [partition(2), partition(3)]);
+        assert!(news.take(8).now_or_never().is_none() && news.over().now_or_never().is_none());
+        news.end();
+        news.of(partition(1));
+        assert!(news.take(8).now_or_never().is_none() && news.over().now_or_never().is_some());
+    }
+}

@@ -1,0 +1,19 @@
+//! Promises of replication, in simulated time: brokers with model logs, the coordinator's real state, and a network that loses,
+//! repeats and reorders. `HEADWATER_SEEDS` sets for how many seeds; `HEADWATER_SEED` runs one alone.
+
+mod cases;
+mod deeds;
+mod log;
+mod logs;
+mod node;
+mod promises;
+mod world;
+
+use super::{
+    follower::{Act, Follower, Log},
+    leader::{Leader, LeaderLog},
+    message::Held,
+    replica::LogState,
+    *,
+};
+use crate::image::{Durability, Member};
