@@ -1,7 +1,7 @@
 //! The broker as a whole: starts the cores, the watchdog and the control plane, and stops them in order.
 //!
-//! Start: check the machine, lock the directory, join the quorum, find the topics, bind every port, start the cores, let them open their
-//! partitions, and only then accept. Stop: no new requests, what was taken in is answered, everything is durable, then the
+//! Start: check the machine, lock the directory, join the quorum, find the topics, bind every port, register if others may be there, start
+//! the cores, let them open their partitions, and only then accept, and be let in. Stop: no new requests, what was taken in is answered, everything is durable, then the
 //! threads end, and the clean marker is written last.
 
 pub(crate) mod assembly;
@@ -35,7 +35,7 @@ use self::serve::{Server, Setup};
 pub use self::signals::StopSignals;
 use crate::{
     check::{self, Checks, DirectoryLock},
-    cluster::{self, Control, QuorumThread, StoreError},
+    cluster::{self, Control, Membership, QuorumThread, StoreError, TopicStore},
     config::{Config, Role},
     core::{
         mesh::{CoreMessage, Mesh},
@@ -44,6 +44,7 @@ use crate::{
     failure::{Part, StopError},
     image::{Address, Assignment, Wishes},
     machine,
+    model::refusal::Refusal,
 };
 
 /// So long a core's executor goes on when the core is gone, to close its files.
@@ -138,22 +139,27 @@ impl Broker {
         let names = StdDirectory::with_reserve(&config.log.directory);
         let cpus = check::cpus(&config.cores);
         let (mesh, inboxes) = Mesh::new(cpus.len());
-        let Some((quorum, store)) = membership::with_topics(config, &names, &mesh, wait)? else {
+        let Some((quorum, mut store)) = membership::with_topics(config, &names, &mesh, wait)? else {
             return Ok(None);
         };
-        begin_unclean(&config.log.directory)?;
+        let was_clean = begin_unclean(&config.log.directory)?;
         let ports = bind_all(config, cpus.len())?;
         let (metrics, metrics_address) = bind_metrics(config)?.unzip();
-        let door = Door {
+        let own = Address {
             host: config.advertised_host(),
             port: ports.address.port(),
             core_ports: ports.of_cores,
-            assignment,
         };
-        let own = Address {
-            host: door.host.clone(),
-            port: door.port,
-            core_ports: door.core_ports.clone(),
+        let mut membership = if assignment.is_none() && store.may_have_peers() {
+            Some(register(&mut store, &mesh, &own, was_clean)?)
+        } else {
+            None
+        };
+        let door = Door {
+            host: own.host.clone(),
+            port: own.port,
+            core_ports: own.core_ports.clone(),
+            assignment: assignment.or_else(|| membership.as_ref().map(|own| Arc::new(own.assignment()))),
         };
         let open_files_max = check::open_files_max(config) as usize;
         let mut assembly = Assembly::new(config, store, (mesh.clone(), inboxes), open_files_max, door);
@@ -179,15 +185,25 @@ impl Broker {
                 reason,
             })?);
         }
-        block_on(assembly.publish());
+        match &mut membership {
+            None => block_on(assembly.publish()),
+            Some(membership) => block_on(membership.follow()),
+        }
         broker.check()?;
-        let metrics = metrics.map(|listener| (listener, Arc::clone(config)));
-        let control = Control::start(assembly.into_control(), metrics);
-        broker.control = Some(control.map_err(|error| thread("the control plane", &error))?);
         open_door(
             &mesh,
             ports.listeners.into_iter().map(|of_core| of_core.map(machine::bound)),
         );
+        if let Some(membership) = &mut membership {
+            // Not before it can be reached.
+            if let Err(refusal) = block_on(membership.enter()) {
+                tracing::warn!(why = refusal.message, "the broker is not let in yet; it asks again");
+            }
+            block_on(membership.follow());
+        }
+        let metrics = metrics.map(|listener| (listener, Arc::clone(config)));
+        let control = Control::start(assembly.into_control(), membership, metrics);
+        broker.control = Some(control.map_err(|error| thread("the control plane", &error))?);
         broker.say_ready(config);
         Ok(Some(broker))
     }
@@ -349,8 +365,19 @@ fn watchdog(activities: &[Arc<Activity>], mesh: &Mesh) -> Result<Watchdog, Start
     watchdog.map_err(|error| thread("the watchdog", &error))
 }
 
-/// From here on the last stop counts as unclean, until this one is over.
-fn begin_unclean(directory: &Path) -> Result<(), StartError> {
+/// Presents the broker to its cluster.
+fn register(
+    store: &mut TopicStore<StdDirectory>,
+    mesh: &Mesh,
+    own: &Address,
+    was_clean: bool,
+) -> Result<Membership<StdDirectory>, StartError> {
+    let registered = block_on(Membership::register(store, mesh, own.clone(), was_clean));
+    registered.map_err(|Refusal { message: reason, .. }| StartError::Quorum { reason })
+}
+
+/// From here on the last stop counts as unclean, until this one is over. Says whether the last one was clean.
+fn begin_unclean(directory: &Path) -> Result<bool, StartError> {
     let marker = directory.join(CLEAN_MARKER);
     let was_clean = marker.exists();
     let removed = StdDirectory::default().remove_file(&marker).now_or_never();
@@ -358,7 +385,7 @@ fn begin_unclean(directory: &Path) -> Result<(), StartError> {
         .expect("a StdDirectory's futures are ready at once")
         .map_err(StoreError::io("remove", &marker))?;
     tracing::info!(was_clean, "the data directory is open");
-    Ok(())
+    Ok(was_clean)
 }
 
 /// The longest that the cores may take to stop.

@@ -1,4 +1,4 @@
-//! What all cores are told of brokers and replicas, and what they would have the coordinator change.
+//! What all cores are told of topics, brokers and replicas, and what they would have the coordinator change.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use futures::future::join_all;
 
 use crate::{
     core::mesh::{CoreMessage, Mesh},
-    image::{Assignment, Wishes},
+    image::{Assignment, ClusterImage, Wishes},
 };
 
 /// Tells every core, and returns when all go by it.
@@ -30,4 +30,15 @@ pub(crate) async fn wishes(mesh: &Mesh) -> Wishes {
         all.join(wishes);
     }
     all
+}
+
+/// Sends an image to every core and waits until all have applied it.
+pub(crate) async fn publish(mesh: &Mesh, image: Arc<ClusterImage>) {
+    let apply = |core| {
+        mesh.ask(core, |reply| CoreMessage::Apply {
+            image: Arc::clone(&image),
+            reply,
+        })
+    };
+    join_all(mesh.ids().map(apply)).await;
 }

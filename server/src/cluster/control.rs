@@ -4,6 +4,7 @@
 //! topics         owns the topic store; changes are made one after the other, and each is published as a new cluster image, which
 //!                every core has applied before the client is answered
 //! producer-ids   hands out producer ids of blocks that were reserved, and has the next reserved before the last is used up
+//! membership     in a cluster of several brokers: has this one do what the quorum has agreed on, and tells that what its cores wish
 //! metrics        a tokio runtime that serves HTTP, and never waits for a disk
 //! ```
 //! Each has a queue of its own, so that none waits for what another does. A slow disk delays an administrator and no producer. What they
@@ -34,7 +35,7 @@ use self::{
     id_blocks::IdBlocks,
     topics::{TopicRequest, TopicWorker},
 };
-use super::{TopicStore, quorum::QuorumHandle};
+use super::{TopicStore, membership::Membership, quorum::QuorumHandle};
 use crate::{
     admin_http,
     config::Config,
@@ -47,8 +48,6 @@ use crate::{
         refusal::Refusal,
     },
 };
-
-pub(crate) use topics::publish;
 
 /// Requests that wait in one queue; further ones are refused.
 const QUEUE_MAX: usize = 4096;
@@ -166,9 +165,10 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Starts the threads. The cores must have applied the store's image already.
+    /// Starts the threads. The cores must have applied the store's image already. A broker that is one of several has a membership.
     pub(crate) fn start<D: Directory + Send>(
         control: ControlParts<D>,
+        membership: Option<Membership<D>>,
         metrics: Option<(TcpListener, Arc<Config>)>,
     ) -> io::Result<Control> {
         let mesh = control.mesh.clone();
@@ -183,6 +183,14 @@ impl Control {
             })?);
             io::Result::Ok(())
         };
+        if let Some(membership) = membership {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            let stopped = stopped.clone();
+            start(
+                "membership",
+                Box::new(move || runtime.block_on(membership.run(stopped))),
+            )?;
+        }
         let (topics, ids) = desks(control, stopped);
         start("topics", Box::new(move || block_on(topics())))?;
         start("producer-ids", Box::new(move || block_on(ids())))?;

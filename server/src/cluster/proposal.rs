@@ -11,8 +11,14 @@ use crate::image::{ClusterImage, Topic, TopicState};
 use crate::machine;
 use crate::model::op::{NewTopic, TopicAlteration};
 
-/// The command that creates the topic, under a new id.
-pub(super) fn create(new: &NewTopic, image: &ClusterImage, config: &Config) -> Result<Command, TopicError> {
+/// The command that creates the topic, under a new id. Whether there are as many brokers as it is to have replicas is not looked at,
+/// unless this one is alone.
+pub(super) fn create(
+    new: &NewTopic,
+    image: &ClusterImage,
+    config: &Config,
+    is_alone: bool,
+) -> Result<Command, TopicError> {
     let name = TopicName::new(&new.name)?;
     if let Some(topic) = image.topic(name.as_str()) {
         return Err(TopicError::exists(topic));
@@ -26,10 +32,10 @@ pub(super) fn create(new: &NewTopic, image: &ClusterImage, config: &Config) -> R
             .filter(|count| (1..=max).contains(count))
             .ok_or(TopicError::Partitions { count, max })?,
     };
-    if ![-1, 1].contains(&new.replication_factor) {
-        return Err(TopicError::ReplicationFactor {
-            factor: new.replication_factor,
-        });
+    let factor = new.replication_factor;
+    let is_possible = factor == -1 || factor == 1 || (factor > 1 && !is_alone);
+    if !is_possible {
+        return Err(TopicError::ReplicationFactor { factor });
     }
     let topics = image.topics().len() as u64;
     room("topics", topics, 1, limits.topics_max, "limits.topics_max")?;

@@ -7,7 +7,7 @@
 //!                                     └► the leader
 //! ```
 //! openraft decides; what it decides with is here: `store` keeps its log and vote, `applier` applies what was agreed on to the `state`, `peer` is
-//! how members speak with each other, and `member` is one of them, running. All of it is the control thread's, but for the disk.
+//! how members speak with each other, `member` is one of them, running, and `sessions` watches the brokers when it is the active coordinator. All of it is the control thread's, but for the disk.
 
 mod applier;
 mod codec;
@@ -18,6 +18,7 @@ mod member;
 mod members;
 mod order;
 mod peer;
+mod sessions;
 mod state;
 mod store;
 #[cfg(test)]

@@ -42,6 +42,7 @@ pub(super) fn is_unsettled(topic: &Topic) -> bool {
 }
 
 /// The hands of the control plane in one data directory.
+#[derive(Clone)]
 pub(super) struct Reconciler<D> {
     pub(super) disk: D,
     pub(super) directory: PathBuf,
@@ -61,7 +62,28 @@ impl<D: Directory> Reconciler<D> {
         made.map_err(StoreError::io("make partitions in", &self.directory))
     }
 
-    async fn remove(&self, topic: &Topic) -> Result<(), StoreError> {
+    /// Makes those directories of a topic's partitions that are not there. What has the name of one, and says that it belongs to another
+    /// topic, is set aside; whatever else has the name of one stays, and is for the core to judge that opens it.
+    pub(super) async fn make(&self, topic: &Topic, partitions: &[PartitionIndex]) -> Result<(), StoreError> {
+        let listing = self.list().await?;
+        let (mut aside, mut made) = (Vec::new(), Vec::new());
+        for partition in partitions {
+            let path = self.path(topic, *partition);
+            let kind = listing.kind(topic, *partition);
+            let others = self.others(topic, *partition, kind, &path).await?;
+            if kind.is_none() || others.is_some() {
+                made.push(path.clone());
+            }
+            aside.extend(others.map(|to| (path, to)));
+        }
+        let renamed = self.disk.rename_all(&aside).await;
+        renamed.map_err(StoreError::io("set aside what is in the way in", &self.directory))?;
+        let made = self.disk.create_dirs(&made).await;
+        made.map_err(StoreError::io("make partitions in", &self.directory))
+    }
+
+    /// Takes away what there is of a topic that is gone. The cores must have closed its partitions.
+    pub(super) async fn remove(&self, topic: &Topic) -> Result<(), StoreError> {
         let listing = self.list().await?;
         // Whatever it is: a topic of the same name would be made over it.
         let there = topic

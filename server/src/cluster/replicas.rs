@@ -8,15 +8,19 @@
 
 mod command;
 mod error;
+mod form;
 mod placement;
 mod state;
 #[cfg(test)]
 mod tests;
 mod transition;
 
+#[cfg(test)]
+pub(crate) use self::command::Election;
 pub(crate) use self::{
-    command::{Election, IsrChange, Registration, ReplicaCommand},
+    command::{IsrChange, Placement, Registration, ReplicaCommand},
     error::ReplicaError,
+    form::Form,
     placement::{Factor, place},
     state::ReplicaMap,
 };

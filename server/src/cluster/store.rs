@@ -10,6 +10,7 @@
 pub(super) mod error;
 mod former;
 mod identity;
+mod placed;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::sync::atomic::AtomicBool;
 
 use headwater_engine::{Seldom, disk::Directory};
 use headwater_protocol::id::TopicId;
+use tokio::sync::watch;
 
 pub use error::StoreError;
 pub use identity::Identity;
@@ -44,6 +46,8 @@ pub struct TopicStore<D> {
     config: Arc<Config>,
     identity: Identity,
     quorum: QuorumHandle,
+    /// Up to which version of the image this broker has what it asks for, if it is one of several. None: it is alone.
+    followed: Option<watch::Receiver<u64>>,
     /// Nobody knows whether the last order was or will be done, and this is shown until that is known.
     doubt: Option<Arc<ClusterImage>>,
     reconciler: Reconciler<D>,
@@ -74,17 +78,22 @@ impl<D: Directory> TopicStore<D> {
 
     /// The topic that [`create`](Self::create) would make, or why it would not. Changes nothing.
     pub fn check_create(&self, new: &NewTopic) -> Result<Topic, TopicError> {
-        self.check(proposal::create(new, &self.image(), &self.config)?)
+        self.check(proposal::create(new, &self.image(), &self.config, self.is_alone())?)
     }
 
     /// Creates a topic. When it has returned `Ok`, the topic is there whatever happens. After an error it is not served;
     /// if the disk failed, a restart may finish it.
     pub async fn create(&mut self, new: &NewTopic) -> Result<Arc<Topic>, TopicError> {
+        if !self.is_alone() {
+            self.catch_up().await?;
+            let command = proposal::create(new, &self.image(), &self.config, false)?;
+            return self.place(command, new.replication_factor).await;
+        }
         if let Some(topic) = self.image().topic(&new.name) {
             // A creation that failed, and could not be taken back then.
             self.undo(topic.id).await?;
         }
-        let command = proposal::create(new, &self.image(), &self.config)?;
+        let command = proposal::create(new, &self.image(), &self.config, true)?;
         self.carry_out(command).await
     }
 
@@ -96,7 +105,11 @@ impl<D: Directory> TopicStore<D> {
     /// Alters a topic. When it has returned `Ok`, the change stays whatever happens. After an error the topic is served as it
     /// was; if the disk failed, a restart may finish the change.
     pub async fn alter(&mut self, alteration: &TopicAlteration) -> Result<Arc<Topic>, TopicError> {
+        self.catch_up().await?;
         let command = proposal::alter(alteration, &self.image(), &self.config)?;
+        if !self.is_alone() {
+            return self.place(command, -1).await;
+        }
         // A growth that failed, and whose traces could not be removed then.
         self.undo(command.topic()).await?;
         self.carry_out(command).await
@@ -186,10 +199,14 @@ impl<D: Directory> TopicStore<D> {
     /// Begins to delete a topic, in whatever state a failure has left it. When it has returned `Ok` the topic will be
     /// gone, also after a crash. The cores must close its partitions before [`finish_delete`](Self::finish_delete).
     pub async fn begin_delete(&mut self, name: &str) -> Result<Arc<Topic>, TopicError> {
+        self.catch_up().await?;
         let Some(topic) = self.image().topic(name).cloned() else {
             return Err(TopicError::Unknown { name: name.to_owned() });
         };
         let command = Command::Delete { id: topic.id };
+        if !self.is_alone() {
+            return self.place(command, -1).await;
+        }
         let (next, change) = self.state().apply(command.clone())?;
         if !change.is_none() || self.doubt.is_some() {
             self.agree(Order::Topic(command), next).await?;

@@ -25,7 +25,7 @@ pub use load::{Effective, Layers, Source, Sources};
 pub use reference::reference;
 pub use value::{
     ByteSize, ClusterId, CpuSet, HostName, HostPort, HttpAddress, LogFilter, LogFormat, Members, Micros, Millis,
-    PeerListen, Ratio, Role, Value,
+    PeerListen, Rack, Ratio, Role, Value,
 };
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -49,6 +49,9 @@ sections! {
         /// Host that clients are told to connect to; "auto" is the listen address, or the host's name if that is 0.0.0.0 or [::].
         /// Set it when clients reach the broker by another name: NAT, containers, load balancers.
         advertised_host: Option<HostName> = None;
+        /// What this broker has in common with those that fail with it, such as a rack, a room or a zone; "none" says nothing.
+        /// Set it on every broker of a cluster, so that the replicas of a partition are in different ones.
+        rack: Option<Rack> = None;
         /// Port of core 0's own listener, core n has this plus n. 0 takes any free ports.
         /// Set it when a firewall stands between clients and broker: it must let these ports through.
         core_port_base: u16 = 0, 0..=65_535;
@@ -60,7 +63,7 @@ sections! {
     /// The coordinator quorum, which holds what the cluster knows. A broker alone is one of one member and needs none of this.
     cluster: ClusterSection {
         /// "both": serves clients and is a member of the quorum. "coordinator": is a member and nothing else.
-        /// Set it to `coordinator` on the other members: records are on one broker as yet, and the others keep what it knows of its topics.
+        /// Set it to `coordinator` on members that are to have no records.
         role: Role = Role::Both;
         /// Address and port on which the other members reach this one; "off" has none. Nobody is asked for a password there.
         /// Set it on each of several members, to an address of a network that only they can reach.
@@ -252,7 +255,7 @@ sections! {
         /// Raise it to the number of cores or consumers if topics are made without thought.
         partitions: u32 = 1, 1..=100_000;
         /// Replicas of each partition. A single broker has one.
-        /// Leave it: there is no replication yet.
+        /// Leave it: in a cluster a topic gets as many as there are brokers, up to three, or as its creator says.
         replication_factor: u16 = 1, 1..=1;
     }
 

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use headwater_protocol::id::BrokerId;
 
 pub use cluster::{HostPort, Members, PeerListen, Role};
-pub use names::{ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat};
+pub use names::{ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat, Rack};
 pub use units::{ByteSize, Micros, Millis, Ratio};
 
 /// What a file, a variable or a flag can set. Object-safe, so that knobs of all types fit one table.

@@ -3,11 +3,14 @@
 use std::fmt;
 
 use headwater_protocol::id::BrokerId;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::model::plain;
 
 /// The number of a broker's process among all that have ever registered: whoever registers later has a higher one. What a process of
 /// before still says is told from what the one of now says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(u64);
 
 impl Incarnation {
@@ -38,7 +41,7 @@ pub struct Member {
 }
 
 /// Where a broker is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// Name or address of the host.
     pub host: String,
@@ -49,9 +52,10 @@ pub struct Address {
 }
 
 /// One broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broker {
     /// Its number.
+    #[serde(with = "plain")]
     pub id: BrokerId,
     /// Its process, as it was drawn when that began: who registers again under the same one is the same process.
     pub process: Uuid,

@@ -3,9 +3,12 @@
 use std::fmt;
 
 use headwater_protocol::id::{BrokerId, LeaderEpoch};
+use serde::{Deserialize, Serialize};
+
+use crate::model::plain;
 
 /// The number of a change to a partition's replicas. It grows with each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct PartitionEpoch(u64);
 
 impl PartitionEpoch {
@@ -27,7 +30,7 @@ impl fmt::Display for PartitionEpoch {
 }
 
 /// What it takes for a replica to count as having a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Durability {
     /// The record is on its stable storage.
     #[default]
@@ -37,7 +40,7 @@ pub enum Durability {
 }
 
 /// What an acknowledgement promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// In-sync replicas without which nothing is acknowledged (`min.insync.replicas`), at least 1.
     pub min_isr: u16,
@@ -47,23 +50,31 @@ pub struct Terms {
 
 /// The replicas of one partition at one moment. The terms are part of it, so that whoever leads changes them together with the rest:
 /// under the terms of before, it might acknowledge without those who were to be asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replicas {
     /// Who has the partition. The first is to lead it when it can.
+    #[serde(with = "plain::list")]
     pub replicas: Vec<BrokerId>,
     /// Those of them that are to be taken in, and are not counted among the old ones yet.
+    #[serde(with = "plain::list")]
     pub adding: Vec<BrokerId>,
     /// Those of them that go when all others are in sync.
+    #[serde(with = "plain::list")]
     pub removing: Vec<BrokerId>,
     /// Those of them whose log is not open, because their disk has failed.
+    #[serde(with = "plain::list")]
     pub offline: Vec<BrokerId>,
     /// Who leads, while somebody does. Always in sync.
+    #[serde(with = "plain::maybe")]
     pub leader: Option<BrokerId>,
     /// Grows with each change of the leader.
+    #[serde(with = "plain")]
     pub leader_epoch: LeaderEpoch,
     /// In-sync replicas: without them, nothing is acknowledged. In the order of `replicas`.
+    #[serde(with = "plain::list")]
     pub isr: Vec<BrokerId>,
     /// Eligible leader replicas (KIP-966): not in sync, but nothing was acknowledged without them. In the order of `replicas`.
+    #[serde(with = "plain::list")]
     pub elr: Vec<BrokerId>,
     /// Grows with each change of anything here.
     pub epoch: PartitionEpoch,

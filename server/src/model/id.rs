@@ -1,13 +1,18 @@
 //! Which partition is meant, and which core owns it.
 
 use headwater_protocol::id::{CoreId, PartitionIndex, TopicId};
+use serde::{Deserialize, Serialize};
+
+use super::plain;
 
 /// A partition, for ever: a topic of the same name made later has another id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartitionId {
     /// The topic.
+    #[serde(with = "plain")]
     pub topic: TopicId,
     /// Its number among the topic's partitions.
+    #[serde(with = "plain")]
     pub index: PartitionIndex,
 }
 

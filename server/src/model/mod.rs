@@ -6,6 +6,7 @@ pub(crate) mod group;
 pub(crate) mod id;
 pub(crate) mod internal;
 pub(crate) mod op;
+pub(crate) mod plain;
 pub(crate) mod quorum;
 pub(crate) mod records;
 pub(crate) mod refusal;

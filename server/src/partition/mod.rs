@@ -7,7 +7,7 @@ mod compaction;
 pub(crate) mod lend;
 mod partitions;
 mod reopen;
-mod replicated;
+pub(crate) mod replicated;
 pub(crate) mod replication;
 mod served;
 mod upkeep;

@@ -81,6 +81,14 @@ impl Partitions {
         id.owner(self.core.mesh.len()) == self.core.id
     }
 
+    /// Whether this broker has the partition: one that is alone has all.
+    fn is_ours(&self, id: PartitionId) -> bool {
+        self.assignment.borrow().as_ref().is_none_or(|assignment| {
+            let replicas = assignment.partitions.get(&id);
+            replicas.is_some_and(|replicas| replicas.has(assignment.own.broker))
+        })
+    }
+
     /// The partition, if this core has it open.
     pub(crate) fn get(&self, id: PartitionId) -> Result<Rc<Partition>, Refusal> {
         match self.owned.borrow().get(&id) {
@@ -175,7 +183,7 @@ impl Partitions {
         }
     }
 
-    /// Brings the open partitions in line with the image.
+    /// Brings the open partitions in line with the image, and with who has which. One image at a time: a partition would be opened twice.
     pub(crate) async fn apply(&self, image: Arc<ClusterImage>) {
         if image.version() < self.image.borrow().version() {
             return;
@@ -183,7 +191,7 @@ impl Partitions {
         *self.image.borrow_mut() = Arc::clone(&image);
         let is_gone = |id: &PartitionId| {
             let topic = image.topic_by_id(id.topic);
-            topic.is_none_or(|topic| topic.state != TopicState::Ready)
+            topic.is_none_or(|topic| topic.state != TopicState::Ready) || !self.is_ours(*id)
         };
         let gone: Vec<_> = self.owned.borrow_mut().extract_if(|id, _| is_gone(id)).collect();
         for (id, owned) in gone {
@@ -200,7 +208,7 @@ impl Partitions {
             let config = self.log_config(topic);
             for index in topic.partitions() {
                 let id = PartitionId { topic: topic.id, index };
-                if !self.is_here(id) {
+                if !self.is_here(id) || !self.is_ours(id) {
                     continue;
                 }
                 let owned = self.owned.borrow().get(&id).cloned();

@@ -13,6 +13,7 @@
 mod bad_input;
 mod checkpoints;
 mod cli;
+mod cluster;
 mod compaction;
 mod connections;
 mod cores;

@@ -22,7 +22,7 @@ use crate::{
 const CORES: u16 = 2;
 
 /// Longer than any of it takes; only what hangs comes to it.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: Duration = Duration::from_mins(1);
 
 /// One broker: its directory stays, its process comes and goes.
 struct Node {

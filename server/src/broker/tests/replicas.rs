@@ -285,7 +285,7 @@ fn groups_and_what_they_have_committed_move_with_the_leader_of_their_partition()
 }
 
 /// Connects to a broker's first core as another broker would, and returns what that says, and whether it goes on listening.
-fn knock(cluster: &Cluster, hello: ReplicaHelloRequestT) -> (ErrorCode, bool) {
+fn knock(cluster: &Cluster, hello: &ReplicaHelloRequestT) -> (ErrorCode, bool) {
     let mut builder = FlatBufferBuilder::new();
     let root = hello.pack(&mut builder);
     builder.finish_minimal(root);
@@ -362,11 +362,11 @@ fn only_the_process_that_is_registered_is_let_in_and_everybody_else_is_told_why_
             ),
         ];
         for (hello, why) in refused {
-            assert_eq!(knock(&cluster, hello), (why, false));
+            assert_eq!(knock(&cluster, &hello), (why, false));
         }
-        assert_eq!(knock(&cluster, hello()), (ErrorCode::None, false));
+        assert_eq!(knock(&cluster, &hello()), (ErrorCode::None, false));
         assert_eq!(
-            knock(&cluster, hello()).0,
+            knock(&cluster, &hello()).0,
             ErrorCode::StaleBrokerEpoch,
             "the same again"
         );

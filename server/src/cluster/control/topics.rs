@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
 use headwater_engine::disk::Directory;
 use headwater_protocol::error::ErrorCode;
 
 use super::Requests;
 use crate::{
-    cluster::{TopicError, TopicStore},
-    core::mesh::{CoreMessage, Mesh, Reply},
-    image::{ClusterImage, Topic},
+    cluster::{TopicError, TopicStore, assign::publish},
+    core::mesh::{Mesh, Reply},
+    image::Topic,
     model::{
         op::{NewTopic, TopicAlteration},
         refusal::Refusal,
@@ -72,12 +71,19 @@ impl<D: Directory> TopicWorker<D> {
         }
     }
 
+    /// Shows the topics to the cores. In a cluster of several brokers its membership does, of whatever broker was asked for a change.
+    async fn publish(&self) {
+        if self.store.is_alone() {
+            publish(&self.mesh, self.store.image()).await;
+        }
+    }
+
     async fn create(&mut self, new: &NewTopic, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
         if validate_only {
             return self.store.check_create(new).map(Arc::new).map_err(refusal);
         }
         let topic = self.store.create(new).await.map_err(refusal)?;
-        publish(&self.mesh, self.store.image()).await;
+        self.publish().await;
         tracing::info!(topic = %topic.name, partitions = topic.partition_count, "a topic was created");
         Ok(topic)
     }
@@ -87,7 +93,7 @@ impl<D: Directory> TopicWorker<D> {
             return self.store.check_alter(alteration).map(Arc::new).map_err(refusal);
         }
         let topic = self.store.alter(alteration).await.map_err(refusal)?;
-        publish(&self.mesh, self.store.image()).await;
+        self.publish().await;
         tracing::info!(topic = %topic.name, partitions = topic.partition_count, overrides = ?topic.overrides, "a topic was altered");
         Ok(topic)
     }
@@ -96,24 +102,13 @@ impl<D: Directory> TopicWorker<D> {
         let begun = self.store.begin_delete(name).await;
         if matches!(begun, Ok(_) | Err(TopicError::Store(_))) {
             // The cores let go of the partitions before their files are removed; and also if nobody knows what becomes of them.
-            publish(&self.mesh, self.store.image()).await;
+            self.publish().await;
         }
         let topic = begun.map_err(refusal)?;
         let finished = self.store.finish_delete(topic.id).await;
         finished.map_err(|error| Refusal::because(ErrorCode::KafkaStorageError, &error))?;
-        publish(&self.mesh, self.store.image()).await;
+        self.publish().await;
         tracing::info!(topic = %topic.name, "a topic was deleted");
         Ok(())
     }
-}
-
-/// Sends an image to every core and waits until all have applied it.
-pub(crate) async fn publish(mesh: &Mesh, image: Arc<ClusterImage>) {
-    let apply = |core| {
-        mesh.ask(core, |reply| CoreMessage::Apply {
-            image: Arc::clone(&image),
-            reply,
-        })
-    };
-    join_all(mesh.ids().map(apply)).await;
 }

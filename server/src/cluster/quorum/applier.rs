@@ -17,30 +17,76 @@ use super::{
     store::Store,
     types::{LogId, Membership, QuorumTypes, Snapshot, SnapshotMeta},
 };
-use crate::image::ClusterImage;
+use crate::{cluster::replicas::ReplicaMap, image::ClusterImage};
+
+/// What a member shows of its state.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    /// Each is later than the one before.
+    pub(crate) images: watch::Receiver<Arc<ClusterImage>>,
+    /// Brokers and replicas: not older than the image that is shown.
+    pub(crate) replicas: watch::Receiver<ReplicaMap>,
+}
+
+/// Where it is shown.
+pub(crate) struct Show {
+    images: watch::Sender<Arc<ClusterImage>>,
+    replicas: watch::Sender<ReplicaMap>,
+}
+
+impl Show {
+    pub(super) fn new(state: &State) -> (Show, Shown) {
+        let (images, shown_images) = watch::channel(Arc::clone(state.image()));
+        let (replicas, shown_replicas) = watch::channel(state.replicas().clone());
+        let shown = Shown {
+            images: shown_images,
+            replicas: shown_replicas,
+        };
+        (Show { images, replicas }, shown)
+    }
+
+    /// Whoever finds a topic in the image finds its replicas.
+    pub(super) fn publish(&self, state: &State) {
+        self.replicas.send_if_modified(|shown| {
+            let is_new = shown != state.replicas();
+            if is_new {
+                *shown = state.replicas().clone();
+            }
+            is_new
+        });
+        let image = state.image();
+        self.images.send_if_modified(|shown| {
+            let is_new = shown.version() != image.version();
+            if is_new {
+                *shown = Arc::clone(image);
+            }
+            is_new
+        });
+    }
+}
 
 /// The state of this member. It is in memory; at a start it is the last snapshot, and openraft applies the log that follows.
 pub(crate) struct Applier {
     state: State,
     applied: Option<LogId>,
     membership: Membership,
-    images: watch::Sender<Arc<ClusterImage>>,
+    show: Show,
     store: Store,
 }
 
 impl Applier {
-    /// Begins with the last snapshot. Whoever has the receiver sees each image that is later than the one that it has seen.
-    pub(crate) fn new(store: Store) -> Result<(Applier, watch::Receiver<Arc<ClusterImage>>), CodecError> {
+    /// Begins with the last snapshot. Whoever has what is shown sees each image that is later than the one that it has seen.
+    pub(crate) fn new(store: Store) -> Result<(Applier, Shown), CodecError> {
         let (meta, state) = match store.snapshot() {
             Some((meta, data)) => (meta, State::decode(&data)?),
             None => (SnapshotMeta::default(), State::default()),
         };
-        let (images, shown) = watch::channel(Arc::clone(state.image()));
+        let (show, shown) = Show::new(&state);
         let applier = Applier {
             state,
             applied: meta.last_log_id,
             membership: meta.last_membership,
-            images,
+            show,
             store,
         };
         Ok((applier, shown))
@@ -49,17 +95,6 @@ impl Applier {
     #[cfg(test)]
     pub(super) fn state(&self) -> &State {
         &self.state
-    }
-
-    fn publish(&self) {
-        let image = self.state.image();
-        self.images.send_if_modified(|shown| {
-            let is_new = shown.version() != image.version();
-            if is_new {
-                *shown = Arc::clone(image);
-            }
-            is_new
-        });
     }
 }
 
@@ -89,7 +124,7 @@ impl<C: QuorumTypes> RaftStateMachine<C> for Applier {
             answers.extend(answer.map(|answer| (answer, outcome)));
         }
         // Whoever is answered finds it in the image.
-        self.publish();
+        self.show.publish(&self.state);
         for (answer, outcome) in answers {
             answer.send(outcome);
         }
@@ -113,7 +148,7 @@ impl<C: QuorumTypes> RaftStateMachine<C> for Applier {
         self.state = state;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.publish();
+        self.show.publish(&self.state);
         Ok(())
     }
 

@@ -4,8 +4,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// The version that this broker writes, and the newest that it reads.
-pub(super) const FORMAT_VERSION: u8 = 1;
+/// The version that this broker writes, and the newest that it reads. The first one knew nothing of brokers and replicas.
+pub(super) const FORMAT_VERSION: u8 = 2;
 
 /// Why bytes cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,12 +42,18 @@ pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
     bytes.expect("a vector takes all bytes, and every sequence of ours has a known length")
 }
 
+/// The version in which a value was written.
+pub(super) fn version(bytes: &[u8]) -> Result<u8, CodecError> {
+    match bytes.first().ok_or(CodecError::Empty)? {
+        version @ 1..=FORMAT_VERSION => Ok(*version),
+        found => Err(CodecError::Version { found: *found }),
+    }
+}
+
 /// Reads a value, which must be all that is there. What is allocated is in proportion to the bytes.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let (version, bytes) = bytes.split_first().ok_or(CodecError::Empty)?;
-    if *version != FORMAT_VERSION {
-        return Err(CodecError::Version { found: *version });
-    }
+    version(bytes)?;
+    let bytes = &bytes[1..];
     let (value, rest) = postcard::take_from_bytes(bytes)?;
     if rest.is_empty() {
         Ok(value)

@@ -4,13 +4,15 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::channel::oneshot;
 use headwater_protocol::id::BrokerId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::{
+    applier::Shown,
     id::{Identity, Incarnation, NodeId},
     order::{Order, Outcome, Registration},
 };
 use crate::{
+    cluster::replicas::{ReplicaCommand, ReplicaMap},
     core::mesh::Reply,
     image::ClusterImage,
     metrics::LookAtQuorum,
@@ -38,7 +40,7 @@ pub(crate) struct QuorumHandle {
     identity: Identity,
     incarnation: Incarnation,
     wishes: mpsc::Sender<Wish>,
-    images: watch::Receiver<Arc<ClusterImage>>,
+    shown: Shown,
     look: LookAtQuorum,
 }
 
@@ -47,7 +49,7 @@ impl QuorumHandle {
     pub(super) fn new(
         identity: Identity,
         incarnation: Incarnation,
-        images: watch::Receiver<Arc<ClusterImage>>,
+        shown: Shown,
         look: LookAtQuorum,
     ) -> (QuorumHandle, mpsc::Receiver<Wish>) {
         let (wishes, arrived) = mpsc::channel(WISHES_MAX);
@@ -55,7 +57,7 @@ impl QuorumHandle {
             identity,
             incarnation,
             wishes,
-            images,
+            shown,
             look,
         };
         (handle, arrived)
@@ -73,7 +75,23 @@ impl QuorumHandle {
 
     /// The cluster as this member knows it.
     pub(crate) fn image(&self) -> Arc<ClusterImage> {
-        Arc::clone(&self.images.borrow())
+        Arc::clone(&self.shown.images.borrow())
+    }
+
+    /// Its brokers and replicas, not older than the image.
+    pub(crate) fn replicas(&self) -> ReplicaMap {
+        self.shown.replicas.borrow().clone()
+    }
+
+    /// Where both are shown.
+    pub(crate) fn shown(&self) -> Shown {
+        self.shown.clone()
+    }
+
+    /// Has a change of brokers or replicas agreed on. Done or refused, it shows when this returns; otherwise nobody knows.
+    pub(crate) async fn change_replicas(&self, command: ReplicaCommand) -> Result<(), Refusal> {
+        let outcome = self.propose(Order::Replicas(command)).await?;
+        outcome.refusal().map_or(Ok(()), Err)
     }
 
     /// Has an order agreed on, and returns when it shows in the image. An error: nobody knows whether it is done, or will be.

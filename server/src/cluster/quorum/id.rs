@@ -53,6 +53,10 @@ impl StoreId {
     pub(crate) fn new() -> StoreId {
         StoreId(machine::uuid())
     }
+
+    pub(crate) fn get(self) -> Uuid {
+        self.0
+    }
 }
 
 impl fmt::Display for StoreId {

@@ -11,13 +11,13 @@ use headwater_protocol::error::ErrorCode;
 use openraft::{Config, Raft, RaftMetrics, SnapshotPolicy, async_runtime::watch::WatchReceiver as _};
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, watch},
+    sync::Semaphore,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
 use super::{
-    applier::Applier,
+    applier::{Applier, Shown},
     codec::CodecError,
     id::{Identity, Incarnation, NodeId},
     order::{Order, Outcome, Proposal},
@@ -27,7 +27,6 @@ use super::{
 };
 use crate::{
     failure::{Part, StopError},
-    image::ClusterImage,
     metrics::{LookAtQuorum, QuorumFigures},
 };
 
@@ -117,7 +116,7 @@ pub(crate) struct Quorum {
     pub(super) raft: Raft<Types, Applier>,
     pub(super) local: Arc<Local>,
     pub(super) dialer: Dialer,
-    images: watch::Receiver<Arc<ClusterImage>>,
+    shown: Shown,
     forwarded: Semaphore,
     server: Option<JoinHandle<()>>,
     writer: Part,
@@ -141,7 +140,7 @@ impl Quorum {
         let identity = store.identity().clone();
         let local = Arc::new(Local::new(identity.clone(), store.incarnation()));
         let dialer = Dialer::new(Arc::clone(&local));
-        let (applier, images) = Applier::new(store.clone()).map_err(|source| StartError::Snapshot { source })?;
+        let (applier, shown) = Applier::new(store.clone()).map_err(|source| StartError::Snapshot { source })?;
         let refused = |reason: String| StartError::Raft { reason };
         let config = config(identity.cluster.to_string()).validate();
         let config = Arc::new(config.map_err(|error| refused(error.to_string()))?);
@@ -156,7 +155,7 @@ impl Quorum {
             raft,
             local,
             dialer,
-            images,
+            shown,
             forwarded: Semaphore::new(FORWARDED_MAX),
             server,
             writer,
@@ -173,9 +172,9 @@ impl Quorum {
         self.local.identity()
     }
 
-    /// The images, each of which is later than the one before.
-    pub(crate) fn images(&self) -> watch::Receiver<Arc<ClusterImage>> {
-        self.images.clone()
+    /// What it shows of the state.
+    pub(crate) fn shown(&self) -> Shown {
+        self.shown.clone()
     }
 
     /// Who leads, as far as this member knows. Only calls that are answered show that it can.
@@ -299,6 +298,11 @@ impl Quorum {
 
 #[cfg(test)]
 impl Quorum {
+    /// The images, each of which is later than the one before.
+    pub(super) fn images(&self) -> tokio::sync::watch::Receiver<Arc<crate::image::ClusterImage>> {
+        self.shown.images.clone()
+    }
+
     /// The last entry that the log has forgotten.
     pub(super) fn purged(&self) -> Option<LogId> {
         self.metrics(|metrics| metrics.purged)

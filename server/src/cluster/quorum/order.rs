@@ -8,7 +8,10 @@ use uuid::Uuid;
 
 use super::id::{Incarnation, NodeId, StoreId};
 use crate::{
-    cluster::state::Command,
+    cluster::{
+        replicas::{Placement, ReplicaCommand},
+        state::Command,
+    },
     image::{Topic, TopicState},
     machine,
     model::refusal::Refusal,
@@ -57,6 +60,11 @@ pub(crate) enum Order {
     ReserveProducerIds,
     /// A broker says that it is there. What it asked for before is decided when that is.
     Register(Registration),
+    /// What somebody asks for in a cluster of several brokers. It is done at once, as each broker sees for itself to what it asks for
+    /// on disk; and what is new is placed like this.
+    Placed(#[serde(with = "command_form")] Command, Option<Placement>),
+    /// About brokers and replicas.
+    Replicas(ReplicaCommand),
 }
 
 /// Who a broker is, this time.

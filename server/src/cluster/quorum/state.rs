@@ -5,17 +5,23 @@ use std::{
     sync::Arc,
 };
 
-use headwater_protocol::error::ErrorCode;
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{BrokerId, TopicId},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    codec::{CodecError, decode, encode},
+    codec::{self, CodecError, decode, encode},
     id::{Incarnation, NodeId, StoreId},
     order::{Order, Outcome, Proposal, ProposalId, Registration, TopicForm},
 };
 use crate::{
-    cluster::state::ClusterState,
-    image::{ClusterImage, Topic},
+    cluster::{
+        replicas::{self, Placement, ReplicaCommand, ReplicaError, ReplicaMap},
+        state::{ClusterState, Command},
+    },
+    image::{ClusterImage, Durability, Terms, Topic},
     model::refusal::Refusal,
 };
 
@@ -32,6 +38,7 @@ pub(crate) const PRODUCER_ID_MAX: i64 = i64::MAX / 2;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     cluster: ClusterState,
+    replicas: ReplicaMap,
     next_producer_id: i64,
     /// The last incarnation of each broker that has ever said that it is there.
     brokers: BTreeMap<NodeId, (StoreId, Incarnation)>,
@@ -39,7 +46,7 @@ pub(crate) struct State {
     known: VecDeque<(ProposalId, Outcome)>,
 }
 
-/// The state as it is in a snapshot.
+/// The state as it is in a snapshot, but for brokers and replicas, which follow it since version 2.
 #[derive(Serialize, Deserialize)]
 struct Form {
     version: u64,
@@ -65,6 +72,11 @@ impl State {
         self.cluster.image()
     }
 
+    /// The brokers, and the replicas of every partition that is placed.
+    pub(crate) fn replicas(&self) -> &ReplicaMap {
+        &self.replicas
+    }
+
     /// Does what is proposed, once.
     pub(crate) fn apply(&mut self, proposal: Proposal) -> Outcome {
         if let Some((_, outcome)) = self.known.iter().rev().find(|(id, _)| *id == proposal.id) {
@@ -88,6 +100,8 @@ impl State {
             Order::Abandoned(topic) => self.cluster.abandoned(&topic).0,
             Order::ReserveProducerIds => return self.reserve_producer_ids(),
             Order::Register(registration) => return self.register(registration),
+            Order::Placed(command, placement) => return self.place(command, placement),
+            Order::Replicas(command) => return self.change_replicas(&command),
         };
         Outcome::Done
     }
@@ -113,9 +127,12 @@ impl State {
             let message = format!("broker {broker} was started again since: stop the process that was started before");
             return Refusal::new(ErrorCode::StaleBrokerEpoch, message).into();
         }
-        if let Some(other) = self.brokers.keys().find(|other| **other != broker) {
+        let is_unplaced = |topic: &Arc<Topic>| self.replicas.replicas_of(topic.id).is_empty();
+        if let Some(other) = self.brokers.keys().find(|other| **other != broker)
+            && self.image().topics().any(is_unplaced)
+        {
             let message = format!(
-                "broker {other} has the topics of this cluster, and as yet no other can have some: start this one as a coordinator (cluster.role)"
+                "broker {other} has topics from when it was alone: start it with cluster.listen, so that others learn where they are, and then this one"
             );
             return Refusal::new(ErrorCode::PolicyViolation, message).into();
         }
@@ -123,21 +140,116 @@ impl State {
         Outcome::Done
     }
 
+    /// Does at once what is asked for, and places what is new. As a whole, or not at all.
+    fn place(&mut self, command: Command, placement: Option<Placement>) -> Outcome {
+        match self.placed(command, placement) {
+            Ok((cluster, replicas)) => {
+                (self.cluster, self.replicas) = (cluster, replicas);
+                Outcome::Done
+            }
+            Err(refusal) => refusal.into(),
+        }
+    }
+
+    fn placed(&self, command: Command, placement: Option<Placement>) -> Result<(ClusterState, ReplicaMap), Refusal> {
+        let topic = command.topic();
+        let applied = self.cluster.apply(command);
+        let (cluster, change) = applied.map_err(|error| Refusal::because(error.code(), &error))?;
+        let cluster = change
+            .after
+            .as_ref()
+            .map_or_else(|| cluster.clone(), |after| cluster.settled(after).0);
+        let has = self.replicas.replicas_of(topic).len();
+        let count = cluster
+            .image()
+            .topic_by_id(topic)
+            .map(|topic| topic.partition_count as usize);
+        let command = match (count, placement) {
+            (None, _) if has == 0 => return Ok((cluster, self.replicas.clone())),
+            (None, _) => ReplicaCommand::Remove { topic },
+            (Some(count), None) if count == has => return Ok((cluster, self.replicas.clone())),
+            (Some(count), Some(placement)) if has + placement.replicas.len() == count => match has {
+                0 => ReplicaCommand::Place {
+                    topic,
+                    terms: placement.terms,
+                    replicas: placement.replicas,
+                },
+                _ => ReplicaCommand::Extend {
+                    topic,
+                    replicas: placement.replicas,
+                },
+            },
+            (Some(_), _) => {
+                let message = "the topic got other partitions meanwhile; try again";
+                return Err(Refusal::new(ErrorCode::CoordinatorLoadInProgress, message));
+            }
+        };
+        let (replicas, _) = self.replicas.apply(&command).map_err(|error| refusal(&error))?;
+        Ok((cluster, replicas))
+    }
+
+    fn change_replicas(&mut self, command: &ReplicaCommand) -> Outcome {
+        match self.replicas.apply(command) {
+            Ok((next, applied)) => {
+                self.replicas = next;
+                for (id, why) in applied.refused {
+                    tracing::debug!(topic = %id.topic, partition = %id.index, %why, "a change of replicas is refused");
+                }
+            }
+            Err(error) => return refusal(&error).into(),
+        }
+        if let ReplicaCommand::Unfence { id, .. } = command {
+            self.adopt(*id);
+        }
+        Outcome::Done
+    }
+
+    /// What a broker made when it was alone it has alone: no other has been let in before those topics are placed.
+    fn adopt(&mut self, broker: BrokerId) {
+        let unplaced = |topic: &&Arc<Topic>| self.replicas.replicas_of(topic.id).is_empty();
+        let unplaced: Vec<(TopicId, u32)> = self
+            .image()
+            .topics()
+            .filter(unplaced)
+            .map(|topic| (topic.id, topic.partition_count))
+            .collect();
+        for (topic, count) in unplaced {
+            let placed = self.replicas.apply(&ReplicaCommand::Place {
+                topic,
+                terms: Terms {
+                    min_isr: 1,
+                    durability: Durability::Disk,
+                },
+                replicas: vec![vec![broker]; count as usize],
+            });
+            match placed {
+                Ok((next, _)) => self.replicas = next,
+                Err(error) => tracing::error!(%topic, %error, "a topic of a broker that was alone cannot be placed"),
+            }
+        }
+    }
+
     /// As it is in a snapshot.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let image = self.cluster.image();
-        encode(&Form {
+        let form = Form {
             version: image.version(),
             topics: image.topics().map(|topic| TopicForm::from(topic.as_ref())).collect(),
             next_producer_id: self.next_producer_id,
             brokers: self.brokers.clone(),
             known: self.known.iter().cloned().collect(),
-        })
+        };
+        encode(&(form, replicas::Form::from(&self.replicas)))
     }
 
     /// The reverse of [`encode`](Self::encode).
     pub(crate) fn decode(bytes: &[u8]) -> Result<State, CodecError> {
-        let form: Form = decode(bytes)?;
+        let (form, replicas): (Form, ReplicaMap) = if codec::version(bytes)? == 1 {
+            (decode(bytes)?, ReplicaMap::default())
+        } else {
+            let (form, replicas): (Form, replicas::Form) = decode(bytes)?;
+            (form, replicas.into())
+        };
         let topics = form.topics.into_iter().map(|topic| topic.read().map(Arc::new));
         let topics = topics.collect::<Result<_, postcard::Error>>()?;
         let mut known = VecDeque::from(form.known);
@@ -147,6 +259,11 @@ impl State {
             next_producer_id: form.next_producer_id,
             brokers: form.brokers,
             known,
+            replicas,
         })
     }
+}
+
+fn refusal(error: &ReplicaError) -> Refusal {
+    Refusal::because(error.code(), error)
 }

@@ -15,6 +15,7 @@ use super::{
     id::NodeId,
     member::{Quorum, StartError},
     members::ChangeError,
+    sessions,
 };
 use crate::{
     failure::{Part, StopError},
@@ -78,9 +79,12 @@ impl QuorumThread {
             };
             if let Some(result) = has_joined {
                 let (identity, incarnation) = (quorum.identity().clone(), quorum.incarnation());
-                let (handle, wishes) = QuorumHandle::new(identity, incarnation, quorum.images(), quorum.look());
+                let (handle, wishes) = QuorumHandle::new(identity, incarnation, quorum.shown(), quorum.look());
                 let _ = tell_joined.send(result.map(|()| handle));
-                serve(&quorum, wishes, stopped).await;
+                tokio::select! {
+                    () = serve(&quorum, wishes, stopped) => {}
+                    never = sessions::watch(&quorum) => match never {},
+                }
             }
             let ended = quorum.stop(machine::now() + STOP_MAX).await;
             ended.map_err(|error| error.to_string())

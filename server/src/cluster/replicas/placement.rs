@@ -59,8 +59,8 @@ impl Load {
     }
 }
 
-fn count<K: Ord>(counts: &BTreeMap<K, usize>, of: K) -> usize {
-    counts.get(&of).copied().unwrap_or(0)
+fn count<K: Ord>(counts: &BTreeMap<K, usize>, of: &K) -> usize {
+    counts.get(of).copied().unwrap_or(0)
 }
 
 /// The core of the broker that owns the partition there.
@@ -136,9 +136,9 @@ fn choose<'a>(brokers: &[&'a Broker], factor: usize, load: &Load, id: PartitionI
         let next = brokers.iter().filter(is_free).min_by_key(|broker| {
             let in_rack = |other: &&&Broker| broker.rack.is_some() && other.rack == broker.rack;
             let in_rack = chosen.iter().filter(in_rack).count();
-            let (leads, has) = (count(&load.leaders, broker.id), count(&load.replicas, broker.id));
-            let leads_on_core = count(&load.leaders_on_core, core_of(broker, id));
-            let has_on_core = count(&load.replicas_on_core, core_of(broker, id));
+            let (leads, has) = (count(&load.leaders, &broker.id), count(&load.replicas, &broker.id));
+            let leads_on_core = count(&load.leaders_on_core, &core_of(broker, id));
+            let has_on_core = count(&load.replicas_on_core, &core_of(broker, id));
             if chosen.is_empty() {
                 [leads, has, leads_on_core, has_on_core]
             } else {

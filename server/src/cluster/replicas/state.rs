@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use headwater_protocol::id::{BrokerId, PartitionIndex, TopicId};
+use serde::{Deserialize, Serialize};
 
 use super::{
     command::{Election, IsrChange, Registration, ReplicaCommand},
@@ -34,8 +35,8 @@ pub(crate) struct Applied {
 }
 
 /// The replicas of one topic, by the index of the partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Placed {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Placed {
     terms: Terms,
     partitions: Vec<Replicas>,
 }
@@ -43,10 +44,10 @@ struct Placed {
 /// The brokers, and the replicas of every partition. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReplicaMap {
-    brokers: BTreeMap<BrokerId, Arc<Broker>>,
-    topics: BTreeMap<TopicId, Arc<Placed>>,
+    pub(super) brokers: BTreeMap<BrokerId, Arc<Broker>>,
+    pub(super) topics: BTreeMap<TopicId, Arc<Placed>>,
     /// Processes that have ever registered.
-    registered: u64,
+    pub(super) registered: u64,
 }
 
 impl ReplicaMap {

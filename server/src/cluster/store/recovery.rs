@@ -97,6 +97,7 @@ impl<D: Directory> TopicStore<D> {
             config,
             identity,
             quorum,
+            followed: None,
             doubt: None,
             reconciler: Reconciler {
                 disk,

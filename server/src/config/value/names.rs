@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::{Optional, Value};
 
 macro_rules! text {
-    ($(#[$doc:meta])* $Type:ident, $valid:expr, $expected:literal) => {
+    ($(#[$doc:meta])* $Type:ident or $none:literal, $valid:expr, $expected:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct $Type(String);
@@ -38,7 +38,7 @@ macro_rules! text {
         }
 
         impl Optional for $Type {
-            const NONE: &'static [&'static str] = &["auto"];
+            const NONE: &'static [&'static str] = &[$none];
         }
 
         impl std::str::FromStr for $Type {
@@ -55,7 +55,7 @@ macro_rules! text {
 
 text!(
     /// Identity of a cluster: 1 to 64 of `[a-zA-Z0-9_-]`, by default a UUID.
-    ClusterId,
+    ClusterId or "auto",
     |text| (1..=64).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)),
     "1 to 64 letters, digits, _ and -"
@@ -70,12 +70,20 @@ impl ClusterId {
 
 text!(
     /// Name or IP address of a host, as clients resolve it (RFC 1123 limits it to 253 characters).
-    HostName,
+    HostName or "auto",
     |text| text.parse::<std::net::IpAddr>().is_ok_and(|ip| !ip.is_unspecified())
         || ((1..=253).contains(&text.len())
             && text.parse::<std::net::IpAddr>().is_err()
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))),
     "a host name or an IP address, without a port"
+);
+
+text!(
+    /// What a broker has in common with those that fail with it: 1 to 64 of `[a-zA-Z0-9._-]`.
+    Rack or "none",
+    |text| (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)),
+    "1 to 64 letters, digits, ., _ and -"
 );
 
 /// CPUs by number, in rising order. Written as in taskset: `0,2-3`. Empty: not chosen.

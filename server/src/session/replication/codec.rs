@@ -81,18 +81,18 @@ pub(crate) fn read_fetches(head: &[u8], records: usize) -> Result<Vec<Asked>, Pe
     check_count(rows.len())?;
     let asked = rows.iter().map(|row| {
         let place = place(row.leader_epoch(), row.offset(), row.last_epoch())?;
-        let held = Held {
+        let has = Held {
             received: Offset::try_from(row.received())?,
             durable: Offset::try_from(row.durable())?,
         };
-        if held.durable > held.received || held.received > place.offset {
+        if has.durable > has.received || has.received > place.offset {
             return Err(PeerError::Contradiction(
                 "a replica has more than it goes on from, or more durable than received",
             ));
         }
         Ok(Asked {
             id: partition(row.topic_id(), row.partition())?,
-            fetch: Fetch { place, held },
+            fetch: Fetch { place, held: has },
             max_bytes: row.max_bytes(),
         })
     });

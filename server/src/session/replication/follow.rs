@@ -32,6 +32,7 @@ use crate::{
     model::id::PartitionId,
     partition::{
         Partition, Partitions,
+        replicated::Standing,
         replication::{Answer, News},
     },
     session::{
@@ -146,7 +147,7 @@ impl Follows {
 
     fn of(&self, leader: Leader) -> Vec<(PartitionId, Rc<Partition>)> {
         let mut open = self.partitions().open_partitions();
-        open.retain(|(_, partition)| partition.standing().and_then(|standing| standing.leader()) == Some(leader));
+        open.retain(|(_, partition)| partition.standing().and_then(Standing::leader) == Some(leader));
         open
     }
 
@@ -155,7 +156,7 @@ impl Follows {
     pub(crate) fn reconcile(self: &Rc<Self>) {
         let mut wanted: BTreeMap<Leader, Vec<(PartitionId, Rc<Partition>)>> = BTreeMap::new();
         for (id, partition) in self.partitions().open_partitions() {
-            if let Some(leader) = partition.standing().and_then(|standing| standing.leader()) {
+            if let Some(leader) = partition.standing().and_then(Standing::leader) {
                 wanted.entry(leader).or_default().push((id, partition));
             }
         }
@@ -209,7 +210,7 @@ impl Follows {
                 Ok(never) => match never {},
                 Err(LinkError::Over) => {}
                 Err(error) => {
-                    warn_seldom!(%broker, %core, %error, "a stream from a leader has ended; it is begun again")
+                    warn_seldom!(%broker, %core, %error, "a stream from a leader has ended; it is begun again");
                 }
             }
             if is_welcome {
@@ -336,8 +337,8 @@ impl Follows {
         };
         let core = &self.sessions.core;
         match answer {
-            Err(code) => {
-                tracing::debug!(partition = %id.index, %code, "a leader refuses");
+            Err(why) => {
+                tracing::debug!(partition = %id.index, %why, "a leader refuses");
                 line.refuses(id);
             }
             Ok(answer @ Answer::Records(_)) => {

@@ -157,7 +157,7 @@ impl Link<'_> {
                 }
                 answer => answer.map_err(|why| why.code()),
             },
-            Err(code) => Err(code),
+            Err(refused) => Err(refused),
         };
         let mut sayings = self.sayings.borrow_mut();
         let window = u64::from(max_bytes);
@@ -228,11 +228,11 @@ impl Link<'_> {
         };
         let partition = match self.partition(id) {
             Ok(partition) => partition,
-            Err(code) => return self.says_last(told(place, Err(code), 0)),
+            Err(code) => return Some(self.says_last(told(place, Err(code), 0))),
         };
         let progress = match partition.goes_on(place).map_err(|why| why.code()) {
             Ok(Answer::Records(progress)) => progress,
-            answer => return self.says_last(told(place, answer, 0)),
+            answer => return Some(self.says_last(told(place, answer, 0))),
         };
         let log = &partition.log;
         let mut range = None;
@@ -240,7 +240,7 @@ impl Link<'_> {
             let from = read_from(log, place.offset);
             match log.fetch(from, window.min(room), ReadLimit::LogEnd).await {
                 Ok(fetched) => range = fetched.range,
-                Err(error) => return self.says_last(told(place, Err(error.code()), 0)),
+                Err(error) => return Some(self.says_last(told(place, Err(error.code()), 0))),
             }
             if partition.led() != Ok(place.leader_epoch) {
                 // The records may be another leader's.
@@ -273,8 +273,8 @@ impl Link<'_> {
     }
 
     /// Nothing more is said before the follower has spoken.
-    fn says_last(&self, told: Told<usize>) -> Option<(Told<usize>, Option<Records>)> {
+    fn says_last(&self, told: Told<usize>) -> (Told<usize>, Option<Records>) {
         self.sayings.borrow_mut().remove(&told.id);
-        Some((told, None))
+        (told, None)
     }
 }

@@ -286,6 +286,8 @@ fn hello() -> Hello {
     }
 }
 
+type Change<'a> = &'a dyn Fn(&mut Hello);
+
 #[test]
 fn whoever_connects_is_admitted_as_the_process_that_is_registered_and_once() {
     use ErrorCode::{
@@ -327,7 +329,7 @@ fn whoever_connects_is_admitted_as_the_process_that_is_registered_and_once() {
         change(&mut hello);
         admission.admit(&hello, &here, Some(&known)).map_err(|why| why.code())
     };
-    let wrong: [(&dyn Fn(&mut Hello), ErrorCode); 8] = [
+    let wrong: [(Change, ErrorCode); 8] = [
         (&|hello| hello.cluster_id.clear(), InconsistentClusterId),
         (&|hello| hello.to = BrokerId::new(3), ReplicaNotAvailable),
         (&|hello| hello.to_core = CoreId::new(1), ReplicaNotAvailable),

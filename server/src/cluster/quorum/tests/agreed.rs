@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use headwater_protocol::{error::ErrorCode, id::TopicId};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{BrokerId, TopicId},
+};
 use proptest::prelude::*;
 
 use crate::{
@@ -13,9 +16,10 @@ use crate::{
             order::{Order, Outcome, Proposal, Registration},
             state::{PRODUCER_ID_BLOCK, State},
         },
+        replicas::{self, Placement, ReplicaCommand},
         state::Command,
     },
-    image::{Topic, TopicState},
+    image::{Address, Durability, Terms, Topic, TopicState},
 };
 
 fn id(number: u128) -> TopicId {
@@ -54,6 +58,54 @@ fn any_topic() -> impl Strategy<Value = Topic> {
     })
 }
 
+const BROKER: BrokerId = BrokerId::new(1);
+
+fn broker(id: BrokerId) -> Order {
+    let number = id.get().unsigned_abs().into();
+    Order::Replicas(ReplicaCommand::Register(replicas::Registration {
+        id,
+        process: uuid::Uuid::from_u128(number),
+        store: uuid::Uuid::from_u128(number),
+        was_clean: false,
+        address: Address {
+            host: "localhost".to_owned(),
+            port: 1,
+            core_ports: vec![2, 3],
+        },
+        rack: Some("a rack".to_owned()),
+    }))
+}
+
+/// The process of a broker that registered as the first of all is let in, or out.
+fn lets(is_in: bool) -> Order {
+    let (id, incarnation) = (BROKER, crate::image::Incarnation::new(1));
+    Order::Replicas(if is_in {
+        ReplicaCommand::Unfence { id, incarnation }
+    } else {
+        ReplicaCommand::Fence { id, incarnation }
+    })
+}
+
+fn creation(number: u128, partition_count: u32) -> Command {
+    Command::Create {
+        name: format!("topic-{number}").parse().unwrap(),
+        id: id(number),
+        partition_count,
+        overrides: BTreeMap::new(),
+    }
+}
+
+/// So many partitions, all of them at the one broker.
+fn placement(count: usize) -> Placement {
+    Placement {
+        terms: Terms {
+            min_isr: 1,
+            durability: Durability::Disk,
+        },
+        replicas: vec![vec![BROKER]; count],
+    }
+}
+
 fn any_order() -> impl Strategy<Value = Order> {
     let create =
         (1..4_u128, 1..4_u32, any_overrides()).prop_map(|(number, partition_count, overrides)| Command::Create {
@@ -76,6 +128,11 @@ fn any_order() -> impl Strategy<Value = Order> {
         any_topic().prop_map(|topic| Order::Settled(Arc::new(topic))),
         any_topic().prop_map(|topic| Order::Abandoned(Arc::new(topic))),
         Just(Order::ReserveProducerIds),
+        (1..3_i32).prop_map(|id| broker(BrokerId::new(id))),
+        any::<bool>().prop_map(lets),
+        (1..4_u128, 1..4_u32, 0..4_usize)
+            .prop_map(|(number, count, placed)| Order::Placed(creation(number, count), Some(placement(placed)))),
+        (1..4_u128).prop_map(|number| Order::Placed(Command::Delete { id: id(number) }, None)),
         (0..3_u64, 1..4_u64).prop_map(|(broker, incarnation)| {
             Order::Register(Registration {
                 broker: NodeId::from(broker),
@@ -182,4 +239,88 @@ fn what_another_version_wrote_and_what_is_too_long_is_refused_by_name() {
     let found = FORMAT_VERSION + 1;
     assert_eq!(decode::<Proposal>(&bytes), Err(CodecError::Version { found }));
     assert_eq!(decode::<Proposal>(&[]), Err(CodecError::Empty));
+}
+
+#[test]
+fn a_snapshot_of_the_version_that_knew_no_replicas_is_read() {
+    // Its version, the image's version, no topics, the next producer id, no brokers, no proposals.
+    let former = State::decode(&[1, 1, 0, 10, 0, 0]).unwrap();
+    assert_eq!(told(&former), told(&State::new(Vec::new(), 5)));
+
+    let mut state = State::default();
+    done(&mut state, Order::Topic(creation(1, 2)));
+    // Without what a state that has neither brokers nor replicas ends with: how many there are of both, and processes that registered.
+    let mut bytes = state.encode();
+    assert_eq!(bytes.split_off(bytes.len() - 3), [0, 0, 0]);
+    bytes[0] = 1;
+    assert_eq!(told(&State::decode(&bytes).unwrap()), told(&state));
+}
+
+fn done(state: &mut State, order: Order) {
+    assert_eq!(state.apply(Proposal::new(order)), Outcome::Done);
+}
+
+#[test]
+fn a_topic_of_a_cluster_comes_and_goes_with_its_replicas_in_one_step_or_not_at_all() {
+    let mut state = State::default();
+    done(&mut state, broker(BROKER));
+    done(&mut state, lets(true));
+    let refused = state.apply(Proposal::new(Order::Placed(creation(1, 2), Some(placement(1)))));
+    assert_eq!(
+        refused.refusal().unwrap().code,
+        ErrorCode::CoordinatorLoadInProgress,
+        "one is not placed"
+    );
+    assert!(state.image().topic_by_id(id(1)).is_none());
+    done(&mut state, Order::Placed(creation(1, 2), Some(placement(2))));
+    assert_eq!(state.image().topic_by_id(id(1)).unwrap().state, TopicState::Ready);
+    let replicas = state.replicas().replicas_of(id(1));
+    assert_eq!(replicas.len(), 2);
+    assert!(replicas.iter().all(|replicas| replicas.leader == Some(BROKER)));
+    let larger = Command::Alter {
+        id: id(1),
+        partition_count: 3,
+        overrides: BTreeMap::new(),
+    };
+    done(&mut state, Order::Placed(larger, Some(placement(1))));
+    assert_eq!(state.replicas().replicas_of(id(1)).len(), 3);
+    state = State::decode(&state.encode()).unwrap();
+    assert_eq!(state.replicas().replicas_of(id(1)).len(), 3, "by way of a snapshot");
+    done(&mut state, Order::Placed(Command::Delete { id: id(1) }, None));
+    assert!(state.image().topic_by_id(id(1)).is_none());
+    assert!(state.replicas().replicas_of(id(1)).is_empty());
+}
+
+#[test]
+fn what_a_broker_made_alone_is_its_own_when_others_come() {
+    let topic = Topic {
+        name: "alone".parse().unwrap(),
+        id: id(1),
+        partition_count: 2,
+        overrides: BTreeMap::new(),
+        state: TopicState::Ready,
+        becoming: None,
+    };
+    let mut state = State::new(vec![Arc::new(topic)], 0);
+    let register = |number: u64| {
+        Order::Register(Registration {
+            broker: NodeId::from(number),
+            store: StoreId::default(),
+            incarnation: Incarnation(1),
+        })
+    };
+    done(&mut state, register(1));
+    let too_early = state.apply(Proposal::new(register(2))).refusal().unwrap();
+    assert!(too_early.message.contains("cluster.listen"), "{}", too_early.message);
+    done(&mut state, broker(BROKER));
+    assert!(state.replicas().replicas_of(id(1)).is_empty());
+    done(&mut state, lets(true));
+    let replicas = state.replicas().replicas_of(id(1));
+    assert_eq!(replicas.len(), 2);
+    assert!(
+        replicas
+            .iter()
+            .all(|replicas| (replicas.leader, &replicas.replicas[..]) == (Some(BROKER), &[BROKER][..]))
+    );
+    done(&mut state, register(2));
 }

@@ -6,13 +6,14 @@ use std::{future::Future, path::PathBuf, sync::Arc};
 
 use headwater_engine::disk::Directory;
 use headwater_protocol::error::ErrorCode;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::{
     cluster::{
         QUORUM_FILE, StoreError, beginning,
         quorum::{
             QuorumHandle,
+            applier::Show,
             codec::{CodecError, decode, encode},
             handle::Wish,
             id::{Identity, Incarnation},
@@ -21,7 +22,6 @@ use crate::{
         },
     },
     config::Config,
-    image::ClusterImage,
     metrics::QuorumFigures,
     model::refusal::Refusal,
 };
@@ -31,7 +31,7 @@ pub(crate) struct LocalLog<D> {
     path: PathBuf,
     identity: Identity,
     state: State,
-    images: watch::Sender<Arc<ClusterImage>>,
+    show: Show,
     has_failed: bool,
 }
 
@@ -56,7 +56,7 @@ impl<D: Directory> LocalLog<D> {
         };
         let (identity, state): (Identity, Vec<u8>) = decode(&content).map_err(corrupt)?;
         let state = State::decode(&state).map_err(corrupt)?;
-        let (images, shown) = watch::channel(Arc::clone(state.image()));
+        let (show, shown) = Show::new(&state);
         let (handle, wishes) = QuorumHandle::new(
             identity.clone(),
             Incarnation(1),
@@ -68,7 +68,7 @@ impl<D: Directory> LocalLog<D> {
             path,
             identity,
             state,
-            images,
+            show,
             has_failed: false,
         };
         Ok((handle, log.work(wishes)))
@@ -96,7 +96,7 @@ impl<D: Directory> LocalLog<D> {
             return ended(&error.to_string());
         }
         self.state = next;
-        self.images.send_replace(Arc::clone(self.state.image()));
+        self.show.publish(&self.state);
         Ok(outcome)
     }
 }

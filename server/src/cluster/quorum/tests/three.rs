@@ -22,6 +22,8 @@ use crate::{
     machine,
 };
 
+mod sessions;
+
 /// Nothing takes so long, on a machine that does anything at all.
 const LONG: Duration = Duration::from_mins(2);
 

@@ -209,10 +209,10 @@ impl World {
         for (id_of, complete) in &mut self.complete {
             let replicas = map.replicas(*id_of).unwrap();
             match step {
-                Step::Register(id, was_clean, is_new) => {
-                    if *is_new || (!was_clean && replicas.terms.durability == Durability::Memory) {
-                        complete.remove(&broker(*id));
-                    }
+                Step::Register(id, was_clean, is_new)
+                    if *is_new || (!was_clean && replicas.terms.durability == Durability::Memory) =>
+                {
+                    complete.remove(&broker(*id));
                 }
                 Step::Fail(_, id) if replicas.terms.durability == Durability::Memory => {
                     let before = self.past[self.past.len() - 2].replicas(*id_of).unwrap();
@@ -265,12 +265,11 @@ fn check_state(map: &ReplicaMap, replicas: &Replicas) -> Result<(), TestCaseErro
     let usable = |broker: &BrokerId| up(map, *broker) && !replicas.offline.contains(broker);
     prop_assert!(replicas.isr.iter().all(usable), "{:?}", replicas);
     prop_assert!(!replicas.has_quorum() || replicas.elr.is_empty(), "{:?}", replicas);
-    match replicas.leader {
-        Some(leader) => prop_assert!(replicas.is_in_sync(leader), "{:?}", replicas),
-        None => {
-            prop_assert!(replicas.isr.is_empty(), "{:?}", replicas);
-            prop_assert!(!replicas.elr.iter().any(usable), "somebody could lead: {:?}", replicas);
-        }
+    if let Some(leader) = replicas.leader {
+        prop_assert!(replicas.is_in_sync(leader), "{:?}", replicas);
+    } else {
+        prop_assert!(replicas.isr.is_empty(), "{:?}", replicas);
+        prop_assert!(!replicas.elr.iter().any(usable), "somebody could lead: {:?}", replicas);
     }
     let is_replica = |broker: &&BrokerId| replicas.has(**broker);
     let moving = || replicas.adding.iter().chain(&replicas.removing);

@@ -92,9 +92,9 @@ fn the_replicas_of_a_partition_are_in_as_many_racks_as_there_can_be() {
             let brokers = some_brokers(count, 2, rack_of);
             for factor in 1..=count.min(5) {
                 for replicas in place(TOPIC, &[], 30, factor as usize, brokers.iter()).unwrap() {
-                    let racks_of = replicas.iter().map(|broker| rack_of(broker.get()).unwrap());
-                    let all: Vec<i32> = racks_of.clone().collect();
-                    let distinct: std::collections::BTreeSet<i32> = racks_of.collect();
+                    let racks_used = replicas.iter().map(|broker| rack_of(broker.get()).unwrap());
+                    let all: Vec<i32> = racks_used.clone().collect();
+                    let distinct: std::collections::BTreeSet<i32> = racks_used.collect();
                     assert_eq!(
                         distinct.len() as i32,
                         racks.min(factor),

@@ -396,17 +396,16 @@ impl World {
             }
             let log = &node.log;
             for offset in log.start..log.watermark {
-                match self.acknowledged.get(offset) {
-                    Some(known) => assert_eq!(log.records[offset], *known, "offset {offset} of broker {}", node.id),
-                    None => {
-                        assert_eq!(
-                            self.acknowledged.len(),
-                            offset,
-                            "nobody has acknowledged what lies before"
-                        );
-                        self.acknowledged.push(log.records[offset]);
-                        self.seen.acknowledged += 1;
-                    }
+                if let Some(known) = self.acknowledged.get(offset) {
+                    assert_eq!(log.records[offset], *known, "offset {offset} of broker {}", node.id);
+                } else {
+                    assert_eq!(
+                        self.acknowledged.len(),
+                        offset,
+                        "nobody has acknowledged what lies before"
+                    );
+                    self.acknowledged.push(log.records[offset]);
+                    self.seen.acknowledged += 1;
                 }
             }
         }

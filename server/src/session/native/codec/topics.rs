@@ -164,8 +164,8 @@ fn partition(PartitionDescription { leader, log }: &PartitionDescription) -> Par
             segments: log.segments as u32,
             ..place
         },
-        Err(code) => PartitionDescriptionT {
-            error: *code as i16,
+        Err(refused) => PartitionDescriptionT {
+            error: *refused as i16,
             ..place
         },
     }

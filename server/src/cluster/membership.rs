@@ -1,0 +1,404 @@
+//! This broker as one of several: it presents itself to the quorum, does what is agreed on there, and has agreed on what its cores wish.
+//!
+//! ```text
+//! quorum: image, replicas ─► Membership::follow ─► Reconciler: directories ─► cores: assignment, image
+//! cores: wishes ─► tend ─► quorum: who is in sync, whose log has failed; and that this broker is there, if it is thought not to be
+//! ```
+//! Both go on side by side: a quorum that does not answer delays nothing that was agreed on. Each step can be repeated: what could not
+//! be done is tried again, and what was wished for is wished for again until a newer state shows that it was decided.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
+
+use headwater_engine::{Seldom, disk::Directory};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{BrokerId, PartitionIndex},
+};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{
+    assign::{assign, publish, wishes},
+    quorum::QuorumHandle,
+    reconcile::Reconciler,
+    replicas::{IsrChange, Registration, ReplicaCommand},
+    store::{StoreError, TopicStore},
+};
+use crate::{
+    core::mesh::Mesh,
+    image::{Address, Assignment, ClusterImage, Incarnation, Member, PartitionId, Topic, TopicState, Wishes},
+    machine,
+    model::refusal::Refusal,
+};
+
+/// How often the cores are asked what they wish, and what has failed is tried again.
+const TEND_EVERY: Duration = Duration::from_millis(100);
+
+/// So long a broker that stops waits until others may lead what it has led.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
+
+/// Partitions of one order, far from as many as would fit one.
+const PARTITIONS_PER_ORDER: usize = 500;
+
+/// What the cores were shown last.
+struct Shown {
+    image: Arc<ClusterImage>,
+    /// The partitions that this broker has.
+    own: BTreeSet<PartitionId>,
+}
+
+/// One of several brokers.
+pub(crate) struct Membership<D> {
+    quorum: QuorumHandle,
+    mesh: Mesh,
+    reconciler: Reconciler<D>,
+    own: Member,
+    /// The last image of which everything is on disk; none before the first.
+    done: Option<Arc<ClusterImage>>,
+    /// Not everything of what the cores were shown is on disk: it is tried again.
+    owes: bool,
+    shown: Option<Shown>,
+    /// The version that was shown to the cores last.
+    followed: watch::Sender<u64>,
+    failing: Seldom,
+}
+
+impl<D: Directory> Membership<D> {
+    /// Presents this process to the quorum. It is fenced until it [`enters`](Self::enter).
+    pub(crate) async fn register(
+        store: &mut TopicStore<D>,
+        mesh: &Mesh,
+        address: Address,
+        was_clean: bool,
+    ) -> Result<Membership<D>, Refusal> {
+        let quorum = store.quorum();
+        let identity = quorum.identity();
+        let (id, process) = (BrokerId::from(identity.node), machine::uuid());
+        let registration = Registration {
+            id,
+            process,
+            store: identity.store.get(),
+            was_clean,
+            address,
+            rack: store.rack(),
+        };
+        quorum.change_replicas(ReplicaCommand::Register(registration)).await?;
+        let replicas = quorum.replicas();
+        let registered = replicas.broker(id).filter(|registered| registered.process == process);
+        let Some(registered) = registered else {
+            let message =
+                format!("another process has just become broker {id}: stop one of the two, or give it another id");
+            return Err(Refusal::new(ErrorCode::StaleBrokerEpoch, message));
+        };
+        let own = Member {
+            broker: id,
+            incarnation: registered.incarnation,
+        };
+        let (followed, shows) = watch::channel(0);
+        store.joins(shows);
+        Ok(Membership {
+            mesh: mesh.clone(),
+            reconciler: store.reconciler(),
+            own,
+            done: None,
+            owes: false,
+            shown: None,
+            followed,
+            failing: Seldom::default(),
+            quorum,
+        })
+    }
+
+    /// What this process is told of brokers and replicas now.
+    pub(crate) fn assignment(&self) -> Assignment {
+        let nothing = || Assignment {
+            own: self.own,
+            brokers: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+        };
+        let told = self.quorum.replicas().assignment(self.own.broker);
+        told.map_or_else(nothing, |told| Assignment { own: self.own, ..told })
+    }
+
+    /// Says that this broker is up, and knows the cluster as it is: it may lead, and be in sync.
+    pub(crate) async fn enter(&self) -> Result<(), Refusal> {
+        enter(&self.quorum, self.own).await
+    }
+
+    /// Does what was agreed on: the directories first, then the cores are told. What fails is said, and tried again the next time.
+    pub(crate) async fn follow(&mut self) {
+        // In this order: what is in the image is placed.
+        let image = self.quorum.image();
+        let assignment = Arc::new(self.assignment());
+        let own = self.partitions(&assignment);
+        let is_shown = |shown: &Shown| shown.image.version() == image.version() && shown.own == own;
+        let is_same = self.shown.as_ref().is_some_and(is_shown);
+        if !is_same || self.owes {
+            match self.settle(&image, &assignment).await {
+                Ok(()) => (self.done, self.owes) = (Some(Arc::clone(&image)), false),
+                Err(error) => {
+                    self.owes = true;
+                    if let Some(unsaid) = self.failing.may_speak(machine::now()) {
+                        tracing::error!(%error, unsaid, "what the cluster has agreed on is not done here; it is tried again");
+                    }
+                }
+            }
+        }
+        assign(&self.mesh, &assignment).await;
+        if !is_same {
+            publish(&self.mesh, Arc::clone(&image)).await;
+            self.followed.send_replace(image.version());
+            self.shown = Some(Shown { image, own });
+        }
+    }
+
+    /// The partitions that this broker has.
+    fn partitions(&self, assignment: &Assignment) -> BTreeSet<PartitionId> {
+        let own = assignment.partitions.iter();
+        let own = own.filter(|(_, replicas)| replicas.has(self.own.broker));
+        own.map(|(id, _)| *id).collect()
+    }
+
+    /// Makes the disk what the image says, as far as it is this broker's.
+    async fn settle(&self, image: &ClusterImage, assignment: &Assignment) -> Result<(), StoreError> {
+        self.remove_gone(image).await?;
+        for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
+            let new: Vec<PartitionIndex> = topic
+                .partitions()
+                .filter(|index| self.is_to_be_made(topic, *index, assignment))
+                .collect();
+            if !new.is_empty() {
+                self.reconciler.make(topic, &new).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a partition may be made if it is not there: it is new, or nobody counts on what it had here. What is missing of one that
+    /// is counted on was lost: made anew it would be taken for all that was acknowledged.
+    fn is_to_be_made(&self, topic: &Topic, index: PartitionIndex, assignment: &Assignment) -> bool {
+        let own = self.own.broker;
+        let id = PartitionId { topic: topic.id, index };
+        let Some(replicas) = assignment.replicas(id).filter(|replicas| replicas.has(own)) else {
+            return false;
+        };
+        let is_counted_on = replicas.is_in_sync(own) || replicas.elr.contains(&own);
+        let is_new = self.done.as_ref().is_some_and(|done| {
+            let before = done.topic_by_id(topic.id);
+            before.is_none_or(|before| !before.has(index))
+        });
+        is_new || !is_counted_on
+    }
+
+    /// Takes away topics that have gone while this process was there. Their partitions are closed first: another topic may have their
+    /// names by now.
+    async fn remove_gone(&self, image: &ClusterImage) -> Result<(), StoreError> {
+        let (Some(done), Some(shown)) = (&self.done, &self.shown) else {
+            return Ok(());
+        };
+        let stays = |topic: &&Arc<Topic>| image.topic_by_id(topic.id).is_some();
+        let gone: Vec<&Arc<Topic>> = done.topics().filter(|topic| !stays(topic)).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let left = shown.image.topics().filter(stays).cloned();
+        let left = ClusterImage::new(shown.image.version(), left);
+        publish(&self.mesh, Arc::new(left)).await;
+        for topic in gone {
+            self.reconciler.remove(topic).await?;
+        }
+        Ok(())
+    }
+
+    /// Follows, and tends to what the cores wish, until the broker stops; then others may lead what this one has led.
+    pub(crate) async fn run<T>(mut self, stopped: impl Future<Output = T>) {
+        let tending = tend(self.quorum.clone(), self.mesh.clone(), self.own);
+        tokio::select! {
+            biased;
+            _ = stopped => {}
+            () = self.keep_following() => tracing::error!("the quorum has ended: this broker learns nothing any more"),
+            never = tending => match never {},
+        }
+        self.leave().await;
+    }
+
+    /// Returns when nothing can come any more.
+    async fn keep_following(&mut self) {
+        let mut news = self.quorum.shown();
+        let mut again = interval(TEND_EVERY);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                changed = news.images.changed() => if changed.is_err() { return },
+                changed = news.replicas.changed() => if changed.is_err() { return },
+                _ = again.tick(), if self.owes => {}
+            }
+            self.follow().await;
+        }
+    }
+
+    async fn leave(self) {
+        let Member { broker, incarnation } = self.own;
+        let fence = ReplicaCommand::Fence {
+            id: broker,
+            incarnation,
+        };
+        match timeout(LEAVE_MAX, self.quorum.change_replicas(fence)).await {
+            // No image: the cores may be at one that was shown to them just before.
+            Ok(Ok(())) => assign(&self.mesh, &Arc::new(self.assignment())).await,
+            Ok(Err(refusal)) => tracing::debug!(why = refusal.message, "this broker leaves without a word"),
+            Err(_late) => tracing::debug!("this broker leaves without a word: the quorum does not answer"),
+        }
+    }
+}
+
+async fn enter(quorum: &QuorumHandle, own: Member) -> Result<(), Refusal> {
+    let Member { broker, incarnation } = own;
+    let unfence = ReplicaCommand::Unfence {
+        id: broker,
+        incarnation,
+    };
+    quorum.change_replicas(unfence).await
+}
+
+/// Has agreed on what the cores wish, and that this broker is there.
+async fn tend(quorum: QuorumHandle, mesh: Mesh, own: Member) -> Infallible {
+    let (refused, replaced) = (Seldom::default(), Seldom::default());
+    let mut ticks = interval(TEND_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let registered = quorum
+            .replicas()
+            .broker(own.broker)
+            .map(|broker| (broker.incarnation, broker.is_fenced));
+        let done = match registered {
+            Some((incarnation, true)) if incarnation == own.incarnation => enter(&quorum, own).await,
+            Some((incarnation, false)) if incarnation == own.incarnation => {
+                propose(&quorum, commands(own, wishes(&mesh).await)).await
+            }
+            other => {
+                let now: Option<Incarnation> = other.map(|(incarnation, _)| incarnation);
+                if let Some(unsaid) = replaced.may_speak(machine::now()) {
+                    tracing::error!(own = %own.incarnation, ?now, unsaid,
+                        "another process has become this broker: stop one of the two, or give it another id");
+                }
+                Ok(())
+            }
+        };
+        if let Err(refusal) = done
+            && let Some(unsaid) = refused.may_speak(machine::now())
+        {
+            tracing::warn!(
+                why = refusal.message,
+                unsaid,
+                "the quorum has not taken what this broker wishes; it is tried again"
+            );
+        }
+    }
+}
+
+/// What fails now is wished for again.
+async fn propose(quorum: &QuorumHandle, commands: Vec<ReplicaCommand>) -> Result<(), Refusal> {
+    for command in commands {
+        quorum.change_replicas(command).await?;
+    }
+    Ok(())
+}
+
+/// The orders that say what the cores wish: failures first, as somebody else is to lead then.
+fn commands(own: Member, wishes: Wishes) -> Vec<ReplicaCommand> {
+    let Member {
+        broker: from,
+        incarnation,
+    } = own;
+    let Wishes {
+        in_sync,
+        failed,
+        opened,
+    } = wishes;
+    let report = |failed: &[PartitionId], opened: &[PartitionId]| ReplicaCommand::Report {
+        from,
+        incarnation,
+        failed: failed.to_vec(),
+        opened: opened.to_vec(),
+    };
+    let failed = failed.chunks(PARTITIONS_PER_ORDER).map(|failed| report(failed, &[]));
+    let opened = opened.chunks(PARTITIONS_PER_ORDER).map(|opened| report(&[], opened));
+    let changes = in_sync.into_iter().map(|(id, wish)| IsrChange {
+        id,
+        leader_epoch: wish.leader_epoch,
+        epoch: wish.epoch,
+        stay: wish.stay,
+        join: wish.join,
+    });
+    let changes: Vec<IsrChange> = changes.collect();
+    let alter = |changes: &[IsrChange]| ReplicaCommand::Alter {
+        from,
+        incarnation,
+        changes: changes.to_vec(),
+    };
+    let changes = changes.chunks(PARTITIONS_PER_ORDER).map(alter);
+    failed.chain(opened).chain(changes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_protocol::id::{LeaderEpoch, TopicId};
+
+    use super::*;
+    use crate::image::{IsrWish, PartitionEpoch};
+
+    #[test]
+    fn everything_that_is_wished_for_is_in_one_order_and_failures_come_first() {
+        let own = Member {
+            broker: BrokerId::new(1),
+            incarnation: Incarnation::new(7),
+        };
+        let id = |index| PartitionId {
+            topic: TopicId::new(uuid::Uuid::from_u128(1)),
+            index: PartitionIndex::new(index),
+        };
+        let wish = IsrWish {
+            leader_epoch: LeaderEpoch::new(3),
+            epoch: PartitionEpoch::new(4),
+            stay: vec![own.broker],
+            join: vec![(BrokerId::new(2), Incarnation::new(8))],
+        };
+        let count = PARTITIONS_PER_ORDER as i32 + 1;
+        let wishes = Wishes {
+            in_sync: (0..count).map(|index| (id(index), wish.clone())).collect(),
+            failed: vec![id(0)],
+            opened: vec![id(1)],
+        };
+        let (mut failed, mut opened, mut altered) = (Vec::new(), Vec::new(), Vec::new());
+        for command in commands(own, wishes) {
+            match command {
+                ReplicaCommand::Report { failed: now, .. } if !now.is_empty() => {
+                    assert!(altered.is_empty(), "somebody else is to lead before anything else");
+                    failed.extend(now);
+                }
+                ReplicaCommand::Report { opened: now, .. } => opened.extend(now),
+                ReplicaCommand::Alter {
+                    from,
+                    incarnation,
+                    changes,
+                } => {
+                    assert_eq!((from, incarnation), (own.broker, own.incarnation));
+                    assert!(changes.len() <= PARTITIONS_PER_ORDER);
+                    altered.extend(changes.into_iter().map(|change| change.id));
+                }
+                other => panic!("nobody wished for {other:?}"),
+            }
+        }
+        assert_eq!((failed, opened), (vec![id(0)], vec![id(1)]));
+        assert_eq!(altered, (0..count).map(id).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,106 @@
+//! Brokers that the active coordinator takes to be gone, and those that it does not.
+
+use headwater_protocol::id::{BrokerId, PartitionIndex};
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    cluster::{
+        quorum::sessions,
+        replicas::{Placement, Registration, ReplicaCommand},
+    },
+    image::{Address, Broker, Durability, PartitionId, Replicas, Terms},
+};
+
+const TOPIC: u128 = 7;
+
+fn broker(number: u64) -> BrokerId {
+    NodeId::from(number).into()
+}
+
+fn known(quorum: &Quorum, number: u64) -> Arc<Broker> {
+    let shown = quorum.shown();
+    let replicas = shown.replicas.borrow();
+    Arc::clone(replicas.broker(broker(number)).unwrap())
+}
+
+fn replicas(quorum: &Quorum) -> Replicas {
+    let id = PartitionId {
+        topic: TopicId::new(Uuid::from_u128(TOPIC)),
+        index: PartitionIndex::new(0),
+    };
+    quorum.shown().replicas.borrow().replicas(id).unwrap().clone()
+}
+
+async fn done(quorum: &Quorum, order: Order) {
+    assert_eq!(quorum.propose(order).await.unwrap(), Outcome::Done);
+}
+
+/// All of them are brokers that are there, and have a partition that the first of these leads.
+async fn all_are_brokers(quorum: &Quorum, order: [u64; 3]) {
+    for number in order {
+        let registration = Registration {
+            id: broker(number),
+            process: Uuid::from_u128(number.into()),
+            store: Uuid::from_u128(number.into()),
+            was_clean: true,
+            address: Address {
+                host: "127.0.0.1".to_owned(),
+                port: 1,
+                core_ports: vec![1],
+            },
+            rack: None,
+        };
+        done(quorum, Order::Replicas(ReplicaCommand::Register(registration))).await;
+        let incarnation = known(quorum, number).incarnation;
+        let id = broker(number);
+        done(quorum, Order::Replicas(ReplicaCommand::Unfence { id, incarnation })).await;
+    }
+    let placement = Placement {
+        terms: Terms {
+            min_isr: 2,
+            durability: Durability::Disk,
+        },
+        replicas: vec![order.map(broker).to_vec()],
+    };
+    let create = Command::Create {
+        name: "t".parse().unwrap(),
+        id: TopicId::new(Uuid::from_u128(TOPIC)),
+        partition_count: 1,
+        overrides: BTreeMap::new(),
+    };
+    done(quorum, Order::Placed(create, Some(placement))).await;
+    assert_eq!(replicas(quorum).leader, Some(broker(order[0])));
+}
+
+/// Kills a broker that leads a partition, has the active coordinator watch, and returns when another one leads it.
+async fn another_leads(mut house: House, is_silent: bool) {
+    let leader = house.leader().await;
+    let gone = house.other(leader);
+    let stays = 6 - leader - gone;
+    all_are_brokers(&house.members[&leader], [gone, leader, stays]).await;
+    house.kill(gone).await;
+    // Whoever connects is not answered.
+    let _mute = is_silent.then(|| house.bind(gone));
+    let quorum = &house.members[&leader];
+    let fenced = house.until("it is not fenced", || known(quorum, gone).is_fenced.then_some(()));
+    tokio::select! {
+        never = sessions::watch(quorum) => match never {},
+        () = fenced => {}
+    }
+    let now = replicas(quorum);
+    assert_eq!(now.leader, Some(broker(leader)));
+    assert_eq!(now.isr, [leader, stays].map(broker));
+    assert!(!known(quorum, leader).is_fenced && !known(quorum, stays).is_fenced);
+    house.stop_all().await;
+}
+
+#[test]
+fn when_the_process_of_a_broker_has_ended_another_leads_what_it_has_led() {
+    runtime().block_on(async { another_leads(House::of(3).await, false).await });
+}
+
+#[test]
+fn when_a_broker_does_not_answer_for_its_session_another_leads_what_it_has_led() {
+    runtime().block_on(async { another_leads(House::of(3).await, true).await });
+}

@@ -1,0 +1,41 @@
+//! All brokers and replicas as they are in a snapshot of the quorum's state.
+
+use std::sync::Arc;
+
+use headwater_protocol::id::TopicId;
+use serde::{Deserialize, Serialize};
+
+use super::state::{Placed, ReplicaMap};
+use crate::{image::Broker, model::plain};
+
+/// What is written down.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Form {
+    brokers: Vec<Broker>,
+    #[serde(with = "plain::keyed")]
+    topics: Vec<(TopicId, Placed)>,
+    registered: u64,
+}
+
+impl From<&ReplicaMap> for Form {
+    fn from(map: &ReplicaMap) -> Form {
+        let topics = map.topics.iter().map(|(topic, placed)| (*topic, Placed::clone(placed)));
+        Form {
+            brokers: map.brokers.values().map(|broker| Broker::clone(broker)).collect(),
+            topics: topics.collect(),
+            registered: map.registered,
+        }
+    }
+}
+
+impl From<Form> for ReplicaMap {
+    fn from(form: Form) -> ReplicaMap {
+        let brokers = form.brokers.into_iter().map(|broker| (broker.id, Arc::new(broker)));
+        let topics = form.topics.into_iter().map(|(topic, placed)| (topic, Arc::new(placed)));
+        ReplicaMap {
+            brokers: brokers.collect(),
+            topics: topics.collect(),
+            registered: form.registered,
+        }
+    }
+}
