@@ -1,4 +1,5 @@
 use std::{
+    path::Path,
     sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
@@ -13,15 +14,26 @@ fn page_faults() -> u64 {
     fields.split(' ').nth(8).unwrap().parse().unwrap()
 }
 
+/// Does something with a disk on a core of its own; the file at the path is not there yet.
+fn on_a_core(body: impl AsyncFnOnce(&DirectDisk, &Path) + Send + 'static) {
+    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let path = directory.path().join("file");
+    let builder = glommio::LocalExecutorBuilder::default()
+        .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(BLOCKING_THREADS));
+    let running = builder.spawn(move || async move {
+        let disk = DirectDisk::new().unwrap();
+        body(&disk, &path).await;
+        disk.ring().close().await;
+    });
+    running.unwrap().join().unwrap();
+}
+
 #[test]
 fn a_read_into_memory_that_nobody_has_used_does_not_make_the_core_wait_for_it() {
     const REGIONS: usize = 16;
-    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let path = directory.path().join("file");
-    std::fs::write(&path, vec![7; REGION_SIZE]).unwrap();
-    let running = glommio::LocalExecutorBuilder::default().spawn(|| async move {
-        let disk = DirectDisk::new().unwrap();
-        let file = disk.open(&path, false).await.unwrap();
+    on_a_core(async |disk, path| {
+        std::fs::write(path, vec![7; REGION_SIZE]).unwrap();
+        let file = disk.open(path, false).await.unwrap();
         let pool = BlockPool::new((REGIONS + 1) * REGION_SIZE);
         // The first of all reads has other memory to find.
         pool.prefault(REGION_SIZE);
@@ -36,19 +48,12 @@ fn a_read_into_memory_that_nobody_has_used_does_not_make_the_core_wait_for_it() 
         }
         assert!(done.iter().all(|buffer| buffer.bytes() == vec![7; REGION_SIZE]));
         assert!(faults < REGIONS as u64, "{faults} page faults on the core's thread");
-        disk.ring().close().await;
     });
-    running.unwrap().join().unwrap();
 }
 
 #[test]
 fn a_file_is_made_however_much_there_is_to_do_that_may_wait() {
-    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let path = directory.path().join("file");
-    let builder = glommio::LocalExecutorBuilder::default()
-        .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(BLOCKING_THREADS));
-    let running = builder.spawn(move || async move {
-        let disk = DirectDisk::new().unwrap();
+    on_a_core(async |disk, path| {
         let (end, ended) = mpsc::channel::<()>();
         let ended = Arc::new(Mutex::new(ended));
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -59,8 +64,8 @@ fn a_file_is_made_however_much_there_is_to_do_that_may_wait() {
         };
         let working = futures::future::join_all((0..3 * BLOCKING_THREADS).map(work));
         let making = async {
-            disk.open(&path, true).await.unwrap();
-            disk.rename(&path, &path.with_extension("new")).await.unwrap();
+            disk.open(path, true).await.unwrap();
+            disk.rename(path, &path.with_extension("new")).await.unwrap();
             drop(end);
         };
         let (worked, ()) = futures::join!(working, making);
@@ -69,21 +74,14 @@ fn a_file_is_made_however_much_there_is_to_do_that_may_wait() {
             worked.iter().all(|ended| *ended == end),
             "the file was not made meanwhile"
         );
-        disk.ring().close().await;
     });
-    running.unwrap().join().unwrap();
 }
 
 #[test]
 fn what_comes_later_waits_for_what_nobody_waits_for_any_more() {
-    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let path = directory.path().join("file");
-    let builder = glommio::LocalExecutorBuilder::default()
-        .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(BLOCKING_THREADS));
-    let running = builder.spawn(move || async move {
-        let disk = DirectDisk::new().unwrap();
+    on_a_core(async |disk, path| {
         let (go_on, may_go_on) = mpsc::channel::<()>();
-        let written = path.clone();
+        let written = path.to_owned();
         let mut write = Box::pin(disk.aside(move || {
             may_go_on.recv().unwrap_err();
             std::fs::write(written, b"late").unwrap();
@@ -97,19 +95,15 @@ fn what_comes_later_waits_for_what_nobody_waits_for_any_more() {
             }
             drop(go_on);
         };
-        let (read, ()) = futures::join!(disk.read_file(&path), going_on);
+        let (read, ()) = futures::join!(disk.read_file(path), going_on);
         assert_eq!(read.unwrap(), b"late");
-        disk.ring().close().await;
     });
-    running.unwrap().join().unwrap();
 }
 
 #[test]
 fn what_takes_long_is_done_on_another_thread() {
-    let running = glommio::LocalExecutorBuilder::default().spawn(|| async {
-        let disk = DirectDisk::new().unwrap();
+    on_a_core(async |disk, _path| {
         let other = disk.aside(|| std::thread::current().id()).await;
         assert_ne!(other, std::thread::current().id());
     });
-    running.unwrap().join().unwrap();
 }

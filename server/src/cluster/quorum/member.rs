@@ -32,9 +32,9 @@ use crate::{
 
 /// How often a leader says that it is there. Disks pause for up to 180 ms, and a round trip has a flush in it.
 const HEARTBEAT_MS: u64 = 250;
-/// A leader that was not heard of for the longer of these is given up, and another elected within them: less than three seconds in all,
-/// and several times what a disk pauses for.
-const ELECTION_MS: (u64, u64) = (700, 1200);
+/// A leader that was not heard of for the longer of these, which is its lease, and then for a time between the two is given up: another
+/// leads after 1.1 to 1.3 s, which is several heartbeats, and several times what a disk pauses for.
+const ELECTION_MS: (u64, u64) = (450, 650);
 /// A piece of a snapshot has arrived within this time, or the snapshot is begun again.
 const SNAPSHOT_PIECE_MS: u64 = 10_000;
 /// So many entries after the last snapshot there is another.

@@ -286,15 +286,9 @@ fn hello() -> Hello {
     }
 }
 
-type Change<'a> = &'a dyn Fn(&mut Hello);
-
-#[test]
-fn whoever_connects_is_admitted_as_the_process_that_is_registered_and_once() {
-    use ErrorCode::{
-        BrokerIdNotRegistered, InconsistentClusterId, InvalidRequest, ReplicaNotAvailable, StaleBrokerEpoch,
-    };
-
-    let known = Broker {
+/// The broker of the [`hello`], as the cluster knows it. Also one that is fenced may follow, to catch up.
+fn known() -> Broker {
+    Broker {
         id: BrokerId::new(2),
         process: Uuid::nil(),
         store: Uuid::nil(),
@@ -307,15 +301,30 @@ fn whoever_connects_is_admitted_as_the_process_that_is_registered_and_once() {
         rack: None,
         is_fenced: true,
         is_cordoned: false,
-    };
-    let here = Here {
+    }
+}
+
+/// Where it connects to.
+fn here() -> Here {
+    Here {
         cluster_id: "cluster".to_owned(),
         broker: Member {
             broker: BrokerId::new(1),
             incarnation: Incarnation::new(1),
         },
         core: CoreId::new(0),
+    }
+}
+
+type Change<'a> = &'a dyn Fn(&mut Hello);
+
+#[test]
+fn whoever_connects_is_admitted_as_the_process_that_is_registered_and_once() {
+    use ErrorCode::{
+        BrokerIdNotRegistered, InconsistentClusterId, InvalidRequest, ReplicaNotAvailable, StaleBrokerEpoch,
     };
+
+    let (known, here) = (known(), here());
     let frame = begin(Kind::Hello, &hello().head(), 0);
     let header = FrameHeader::parse(&frame, FRAME_MAX).unwrap().unwrap();
     assert_eq!(
@@ -356,28 +365,7 @@ fn whoever_connects_is_admitted_as_the_process_that_is_registered_and_once() {
 
 #[test]
 fn of_two_streams_of_one_core_the_older_one_ends_whichever_is_gone_first() {
-    let known = Broker {
-        id: BrokerId::new(2),
-        process: Uuid::nil(),
-        store: Uuid::nil(),
-        incarnation: Incarnation::new(8),
-        address: Address {
-            host: "localhost".to_owned(),
-            port: 1,
-            core_ports: vec![2, 3],
-        },
-        rack: None,
-        is_fenced: false,
-        is_cordoned: false,
-    };
-    let here = Here {
-        cluster_id: "cluster".to_owned(),
-        broker: Member {
-            broker: BrokerId::new(1),
-            incarnation: Incarnation::new(1),
-        },
-        core: CoreId::new(0),
-    };
+    let (known, here) = (known(), here());
     let links = Links::default();
     let admit = |connection| {
         let hello = Hello { connection, ..hello() };
