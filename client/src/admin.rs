@@ -6,14 +6,18 @@
 mod alter;
 mod groups;
 mod quorum;
+mod replicas;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::{BrokerId, CoreId, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId};
 use headwater_protocol::topic::TopicName;
 
 use crate::cluster::Cluster;
+use crate::deadline::Deadline;
 use crate::error::{Error, topic_name};
 use crate::requests::{self, LATEST_TIMESTAMP, ResponseError};
 
@@ -22,6 +26,10 @@ pub use groups::{
     CommittedOffset, GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions, PartitionLag,
 };
 pub use quorum::{QuorumDescription, QuorumMember};
+pub use replicas::{BrokerListing, ClusterListing, PartitionMove, RefusedPartition};
+
+/// So long the leaders of a topic's partitions are asked about their logs; a description goes without what they do not say by then.
+const LEADER_ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// A topic to be created.
 ///
@@ -131,7 +139,7 @@ pub struct TopicDescription {
 pub struct PartitionDescription {
     /// Its number.
     pub partition: PartitionIndex,
-    /// The broker that leads it.
+    /// The broker that leads it; -1 is nobody.
     pub leader: BrokerId,
     /// The leader's term of office.
     pub leader_epoch: LeaderEpoch,
@@ -147,8 +155,32 @@ pub struct PartitionDescription {
     pub log_end_offset: Offset,
     /// Size of its segments, in bytes.
     pub size_bytes: u64,
+    /// Who has it.
+    pub replicas: PartitionReplicas,
     /// Why the broker cannot serve it; the offsets mean nothing then.
     pub error: Option<Error>,
+}
+
+/// Who has a partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionReplicas {
+    /// The brokers that have it. The first leads it when it can.
+    pub replicas: Vec<BrokerId>,
+    /// Those of them that are in sync: they have all that was acknowledged, and without them nothing is.
+    pub isr: Vec<BrokerId>,
+    /// Those of them that are not in sync, but would lose nothing that was acknowledged if they led.
+    pub elr: Vec<BrokerId>,
+    /// Those of them whose log has failed.
+    pub offline: Vec<BrokerId>,
+    /// Those of them that are being taken in by a move.
+    pub adding: Vec<BrokerId>,
+    /// Those of them that go when a move is done.
+    pub removing: Vec<BrokerId>,
+    /// Grows with each change of these.
+    pub partition_epoch: u64,
+    /// How many must be in sync for a record to be acknowledged (`min.insync.replicas`).
+    pub min_isr: u16,
 }
 
 /// Which offset to look up.
@@ -232,9 +264,22 @@ impl Admin {
         let name = topic_name(name)?;
         let deadline = self.cluster.deadline("describe topic");
         let read = |bytes: &[u8]| final_if_unknown(&name, requests::read_describe_topic(bytes));
-        self.cluster
-            .ask_any(deadline, &requests::describe_topic(&name), read)
-            .await
+        let request = || requests::describe_topic(&name);
+        let mut described = self.cluster.ask_any(deadline, &request(), read).await?;
+        let deadline = Deadline::after(LEADER_ANSWER_MAX, "describe topic");
+        for (leader, partition) in leaders_elsewhere(&described) {
+            // What a broker does not have, or only follows, its leader knows; if that does not say so now, this is all there is.
+            let asked = self
+                .cluster
+                .ask_leader(deadline, (&name, partition), |_id| request(), read);
+            let Ok(theirs) = asked.await else { continue };
+            for (own, theirs) in described.partitions.iter_mut().zip(theirs.partitions) {
+                if theirs.leader == leader && theirs.error.is_none() {
+                    *own = theirs;
+                }
+            }
+        }
+        Ok(described)
     }
 
     /// The administration of consumer groups.
@@ -312,10 +357,18 @@ impl std::fmt::Debug for Admin {
     }
 }
 
+/// The leaders of partitions that the broker that answered may not lead, each with one of them.
+fn leaders_elsewhere(described: &TopicDescription) -> BTreeMap<BrokerId, PartitionIndex> {
+    let partitions = described.partitions.iter();
+    let elsewhere = partitions.filter(|partition| partition.error.is_some() || partition.replicas.replicas.len() > 1);
+    let led = elsewhere.filter(|partition| partition.leader.get() >= 0);
+    led.map(|partition| (partition.leader, partition.partition)).collect()
+}
+
 /// Looks up an offset at the partition's leader.
 pub(crate) async fn list_offset(
     cluster: &Cluster,
-    deadline: crate::deadline::Deadline,
+    deadline: Deadline,
     topic: &TopicName,
     partition: PartitionIndex,
     spec: OffsetSpec,

@@ -58,10 +58,10 @@ mod tests;
 
 pub use address::{Address, DEFAULT_PORT};
 pub use admin::{
-    Admin, BrokerDescription, BrokerSetting, BrokerStatus, CommittedOffset, ConfigEntry, CreatedTopic, DiskSpace,
-    GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions, NewTopic, OffsetSpec,
-    PartitionDescription, PartitionLag, QuorumDescription, QuorumMember, TopicAlteration, TopicDescription,
-    TopicListing,
+    Admin, BrokerDescription, BrokerListing, BrokerSetting, BrokerStatus, ClusterListing, CommittedOffset, ConfigEntry,
+    CreatedTopic, DiskSpace, GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions,
+    NewTopic, OffsetSpec, PartitionDescription, PartitionLag, PartitionMove, PartitionReplicas, QuorumDescription,
+    QuorumMember, RefusedPartition, TopicAlteration, TopicDescription, TopicListing,
 };
 pub use client::{Client, ClientBuilder};
 pub use consumer::{

@@ -139,6 +139,16 @@ fn request(api: Api, head: &[u8]) -> bool {
             RemoveQuorumMemberRequest,
             head
         ),
+        Api::ListBrokers => read_back!(head::decode::<schema::ListBrokersRequest>, ListBrokersRequest, head),
+        Api::CordonBroker => read_back!(head::decode::<schema::CordonBrokerRequest>, CordonBrokerRequest, head),
+        Api::ForgetBroker => read_back!(head::decode::<schema::ForgetBrokerRequest>, ForgetBrokerRequest, head),
+        Api::DrainBroker => read_back!(head::decode::<schema::DrainBrokerRequest>, DrainBrokerRequest, head),
+        Api::ElectLeaders => read_back!(head::decode::<schema::ElectLeadersRequest>, ElectLeadersRequest, head),
+        Api::ReassignPartitions => read_back!(
+            head::decode::<schema::ReassignPartitionsRequest>,
+            ReassignPartitionsRequest,
+            head
+        ),
     };
     assert_eq!(read, api);
     true
@@ -180,6 +190,16 @@ fn response(api: Api, head: &[u8]) -> bool {
         Api::RemoveQuorumMember => read_back!(
             decode::<schema::RemoveQuorumMemberResponse>,
             RemoveQuorumMemberResponse,
+            head
+        ),
+        Api::ListBrokers => read_back!(decode::<schema::ListBrokersResponse>, ListBrokersResponse, head),
+        Api::CordonBroker => read_back!(decode::<schema::CordonBrokerResponse>, CordonBrokerResponse, head),
+        Api::ForgetBroker => read_back!(decode::<schema::ForgetBrokerResponse>, ForgetBrokerResponse, head),
+        Api::DrainBroker => read_back!(decode::<schema::DrainBrokerResponse>, DrainBrokerResponse, head),
+        Api::ElectLeaders => read_back!(decode::<schema::ElectLeadersResponse>, ElectLeadersResponse, head),
+        Api::ReassignPartitions => read_back!(
+            decode::<schema::ReassignPartitionsResponse>,
+            ReassignPartitionsResponse,
             head
         ),
     };

@@ -99,6 +99,18 @@ apis! {
     AddQuorumMembers = 25, "add_quorum_members";
     /// Takes a member out of the coordinator quorum.
     RemoveQuorumMember = 26, "remove_quorum_member";
+    /// The brokers of the cluster, and how its partitions are.
+    ListBrokers = 27, "list_brokers";
+    /// Has a broker get no further replicas, or get them again.
+    CordonBroker = 28, "cordon_broker";
+    /// Takes a broker out of the cluster that is not there any more.
+    ForgetBroker = 29, "forget_broker";
+    /// Moves all replicas of a broker to others.
+    DrainBroker = 30, "drain_broker";
+    /// Has other replicas lead partitions.
+    ElectLeaders = 31, "elect_leaders";
+    /// Moves partitions to other brokers.
+    ReassignPartitions = 32, "reassign_partitions";
 }
 
 impl Api {
@@ -441,7 +453,7 @@ mod tests {
         let known: Vec<u16> = (0..=u16::MAX)
             .filter(|&number| Api::from_u16(number).is_some())
             .collect();
-        assert_eq!(known, (0..=26).collect::<Vec<_>>());
+        assert_eq!(known, (0..=32).collect::<Vec<_>>());
         for &api in Api::REQUESTS {
             assert_eq!(Api::from_u16(api.as_u16()), Some(api));
         }

@@ -155,6 +155,12 @@ heads! {
     DescribeQuorum: DescribeQuorumRequestT => DescribeQuorumResponseT;
     AddQuorumMembers: AddQuorumMembersRequestT => AddQuorumMembersResponseT;
     RemoveQuorumMember: RemoveQuorumMemberRequestT => RemoveQuorumMemberResponseT;
+    ListBrokers: ListBrokersRequestT => ListBrokersResponseT;
+    CordonBroker: CordonBrokerRequestT => CordonBrokerResponseT;
+    ForgetBroker: ForgetBrokerRequestT => ForgetBrokerResponseT;
+    DrainBroker: DrainBrokerRequestT => DrainBrokerResponseT;
+    ElectLeaders: ElectLeadersRequestT => ElectLeadersResponseT;
+    ReassignPartitions: ReassignPartitionsRequestT => ReassignPartitionsResponseT;
 }
 
 #[cfg(test)]

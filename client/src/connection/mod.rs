@@ -527,5 +527,11 @@ fn api_name(api: Api) -> &'static str {
         Api::DescribeQuorum => "describe quorum",
         Api::AddQuorumMembers => "add quorum members",
         Api::RemoveQuorumMember => "remove quorum member",
+        Api::ListBrokers => "list brokers",
+        Api::CordonBroker => "cordon broker",
+        Api::ForgetBroker => "forget broker",
+        Api::DrainBroker => "drain broker",
+        Api::ElectLeaders => "elect leaders",
+        Api::ReassignPartitions => "reassign partitions",
     }
 }

@@ -7,6 +7,7 @@ mod groups;
 mod membership;
 mod quorum;
 mod records;
+mod replicas;
 mod topics;
 
 use headwater_protocol::error::ErrorCode;
@@ -36,6 +37,10 @@ pub(crate) use quorum::{
 pub(crate) use records::{
     FetchSlot, Fetched, LATEST_TIMESTAMP, delete_records, fetch, list_offsets, produce, read_delete_records,
     read_fetch, read_list_offsets, read_produce,
+};
+pub(crate) use replicas::{
+    cordon_broker, drain_broker, elect_leaders, forget_broker, list_brokers, read_cordon_broker, read_drain_broker,
+    read_elect_leaders, read_forget_broker, read_list_brokers, read_reassign_partitions, reassign_partitions,
 };
 pub(crate) use topics::{
     ClusterImage, Leader, TopicImage, alter_topic, create_topic, delete_topic, describe_broker, describe_topic,

@@ -14,7 +14,7 @@ use super::{ResponseError, field, partition_error};
 use crate::address::Address;
 use crate::admin::{
     BrokerDescription, BrokerSetting, BrokerStatus, ConfigEntry, CreatedTopic, DiskSpace, NewTopic,
-    PartitionDescription, TopicAlteration, TopicDescription,
+    PartitionDescription, PartitionReplicas, TopicAlteration, TopicDescription,
 };
 use crate::error::Error;
 
@@ -249,18 +249,22 @@ pub(crate) fn read_describe_topic(bytes: &[u8]) -> Result<TopicDescription, Resp
         is_own: config.own(),
     });
     let partitions = response.partitions().unwrap_or_default();
+    let mut replicas = response.replicas().unwrap_or_default().iter();
     Ok(TopicDescription {
         name: name.ok_or_else(|| field("a topic with an illegal name"))?,
         id: response.id().map_or(TopicId::NIL, TopicId::from),
         configs: configs.collect(),
         partitions: partitions
             .iter()
-            .map(read_partition_description)
+            .map(|partition| read_partition_description(partition, replicas.next()))
             .collect::<Result<_, _>>()?,
     })
 }
 
-fn read_partition_description(wire: &schema::PartitionDescription) -> Result<PartitionDescription, ResponseError> {
+fn read_partition_description(
+    wire: &schema::PartitionDescription,
+    replicas: Option<schema::PartitionReplicas<'_>>,
+) -> Result<PartitionDescription, ResponseError> {
     let partition = PartitionIndex::try_from(wire.partition())?;
     let error = partition_error(wire.error()).err();
     // A partition in error has no offsets to speak of.
@@ -281,6 +285,23 @@ fn read_partition_description(wire: &schema::PartitionDescription) -> Result<Par
         high_watermark: offset(wire.high_watermark())?,
         log_end_offset: offset(wire.log_end_offset())?,
         size_bytes: wire.size_bytes(),
+        replicas: replicas.map(read_replicas).unwrap_or_default(),
         error,
     })
+}
+
+fn read_replicas(wire: schema::PartitionReplicas<'_>) -> PartitionReplicas {
+    let brokers = |numbers: Option<flatbuffers::Vector<'_, i32>>| -> Vec<BrokerId> {
+        numbers.unwrap_or_default().iter().map(BrokerId::new).collect()
+    };
+    PartitionReplicas {
+        replicas: brokers(wire.replicas()),
+        isr: brokers(wire.isr()),
+        elr: brokers(wire.elr()),
+        offline: brokers(wire.offline()),
+        adding: brokers(wire.adding()),
+        removing: brokers(wire.removing()),
+        partition_epoch: wire.partition_epoch(),
+        min_isr: wire.min_isr(),
+    }
 }

@@ -15,12 +15,10 @@ mod state;
 mod tests;
 mod transition;
 
-#[cfg(test)]
-pub(crate) use self::command::Election;
 pub(crate) use self::{
-    command::{IsrChange, Placement, Registration, ReplicaCommand},
+    command::{Election, IsrChange, Placement, Registration, ReplicaCommand},
     error::ReplicaError,
     form::Form,
-    placement::{Factor, place},
+    placement::{Factor, place, without},
     state::ReplicaMap,
 };

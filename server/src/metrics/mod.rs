@@ -34,7 +34,7 @@ pub(crate) use self::{
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// Apis are numbered below this.
-const APIS_MAX: usize = 32;
+const APIS_MAX: usize = 48;
 
 /// Declares what is counted each by itself, with the value of the label that tells it apart.
 macro_rules! labels {
@@ -124,13 +124,23 @@ pub(crate) struct CoreMetrics {
     strangers: [Cell<u64>; Stranger::ALL.len()],
     stages: [Timed; Stage::ALL.len()],
     read: [Cell<u64>; ReadPath::ALL.len()],
-    requests: [Cell<u64>; APIS_MAX],
+    requests: ByApi,
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
     /// By number; an error is rare enough for a map.
     errors: RefCell<BTreeMap<i16, u64>>,
     damage: Cell<u64>,
     pub(crate) compaction: CompactionMetrics,
+}
+
+/// A counter for each api, by its number.
+#[derive(Debug)]
+struct ByApi([Cell<u64>; APIS_MAX]);
+
+impl Default for ByApi {
+    fn default() -> ByApi {
+        ByApi(std::array::from_fn(|_| Cell::default()))
+    }
 }
 
 const _: () = {
@@ -160,7 +170,7 @@ impl CoreMetrics {
 
     /// Counts a request frame.
     pub(crate) fn received(&self, api: Api, bytes: u64) {
-        add(&self.requests[usize::from(api.as_u16())], 1);
+        add(&self.requests.0[usize::from(api.as_u16())], 1);
         add(&self.received_bytes, bytes);
     }
 
@@ -212,7 +222,7 @@ impl CoreMetrics {
         snapshot.stages.extend(stages);
         let mut sample = |family, label, value: u64| snapshot.samples.push((family, label, value as f64));
         for api in Api::REQUESTS.iter().copied() {
-            let count = self.requests[usize::from(api.as_u16())].get();
+            let count = self.requests.0[usize::from(api.as_u16())].get();
             sample(Family::Requests, api.name(), count);
         }
         for &path in ReadPath::ALL {

@@ -10,3 +10,4 @@ pub(crate) mod plain;
 pub(crate) mod quorum;
 pub(crate) mod records;
 pub(crate) mod refusal;
+pub(crate) mod replicas;

@@ -12,6 +12,7 @@ use super::{
     quorum::QuorumDescription,
     records::{ListItem, ListedItem},
     refusal::Refusal,
+    replicas::{BrokerList, PartitionMove, RefusedPartition, ReplicasDescription},
 };
 
 /// What is asked. Sizes and names are as the client sent them.
@@ -29,6 +30,15 @@ pub(crate) enum Op {
     /// Each with its address.
     AddQuorumMembers(Vec<(BrokerId, String)>),
     RemoveQuorumMember(BrokerId),
+    ListBrokers,
+    /// It gets no further replicas, or gets them again.
+    CordonBroker(BrokerId, bool),
+    ForgetBroker(BrokerId),
+    /// It is to have no replicas any more.
+    DrainBroker(BrokerId),
+    /// The preferred leader, or, if one is named, this broker whatever it lacks. `None`: of every partition.
+    ElectLeaders(Option<Vec<TopicPartitions>>, Option<BrokerId>),
+    ReassignPartitions(Vec<PartitionMove>),
     /// An id for a producer, or the next epoch for one that has an id.
     InitProducerId(ProducerId, ProducerEpoch),
     ListOffsets(Vec<ListItem>),
@@ -62,6 +72,15 @@ pub(crate) enum Outcome {
     Quorum(QuorumDescription),
     MembersAdded,
     MemberRemoved,
+    Brokers(BrokerList),
+    BrokerCordoned,
+    BrokerForgotten,
+    /// So many of its replicas move.
+    BrokerDrains(usize),
+    /// But for these partitions.
+    LeadersElected(Vec<RefusedPartition>),
+    /// But for these partitions.
+    PartitionsMove(Vec<RefusedPartition>),
     Producer(ProducerId, ProducerEpoch),
     Offsets(Vec<ListedItem>),
     /// The log now starts here.
@@ -150,9 +169,10 @@ pub(crate) struct TopicSetting {
     pub(crate) own: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct PartitionDescription {
     pub(crate) leader: Leader,
+    pub(crate) replicas: ReplicasDescription,
     /// Or why it cannot be told.
     pub(crate) log: Result<LogDescription, ErrorCode>,
 }

@@ -12,6 +12,7 @@ mod groups;
 pub(crate) mod offsets;
 pub(crate) mod produce;
 mod producers;
+mod replicas;
 pub(crate) mod topics;
 
 use std::{rc::Rc, sync::Arc};
@@ -87,6 +88,12 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcom
             let removed = control.quorum().remove(member).await;
             removed.map(|()| Outcome::MemberRemoved)
         }
+        Op::ListBrokers => Ok(Outcome::Brokers(replicas::list(ops))),
+        Op::CordonBroker(broker, is_cordoned) => replicas::cordon(control.quorum(), broker, is_cordoned).await,
+        Op::ForgetBroker(broker) => replicas::forget(control.quorum(), broker).await,
+        Op::DrainBroker(broker) => replicas::drain(control.quorum(), broker).await,
+        Op::ElectLeaders(topics, unclean) => replicas::elect(control.quorum(), topics, unclean).await,
+        Op::ReassignPartitions(moves) => replicas::reassign(control.quorum(), moves).await,
         Op::InitProducerId(id, epoch) => producers::init(control, id, epoch).await,
         Op::ListOffsets(items) => Ok(Outcome::Offsets(offsets::list(partitions, items).await)),
         Op::DeleteRecords(id, before) => offsets::delete(partitions, id, before)

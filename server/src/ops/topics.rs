@@ -18,6 +18,7 @@ use crate::{
             TopicDescription, TopicMetadata, TopicPlaces, TopicSetting,
         },
         refusal::Refusal,
+        replicas::ReplicasDescription,
     },
     partition::Partitions,
 };
@@ -64,7 +65,7 @@ pub(super) fn metadata(ops: &Ops, names: Option<Vec<String>>) -> Metadata {
     Metadata { brokers, topics }
 }
 
-fn place(broker: &Arc<Broker>) -> BrokerPlace {
+pub(super) fn place(broker: &Arc<Broker>) -> BrokerPlace {
     BrokerPlace {
         broker: broker.id,
         host: broker.address.host.clone(),
@@ -114,6 +115,31 @@ fn leader(core: &Core, assignment: Option<&Assignment>, id: PartitionId) -> Lead
         partition: id.index,
         epoch: replicas.map_or(LeaderEpoch::NONE, |replicas| replicas.leader_epoch),
         place: assignment.leader_of(id).map(|(broker, core)| (broker.id, core)),
+    }
+}
+
+fn replicas(core: &Core, assignment: Option<&Assignment>, id: PartitionId) -> ReplicasDescription {
+    let Some(assignment) = assignment else {
+        let own = vec![core.config.broker.id];
+        return ReplicasDescription {
+            replicas: own.clone(),
+            isr: own,
+            min_isr: 1,
+            ..ReplicasDescription::default()
+        };
+    };
+    let Some(replicas) = assignment.partitions.get(&id).cloned() else {
+        return ReplicasDescription::default();
+    };
+    ReplicasDescription {
+        replicas: replicas.replicas,
+        isr: replicas.isr,
+        elr: replicas.elr,
+        offline: replicas.offline,
+        adding: replicas.adding,
+        removing: replicas.removing,
+        partition_epoch: replicas.epoch.get(),
+        min_isr: replicas.terms.min_isr,
     }
 }
 
@@ -206,6 +232,7 @@ pub(crate) fn describe_here(partitions: &Partitions, ids: &[PartitionId]) -> Vec
         });
         PartitionDescription {
             leader: leader(&partitions.core, assignment.as_deref(), *id),
+            replicas: replicas(&partitions.core, assignment.as_deref(), *id),
             log: log.map_err(|refusal| refusal.code),
         }
     };

@@ -5171,6 +5171,317 @@ impl DescribeTopicRequestT {
     })
   }
 }
+pub enum PartitionReplicasOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Who has a partition, by their numbers: `replicas` with the preferred leader first, and those of them that are in sync (`isr`), that
+/// are not but would lose nothing if they led (`elr`), whose log has failed, and who are being taken in or let go.
+pub struct PartitionReplicas<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for PartitionReplicas<'a> {
+  type Inner = PartitionReplicas<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> PartitionReplicas<'a> {
+  pub const VT_REPLICAS: ::flatbuffers::VOffsetT = 4;
+  pub const VT_ISR: ::flatbuffers::VOffsetT = 6;
+  pub const VT_ELR: ::flatbuffers::VOffsetT = 8;
+  pub const VT_OFFLINE: ::flatbuffers::VOffsetT = 10;
+  pub const VT_ADDING: ::flatbuffers::VOffsetT = 12;
+  pub const VT_REMOVING: ::flatbuffers::VOffsetT = 14;
+  pub const VT_PARTITION_EPOCH: ::flatbuffers::VOffsetT = 16;
+  pub const VT_MIN_ISR: ::flatbuffers::VOffsetT = 18;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    PartitionReplicas { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args PartitionReplicasArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<PartitionReplicas<'bldr>> {
+    let mut builder = PartitionReplicasBuilder::new(_fbb);
+    builder.add_partition_epoch(args.partition_epoch);
+    if let Some(x) = args.removing { builder.add_removing(x); }
+    if let Some(x) = args.adding { builder.add_adding(x); }
+    if let Some(x) = args.offline { builder.add_offline(x); }
+    if let Some(x) = args.elr { builder.add_elr(x); }
+    if let Some(x) = args.isr { builder.add_isr(x); }
+    if let Some(x) = args.replicas { builder.add_replicas(x); }
+    builder.add_min_isr(args.min_isr);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> PartitionReplicasT {
+    let replicas = self.replicas().map(|x| {
+      x.into_iter().collect()
+    });
+    let isr = self.isr().map(|x| {
+      x.into_iter().collect()
+    });
+    let elr = self.elr().map(|x| {
+      x.into_iter().collect()
+    });
+    let offline = self.offline().map(|x| {
+      x.into_iter().collect()
+    });
+    let adding = self.adding().map(|x| {
+      x.into_iter().collect()
+    });
+    let removing = self.removing().map(|x| {
+      x.into_iter().collect()
+    });
+    let partition_epoch = self.partition_epoch();
+    let min_isr = self.min_isr();
+    PartitionReplicasT {
+      replicas,
+      isr,
+      elr,
+      offline,
+      adding,
+      removing,
+      partition_epoch,
+      min_isr,
+    }
+  }
+
+  #[inline]
+  pub fn replicas(&self) -> Option<::flatbuffers::Vector<'a, i32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, i32>>>(PartitionReplicas::VT_REPLICAS, None)}
+  }
+  #[inline]
+  pub fn isr(&self) -> Option<::flatbuffers::Vector<'a, i32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, i32>>>(PartitionReplicas::VT_ISR, None)}
+  }
+  #[inline]
+  pub fn elr(&self) -> Option<::flatbuffers::Vector<'a, i32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, i32>>>(PartitionReplicas::VT_ELR, None)}
+  }
+  #[inline]
+  pub fn offline(&self) -> Option<::flatbuffers::Vector<'a, i32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, i32>>>(PartitionReplicas::VT_OFFLINE, None)}
+  }
+  #[inline]
+  pub fn adding(&self) -> Option<::flatbuffers::Vector<'a, i32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, i32>>>(PartitionReplicas::VT_ADDING, None)}
+  }
+  #[inline]
+  pub fn removing(&self) -> Option<::flatbuffers::Vector<'a, i32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, i32>>>(PartitionReplicas::VT_REMOVING, None)}
+  }
+  #[inline]
+  pub fn partition_epoch(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PartitionReplicas::VT_PARTITION_EPOCH, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn min_isr(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(PartitionReplicas::VT_MIN_ISR, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for PartitionReplicas<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, i32>>>("replicas", Self::VT_REPLICAS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, i32>>>("isr", Self::VT_ISR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, i32>>>("elr", Self::VT_ELR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, i32>>>("offline", Self::VT_OFFLINE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, i32>>>("adding", Self::VT_ADDING, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, i32>>>("removing", Self::VT_REMOVING, false)?
+     .visit_field::<u64>("partition_epoch", Self::VT_PARTITION_EPOCH, false)?
+     .visit_field::<u16>("min_isr", Self::VT_MIN_ISR, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct PartitionReplicasArgs<'a> {
+    pub replicas: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, i32>>>,
+    pub isr: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, i32>>>,
+    pub elr: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, i32>>>,
+    pub offline: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, i32>>>,
+    pub adding: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, i32>>>,
+    pub removing: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, i32>>>,
+    pub partition_epoch: u64,
+    pub min_isr: u16,
+}
+impl<'a> Default for PartitionReplicasArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    PartitionReplicasArgs {
+      replicas: None,
+      isr: None,
+      elr: None,
+      offline: None,
+      adding: None,
+      removing: None,
+      partition_epoch: 0,
+      min_isr: 0,
+    }
+  }
+}
+
+pub struct PartitionReplicasBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PartitionReplicasBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_replicas(&mut self, replicas: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , i32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PartitionReplicas::VT_REPLICAS, replicas);
+  }
+  #[inline]
+  pub fn add_isr(&mut self, isr: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , i32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PartitionReplicas::VT_ISR, isr);
+  }
+  #[inline]
+  pub fn add_elr(&mut self, elr: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , i32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PartitionReplicas::VT_ELR, elr);
+  }
+  #[inline]
+  pub fn add_offline(&mut self, offline: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , i32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PartitionReplicas::VT_OFFLINE, offline);
+  }
+  #[inline]
+  pub fn add_adding(&mut self, adding: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , i32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PartitionReplicas::VT_ADDING, adding);
+  }
+  #[inline]
+  pub fn add_removing(&mut self, removing: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , i32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PartitionReplicas::VT_REMOVING, removing);
+  }
+  #[inline]
+  pub fn add_partition_epoch(&mut self, partition_epoch: u64) {
+    self.fbb_.push_slot::<u64>(PartitionReplicas::VT_PARTITION_EPOCH, partition_epoch, 0);
+  }
+  #[inline]
+  pub fn add_min_isr(&mut self, min_isr: u16) {
+    self.fbb_.push_slot::<u16>(PartitionReplicas::VT_MIN_ISR, min_isr, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PartitionReplicasBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    PartitionReplicasBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<PartitionReplicas<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for PartitionReplicas<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("PartitionReplicas");
+      ds.field("replicas", &self.replicas());
+      ds.field("isr", &self.isr());
+      ds.field("elr", &self.elr());
+      ds.field("offline", &self.offline());
+      ds.field("adding", &self.adding());
+      ds.field("removing", &self.removing());
+      ds.field("partition_epoch", &self.partition_epoch());
+      ds.field("min_isr", &self.min_isr());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartitionReplicasT {
+  pub replicas: Option<alloc::vec::Vec<i32>>,
+  pub isr: Option<alloc::vec::Vec<i32>>,
+  pub elr: Option<alloc::vec::Vec<i32>>,
+  pub offline: Option<alloc::vec::Vec<i32>>,
+  pub adding: Option<alloc::vec::Vec<i32>>,
+  pub removing: Option<alloc::vec::Vec<i32>>,
+  pub partition_epoch: u64,
+  pub min_isr: u16,
+}
+impl Default for PartitionReplicasT {
+  fn default() -> Self {
+    Self {
+      replicas: None,
+      isr: None,
+      elr: None,
+      offline: None,
+      adding: None,
+      removing: None,
+      partition_epoch: 0,
+      min_isr: 0,
+    }
+  }
+}
+impl PartitionReplicasT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<PartitionReplicas<'b>> {
+    let replicas = self.replicas.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
+    let isr = self.isr.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
+    let elr = self.elr.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
+    let offline = self.offline.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
+    let adding = self.adding.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
+    let removing = self.removing.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
+    let partition_epoch = self.partition_epoch;
+    let min_isr = self.min_isr;
+    PartitionReplicas::create(_fbb, &PartitionReplicasArgs{
+      replicas,
+      isr,
+      elr,
+      offline,
+      adding,
+      removing,
+      partition_epoch,
+      min_isr,
+    })
+  }
+}
 pub enum DescribeTopicResponseOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -5193,6 +5504,7 @@ impl<'a> DescribeTopicResponse<'a> {
   pub const VT_ID: ::flatbuffers::VOffsetT = 10;
   pub const VT_CONFIGS: ::flatbuffers::VOffsetT = 12;
   pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_REPLICAS: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -5204,6 +5516,7 @@ impl<'a> DescribeTopicResponse<'a> {
     args: &'args DescribeTopicResponseArgs<'args>
   ) -> ::flatbuffers::WIPOffset<DescribeTopicResponse<'bldr>> {
     let mut builder = DescribeTopicResponseBuilder::new(_fbb);
+    if let Some(x) = args.replicas { builder.add_replicas(x); }
     if let Some(x) = args.partitions { builder.add_partitions(x); }
     if let Some(x) = args.configs { builder.add_configs(x); }
     if let Some(x) = args.id { builder.add_id(x); }
@@ -5230,6 +5543,9 @@ impl<'a> DescribeTopicResponse<'a> {
     let partitions = self.partitions().map(|x| {
       x.iter().map(|t| t.unpack()).collect()
     });
+    let replicas = self.replicas().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
     DescribeTopicResponseT {
       error,
       message,
@@ -5237,6 +5553,7 @@ impl<'a> DescribeTopicResponse<'a> {
       id,
       configs,
       partitions,
+      replicas,
     }
   }
 
@@ -5276,12 +5593,21 @@ impl<'a> DescribeTopicResponse<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Config>>>>(DescribeTopicResponse::VT_CONFIGS, None)}
   }
+  /// Offsets and sizes are those of the broker that answers; `error` NOT_LEADER_OR_FOLLOWER: it has no replica.
   #[inline]
   pub fn partitions(&self) -> Option<::flatbuffers::Vector<'a, PartitionDescription>> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, PartitionDescription>>>(DescribeTopicResponse::VT_PARTITIONS, None)}
+  }
+  /// One for each of `partitions`, in the same order.
+  #[inline]
+  pub fn replicas(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PartitionReplicas<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PartitionReplicas>>>>(DescribeTopicResponse::VT_REPLICAS, None)}
   }
 }
 
@@ -5297,6 +5623,7 @@ impl ::flatbuffers::Verifiable for DescribeTopicResponse<'_> {
      .visit_field::<Uuid>("id", Self::VT_ID, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Config>>>>("configs", Self::VT_CONFIGS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, PartitionDescription>>>("partitions", Self::VT_PARTITIONS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<PartitionReplicas>>>>("replicas", Self::VT_REPLICAS, false)?
      .finish();
     Ok(())
   }
@@ -5308,6 +5635,7 @@ pub struct DescribeTopicResponseArgs<'a> {
     pub id: Option<&'a Uuid>,
     pub configs: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Config<'a>>>>>,
     pub partitions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, PartitionDescription>>>,
+    pub replicas: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PartitionReplicas<'a>>>>>,
 }
 impl<'a> Default for DescribeTopicResponseArgs<'a> {
   #[inline]
@@ -5319,6 +5647,7 @@ impl<'a> Default for DescribeTopicResponseArgs<'a> {
       id: None,
       configs: None,
       partitions: None,
+      replicas: None,
     }
   }
 }
@@ -5353,6 +5682,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DescribeTopicResponseBuilder<
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DescribeTopicResponse::VT_PARTITIONS, partitions);
   }
   #[inline]
+  pub fn add_replicas(&mut self, replicas: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<PartitionReplicas<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DescribeTopicResponse::VT_REPLICAS, replicas);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DescribeTopicResponseBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     DescribeTopicResponseBuilder {
@@ -5376,6 +5709,7 @@ impl ::core::fmt::Debug for DescribeTopicResponse<'_> {
       ds.field("id", &self.id());
       ds.field("configs", &self.configs());
       ds.field("partitions", &self.partitions());
+      ds.field("replicas", &self.replicas());
       ds.finish()
   }
 }
@@ -5387,6 +5721,7 @@ pub struct DescribeTopicResponseT {
   pub id: Option<UuidT>,
   pub configs: Option<alloc::vec::Vec<ConfigT>>,
   pub partitions: Option<alloc::vec::Vec<PartitionDescriptionT>>,
+  pub replicas: Option<alloc::vec::Vec<PartitionReplicasT>>,
 }
 impl Default for DescribeTopicResponseT {
   fn default() -> Self {
@@ -5397,6 +5732,7 @@ impl Default for DescribeTopicResponseT {
       id: None,
       configs: None,
       partitions: None,
+      replicas: None,
     }
   }
 }
@@ -5420,6 +5756,9 @@ impl DescribeTopicResponseT {
     let partitions = self.partitions.as_ref().map(|x|{
       let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack()).collect();_fbb.create_vector(&w)
     });
+    let replicas = self.replicas.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
     DescribeTopicResponse::create(_fbb, &DescribeTopicResponseArgs{
       error,
       message,
@@ -5427,6 +5766,7 @@ impl DescribeTopicResponseT {
       id,
       configs,
       partitions,
+      replicas,
     })
   }
 }
@@ -9637,6 +9977,2659 @@ impl RemoveQuorumMemberResponseT {
     RemoveQuorumMemberResponse::create(_fbb, &RemoveQuorumMemberResponseArgs{
       error,
       message,
+    })
+  }
+}
+pub enum ListBrokersRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ListBrokersRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ListBrokersRequest<'a> {
+  type Inner = ListBrokersRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ListBrokersRequest<'a> {
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ListBrokersRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    _args: &'args ListBrokersRequestArgs
+  ) -> ::flatbuffers::WIPOffset<ListBrokersRequest<'bldr>> {
+    let mut builder = ListBrokersRequestBuilder::new(_fbb);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ListBrokersRequestT {
+    ListBrokersRequestT {
+    }
+  }
+}
+
+impl ::flatbuffers::Verifiable for ListBrokersRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ListBrokersRequestArgs {
+}
+impl<'a> Default for ListBrokersRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    ListBrokersRequestArgs {
+    }
+  }
+}
+
+pub struct ListBrokersRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListBrokersRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ListBrokersRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ListBrokersRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ListBrokersRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ListBrokersRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ListBrokersRequest");
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListBrokersRequestT {
+}
+impl Default for ListBrokersRequestT {
+  fn default() -> Self {
+    Self {
+    }
+  }
+}
+impl ListBrokersRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ListBrokersRequest<'b>> {
+    ListBrokersRequest::create(_fbb, &ListBrokersRequestArgs{
+    })
+  }
+}
+pub enum ListedBrokerOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Partitions of which it has a replica, is in sync, leads, and is to lead when it can.
+pub struct ListedBroker<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ListedBroker<'a> {
+  type Inner = ListedBroker<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ListedBroker<'a> {
+  pub const VT_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_HOST: ::flatbuffers::VOffsetT = 6;
+  pub const VT_PORT: ::flatbuffers::VOffsetT = 8;
+  pub const VT_CORE_PORTS: ::flatbuffers::VOffsetT = 10;
+  pub const VT_RACK: ::flatbuffers::VOffsetT = 12;
+  pub const VT_INCARNATION: ::flatbuffers::VOffsetT = 14;
+  pub const VT_IS_FENCED: ::flatbuffers::VOffsetT = 16;
+  pub const VT_IS_CORDONED: ::flatbuffers::VOffsetT = 18;
+  pub const VT_REPLICAS: ::flatbuffers::VOffsetT = 20;
+  pub const VT_IN_SYNC: ::flatbuffers::VOffsetT = 22;
+  pub const VT_LEADS: ::flatbuffers::VOffsetT = 24;
+  pub const VT_PREFERRED: ::flatbuffers::VOffsetT = 26;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ListedBroker { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ListedBrokerArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ListedBroker<'bldr>> {
+    let mut builder = ListedBrokerBuilder::new(_fbb);
+    builder.add_incarnation(args.incarnation);
+    builder.add_preferred(args.preferred);
+    builder.add_leads(args.leads);
+    builder.add_in_sync(args.in_sync);
+    builder.add_replicas(args.replicas);
+    if let Some(x) = args.rack { builder.add_rack(x); }
+    if let Some(x) = args.core_ports { builder.add_core_ports(x); }
+    if let Some(x) = args.host { builder.add_host(x); }
+    builder.add_id(args.id);
+    builder.add_port(args.port);
+    builder.add_is_cordoned(args.is_cordoned);
+    builder.add_is_fenced(args.is_fenced);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ListedBrokerT {
+    let id = self.id();
+    let host = self.host().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let port = self.port();
+    let core_ports = self.core_ports().map(|x| {
+      x.into_iter().collect()
+    });
+    let rack = self.rack().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let incarnation = self.incarnation();
+    let is_fenced = self.is_fenced();
+    let is_cordoned = self.is_cordoned();
+    let replicas = self.replicas();
+    let in_sync = self.in_sync();
+    let leads = self.leads();
+    let preferred = self.preferred();
+    ListedBrokerT {
+      id,
+      host,
+      port,
+      core_ports,
+      rack,
+      incarnation,
+      is_fenced,
+      is_cordoned,
+      replicas,
+      in_sync,
+      leads,
+      preferred,
+    }
+  }
+
+  #[inline]
+  pub fn id(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(ListedBroker::VT_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn host(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ListedBroker::VT_HOST, None)}
+  }
+  #[inline]
+  pub fn port(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(ListedBroker::VT_PORT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn core_ports(&self) -> Option<::flatbuffers::Vector<'a, u16>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u16>>>(ListedBroker::VT_CORE_PORTS, None)}
+  }
+  #[inline]
+  pub fn rack(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ListedBroker::VT_RACK, None)}
+  }
+  #[inline]
+  pub fn incarnation(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ListedBroker::VT_INCARNATION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn is_fenced(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ListedBroker::VT_IS_FENCED, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn is_cordoned(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ListedBroker::VT_IS_CORDONED, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn replicas(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListedBroker::VT_REPLICAS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn in_sync(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListedBroker::VT_IN_SYNC, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn leads(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListedBroker::VT_LEADS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn preferred(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListedBroker::VT_PREFERRED, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ListedBroker<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i32>("id", Self::VT_ID, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("host", Self::VT_HOST, false)?
+     .visit_field::<u16>("port", Self::VT_PORT, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u16>>>("core_ports", Self::VT_CORE_PORTS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("rack", Self::VT_RACK, false)?
+     .visit_field::<u64>("incarnation", Self::VT_INCARNATION, false)?
+     .visit_field::<bool>("is_fenced", Self::VT_IS_FENCED, false)?
+     .visit_field::<bool>("is_cordoned", Self::VT_IS_CORDONED, false)?
+     .visit_field::<u32>("replicas", Self::VT_REPLICAS, false)?
+     .visit_field::<u32>("in_sync", Self::VT_IN_SYNC, false)?
+     .visit_field::<u32>("leads", Self::VT_LEADS, false)?
+     .visit_field::<u32>("preferred", Self::VT_PREFERRED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ListedBrokerArgs<'a> {
+    pub id: i32,
+    pub host: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub port: u16,
+    pub core_ports: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u16>>>,
+    pub rack: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub incarnation: u64,
+    pub is_fenced: bool,
+    pub is_cordoned: bool,
+    pub replicas: u32,
+    pub in_sync: u32,
+    pub leads: u32,
+    pub preferred: u32,
+}
+impl<'a> Default for ListedBrokerArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ListedBrokerArgs {
+      id: 0,
+      host: None,
+      port: 0,
+      core_ports: None,
+      rack: None,
+      incarnation: 0,
+      is_fenced: false,
+      is_cordoned: false,
+      replicas: 0,
+      in_sync: 0,
+      leads: 0,
+      preferred: 0,
+    }
+  }
+}
+
+pub struct ListedBrokerBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListedBrokerBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_id(&mut self, id: i32) {
+    self.fbb_.push_slot::<i32>(ListedBroker::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn add_host(&mut self, host: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListedBroker::VT_HOST, host);
+  }
+  #[inline]
+  pub fn add_port(&mut self, port: u16) {
+    self.fbb_.push_slot::<u16>(ListedBroker::VT_PORT, port, 0);
+  }
+  #[inline]
+  pub fn add_core_ports(&mut self, core_ports: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u16>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListedBroker::VT_CORE_PORTS, core_ports);
+  }
+  #[inline]
+  pub fn add_rack(&mut self, rack: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListedBroker::VT_RACK, rack);
+  }
+  #[inline]
+  pub fn add_incarnation(&mut self, incarnation: u64) {
+    self.fbb_.push_slot::<u64>(ListedBroker::VT_INCARNATION, incarnation, 0);
+  }
+  #[inline]
+  pub fn add_is_fenced(&mut self, is_fenced: bool) {
+    self.fbb_.push_slot::<bool>(ListedBroker::VT_IS_FENCED, is_fenced, false);
+  }
+  #[inline]
+  pub fn add_is_cordoned(&mut self, is_cordoned: bool) {
+    self.fbb_.push_slot::<bool>(ListedBroker::VT_IS_CORDONED, is_cordoned, false);
+  }
+  #[inline]
+  pub fn add_replicas(&mut self, replicas: u32) {
+    self.fbb_.push_slot::<u32>(ListedBroker::VT_REPLICAS, replicas, 0);
+  }
+  #[inline]
+  pub fn add_in_sync(&mut self, in_sync: u32) {
+    self.fbb_.push_slot::<u32>(ListedBroker::VT_IN_SYNC, in_sync, 0);
+  }
+  #[inline]
+  pub fn add_leads(&mut self, leads: u32) {
+    self.fbb_.push_slot::<u32>(ListedBroker::VT_LEADS, leads, 0);
+  }
+  #[inline]
+  pub fn add_preferred(&mut self, preferred: u32) {
+    self.fbb_.push_slot::<u32>(ListedBroker::VT_PREFERRED, preferred, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ListedBrokerBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ListedBrokerBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ListedBroker<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ListedBroker<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ListedBroker");
+      ds.field("id", &self.id());
+      ds.field("host", &self.host());
+      ds.field("port", &self.port());
+      ds.field("core_ports", &self.core_ports());
+      ds.field("rack", &self.rack());
+      ds.field("incarnation", &self.incarnation());
+      ds.field("is_fenced", &self.is_fenced());
+      ds.field("is_cordoned", &self.is_cordoned());
+      ds.field("replicas", &self.replicas());
+      ds.field("in_sync", &self.in_sync());
+      ds.field("leads", &self.leads());
+      ds.field("preferred", &self.preferred());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedBrokerT {
+  pub id: i32,
+  pub host: Option<alloc::string::String>,
+  pub port: u16,
+  pub core_ports: Option<alloc::vec::Vec<u16>>,
+  pub rack: Option<alloc::string::String>,
+  pub incarnation: u64,
+  pub is_fenced: bool,
+  pub is_cordoned: bool,
+  pub replicas: u32,
+  pub in_sync: u32,
+  pub leads: u32,
+  pub preferred: u32,
+}
+impl Default for ListedBrokerT {
+  fn default() -> Self {
+    Self {
+      id: 0,
+      host: None,
+      port: 0,
+      core_ports: None,
+      rack: None,
+      incarnation: 0,
+      is_fenced: false,
+      is_cordoned: false,
+      replicas: 0,
+      in_sync: 0,
+      leads: 0,
+      preferred: 0,
+    }
+  }
+}
+impl ListedBrokerT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ListedBroker<'b>> {
+    let id = self.id;
+    let host = self.host.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let port = self.port;
+    let core_ports = self.core_ports.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
+    let rack = self.rack.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let incarnation = self.incarnation;
+    let is_fenced = self.is_fenced;
+    let is_cordoned = self.is_cordoned;
+    let replicas = self.replicas;
+    let in_sync = self.in_sync;
+    let leads = self.leads;
+    let preferred = self.preferred;
+    ListedBroker::create(_fbb, &ListedBrokerArgs{
+      id,
+      host,
+      port,
+      core_ports,
+      rack,
+      incarnation,
+      is_fenced,
+      is_cordoned,
+      replicas,
+      in_sync,
+      leads,
+      preferred,
+    })
+  }
+}
+pub enum ListBrokersResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// And of all partitions those without a leader, with fewer in sync than an acknowledgement takes, and with fewer than all.
+pub struct ListBrokersResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ListBrokersResponse<'a> {
+  type Inner = ListBrokersResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ListBrokersResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_BROKERS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 10;
+  pub const VT_LEADERLESS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_UNDER_MIN_ISR: ::flatbuffers::VOffsetT = 14;
+  pub const VT_UNDER_REPLICATED: ::flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ListBrokersResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ListBrokersResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ListBrokersResponse<'bldr>> {
+    let mut builder = ListBrokersResponseBuilder::new(_fbb);
+    builder.add_under_replicated(args.under_replicated);
+    builder.add_under_min_isr(args.under_min_isr);
+    builder.add_leaderless(args.leaderless);
+    builder.add_partitions(args.partitions);
+    if let Some(x) = args.brokers { builder.add_brokers(x); }
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ListBrokersResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let brokers = self.brokers().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    let partitions = self.partitions();
+    let leaderless = self.leaderless();
+    let under_min_isr = self.under_min_isr();
+    let under_replicated = self.under_replicated();
+    ListBrokersResponseT {
+      error,
+      message,
+      brokers,
+      partitions,
+      leaderless,
+      under_min_isr,
+      under_replicated,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(ListBrokersResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ListBrokersResponse::VT_MESSAGE, None)}
+  }
+  #[inline]
+  pub fn brokers(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ListedBroker<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ListedBroker>>>>(ListBrokersResponse::VT_BROKERS, None)}
+  }
+  #[inline]
+  pub fn partitions(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListBrokersResponse::VT_PARTITIONS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn leaderless(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListBrokersResponse::VT_LEADERLESS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn under_min_isr(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListBrokersResponse::VT_UNDER_MIN_ISR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn under_replicated(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListBrokersResponse::VT_UNDER_REPLICATED, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ListBrokersResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<ListedBroker>>>>("brokers", Self::VT_BROKERS, false)?
+     .visit_field::<u32>("partitions", Self::VT_PARTITIONS, false)?
+     .visit_field::<u32>("leaderless", Self::VT_LEADERLESS, false)?
+     .visit_field::<u32>("under_min_isr", Self::VT_UNDER_MIN_ISR, false)?
+     .visit_field::<u32>("under_replicated", Self::VT_UNDER_REPLICATED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ListBrokersResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub brokers: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<ListedBroker<'a>>>>>,
+    pub partitions: u32,
+    pub leaderless: u32,
+    pub under_min_isr: u32,
+    pub under_replicated: u32,
+}
+impl<'a> Default for ListBrokersResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ListBrokersResponseArgs {
+      error: 0,
+      message: None,
+      brokers: None,
+      partitions: 0,
+      leaderless: 0,
+      under_min_isr: 0,
+      under_replicated: 0,
+    }
+  }
+}
+
+pub struct ListBrokersResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListBrokersResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(ListBrokersResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListBrokersResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn add_brokers(&mut self, brokers: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<ListedBroker<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListBrokersResponse::VT_BROKERS, brokers);
+  }
+  #[inline]
+  pub fn add_partitions(&mut self, partitions: u32) {
+    self.fbb_.push_slot::<u32>(ListBrokersResponse::VT_PARTITIONS, partitions, 0);
+  }
+  #[inline]
+  pub fn add_leaderless(&mut self, leaderless: u32) {
+    self.fbb_.push_slot::<u32>(ListBrokersResponse::VT_LEADERLESS, leaderless, 0);
+  }
+  #[inline]
+  pub fn add_under_min_isr(&mut self, under_min_isr: u32) {
+    self.fbb_.push_slot::<u32>(ListBrokersResponse::VT_UNDER_MIN_ISR, under_min_isr, 0);
+  }
+  #[inline]
+  pub fn add_under_replicated(&mut self, under_replicated: u32) {
+    self.fbb_.push_slot::<u32>(ListBrokersResponse::VT_UNDER_REPLICATED, under_replicated, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ListBrokersResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ListBrokersResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ListBrokersResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ListBrokersResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ListBrokersResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.field("brokers", &self.brokers());
+      ds.field("partitions", &self.partitions());
+      ds.field("leaderless", &self.leaderless());
+      ds.field("under_min_isr", &self.under_min_isr());
+      ds.field("under_replicated", &self.under_replicated());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListBrokersResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+  pub brokers: Option<alloc::vec::Vec<ListedBrokerT>>,
+  pub partitions: u32,
+  pub leaderless: u32,
+  pub under_min_isr: u32,
+  pub under_replicated: u32,
+}
+impl Default for ListBrokersResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+      brokers: None,
+      partitions: 0,
+      leaderless: 0,
+      under_min_isr: 0,
+      under_replicated: 0,
+    }
+  }
+}
+impl ListBrokersResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ListBrokersResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let brokers = self.brokers.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    let partitions = self.partitions;
+    let leaderless = self.leaderless;
+    let under_min_isr = self.under_min_isr;
+    let under_replicated = self.under_replicated;
+    ListBrokersResponse::create(_fbb, &ListBrokersResponseArgs{
+      error,
+      message,
+      brokers,
+      partitions,
+      leaderless,
+      under_min_isr,
+      under_replicated,
+    })
+  }
+}
+pub enum CordonBrokerRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Whether a broker gets no further replicas.
+pub struct CordonBrokerRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for CordonBrokerRequest<'a> {
+  type Inner = CordonBrokerRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> CordonBrokerRequest<'a> {
+  pub const VT_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_IS_CORDONED: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    CordonBrokerRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args CordonBrokerRequestArgs
+  ) -> ::flatbuffers::WIPOffset<CordonBrokerRequest<'bldr>> {
+    let mut builder = CordonBrokerRequestBuilder::new(_fbb);
+    builder.add_id(args.id);
+    builder.add_is_cordoned(args.is_cordoned);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> CordonBrokerRequestT {
+    let id = self.id();
+    let is_cordoned = self.is_cordoned();
+    CordonBrokerRequestT {
+      id,
+      is_cordoned,
+    }
+  }
+
+  #[inline]
+  pub fn id(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(CordonBrokerRequest::VT_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn is_cordoned(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(CordonBrokerRequest::VT_IS_CORDONED, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for CordonBrokerRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i32>("id", Self::VT_ID, false)?
+     .visit_field::<bool>("is_cordoned", Self::VT_IS_CORDONED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct CordonBrokerRequestArgs {
+    pub id: i32,
+    pub is_cordoned: bool,
+}
+impl<'a> Default for CordonBrokerRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    CordonBrokerRequestArgs {
+      id: 0,
+      is_cordoned: false,
+    }
+  }
+}
+
+pub struct CordonBrokerRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CordonBrokerRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_id(&mut self, id: i32) {
+    self.fbb_.push_slot::<i32>(CordonBrokerRequest::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn add_is_cordoned(&mut self, is_cordoned: bool) {
+    self.fbb_.push_slot::<bool>(CordonBrokerRequest::VT_IS_CORDONED, is_cordoned, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CordonBrokerRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    CordonBrokerRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<CordonBrokerRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for CordonBrokerRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("CordonBrokerRequest");
+      ds.field("id", &self.id());
+      ds.field("is_cordoned", &self.is_cordoned());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct CordonBrokerRequestT {
+  pub id: i32,
+  pub is_cordoned: bool,
+}
+impl Default for CordonBrokerRequestT {
+  fn default() -> Self {
+    Self {
+      id: 0,
+      is_cordoned: false,
+    }
+  }
+}
+impl CordonBrokerRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<CordonBrokerRequest<'b>> {
+    let id = self.id;
+    let is_cordoned = self.is_cordoned;
+    CordonBrokerRequest::create(_fbb, &CordonBrokerRequestArgs{
+      id,
+      is_cordoned,
+    })
+  }
+}
+pub enum CordonBrokerResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct CordonBrokerResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for CordonBrokerResponse<'a> {
+  type Inner = CordonBrokerResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> CordonBrokerResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    CordonBrokerResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args CordonBrokerResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<CordonBrokerResponse<'bldr>> {
+    let mut builder = CordonBrokerResponseBuilder::new(_fbb);
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> CordonBrokerResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    CordonBrokerResponseT {
+      error,
+      message,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(CordonBrokerResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(CordonBrokerResponse::VT_MESSAGE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for CordonBrokerResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct CordonBrokerResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for CordonBrokerResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    CordonBrokerResponseArgs {
+      error: 0,
+      message: None,
+    }
+  }
+}
+
+pub struct CordonBrokerResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CordonBrokerResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(CordonBrokerResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(CordonBrokerResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CordonBrokerResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    CordonBrokerResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<CordonBrokerResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for CordonBrokerResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("CordonBrokerResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct CordonBrokerResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+}
+impl Default for CordonBrokerResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+    }
+  }
+}
+impl CordonBrokerResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<CordonBrokerResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    CordonBrokerResponse::create(_fbb, &CordonBrokerResponseArgs{
+      error,
+      message,
+    })
+  }
+}
+pub enum ForgetBrokerRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Takes a broker out that is not there any more, and has no replicas.
+pub struct ForgetBrokerRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ForgetBrokerRequest<'a> {
+  type Inner = ForgetBrokerRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ForgetBrokerRequest<'a> {
+  pub const VT_ID: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ForgetBrokerRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ForgetBrokerRequestArgs
+  ) -> ::flatbuffers::WIPOffset<ForgetBrokerRequest<'bldr>> {
+    let mut builder = ForgetBrokerRequestBuilder::new(_fbb);
+    builder.add_id(args.id);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ForgetBrokerRequestT {
+    let id = self.id();
+    ForgetBrokerRequestT {
+      id,
+    }
+  }
+
+  #[inline]
+  pub fn id(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(ForgetBrokerRequest::VT_ID, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ForgetBrokerRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i32>("id", Self::VT_ID, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ForgetBrokerRequestArgs {
+    pub id: i32,
+}
+impl<'a> Default for ForgetBrokerRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    ForgetBrokerRequestArgs {
+      id: 0,
+    }
+  }
+}
+
+pub struct ForgetBrokerRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ForgetBrokerRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_id(&mut self, id: i32) {
+    self.fbb_.push_slot::<i32>(ForgetBrokerRequest::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ForgetBrokerRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ForgetBrokerRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ForgetBrokerRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ForgetBrokerRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ForgetBrokerRequest");
+      ds.field("id", &self.id());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForgetBrokerRequestT {
+  pub id: i32,
+}
+impl Default for ForgetBrokerRequestT {
+  fn default() -> Self {
+    Self {
+      id: 0,
+    }
+  }
+}
+impl ForgetBrokerRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ForgetBrokerRequest<'b>> {
+    let id = self.id;
+    ForgetBrokerRequest::create(_fbb, &ForgetBrokerRequestArgs{
+      id,
+    })
+  }
+}
+pub enum ForgetBrokerResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ForgetBrokerResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ForgetBrokerResponse<'a> {
+  type Inner = ForgetBrokerResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ForgetBrokerResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ForgetBrokerResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ForgetBrokerResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ForgetBrokerResponse<'bldr>> {
+    let mut builder = ForgetBrokerResponseBuilder::new(_fbb);
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ForgetBrokerResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    ForgetBrokerResponseT {
+      error,
+      message,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(ForgetBrokerResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ForgetBrokerResponse::VT_MESSAGE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ForgetBrokerResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ForgetBrokerResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for ForgetBrokerResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ForgetBrokerResponseArgs {
+      error: 0,
+      message: None,
+    }
+  }
+}
+
+pub struct ForgetBrokerResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ForgetBrokerResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(ForgetBrokerResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ForgetBrokerResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ForgetBrokerResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ForgetBrokerResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ForgetBrokerResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ForgetBrokerResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ForgetBrokerResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForgetBrokerResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+}
+impl Default for ForgetBrokerResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+    }
+  }
+}
+impl ForgetBrokerResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ForgetBrokerResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    ForgetBrokerResponse::create(_fbb, &ForgetBrokerResponseArgs{
+      error,
+      message,
+    })
+  }
+}
+pub enum DrainBrokerRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Cordons a broker, and has every replica that it has moved to others. `moves`: how many were begun.
+pub struct DrainBrokerRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DrainBrokerRequest<'a> {
+  type Inner = DrainBrokerRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DrainBrokerRequest<'a> {
+  pub const VT_ID: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DrainBrokerRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DrainBrokerRequestArgs
+  ) -> ::flatbuffers::WIPOffset<DrainBrokerRequest<'bldr>> {
+    let mut builder = DrainBrokerRequestBuilder::new(_fbb);
+    builder.add_id(args.id);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> DrainBrokerRequestT {
+    let id = self.id();
+    DrainBrokerRequestT {
+      id,
+    }
+  }
+
+  #[inline]
+  pub fn id(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(DrainBrokerRequest::VT_ID, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DrainBrokerRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i32>("id", Self::VT_ID, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DrainBrokerRequestArgs {
+    pub id: i32,
+}
+impl<'a> Default for DrainBrokerRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    DrainBrokerRequestArgs {
+      id: 0,
+    }
+  }
+}
+
+pub struct DrainBrokerRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DrainBrokerRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_id(&mut self, id: i32) {
+    self.fbb_.push_slot::<i32>(DrainBrokerRequest::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DrainBrokerRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DrainBrokerRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DrainBrokerRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DrainBrokerRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DrainBrokerRequest");
+      ds.field("id", &self.id());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct DrainBrokerRequestT {
+  pub id: i32,
+}
+impl Default for DrainBrokerRequestT {
+  fn default() -> Self {
+    Self {
+      id: 0,
+    }
+  }
+}
+impl DrainBrokerRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<DrainBrokerRequest<'b>> {
+    let id = self.id;
+    DrainBrokerRequest::create(_fbb, &DrainBrokerRequestArgs{
+      id,
+    })
+  }
+}
+pub enum DrainBrokerResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DrainBrokerResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DrainBrokerResponse<'a> {
+  type Inner = DrainBrokerResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DrainBrokerResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_MOVES: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DrainBrokerResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DrainBrokerResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<DrainBrokerResponse<'bldr>> {
+    let mut builder = DrainBrokerResponseBuilder::new(_fbb);
+    builder.add_moves(args.moves);
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> DrainBrokerResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let moves = self.moves();
+    DrainBrokerResponseT {
+      error,
+      message,
+      moves,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(DrainBrokerResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DrainBrokerResponse::VT_MESSAGE, None)}
+  }
+  #[inline]
+  pub fn moves(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(DrainBrokerResponse::VT_MOVES, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DrainBrokerResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .visit_field::<u32>("moves", Self::VT_MOVES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DrainBrokerResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub moves: u32,
+}
+impl<'a> Default for DrainBrokerResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DrainBrokerResponseArgs {
+      error: 0,
+      message: None,
+      moves: 0,
+    }
+  }
+}
+
+pub struct DrainBrokerResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DrainBrokerResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(DrainBrokerResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DrainBrokerResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn add_moves(&mut self, moves: u32) {
+    self.fbb_.push_slot::<u32>(DrainBrokerResponse::VT_MOVES, moves, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DrainBrokerResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DrainBrokerResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DrainBrokerResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DrainBrokerResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DrainBrokerResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.field("moves", &self.moves());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct DrainBrokerResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+  pub moves: u32,
+}
+impl Default for DrainBrokerResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+      moves: 0,
+    }
+  }
+}
+impl DrainBrokerResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<DrainBrokerResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let moves = self.moves;
+    DrainBrokerResponse::create(_fbb, &DrainBrokerResponseArgs{
+      error,
+      message,
+      moves,
+    })
+  }
+}
+pub enum RefusedPartitionOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// A partition for which it was not done, and why.
+pub struct RefusedPartition<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for RefusedPartition<'a> {
+  type Inner = RefusedPartition<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> RefusedPartition<'a> {
+  pub const VT_TOPIC: ::flatbuffers::VOffsetT = 4;
+  pub const VT_PARTITION: ::flatbuffers::VOffsetT = 6;
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 8;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    RefusedPartition { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args RefusedPartitionArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<RefusedPartition<'bldr>> {
+    let mut builder = RefusedPartitionBuilder::new(_fbb);
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_partition(args.partition);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> RefusedPartitionT {
+    let topic = self.topic().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let partition = self.partition();
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    RefusedPartitionT {
+      topic,
+      partition,
+      error,
+      message,
+    }
+  }
+
+  #[inline]
+  pub fn topic(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(RefusedPartition::VT_TOPIC, None)}
+  }
+  #[inline]
+  pub fn partition(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(RefusedPartition::VT_PARTITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(RefusedPartition::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(RefusedPartition::VT_MESSAGE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for RefusedPartition<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, false)?
+     .visit_field::<i32>("partition", Self::VT_PARTITION, false)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RefusedPartitionArgs<'a> {
+    pub topic: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub partition: i32,
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for RefusedPartitionArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RefusedPartitionArgs {
+      topic: None,
+      partition: 0,
+      error: 0,
+      message: None,
+    }
+  }
+}
+
+pub struct RefusedPartitionBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RefusedPartitionBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RefusedPartition::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_partition(&mut self, partition: i32) {
+    self.fbb_.push_slot::<i32>(RefusedPartition::VT_PARTITION, partition, 0);
+  }
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(RefusedPartition::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RefusedPartition::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RefusedPartitionBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    RefusedPartitionBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<RefusedPartition<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for RefusedPartition<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("RefusedPartition");
+      ds.field("topic", &self.topic());
+      ds.field("partition", &self.partition());
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct RefusedPartitionT {
+  pub topic: Option<alloc::string::String>,
+  pub partition: i32,
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+}
+impl Default for RefusedPartitionT {
+  fn default() -> Self {
+    Self {
+      topic: None,
+      partition: 0,
+      error: 0,
+      message: None,
+    }
+  }
+}
+impl RefusedPartitionT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<RefusedPartition<'b>> {
+    let topic = self.topic.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let partition = self.partition;
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    RefusedPartition::create(_fbb, &RefusedPartitionArgs{
+      topic,
+      partition,
+      error,
+      message,
+    })
+  }
+}
+pub enum ElectLeadersRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// `topics` absent: of every partition. `unclean` -1: the first replica is to lead. Otherwise this broker is, though it may lack records
+/// that were acknowledged; only where nobody leads.
+pub struct ElectLeadersRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ElectLeadersRequest<'a> {
+  type Inner = ElectLeadersRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ElectLeadersRequest<'a> {
+  pub const VT_TOPICS: ::flatbuffers::VOffsetT = 4;
+  pub const VT_UNCLEAN: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ElectLeadersRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ElectLeadersRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ElectLeadersRequest<'bldr>> {
+    let mut builder = ElectLeadersRequestBuilder::new(_fbb);
+    builder.add_unclean(args.unclean);
+    if let Some(x) = args.topics { builder.add_topics(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ElectLeadersRequestT {
+    let topics = self.topics().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    let unclean = self.unclean();
+    ElectLeadersRequestT {
+      topics,
+      unclean,
+    }
+  }
+
+  #[inline]
+  pub fn topics(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<TopicPartitions<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<TopicPartitions>>>>(ElectLeadersRequest::VT_TOPICS, None)}
+  }
+  #[inline]
+  pub fn unclean(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(ElectLeadersRequest::VT_UNCLEAN, Some(-1)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ElectLeadersRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<TopicPartitions>>>>("topics", Self::VT_TOPICS, false)?
+     .visit_field::<i32>("unclean", Self::VT_UNCLEAN, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ElectLeadersRequestArgs<'a> {
+    pub topics: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<TopicPartitions<'a>>>>>,
+    pub unclean: i32,
+}
+impl<'a> Default for ElectLeadersRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ElectLeadersRequestArgs {
+      topics: None,
+      unclean: -1,
+    }
+  }
+}
+
+pub struct ElectLeadersRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ElectLeadersRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_topics(&mut self, topics: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<TopicPartitions<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ElectLeadersRequest::VT_TOPICS, topics);
+  }
+  #[inline]
+  pub fn add_unclean(&mut self, unclean: i32) {
+    self.fbb_.push_slot::<i32>(ElectLeadersRequest::VT_UNCLEAN, unclean, -1);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ElectLeadersRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ElectLeadersRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ElectLeadersRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ElectLeadersRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ElectLeadersRequest");
+      ds.field("topics", &self.topics());
+      ds.field("unclean", &self.unclean());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ElectLeadersRequestT {
+  pub topics: Option<alloc::vec::Vec<TopicPartitionsT>>,
+  pub unclean: i32,
+}
+impl Default for ElectLeadersRequestT {
+  fn default() -> Self {
+    Self {
+      topics: None,
+      unclean: -1,
+    }
+  }
+}
+impl ElectLeadersRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ElectLeadersRequest<'b>> {
+    let topics = self.topics.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    let unclean = self.unclean;
+    ElectLeadersRequest::create(_fbb, &ElectLeadersRequestArgs{
+      topics,
+      unclean,
+    })
+  }
+}
+pub enum ElectLeadersResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ElectLeadersResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ElectLeadersResponse<'a> {
+  type Inner = ElectLeadersResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ElectLeadersResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_REFUSED: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ElectLeadersResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ElectLeadersResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ElectLeadersResponse<'bldr>> {
+    let mut builder = ElectLeadersResponseBuilder::new(_fbb);
+    if let Some(x) = args.refused { builder.add_refused(x); }
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ElectLeadersResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let refused = self.refused().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    ElectLeadersResponseT {
+      error,
+      message,
+      refused,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(ElectLeadersResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ElectLeadersResponse::VT_MESSAGE, None)}
+  }
+  #[inline]
+  pub fn refused(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<RefusedPartition<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<RefusedPartition>>>>(ElectLeadersResponse::VT_REFUSED, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ElectLeadersResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<RefusedPartition>>>>("refused", Self::VT_REFUSED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ElectLeadersResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub refused: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<RefusedPartition<'a>>>>>,
+}
+impl<'a> Default for ElectLeadersResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ElectLeadersResponseArgs {
+      error: 0,
+      message: None,
+      refused: None,
+    }
+  }
+}
+
+pub struct ElectLeadersResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ElectLeadersResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(ElectLeadersResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ElectLeadersResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn add_refused(&mut self, refused: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<RefusedPartition<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ElectLeadersResponse::VT_REFUSED, refused);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ElectLeadersResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ElectLeadersResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ElectLeadersResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ElectLeadersResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ElectLeadersResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.field("refused", &self.refused());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ElectLeadersResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+  pub refused: Option<alloc::vec::Vec<RefusedPartitionT>>,
+}
+impl Default for ElectLeadersResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+      refused: None,
+    }
+  }
+}
+impl ElectLeadersResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ElectLeadersResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let refused = self.refused.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    ElectLeadersResponse::create(_fbb, &ElectLeadersResponseArgs{
+      error,
+      message,
+      refused,
+    })
+  }
+}
+pub enum PartitionMoveOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The brokers that are to have a partition, the preferred leader first. Absent: a move that is under way is given up.
+pub struct PartitionMove<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for PartitionMove<'a> {
+  type Inner = PartitionMove<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> PartitionMove<'a> {
+  pub const VT_TOPIC: ::flatbuffers::VOffsetT = 4;
+  pub const VT_PARTITION: ::flatbuffers::VOffsetT = 6;
+  pub const VT_REPLICAS: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    PartitionMove { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args PartitionMoveArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<PartitionMove<'bldr>> {
+    let mut builder = PartitionMoveBuilder::new(_fbb);
+    if let Some(x) = args.replicas { builder.add_replicas(x); }
+    builder.add_partition(args.partition);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> PartitionMoveT {
+    let topic = self.topic().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let partition = self.partition();
+    let replicas = self.replicas().map(|x| {
+      x.into_iter().collect()
+    });
+    PartitionMoveT {
+      topic,
+      partition,
+      replicas,
+    }
+  }
+
+  #[inline]
+  pub fn topic(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(PartitionMove::VT_TOPIC, None)}
+  }
+  #[inline]
+  pub fn partition(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(PartitionMove::VT_PARTITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn replicas(&self) -> Option<::flatbuffers::Vector<'a, i32>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, i32>>>(PartitionMove::VT_REPLICAS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for PartitionMove<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, false)?
+     .visit_field::<i32>("partition", Self::VT_PARTITION, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, i32>>>("replicas", Self::VT_REPLICAS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct PartitionMoveArgs<'a> {
+    pub topic: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub partition: i32,
+    pub replicas: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, i32>>>,
+}
+impl<'a> Default for PartitionMoveArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    PartitionMoveArgs {
+      topic: None,
+      partition: 0,
+      replicas: None,
+    }
+  }
+}
+
+pub struct PartitionMoveBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PartitionMoveBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PartitionMove::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_partition(&mut self, partition: i32) {
+    self.fbb_.push_slot::<i32>(PartitionMove::VT_PARTITION, partition, 0);
+  }
+  #[inline]
+  pub fn add_replicas(&mut self, replicas: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , i32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PartitionMove::VT_REPLICAS, replicas);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PartitionMoveBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    PartitionMoveBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<PartitionMove<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for PartitionMove<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("PartitionMove");
+      ds.field("topic", &self.topic());
+      ds.field("partition", &self.partition());
+      ds.field("replicas", &self.replicas());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartitionMoveT {
+  pub topic: Option<alloc::string::String>,
+  pub partition: i32,
+  pub replicas: Option<alloc::vec::Vec<i32>>,
+}
+impl Default for PartitionMoveT {
+  fn default() -> Self {
+    Self {
+      topic: None,
+      partition: 0,
+      replicas: None,
+    }
+  }
+}
+impl PartitionMoveT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<PartitionMove<'b>> {
+    let topic = self.topic.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let partition = self.partition;
+    let replicas = self.replicas.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
+    PartitionMove::create(_fbb, &PartitionMoveArgs{
+      topic,
+      partition,
+      replicas,
+    })
+  }
+}
+pub enum ReassignPartitionsRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ReassignPartitionsRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ReassignPartitionsRequest<'a> {
+  type Inner = ReassignPartitionsRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ReassignPartitionsRequest<'a> {
+  pub const VT_MOVES: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ReassignPartitionsRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ReassignPartitionsRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ReassignPartitionsRequest<'bldr>> {
+    let mut builder = ReassignPartitionsRequestBuilder::new(_fbb);
+    if let Some(x) = args.moves { builder.add_moves(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ReassignPartitionsRequestT {
+    let moves = self.moves().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    ReassignPartitionsRequestT {
+      moves,
+    }
+  }
+
+  #[inline]
+  pub fn moves(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PartitionMove<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PartitionMove>>>>(ReassignPartitionsRequest::VT_MOVES, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ReassignPartitionsRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<PartitionMove>>>>("moves", Self::VT_MOVES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ReassignPartitionsRequestArgs<'a> {
+    pub moves: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PartitionMove<'a>>>>>,
+}
+impl<'a> Default for ReassignPartitionsRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ReassignPartitionsRequestArgs {
+      moves: None,
+    }
+  }
+}
+
+pub struct ReassignPartitionsRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReassignPartitionsRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_moves(&mut self, moves: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<PartitionMove<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ReassignPartitionsRequest::VT_MOVES, moves);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ReassignPartitionsRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ReassignPartitionsRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ReassignPartitionsRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ReassignPartitionsRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ReassignPartitionsRequest");
+      ds.field("moves", &self.moves());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReassignPartitionsRequestT {
+  pub moves: Option<alloc::vec::Vec<PartitionMoveT>>,
+}
+impl Default for ReassignPartitionsRequestT {
+  fn default() -> Self {
+    Self {
+      moves: None,
+    }
+  }
+}
+impl ReassignPartitionsRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ReassignPartitionsRequest<'b>> {
+    let moves = self.moves.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    ReassignPartitionsRequest::create(_fbb, &ReassignPartitionsRequestArgs{
+      moves,
+    })
+  }
+}
+pub enum ReassignPartitionsResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ReassignPartitionsResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ReassignPartitionsResponse<'a> {
+  type Inner = ReassignPartitionsResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ReassignPartitionsResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_REFUSED: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ReassignPartitionsResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ReassignPartitionsResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ReassignPartitionsResponse<'bldr>> {
+    let mut builder = ReassignPartitionsResponseBuilder::new(_fbb);
+    if let Some(x) = args.refused { builder.add_refused(x); }
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> ReassignPartitionsResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let refused = self.refused().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    ReassignPartitionsResponseT {
+      error,
+      message,
+      refused,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(ReassignPartitionsResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ReassignPartitionsResponse::VT_MESSAGE, None)}
+  }
+  #[inline]
+  pub fn refused(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<RefusedPartition<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<RefusedPartition>>>>(ReassignPartitionsResponse::VT_REFUSED, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ReassignPartitionsResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<RefusedPartition>>>>("refused", Self::VT_REFUSED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ReassignPartitionsResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub refused: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<RefusedPartition<'a>>>>>,
+}
+impl<'a> Default for ReassignPartitionsResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ReassignPartitionsResponseArgs {
+      error: 0,
+      message: None,
+      refused: None,
+    }
+  }
+}
+
+pub struct ReassignPartitionsResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReassignPartitionsResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(ReassignPartitionsResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ReassignPartitionsResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn add_refused(&mut self, refused: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<RefusedPartition<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ReassignPartitionsResponse::VT_REFUSED, refused);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ReassignPartitionsResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ReassignPartitionsResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ReassignPartitionsResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ReassignPartitionsResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ReassignPartitionsResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.field("refused", &self.refused());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReassignPartitionsResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+  pub refused: Option<alloc::vec::Vec<RefusedPartitionT>>,
+}
+impl Default for ReassignPartitionsResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+      refused: None,
+    }
+  }
+}
+impl ReassignPartitionsResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<ReassignPartitionsResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let refused = self.refused.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    ReassignPartitionsResponse::create(_fbb, &ReassignPartitionsResponseArgs{
+      error,
+      message,
+      refused,
     })
   }
 }

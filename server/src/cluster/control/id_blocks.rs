@@ -68,7 +68,7 @@ async fn reserve(quorum: QuorumHandle) -> Reserved {
     match quorum.propose(Order::ReserveProducerIds).await? {
         Outcome::ProducerIds { first } => Ok(first..first + PRODUCER_ID_BLOCK),
         Outcome::Refused { code, message } => Err(Refusal::new(ErrorCode::from_i16(code), message)),
-        Outcome::Nothing | Outcome::Done => Err(Refusal::new(
+        Outcome::Nothing | Outcome::Done | Outcome::Partly(_) => Err(Refusal::new(
             ErrorCode::KafkaStorageError,
             "the quorum has given no producer ids; restart the broker",
         )),

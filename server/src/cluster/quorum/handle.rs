@@ -16,7 +16,7 @@ use crate::{
     core::mesh::Reply,
     image::ClusterImage,
     metrics::LookAtQuorum,
-    model::{quorum::QuorumDescription, refusal::Refusal},
+    model::{id::PartitionId, quorum::QuorumDescription, refusal::Refusal},
 };
 
 /// What somebody wants of the member.
@@ -92,6 +92,18 @@ impl QuorumHandle {
     pub(crate) async fn change_replicas(&self, command: ReplicaCommand) -> Result<(), Refusal> {
         let outcome = self.propose(Order::Replicas(command)).await?;
         outcome.refusal().map_or(Ok(()), Err)
+    }
+
+    /// The same, of partitions by name: for which of them it is refused, and why.
+    pub(crate) async fn change_partitions(
+        &self,
+        command: ReplicaCommand,
+    ) -> Result<Vec<(PartitionId, Refusal)>, Refusal> {
+        let outcome = self.propose(Order::Replicas(command)).await?;
+        match outcome.refusal() {
+            Some(refusal) => Err(refusal),
+            None => Ok(outcome.refused_partitions()),
+        }
     }
 
     /// Has an order agreed on, and returns when it shows in the image. An error: nobody knows whether it is done, or will be.

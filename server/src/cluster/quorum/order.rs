@@ -14,7 +14,7 @@ use crate::{
     },
     image::{Topic, TopicState},
     machine,
-    model::refusal::Refusal,
+    model::{id::PartitionId, refusal::Refusal},
 };
 
 /// The largest proposal in bytes, as it is written down.
@@ -86,6 +86,8 @@ pub(crate) enum Outcome {
     ProducerIds { first: i64 },
     /// It cannot be, and has changed nothing.
     Refused { code: i16, message: String },
+    /// It is done but for these partitions, each with a code and why.
+    Partly(Vec<(PartitionId, i16, String)>),
 }
 
 impl From<Refusal> for Outcome {
@@ -102,8 +104,17 @@ impl Outcome {
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         match self {
             Outcome::Refused { code, message } => Some(Refusal::new(ErrorCode::from_i16(*code), message)),
-            Outcome::Nothing | Outcome::Done | Outcome::ProducerIds { .. } => None,
+            Outcome::Nothing | Outcome::Done | Outcome::ProducerIds { .. } | Outcome::Partly(_) => None,
         }
+    }
+
+    /// The partitions for which an order was refused that was done for others.
+    pub(crate) fn refused_partitions(self) -> Vec<(PartitionId, Refusal)> {
+        let Outcome::Partly(refused) = self else {
+            return Vec::new();
+        };
+        let refusal = |(id, code, message)| (id, Refusal::new(ErrorCode::from_i16(code), message));
+        refused.into_iter().map(refusal).collect()
     }
 }
 

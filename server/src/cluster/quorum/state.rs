@@ -189,17 +189,26 @@ impl State {
     }
 
     fn change_replicas(&mut self, command: &ReplicaCommand) -> Outcome {
-        match self.replicas.apply(command) {
+        let refused = match self.replicas.apply(command) {
             Ok((next, applied)) => {
                 self.replicas = next;
-                for (id, why) in applied.refused {
-                    tracing::debug!(topic = %id.topic, partition = %id.index, %why, "a change of replicas is refused");
-                }
+                applied.refused
             }
             Err(error) => return refusal(&error).into(),
+        };
+        match command {
+            ReplicaCommand::Unfence { id, .. } => self.adopt(*id),
+            // An operator has named them; a broker wishes again.
+            ReplicaCommand::Elect { .. } | ReplicaCommand::Reassign { .. } if !refused.is_empty() => {
+                let told = refused
+                    .iter()
+                    .map(|(id, why)| (*id, why.code() as i16, why.to_string()));
+                return Outcome::Partly(told.collect());
+            }
+            _ => {}
         }
-        if let ReplicaCommand::Unfence { id, .. } = command {
-            self.adopt(*id);
+        for (id, why) in refused {
+            tracing::debug!(topic = %id.topic, partition = %id.index, %why, "a change of replicas is refused");
         }
         Outcome::Done
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use headwater_protocol::id::{BrokerId, CoreId, PartitionIndex, TopicId};
 
-use super::error::ReplicaError;
+use super::{error::ReplicaError, state::ReplicaMap};
 use crate::{
     image::{Broker, Replicas},
     model::id::PartitionId,
@@ -102,11 +102,49 @@ pub(crate) fn place<'a>(
     indexes.sort_by_key(|index| id_of(*index).owner(cores.unwrap_or(1)));
     let mut placed = vec![Vec::new(); count];
     for index in indexes {
-        let replicas = choose(&brokers, factor, &load, id_of(index));
+        let replicas = choose(&brokers, Vec::new(), factor, &load, id_of(index));
         load.add(&replicas, id_of(index));
         placed[index - has.len()] = replicas.into_iter().map(|broker| broker.id).collect();
     }
     Ok(placed)
+}
+
+/// Where the partitions are to be that a broker has, or is to have, when it has none of them any more: another takes its place in each.
+pub(crate) fn without(leaving: BrokerId, map: &ReplicaMap) -> Result<Vec<(PartitionId, Vec<BrokerId>)>, ReplicaError> {
+    let mut moves = Vec::new();
+    let mut load = Load::default();
+    for (id, replicas) in map.partitions() {
+        load.add(&known(replicas.target(), map), id);
+    }
+    let is_usable = |broker: &&Arc<Broker>| broker.id != leaving && !broker.is_fenced && !broker.is_cordoned;
+    for (id, replicas) in map.partitions() {
+        let target: Vec<BrokerId> = replicas.target().collect();
+        let Some(place) = target.iter().position(|broker| *broker == leaving) else {
+            continue;
+        };
+        let stay = known(target.iter().copied().filter(|broker| *broker != leaving), map);
+        let brokers = around(id.topic, map.brokers().filter(is_usable));
+        let usable = brokers.iter().filter(|broker| !target.contains(&broker.id)).count();
+        let mut chosen = choose(&brokers, stay, target.len(), &load, id);
+        let Some(new) = chosen.pop().filter(|_| usable > 0) else {
+            return Err(ReplicaError::TooFewBrokers {
+                factor: target.len(),
+                usable: chosen.len(),
+            });
+        };
+        load.add(&[new], id);
+        let mut target = target;
+        target[place] = new.id;
+        moves.push((id, target));
+    }
+    Ok(moves)
+}
+
+fn known(brokers: impl Iterator<Item = BrokerId>, map: &ReplicaMap) -> Vec<&Broker> {
+    brokers
+        .filter_map(|id| map.broker(id))
+        .map(|broker| &**broker)
+        .collect()
 }
 
 /// The brokers in an order in which racks alternate, from where the topic says: small topics are not all in the same place.
@@ -128,9 +166,14 @@ fn around<'a>(topic: TopicId, brokers: impl Iterator<Item = &'a Arc<Broker>>) ->
     brokers.into_iter().map(|(_, broker)| broker).collect()
 }
 
-/// The replicas of one partition: first its leader, where fewest are led, then the others, where fewest are.
-fn choose<'a>(brokers: &[&'a Broker], factor: usize, load: &Load, id: PartitionId) -> Vec<&'a Broker> {
-    let mut chosen: Vec<&Broker> = Vec::with_capacity(factor);
+/// The replicas of one partition, besides those that stay: first its leader, where fewest are led, then the others, where fewest are.
+fn choose<'a>(
+    brokers: &[&'a Broker],
+    mut chosen: Vec<&'a Broker>,
+    factor: usize,
+    load: &Load,
+    id: PartitionId,
+) -> Vec<&'a Broker> {
     while chosen.len() < factor {
         let is_free = |broker: &&&Broker| !chosen.iter().any(|other| other.id == broker.id);
         let next = brokers.iter().filter(is_free).min_by_key(|broker| {

@@ -7,18 +7,20 @@ mod groups;
 mod quorum;
 mod read;
 mod records;
+mod replicas;
 mod topics;
 
 use headwater_protocol::{
     frame::Api,
     head::ResponseHead,
     schema::{
-        AddQuorumMembersResponseT, AlterTopicResponseT, CreateTopicResponseT, DeleteGroupResponseT,
-        DeleteRecordsResponseT, DeleteTopicResponseT, DescribeBrokerResponseT, DescribeGroupResponseT,
-        DescribeQuorumResponseT, DescribeTopicResponseT, ErrorResponseT, FindGroupResponseT, HeartbeatResponseT,
-        InitProducerIdResponseT, JoinGroupResponseT, LeaveGroupResponseT, ListGroupsResponseT, ListOffsetsResponseT,
-        MetadataResponseT, OffsetCommitResponseT, OffsetDeleteResponseT, OffsetFetchResponseT,
-        RemoveQuorumMemberResponseT, SyncGroupResponseT,
+        AddQuorumMembersResponseT, AlterTopicResponseT, CordonBrokerResponseT, CreateTopicResponseT,
+        DeleteGroupResponseT, DeleteRecordsResponseT, DeleteTopicResponseT, DescribeBrokerResponseT,
+        DescribeGroupResponseT, DescribeQuorumResponseT, DescribeTopicResponseT, DrainBrokerResponseT,
+        ElectLeadersResponseT, ErrorResponseT, FindGroupResponseT, ForgetBrokerResponseT, HeartbeatResponseT,
+        InitProducerIdResponseT, JoinGroupResponseT, LeaveGroupResponseT, ListBrokersResponseT, ListGroupsResponseT,
+        ListOffsetsResponseT, MetadataResponseT, OffsetCommitResponseT, OffsetDeleteResponseT, OffsetFetchResponseT,
+        ReassignPartitionsResponseT, RemoveQuorumMemberResponseT, SyncGroupResponseT,
     },
 };
 
@@ -83,6 +85,12 @@ pub(super) const fn api(api: Api) -> Option<Way> {
         Api::DescribeQuorum => op(quorum::read_describe, InTurn, READS, refuse::<DescribeQuorumResponseT>),
         Api::AddQuorumMembers => op(quorum::read_add, InTurn, CHANGES, refuse::<AddQuorumMembersResponseT>),
         Api::RemoveQuorumMember => op(quorum::read_remove, InTurn, CHANGES, refuse::<RemoveQuorumMemberResponseT>),
+        Api::ListBrokers => op(replicas::read_list, InTurn, READS, refuse::<ListBrokersResponseT>),
+        Api::CordonBroker => op(replicas::read_cordon, InTurn, CHANGES, refuse::<CordonBrokerResponseT>),
+        Api::ForgetBroker => op(replicas::read_forget, InTurn, CHANGES, refuse::<ForgetBrokerResponseT>),
+        Api::DrainBroker => op(replicas::read_drain, InTurn, CHANGES, refuse::<DrainBrokerResponseT>),
+        Api::ElectLeaders => op(replicas::read_elect, InTurn, CHANGES, refuse::<ElectLeadersResponseT>),
+        Api::ReassignPartitions => op(replicas::read_reassign, InTurn, CHANGES, refuse::<ReassignPartitionsResponseT>),
         Api::InitProducerId => op(records::read_init_producer_id, InTurn, CHANGES, refuse::<InitProducerIdResponseT>),
         Api::ListOffsets => op(records::read_list_offsets, InTurn, READS, refuse::<ListOffsetsResponseT>),
         Api::DeleteRecords => op(records::read_delete_records, InTurn, CHANGES, refuse::<DeleteRecordsResponseT>),
@@ -138,6 +146,21 @@ pub(super) fn tell(reply: Reply, outcome: Outcome) {
         Outcome::Quorum(described) => reply.head(&quorum::quorum(described)),
         Outcome::MembersAdded => reply.head(&AddQuorumMembersResponseT::default()),
         Outcome::MemberRemoved => reply.head(&RemoveQuorumMemberResponseT::default()),
+        Outcome::Brokers(list) => reply.head(&replicas::brokers(list)),
+        Outcome::BrokerCordoned => reply.head(&CordonBrokerResponseT::default()),
+        Outcome::BrokerForgotten => reply.head(&ForgetBrokerResponseT::default()),
+        Outcome::BrokerDrains(moves) => reply.head(&DrainBrokerResponseT {
+            moves: moves as u32,
+            ..DrainBrokerResponseT::default()
+        }),
+        Outcome::LeadersElected(refused) => reply.head(&ElectLeadersResponseT {
+            refused: Some(replicas::refused(refused)),
+            ..ElectLeadersResponseT::default()
+        }),
+        Outcome::PartitionsMove(refused) => reply.head(&ReassignPartitionsResponseT {
+            refused: Some(replicas::refused(refused)),
+            ..ReassignPartitionsResponseT::default()
+        }),
         Outcome::Producer(id, epoch) => reply.head(&InitProducerIdResponseT {
             producer_id: id.get(),
             producer_epoch: epoch.get(),

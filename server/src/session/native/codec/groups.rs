@@ -126,7 +126,7 @@ pub(super) fn read_forget(bytes: &[u8]) -> Result<Op, Refusal> {
     Ok(Op::ForgetOffsets(head.group_id.unwrap_or_default(), topics))
 }
 
-fn topics(topics: Vec<TopicPartitionsT>) -> Vec<TopicPartitions> {
+pub(super) fn topics(topics: Vec<TopicPartitionsT>) -> Vec<TopicPartitions> {
     let topic = |topic: TopicPartitionsT| TopicPartitions {
         topic: topic.topic.unwrap_or_default(),
         partitions: topic.partitions.unwrap_or_default(),

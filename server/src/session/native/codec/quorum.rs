@@ -54,7 +54,7 @@ pub(super) fn read_remove(bytes: &[u8]) -> Result<Op, Refusal> {
     )?))
 }
 
-fn id(number: i32) -> Result<BrokerId, Refusal> {
+pub(super) fn id(number: i32) -> Result<BrokerId, Refusal> {
     if number < 0 {
         return Err(Refusal::new(
             ErrorCode::InvalidRequest,

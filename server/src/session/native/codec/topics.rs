@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use headwater_protocol::{
     error::ErrorCode,
+    id::BrokerId,
     schema::{
         AlterTopicRequest, BrokerStatusT, BrokerT, ConfigT, CreateTopicRequest, DeleteTopicRequest,
         DescribeBrokerRequest, DescribeBrokerResponseT, DescribeTopicRequest, DescribeTopicResponseT, MetadataRequest,
-        MetadataResponseT, PartitionDescriptionT, PartitionMetadataT, TopicMetadataT,
+        MetadataResponseT, PartitionDescriptionT, PartitionMetadataT, PartitionReplicasT, TopicMetadataT,
     },
 };
 
@@ -142,11 +143,12 @@ pub(super) fn topic(described: TopicDescription) -> DescribeTopicResponseT {
         id: Some(described.id.into()),
         configs: Some(described.configs.into_iter().map(config).collect()),
         partitions: Some(described.partitions.iter().map(partition).collect()),
+        replicas: Some(described.partitions.iter().map(replicas).collect()),
         ..DescribeTopicResponseT::default()
     }
 }
 
-fn partition(PartitionDescription { leader, log }: &PartitionDescription) -> PartitionDescriptionT {
+fn partition(PartitionDescription { leader, log, .. }: &PartitionDescription) -> PartitionDescriptionT {
     let (broker, core) = numbers(*leader);
     let place = PartitionDescriptionT {
         partition: leader.partition.get(),
@@ -168,6 +170,20 @@ fn partition(PartitionDescription { leader, log }: &PartitionDescription) -> Par
             error: *refused as i16,
             ..place
         },
+    }
+}
+
+fn replicas(PartitionDescription { replicas, .. }: &PartitionDescription) -> PartitionReplicasT {
+    let numbers = |brokers: &[BrokerId]| Some(brokers.iter().map(|broker| broker.get()).collect());
+    PartitionReplicasT {
+        replicas: numbers(&replicas.replicas),
+        isr: numbers(&replicas.isr),
+        elr: numbers(&replicas.elr),
+        offline: numbers(&replicas.offline),
+        adding: numbers(&replicas.adding),
+        removing: numbers(&replicas.removing),
+        partition_epoch: replicas.partition_epoch,
+        min_isr: replicas.min_isr,
     }
 }
 

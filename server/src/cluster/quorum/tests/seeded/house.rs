@@ -279,7 +279,7 @@ pub(super) async fn give_orders(world: World) -> Acknowledged {
             Outcome::Done => acknowledged.topics.push(topic),
             Outcome::ProducerIds { first } => assert!(blocks.insert(first), "a block was given twice"),
             // Proposed again under the same id it is known again, so that nothing is in its way.
-            Outcome::Nothing | Outcome::Refused { .. } => panic!("order {number}: {outcome:?}"),
+            Outcome::Nothing | Outcome::Refused { .. } | Outcome::Partly(_) => panic!("order {number}: {outcome:?}"),
         }
     }
     acknowledged
