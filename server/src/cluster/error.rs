@@ -70,10 +70,12 @@ pub enum TopicError {
         limit: String,
     },
     /// The replication factor is not possible.
-    #[error("a replication factor of {factor} needs as many brokers; there is 1")]
+    #[error("a replication factor of {factor} needs as many brokers, and at least 1; there {} {brokers}", if *brokers == 1 { "is" } else { "are" })]
     ReplicationFactor {
         /// What was asked for.
         factor: i16,
+        /// How many there are.
+        brokers: usize,
     },
     /// A setting is not valid.
     #[error(transparent)]

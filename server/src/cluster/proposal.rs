@@ -11,13 +11,25 @@ use crate::image::{ClusterImage, Topic, TopicState};
 use crate::machine;
 use crate::model::op::{NewTopic, TopicAlteration};
 
-/// The command that creates the topic, under a new id. Whether there are as many brokers as it is to have replicas is not looked at,
-/// unless this one is alone.
+/// How many replicas each partition of a new topic gets, in a cluster of so many brokers.
+pub(super) fn factor(asked: i16, brokers: usize, config: &Config) -> Result<usize, TopicError> {
+    let factor = match asked {
+        -1 => usize::from(config.topics.replication_factor).min(brokers),
+        asked => usize::try_from(asked).unwrap_or(0),
+    };
+    if (1..=brokers).contains(&factor) {
+        Ok(factor)
+    } else {
+        Err(TopicError::ReplicationFactor { factor: asked, brokers })
+    }
+}
+
+/// The command that creates the topic, under a new id, in a cluster of so many brokers.
 pub(super) fn create(
     new: &NewTopic,
     image: &ClusterImage,
     config: &Config,
-    is_alone: bool,
+    brokers: usize,
 ) -> Result<Command, TopicError> {
     let name = TopicName::new(&new.name)?;
     if let Some(topic) = image.topic(name.as_str()) {
@@ -32,16 +44,13 @@ pub(super) fn create(
             .filter(|count| (1..=max).contains(count))
             .ok_or(TopicError::Partitions { count, max })?,
     };
-    let factor = new.replication_factor;
-    let is_possible = factor == -1 || factor == 1 || (factor > 1 && !is_alone);
-    if !is_possible {
-        return Err(TopicError::ReplicationFactor { factor });
-    }
+    let factor = factor(new.replication_factor, brokers, config)?;
     let topics = image.topics().len() as u64;
     room("topics", topics, 1, limits.topics_max, "limits.topics_max")?;
     room_for_partitions(partition_count, image, config)?;
     let overrides = settings::overrides(&new.configs)?;
     TopicSettings::of_new_topic(&overrides, config)?;
+    settings::check_min_isr(&overrides, factor)?;
     Ok(Command::Create {
         name,
         id: TopicId::new(machine::uuid()),
@@ -50,11 +59,12 @@ pub(super) fn create(
     })
 }
 
-/// The command that alters the topic.
+/// The command that alters the topic, which has so many replicas.
 pub(super) fn alter(
     alteration: &TopicAlteration,
     image: &ClusterImage,
     config: &Config,
+    replicas: impl FnOnce(TopicId) -> usize,
 ) -> Result<Command, TopicError> {
     let topic = image.topic(&alteration.name);
     let Some(topic) = topic.filter(|topic| topic.state == TopicState::Ready) else {
@@ -65,6 +75,7 @@ pub(super) fn alter(
     let overrides = settings::altered(&topic.overrides, &alteration.configs)?;
     let changed = alteration.configs.iter().map(|(key, _)| key.as_str());
     TopicSettings::of_altered_topic(&overrides, changed, config)?;
+    settings::check_min_isr(&overrides, replicas(topic.id))?;
     Ok(Command::Alter {
         id: topic.id,
         partition_count,

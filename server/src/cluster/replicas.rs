@@ -19,6 +19,6 @@ pub(crate) use self::{
     command::{Election, IsrChange, Placement, Registration, ReplicaCommand},
     error::ReplicaError,
     form::Form,
-    placement::{Factor, place, without},
+    placement::{place, without},
     state::ReplicaMap,
 };

@@ -78,7 +78,7 @@ impl<D: Directory> TopicStore<D> {
 
     /// The topic that [`create`](Self::create) would make, or why it would not. Changes nothing.
     pub fn check_create(&self, new: &NewTopic) -> Result<Topic, TopicError> {
-        self.check(proposal::create(new, &self.image(), &self.config, self.is_alone())?)
+        self.check(proposal::create(new, &self.image(), &self.config, self.brokers())?)
     }
 
     /// Creates a topic. When it has returned `Ok`, the topic is there whatever happens. After an error it is not served;
@@ -86,27 +86,29 @@ impl<D: Directory> TopicStore<D> {
     pub async fn create(&mut self, new: &NewTopic) -> Result<Arc<Topic>, TopicError> {
         if !self.is_alone() {
             self.catch_up().await?;
-            let command = proposal::create(new, &self.image(), &self.config, false)?;
+            let command = proposal::create(new, &self.image(), &self.config, self.brokers())?;
             return self.place(command, new.replication_factor).await;
         }
         if let Some(topic) = self.image().topic(&new.name) {
             // A creation that failed, and could not be taken back then.
             self.undo(topic.id).await?;
         }
-        let command = proposal::create(new, &self.image(), &self.config, true)?;
+        let command = proposal::create(new, &self.image(), &self.config, 1)?;
         self.carry_out(command).await
     }
 
     /// The topic that [`alter`](Self::alter) would leave, or why it would not. Changes nothing.
     pub fn check_alter(&self, alteration: &TopicAlteration) -> Result<Topic, TopicError> {
-        self.check(proposal::alter(alteration, &self.image(), &self.config)?)
+        let replicas = |topic| self.replicas_of(topic);
+        self.check(proposal::alter(alteration, &self.image(), &self.config, replicas)?)
     }
 
     /// Alters a topic. When it has returned `Ok`, the change stays whatever happens. After an error the topic is served as it
     /// was; if the disk failed, a restart may finish the change.
     pub async fn alter(&mut self, alteration: &TopicAlteration) -> Result<Arc<Topic>, TopicError> {
         self.catch_up().await?;
-        let command = proposal::alter(alteration, &self.image(), &self.config)?;
+        let replicas = |topic| self.replicas_of(topic);
+        let command = proposal::alter(alteration, &self.image(), &self.config, replicas)?;
         if !self.is_alone() {
             return self.place(command, -1).await;
         }

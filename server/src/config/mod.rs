@@ -254,9 +254,9 @@ sections! {
         /// Partitions of a new topic.
         /// Raise it to the number of cores or consumers if topics are made without thought.
         partitions: u32 = 1, 1..=100_000;
-        /// Replicas of each partition. A single broker has one.
-        /// Leave it: in a cluster a topic gets as many as there are brokers, up to three, or as its creator says.
-        replication_factor: u16 = 1, 1..=1;
+        /// Replicas of each partition; as many as there are brokers if they are fewer. A single broker has one.
+        /// Leave it: with three replicas and `min.insync.replicas` of 2, any one broker may be gone. Raise it to 5 if two may be.
+        replication_factor: u16 = 3, 1..=100;
     }
 
     /// Consumer groups and their committed offsets.

@@ -48,6 +48,18 @@ pub struct Terms {
     pub durability: Durability,
 }
 
+impl Terms {
+    /// Those of a topic of so many replicas that asks for so many in sync. One that does not say: where any one of three may be gone, one
+    /// that stays besides the leader must have what is acknowledged.
+    pub fn of_topic(min_isr: Option<u16>, replicas: usize) -> Terms {
+        let by_default = if replicas >= 3 { 2 } else { 1 };
+        Terms {
+            min_isr: min_isr.unwrap_or(by_default),
+            durability: Durability::Disk,
+        }
+    }
+}
+
 /// The replicas of one partition at one moment. The terms are part of it, so that whoever leads changes them together with the rest:
 /// under the terms of before, it might acknowledge without those who were to be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! What a topic can set for itself: Kafka's names, over the broker's configuration.
 //!
-//! Each key but two stands for a key of the broker's configuration, whose type and range it shares, so that the two
+//! Each key but three stands for a key of the broker's configuration, whose type and range it shares, so that the two
 //! cannot disagree. A topic's settings are kept by name and as text, as they were checked when they were set; what is in force is
 //! found out where it is used, with the configuration of the broker that uses it, and is a typed [`TopicSettings`] from then on.
 
@@ -23,9 +23,10 @@ const DELETE_RETENTION_MS: &str = "delete.retention.ms";
 const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
 const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
 const MIN_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
+const MIN_ISR: &str = "min.insync.replicas";
 
 /// Every key that a topic can set.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     CLEANUP_POLICY,
     DELETE_RETENTION_MS,
     MAX_COMPACTION_LAG_MS,
@@ -33,6 +34,7 @@ const KEYS: [&str; 11] = [
     TIMESTAMP_TYPE,
     MIN_DIRTY_RATIO,
     MIN_COMPACTION_LAG_MS,
+    MIN_ISR,
     RETENTION_BYTES,
     RETENTION_MS,
     SEGMENT_BYTES,
@@ -132,6 +134,8 @@ pub struct TopicSettings {
     pub batch_size_bytes_max: ByteSize,
     /// message.timestamp.type: whose clock stamps the records.
     pub timestamp_type: TimestampType,
+    /// min.insync.replicas: how many must be in sync for a record to be acknowledged; by the number of replicas if it is not set.
+    pub min_isr: Option<u16>,
 }
 
 impl TopicSettings {
@@ -216,6 +220,7 @@ impl TopicSettings {
             segment_age_ms: log.segment_age_ms,
             batch_size_bytes_max: log.batch_size_bytes_max,
             timestamp_type: TimestampType::CreateTime,
+            min_isr: None,
         }
     }
 
@@ -253,6 +258,11 @@ impl TopicSettings {
                     "LogAppendTime" => TimestampType::LogAppendTime,
                     _ => return Err(invalid(key, value, "\"CreateTime\" or \"LogAppendTime\"")),
                 };
+                Ok(())
+            }
+            MIN_ISR => {
+                let count = value.parse().ok().filter(|count| *count > 0);
+                self.min_isr = Some(count.ok_or_else(|| invalid(key, value, "a number from 1 on"))?);
                 Ok(())
             }
             _ => Err(SettingError::UnknownKey { key: key.to_owned() }),
@@ -309,12 +319,12 @@ impl TopicSettings {
         self
     }
 
-    /// Every key with the value in force, as Kafka writes them, in the order of their names.
-    pub fn entries(&self) -> [(&'static str, String); KEYS.len()] {
-        KEYS.map(|key| (key, self.entry(key)))
+    /// Every key with the value in force, as Kafka writes them, in the order of their names. `min_isr` is that of the topic's partitions.
+    pub fn entries(&self, min_isr: u16) -> [(&'static str, String); KEYS.len()] {
+        KEYS.map(|key| (key, self.entry(key, min_isr)))
     }
 
-    fn entry(&self, key: &str) -> String {
+    fn entry(&self, key: &str, min_isr: u16) -> String {
         let unlimited = || "-1".to_owned();
         match key {
             RETENTION_MS => self.retention_ms.map_or_else(unlimited, |age| age.get().to_string()),
@@ -328,6 +338,7 @@ impl TopicSettings {
                 TimestampType::CreateTime => "CreateTime".to_owned(),
                 TimestampType::LogAppendTime => "LogAppendTime".to_owned(),
             },
+            MIN_ISR => self.min_isr.unwrap_or(min_isr).to_string(),
             MIN_DIRTY_RATIO => self.compaction.dirty_ratio_min.to_string(),
             MIN_COMPACTION_LAG_MS => self.compaction.lag_ms_min.get().to_string(),
             MAX_COMPACTION_LAG_MS => {
@@ -336,6 +347,25 @@ impl TopicSettings {
             }
             DELETE_RETENTION_MS => self.compaction.delete_retention_ms.get().to_string(),
             _ => self.cleanup.name().to_owned(),
+        }
+    }
+}
+
+/// How many replicas must be in sync by a topic's overrides, which are the same on every broker; none if they do not say.
+pub(crate) fn min_isr(overrides: &BTreeMap<String, String>) -> Option<u16> {
+    overrides
+        .get(MIN_ISR)
+        .and_then(|value| value.parse().ok())
+        .filter(|count| *count > 0)
+}
+
+/// Refuses a topic of so many replicas that would never have as many in sync as its overrides ask for.
+pub(crate) fn check_min_isr(overrides: &BTreeMap<String, String>, replicas: usize) -> Result<(), SettingError> {
+    match min_isr(overrides).filter(|count| usize::from(*count) > replicas) {
+        None => Ok(()),
+        Some(count) => {
+            let allowed = format!("at most the number of replicas, {replicas}");
+            Err(invalid(MIN_ISR, count, allowed))
         }
     }
 }

@@ -202,6 +202,7 @@ pub(super) async fn describe(partitions: &Partitions, name: &str) -> Result<Outc
     let mut described: Vec<PartitionDescription> = join_all(answers).await.into_iter().flatten().collect();
     described.sort_by_key(|partition| partition.leader.partition);
     let settings = TopicSettings::in_force(&topic.overrides, &core.config);
+    let min_isr = described.first().map_or(1, |partition| partition.replicas.min_isr);
     let setting = |(name, value): (&str, String)| TopicSetting {
         name: name.to_owned(),
         value,
@@ -210,7 +211,7 @@ pub(super) async fn describe(partitions: &Partitions, name: &str) -> Result<Outc
     Ok(Outcome::Topic(TopicDescription {
         name: topic.name.to_string(),
         id: topic.id,
-        configs: settings.entries().into_iter().map(setting).collect(),
+        configs: settings.entries(min_isr).into_iter().map(setting).collect(),
         partitions: described,
     }))
 }

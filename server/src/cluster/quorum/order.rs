@@ -62,7 +62,7 @@ pub(crate) enum Order {
     Register(Registration),
     /// What somebody asks for in a cluster of several brokers. It is done at once, as each broker sees for itself to what it asks for
     /// on disk; and what is new is placed like this.
-    Placed(#[serde(with = "command_form")] Command, Option<Placement>),
+    Placed(#[serde(with = "command_form")] Command, Placement),
     /// About brokers and replicas.
     Replicas(ReplicaCommand),
 }

@@ -21,7 +21,7 @@ use crate::{
         replicas::{self, Placement, ReplicaCommand, ReplicaError, ReplicaMap},
         state::{ClusterState, Command},
     },
-    image::{ClusterImage, Durability, Terms, Topic},
+    image::{ClusterImage, Replicas, Terms, Topic, settings},
     model::refusal::Refusal,
 };
 
@@ -141,7 +141,7 @@ impl State {
     }
 
     /// Does at once what is asked for, and places what is new. As a whole, or not at all.
-    fn place(&mut self, command: Command, placement: Option<Placement>) -> Outcome {
+    fn place(&mut self, command: Command, placement: Placement) -> Outcome {
         match self.placed(command, placement) {
             Ok((cluster, replicas)) => {
                 (self.cluster, self.replicas) = (cluster, replicas);
@@ -151,7 +151,7 @@ impl State {
         }
     }
 
-    fn placed(&self, command: Command, placement: Option<Placement>) -> Result<(ClusterState, ReplicaMap), Refusal> {
+    fn placed(&self, command: Command, placement: Placement) -> Result<(ClusterState, ReplicaMap), Refusal> {
         let topic = command.topic();
         let applied = self.cluster.apply(command);
         let (cluster, change) = applied.map_err(|error| Refusal::because(error.code(), &error))?;
@@ -159,33 +159,47 @@ impl State {
             .after
             .as_ref()
             .map_or_else(|| cluster.clone(), |after| cluster.settled(after).0);
-        let has = self.replicas.replicas_of(topic).len();
-        let count = cluster
-            .image()
-            .topic_by_id(topic)
-            .map(|topic| topic.partition_count as usize);
-        let command = match (count, placement) {
-            (None, _) if has == 0 => return Ok((cluster, self.replicas.clone())),
-            (None, _) => ReplicaCommand::Remove { topic },
-            (Some(count), None) if count == has => return Ok((cluster, self.replicas.clone())),
-            (Some(count), Some(placement)) if has + placement.replicas.len() == count => match has {
-                0 => ReplicaCommand::Place {
-                    topic,
-                    terms: placement.terms,
-                    replicas: placement.replicas,
-                },
-                _ => ReplicaCommand::Extend {
-                    topic,
-                    replicas: placement.replicas,
-                },
-            },
-            (Some(_), _) => {
-                let message = "the topic got other partitions meanwhile; try again";
-                return Err(Refusal::new(ErrorCode::CoordinatorLoadInProgress, message));
-            }
-        };
-        let (replicas, _) = self.replicas.apply(&command).map_err(|error| refusal(&error))?;
+        let mut replicas = self.replicas.clone();
+        for command in self.to_place(topic, cluster.image(), placement)? {
+            (replicas, _) = replicas.apply(&command).map_err(|error| refusal(&error))?;
+        }
         Ok((cluster, replicas))
+    }
+
+    /// What is to become of a topic's replicas when the image is this one.
+    fn to_place(
+        &self,
+        id: TopicId,
+        image: &ClusterImage,
+        Placement { replicas }: Placement,
+    ) -> Result<Vec<ReplicaCommand>, Refusal> {
+        let has = self.replicas.replicas_of(id);
+        let Some(topic) = image.topic_by_id(id) else {
+            let remove = ReplicaCommand::Remove { topic: id };
+            return Ok(if has.is_empty() { Vec::new() } else { vec![remove] });
+        };
+        if has.len() + replicas.len() != topic.partition_count as usize {
+            let message = "the topic got other partitions meanwhile; try again";
+            return Err(Refusal::new(ErrorCode::CoordinatorLoadInProgress, message));
+        }
+        let count = |first: &Replicas| first.target().count();
+        let count = has.first().map(count).or(replicas.first().map(Vec::len));
+        let terms = Terms::of_topic(settings::min_isr(&topic.overrides), count.unwrap_or(1));
+        let Some(first) = has.first() else {
+            return Ok(vec![ReplicaCommand::Place {
+                topic: id,
+                terms,
+                replicas,
+            }]);
+        };
+        let mut commands = Vec::new();
+        if first.terms != terms {
+            commands.push(ReplicaCommand::SetTerms { topic: id, terms });
+        }
+        if !replicas.is_empty() {
+            commands.push(ReplicaCommand::Extend { topic: id, replicas });
+        }
+        Ok(commands)
     }
 
     fn change_replicas(&mut self, command: &ReplicaCommand) -> Outcome {
@@ -216,24 +230,18 @@ impl State {
     /// What a broker made when it was alone it has alone: no other has been let in before those topics are placed.
     fn adopt(&mut self, broker: BrokerId) {
         let unplaced = |topic: &&Arc<Topic>| self.replicas.replicas_of(topic.id).is_empty();
-        let unplaced: Vec<(TopicId, u32)> = self
-            .image()
-            .topics()
-            .filter(unplaced)
-            .map(|topic| (topic.id, topic.partition_count))
-            .collect();
-        for (topic, count) in unplaced {
+        let unplaced: Vec<Arc<Topic>> = self.image().topics().filter(unplaced).cloned().collect();
+        for topic in unplaced {
             let placed = self.replicas.apply(&ReplicaCommand::Place {
-                topic,
-                terms: Terms {
-                    min_isr: 1,
-                    durability: Durability::Disk,
-                },
-                replicas: vec![vec![broker]; count as usize],
+                topic: topic.id,
+                terms: Terms::of_topic(settings::min_isr(&topic.overrides), 1),
+                replicas: vec![vec![broker]; topic.partition_count as usize],
             });
             match placed {
                 Ok((next, _)) => self.replicas = next,
-                Err(error) => tracing::error!(%topic, %error, "a topic of a broker that was alone cannot be placed"),
+                Err(error) => {
+                    tracing::error!(topic = %topic.name, %error, "a topic of a broker that was alone cannot be placed");
+                }
             }
         }
     }

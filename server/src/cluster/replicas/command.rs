@@ -50,10 +50,8 @@ pub(crate) enum Election {
 }
 
 /// Where the partitions are to be that a topic gets: one list for each, the preferred leader first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Placement {
-    /// Of all partitions of the topic.
-    pub(crate) terms: Terms,
     #[serde(with = "plain::lists")]
     pub(crate) replicas: Vec<Vec<BrokerId>>,
 }

@@ -44,7 +44,7 @@ pub(crate) enum ReplicaError {
     )]
     Replicas(Vec<BrokerId>),
     #[error(
-        "{factor} replicas of each partition need as many brokers that are up and not cordoned; there are {usable}"
+        "{factor} replicas of each partition need as many brokers that are not cordoned, and one that is up; there are {usable}"
     )]
     TooFewBrokers { factor: usize, usable: usize },
     #[error("broker {0} does not lead the partition: only its leader changes who is in sync")]

@@ -13,29 +13,6 @@ use crate::{
     model::id::PartitionId,
 };
 
-/// Replicas of each partition, where there are as many brokers.
-const FACTOR: usize = 3;
-
-/// How many replicas, and how many of them must be in sync.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Factor {
-    pub(crate) replicas: usize,
-    pub(crate) min_isr: u16,
-}
-
-impl Factor {
-    /// What a topic gets that asks for nothing, in a cluster of so many brokers.
-    pub(crate) fn default_for(brokers: usize) -> Factor {
-        Factor::of(brokers.clamp(1, FACTOR))
-    }
-
-    /// So many replicas; where any one of them may be gone, one that stays besides the leader must have what is acknowledged.
-    pub(crate) fn of(replicas: usize) -> Factor {
-        let min_isr = if replicas >= FACTOR { 2 } else { 1 };
-        Factor { replicas, min_isr }
-    }
-}
-
 /// Replicas that brokers and cores have of one topic.
 #[derive(Default)]
 struct Load {
@@ -69,7 +46,7 @@ fn core_of(broker: &Broker, id: PartitionId) -> (BrokerId, CoreId) {
 }
 
 /// The replicas of `count` further partitions of a topic that has those of `has`, the preferred leader of each first. Brokers that are
-/// fenced or cordoned get none.
+/// cordoned get none, and those that are fenced only where there are too few others: a partition then begins with fewer in sync.
 pub(crate) fn place<'a>(
     topic: TopicId,
     has: &[Replicas],
@@ -77,8 +54,8 @@ pub(crate) fn place<'a>(
     factor: usize,
     brokers: impl Iterator<Item = &'a Arc<Broker>>,
 ) -> Result<Vec<Vec<BrokerId>>, ReplicaError> {
-    let brokers = around(topic, brokers.filter(|broker| !broker.is_fenced && !broker.is_cordoned));
-    if factor == 0 || brokers.len() < factor {
+    let brokers = around(topic, brokers.filter(|broker| !broker.is_cordoned));
+    if factor == 0 || brokers.len() < factor || brokers.iter().all(|broker| broker.is_fenced) {
         return Err(ReplicaError::TooFewBrokers {
             factor,
             usable: brokers.len(),
@@ -124,12 +101,12 @@ pub(crate) fn without(leaving: BrokerId, map: &ReplicaMap) -> Result<Vec<(Partit
         };
         let stay = known(target.iter().copied().filter(|broker| *broker != leaving), map);
         let brokers = around(id.topic, map.brokers().filter(is_usable));
-        let usable = brokers.iter().filter(|broker| !target.contains(&broker.id)).count();
-        let mut chosen = choose(&brokers, stay, target.len(), &load, id);
-        let Some(new) = chosen.pop().filter(|_| usable > 0) else {
+        let others = stay.len();
+        let mut chosen = choose(&brokers, stay, others + 1, &load, id);
+        let Some(new) = chosen.pop().filter(|_| chosen.len() == others) else {
             return Err(ReplicaError::TooFewBrokers {
-                factor: target.len(),
-                usable: chosen.len(),
+                factor: others + 1,
+                usable: others,
             });
         };
         load.add(&[new], id);
@@ -182,12 +159,13 @@ fn choose<'a>(
             let (leads, has) = (count(&load.leaders, &broker.id), count(&load.replicas, &broker.id));
             let leads_on_core = count(&load.leaders_on_core, &core_of(broker, id));
             let has_on_core = count(&load.replicas_on_core, &core_of(broker, id));
-            if chosen.is_empty() {
+            let counts = if chosen.is_empty() {
                 [leads, has, leads_on_core, has_on_core]
             } else {
                 // Of two with as many, the one that leads more: the other will lead the next.
                 [in_rack, has, has_on_core, usize::MAX - leads]
-            }
+            };
+            (broker.is_fenced, counts)
         });
         let Some(next) = next else { break };
         chosen.push(next);

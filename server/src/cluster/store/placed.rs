@@ -4,18 +4,20 @@
 use std::sync::Arc;
 
 use headwater_engine::disk::Directory;
+use headwater_protocol::id::TopicId;
 use tokio::sync::watch;
 
 use super::{StoreError, TopicStore, refused};
 use crate::{
     cluster::{
         error::TopicError,
+        proposal,
         quorum::Order,
         reconcile::Reconciler,
-        replicas::{self, Factor, Placement, ReplicaError},
+        replicas::{self, Placement},
         state::Command,
     },
-    image::{Durability, Terms, Topic},
+    image::Topic,
 };
 
 impl<D: Directory> TopicStore<D> {
@@ -57,10 +59,7 @@ impl<D: Directory> TopicStore<D> {
     pub(super) async fn place(&mut self, command: Command, factor: i16) -> Result<Arc<Topic>, TopicError> {
         let id = command.topic();
         let before = self.image().topic_by_id(id).cloned();
-        let placement = self.placement(&command, factor).map_err(|error| StoreError::Quorum {
-            code: error.code(),
-            reason: error.to_string(),
-        })?;
+        let placement = self.placement(&command, factor)?;
         let outcome = self.quorum.propose(Order::Placed(command, placement)).await;
         outcome
             .map_err(refused)?
@@ -75,8 +74,8 @@ impl<D: Directory> TopicStore<D> {
         topic.ok_or_else(|| TopicError::unknown(id))
     }
 
-    /// Who is to have the partitions that a command makes; none if it makes none.
-    fn placement(&self, command: &Command, factor: i16) -> Result<Option<Placement>, ReplicaError> {
+    /// Who is to have the partitions that a command makes.
+    fn placement(&self, command: &Command, factor: i16) -> Result<Placement, TopicError> {
         let map = self.quorum.replicas();
         let topic = command.topic();
         let has = map.replicas_of(topic);
@@ -88,22 +87,32 @@ impl<D: Directory> TopicStore<D> {
         };
         let new = count.saturating_sub(has.len());
         if new == 0 {
-            return Ok(None);
+            return Ok(Placement::default());
         }
-        let factor = match (has.first(), usize::try_from(factor)) {
+        let factor = match self.replicas_of(topic) {
+            0 => proposal::factor(factor, map.brokers().len(), &self.config)?,
             // As many as the others.
-            (Some(first), _) => Factor {
-                replicas: first.target().count(),
-                min_isr: first.terms.min_isr,
-            },
-            (None, Ok(replicas)) => Factor::of(replicas),
-            (None, Err(_unsaid)) => Factor::default_for(map.brokers().len()),
+            others => others,
         };
-        let replicas = replicas::place(topic, has, new, factor.replicas, map.brokers())?;
-        let terms = Terms {
-            min_isr: factor.min_isr,
-            durability: Durability::Disk,
-        };
-        Ok(Some(Placement { terms, replicas }))
+        let placed = replicas::place(topic, has, new, factor, map.brokers());
+        let replicas = placed.map_err(|error| StoreError::Quorum {
+            code: error.code(),
+            reason: error.to_string(),
+        })?;
+        Ok(Placement { replicas })
+    }
+
+    /// Brokers of its cluster, whether they are there or not.
+    pub(super) fn brokers(&self) -> usize {
+        self.quorum.replicas().brokers().len().max(1)
+    }
+
+    /// Replicas of each partition of a topic; 0 if it is not placed, and 1 if this broker is alone.
+    pub(super) fn replicas_of(&self, topic: TopicId) -> usize {
+        if self.is_alone() {
+            return 1;
+        }
+        let map = self.quorum.replicas();
+        map.replicas_of(topic).first().map_or(0, |first| first.target().count())
     }
 }

@@ -10,7 +10,7 @@ fn of(entries: &[(&str, &str)]) -> Result<TopicSettings, SettingError> {
 
 #[test]
 fn a_topic_follows_the_broker_where_it_sets_nothing() {
-    let entries = of(&[]).unwrap().entries();
+    let entries = of(&[]).unwrap().entries(2);
     assert_eq!(
         entries.each_ref().map(|(key, value)| (*key, value.as_str())),
         [
@@ -21,6 +21,7 @@ fn a_topic_follows_the_broker_where_it_sets_nothing() {
             ("message.timestamp.type", "CreateTime"),
             ("min.cleanable.dirty.ratio", "0.5"),
             ("min.compaction.lag.ms", "0"),
+            ("min.insync.replicas", "2"),
             ("retention.bytes", "-1"),
             ("retention.ms", "604800000"),
             ("segment.bytes", "1073741824"),
@@ -39,6 +40,7 @@ fn every_key_can_be_set_and_reads_back_as_it_is_described() {
         ("message.timestamp.type", "LogAppendTime"),
         ("min.cleanable.dirty.ratio", "0.125"),
         ("min.compaction.lag.ms", "6"),
+        ("min.insync.replicas", "3"),
         ("retention.bytes", "1000000"),
         ("retention.ms", "-1"),
         ("segment.bytes", "131072"),
@@ -46,7 +48,10 @@ fn every_key_can_be_set_and_reads_back_as_it_is_described() {
     ];
     let settings = of(&set).unwrap();
     assert_eq!(
-        settings.entries().each_ref().map(|(key, value)| (*key, value.as_str())),
+        settings
+            .entries(1)
+            .each_ref()
+            .map(|(key, value)| (*key, value.as_str())),
         set
     );
 }
@@ -80,6 +85,7 @@ fn what_is_not_valid_is_refused_with_what_is() {
         ),
         (&[("segment.ms", "-1")], "allowed is a time, such as 10ms"),
         (&[("retention.ms", "0")], "allowed is 1ms to"),
+        (&[("min.insync.replicas", "0")], "allowed is a number from 1 on"),
         (
             &[("max.message.bytes", "8388608")],
             "at most the broker's log.batch_size_bytes_max, 4194304",

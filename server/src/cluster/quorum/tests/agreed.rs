@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use headwater_protocol::{
     error::ErrorCode,
-    id::{BrokerId, TopicId},
+    id::{BrokerId, PartitionIndex, TopicId},
 };
 use proptest::prelude::*;
 
@@ -16,10 +16,10 @@ use crate::{
             order::{Order, Outcome, Proposal, Registration},
             state::{PRODUCER_ID_BLOCK, State},
         },
-        replicas::{self, Placement, ReplicaCommand},
+        replicas::{self, Election, Placement, ReplicaCommand},
         state::Command,
     },
-    image::{Address, Durability, Terms, Topic, TopicState},
+    image::{Address, PartitionId, Replicas, Topic, TopicState},
 };
 
 fn id(number: u128) -> TopicId {
@@ -98,10 +98,6 @@ fn creation(number: u128, partition_count: u32) -> Command {
 /// So many partitions, all of them at the one broker.
 fn placement(count: usize) -> Placement {
     Placement {
-        terms: Terms {
-            min_isr: 1,
-            durability: Durability::Disk,
-        },
         replicas: vec![vec![BROKER]; count],
     }
 }
@@ -131,8 +127,8 @@ fn any_order() -> impl Strategy<Value = Order> {
         (1..3_i32).prop_map(|id| broker(BrokerId::new(id))),
         any::<bool>().prop_map(lets),
         (1..4_u128, 1..4_u32, 0..4_usize)
-            .prop_map(|(number, count, placed)| Order::Placed(creation(number, count), Some(placement(placed)))),
-        (1..4_u128).prop_map(|number| Order::Placed(Command::Delete { id: id(number) }, None)),
+            .prop_map(|(number, count, placed)| Order::Placed(creation(number, count), placement(placed))),
+        (1..4_u128).prop_map(|number| Order::Placed(Command::Delete { id: id(number) }, placement(0))),
         (0..3_u64, 1..4_u64).prop_map(|(broker, incarnation)| {
             Order::Register(Registration {
                 broker: NodeId::from(broker),
@@ -265,14 +261,14 @@ fn a_topic_of_a_cluster_comes_and_goes_with_its_replicas_in_one_step_or_not_at_a
     let mut state = State::default();
     done(&mut state, broker(BROKER));
     done(&mut state, lets(true));
-    let refused = state.apply(Proposal::new(Order::Placed(creation(1, 2), Some(placement(1)))));
+    let refused = state.apply(Proposal::new(Order::Placed(creation(1, 2), placement(1))));
     assert_eq!(
         refused.refusal().unwrap().code,
         ErrorCode::CoordinatorLoadInProgress,
         "one is not placed"
     );
     assert!(state.image().topic_by_id(id(1)).is_none());
-    done(&mut state, Order::Placed(creation(1, 2), Some(placement(2))));
+    done(&mut state, Order::Placed(creation(1, 2), placement(2)));
     assert_eq!(state.image().topic_by_id(id(1)).unwrap().state, TopicState::Ready);
     let replicas = state.replicas().replicas_of(id(1));
     assert_eq!(replicas.len(), 2);
@@ -282,13 +278,52 @@ fn a_topic_of_a_cluster_comes_and_goes_with_its_replicas_in_one_step_or_not_at_a
         partition_count: 3,
         overrides: BTreeMap::new(),
     };
-    done(&mut state, Order::Placed(larger, Some(placement(1))));
+    done(&mut state, Order::Placed(larger, placement(1)));
     assert_eq!(state.replicas().replicas_of(id(1)).len(), 3);
+    let stricter = Command::Alter {
+        id: id(1),
+        partition_count: 3,
+        overrides: BTreeMap::from([("min.insync.replicas".to_owned(), "2".to_owned())]),
+    };
+    done(&mut state, Order::Placed(stricter, placement(0)));
+    let min_isr = |replicas: &Replicas| replicas.terms.min_isr;
+    assert!(
+        state
+            .replicas()
+            .replicas_of(id(1))
+            .iter()
+            .map(min_isr)
+            .all(|count| count == 2)
+    );
     state = State::decode(&state.encode()).unwrap();
     assert_eq!(state.replicas().replicas_of(id(1)).len(), 3, "by way of a snapshot");
-    done(&mut state, Order::Placed(Command::Delete { id: id(1) }, None));
+    done(&mut state, Order::Placed(Command::Delete { id: id(1) }, placement(0)));
     assert!(state.image().topic_by_id(id(1)).is_none());
     assert!(state.replicas().replicas_of(id(1)).is_empty());
+}
+
+#[test]
+fn who_orders_something_for_several_partitions_is_told_for_which_it_is_refused() {
+    let mut state = State::default();
+    done(&mut state, broker(BROKER));
+    done(&mut state, lets(true));
+    done(&mut state, Order::Placed(creation(1, 1), placement(1)));
+    let partition = |index| PartitionId {
+        topic: id(1),
+        index: PartitionIndex::new(index),
+    };
+    let elect = Order::Replicas(ReplicaCommand::Elect {
+        partitions: vec![partition(0), partition(1)],
+        how: Election::Preferred,
+    });
+    let outcome: Outcome = decode(&encode(&state.apply(Proposal::new(elect)))).unwrap();
+    let refused = outcome.refused_partitions();
+    let codes: Vec<_> = refused.iter().map(|(id, why)| (*id, why.code)).collect();
+    let expected = [
+        (partition(0), ErrorCode::ElectionNotNeeded),
+        (partition(1), ErrorCode::UnknownTopicOrPartition),
+    ];
+    assert_eq!(codes, expected);
 }
 
 #[test]

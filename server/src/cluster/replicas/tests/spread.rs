@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::cluster::replicas::{Factor, place};
+use crate::cluster::replicas::{place, without};
 
 fn some_brokers(count: i32, cores: usize, rack_of: impl Fn(i32) -> Option<i32>) -> Vec<Arc<Broker>> {
     let broker = |id| {
@@ -107,7 +107,7 @@ fn the_replicas_of_a_partition_are_in_as_many_racks_as_there_can_be() {
 }
 
 #[test]
-fn further_partitions_go_where_the_topic_has_fewest_and_none_to_brokers_that_are_fenced_or_cordoned() {
+fn further_partitions_go_where_the_topic_has_fewest_none_to_cordoned_brokers_and_to_fenced_ones_only_if_need_be() {
     let mut brokers = some_brokers(4, 2, |_| None);
     let first = place(TOPIC, &[], 5, 2, brokers.iter()).unwrap();
     let has: Vec<Replicas> = first
@@ -121,14 +121,58 @@ fn further_partitions_go_where_the_topic_has_fewest_and_none_to_brokers_that_are
     Arc::make_mut(&mut brokers[2]).is_cordoned = true;
     let placed = place(TOPIC, &[], 8, 2, brokers.iter()).unwrap();
     assert_eq!(spread([2, 4].into_iter().map(broker), placed.into_iter().flatten()), 0);
-    let refused = place(TOPIC, &[], 1, 3, brokers.iter()).unwrap_err();
-    assert_eq!(refused, ReplicaError::TooFewBrokers { factor: 3, usable: 2 });
+    for replicas in place(TOPIC, &[], 8, 3, brokers.iter()).unwrap() {
+        assert_eq!(replicas[2], broker(1), "one that is not there is the last choice");
+    }
+    let refused = place(TOPIC, &[], 1, 4, brokers.iter()).unwrap_err();
+    assert_eq!(refused, ReplicaError::TooFewBrokers { factor: 4, usable: 3 });
+    for broker in &mut brokers {
+        Arc::make_mut(broker).is_fenced = true;
+    }
+    assert!(place(TOPIC, &[], 1, 1, brokers.iter()).is_err(), "nobody could lead");
 }
 
 #[test]
-fn a_topic_that_asks_for_nothing_gets_three_replicas_of_which_two_must_be_in_sync_or_what_there_is() {
-    let expected = [(1, 1, 1), (2, 2, 1), (3, 3, 2), (9, 3, 2)];
-    for (brokers, replicas, min_isr) in expected {
-        assert_eq!(Factor::default_for(brokers), Factor { replicas, min_isr });
+fn of_three_replicas_two_must_be_in_sync_unless_the_topic_says_otherwise() {
+    for (replicas, min_isr) in [(1, 1), (2, 1), (3, 2), (5, 2)] {
+        assert_eq!(Terms::of_topic(None, replicas).min_isr, min_isr);
+        assert_eq!(Terms::of_topic(Some(3), replicas).min_isr, 3);
     }
+}
+
+#[test]
+fn a_broker_that_is_drained_has_nothing_left_and_what_it_had_is_spread_over_the_others() {
+    let mut map = ReplicaMap::default();
+    for id in 1..=4 {
+        let registration = registration(id, 1);
+        (map, _) = map.apply(&Command::Register(registration)).unwrap();
+        let incarnation = map.broker(broker(id)).unwrap().incarnation;
+        let id = broker(id);
+        (map, _) = map.apply(&Command::Unfence { id, incarnation }).unwrap();
+    }
+    let replicas = place(TOPIC, &[], 24, 3, map.brokers()).unwrap();
+    let terms = terms(2, Durability::Disk);
+    let topic = TOPIC;
+    (map, _) = map.apply(&Command::Place { topic, terms, replicas }).unwrap();
+    let moves = without(broker(2), &map).unwrap();
+    assert_eq!(moves.len(), 18);
+    for (id, to) in &moves {
+        let before = map.replicas(*id).unwrap();
+        assert_eq!(to.len(), 3);
+        assert!(!to.contains(&broker(2)), "{to:?}");
+        for (old, new) in before.replicas.iter().zip(to) {
+            assert!(old == new || *old == broker(2), "the others stay: {before:?}, {to:?}");
+        }
+    }
+    let after = map.partitions().flat_map(|(id, before)| {
+        let other = moves.iter().find(|(moved, _)| *moved == id);
+        other.map_or(before.replicas.clone(), |(_, to)| to.clone())
+    });
+    assert_eq!(spread([1, 3, 4].into_iter().map(broker), after), 0);
+    let id = broker(4);
+    (map, _) = map.apply(&Command::Cordon { id, is_cordoned: true }).unwrap();
+    assert_eq!(
+        without(broker(2), &map).unwrap_err(),
+        ReplicaError::TooFewBrokers { factor: 3, usable: 2 }
+    );
 }

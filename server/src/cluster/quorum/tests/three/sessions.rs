@@ -9,7 +9,7 @@ use crate::{
         quorum::sessions,
         replicas::{Placement, Registration, ReplicaCommand},
     },
-    image::{Address, Broker, Durability, PartitionId, Replicas, Terms},
+    image::{Address, Broker, PartitionId, Replicas},
 };
 
 const TOPIC: u128 = 7;
@@ -57,10 +57,6 @@ async fn all_are_brokers(quorum: &Quorum, order: [u64; 3]) {
         done(quorum, Order::Replicas(ReplicaCommand::Unfence { id, incarnation })).await;
     }
     let placement = Placement {
-        terms: Terms {
-            min_isr: 2,
-            durability: Durability::Disk,
-        },
         replicas: vec![order.map(broker).to_vec()],
     };
     let create = Command::Create {
@@ -69,7 +65,7 @@ async fn all_are_brokers(quorum: &Quorum, order: [u64; 3]) {
         partition_count: 1,
         overrides: BTreeMap::new(),
     };
-    done(quorum, Order::Placed(create, Some(placement))).await;
+    done(quorum, Order::Placed(create, placement)).await;
     assert_eq!(replicas(quorum).leader, Some(broker(order[0])));
 }
 
