@@ -16,8 +16,8 @@ pub(crate) enum Acks {
     None,
     /// They are on the stable storage of the partition's leader.
     Leader,
-    /// They are on all replicas that are in sync.
-    All,
+    /// They are on all replicas that are in sync, or it is told that they are not yet after so long.
+    All { within: Duration },
 }
 
 /// Record batches for a partition.

@@ -1,7 +1,12 @@
 //! Who waits until appends to a partition are durable, here or on all replicas: told in the order of the log, by the task that flushes
 //! it, or by whoever learns that the high watermark has moved.
 
-use std::{cell::RefCell, collections::VecDeque, fmt, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use headwater_engine::{Appended, Log, LogError, Ticket};
 use headwater_protocol::{error::ErrorCode, id::Timestamp};
@@ -22,6 +27,7 @@ struct Waiting {
     /// Settled when it is where its producer wants it.
     settled: Ticket,
     since: Instant,
+    within: Duration,
     told: Box<dyn FnOnce(Result<Produced, Refusal>)>,
 }
 
@@ -50,13 +56,17 @@ impl Acknowledgements {
         told: impl FnOnce(Result<Produced, Refusal>) + 'static,
     ) {
         let (settled, queue) = match acks {
-            Acks::All => (log.committed(&appended), &self.of_all),
+            Acks::All { .. } => (log.committed(&appended), &self.of_all),
             Acks::Leader | Acks::None => (appended.durable.clone(), &self.of_leader),
         };
         let waiting = Waiting {
             appended,
             settled,
             since: machine::now(),
+            within: match acks {
+                Acks::All { within } => within,
+                Acks::Leader | Acks::None => Duration::MAX,
+            },
             told: Box::new(told),
         };
         match waiting.settled.outcome() {
@@ -74,12 +84,17 @@ impl Acknowledgements {
         }
     }
 
-    /// Tells those who have waited for longer than since then. Replicas that do not answer must not keep what requests hold for ever.
-    pub(super) fn expire(&self, since: Instant) {
-        let is_late = |waiting: &mut Waiting| waiting.since < since;
-        loop {
-            let late = self.of_all.borrow_mut().pop_front_if(is_late);
-            let Some(late) = late else { return };
+    /// Tells those who have waited for replicas for as long as they would. Replicas that do not answer must not keep what requests hold
+    /// for ever.
+    pub(super) fn expire(&self) {
+        if self.of_all.borrow().is_empty() {
+            return;
+        }
+        let (late, wait): (VecDeque<Waiting>, VecDeque<Waiting>) =
+            (self.of_all.take().into_iter()).partition(|waiting| machine::since(waiting.since) >= waiting.within);
+        // Nobody is told while it is borrowed, and nobody else has come meanwhile.
+        self.of_all.replace(wait);
+        for late in late {
             let message = "replicas that are in sync have not said in time that they have the records, which may be stored: send them again";
             (late.told)(Err(Refusal::new(ErrorCode::RequestTimedOut, message)));
         }

@@ -139,7 +139,7 @@ impl Partition {
             .replicated
             .as_ref()
             .is_none_or(|replicated| replicated.has_quorum.get());
-        if acks == Acks::All && !has_quorum {
+        if matches!(acks, Acks::All { .. }) && !has_quorum {
             let message = "fewer replicas are in sync than min.insync.replicas asks for: try again, or see which brokers are down";
             return Err(Refusal::new(ErrorCode::NotEnoughReplicas, message));
         }

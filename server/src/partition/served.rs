@@ -5,7 +5,7 @@ use std::{
     future::{Future as _, poll_fn},
     pin::pin,
     rc::Rc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use headwater_engine::{AppendError, Appended, Log, LogError, Vetted};
@@ -83,8 +83,8 @@ impl Partition {
     }
 
     /// Tells those who have waited for replicas for too long.
-    pub(super) fn expire(&self, since: Instant) {
-        self.acknowledgements.expire(since);
+    pub(super) fn expire(&self) {
+        self.acknowledgements.expire();
     }
 
     /// Tells all whose appends are settled.

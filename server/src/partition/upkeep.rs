@@ -14,8 +14,8 @@ use crate::{
 /// Partitions whose segments are sealed at the same time.
 const SEALED_AT_ONCE: usize = 4;
 
-/// So long a producer waits for replicas, as Kafka's do by default.
-const ACKNOWLEDGEMENT_WAIT: Duration = Duration::from_secs(30);
+/// How often there is a look at who has waited for replicas for too long.
+const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 
 /// Starts all of it.
 pub(super) fn start(partitions: &Rc<Partitions>, daemons: &Daemons) {
@@ -35,15 +35,11 @@ pub(super) fn start(partitions: &Rc<Partitions>, daemons: &Daemons) {
     }
 }
 
-/// Looks at who waits for replicas, a few times in as long as one may.
 async fn expire_acknowledgements(partitions: Rc<Partitions>) {
     loop {
-        machine::sleep(ACKNOWLEDGEMENT_WAIT / 8).await;
-        let Some(since) = machine::now().checked_sub(ACKNOWLEDGEMENT_WAIT) else {
-            continue;
-        };
+        machine::sleep(EXPIRE_EVERY).await;
         for partition in partitions.online() {
-            partition.expire(since);
+            partition.expire();
         }
     }
 }

@@ -134,7 +134,7 @@ impl State {
             let message = format!(
                 "broker {other} has topics from when it was alone: start it with cluster.listen, so that others learn where they are, and then this one"
             );
-            return Refusal::new(ErrorCode::PolicyViolation, message).into();
+            return Refusal::new(ErrorCode::CoordinatorLoadInProgress, message).into();
         }
         self.brokers.insert(broker, (store, incarnation));
         Outcome::Done

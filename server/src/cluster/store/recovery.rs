@@ -111,10 +111,20 @@ impl<D: Directory> TopicStore<D> {
         Ok((store, recovery))
     }
 
-    /// Tells the quorum that this broker is there, however long it takes until a majority is.
+    /// Tells the quorum that this broker is there, however long it takes until a majority is, and until others can share what they have.
     async fn join(&mut self) -> Result<(), StoreError> {
+        let mut replicas = self.quorum.shown().replicas;
         loop {
+            replicas.mark_unchanged();
             match self.register().await {
+                Err(StoreError::Quorum {
+                    code: ErrorCode::CoordinatorLoadInProgress,
+                    reason,
+                }) => {
+                    tracing::warn!(%reason, "the broker waits for another one");
+                    // It shows when that is let in. If the quorum ends, so does the next attempt.
+                    let _ = replicas.changed().await;
+                }
                 Err(StoreError::Quorum {
                     code: ErrorCode::CoordinatorNotAvailable,
                     reason,

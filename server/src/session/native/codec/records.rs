@@ -33,12 +33,17 @@ pub(in crate::session::native) struct Asked<'a> {
     pub(in crate::session::native) produce: Result<Produce<'a>, Refusal>,
 }
 
+/// No producer waits longer for replicas, which bounds for how long they keep what its request holds.
+const REPLICAS_WAIT_MAX: Duration = Duration::from_mins(5);
+
 pub(in crate::session::native) fn read_produce<'a>(bytes: &[u8], records: &'a [u8]) -> Result<Asked<'a>, Refusal> {
     let head = read::<ProduceRequest>(bytes)?;
     let acks = match head.acks() {
         0 => Ok(Acks::None),
         1 => Ok(Acks::Leader),
-        -1 => Ok(Acks::All),
+        -1 => Ok(Acks::All {
+            within: Duration::from_millis(head.timeout_ms().into()).min(REPLICAS_WAIT_MAX),
+        }),
         other => {
             let message = format!("acks is {other}; it may be 0 (none), 1 (leader) or -1 (all)");
             Err(Refusal::new(ErrorCode::InvalidRequiredAcks, message))
