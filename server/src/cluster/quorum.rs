@@ -14,6 +14,7 @@ mod codec;
 mod forming;
 mod handle;
 mod id;
+mod leaders;
 mod member;
 mod members;
 mod order;

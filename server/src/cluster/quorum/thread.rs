@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::{
     handle::{QuorumHandle, Wish},
     id::NodeId,
+    leaders,
     member::{Quorum, StartError},
     members::ChangeError,
     sessions,
@@ -84,6 +85,7 @@ impl QuorumThread {
                 tokio::select! {
                     () = serve(&quorum, wishes, stopped) => {}
                     never = sessions::watch(&quorum) => match never {},
+                    never = leaders::watch(&quorum) => match never {},
                 }
             }
             let ended = quorum.stop(machine::now() + STOP_MAX).await;
