@@ -17,7 +17,7 @@ use std::{
 use headwater_engine::{Seldom, disk::Directory};
 use headwater_protocol::{
     error::ErrorCode,
-    id::{BrokerId, PartitionIndex},
+    id::{BrokerId, PartitionIndex, TopicId},
 };
 use tokio::{
     sync::watch,
@@ -67,6 +67,8 @@ pub(crate) struct Membership<D> {
     shown: Option<Shown>,
     /// The version that was shown to the cores last.
     followed: watch::Sender<u64>,
+    /// Topics that are gone, and of which nothing is left here.
+    cleared: watch::Sender<BTreeSet<TopicId>>,
     failing: Seldom,
 }
 
@@ -111,6 +113,7 @@ impl<D: Directory> Membership<D> {
             owes: false,
             shown: None,
             followed,
+            cleared: watch::Sender::default(),
             failing: Seldom::default(),
             quorum,
         })
@@ -140,22 +143,36 @@ impl<D: Directory> Membership<D> {
         let own = self.partitions(&assignment);
         let is_shown = |shown: &Shown| shown.image.version() == image.version() && shown.own == own;
         let is_same = self.shown.as_ref().is_some_and(is_shown);
-        if !is_same || self.owes {
-            match self.settle(&image, &assignment).await {
-                Ok(()) => (self.done, self.owes) = (Some(Arc::clone(&image)), false),
-                Err(error) => {
-                    self.owes = true;
-                    if let Some(unsaid) = self.failing.may_speak(machine::now()) {
-                        tracing::error!(%error, unsaid, "what the cluster has agreed on is not done here; it is tried again");
-                    }
-                }
+        let is_to_be_done = !is_same || self.owes;
+        self.owes = false;
+        if is_to_be_done {
+            let settled = self.settle(&image, &assignment).await;
+            if settled.is_ok() {
+                self.done = Some(Arc::clone(&image));
             }
+            self.owes_if_failed(settled);
         }
         assign(&self.mesh, &assignment).await;
         if !is_same {
             publish(&self.mesh, Arc::clone(&image)).await;
             self.followed.send_replace(image.version());
-            self.shown = Some(Shown { image, own });
+            self.shown = Some(Shown {
+                image: Arc::clone(&image),
+                own: own.clone(),
+            });
+        }
+        if is_to_be_done {
+            // They are closed now.
+            let removed = self.remove_former(&image, &assignment, &own).await;
+            self.owes_if_failed(removed);
+        }
+    }
+
+    fn owes_if_failed(&mut self, done: Result<(), StoreError>) {
+        let Err(error) = done else { return };
+        self.owes = true;
+        if let Some(unsaid) = self.failing.may_speak(machine::now()) {
+            tracing::error!(%error, unsaid, "what the cluster has agreed on is not done here; it is tried again");
         }
     }
 
@@ -217,9 +234,47 @@ impl<D: Directory> Membership<D> {
         Ok(())
     }
 
+    /// Takes away what is here of partitions that others have by now, and of topics that were deleted while this broker was not there.
+    async fn remove_former(
+        &self,
+        image: &ClusterImage,
+        assignment: &Assignment,
+        own: &BTreeSet<PartitionId>,
+    ) -> Result<(), StoreError> {
+        let listing = self.reconciler.list().await?;
+        let mut gone = self.quorum.replicas().gone(self.own.broker);
+        // What this image still has goes when the next one is followed.
+        gone.retain(|topic| image.topic_by_id(*topic).is_none());
+        if !gone.is_empty() {
+            let has = |name: &str, index| image.topic(name).is_some_and(|topic| topic.has(index));
+            let nobodys = listing.partitions().filter(|(_, name, index)| !has(name, *index));
+            self.reconciler.remove_of(&gone, nobodys).await?;
+        }
+        self.cleared.send_replace(gone);
+        let mut moved: BTreeMap<TopicId, Vec<PartitionIndex>> = BTreeMap::new();
+        for (_, name, index) in listing.partitions() {
+            let topic = image.topic(name);
+            let id = topic.map(|topic| PartitionId { topic: topic.id, index });
+            if let Some(id) = id.filter(|id| assignment.partitions.contains_key(id) && !own.contains(id)) {
+                moved.entry(id.topic).or_default().push(index);
+            }
+        }
+        for (topic, partitions) in moved {
+            let topic = image.topic_by_id(topic).expect("it was found by its name");
+            self.reconciler.remove_partitions(topic, &partitions).await?;
+            tracing::info!(topic = %topic.name, ?partitions, "partitions that others have by now are removed here");
+        }
+        Ok(())
+    }
+
     /// Follows, and tends to what the cores wish, until the broker stops; then others may lead what this one has led.
     pub(crate) async fn run<T>(mut self, stopped: impl Future<Output = T>) {
-        let tending = tend(self.quorum.clone(), self.mesh.clone(), self.own);
+        let tending = tend(
+            self.quorum.clone(),
+            self.mesh.clone(),
+            self.own,
+            self.cleared.subscribe(),
+        );
         tokio::select! {
             biased;
             _ = stopped => {}
@@ -269,7 +324,12 @@ async fn enter(quorum: &QuorumHandle, own: Member) -> Result<(), Refusal> {
 }
 
 /// Has agreed on what the cores wish, and that this broker is there.
-async fn tend(quorum: QuorumHandle, mesh: Mesh, own: Member) -> Infallible {
+async fn tend(
+    quorum: QuorumHandle,
+    mesh: Mesh,
+    own: Member,
+    cleared: watch::Receiver<BTreeSet<TopicId>>,
+) -> Infallible {
     let (refused, replaced) = (Seldom::default(), Seldom::default());
     let mut ticks = interval(TEND_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -282,7 +342,14 @@ async fn tend(quorum: QuorumHandle, mesh: Mesh, own: Member) -> Infallible {
         let done = match registered {
             Some((incarnation, true)) if incarnation == own.incarnation => enter(&quorum, own).await,
             Some((incarnation, false)) if incarnation == own.incarnation => {
-                propose(&quorum, commands(own, wishes(&mesh).await)).await
+                let mut commands = commands(own, wishes(&mesh).await);
+                let owed = quorum.replicas().gone(own.broker);
+                let topics: Vec<TopicId> = cleared.borrow().intersection(&owed).copied().collect();
+                if !topics.is_empty() {
+                    let from = own.broker;
+                    commands.push(ReplicaCommand::Cleared { from, topics });
+                }
+                propose(&quorum, commands).await
             }
             other => {
                 let now: Option<Incarnation> = other.map(|(incarnation, _)| incarnation);

@@ -52,18 +52,22 @@ impl Listing {
 /// Name of the directory of a partition that is being removed: `<topic>-<partition>.<topic id>.deleted`. The topic is
 /// there for people, and cut where the whole would be too long for a file name; the id makes it unique.
 pub(super) fn deleted(topic: &Topic, partition: PartitionIndex) -> String {
-    with_id(topic, partition, topic.id, "deleted")
+    deleted_of(topic.name.as_str(), partition, topic.id)
+}
+
+/// The same, of a topic that is known by its name and its id alone.
+pub(super) fn deleted_of(topic: &str, partition: PartitionIndex, id: TopicId) -> String {
+    with_id(topic, partition, id, "deleted")
 }
 
 /// Name that the directory of another topic gets if it has the name of this one's partition, which is removed.
 pub(super) fn aside(topic: &Topic, partition: PartitionIndex, other: TopicId) -> String {
-    with_id(topic, partition, other, "aside")
+    with_id(topic.name.as_str(), partition, other, "aside")
 }
 
-fn with_id(topic: &Topic, partition: PartitionIndex, id: TopicId, what: &str) -> String {
+fn with_id(name: &str, partition: PartitionIndex, id: TopicId, what: &str) -> String {
     let suffix = format!("-{partition}.{}.{what}", id.as_uuid().simple());
     // Topic names are ASCII.
-    let name = topic.name.as_str();
     format!("{}{suffix}", &name[..name.len().min(FILE_NAME_LEN_MAX - suffix.len())])
 }
 

@@ -10,13 +10,14 @@
 //! Each arrow is durable before the next begins. It opens no log: that is the cores', which are shown a topic when it is ready, and
 //! have closed its partitions before they are taken away.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use headwater_engine::disk::{Directory, EntryKind};
 use headwater_engine::{LogError, Owner};
-use headwater_protocol::id::PartitionIndex;
+use headwater_protocol::id::{PartitionIndex, TopicId};
 
 use super::error::TopicError;
 use super::names::{self, Listing};
@@ -84,10 +85,21 @@ impl<D: Directory> Reconciler<D> {
 
     /// Takes away what there is of a topic that is gone. The cores must have closed its partitions.
     pub(super) async fn remove(&self, topic: &Topic) -> Result<(), StoreError> {
+        self.remove_partitions(topic, &topic.directories().collect::<Vec<_>>())
+            .await
+    }
+
+    /// Takes away partitions of a topic. The cores must have closed them.
+    pub(super) async fn remove_partitions(
+        &self,
+        topic: &Topic,
+        partitions: &[PartitionIndex],
+    ) -> Result<(), StoreError> {
         let listing = self.list().await?;
+        let partitions = partitions.iter().copied();
         // Whatever it is: a topic of the same name would be made over it.
-        let there = topic
-            .directories()
+        let there = partitions
+            .clone()
             .filter(|partition| listing.kind(topic, *partition).is_some());
         let deleted = |partition| self.directory.join(names::deleted(topic, partition));
         let mut renamed = Vec::new();
@@ -104,7 +116,31 @@ impl<D: Directory> Reconciler<D> {
         }
         let renamed = self.disk.rename_all(&renamed).await;
         renamed.map_err(StoreError::io("rename partitions in", &self.directory))?;
-        self.remove_all(topic.directories().map(deleted)).await
+        self.remove_all(partitions.map(deleted)).await
+    }
+
+    /// Takes away directories that say that they belong to topics of which the quorum says that they are gone.
+    pub(super) async fn remove_of<'a>(
+        &self,
+        gone: &BTreeSet<TopicId>,
+        directories: impl Iterator<Item = (&'a str, &'a str, PartitionIndex)>,
+    ) -> Result<(), StoreError> {
+        let mut renamed = Vec::new();
+        for (name, topic, partition) in directories {
+            let path = self.directory.join(name);
+            // One that does not say whose it is, is nobody's.
+            let Ok(Some(owner)) = Owner::read(&self.disk, &path).await else {
+                continue;
+            };
+            if gone.contains(&owner.topic) {
+                let to = self.directory.join(names::deleted_of(topic, partition, owner.topic));
+                tracing::info!(path = %path.display(), "a partition of a topic that was deleted meanwhile is removed");
+                renamed.push((path, to));
+            }
+        }
+        let moved = self.disk.rename_all(&renamed).await;
+        moved.map_err(StoreError::io("rename partitions in", &self.directory))?;
+        self.remove_all(renamed.into_iter().map(|(_, to)| to)).await
     }
 
     /// Where what has the name of a partition is set aside, if it says that it belongs to another topic.
@@ -192,7 +228,7 @@ impl<D: Directory> Reconciler<D> {
         Ok(())
     }
 
-    async fn list(&self) -> Result<Listing, StoreError> {
+    pub(super) async fn list(&self) -> Result<Listing, StoreError> {
         Listing::read(&self.disk, &self.directory).await
     }
 

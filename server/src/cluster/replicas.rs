@@ -6,6 +6,7 @@
 //! ```
 //! A broker alone is the case of one: each partition has one replica, which leads and is all of the in-sync replicas.
 
+mod check;
 mod command;
 mod error;
 mod form;

@@ -136,6 +136,13 @@ pub(crate) enum ReplicaCommand {
         #[serde(with = "targets")]
         partitions: Vec<(PartitionId, Option<Vec<BrokerId>>)>,
     },
+    /// A broker has nothing left of these topics, which are gone.
+    Cleared {
+        #[serde(with = "plain")]
+        from: BrokerId,
+        #[serde(with = "plain::list")]
+        topics: Vec<TopicId>,
+    },
 }
 
 /// What an operator names, as it is written down.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use headwater_protocol::id::TopicId;
+use headwater_protocol::id::{BrokerId, TopicId};
 use serde::{Deserialize, Serialize};
 
 use super::state::{Placed, ReplicaMap};
@@ -15,6 +15,16 @@ pub(crate) struct Form {
     #[serde(with = "plain::keyed")]
     topics: Vec<(TopicId, Placed)>,
     registered: u64,
+    gone: Vec<Gone>,
+}
+
+/// A topic that is gone, and who may still have something of it.
+#[derive(Serialize, Deserialize)]
+struct Gone {
+    #[serde(with = "plain")]
+    topic: TopicId,
+    #[serde(with = "plain::list")]
+    brokers: Vec<BrokerId>,
 }
 
 impl From<&ReplicaMap> for Form {
@@ -24,6 +34,14 @@ impl From<&ReplicaMap> for Form {
             brokers: map.brokers.values().map(|broker| Broker::clone(broker)).collect(),
             topics: topics.collect(),
             registered: map.registered,
+            gone: map
+                .gone
+                .iter()
+                .map(|(topic, brokers)| Gone {
+                    topic: *topic,
+                    brokers: brokers.clone(),
+                })
+                .collect(),
         }
     }
 }
@@ -36,6 +54,7 @@ impl From<Form> for ReplicaMap {
             brokers: brokers.collect(),
             topics: topics.collect(),
             registered: form.registered,
+            gone: form.gone.into_iter().map(|gone| (gone.topic, gone.brokers)).collect(),
         }
     }
 }

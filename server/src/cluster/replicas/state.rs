@@ -1,12 +1,13 @@
 //! All brokers and all partitions, and what a command makes of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use headwater_protocol::id::{BrokerId, PartitionIndex, TopicId};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    check::{are_distinct, check_registration, check_terms},
     command::{Election, IsrChange, Registration, ReplicaCommand},
     error::ReplicaError,
     transition::{self, change},
@@ -18,10 +19,8 @@ use crate::{
 
 /// Brokers of one cluster.
 const BROKERS_MAX: usize = 1024;
-/// Cores of one broker, as many as a [`CoreId`](headwater_protocol::id::CoreId) may sensibly number.
-const CORES_MAX: usize = 4096;
-/// Bytes in the name of a host or a rack.
-const NAME_LEN_MAX: usize = 255;
+/// Topics that are gone and that some broker may still have on its disk. The disks of brokers that never come back are nobody's.
+const GONE_MAX: usize = 10_000;
 
 /// What a command has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +47,8 @@ pub(crate) struct ReplicaMap {
     pub(super) topics: BTreeMap<TopicId, Arc<Placed>>,
     /// Processes that have ever registered.
     pub(super) registered: u64,
+    /// Topics that are gone, and the brokers that had them and have not said yet that nothing is left.
+    pub(super) gone: BTreeMap<TopicId, Vec<BrokerId>>,
 }
 
 impl ReplicaMap {
@@ -80,6 +81,12 @@ impl ReplicaMap {
             });
             ids.zip(&placed.partitions)
         })
+    }
+
+    /// Topics that are gone, of which the broker may still have something.
+    pub(crate) fn gone(&self, broker: BrokerId) -> BTreeSet<TopicId> {
+        let gone = self.gone.iter().filter(|(_, brokers)| brokers.contains(&broker));
+        gone.map(|(topic, _)| *topic).collect()
     }
 
     /// What a broker is told of all this, as the process that is registered; `None` if it is not.
@@ -146,6 +153,18 @@ impl ReplicaMap {
             Command::Remove { topic } => {
                 let placed = self.topics.remove(topic).ok_or(ReplicaError::UnknownTopic(*topic))?;
                 applied.changed.extend(ids(*topic, 0..placed.partitions.len()));
+                let had = placed.partitions.iter().flat_map(|replicas| &replicas.replicas);
+                let had: BTreeSet<BrokerId> = had.copied().collect();
+                if self.gone.len() == GONE_MAX {
+                    self.gone.pop_first();
+                }
+                self.gone.insert(*topic, had.into_iter().collect());
+                Ok(())
+            }
+            Command::Cleared { from, topics } => {
+                for topic in topics {
+                    self.has_cleared(*topic, *from);
+                }
                 Ok(())
             }
             Command::Alter {
@@ -261,8 +280,20 @@ impl ReplicaMap {
             return Err(ReplicaError::StillHas { broker: id, partition });
         }
         self.brokers.remove(&id);
+        for topic in self.gone(id) {
+            self.has_cleared(topic, id);
+        }
         applied.broker = Some(id);
         Ok(())
+    }
+
+    fn has_cleared(&mut self, topic: TopicId, broker: BrokerId) {
+        if let Some(brokers) = self.gone.get_mut(&topic) {
+            brokers.retain(|other| *other != broker);
+            if brokers.is_empty() {
+                self.gone.remove(&topic);
+            }
+        }
     }
 
     fn extend(
@@ -469,39 +500,4 @@ fn ids(topic: TopicId, indexes: std::ops::Range<usize>) -> impl Iterator<Item = 
         // The number of partitions is limited far below i32::MAX.
         index: PartitionIndex::new(index as i32),
     })
-}
-
-fn are_distinct(brokers: &[BrokerId]) -> bool {
-    let mut seen = HashSet::new();
-    brokers.iter().all(|broker| seen.insert(*broker))
-}
-
-fn check_terms(terms: Terms) -> Result<(), ReplicaError> {
-    if terms.min_isr == 0 {
-        Err(ReplicaError::MinIsr)
-    } else {
-        Ok(())
-    }
-}
-
-fn check_registration(new: &Registration) -> Result<(), ReplicaError> {
-    let refuse = |what| Err(ReplicaError::Registration { broker: new.id, what });
-    let cores = new.address.core_ports.len();
-    if new.id.get() < 0 {
-        return refuse("its id is negative");
-    }
-    if cores == 0 || cores > CORES_MAX {
-        return refuse("it has no core, or more than 4096");
-    }
-    if new.address.host.is_empty() || new.address.host.len() > NAME_LEN_MAX {
-        return refuse("the name of its host is empty, or longer than 255 bytes");
-    }
-    if new
-        .rack
-        .as_ref()
-        .is_some_and(|rack| rack.is_empty() || rack.len() > NAME_LEN_MAX)
-    {
-        return refuse("its rack is empty, or longer than 255 bytes");
-    }
-    Ok(())
 }

@@ -245,9 +245,10 @@ fn a_snapshot_of_the_version_that_knew_no_replicas_is_read() {
 
     let mut state = State::default();
     done(&mut state, Order::Topic(creation(1, 2)));
-    // Without what a state that has neither brokers nor replicas ends with: how many there are of both, and processes that registered.
+    // Without what a state that has neither brokers nor replicas ends with: how many there are of both, processes that have registered,
+    // and topics that are gone.
     let mut bytes = state.encode();
-    assert_eq!(bytes.split_off(bytes.len() - 3), [0, 0, 0]);
+    assert_eq!(bytes.split_off(bytes.len() - 4), [0, 0, 0, 0]);
     bytes[0] = 1;
     assert_eq!(told(&State::decode(&bytes).unwrap()), told(&state));
 }

@@ -347,3 +347,23 @@ fn a_topic_gets_further_partitions_in_sync_with_whoever_is_up_and_goes_as_a_whol
         assert_eq!(cluster.map.apply(&command).unwrap_err().code(), code);
     }
 }
+
+#[test]
+fn a_topic_that_is_gone_is_remembered_until_nobody_has_anything_of_it_any_more() {
+    let mut cluster = Cluster::new(3, 2, Disk);
+    cluster.take(&Command::Remove { topic: TOPIC });
+    let has = |cluster: &Cluster, id| cluster.map.gone(broker(id)).contains(&TOPIC);
+    let clears = |id| Command::Cleared {
+        from: broker(id),
+        topics: vec![TOPIC],
+    };
+    assert!((1..=3).all(|id| has(&cluster, id)));
+    cluster.take(&clears(1));
+    assert_eq!([1, 2, 3].map(|id| has(&cluster, id)), [false, true, true]);
+    cluster.fence(3);
+    cluster.take(&Command::Forget { id: broker(3) });
+    assert_eq!([1, 2, 3].map(|id| has(&cluster, id)), [false, true, false]);
+    cluster.take(&clears(2));
+    assert!(cluster.map.gone.is_empty());
+    cluster.take(&clears(2));
+}
