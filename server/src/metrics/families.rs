@@ -59,6 +59,11 @@ families! {
     PartitionsOffline = Gauge "partitions_offline" by "reason":
         "Partitions that take no records: they could not be opened (not_opened), or a write or flush has failed and \
          what is there can only be read (fenced); the log says why";
+    PartitionsLed = Gauge "partitions_led": "Partitions that are led here";
+    PartitionsLagging = Gauge "partitions_lagging" by "what":
+        "Partitions that are led here and of which not all replicas are in sync (under_replicated), or fewer than an \
+         acknowledgement takes (under_min_isr)";
+    PartitionsLeaderless = Gauge "partitions_leaderless": "Partitions of which there is a replica here, and that nobody leads";
     Unsealed = Gauge "unsealed_segments":
         "Segments that are full and wait to be sealed; when they are many, sockets are not read";
     Refused = Counter "produce_refused" by "reason":

@@ -31,6 +31,12 @@ pub(crate) fn snapshot(ops: &Ops) -> CoreSnapshot {
     let counted = partitions.counts();
     snapshot.sample(Family::PartitionsOffline, "not_opened", counted.unopened as f64);
     snapshot.sample(Family::PartitionsOffline, "fenced", counted.fenced as f64);
+    snapshot.sample(
+        Family::PartitionsLagging,
+        "under_replicated",
+        counted.under_replicated as f64,
+    );
+    snapshot.sample(Family::PartitionsLagging, "under_min_isr", counted.under_min_isr as f64);
     let files = core.disk.open_files();
     let (stalls, stalled) = core.stalls();
     let counts = groups.counts();
@@ -47,6 +53,8 @@ pub(crate) fn snapshot(ops: &Ops) -> CoreSnapshot {
         (Family::FilesOpened, files.opened()),
         (Family::FilesEvicted, files.evicted()),
         (Family::Partitions, counted.open as u64),
+        (Family::PartitionsLed, counted.led as u64),
+        (Family::PartitionsLeaderless, counted.leaderless as u64),
         (Family::Unsealed, core.memory.unsealed.count() as u64),
         (Family::IndexesRebuilt, indexes.rebuilt.get()),
         (Family::CompactionHalted, counted.damaged as u64),

@@ -9,12 +9,12 @@ use std::{
 
 use futures::{StreamExt as _, stream};
 use headwater_engine::{Log, LogConfig, Owner, Signal, disk::Directory as _};
-use headwater_protocol::error::ErrorCode;
+use headwater_protocol::{error::ErrorCode, id::BrokerId};
 
 use super::{replicated::Replicated, served::Partition};
 use crate::{
     core::Core,
-    image::{Assignment, ClusterImage, Topic, TopicState, Wishes, settings::TopicSettings},
+    image::{Assignment, ClusterImage, Replicas, Topic, TopicState, Wishes, settings::TopicSettings},
     machine::HashMap,
     model::{id::PartitionId, internal, refusal::Refusal},
 };
@@ -41,6 +41,25 @@ pub(crate) struct PartitionCounts {
     pub(crate) damaged: usize,
     /// They could not be opened.
     pub(crate) unopened: usize,
+    /// This broker leads them.
+    pub(crate) led: usize,
+    /// Of those, not all replicas are in sync.
+    pub(crate) under_replicated: usize,
+    /// Of those, fewer are than an acknowledgement takes.
+    pub(crate) under_min_isr: usize,
+    /// Nobody leads them.
+    pub(crate) leaderless: usize,
+}
+
+impl PartitionCounts {
+    fn count_replicas(&mut self, own: BrokerId, replicas: &Replicas) {
+        self.leaderless += usize::from(replicas.leader.is_none());
+        if replicas.leader == Some(own) {
+            self.led += 1;
+            self.under_replicated += usize::from(replicas.isr.len() < replicas.replicas.len());
+            self.under_min_isr += usize::from(!replicas.has_quorum());
+        }
+    }
 }
 
 /// The partitions of one core, and the cluster as it is known there.
@@ -341,7 +360,16 @@ impl Partitions {
     /// How many partitions are in which state.
     pub(crate) fn counts(&self) -> PartitionCounts {
         let mut counts = PartitionCounts::default();
-        for owned in self.owned.borrow().values() {
+        let assignment = self.assignment();
+        for (id, owned) in self.owned.borrow().iter() {
+            match &assignment {
+                None => counts.led += 1,
+                Some(assignment) => {
+                    if let Some(replicas) = assignment.partitions.get(id) {
+                        counts.count_replicas(assignment.own.broker, replicas);
+                    }
+                }
+            }
             match owned {
                 Owned::Online(partition) => {
                     counts.open += 1;
