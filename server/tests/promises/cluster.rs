@@ -1,13 +1,17 @@
 //! Three processes are a cluster: each is a member of the quorum and has replicas. Whoever is killed, nothing acknowledged is lost.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use headwater_client::{Client, ErrorCode, NewTopic};
+use headwater_client::{
+    BrokerId, Client, ClusterListing, ErrorCode, NewTopic, PartitionMove, TopicAlteration, TopicId,
+};
+use rustix::process::Signal;
 
-use crate::support::{Broker, Kind, Load, Site, check, read_topic, run};
+use crate::support::{Broker, Kind, Load, Raw, Site, batch, check, fetch, produce, read_topic, run, values};
 
 /// Nothing takes so long, on a machine that does anything at all.
 const LONG: Duration = Duration::from_mins(1);
@@ -57,6 +61,12 @@ impl Cluster {
         self.brokers[number] = Some(self.sites[number].start());
     }
 
+    /// One that runs, but those.
+    fn other(&self, than: &[usize]) -> usize {
+        let mut others = (0..3).filter(|number| self.brokers[*number].is_some() && !than.contains(number));
+        others.next_back().unwrap()
+    }
+
     /// A client that knows of all of them.
     async fn client(&self) -> Client {
         let client = Client::builder()
@@ -68,28 +78,85 @@ impl Cluster {
     }
 }
 
-/// A topic of three replicas. Whom the client asks may not have heard yet that all three are there.
+/// A topic of as many replicas as there are by default: three.
 async fn create(client: &Client) {
+    await_list(client, "all are there", |list| {
+        list.brokers.iter().filter(|broker| !broker.is_fenced).count() == 3
+    })
+    .await;
+    let new = NewTopic::new(KIND.topic).partitions(KIND.partitions.into());
+    client.admin().create_topic(new).await.unwrap();
+}
+
+/// Waits until the brokers and partitions are like this.
+async fn await_list(client: &Client, what: &str, is_so: impl Fn(&ClusterListing) -> bool) -> ClusterListing {
     let deadline = Instant::now() + LONG;
     loop {
-        let new = NewTopic::new(KIND.topic)
-            .partitions(KIND.partitions.into())
-            .replication_factor(3);
-        match client.admin().create_topic(new).await {
-            Ok(_) => return,
-            Err(error) if error.code() == Some(ErrorCode::InvalidReplicationFactor) => {
-                assert!(Instant::now() < deadline, "{error}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) => panic!("{error}"),
+        let list = client.admin().list_brokers().await.unwrap();
+        if is_so(&list) {
+            return list;
         }
+        assert!(Instant::now() < deadline, "not so: {what}: {list:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+async fn await_all_in_sync(client: &Client) {
+    await_list(client, "all are in sync", |list| {
+        list.partitions > 0 && list.under_replicated == 0
+    })
+    .await;
+}
+
+/// Produces a record until it is answered like this: a broker may not have heard yet of what another was told.
+async fn await_answer(address: SocketAddr, topic: TopicId, value: &[u8], expected: ErrorCode) {
+    let deadline = Instant::now() + LONG;
+    let mut raw = Raw::connect(address).await;
+    let mut request = produce(topic, 0);
+    request.timeout_ms = 5_000;
+    loop {
+        let produced = raw.call(&request, &batch(&[value])).await.produce();
+        let code = ErrorCode::from_i16(produced.error);
+        if code == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{code:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until a broker has nothing left of the topic.
+async fn await_no_files(site: &Site) {
+    let is_left = || {
+        let mut entries = std::fs::read_dir(site.directory()).unwrap();
+        entries.any(|entry| {
+            entry
+                .unwrap()
+                .file_name()
+                .into_string()
+                .unwrap()
+                .starts_with(KIND.topic)
+        })
+    };
+    let deadline = Instant::now() + LONG;
+    while is_left() {
+        assert!(Instant::now() < deadline, "its files are still there");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The brokers that have a partition, and the one that leads it.
+async fn replicas(client: &Client, topic: &str, partition: usize) -> (Vec<usize>, Option<usize>) {
+    let number = |broker: BrokerId| usize::try_from(broker.get()).ok();
+    let described = client.admin().describe_topic(topic).await.unwrap();
+    let partition = &described.partitions[partition];
+    let replicas = partition.replicas.replicas.iter().copied().filter_map(number);
+    (replicas.collect(), number(partition.leader))
 }
 
 /// The broker that leads a partition.
 async fn leader(client: &Client, partition: usize) -> usize {
-    let described = client.admin().describe_topic(KIND.topic).await.unwrap();
-    usize::try_from(described.partitions[partition].leader.get()).unwrap()
+    replicas(client, KIND.topic, partition).await.1.unwrap()
 }
 
 async fn more(load: &Load) {
@@ -132,5 +199,251 @@ fn topics_that_are_deleted_and_made_again_are_new_on_every_broker() {
             ledger.check_complete(&read_topic(&client, KIND.topic).await);
             client.admin().delete_topic(KIND.topic).await.unwrap();
         }
+    });
+}
+
+#[test]
+fn brokers_that_are_stopped_in_turn_hand_over_what_they_lead_first_and_lead_again_when_they_are_back() {
+    run(async {
+        let mut cluster = Cluster::start();
+        let client = cluster.client().await;
+        create(&client).await;
+        let load = Load::start([cluster.client().await, cluster.client().await], KIND, 0).await;
+        for number in 0..3 {
+            more(&load).await;
+            await_all_in_sync(&client).await;
+            let mut stopped = cluster.brokers[number].take().unwrap();
+            stopped.signal(Signal::TERM);
+            assert!(stopped.wait().success());
+            await_list(&client, "others lead", |list| {
+                list.brokers[number].is_fenced && list.brokers[number].leads == 0 && list.leaderless == 0
+            })
+            .await;
+            more(&load).await;
+            let said = cluster.brokers.iter().flatten().flat_map(Broker::lines);
+            let fenced: Vec<String> = said.filter(|line| line.contains("a broker is fenced")).collect();
+            assert!(fenced.is_empty(), "nobody had to find out that it is gone: {fenced:?}");
+            cluster.start_one(number);
+        }
+        let ledger = load.finish().await;
+        ledger.check_complete(&read_topic(&client, KIND.topic).await);
+        await_list(&client, "all lead what they are to lead", |list| {
+            list.brokers.iter().all(|broker| broker.leads == broker.preferred)
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_topic_has_as_many_replicas_and_as_many_of_them_in_sync_as_it_asks_for() {
+    run(async {
+        let mut cluster = Cluster::start();
+        let client = cluster.client().await;
+        create(&client).await;
+        let admin = client.admin();
+        let described = admin.describe_topic(KIND.topic).await.unwrap();
+        for partition in &described.partitions {
+            let replicas = &partition.replicas;
+            assert_eq!(
+                (replicas.replicas.len(), replicas.isr.len(), replicas.min_isr),
+                (3, 3, 2)
+            );
+            assert!(
+                partition.error.is_none(),
+                "its leader describes it: {:?}",
+                partition.error
+            );
+        }
+        let strict = NewTopic::new("strict").config("min.insync.replicas", 3);
+        admin.create_topic(strict).await.unwrap();
+        let two = || NewTopic::new("two").replication_factor(2);
+        let refused = admin
+            .create_topic(two().config("min.insync.replicas", 3))
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), Some(ErrorCode::InvalidConfig), "{refused}");
+        let refused = admin.create_topic(two().replication_factor(4)).await.unwrap_err();
+        assert_eq!(refused.code(), Some(ErrorCode::InvalidReplicationFactor), "{refused}");
+        admin.create_topic(two()).await.unwrap();
+        assert_eq!(replicas(&client, "two", 0).await.0.len(), 2);
+
+        let (_, leads) = replicas(&client, "strict", 0).await;
+        cluster.kill(cluster.other(&[leads.unwrap()]));
+        await_list(&client, "it is missed", |list| list.under_min_isr == 1).await;
+        let leader = cluster.sites[leads.unwrap()].address();
+        let id = admin.describe_topic("strict").await.unwrap().id;
+        await_answer(leader, id, b"record", ErrorCode::NotEnoughReplicas).await;
+        let lenient = TopicAlteration::of("strict").set("min.insync.replicas", 2);
+        admin.alter_topic(lenient).await.unwrap();
+        await_answer(leader, id, b"record", ErrorCode::None).await;
+    });
+}
+
+#[test]
+fn a_producer_waits_for_replicas_that_do_not_answer_for_as_long_as_it_says() {
+    run(async {
+        let cluster = Cluster::start();
+        let client = cluster.client().await;
+        create(&client).await;
+        let leader = leader(&client, 0).await;
+        let id = client.admin().describe_topic(KIND.topic).await.unwrap().id;
+        let address = cluster.sites[leader].address();
+        await_answer(address, id, b"on all", ErrorCode::None).await;
+        // Nobody takes them out of those in sync: that takes a majority.
+        let paused = (0..3).filter(|number| *number != leader);
+        for number in paused.clone() {
+            cluster.brokers[number].as_ref().unwrap().signal(Signal::STOP);
+        }
+        let mut raw = Raw::connect(address).await;
+        let mut request = produce(id, 0);
+        request.timeout_ms = 300;
+        // Far less than the half a minute that a producer waits that does not say.
+        let answer = tokio::time::timeout(Duration::from_secs(20), async {
+            raw.call(&request, &batch(&[b"waits"])).await.produce()
+        });
+        let code = ErrorCode::from_i16(answer.await.unwrap().error);
+        for number in paused {
+            cluster.brokers[number].as_ref().unwrap().signal(Signal::CONT);
+        }
+        assert_eq!(code, ErrorCode::RequestTimedOut);
+    });
+}
+
+#[test]
+fn a_broker_that_is_drained_has_nothing_left_and_can_be_forgotten() {
+    run(async {
+        let mut cluster = Cluster::start();
+        let client = cluster.client().await;
+        await_list(&client, "all are there", |list| {
+            list.brokers.iter().filter(|broker| !broker.is_fenced).count() == 3
+        })
+        .await;
+        let admin = client.admin();
+        let new = NewTopic::new(KIND.topic)
+            .partitions(KIND.partitions.into())
+            .replication_factor(2);
+        admin.create_topic(new).await.unwrap();
+        let load = Load::start([cluster.client().await], KIND, 0).await;
+        more(&load).await;
+        let leaves = BrokerId::new(2);
+        let refused = admin.forget_broker(leaves).await.unwrap_err();
+        assert_eq!(
+            refused.code(),
+            Some(ErrorCode::PolicyViolation),
+            "it is there: {refused}"
+        );
+        assert!(admin.drain_broker(leaves).await.unwrap() > 0);
+        let list = await_list(&client, "it has nothing left", |list| list.brokers[2].replicas == 0).await;
+        assert!(list.brokers[2].is_cordoned);
+        await_no_files(&cluster.sites[2]).await;
+        more(&load).await;
+        cluster.brokers[2].take().unwrap().stop();
+        admin.forget_broker(leaves).await.unwrap();
+        let list = admin.list_brokers().await.unwrap();
+        assert_eq!(list.brokers.len(), 2);
+        let ledger = load.finish().await;
+        ledger.check_complete(&read_topic(&client, KIND.topic).await);
+    });
+}
+
+#[test]
+fn what_a_broker_has_of_topics_that_were_deleted_while_it_was_down_is_removed_when_it_is_back() {
+    run(async {
+        let mut cluster = Cluster::start();
+        let client = cluster.client().await;
+        create(&client).await;
+        let load = Load::start([cluster.client().await], KIND, RECORDS).await;
+        load.finish().await;
+        cluster.kill(2);
+        client.admin().delete_topic(KIND.topic).await.unwrap();
+        cluster.start_one(2);
+        for site in &cluster.sites {
+            await_no_files(site).await;
+        }
+    });
+}
+
+#[test]
+fn a_partition_moves_to_the_brokers_that_an_operator_names() {
+    run(async {
+        let cluster = Cluster::start();
+        let client = cluster.client().await;
+        create(&client).await;
+        let load = Load::start([cluster.client().await], KIND, 0).await;
+        more(&load).await;
+        let admin = client.admin();
+        let to: Vec<usize> = vec![2, 0];
+        let wanted = |partition| PartitionMove {
+            topic: KIND.topic.to_owned(),
+            partition,
+            replicas: Some(to.iter().map(|number| BrokerId::new(*number as i32)).collect()),
+        };
+        let refused = admin.reassign_partitions(&[wanted(0), wanted(99)]).await.unwrap();
+        let refused: Vec<_> = refused
+            .iter()
+            .map(|refused| (refused.partition, refused.error.code()))
+            .collect();
+        assert_eq!(refused, [(99, Some(ErrorCode::UnknownTopicOrPartition))]);
+        let deadline = Instant::now() + LONG;
+        while replicas(&client, KIND.topic, 0).await.0 != to {
+            assert!(Instant::now() < deadline, "it has not moved");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let one = [(KIND.topic.to_owned(), vec![0])];
+        for refused in admin.elect_preferred(Some(&one)).await.unwrap() {
+            assert_eq!(refused.error.code(), Some(ErrorCode::ElectionNotNeeded));
+        }
+        assert_eq!(leader(&client, 0).await, 2);
+        more(&load).await;
+        let ledger = load.finish().await;
+        ledger.check_complete(&read_topic(&client, KIND.topic).await);
+    });
+}
+
+#[test]
+fn one_that_lacks_records_leads_only_if_an_operator_says_so() {
+    run(async {
+        let mut cluster = Cluster::start();
+        let client = cluster.client().await;
+        await_list(&client, "all are there", |list| {
+            list.brokers.iter().filter(|broker| !broker.is_fenced).count() == 3
+        })
+        .await;
+        let admin = client.admin();
+        admin
+            .create_topic(NewTopic::new("two").replication_factor(2))
+            .await
+            .unwrap();
+        let (both, leader) = replicas(&client, "two", 0).await;
+        let leader = leader.unwrap();
+        let follower = *both.iter().find(|number| **number != leader).unwrap();
+        let id = admin.describe_topic("two").await.unwrap().id;
+        let address = cluster.sites[leader].address();
+        await_answer(address, id, b"on both", ErrorCode::None).await;
+        cluster.kill(follower);
+        await_list(&client, "one is missed", |list| list.under_replicated == 1).await;
+        await_answer(address, id, b"on one", ErrorCode::None).await;
+        cluster.kill(leader);
+        cluster.start_one(follower);
+        let client = cluster.sites[follower].client().await;
+        let admin = client.admin();
+        await_list(&client, "nobody leads", |list| list.leaderless == 1).await;
+        let partitions = [("two".to_owned(), vec![0])];
+        let refused = admin.elect_preferred(Some(&partitions)).await.unwrap();
+        assert_eq!(refused.len(), 1);
+        let lacks = BrokerId::new(follower as i32);
+        let refused = admin.elect_unclean(&partitions, lacks).await.unwrap();
+        assert!(refused.is_empty(), "{refused:?}");
+        let mut raw = Raw::connect(cluster.sites[follower].address()).await;
+        let deadline = Instant::now() + LONG;
+        let values = loop {
+            let read = raw.call(&fetch(id, &[(0, 0)], 100, 1), &[]).await;
+            if read.fetch().partitions.unwrap()[0].error == 0 && !read.payload.is_empty() {
+                break values(&read.payload);
+            }
+            assert!(Instant::now() < deadline, "it does not lead");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(values, [b"on both".to_vec()]);
     });
 }

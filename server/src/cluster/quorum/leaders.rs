@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A preferred leader that could lead at two looks in a row, this far apart, is there to stay.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Partitions that change their leader in one order, and until the next look: all of them at once would be felt.
 const RETURNED_AT_ONCE: usize = 500;
