@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     assign::{assign, publish, wishes},
+    made::Made,
     quorum::QuorumHandle,
     reconcile::Reconciler,
     replicas::{IsrChange, Registration, ReplicaCommand},
@@ -60,6 +61,7 @@ pub(crate) struct Membership<D> {
     mesh: Mesh,
     reconciler: Reconciler<D>,
     own: Member,
+    made: Made,
     /// The last image of which everything is on disk; none before the first.
     done: Option<Arc<ClusterImage>>,
     /// Not everything of what the cores were shown is on disk: it is tried again.
@@ -105,9 +107,11 @@ impl<D: Directory> Membership<D> {
         };
         let (followed, shows) = watch::channel(0);
         store.joins(shows);
+        let reconciler = store.reconciler();
         Ok(Membership {
             mesh: mesh.clone(),
-            reconciler: store.reconciler(),
+            made: Made::read(&reconciler.disk, &reconciler.directory).await,
+            reconciler,
             own,
             done: None,
             owes: false,
@@ -146,7 +150,7 @@ impl<D: Directory> Membership<D> {
         let is_to_be_done = !is_same || self.owes;
         self.owes = false;
         if is_to_be_done {
-            let settled = self.settle(&image, &assignment).await;
+            let settled = self.settle(&image, &assignment, &own).await;
             if settled.is_ok() {
                 self.done = Some(Arc::clone(&image));
             }
@@ -184,7 +188,12 @@ impl<D: Directory> Membership<D> {
     }
 
     /// Makes the disk what the image says, as far as it is this broker's.
-    async fn settle(&self, image: &ClusterImage, assignment: &Assignment) -> Result<(), StoreError> {
+    async fn settle(
+        &mut self,
+        image: &ClusterImage,
+        assignment: &Assignment,
+        own: &BTreeSet<PartitionId>,
+    ) -> Result<(), StoreError> {
         self.remove_gone(image).await?;
         for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
             let new: Vec<PartitionIndex> = topic
@@ -195,7 +204,10 @@ impl<D: Directory> Membership<D> {
                 self.reconciler.make(topic, &new).await?;
             }
         }
-        Ok(())
+        // Not those that only a later image has: they are made with it.
+        let is_known = |id: &&PartitionId| image.topic_by_id(id.topic).is_some_and(|topic| topic.has(id.index));
+        let made = own.iter().filter(is_known).copied().collect();
+        self.made.note(&self.reconciler.disk, &made).await
     }
 
     /// Whether a partition may be made if it is not there: it is new, or nobody counts on what it had here. What is missing of one that
@@ -207,11 +219,10 @@ impl<D: Directory> Membership<D> {
             return false;
         };
         let is_counted_on = replicas.is_in_sync(own) || replicas.elr.contains(&own);
-        let is_new = self.done.as_ref().is_some_and(|done| {
-            let before = done.topic_by_id(topic.id);
-            before.is_none_or(|before| !before.has(index))
-        });
-        is_new || !is_counted_on
+        // What a broker has from when it was alone was there before it was placed.
+        let was_there = self.done.as_ref().and_then(|done| done.topic_by_id(topic.id));
+        let was_there = was_there.is_some_and(|before| before.has(index));
+        (self.made.is_new(id) && !was_there) || !is_counted_on
     }
 
     /// Takes away topics that have gone while this process was there. Their partitions are closed first: another topic may have their

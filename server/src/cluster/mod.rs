@@ -14,6 +14,7 @@
 mod assign;
 mod control;
 mod error;
+mod made;
 mod membership;
 mod names;
 mod proposal;

@@ -80,12 +80,16 @@ impl Cluster {
 
 /// A topic of as many replicas as there are by default: three.
 async fn create(client: &Client) {
+    await_all_there(client).await;
+    let new = NewTopic::new(KIND.topic).partitions(KIND.partitions.into());
+    client.admin().create_topic(new).await.unwrap();
+}
+
+async fn await_all_there(client: &Client) {
     await_list(client, "all are there", |list| {
         list.brokers.iter().filter(|broker| !broker.is_fenced).count() == 3
     })
     .await;
-    let new = NewTopic::new(KIND.topic).partitions(KIND.partitions.into());
-    client.admin().create_topic(new).await.unwrap();
 }
 
 /// Waits until the brokers and partitions are like this.
@@ -314,10 +318,7 @@ fn a_broker_that_is_drained_has_nothing_left_and_can_be_forgotten() {
     run(async {
         let mut cluster = Cluster::start();
         let client = cluster.client().await;
-        await_list(&client, "all are there", |list| {
-            list.brokers.iter().filter(|broker| !broker.is_fenced).count() == 3
-        })
-        .await;
+        await_all_there(&client).await;
         let admin = client.admin();
         let new = NewTopic::new(KIND.topic)
             .partitions(KIND.partitions.into())
@@ -364,6 +365,26 @@ fn what_a_broker_has_of_topics_that_were_deleted_while_it_was_down_is_removed_wh
 }
 
 #[test]
+fn a_partition_is_made_though_its_broker_was_killed_before_it_knew_of_it() {
+    run(async {
+        let mut cluster = Cluster::start();
+        let all = cluster.client().await;
+        await_all_there(&all).await;
+        let client = cluster.sites[0].client().await;
+        cluster.brokers[2].as_ref().unwrap().signal(Signal::STOP);
+        let new = NewTopic::new(KIND.topic).partitions(3).replication_factor(1);
+        client.admin().create_topic(new).await.unwrap();
+        cluster.kill(2);
+        cluster.start_one(2);
+        await_list(&client, "all are led", |list| {
+            list.partitions == 3 && list.leaderless == 0
+        })
+        .await;
+        assert_eq!(read_topic(&client, KIND.topic).await.len(), 3);
+    });
+}
+
+#[test]
 fn a_partition_moves_to_the_brokers_that_an_operator_names() {
     run(async {
         let cluster = Cluster::start();
@@ -405,10 +426,7 @@ fn one_that_lacks_records_leads_only_if_an_operator_says_so() {
     run(async {
         let mut cluster = Cluster::start();
         let client = cluster.client().await;
-        await_list(&client, "all are there", |list| {
-            list.brokers.iter().filter(|broker| !broker.is_fenced).count() == 3
-        })
-        .await;
+        await_all_there(&client).await;
         let admin = client.admin();
         admin
             .create_topic(NewTopic::new("two").replication_factor(2))
