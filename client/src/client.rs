@@ -251,7 +251,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The shortest and the longest pause between attempts; pauses double in between. Default 20 ms and 1 s.
+    /// The shortest and the longest pause between attempts; each is a quarter longer than the one before. Default 20 ms and 1 s.
     pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
         (self.settings.backoff.min, self.settings.backoff.max) = (min, max);
         self

@@ -87,12 +87,14 @@ pub(crate) struct BackoffLimits {
     pub(crate) seed: Option<u64>,
 }
 
-/// Pauses that double from `min` to `max`, each cut by a random share of up to one half: clients that failed together
-/// do not come back together.
+/// Pauses that grow from `min` to `max` by a quarter each, and so are about a quarter of all the time that it has taken so far: whatever is
+/// waited for, such as another leader, is noticed soon after it has come, however long that was. Each is cut by a random share of up to
+/// one half: clients that failed together do not come back together.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     limits: BackoffLimits,
-    failures: u32,
+    /// Of which the next pause is a share.
+    full: Duration,
     rng: SmallRng,
 }
 
@@ -101,22 +103,21 @@ impl Backoff {
         let rng = SmallRng::seed_from_u64(limits.seed.unwrap_or_else(runtime::random));
         Self {
             limits,
-            failures: 0,
+            full: limits.min,
             rng,
         }
     }
 
     /// The pause before the next attempt.
     pub(crate) fn next_pause(&mut self) -> Duration {
-        let doublings = self.failures.min(16);
-        self.failures += 1;
-        let full = self.limits.min.saturating_mul(1 << doublings).min(self.limits.max);
+        let full = self.full;
+        self.full = (full + full / 4 + Duration::from_nanos(1)).min(self.limits.max);
         full.mul_f64(self.rng.random_range(0.5..=1.0))
     }
 
     /// After a success: the next pause is the shortest again.
     pub(crate) fn reset(&mut self) {
-        self.failures = 0;
+        self.full = self.limits.min;
     }
 }
 
@@ -133,17 +134,38 @@ mod tests {
     };
 
     #[test]
-    fn pauses_double_up_to_the_limit_and_start_over_after_a_success() {
+    fn pauses_grow_up_to_the_limit_and_start_over_after_a_success() {
         let mut backoff = Backoff::new(LIMITS);
-        for full in [10, 20, 40, 80, 100, 100] {
-            let full = Duration::from_millis(full);
+        for full in [10.0, 12.5, 15.625, 19.53125] {
+            let full = Duration::from_secs_f64(full / 1e3) + Duration::from_nanos(10);
             let pause = backoff.next_pause();
-            assert!(full / 2 <= pause && pause <= full, "{pause:?} of {full:?}");
+            assert!(
+                full / 2 <= pause + Duration::from_nanos(10) && pause <= full,
+                "{pause:?} of {full:?}"
+            );
         }
-        backoff.reset();
-        assert!(backoff.next_pause() <= LIMITS.min);
         for _ in 0..100 {
             assert!(backoff.next_pause() <= LIMITS.max);
+        }
+        assert!(backoff.next_pause() >= LIMITS.max / 2);
+        backoff.reset();
+        assert!(backoff.next_pause() <= LIMITS.min);
+    }
+
+    #[test]
+    fn what_comes_after_a_while_is_noticed_within_half_of_that() {
+        let limits = BackoffLimits {
+            min: Duration::from_millis(20),
+            max: Duration::from_secs(1),
+            seed: Some(1),
+        };
+        for outage in [100, 300, 1_000, 2_000, 3_000].map(Duration::from_millis) {
+            let (mut backoff, mut waited) = (Backoff::new(limits), Duration::ZERO);
+            while waited < outage {
+                waited += backoff.next_pause();
+            }
+            let late = waited - outage;
+            assert!(late <= outage / 2 + limits.min, "{late:?} after {outage:?}");
         }
     }
 

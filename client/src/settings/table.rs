@@ -79,7 +79,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kafka: &["retry.backoff.ms"],
         part: Client,
         default: "20ms",
-        meaning: "the shortest pause between attempts; pauses double",
+        meaning: "the shortest pause between attempts; each is a quarter longer than the one before",
         set: |client, value| put(&mut client.settings.backoff.min, duration(value)),
     },
     Setting {
