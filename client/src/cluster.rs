@@ -20,10 +20,14 @@ use crate::error::{Error, Sign};
 use crate::metadata::Metadata;
 use crate::pool::Pool;
 use crate::requests::{self, Leader, ResponseError, TopicImage};
-use crate::runtime::{self, sleep};
+use crate::runtime::{self, sleep, timeout};
 use crate::settings::Defaults;
 use crate::statistics::AddressStatistics;
 use crate::transport::Connector;
+use crate::watch::{SILENT_AFTER, watch_over};
+
+/// After so many that do not answer soon, one is waited for.
+const OTHERS_ASKED_MAX: usize = 3;
 
 /// Everything that a client was configured with.
 #[derive(Clone)]
@@ -47,7 +51,7 @@ pub(crate) struct Settings {
 pub(crate) struct Cluster {
     pub(crate) settings: Settings,
     pub(crate) metadata: Metadata,
-    pool: Pool,
+    pub(crate) pool: Pool,
     /// Where the search for a reachable broker begins.
     next_broker: AtomicUsize,
 }
@@ -72,6 +76,7 @@ impl Cluster {
             pool,
             next_broker: AtomicUsize::new(0),
         });
+        runtime::spawn(watch_over(Arc::downgrade(&cluster)));
         runtime::spawn(keep_fresh(Arc::downgrade(&cluster), cluster.settings.metadata_age_max));
         cluster
     }
@@ -126,10 +131,15 @@ impl Cluster {
                 candidates.push(address.clone());
             }
         }
-        if let Some(connection) = candidates.iter().find_map(|address| self.pool.open(address)) {
+        let open = || candidates.iter().filter_map(|address| self.pool.open(address));
+        if let Some(connection) = open().find(|connection| !is_silent(connection)) {
             return Ok(connection);
         }
+        let silent = open().next();
         let start = self.next_broker.fetch_add(1, Ordering::Relaxed) % candidates.len().max(1);
+        // A broker that does not answer is not asked again while there may be another.
+        candidates.retain(|address| self.pool.open(address).is_none());
+        let start = start % candidates.len().max(1);
         candidates.rotate_left(start);
         let mut last = Error::config("bootstrap", "there is no address");
         for address in &candidates {
@@ -140,7 +150,7 @@ impl Cluster {
                 Err(error) => last = error,
             }
         }
-        Err(last)
+        silent.ok_or(last)
     }
 
     /// Asks any broker, again and again until the deadline.
@@ -274,11 +284,28 @@ impl Cluster {
         }
     }
 
+    /// Whether there may be more than one broker.
+    fn are_several(&self) -> bool {
+        let known = self.metadata.brokers();
+        let mut all = known.iter().chain(&self.settings.bootstrap);
+        let first = all.next();
+        all.any(|address| Some(address) != first)
+    }
+
     /// Asks again about these topics.
     pub(crate) async fn refresh(&self, topics: &[TopicName]) -> Result<(), Error> {
         let ask = |topics: Vec<TopicName>| async move {
+            let request = requests::metadata(Some(topics.iter()));
+            let tries = if self.are_several() { OTHERS_ASKED_MAX } else { 0 };
+            for _ in 0..tries {
+                let connection = self.any().await?;
+                // One that does not answer is silent from now on, and another one is asked.
+                if let Some(frame) = timeout(SILENT_AFTER, connection.call(&request)).await {
+                    return connection.read(&frame?, requests::read_metadata);
+                }
+            }
             let connection = self.any().await?;
-            let frame = connection.call(&requests::metadata(Some(topics.iter()))).await?;
+            let frame = connection.call(&request).await?;
             connection.read(&frame, requests::read_metadata)
         };
         self.metadata.refresh(topics, ask).await
@@ -289,6 +316,11 @@ impl Cluster {
         self.ask_any(deadline, &requests::init_producer_id(), requests::read_init_producer_id)
             .await
     }
+}
+
+/// Whether a request has waited for long on it.
+fn is_silent(connection: &Connection) -> bool {
+    connection.waits_for().is_some_and(|waited| waited >= SILENT_AFTER)
 }
 
 /// The leader of a partition in this image.

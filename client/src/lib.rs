@@ -52,6 +52,7 @@ pub mod simulation;
 mod statistics;
 mod sync;
 mod transport;
+mod watch;
 
 #[cfg(test)]
 mod tests;

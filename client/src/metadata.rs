@@ -16,6 +16,9 @@ use crate::error::Error;
 use crate::requests::{ClusterImage, TopicImage};
 use crate::sync::Mutex;
 
+/// Ports that are remembered of brokers that have gone.
+const GONE_MAX: usize = 4096;
+
 #[derive(Default)]
 pub(crate) struct Metadata {
     state: Mutex<State>,
@@ -28,6 +31,10 @@ pub(crate) struct Metadata {
 #[derive(Default)]
 struct State {
     brokers: Vec<Address>,
+    /// Every port of theirs.
+    listeners: BTreeSet<Address>,
+    /// Those that were among them and are no more.
+    gone: BTreeSet<Address>,
     topics: HashMap<TopicName, Result<Arc<TopicImage>, ErrorCode>>,
     wanted: BTreeSet<TopicName>,
 }
@@ -41,6 +48,11 @@ impl Metadata {
     /// The shared ports of all brokers that are known.
     pub(crate) fn brokers(&self) -> Vec<Address> {
         self.state.lock().brokers.clone()
+    }
+
+    /// Whether a broker listened there, and is none of the cluster's any more as far as is known.
+    pub(crate) fn has_gone(&self, address: &Address) -> bool {
+        self.state.lock().gone.contains(address)
     }
 
     /// Every topic that is known to exist.
@@ -105,6 +117,14 @@ impl Metadata {
         }
         if !image.brokers.is_empty() {
             state.brokers = image.brokers;
+            let before = std::mem::replace(&mut state.listeners, image.listeners);
+            state.gone.extend(before);
+            let State { listeners, gone, .. } = &mut *state;
+            gone.retain(|address| !listeners.contains(address));
+            // Whoever was there long ago is not connected to any more.
+            if gone.len() > GONE_MAX {
+                gone.clear();
+            }
         }
         if changed {
             self.generation.fetch_add(1, Ordering::Release);
@@ -160,6 +180,7 @@ mod tests {
         ClusterImage {
             brokers: vec![address],
             topics,
+            ..ClusterImage::default()
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::address::Address;
 use crate::connection::{Connection, ConnectionSettings};
@@ -14,6 +15,7 @@ use crate::runtime::{self, Instant};
 use crate::statistics::{AddressStatistics, Traffic};
 use crate::sync::Mutex;
 use crate::transport::Connector;
+use crate::watch::SILENT_AFTER;
 
 pub(crate) struct Pool {
     connector: Arc<dyn Connector>,
@@ -53,6 +55,23 @@ impl Pool {
             settings,
             backoff,
             slots: Mutex::default(),
+        }
+    }
+
+    /// Connections on which a request has waited for long, and how long.
+    pub(crate) fn silent(&self) -> Vec<(Address, Duration)> {
+        let slots = self.slots.lock();
+        let waited = |(address, slot): (&Address, &Arc<Slot>)| {
+            let waited = slot.open()?.waits_for().filter(|waited| *waited >= SILENT_AFTER)?;
+            Some((address.clone(), waited))
+        };
+        slots.iter().filter_map(waited).collect()
+    }
+
+    /// Ends the connection, if there is one, and every open request on it with this error.
+    pub(crate) fn close(&self, address: &Address, error: &Error) {
+        if let Some(connection) = self.open(address) {
+            connection.close(error);
         }
     }
 

@@ -191,6 +191,13 @@ impl Connection {
         self.handle.shared.is_failed.load(Ordering::Acquire)
     }
 
+    /// How long the oldest request has waited for its answer.
+    pub(crate) fn waits_for(&self) -> Option<Duration> {
+        let queue = self.handle.shared.queue.lock();
+        let oldest = queue.waiting.values().map(|waiting| waiting.since).min();
+        oldest.map(runtime::since)
+    }
+
     /// When it was lost, if that is worth a word.
     pub(crate) fn lost_at(&self) -> Option<Instant> {
         self.handle.shared.queue.lock().lost_at

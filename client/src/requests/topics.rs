@@ -1,6 +1,6 @@
 //! Metadata and topics.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use crate::error::Error;
 pub(crate) struct ClusterImage {
     /// The brokers' shared ports.
     pub(crate) brokers: Vec<Address>,
+    /// Those, and the ports of their cores.
+    pub(crate) listeners: BTreeSet<Address>,
     pub(crate) topics: HashMap<TopicName, Result<Arc<TopicImage>, ErrorCode>>,
 }
 
@@ -89,7 +91,12 @@ pub(crate) fn read_metadata(bytes: &[u8]) -> Result<ClusterImage, ResponseError>
         };
         topics.insert(name, image);
     }
+    let listeners = nodes.values().flat_map(|node| {
+        let cores = node.core_ports.iter().map(|&port| node.address.with_port(port));
+        cores.chain([node.address.clone()])
+    });
     Ok(ClusterImage {
+        listeners: listeners.collect(),
         brokers: nodes.into_values().map(|node| node.address).collect(),
         topics,
     })

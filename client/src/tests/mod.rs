@@ -9,6 +9,7 @@ mod broker;
 mod connection;
 mod consumer;
 mod groups;
+mod leaving;
 mod network;
 mod producer;
 mod random;
