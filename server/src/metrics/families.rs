@@ -64,6 +64,12 @@ families! {
         "Partitions that are led here and of which not all replicas are in sync (under_replicated), or fewer than an \
          acknowledgement takes (under_min_isr)";
     PartitionsLeaderless = Gauge "partitions_leaderless": "Partitions of which there is a replica here, and that nobody leads";
+    ReplicaChanges = Counter "replica_changes" by "what":
+        "Times that this broker was made the leader of a partition (elected), and that in-sync replicas of one that it leads \
+         became fewer (isr_shrunk) or more (isr_expanded)";
+    ReplicaLagRecords = Gauge "replica_lag_records_max":
+        "Records that the follower lacks that is furthest behind, of the partitions that are led here";
+    ReplicaLagSeconds = Gauge "replica_lag_seconds_max": "The same as time since that follower last had everything";
     Unsealed = Gauge "unsealed_segments":
         "Segments that are full and wait to be sealed; when they are many, sockets are not read";
     Refused = Counter "produce_refused" by "reason":

@@ -96,6 +96,16 @@ labels! {
         Accept = "accept",
     }
 
+    /// What has become of the replicas of a partition.
+    ReplicaChange {
+        /// This broker leads it now.
+        Elected = "elected",
+        /// Fewer are in sync than before, while it leads.
+        Shrunk = "isr_shrunk",
+        /// More are.
+        Expanded = "isr_expanded",
+    }
+
     /// Why record batches were refused.
     Refused {
         DiskFull = "disk_full",
@@ -120,6 +130,7 @@ impl Refused {
 pub(crate) struct CoreMetrics {
     failures: [Cell<u64>; Failure::ALL.len()],
     refused: [Cell<u64>; Refused::ALL.len()],
+    changes: [Cell<u64>; ReplicaChange::ALL.len()],
     connections_refused: Cell<u64>,
     strangers: [Cell<u64>; Stranger::ALL.len()],
     stages: [Timed; Stage::ALL.len()],
@@ -191,6 +202,11 @@ impl CoreMetrics {
         add(&self.refused[why as usize], 1);
     }
 
+    /// Counts what has become of a partition's replicas.
+    pub(crate) fn changed(&self, what: ReplicaChange) {
+        add(&self.changes[what as usize], 1);
+    }
+
     /// Counts a connection for which there was no room.
     pub(crate) fn connection_refused(&self) {
         add(&self.connections_refused, 1);
@@ -243,6 +259,13 @@ impl CoreMetrics {
         }
         for &refused in Refused::ALL {
             sample(Family::Refused, refused.name(), self.refused[refused as usize].get());
+        }
+        for &change in ReplicaChange::ALL {
+            sample(
+                Family::ReplicaChanges,
+                change.name(),
+                self.changes[change as usize].get(),
+            );
         }
         sample(Family::Received, "", self.received_bytes.get());
         sample(Family::Sent, "", self.sent_bytes.get());

@@ -55,6 +55,7 @@ pub(crate) fn snapshot(ops: &Ops) -> CoreSnapshot {
         (Family::Partitions, counted.open as u64),
         (Family::PartitionsLed, counted.led as u64),
         (Family::PartitionsLeaderless, counted.leaderless as u64),
+        (Family::ReplicaLagRecords, counted.lag_records),
         (Family::Unsealed, core.memory.unsealed.count() as u64),
         (Family::IndexesRebuilt, indexes.rebuilt.get()),
         (Family::CompactionHalted, counted.damaged as u64),
@@ -67,6 +68,7 @@ pub(crate) fn snapshot(ops: &Ops) -> CoreSnapshot {
     ] {
         snapshot.sample(family, "", value as f64);
     }
+    snapshot.sample(Family::ReplicaLagSeconds, "", counted.lag.as_secs_f64());
     snapshot.sample(Family::StalledSeconds, "", stalled.as_secs_f64());
     snapshot.sample(Family::BusySeconds, "", machine::busy().as_secs_f64());
     let most = core.config.metrics.series_max as usize;

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{StreamExt as _, stream};
@@ -49,6 +50,10 @@ pub(crate) struct PartitionCounts {
     pub(crate) under_min_isr: usize,
     /// Nobody leads them.
     pub(crate) leaderless: usize,
+    /// Of those that this broker leads, how far the follower is behind that is furthest.
+    pub(crate) lag_records: u64,
+    /// The same in time.
+    pub(crate) lag: Duration,
 }
 
 impl PartitionCounts {
@@ -375,6 +380,8 @@ impl Partitions {
                     counts.open += 1;
                     counts.fenced += usize::from(partition.log.is_fenced());
                     counts.damaged += usize::from(partition.is_damaged.get());
+                    let (records, time) = partition.lag();
+                    (counts.lag_records, counts.lag) = (counts.lag_records.max(records), counts.lag.max(time));
                 }
                 Owned::Offline(_) => counts.unopened += 1,
             }

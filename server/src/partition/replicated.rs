@@ -8,7 +8,9 @@
 
 use std::{
     cell::{Cell, RefCell},
+    cmp::Ordering,
     rc::{Rc, Weak},
+    time::Duration,
 };
 
 use headwater_engine::ReplicaError;
@@ -28,6 +30,7 @@ use crate::{
     core::Core,
     image::{Assignment, IsrWish, Replicas},
     machine,
+    metrics::ReplicaChange,
     model::{id::PartitionId, records::Acks, refusal::Refusal},
 };
 
@@ -117,7 +120,38 @@ fn not_leader(standing: Standing) -> Refusal {
     Refusal::new(ErrorCode::NotLeaderOrFollower, message)
 }
 
+/// The epoch in which a partition is led here, and how many replicas are in sync.
+fn led_with(role: &Role) -> Option<(LeaderEpoch, usize)> {
+    match role {
+        Role::Leads(leader) => Some((leader.epoch(), leader.replicas().isr.len())),
+        Role::Follows(_) | Role::Waits => None,
+    }
+}
+
+/// What has become of the replicas of a partition that is led here now.
+fn change(before: Option<(LeaderEpoch, usize)>, (epoch, in_sync): (LeaderEpoch, usize)) -> Option<ReplicaChange> {
+    match before {
+        Some((same, were)) if same == epoch => match in_sync.cmp(&were) {
+            Ordering::Less => Some(ReplicaChange::Shrunk),
+            Ordering::Greater => Some(ReplicaChange::Expanded),
+            Ordering::Equal => None,
+        },
+        _ => Some(ReplicaChange::Elected),
+    }
+}
+
 impl Partition {
+    /// How far the follower of a partition that is led here is behind that is furthest.
+    pub(crate) fn lag(&self) -> (u64, Duration) {
+        let Some(replicated) = &self.replicated else {
+            return (0, Duration::ZERO);
+        };
+        match replicated.replica.borrow_mut().role() {
+            Role::Leads(leader) => leader.lag(machine::now()),
+            Role::Follows(_) | Role::Waits => (0, Duration::ZERO),
+        }
+    }
+
     /// What this broker is to it; `None` if it is alone.
     pub(crate) fn standing(&self) -> Option<Standing> {
         self.replicated.as_ref().map(|replicated| replicated.standing.get())
@@ -161,7 +195,11 @@ impl Partition {
             return;
         }
         let now = machine::now();
+        let before = led_with(replica.role());
         replica.learn(replicas, state_of(&self.log), now);
+        if let Some(change) = led_with(replica.role()).and_then(|after| change(before, after)) {
+            core.metrics.changed(change);
+        }
         let standing = match replica.role() {
             Role::Leads(leader) => {
                 self.log.set_leader_epoch(leader.epoch());

@@ -262,6 +262,20 @@ impl Leader {
         }
     }
 
+    /// How far the follower is behind that is furthest: in records, and in time since it last had everything.
+    pub(crate) fn lag(&self, now: Instant) -> (u64, Duration) {
+        let mut most = (0, Duration::ZERO);
+        for (broker, known) in &self.followers {
+            let counted = self.counted(*broker).unwrap_or(Offset::ZERO);
+            let records = self.end.distance_from(counted).unwrap_or(0);
+            if records > 0 {
+                let time = now.saturating_duration_since(known.caught_up);
+                most = (most.0.max(records), most.1.max(time));
+            }
+        }
+        most
+    }
+
     fn counted(&self, broker: BrokerId) -> Option<Offset> {
         let held = if broker == self.own {
             Some(self.held)

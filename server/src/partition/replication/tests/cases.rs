@@ -94,6 +94,17 @@ fn fetch(held: Held) -> Fetch {
 }
 
 #[test]
+fn a_follower_is_behind_by_what_it_lacks_on_its_disk_and_since_it_had_everything() {
+    let mut led = Led::new(replicas(&[1, 2, 3], 0, 2, Durability::Disk));
+    led.fetches(2, held(100, 100)).unwrap();
+    led.fetches(3, held(100, 70)).unwrap();
+    let later = led.now + Duration::from_secs(4);
+    assert_eq!(led.leader.lag(later), (30, Duration::from_secs(4)));
+    led.fetches(3, held(100, 100)).unwrap();
+    assert_eq!(led.leader.lag(later), (0, Duration::ZERO));
+}
+
+#[test]
 fn the_watermark_is_what_all_in_sync_replicas_have_durably_or_have_received_if_memory_is_enough() {
     for (durability, expected) in [(Durability::Disk, 60), (Durability::Memory, 80)] {
         let mut led = Led::new(replicas(&[1, 2, 3], 0, 2, durability));
