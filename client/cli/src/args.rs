@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::commands::{bench, cluster, config, consume, group, log, offsets, partition, produce, shell, status, topic};
+use crate::commands::{
+    bench, broker, cluster, config, consume, group, log, offsets, partition, produce, shell, status, topic,
+};
 use crate::failure::EXIT_CODES;
 
 /// The command line of the Headwater log.
@@ -128,7 +130,10 @@ pub enum Command {
     /// Show the settings in force: a broker's, or a topic's
     #[command(after_help = config::EXAMPLES)]
     Config(config::ConfigArgs),
-    /// Look after the coordinator quorum: who belongs to it, and how the members are
+    /// Look at the brokers of a cluster
+    #[command(subcommand, visible_alias = "brokers")]
+    Broker(broker::BrokerCommand),
+    /// Look after a cluster: whether all is well, and who belongs to the coordinator quorum
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
     /// Show how a broker is: cores, partitions, connections, disk, throughput

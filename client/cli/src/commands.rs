@@ -1,6 +1,7 @@
 //! The commands, each in a file of its own with its options and examples.
 
 pub mod bench;
+pub mod broker;
 pub mod cluster;
 pub mod config;
 pub mod consume;
@@ -41,6 +42,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Partition(command) => partition::run(&session, command).await,
         Command::Offsets(args) => offsets::run(&session, args).await,
         Command::Config(args) => config::run(&session, args).await,
+        Command::Broker(command) => broker::run(&session, command).await,
         Command::Cluster(command) => cluster::run(&session, command).await,
         Command::Status(args) => status::run(&session, &server, args).await,
         Command::Bench(_) | Command::Log(_) | Command::Completions(_) | Command::Man(_) => unreachable!("done before"),

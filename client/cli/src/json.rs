@@ -5,7 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use headwater_client::{HeaderRef, PartitionDescription, RecordView};
+use headwater_client::{BrokerId, HeaderRef, PartitionDescription, RecordView};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -131,8 +131,32 @@ pub fn partition(partition: &PartitionDescription) -> Value {
     add("high_watermark", json!(partition.high_watermark.get()));
     add("log_end_offset", json!(partition.log_end_offset.get()));
     add("size_bytes", json!(partition.size_bytes));
+    let numbers = |ids: &[BrokerId]| -> Value { ids.iter().map(|id| id.get()).collect() };
+    let replicas = &partition.replicas;
+    for (name, ids) in [
+        ("replicas", &replicas.replicas),
+        ("isr", &replicas.isr),
+        ("elr", &replicas.elr),
+        ("failed", &replicas.offline),
+        ("adding", &replicas.adding),
+        ("removing", &replicas.removing),
+    ] {
+        add(name, numbers(ids));
+    }
+    add("partition_epoch", json!(replicas.partition_epoch));
+    add("min_isr", json!(replicas.min_isr));
     add("error", json!(partition.error.as_ref().map(ToString::to_string)));
     Value::Object(fields)
+}
+
+/// Who leads a partition, in words.
+pub fn leader(partition: &PartitionDescription) -> String {
+    let leader = partition.leader;
+    if leader.get() < 0 {
+        "none".to_owned()
+    } else {
+        leader.to_string()
+    }
 }
 
 /// Whether a partition is served, in words.

@@ -1,20 +1,30 @@
-//! `headwater cluster`: the members of the coordinator quorum.
+//! `headwater cluster`: whether all is well, and the members of the coordinator quorum.
+
+mod health;
+
+use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
-use headwater_client::{BrokerId, QuorumDescription};
-use serde_json::json;
+use headwater_client::{BrokerId, ClusterListing, QuorumDescription, TopicDescription};
+use serde_json::{Value, json};
 
+use self::health::{Finding, Unwell};
 use super::confirm;
 use crate::failure::Failure;
 use crate::screen::{Rows, facts, note};
 use crate::session::Session;
+use crate::values;
+
+pub use self::health::{lacks, numbers};
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
   headwater cluster status
   headwater cluster status --output json
 
-COMMITTED is the last entry that a member knows to be agreed on. A member that does not answer is told with the reason.";
+It begins with whether all is well, and if not, with what to do. COMMITTED is the last entry that a member knows to be agreed on. \
+A broker that is not there leads nothing and is in sync with nobody. IN SYNC are the replicas without which nothing is acknowledged, \
+ELIGIBLE those that may lead though they are not in sync. The exit status is 0 whatever is found.";
 
 const ADD_EXAMPLES: &str = "\
 Examples:
@@ -34,7 +44,7 @@ Remove a member that has lost its disk, start it with an empty one, and add it a
 /// What to do with the members.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Show the members of the coordinator quorum, and how they are
+    /// Show whether all is well with quorum, brokers and partitions, and if not, what to do
     #[command(after_help = STATUS_EXAMPLES)]
     Status,
     /// Make others members, all in one change
@@ -80,41 +90,132 @@ pub async fn run(session: &Session, command: ClusterCommand) -> Result<(), Failu
     }
 }
 
+/// What is shown of a cluster.
+struct Seen {
+    quorum: QuorumDescription,
+    cluster: ClusterListing,
+    /// All topics, if a partition lacks something.
+    topics: Vec<TopicDescription>,
+}
+
 async fn status(session: &Session) -> Result<(), Failure> {
     let quorum = session.admin.describe_quorum().await;
     let quorum = quorum.map_err(|error| Failure::client("ask for the members of the quorum", &error))?;
-    session.screen.show(
-        || {
-            let members = quorum.members.iter().map(|member| {
-                json!({
-                    "id": member.id.get(),
-                    "address": member.address,
-                    "voter": member.is_voter,
-                    "active": quorum.active == Some(member.id),
-                    "committed": member.committed.as_ref().ok(),
-                    "error": member.committed.as_ref().err(),
-                })
-            });
-            json!({
-                "cluster": quorum.cluster_id,
-                "active": quorum.active.map(BrokerId::get),
-                "term": quorum.term,
-                "members": members.collect::<Vec<_>>(),
-            })
-        },
-        || text(&quorum),
-    )
+    let cluster = session.admin.list_brokers().await;
+    let cluster = cluster.map_err(|error| Failure::client("ask for the brokers", &error))?;
+    let is_whole = cluster.leaderless + cluster.under_min_isr + cluster.under_replicated == 0;
+    let topics = if is_whole {
+        Vec::new()
+    } else {
+        let all = session.admin.topics().await;
+        let all = all.map_err(|error| Failure::client("list topics", &error))?;
+        session
+            .describe_all(all.iter().map(|topic| topic.name.as_str()))
+            .await?
+    };
+    let seen = Seen {
+        quorum,
+        cluster,
+        topics,
+    };
+    session.screen.show(|| seen.json(), || seen.text())
 }
 
-fn text(quorum: &QuorumDescription) -> String {
-    let active = quorum
-        .active
-        .map_or_else(|| "none".to_owned(), |active| active.to_string());
-    let mut out = facts(&[
-        ("cluster", quorum.cluster_id.clone()),
-        ("active coordinator", active),
-        ("term", quorum.term.to_string()),
-    ]);
+/// Partitions that are shown one by one to people.
+const UNWELL_SHOWN: usize = 20;
+
+impl Seen {
+    fn unwell(&self) -> Vec<Unwell<'_>> {
+        health::unwell(&self.topics)
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        health::findings(&self.quorum, &self.cluster, &self.unwell())
+    }
+
+    fn json(&self) -> Value {
+        let Seen { quorum, cluster, .. } = self;
+        let members = quorum.members.iter().map(|member| {
+            json!({
+                "id": member.id.get(),
+                "address": member.address,
+                "voter": member.is_voter,
+                "active": quorum.active == Some(member.id),
+                "committed": member.committed.as_ref().ok(),
+                "error": member.committed.as_ref().err(),
+            })
+        });
+        let findings = self.findings();
+        let unwell = self.unwell();
+        let unwell = unwell.iter().map(|unwell| {
+            let mut value = crate::json::partition(unwell.partition);
+            value["topic"] = unwell.topic.into();
+            value["lacks"] = lacks(unwell.partition).into();
+            value
+        });
+        let all = findings
+            .iter()
+            .map(|found| json!({"what": found.what, "todo": found.todo}));
+        json!({
+            "cluster": quorum.cluster_id,
+            "well": findings.is_empty(),
+            "findings": all.collect::<Vec<_>>(),
+            "active": quorum.active.map(BrokerId::get),
+            "term": quorum.term,
+            "members": members.collect::<Vec<_>>(),
+            "brokers": cluster.brokers.iter().map(super::broker::broker_json).collect::<Vec<_>>(),
+            "partitions": {
+                "all": cluster.partitions,
+                "under_replicated": cluster.under_replicated,
+                "under_min_isr": cluster.under_min_isr,
+                "offline": cluster.leaderless,
+            },
+            "unwell": unwell.collect::<Vec<_>>(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let Seen { quorum, cluster, .. } = self;
+        let findings = self.findings();
+        let state = match findings.len() {
+            0 => "all is well".to_owned(),
+            many => format!("NOT WELL: {}", values::count(many as u64, "finding")),
+        };
+        let active = quorum
+            .active
+            .map_or_else(|| "none".to_owned(), |active| active.to_string());
+        let fenced = cluster.brokers.iter().filter(|broker| broker.is_fenced).count();
+        let mut out = facts(&[
+            ("state", state),
+            ("cluster", quorum.cluster_id.clone()),
+            ("active coordinator", format!("{active}, in term {}", quorum.term)),
+            ("brokers", format!("{}, {fenced} not there", cluster.brokers.len())),
+            (
+                "partitions",
+                format!(
+                    "{}, {} under-replicated, {} under min ISR, {} offline",
+                    cluster.partitions, cluster.under_replicated, cluster.under_min_isr, cluster.leaderless
+                ),
+            ),
+        ]);
+        for Finding { what, todo } in &findings {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "\n! {what}\n  {todo}\n");
+        }
+        out.push('\n');
+        out.push_str(&members(quorum).text());
+        out.push('\n');
+        out.push_str(&super::broker::broker_rows(&cluster.brokers).text());
+        let unwell = self.unwell();
+        if !unwell.is_empty() {
+            out.push('\n');
+            out.push_str(&partitions(&unwell).text());
+        }
+        out
+    }
+}
+
+fn members(quorum: &QuorumDescription) -> Rows {
     let mut rows = Rows::new(["MEMBER", "ADDRESS", "ROLE", "COMMITTED"]);
     for member in &quorum.members {
         let role = match (quorum.active == Some(member.id), member.is_voter) {
@@ -130,9 +231,45 @@ fn text(quorum: &QuorumDescription) -> String {
             committed,
         ]);
     }
-    out.push('\n');
-    out.push_str(&rows.text());
-    out
+    rows
+}
+
+/// The first of them.
+fn partitions(unwell: &[Unwell<'_>]) -> Rows {
+    let mut rows = Rows::new([
+        "TOPIC",
+        ">PARTITION",
+        ">LEADER",
+        "REPLICAS",
+        "IN SYNC",
+        "ELIGIBLE",
+        "STATE",
+    ]);
+    for Unwell { topic, partition } in unwell.iter().take(UNWELL_SHOWN) {
+        let replicas = &partition.replicas;
+        rows.add([
+            (*topic).to_owned(),
+            partition.partition.to_string(),
+            crate::json::leader(partition),
+            numbers(&replicas.replicas),
+            numbers(&replicas.isr),
+            numbers(&replicas.elr),
+            lacks(partition).unwrap_or_default().to_owned(),
+        ]);
+    }
+    if let Some(more) = unwell.len().checked_sub(UNWELL_SHOWN).filter(|more| *more > 0) {
+        let rest = format!("({more} more)");
+        rows.add([
+            rest,
+            String::new(),
+            String::new(),
+            String::new(),
+            String::new(),
+            String::new(),
+            String::new(),
+        ]);
+    }
+    rows
 }
 
 async fn add(session: &Session, args: AddArgs) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use headwater_client::{ConfigEntry, TopicDescription};
 use serde_json::{Map, Value, json};
 
 use super::size;
+use crate::commands::cluster::{lacks, numbers};
 use crate::complete;
 use crate::failure::Failure;
 use crate::screen::{Rows, facts};
@@ -17,7 +18,9 @@ Examples:
   headwater topic describe orders
   headwater topic describe orders payments --output json     # settings in ms and bytes
 
-The end of a partition is its high watermark: the offset that the next record that consumers see will have.";
+The end of a partition is its high watermark: the offset that the next record that consumers see will have. In a cluster, a \
+second table shows who has each partition, the one that is to lead it first; IN SYNC are those without which nothing is acknowledged, \
+ELIGIBLE those that may lead though they are not in sync, and EPOCH grows with each change of them.";
 
 /// Options of `topic describe`.
 #[derive(Debug, Args)]
@@ -93,7 +96,7 @@ fn topic_text(topic: &TopicDescription) -> String {
         let (start, end) = (partition.log_start_offset.get(), partition.high_watermark.get());
         rows.add([
             partition.partition.to_string(),
-            partition.leader.to_string(),
+            json::leader(partition),
             partition.core.to_string(),
             start.to_string(),
             end.to_string(),
@@ -103,5 +106,43 @@ fn topic_text(topic: &TopicDescription) -> String {
             json::partition_state(partition),
         ]);
     }
-    format!("{about}\n{}\n{}", rows.text(), setting_rows(&topic.configs).text())
+    let mut text = format!("{about}\n{}\n", rows.text());
+    if topic
+        .partitions
+        .iter()
+        .any(|partition| partition.replicas.replicas.len() > 1)
+    {
+        text = format!("{text}{}\n", replica_rows(topic).text());
+    }
+    text + &setting_rows(&topic.configs).text()
+}
+
+/// Who has the partitions, and whether they lack something.
+fn replica_rows(topic: &TopicDescription) -> Rows {
+    let mut rows = Rows::new([
+        ">PARTITION",
+        ">LEADER",
+        ">LEADER EPOCH",
+        "REPLICAS",
+        "IN SYNC",
+        "ELIGIBLE",
+        ">MIN ISR",
+        ">EPOCH",
+        "STATE",
+    ]);
+    for partition in &topic.partitions {
+        let replicas = &partition.replicas;
+        rows.add([
+            partition.partition.to_string(),
+            json::leader(partition),
+            partition.leader_epoch.to_string(),
+            numbers(&replicas.replicas),
+            numbers(&replicas.isr),
+            numbers(&replicas.elr),
+            replicas.min_isr.to_string(),
+            replicas.partition_epoch.to_string(),
+            lacks(partition).unwrap_or("well").to_owned(),
+        ]);
+    }
+    rows
 }

@@ -1,0 +1,178 @@
+//! Three brokers as one cluster: who is there, who has what, and whether all is well.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use headwater_server::{Broker, Config};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{pause, program, ran};
+
+/// Nothing takes so long, on a machine that does anything at all.
+const LONG: Duration = Duration::from_mins(1);
+
+/// In this process, each with its data.
+struct Trio {
+    brokers: Vec<Option<Broker>>,
+    server: String,
+    _directory: TempDir,
+}
+
+/// A free port of an address that nothing else on this machine has.
+fn free(number: u8) -> SocketAddr {
+    let process = std::process::id();
+    // Not where the tests of the server have theirs.
+    let ip = Ipv4Addr::new(
+        127,
+        1 + (process / 256 % 254) as u8,
+        (process % 256) as u8,
+        240 + number,
+    );
+    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
+}
+
+impl Trio {
+    fn start() -> Self {
+        rustix::thread::disable_transparent_huge_pages(true).unwrap();
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let (peers, listens) = ([0, 1, 2].map(free), [0, 1, 2].map(free));
+        let members = [0, 1, 2].map(|number| format!("{number}@{}", peers[number])).join(",");
+        // Each waits for the others.
+        let starting = [0, 1, 2].map(|number| {
+            let data = directory.path().join(number.to_string());
+            let settings = [
+                ("broker.id", number.to_string()),
+                ("broker.cluster_id", "trio".to_owned()),
+                ("broker.rack", format!("room-{number}")),
+                ("broker.listen", listens[number].to_string()),
+                ("cluster.listen", peers[number].to_string()),
+                ("cluster.members", members.clone()),
+                ("log.directory", data.to_str().unwrap().to_owned()),
+                ("cores.count", "1".to_owned()),
+                ("cores.pin", "false".to_owned()),
+                ("cores.tail_buffer_bytes_max", "16MiB".to_owned()),
+                ("log.segment_size_bytes", "16MiB".to_owned()),
+                ("groups.offsets_partitions", "4".to_owned()),
+            ];
+            thread::spawn(move || {
+                let settings = settings.iter().map(|(key, value)| (*key, value.as_str()));
+                Broker::start(Config::default().with(settings).unwrap()).unwrap()
+            })
+        });
+        Self {
+            brokers: starting.map(|broker| Some(broker.join().unwrap())).into(),
+            server: listens.map(|address| address.to_string()).join(","),
+            _directory: directory,
+        }
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let mut command = program(arguments);
+        command.env("HEADWATER_SERVER", &self.server);
+        ran(command.output().unwrap()).ok(arguments)
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(&[arguments, &["--output", "json"]].concat())).unwrap()
+    }
+
+    /// Looks again and again; brokers hear of what is agreed on a little later.
+    fn await_json(&self, arguments: &[&str], is_it: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let seen = self.json(arguments);
+            if is_it(&seen) {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "{arguments:?} shows {seen}");
+            pause();
+        }
+    }
+
+    fn stop(&mut self, number: usize) {
+        self.brokers[number].take().unwrap().shutdown().unwrap();
+    }
+}
+
+#[test]
+fn a_glance_shows_that_all_is_well_and_when_a_broker_is_gone_what_to_do() {
+    let mut trio = Trio::start();
+    let status = trio.await_json(&["cluster", "status"], |status| {
+        status["brokers"].as_array().unwrap().len() == 3
+    });
+    assert_eq!(status["cluster"], "trio");
+    trio.ok(&[
+        "topic",
+        "create",
+        "orders",
+        "--partitions",
+        "3",
+        "--replication-factor",
+        "3",
+    ]);
+    let well = trio.await_json(&["cluster", "status"], |status| status["well"] == true);
+    assert_eq!(
+        well["partitions"],
+        json!({"all": 3, "under_replicated": 0, "under_min_isr": 0, "offline": 0})
+    );
+    assert_eq!(well["findings"], json!([]));
+    let text = trio.ok(&["cluster", "status"]);
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with("state ") && line.ends_with("all is well")),
+        "{text}"
+    );
+
+    let topic = trio.json(&["topic", "describe", "orders"]);
+    for partition in topic["partitions"].as_array().unwrap() {
+        let sorted = |name: &str| {
+            let mut ids: Vec<i64> = partition[name]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|id| id.as_i64().unwrap())
+                .collect();
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(sorted("replicas"), [0, 1, 2], "{partition}");
+        assert_eq!(sorted("isr"), [0, 1, 2], "{partition}");
+        assert_eq!(partition["leader"], partition["replicas"][0], "{partition}");
+        assert_eq!(partition["min_isr"], 2, "{partition}");
+    }
+    let text = trio.ok(&["topic", "describe", "orders"]);
+    assert!(text.contains("IN SYNC") && text.contains("well"), "{text}");
+
+    let broker = trio.json(&["broker", "describe", "1"]);
+    assert_eq!(broker["rack"], "room-1");
+    assert_eq!((&broker["replicas"], &broker["fenced"]), (&json!(3), &json!(false)));
+    assert_eq!(trio.json(&["broker", "list"]).as_array().unwrap().len(), 3);
+
+    trio.stop(1);
+    let unwell = trio.await_json(&["cluster", "status"], |status| {
+        status["partitions"]["under_replicated"] == 3 && status["brokers"][1]["fenced"] == true
+    });
+    assert_eq!(
+        (&unwell["well"], &unwell["partitions"]["offline"]),
+        (&json!(false), &json!(0))
+    );
+    let findings = unwell["findings"].as_array().unwrap();
+    let about_it = findings
+        .iter()
+        .find(|found| found["what"] == "broker 1 is not there: its 3 replicas are not in sync");
+    assert!(
+        about_it.unwrap()["todo"].as_str().unwrap().contains("start broker 1"),
+        "{unwell}"
+    );
+    assert_eq!(unwell["unwell"].as_array().unwrap().len(), 3, "{unwell}");
+    assert_eq!(unwell["unwell"][0]["lacks"], "under-replicated");
+    let text = trio.ok(&["cluster", "status"]);
+    assert!(
+        text.contains("NOT WELL") && text.contains("! broker 1 is not there"),
+        "{text}"
+    );
+    let text = trio.ok(&["broker", "list"]);
+    assert!(text.lines().nth(2).unwrap().ends_with("NOT THERE"), "{text}");
+}
