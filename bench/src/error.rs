@@ -40,6 +40,16 @@ pub enum BenchError {
     /// The embedded broker failed while it ran.
     #[error("the embedded broker did not stop in order: {0}; run with RUST_LOG=info to see why")]
     Stop(#[from] StopError),
+    /// One of several brokers that the bench has started.
+    #[error("broker {number} {what}; the last that it has logged:\n  {last}")]
+    Broker {
+        /// Which.
+        number: u16,
+        /// What it has done, or not.
+        what: String,
+        /// Lines of its log.
+        last: String,
+    },
     /// The directory for the data cannot be made or looked at.
     #[error("cannot use {} for data: {source}; name a directory on a real disk with --data-dir", path.display())]
     Directory {

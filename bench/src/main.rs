@@ -10,13 +10,14 @@
 //! The load runs on threads of its own; a small tokio runtime drives the clients' connections.
 
 mod affinity;
+mod brokers;
 mod churn;
 mod cli;
 mod cost;
 mod data;
-mod embedded;
 mod environment;
 mod error;
+mod failover;
 mod limits;
 mod load;
 mod payload;
@@ -45,8 +46,19 @@ fn main() -> ExitCode {
     start_logging(match cli.command {
         // Its topics are meant to be deleted under the eyes of those who read them.
         Command::Churn(_) => "warn,headwater_client::consumer::state=error",
+        // Into a file of its own.
+        Command::Broker(_) => "info",
         _ => "warn",
     });
+    if let Command::Broker(args) = &cli.command {
+        return match brokers::process::run(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     match run(cli.command) {
         Ok(ended) => ExitCode::from(ended as u8),
         Err(error) => {
@@ -119,6 +131,11 @@ fn run(command: Command) -> Result<Ended, BenchError> {
             let config = run::config_of(&args);
             workload(&Workload::Mixed(Box::new(args.clone())), &args.run, config, &runtime)
         }
+        Command::Failover(args) => {
+            let args = args.filled_in();
+            let config = run::config_of(&args);
+            workload(&Workload::Failover(Box::new(args.clone())), &args.run, config, &runtime)
+        }
         Command::Sweep(args) => {
             let sweep = run::sweep::run(&args, &runtime)?;
             print(args.run.output.output, || sweep.text(), || sweep.json());
@@ -152,6 +169,7 @@ fn run(command: Command) -> Result<Ended, BenchError> {
                 Ended::Worse
             })
         }
+        Command::Broker(_) => unreachable!("it has a process of its own"),
     };
     // Nothing is left to be done there but to notice that connections have ended.
     runtime.shutdown_background();

@@ -6,7 +6,7 @@
 //! its partition, and does no I/O.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use headwater_client::PartitionIndex;
 use serde::Serialize;
@@ -171,6 +171,60 @@ impl Damage {
     }
 }
 
+/// What became of records, in more or fewer of each kind: one that was missed and came later is lost no more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Toll {
+    /// Acknowledged, and not there.
+    pub lost: i64,
+    /// There more than once.
+    pub duplicated: i64,
+    /// There, but behind a record that was sent later.
+    pub reordered: i64,
+    /// There, with other content.
+    pub corrupt: i64,
+}
+
+impl std::iter::Sum for Toll {
+    fn sum<I: Iterator<Item = Self>>(tolls: I) -> Self {
+        tolls.fold(Self::default(), |a, b| Self {
+            lost: a.lost + b.lost,
+            duplicated: a.duplicated + b.duplicated,
+            reordered: a.reordered + b.reordered,
+            corrupt: a.corrupt + b.corrupt,
+        })
+    }
+}
+
+/// Something was wrong with a record that was due then, or with those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incident {
+    /// When the record was due at which it was seen; the end of time if none came any more.
+    pub due: Moment,
+    /// What it adds to.
+    pub toll: Toll,
+}
+
+/// What verifiers have met, one after another. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Incidents(Arc<Mutex<Vec<Incident>>>);
+
+impl Incidents {
+    /// Beyond so many, those to come would tell nothing new.
+    const MAX: usize = 1 << 20;
+
+    fn note(&self, due: Moment, toll: Toll) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() < Self::MAX {
+            all.push(Incident { due, toll });
+        }
+    }
+
+    /// All of them.
+    pub fn take(&self) -> Vec<Incident> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// What a verifier has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -253,6 +307,8 @@ pub struct Verifier {
     findings: Findings,
     /// Records by partition that are there and cannot be told: each accounts for one gap there.
     unknown: HashMap<PartitionIndex, u64>,
+    /// Where each thing that is wrong is noted with its time, if somebody asks.
+    incidents: Option<Incidents>,
 }
 
 /// How far one stream has come.
@@ -277,13 +333,20 @@ impl Verifier {
             last: 0,
             findings: Findings::default(),
             unknown: HashMap::new(),
+            incidents: None,
         }
+    }
+
+    /// Notes each thing that is wrong here as well.
+    pub fn noting(mut self, incidents: Incidents) -> Self {
+        self.incidents = Some(incidents);
+        self
     }
 
     /// Takes the next record of a partition. `stamp` is `None` if it has none that the bench has made.
     #[inline]
     pub fn check(&mut self, partition: PartitionIndex, stamp: Option<Stamp>, value: Option<&[u8]>) {
-        let Some(Stamp { stream, sequence, .. }) = stamp else {
+        let Some(Stamp { stream, sequence, due }) = stamp else {
             return self.stranger(partition);
         };
         if stream.partition() != partition {
@@ -296,10 +359,27 @@ impl Verifier {
             }
         }
         self.findings.verified += 1;
-        self.streams[self.last].take(sequence, &mut self.findings.damage);
+        if let Some(toll) = self.streams[self.last].take(sequence, &mut self.findings.damage) {
+            self.note(due, toll);
+        }
         if value != Some(self.payload.value(stream, sequence)) {
             self.findings.altered += 1;
             self.findings.damage.corrupt += 1;
+            let corrupt = 1;
+            self.note(
+                due,
+                Toll {
+                    corrupt,
+                    ..Toll::default()
+                },
+            );
+        }
+    }
+
+    #[cold]
+    fn note(&self, due: Moment, toll: Toll) {
+        if let Some(incidents) = &self.incidents {
+            incidents.note(due, toll);
         }
     }
 
@@ -366,7 +446,18 @@ impl Verifier {
             let seen = self.places.get(&id).map(|&place| self.streams[place].next);
             // Of a stream whose beginning may be deleted all of it may.
             if let Some(seen) = seen.or(self.expectation.is_whole.then_some(0)) {
-                *missing.entry(id.partition()).or_default() += count.saturating_sub(seen);
+                let never_came = count.saturating_sub(seen);
+                *missing.entry(id.partition()).or_default() += never_came;
+                if never_came > 0 {
+                    let lost = never_came.cast_signed();
+                    self.note(
+                        Moment::from_nanos(u64::MAX),
+                        Toll {
+                            lost,
+                            ..Toll::default()
+                        },
+                    );
+                }
             }
         }
         let unknown = |partition| self.unknown.get(partition).copied().unwrap_or_default();
@@ -386,19 +477,27 @@ impl Verifier {
 }
 
 impl Stream {
+    /// What this adds to what is wrong, if it does.
     #[inline]
-    fn take(&mut self, sequence: Sequence, damage: &mut Damage) {
+    fn take(&mut self, sequence: Sequence, damage: &mut Damage) -> Option<Toll> {
         let number = sequence.0;
         if number == self.next {
             self.next += 1;
-        } else if number > self.next {
+            return None;
+        }
+        let mut toll = Toll::default();
+        if number > self.next {
+            toll.lost = (number - self.next).cast_signed();
             self.skip_to(number);
             self.next = number.saturating_add(1);
         } else if self.fill(number) {
+            (toll.lost, toll.reordered) = (-1, 1);
             damage.reordered += 1;
         } else {
+            toll.duplicated = 1;
             damage.duplicated += 1;
         }
+        Some(toll)
     }
 
     /// Remembers the gap before `number`.

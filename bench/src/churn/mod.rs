@@ -19,8 +19,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
+use crate::brokers::embedded::Embedded;
 use crate::cli::{BrokerArgs, Output};
-use crate::embedded::Embedded;
 use crate::environment::Environment;
 use crate::error::BenchError;
 use crate::progress;

@@ -9,6 +9,8 @@ Examples:
   headwater-bench consume --cold --bytes 4GB              # from the disk
   headwater-bench mixed --rate 50000 --catch-up-consumers 2
   headwater-bench mixed --partitions 6 --group-members 2 --slow-members 3 --catch-up-consumers 0
+  headwater-bench quick --brokers 3 --partitions 3        # three brokers, three replicas of each partition
+  headwater-bench failover --kills 10 --report failover.html   # what is seen of brokers that are killed
   headwater-bench sweep --axis record-size=100,1KiB,10KiB --axis linger=0ms,2ms --seconds 3
   headwater-bench churn                                   # does a broker give back what guests took? ten minutes
   headwater-bench limits                                  # what can the machine do at most? about 25 seconds

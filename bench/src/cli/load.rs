@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::load::pace::Pace;
 use crate::payload::{Keys, Sizes};
-use crate::target::ProducerSettings;
+use crate::target::{ProducerSettings, TopicShape};
 use crate::workload::{PARTITIONS_MAX, PRODUCERS_MAX};
 
 /// What the values and keys of records are.
@@ -38,6 +38,13 @@ pub struct LoadArgs {
     /// Partitions of the topic, if it is made
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(PARTITIONS_MAX)))]
     pub partitions: u32,
+    /// Brokers that have each partition of the topic, if it is made [default: with --brokers as many, up to three; else as the
+    /// system gives]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub replication_factor: Option<u16>,
+    /// In-sync replicas without which nothing is acknowledged, if the topic is made [default: as the system gives]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub min_insync_replicas: Option<u16>,
     /// Producers at once, each with its own client and connections
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(PRODUCERS_MAX)))]
     pub producers: u16,
@@ -119,6 +126,15 @@ impl LoadArgs {
         self.bytes.is_none().then(|| Duration::from_secs_f64(self.seconds))
     }
 
+    /// What the topic is to be, if it is made.
+    pub fn shape(&self) -> TopicShape {
+        TopicShape {
+            partitions: self.partitions,
+            replication_factor: self.replication_factor,
+            min_insync_replicas: self.min_insync_replicas,
+        }
+    }
+
     /// What one producer may hold, in bytes: what is in flight and as much again, so that the next batches are ready when
     /// there is room. More would only make records wait longer.
     pub fn client_memory(&self) -> u64 {
@@ -180,7 +196,7 @@ fn number(text: &str, min: f64, max: f64, what: &str) -> Result<f64, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     number(text.trim_end_matches('s'), 0.01, 1e6, "a number of seconds")
 }
 

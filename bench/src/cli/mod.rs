@@ -12,8 +12,10 @@ mod sweep;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+pub(crate) use load::seconds;
 pub use load::{AcksArg, LoadArgs, ValueArgs};
 pub use output::{LimitsMode, Output, OutputArgs};
+pub(crate) use place::key_and_value;
 pub use place::{BrokerArgs, PlaceArgs, System};
 pub use sweep::{Axis, AxisName, SweepWorkload, check, grid, set};
 
@@ -44,6 +46,9 @@ pub enum Command {
     /// Producers and consumers at the tail, without and with consumers of old data and consumer groups that fail
     #[command(long_about = help::MIXED, after_help = help::EXAMPLES)]
     Mixed(MixedArgs),
+    /// Kills brokers of a cluster under load: for how long is nothing acknowledged, and is a record lost?
+    #[command(long_about = crate::failover::LONG_ABOUT, after_help = help::EXAMPLES)]
+    Failover(crate::failover::FailoverArgs),
     /// Runs a workload for every point of one or several axes
     #[command(long_about = help::SWEEP, after_help = help::EXAMPLES)]
     Sweep(SweepArgs),
@@ -56,6 +61,9 @@ pub enum Command {
     /// Compares two results of `--output json`, and says which differences are more than noise
     #[command(long_about = help::COMPARE, after_help = help::EXAMPLES)]
     Compare(CompareArgs),
+    /// One of the brokers of a cluster, as a process of its own
+    #[command(hide = true)]
+    Broker(crate::brokers::process::ProcessArgs),
 }
 
 impl Command {
@@ -67,8 +75,9 @@ impl Command {
             Self::Consume(args) => &args.run.load,
             Self::EndToEnd(args) => &args.run.load,
             Self::Mixed(args) => &args.run.load,
+            Self::Failover(args) => &args.run.load,
             Self::Sweep(args) => &args.run.load,
-            Self::Churn(_) | Self::Limits(_) | Self::Compare(_) => return None,
+            Self::Churn(_) | Self::Limits(_) | Self::Compare(_) | Self::Broker(_) => return None,
         })
     }
 }

@@ -14,6 +14,9 @@ pub struct PlaceArgs {
     /// The system that runs there
     #[arg(long, value_enum, default_value_t)]
     pub system: System,
+    /// Brokers, as one cluster; more than one are processes of their own, each with --cores of its own
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=15), conflicts_with = "server")]
+    pub brokers: u16,
     /// The topic, which is made if it is missing and left as it is [default: a new one, removed at the end]
     #[arg(long, requires = "server")]
     pub topic: Option<String>,
@@ -49,7 +52,7 @@ pub struct BrokerArgs {
     pub keep: bool,
 }
 
-fn key_and_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text
         .split_once('=')
         .ok_or("expected SECTION.KEY=VALUE, such as flush.delay_us=100")?;

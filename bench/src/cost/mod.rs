@@ -50,12 +50,12 @@ pub struct SideCost {
 }
 
 /// Where the broker is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BrokerPlace {
     /// In this process.
     Here,
-    /// In another process of this machine.
-    Process(u32),
+    /// In other processes of this machine.
+    Processes(Vec<u32>),
     /// Not to be looked at.
     Elsewhere,
 }
@@ -64,7 +64,7 @@ impl BrokerPlace {
     /// Of a running broker, by the process that listens at the address, if it is on this machine.
     pub fn of(address: &str) -> Self {
         let first = address.split(',').next().unwrap_or_default();
-        threads::listener(first).map_or(Self::Elsewhere, Self::Process)
+        threads::listener(first).map_or(Self::Elsewhere, |process| Self::Processes(vec![process]))
     }
 }
 
@@ -79,7 +79,7 @@ pub struct Watch {
 impl Watch {
     /// Begins.
     pub fn start(place: BrokerPlace) -> Self {
-        let usage = UsageWatch::start(place);
+        let usage = UsageWatch::start(place.clone());
         let syscalls = SyscallCounters::open(&usage.threads);
         Self { place, usage, syscalls }
     }

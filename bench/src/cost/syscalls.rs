@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn system_calls_of_a_thread_that_was_started_later_are_counted() {
-        let counters = match SyscallCounters::open(&Sample::take(BrokerPlace::Here)) {
+        let counters = match SyscallCounters::open(&Sample::take(&BrokerPlace::Here)) {
             Ok(counters) => counters,
             Err(reason) => {
                 writeln!(

@@ -56,9 +56,9 @@ pub struct Used {
 
 impl Sample {
     /// Now.
-    pub fn take(place: BrokerPlace) -> Self {
+    pub fn take(place: &BrokerPlace) -> Self {
         let mut sample = Self::default();
-        let is_here = place == BrokerPlace::Here;
+        let is_here = *place == BrokerPlace::Here;
         sample.add(std::process::id(), |name, tasks| {
             if is_here && is_broker(name, tasks) {
                 Side::Broker
@@ -66,8 +66,10 @@ impl Sample {
                 Side::Bench
             }
         });
-        if let BrokerPlace::Process(pid) = place {
-            sample.add(pid, |_, _| Side::Broker);
+        if let BrokerPlace::Processes(processes) = place {
+            for &pid in processes {
+                sample.add(pid, |_, _| Side::Broker);
+            }
         }
         sample
     }

@@ -75,8 +75,8 @@ impl UsageWatch {
     pub fn start(place: BrokerPlace) -> Self {
         let machine = Machine::look();
         Self {
+            threads: Sample::take(&place),
             place,
-            threads: Sample::take(place),
             machine,
             started: Instant::now(),
         }
@@ -85,12 +85,11 @@ impl UsageWatch {
     /// Ends; and what each thread used.
     pub(super) fn end(self) -> (Usage, Vec<Used>) {
         let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
-        let used = Sample::take(self.place).since(&self.threads);
+        let used = Sample::take(&self.place).since(&self.threads);
         let mut ours = vec![std::process::id()];
-        ours.extend(match self.place {
-            BrokerPlace::Process(pid) => Some(pid),
-            BrokerPlace::Here | BrokerPlace::Elsewhere => None,
-        });
+        if let BrokerPlace::Processes(processes) = &self.place {
+            ours.extend(processes);
+        }
         let had = Machine::look().since(&self.machine, &ours, seconds);
         let busiest = |side| {
             let of_side = used.iter().filter(|used| used.side == side);

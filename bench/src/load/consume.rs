@@ -16,7 +16,7 @@ use super::produce::SAMPLE_EVERY;
 use crate::error::BenchError;
 use crate::payload::Payload;
 use crate::target::{Position, Target, TargetConsumer};
-use crate::workload::{Expectation, Findings, StreamId};
+use crate::workload::{Expectation, Findings, Incidents, StreamId, Verifier};
 
 /// A broker that has told the high watermark must come up with the next records within this.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,6 +52,16 @@ pub struct Verify {
     pub payload: Arc<Payload>,
     /// What is known of their streams beforehand.
     pub expectation: Expectation,
+    /// Where what is wrong is noted with its time, if somebody asks.
+    pub incidents: Option<Incidents>,
+}
+
+impl Verify {
+    /// Notes what is wrong here as well.
+    pub fn noting(self, incidents: &Incidents) -> Self {
+        let incidents = Some(incidents.clone());
+        Self { incidents, ..self }
+    }
 }
 
 /// Where reading ends.
@@ -92,7 +102,11 @@ pub async fn start<T: Target>(
     };
     let mut intake = Intake::new(meter, &plan.from, timing);
     if let Some(verify) = plan.verify {
-        intake = intake.verify(verify.payload, verify.expectation);
+        let mut verifier = Verifier::new(verify.payload, verify.expectation);
+        if let Some(incidents) = verify.incidents {
+            verifier = verifier.noting(incidents);
+        }
+        intake = intake.verify(verifier);
     }
     let reading = read(consumer, intake, end);
     if plan.timed == Timed::None {

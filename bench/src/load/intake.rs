@@ -8,9 +8,9 @@ use headwater_client::PartitionIndex;
 use super::clock::Moment;
 use super::meter::{Meter, Recorder};
 use super::wake::Told;
-use crate::payload::{Keys, Payload};
+use crate::payload::Keys;
 use crate::target::Position;
-use crate::workload::{Expectation, Findings, Stamp, StreamId, Verifier};
+use crate::workload::{Findings, Stamp, StreamId, Verifier};
 
 /// Most records of damaged batches that are passed one by one; beyond it the log is not worth reading.
 const UNREADABLE_MAX: u64 = 100_000;
@@ -63,8 +63,8 @@ impl Intake {
     }
 
     /// Verifies every record.
-    pub fn verify(mut self, payload: Arc<Payload>, expectation: Expectation) -> Self {
-        self.verifier = Some(Verifier::new(payload, expectation));
+    pub fn verify(mut self, verifier: Verifier) -> Self {
+        self.verifier = Some(verifier);
         self
     }
 

@@ -23,6 +23,7 @@ use super::pace::{Debt, Pace, Schedule};
 use super::wake;
 use crate::cli::LoadArgs;
 use crate::error::BenchError;
+use crate::failover::acknowledgements::Acknowledgements;
 use crate::payload::{KeySource, Keys, Payload};
 use crate::target::{Outgoing, Target, TargetProducer};
 use crate::workload::{PARTITIONS_MAX, ProducerIndex, RunId, Sequence, Stamp, StreamId};
@@ -54,6 +55,17 @@ pub struct Plan {
     pub bytes_max: u64,
     /// Whether consumers time records, so that each must say when it was sent.
     pub stamp_each: bool,
+    /// Who follows it from outside.
+    pub hooks: Hooks,
+}
+
+/// Who follows a run from outside, on a schedule: on a closed loop not every record is followed.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    /// Is told of every acknowledgement.
+    pub acknowledged: Option<Arc<Acknowledgements>>,
+    /// Ends it before its time.
+    pub end: Option<Arc<AtomicBool>>,
 }
 
 /// What was acknowledged.
@@ -72,9 +84,9 @@ pub struct Produced {
 /// Produces as planned; returns when everything is acknowledged. `meters` are opened when the warm-up is over; the
 /// first is that of the producers.
 pub async fn run<T: Target>(target: &T, plan: &Plan, meters: &[Arc<Meter>]) -> Result<Produced, BenchError> {
-    let partitions = target.ensure_topic(&plan.topic, plan.load.partitions).await?;
+    let partitions = target.ensure_topic(&plan.topic, plan.load.shape()).await?;
     let run = RunId::random();
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = plan.hooks.end.clone().unwrap_or_default();
     let _stop_when_dropped = StopOnDrop(Arc::clone(&stop));
     let meter = meters
         .first()
@@ -91,7 +103,14 @@ pub async fn run<T: Target>(target: &T, plan: &Plan, meters: &[Arc<Meter>]) -> R
     let mut threads = Vec::new();
     for (index, (streams, producer)) in (0..).zip(producers) {
         let (samples, taken) = mpsc::unbounded_channel();
-        let follower = tokio::spawn(follow(taken, meter.recorder(), Arc::clone(meter), Arc::clone(&stop)));
+        let told = plan.hooks.acknowledged.clone();
+        let follower = tokio::spawn(follow(
+            taken,
+            meter.recorder(),
+            Arc::clone(meter),
+            told,
+            Arc::clone(&stop),
+        ));
         let job = Job {
             plan: plan.clone(),
             streams,
@@ -175,6 +194,7 @@ struct Done {
 /// A record that is followed to its acknowledgement.
 struct Sample<C: Future> {
     turn: Turn,
+    partition: PartitionIndex,
     completion: wake::Timed<C>,
 }
 
@@ -240,7 +260,11 @@ impl Job {
             if clock.is_timed(number) {
                 let completion = wake::Timed::listen(completion);
                 // The receiver only goes away when the run is given up.
-                let _ = samples.send(Sample { turn: next, completion });
+                let _ = samples.send(Sample {
+                    turn: next,
+                    partition: stream.partition(),
+                    completion,
+                });
             }
             counts[partition] += 1;
             number += 1;
@@ -375,26 +399,31 @@ async fn follow<C>(
     mut samples: mpsc::UnboundedReceiver<Sample<C>>,
     recorder: Recorder,
     meter: Arc<Meter>,
+    acknowledged: Option<Arc<Acknowledgements>>,
     stop: Arc<AtomicBool>,
 ) where
     C: Future<Output = Result<(), BenchError>> + Send + Unpin + 'static,
 {
     let late = meter.late();
     let mut open = FuturesUnordered::new();
-    let acknowledged = async |sample: Sample<C>| (sample.turn, sample.completion.await);
+    let followed = async |sample: Sample<C>| (sample.turn, sample.partition, sample.completion.await);
     let mut more = true;
     while more || !open.is_empty() {
         tokio::select! {
             sample = samples.recv(), if more => match sample {
-                Some(sample) => open.push(acknowledged(sample)),
+                Some(sample) => open.push(followed(sample)),
                 None => more = false,
             },
-            Some((turn, (result, told))) = open.next() => match result {
-                Ok(()) if turn.due >= meter.begin() => {
-                    recorder.record(told.nanos_since(turn.from));
-                    late.record(Moment::now().nanos_since(told));
+            Some((turn, partition, (result, told))) = open.next() => match result {
+                Ok(()) => {
+                    if let Some(acknowledged) = &acknowledged {
+                        acknowledged.tell(partition, told);
+                    }
+                    if turn.due >= meter.begin() {
+                        recorder.record(told.nanos_since(turn.from));
+                        late.record(Moment::now().nanos_since(told));
+                    }
                 }
-                Ok(()) => {}
                 // Reported by the producer's `close`.
                 Err(_error) => stop.store(true, Ordering::Relaxed),
             },

@@ -13,7 +13,7 @@ use super::produce::{self, Plan};
 use crate::cli::RunArgs;
 use crate::error::BenchError;
 use crate::payload::Payload;
-use crate::target::{Outgoing, Position, ProducerSettings, Span, Target, TargetConsumer, TargetProducer};
+use crate::target::{Outgoing, Position, ProducerSettings, Span, Target, TargetConsumer, TargetProducer, TopicShape};
 
 /// Takes and acknowledges every record at once, but takes nothing while it stalls.
 #[derive(Debug, Clone)]
@@ -37,8 +37,8 @@ impl Target for Stalling {
         unreachable!("made by the test")
     }
 
-    async fn ensure_topic(&self, _: &str, partitions: u32) -> Result<usize, BenchError> {
-        Ok(partitions as usize)
+    async fn ensure_topic(&self, _: &str, shape: TopicShape) -> Result<usize, BenchError> {
+        Ok(shape.partitions as usize)
     }
 
     async fn delete_topic(&self, _: &str) -> Result<(), BenchError> {
@@ -99,6 +99,7 @@ pub fn plan(run: &RunArgs) -> Plan {
         keys: run.values.keys,
         bytes_max: u64::MAX,
         stamp_each: false,
+        hooks: super::produce::Hooks::default(),
     }
 }
 

@@ -1,13 +1,14 @@
 //! The report as one page that needs no network: first whether it can be trusted and what bound it, then figures, charts, where the
 //! time went, machine and options.
 
-mod charts;
+pub mod charts;
 mod sections;
 mod sweep;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Report, summary};
+use crate::failover;
 use sections::{cost, environment, notes, options, runs, shares, stages, tiles};
 pub use sweep::page as sweep;
 
@@ -21,6 +22,7 @@ pub fn page(report: &Report) -> String {
         (head(report.workload, report))
         (answer(report))
         (tiles(run))
+        @if let Some(failover) = &run.failover { (failover::section(failover)) }
         (charts::curves(run))
         (shares(&report.shares()))
         (stages(run))
@@ -95,6 +97,7 @@ fn answer(report: &Report) -> Markup {
                     @for bound in &bounds { p { (bound.sentence()) "." } }
                 }))
             }
+            @if let Some(replication) = &run.replication { (fact("Replicas", &html! { p { (replication) "." } })) }
             (cautions(&report.cautions()))
             @if let Some([shares, _, next]) = &summary {
                 (fact("Share", &html! { p { (shares) } }))

@@ -18,9 +18,11 @@ use serde_json::{Map, Value};
 
 use crate::cost::{Cost, Usage};
 use crate::environment::Environment;
+use crate::failover::kill::Failover;
 use crate::limits::Limits;
 use crate::limits::beside::Beside;
 use crate::stages::Stage;
+use crate::target::Replication;
 use bound::Bound;
 use origin::Origin;
 pub use phase::{Phase, Verdict};
@@ -32,6 +34,12 @@ pub struct Run {
     /// The parts; the first is the one that the workload is about.
     #[serde(skip)]
     pub phases: Vec<Phase>,
+    /// How the topic was replicated, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replication: Option<Replication>,
+    /// What came of brokers that were killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Failover>,
     /// Throughput as a share of what the machine can do, latency as a multiple.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shares: Vec<Share>,
@@ -66,6 +74,8 @@ impl Run {
     pub fn of(phases: Vec<Phase>) -> Self {
         Self {
             phases,
+            replication: None,
+            failover: None,
             shares: Vec::new(),
             limits: None,
             beside: None,

@@ -7,6 +7,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use super::text::Text;
 use super::{Phase, Report, Run, compare::Spread, summary};
 use crate::environment::Environment;
+use crate::failover;
 
 /// Several lines, the last of them ended.
 pub fn text(report: &Report) -> String {
@@ -17,8 +18,16 @@ pub fn text(report: &Report) -> String {
         text.gap();
         text.table(latency(run));
     }
-    text.gap();
+    if let Some(failover) = &run.failover {
+        text.gap();
+        failover::table(&mut text, failover);
+    } else {
+        text.gap();
+    }
     verdicts(&mut text, report);
+    if let Some(replication) = &run.replication {
+        text.line("replicas", &replication.to_string());
+    }
     for caution in report.cautions() {
         text.line("CAUTION", &caution);
     }

@@ -1,19 +1,22 @@
-//! The system under test: a broker in this process, or one that runs already.
+//! The system under test: a broker in this process, several in processes of their own, or one that runs already.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::brokers::cluster::Brokers;
+use crate::brokers::embedded::Embedded;
 use crate::cli::{RunArgs, System};
 use crate::cost::BrokerPlace;
 use crate::data::drop_page_cache;
-use crate::embedded::Embedded;
 use crate::error::BenchError;
 
 /// Where the load goes.
 pub enum Host {
     /// In this process.
     Embedded(Box<Embedded>),
+    /// Several, in processes that the bench has started.
+    Cluster(Box<Brokers>),
     /// Elsewhere.
     Running {
         /// Its addresses.
@@ -38,8 +41,11 @@ impl Host {
                 "only Headwater can run in this process: name the running broker with --server".into(),
             )),
             None => {
-                let embedded = Embedded::start(&run.place.broker, run.load.partitions)?;
-                let host = Self::Embedded(Box::new(embedded));
+                let (broker, partitions) = (&run.place.broker, run.load.partitions);
+                let host = match run.place.brokers {
+                    1 => Self::Embedded(Box::new(Embedded::start(broker, partitions)?)),
+                    count => Self::Cluster(Box::new(Brokers::start(broker, count, partitions)?)),
+                };
                 if let Some(bytes) = run
                     .load
                     .bytes
@@ -60,6 +66,7 @@ impl Host {
     pub fn address(&self) -> String {
         match self {
             Self::Embedded(embedded) => embedded.address(),
+            Self::Cluster(brokers) => brokers.addresses(),
             Self::Running { address, .. } => address.clone(),
         }
     }
@@ -68,16 +75,23 @@ impl Host {
     pub fn place(&self) -> BrokerPlace {
         match self {
             Self::Embedded(_) => BrokerPlace::Here,
-            Self::Running { place, .. } => *place,
+            Self::Cluster(brokers) => BrokerPlace::Processes(brokers.processes()),
+            Self::Running { place, .. } => place.clone(),
         }
     }
 
-    /// Where its metrics are, if they are to be had.
-    pub fn metrics(&self, run: &RunArgs) -> Option<String> {
+    /// Where its metrics are, of each broker that has them.
+    pub fn metrics(&self, run: &RunArgs) -> Vec<String> {
         match self {
-            Self::Embedded(embedded) => embedded.metrics_address(),
-            Self::Running { .. } => run.place.metrics.clone(),
+            Self::Embedded(embedded) => embedded.metrics_address().into_iter().collect(),
+            Self::Cluster(brokers) => brokers.metrics(),
+            Self::Running { .. } => run.place.metrics.iter().cloned().collect(),
         }
+    }
+
+    /// Whether the bench has started it, and its data goes with the bench.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self, Self::Running { .. })
     }
 
     /// Whether it runs on this machine.
@@ -89,6 +103,7 @@ impl Host {
     pub fn room(&self) -> Result<u64, BenchError> {
         match self {
             Self::Embedded(embedded) => embedded.directory.room(),
+            Self::Cluster(brokers) => Ok(brokers.directory.room()? / brokers.count() as u64),
             Self::Running { .. } => Ok(u64::MAX),
         }
     }
@@ -97,7 +112,7 @@ impl Host {
     pub fn memory_budget(&self) -> u64 {
         match self {
             Self::Embedded(embedded) => embedded.memory_budget(),
-            Self::Running { .. } => 0,
+            Self::Cluster(_) | Self::Running { .. } => 0,
         }
     }
 
@@ -105,6 +120,7 @@ impl Host {
     pub fn data_directory(&self) -> Option<&Path> {
         match self {
             Self::Embedded(embedded) => Some(embedded.directory.path()),
+            Self::Cluster(brokers) => Some(brokers.directory.path()),
             Self::Running { data_dir, .. } => data_dir.as_deref(),
         }
     }
@@ -113,15 +129,27 @@ impl Host {
     pub fn notes(&self) -> Vec<String> {
         match self {
             Self::Embedded(embedded) => embedded.directory.notes.clone(),
+            Self::Cluster(brokers) => {
+                let shared = format!(
+                    "{} brokers share the CPUs, the memory and the disk of this machine with the clients",
+                    brokers.count()
+                );
+                brokers.directory.notes.iter().cloned().chain([shared]).collect()
+            }
             Self::Running { .. } => Vec::new(),
         }
     }
 
     /// Fills in what was chosen for options that were not given.
     pub fn describe(&self, config: &mut Value) {
-        if let (Self::Embedded(embedded), Some(config)) = (self, config.as_object_mut()) {
-            config.insert("cores".into(), embedded.config.cores.count.into());
-            let path = embedded.directory.path().to_string_lossy();
+        let (cores, directory) = match self {
+            Self::Embedded(embedded) => (embedded.config.cores.count, &embedded.directory),
+            Self::Cluster(brokers) => (brokers.cores, &brokers.directory),
+            Self::Running { .. } => return,
+        };
+        if let Some(config) = config.as_object_mut() {
+            config.insert("cores".into(), cores.into());
+            let path = directory.path().to_string_lossy();
             config.insert("data_dir".into(), path.into_owned().into());
         }
     }
@@ -133,6 +161,7 @@ impl Host {
     pub fn restart_cold(&mut self) -> Result<(), BenchError> {
         match self {
             Self::Embedded(embedded) => embedded.restart_cold(),
+            Self::Cluster(brokers) => brokers.restart_cold(),
             Self::Running { .. } => Err(BenchError::Options(
                 "a running broker's memory cannot be dropped from here: leave out --server".into(),
             )),
@@ -143,6 +172,7 @@ impl Host {
     pub fn drop_page_cache(&self) -> Result<(), BenchError> {
         match self {
             Self::Embedded(embedded) => drop_page_cache(embedded.directory.path()),
+            Self::Cluster(brokers) => drop_page_cache(brokers.directory.path()),
             Self::Running { .. } => Ok(()),
         }
     }
@@ -151,6 +181,7 @@ impl Host {
     pub fn close(self) -> Result<(), BenchError> {
         match self {
             Self::Embedded(mut embedded) => embedded.stop(),
+            Self::Cluster(brokers) => brokers.stop(),
             Self::Running { .. } => Ok(()),
         }
     }

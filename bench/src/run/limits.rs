@@ -89,7 +89,7 @@ fn parts(workload: &Workload, is_paced: bool) -> &'static [Part] {
         Workload::Consume(_) => &[Part::Loopback, Part::Sendfile],
         _ if is_paced => &[Part::Floor, Part::FloorPaced],
         Workload::Quick | Workload::Produce { .. } => &[Part::Disk, Part::Loopback, Part::Bare, Part::BareBuilt],
-        Workload::EndToEnd(_) => &[Part::Disk, Part::Loopback, Part::BarePush],
+        Workload::EndToEnd(_) | Workload::Failover(_) => &[Part::Disk, Part::Loopback, Part::BarePush],
         Workload::Mixed(_) => &[Part::Disk, Part::Loopback, Part::BareBuilt, Part::BarePush],
     }
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::host::Host;
 use super::setting::Setting;
 use super::workloads::{Readers, add, ends, fill, produce_and_read, starts};
 use super::{runtime, until_interrupted};
@@ -70,7 +69,7 @@ pub fn run<T: Target>(setting: &mut Setting<'_>, args: &MixedArgs) -> Result<Run
         let note = format!("the disk has room for {room} bytes of old data only");
         done.notes.push(note);
     }
-    if matches!(setting.host, Host::Running { .. }) && args.catch_up_consumers > 0 {
+    if !setting.host.is_ours() && args.catch_up_consumers > 0 {
         done.notes.push(
             "a running broker's memory and page cache cannot be dropped from here: old data may have come from memory"
                 .into(),
@@ -93,7 +92,7 @@ fn prepare<T: Target>(setting: &mut Setting<'_>, args: &MixedArgs) -> Result<His
         if members > 0 {
             target.clone().grouped(members)?;
         }
-        target.ensure_topic(&setting.topic, setting.run.load.partitions).await?;
+        target.ensure_topic(&setting.topic, setting.run.load.shape()).await?;
         let acknowledged = if args.catch_up_consumers > 0 {
             fill(&target, setting, bytes).await?
         } else {
@@ -105,7 +104,7 @@ fn prepare<T: Target>(setting: &mut Setting<'_>, args: &MixedArgs) -> Result<His
             bytes,
         })
     })?;
-    if matches!(setting.host, Host::Embedded(_)) && args.catch_up_consumers > 0 {
+    if setting.host.is_ours() && args.catch_up_consumers > 0 {
         setting.host.restart_cold()?;
     }
     Ok(history)
@@ -149,7 +148,7 @@ fn next_to_a_slow_group<T: Target>(setting: &Setting<'_>, args: &MixedArgs) -> R
         drop(sampler);
         let slow = Phase::new("slow_group", meter.finish(), "the group is slow on purpose");
         phases.push(slow.unverified("what its members die over comes again"));
-        Ok((phases, produced))
+        Ok((phases, produced.bytes))
     })
 }
 
@@ -180,7 +179,7 @@ fn next_to_catch_up<T: Target>(
         drop(sampler);
         let damage = found.into_iter().fold(None, add);
         phases.push(Phase::new("catch_up", meter.finish(), OLD).verified(damage));
-        Ok((phases, produced))
+        Ok((phases, produced.bytes))
     });
     apart.shutdown_background();
     measured

@@ -8,7 +8,7 @@
 pub mod host;
 mod limits;
 mod mixed;
-mod setting;
+pub mod setting;
 pub mod sweep;
 pub mod workloads;
 
@@ -22,7 +22,9 @@ use crate::affinity::keep_to;
 use crate::cli::{ConsumeArgs, LimitsMode, MixedArgs, RunArgs, System, ValueArgs};
 use crate::environment::{Environment, peak_resident_bytes};
 use crate::error::BenchError;
+use crate::failover::FailoverArgs;
 use crate::load::hlog::HistogramLog;
+use crate::load::produce::Hooks;
 use crate::payload::Payload;
 use crate::report::{Memory, Report, Run, origin::Origin};
 use crate::target::Target;
@@ -35,7 +37,10 @@ use setting::Setting;
 /// What a consumer may take by the client's defaults, in bytes.
 const CONSUMER_BYTES: u64 = 32 << 20;
 
-/// The topic of a broker in this process.
+/// How many of several brokers in processes of their own have each partition, if nothing is said.
+const REPLICATION_FACTOR: u16 = 3;
+
+/// The topic of a broker that the bench has started.
 const TOPIC: &str = "bench";
 
 /// What is run.
@@ -54,6 +59,8 @@ pub enum Workload {
     EndToEnd(u16),
     /// Both at once, and readers of old data.
     Mixed(Box<MixedArgs>),
+    /// Both at once, while brokers are killed.
+    Failover(Box<FailoverArgs>),
 }
 
 impl Workload {
@@ -65,6 +72,7 @@ impl Workload {
             Self::Consume(_) => "consume",
             Self::EndToEnd(_) => "end-to-end",
             Self::Mixed(_) => "mixed",
+            Self::Failover(_) => "failover",
         }
     }
 
@@ -75,7 +83,7 @@ impl Workload {
 
     fn consumers(&self) -> u64 {
         match self {
-            Self::Quick => 1,
+            Self::Quick | Self::Failover(_) => 1,
             Self::Produce { verify } => u64::from(*verify),
             Self::Consume(args) => u64::from(args.consumers),
             Self::EndToEnd(consumers) => u64::from(*consumers),
@@ -104,6 +112,7 @@ pub fn report(
     config: serde_json::Value,
     runtime: &Runtime,
 ) -> Result<Report, BenchError> {
+    let run = &filled_in(run);
     match run.place.system {
         System::Headwater => with_target::<Headwater>(workload, run, config, runtime),
         #[cfg(feature = "kafka")]
@@ -111,6 +120,16 @@ pub fn report(
         #[cfg(feature = "nats")]
         System::Nats => with_target::<crate::target::nats::Nats>(workload, run, config, runtime),
     }
+}
+
+/// With what follows from other options.
+fn filled_in(run: &RunArgs) -> RunArgs {
+    let mut run = run.clone();
+    if run.place.brokers > 1 && run.place.server.is_none() {
+        let factor = run.place.brokers.min(REPLICATION_FACTOR);
+        run.load.replication_factor.get_or_insert(factor);
+    }
+    run
 }
 
 fn with_target<T: Target>(
@@ -172,6 +191,7 @@ fn with_target<T: Target>(
             topic: topic(run, number),
             is_last: number + 1 == run.output.repeat,
             log: log.clone(),
+            hooks: Hooks::default(),
         };
         let mut done = workloads::run::<T>(workload, &mut setting)?;
         if let Some(probe) = &mut probe {

@@ -15,7 +15,7 @@ use crate::load::consume::{self, Timed, Verify};
 use crate::load::hlog::HistogramLog;
 use crate::load::meter::{Meter, Sampler};
 use crate::load::pace::Pace;
-use crate::load::produce::{self, Produced};
+use crate::load::produce::{self, Hooks, Produced};
 use crate::payload::Payload;
 use crate::progress::Goal;
 use crate::report::{Phase, Run};
@@ -42,13 +42,15 @@ pub struct Setting<'a> {
     pub is_last: bool,
     /// Where latencies go each second.
     pub log: Option<Arc<HistogramLog>>,
+    /// Who follows it from outside.
+    pub hooks: Hooks,
 }
 
 impl Setting<'_> {
     /// Removes the topic, unless somebody wants it.
     pub fn clean_up<T: Target>(&self) -> Result<(), BenchError> {
         // What a broker in this process has goes with its directory.
-        let goes_anyway = self.is_last && matches!(self.host, Host::Embedded(_));
+        let goes_anyway = self.is_last && self.host.is_ours();
         if goes_anyway || !self.is_ours() {
             return Ok(());
         }
@@ -57,7 +59,7 @@ impl Setting<'_> {
 
     /// Removes what was made of a running broker, as far as it can be at once, after a failure or Ctrl-C: which is what is reported.
     pub fn give_up<T: Target>(&self) {
-        if matches!(self.host, Host::Running { .. }) && self.is_ours() {
+        if !self.host.is_ours() && self.is_ours() {
             let removed = async { tokio::time::timeout(GIVE_UP, self.remove_topic::<T>()).await };
             let _ = self.runtime.block_on(removed);
         }
@@ -86,6 +88,7 @@ impl Setting<'_> {
             keys: self.run.values.keys,
             bytes_max: self.host.room()?,
             stamp_each,
+            hooks: self.hooks.clone(),
         })
     }
 
@@ -97,16 +100,22 @@ impl Setting<'_> {
             verify: Some(Verify {
                 payload: Arc::clone(&self.payload),
                 expectation,
+                incidents: None,
             }),
             timed,
         }
+    }
+
+    /// Whether there may be several replicas of a partition.
+    pub fn is_replicated(&self) -> bool {
+        self.run.place.brokers > 1 || self.run.load.replication_factor.is_some()
     }
 
     /// Begins to watch what a measurement costs.
     pub fn watch(&self) -> Gauge {
         let metrics = self.host.metrics(self.run);
         Gauge {
-            before: metrics.as_deref().map(Scrape::fetch),
+            before: (!metrics.is_empty()).then(|| Scrape::fetch_all(&metrics)),
             metrics,
             watch: Watch::start(self.host.place()),
         }
@@ -119,7 +128,9 @@ impl Setting<'_> {
 
     /// For a measurement of these meters.
     pub fn sampler(&self, meters: &[&Arc<Meter>]) -> Sampler {
-        let expected = self.run.load.duration().unwrap_or(Duration::from_secs(5));
+        // Of one whose end is not known yet, the moments are to be seen.
+        let known = self.run.load.duration().filter(|_| self.hooks.end.is_none());
+        let expected = known.unwrap_or(Duration::from_secs(5));
         Sampler::start(
             meters.iter().map(|&meter| Arc::clone(meter)).collect(),
             expected,
@@ -130,6 +141,9 @@ impl Setting<'_> {
     /// How far there is to go.
     pub fn goal(&self) -> Goal {
         let load = &self.run.load;
+        if self.hooks.end.is_some() {
+            return Goal::None;
+        }
         match (load.bytes, load.duration()) {
             (Some(bytes), _) => Goal::Bytes(bytes),
             (None, Some(time)) => Goal::Time(time + load.warm_up()),
@@ -189,7 +203,7 @@ impl Setting<'_> {
 /// What was seen before a measurement.
 #[derive(Debug)]
 pub struct Gauge {
-    metrics: Option<String>,
+    metrics: Vec<String>,
     before: Option<Result<Scrape, crate::stages::ScrapeError>>,
     watch: Watch,
 }
@@ -199,10 +213,10 @@ impl Gauge {
     pub fn finish(self, done: &mut Run, bytes: u64) {
         let (cost, usage) = self.watch.finish(bytes);
         (done.cost, done.usage) = (Some(cost), Some(usage));
-        let (Some(before), Some(metrics)) = (self.before, self.metrics) else {
+        let Some(before) = self.before else {
             return;
         };
-        match before.and_then(|before| Ok((before, Scrape::fetch(&metrics)?))) {
+        match before.and_then(|before| Ok((before, Scrape::fetch_all(&self.metrics)?))) {
             Ok((before, after)) => {
                 done.stages = stages::between(&before, &after);
                 done.fetch_bytes = stages::fetch_paths(&before, &after);

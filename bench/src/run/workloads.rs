@@ -12,6 +12,7 @@ use super::{Workload, interrupted, mixed, until_interrupted};
 use crate::cli::ConsumeArgs;
 use crate::cost::Usage;
 use crate::error::BenchError;
+use crate::failover;
 use crate::load::clock::Moment;
 use crate::load::consume::{self, Consumed, End, Timed};
 use crate::load::meter::Meter;
@@ -40,8 +41,17 @@ pub fn run<T: Target>(workload: &Workload, setting: &mut Setting<'_>) -> Result<
         Workload::Consume(args) => filled::<T>(setting, args),
         Workload::EndToEnd(consumers) => end_to_end::<T>(setting, *consumers),
         Workload::Mixed(args) => mixed::run::<T>(setting, args),
+        Workload::Failover(args) => failover::run::<T>(setting, args),
     };
     let mut done = done.inspect_err(|_given_up| setting.give_up::<T>())?;
+    if setting.is_replicated() {
+        done.replication = until_interrupted(setting.runtime, async {
+            T::connect(&setting.host.address())
+                .await?
+                .replication(&setting.topic)
+                .await
+        })?;
+    }
     setting.clean_up::<T>()?;
     let usage = done.usage.as_ref().and_then(Usage::caution);
     let phases = done.phases.iter().filter_map(Phase::caution);
@@ -76,7 +86,7 @@ fn produce<T: Target>(setting: &mut Setting<'_>, verify: bool) -> Result<Run, Be
     let gauge = setting.watch();
     let (target, phase, produced, from) = until_interrupted(setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
-        target.ensure_topic(&setting.topic, setting.run.load.partitions).await?;
+        target.ensure_topic(&setting.topic, setting.run.load.shape()).await?;
         let from = ends(&target.spans(&setting.topic).await?);
         let (phase, produced) = produce_phase(&target, setting, &plan).await?;
         Ok((target, phase, produced, from))
@@ -365,7 +375,7 @@ async fn read_for<T: Target>(
 
 fn end_to_end<T: Target>(setting: &mut Setting<'_>, consumers: u16) -> Result<Run, BenchError> {
     let gauge = setting.watch();
-    let (mut phases, bytes) = until_interrupted(setting.runtime, async {
+    let (mut phases, produced) = until_interrupted(setting.runtime, async {
         let target = T::connect(&setting.host.address()).await?;
         let readers = Readers {
             tail: ("end_to_end", consumers),
@@ -373,6 +383,7 @@ fn end_to_end<T: Target>(setting: &mut Setting<'_>, consumers: u16) -> Result<Ru
         };
         produce_and_read(&target, setting, "produce", readers).await
     })?;
+    let bytes = produced.bytes;
     let schedule = setting.schedule_note(&phases[0]);
     // It is about what the consumers see.
     phases.reverse();
@@ -391,16 +402,16 @@ pub struct Readers {
     pub group: (&'static str, u16),
 }
 
-/// Producers, and consumers at the tail: the phase of the producers, and of each kind of consumers that there is; and how
-/// many bytes were produced, those of the warm-up too, which cost as much. The topic must be ours, or empty.
+/// Producers, and consumers at the tail: the phase of the producers, and of each kind of consumers that there is; and what
+/// was produced, in the warm-up too. The topic must be ours, or empty.
 pub async fn produce_and_read<T: Target>(
     target: &T,
     setting: &Setting<'_>,
     name: &'static str,
     readers: Readers,
-) -> Result<(Vec<Phase>, u64), BenchError> {
+) -> Result<(Vec<Phase>, Produced), BenchError> {
     let plan = setting.plan(true)?;
-    target.ensure_topic(&setting.topic, setting.run.load.partitions).await?;
+    target.ensure_topic(&setting.topic, setting.run.load.shape()).await?;
     let spans = target.spans(&setting.topic).await?;
     let progress = Progress::start(name, setting.goal());
     let acks = Meter::new(name, progress.counter());
@@ -443,7 +454,7 @@ pub async fn produce_and_read<T: Target>(
         let phase = Phase::new(meter.name, meter.finish(), setting.tail_note());
         phases.push(phase.verified(findings.remove(meter.name).flatten()));
     }
-    Ok((phases, produced.bytes))
+    Ok((phases, produced))
 }
 
 /// Until Ctrl-C, unless the work listens for that itself.

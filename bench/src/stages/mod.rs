@@ -125,6 +125,12 @@ impl Histogram {
         }
     }
 
+    fn add_all(&mut self, other: &Self) {
+        self.add(&other.buckets);
+        self.sum += other.sum;
+        self.count += other.count;
+    }
+
     fn since(&self, before: Option<&Self>) -> Self {
         let Some(before) = before else {
             return self.clone();

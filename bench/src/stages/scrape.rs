@@ -59,6 +59,24 @@ impl Scrape {
         Self::parse(&text.map_err(failed)?)
     }
 
+    /// Asks several brokers, and takes them as one.
+    pub fn fetch_all(addresses: &[String]) -> Result<Self, ScrapeError> {
+        let mut all = Self::default();
+        for address in addresses {
+            let one = Self::fetch(address)?;
+            for (stage, histogram) in one.stages {
+                all.stages.entry(stage).or_default().add_all(&histogram);
+            }
+            for (path, bytes) in one.fetch_bytes {
+                *all.fetch_bytes.entry(path).or_default() += bytes;
+            }
+            for (name, value) in one.levels {
+                *all.levels.entry(name).or_default() += value;
+            }
+        }
+        Ok(all)
+    }
+
     /// Reads the text.
     pub fn parse(text: &str) -> Result<Self, ScrapeError> {
         let lines = text.lines().map(|line| Ok(line.to_owned()));

@@ -3,15 +3,29 @@
 mod group;
 pub mod slow;
 
+use std::time::{Duration, Instant};
+
 use headwater_client::{
-    Advance, Client, Consumer, Delivery, Error, ErrorCode, HeaderRef, NewTopic, Offset, OffsetSpec, PartitionIndex,
-    Producer, Record, Records, Skip, SkipCause, Start,
+    Advance, BrokerId, Client, Consumer, Delivery, Error, ErrorCode, HeaderRef, NewTopic, Offset, OffsetSpec,
+    PartitionDescription, PartitionIndex, Producer, Record, Records, Skip, SkipCause, Start,
 };
 
-use super::{Outgoing, Position, ProducerSettings, STAMP_HEADER, Span, Target, TargetConsumer, TargetProducer};
+use super::{
+    Outgoing, Position, ProducerSettings, Replicas, Replication, STAMP_HEADER, Span, Target, TargetConsumer,
+    TargetProducer, TopicShape,
+};
 use crate::error::BenchError;
 use crate::load::intake::Intake;
 use group::Members;
+
+/// The setting of a topic.
+const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+
+/// So long a broker may take to hear of all others that are there.
+const ALL_THERE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two tries.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A Headwater broker.
 #[derive(Debug, Clone)]
@@ -40,17 +54,56 @@ impl Target for Headwater {
         })
     }
 
-    async fn ensure_topic(&self, topic: &str, partitions: u32) -> Result<usize, BenchError> {
+    async fn ensure_topic(&self, topic: &str, shape: TopicShape) -> Result<usize, BenchError> {
         let admin = self.client.admin();
-        let wanted = NewTopic::new(topic).partitions(partitions.cast_signed());
-        match admin.create_topic(wanted).await {
-            Ok(created) => return Ok(created.partitions),
-            Err(error) if error.code() == Some(ErrorCode::TopicAlreadyExists) => {}
-            Err(error) => return Err(BenchError::client("cannot make the topic")(error)),
+        let mut wanted = NewTopic::new(topic).partitions(shape.partitions.cast_signed());
+        if let Some(factor) = shape.replication_factor {
+            wanted = wanted.replication_factor(factor.cast_signed());
+        }
+        if let Some(count) = shape.min_insync_replicas {
+            wanted = wanted.config(MIN_INSYNC_REPLICAS, count);
+        }
+        let until = Instant::now() + ALL_THERE_WITHIN;
+        loop {
+            match admin.create_topic(wanted.clone()).await {
+                Ok(created) => return Ok(created.partitions),
+                Err(error) if error.code() == Some(ErrorCode::TopicAlreadyExists) => break,
+                // Who is asked may not have heard yet of brokers that are ready.
+                Err(error) if error.code() == Some(ErrorCode::InvalidReplicationFactor) && Instant::now() < until => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(error) => return Err(BenchError::client("cannot make the topic")(error)),
+            }
         }
         let described = admin.describe_topic(topic).await;
         let described = described.map_err(BenchError::client("cannot look up the topic"))?;
         Ok(described.partitions.len())
+    }
+
+    async fn replication(&self, topic: &str) -> Result<Option<Replication>, BenchError> {
+        let described = self.client.admin().describe_topic(topic).await;
+        let described = described.map_err(BenchError::client("cannot look up the topic"))?;
+        let replicas = described.partitions.first().map(|partition| &partition.replicas);
+        Ok(replicas.map(|replicas| Replication {
+            replication_factor: replicas.replicas.len() as u16,
+            min_insync_replicas: Some(replicas.min_isr),
+        }))
+    }
+
+    async fn replicas(&self, topic: &str) -> Result<Replicas, BenchError> {
+        let admin = self.client.admin();
+        let described = admin.describe_topic(topic).await;
+        let described = described.map_err(BenchError::client("cannot look up the topic"))?;
+        let leader = |partition: &PartitionDescription| Some(partition.leader.get()).filter(|leader| *leader >= 0);
+        let cluster = admin.list_brokers().await;
+        let cluster = cluster.map_err(BenchError::client("cannot ask for the brokers"))?;
+        let quorum = admin.describe_quorum().await;
+        let quorum = quorum.map_err(BenchError::client("cannot ask for the active coordinator"))?;
+        Ok(Replicas {
+            leaders: described.partitions.iter().map(leader).collect(),
+            coordinator: quorum.active.map(BrokerId::get),
+            all_in_sync: cluster.under_replicated == 0 && cluster.brokers.iter().all(|broker| !broker.is_fenced),
+        })
     }
 
     async fn delete_topic(&self, topic: &str) -> Result<(), BenchError> {

@@ -18,7 +18,10 @@ use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Outgoing, Position, ProducerSettings, STAMP_HEADER, Span, Target, TargetConsumer, TargetProducer};
+use super::{
+    Outgoing, Position, ProducerSettings, Replicas, STAMP_HEADER, Span, Target, TargetConsumer, TargetProducer,
+    TopicShape,
+};
 use crate::error::BenchError;
 use crate::load::intake::Intake;
 
@@ -90,12 +93,17 @@ impl Target for Kafka {
         Ok(kafka)
     }
 
-    async fn ensure_topic(&self, topic: &str, partitions: u32) -> Result<usize, BenchError> {
+    async fn ensure_topic(&self, topic: &str, shape: TopicShape) -> Result<usize, BenchError> {
         let there = self.partitions(topic).await?;
         if !there.is_empty() {
             return with_leaders(there.len(), PATIENCE, || self.partitions(topic)).await;
         }
-        let wanted = NewTopic::new(topic, partitions.cast_signed(), TopicReplication::Fixed(-1));
+        let factor = shape.replication_factor.map_or(-1, i32::from);
+        let min = shape.min_insync_replicas.map(|count| count.to_string());
+        let mut wanted = NewTopic::new(topic, shape.partitions.cast_signed(), TopicReplication::Fixed(factor));
+        if let Some(min) = &min {
+            wanted = wanted.set("min.insync.replicas", min);
+        }
         let made = self
             .admin()?
             .create_topics([&wanted], &AdminOptions::new())
@@ -107,7 +115,17 @@ impl Target for Kafka {
                 Err((_, code)) => return Err(BenchError::other("cannot make the topic")(code)),
             }
         }
-        with_leaders(partitions as usize, PATIENCE, || self.partitions(topic)).await
+        with_leaders(shape.partitions as usize, PATIENCE, || self.partitions(topic)).await
+    }
+
+    async fn replicas(&self, topic: &str) -> Result<Replicas, BenchError> {
+        let partitions = self.partitions(topic).await?;
+        Ok(Replicas {
+            leaders: partitions.iter().map(|partition| partition.leader).collect(),
+            // librdkafka does not tell the id of the active controller.
+            coordinator: None,
+            all_in_sync: partitions.iter().all(|partition| partition.is_whole),
+        })
     }
 
     async fn delete_topic(&self, topic: &str) -> Result<(), BenchError> {
@@ -184,14 +202,17 @@ impl Target for Kafka {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Partition {
     id: i32,
-    has_leader: bool,
+    leader: Option<i32>,
+    /// Whether all replicas are in sync.
+    is_whole: bool,
 }
 
 impl Partition {
     fn of(partition: &MetadataPartition) -> Self {
         Self {
             id: partition.id(),
-            has_leader: partition.leader() >= 0 && partition.error().is_none(),
+            leader: Some(partition.leader()).filter(|leader| *leader >= 0 && partition.error().is_none()),
+            is_whole: partition.isr().len() == partition.replicas().len(),
         }
     }
 }
@@ -205,7 +226,7 @@ where
     let started = Instant::now();
     loop {
         let partitions = look().await?;
-        let led = partitions.iter().filter(|partition| partition.has_leader).count();
+        let led = partitions.iter().filter(|partition| partition.leader.is_some()).count();
         if led >= wanted && led == partitions.len() {
             return Ok(led);
         }
@@ -312,10 +333,14 @@ mod tests {
     use crate::load::meter::Meter;
     use crate::load::tests::{options, plan};
     use crate::load::{clock::Moment, produce};
-    use crate::workload::Expectation;
+    use crate::workload::{Expectation, Verifier};
 
     fn partitions(leaders: &[bool]) -> Vec<Partition> {
-        let partition = |(id, &has_leader)| Partition { id, has_leader };
+        let partition = |(id, &has_leader): (i32, &bool)| Partition {
+            id,
+            leader: has_leader.then_some(1),
+            is_whole: true,
+        };
         (0..).zip(leaders).map(partition).collect()
     }
 
@@ -376,8 +401,10 @@ mod tests {
             assert_eq!(ends.iter().map(|end| end.0).sum::<u64>(), 500);
             let from = vec![Position(0); 2];
             meter.open(Moment::now());
-            let mut intake = Intake::new(meter, &from, Timing::None)
-                .verify(Arc::clone(&plan.payload), Expectation::exactly(produced.acknowledged));
+            let mut intake = Intake::new(meter, &from, Timing::None).verify(Verifier::new(
+                Arc::clone(&plan.payload),
+                Expectation::exactly(produced.acknowledged),
+            ));
             let mut consumer = kafka.consumer("t", &from).await.unwrap();
             while !intake.has_reached(&ends) {
                 consumer.receive(&mut intake).await.unwrap();

@@ -10,9 +10,11 @@ pub mod kafka;
 #[cfg(feature = "nats")]
 pub mod nats;
 
+use std::fmt;
 use std::time::Duration;
 
 use headwater_client::{Acks, Compression, PartitionIndex};
+use serde::Serialize;
 
 use crate::error::BenchError;
 use crate::load::intake::Intake;
@@ -31,10 +33,24 @@ pub trait Target: Clone + Send + Sync + 'static {
     fn connect(bootstrap: &str) -> impl Future<Output = Result<Self, BenchError>> + Send;
 
     /// Makes a topic if it is missing. Returns how many partitions it has.
-    fn ensure_topic(&self, topic: &str, partitions: u32) -> impl Future<Output = Result<usize, BenchError>> + Send;
+    fn ensure_topic(&self, topic: &str, shape: TopicShape) -> impl Future<Output = Result<usize, BenchError>> + Send;
 
     /// Removes a topic with its records.
     fn delete_topic(&self, topic: &str) -> impl Future<Output = Result<(), BenchError>> + Send;
+
+    /// How a topic is replicated, if the system tells.
+    fn replication(&self, _topic: &str) -> impl Future<Output = Result<Option<Replication>, BenchError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// Who leads the partitions of a topic, and whether all their replicas are in sync.
+    fn replicas(&self, _topic: &str) -> impl Future<Output = Result<Replicas, BenchError>> + Send {
+        async {
+            Err(BenchError::Options(
+                "this system does not say who leads a partition".into(),
+            ))
+        }
+    }
 
     /// What each partition of a topic holds now, for consumers to see.
     fn spans(&self, topic: &str) -> impl Future<Output = Result<Vec<Span>, BenchError>> + Send;
@@ -83,6 +99,47 @@ pub trait TargetProducer: Send + 'static {
 pub trait TargetConsumer: Send + 'static {
     /// Waits for records and hands one batch of them, or one record, to the intake. May be cancelled without loss.
     fn receive(&mut self, intake: &mut Intake) -> impl Future<Output = Result<(), BenchError>> + Send;
+}
+
+/// The replicas of a topic's partitions at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replicas {
+    /// The broker that leads each partition, while one does.
+    pub leaders: Vec<Option<i32>>,
+    /// The active coordinator, if the system tells.
+    pub coordinator: Option<i32>,
+    /// Whether every replica of every partition is in sync.
+    pub all_in_sync: bool,
+}
+
+/// What a topic is to be that is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicShape {
+    /// How many partitions.
+    pub partitions: u32,
+    /// How many brokers have each; the system's default otherwise.
+    pub replication_factor: Option<u16>,
+    /// In-sync replicas without which nothing is acknowledged; the system's default otherwise.
+    pub min_insync_replicas: Option<u16>,
+}
+
+/// How a topic is replicated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Replication {
+    /// Brokers that have each partition.
+    pub replication_factor: u16,
+    /// In-sync replicas without which nothing is acknowledged, if that is known.
+    pub min_insync_replicas: Option<u16>,
+}
+
+impl fmt::Display for Replication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of each partition", self.replication_factor)?;
+        match self.min_insync_replicas {
+            Some(min) => write!(f, "; nothing is acknowledged without {min} of them in sync"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A record on its way out.

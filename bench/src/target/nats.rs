@@ -15,7 +15,9 @@ use headwater_client::PartitionIndex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::{Outgoing, Position, ProducerSettings, STAMP_HEADER, Span, Target, TargetConsumer, TargetProducer};
+use super::{
+    Outgoing, Position, ProducerSettings, STAMP_HEADER, Span, Target, TargetConsumer, TargetProducer, TopicShape,
+};
 use crate::error::BenchError;
 use crate::load::intake::Intake;
 
@@ -66,23 +68,24 @@ impl Target for Nats {
         })
     }
 
-    async fn ensure_topic(&self, topic: &str, partitions: u32) -> Result<usize, BenchError> {
+    async fn ensure_topic(&self, topic: &str, shape: TopicShape) -> Result<usize, BenchError> {
         let there = self.partitions(topic).await;
         if there > 0 {
             return Ok(there);
         }
-        for partition in 0..partitions as usize {
+        for partition in 0..shape.partitions as usize {
             let name = stream_name(topic, partition);
             let config = Config {
                 subjects: vec![name.clone()],
                 name,
                 storage: StorageType::File,
+                num_replicas: shape.replication_factor.map_or(1, usize::from),
                 ..Config::default()
             };
             let made = self.context.create_stream(config).await;
             made.map_err(BenchError::other("cannot make a stream"))?;
         }
-        Ok(partitions as usize)
+        Ok(shape.partitions as usize)
     }
 
     async fn delete_topic(&self, topic: &str) -> Result<(), BenchError> {

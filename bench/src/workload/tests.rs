@@ -245,7 +245,7 @@ fn memory_stays_bounded_when_nothing_is_in_order() {
     };
     let mut damage = Damage::default();
     let odd = (0..3 * GAPS_MAX as u64).map(|i| 2 * i + 1);
-    odd.for_each(|number| stream.take(Sequence::new(number), &mut damage));
+    odd.for_each(|number| _ = stream.take(Sequence::new(number), &mut damage));
     assert_eq!(stream.gaps.len(), GAPS_MAX);
     assert_eq!(stream.missing(), 3 * GAPS_MAX as u64);
 }

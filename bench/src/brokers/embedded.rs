@@ -3,35 +3,12 @@
 //! Started and stopped from an ordinary thread. The directory is removed when the broker is dropped, unless it is kept:
 //! after an error and after Ctrl-C as well.
 
-use std::net::SocketAddr;
-use std::path::Path;
+use headwater_server::{Broker, Config};
 
-use headwater_server::{Broker, Config, config::ByteSize};
-
+use super::{config, default_cores, settings};
 use crate::cli::BrokerArgs;
 use crate::data::{DataDirectory, drop_page_cache};
 use crate::error::BenchError;
-
-/// The configuration of the broker.
-fn config(args: &BrokerArgs, partitions: u32, directory: &Path) -> Result<Config, BenchError> {
-    let mut config = Config::default();
-    config.broker.listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    config.cores.count = args.cores.unwrap_or_else(default_cores);
-    config.cores.tail_buffer_bytes_max = ByteSize::new(args.tail_buffer);
-    // What is measured is a broker that has been at work for a while.
-    config.cores.prefault = true;
-    config.metrics.listen = Some(headwater_server::config::HttpAddress::new(SocketAddr::from((
-        [127, 0, 0, 1],
-        0,
-    ))));
-    directory.clone_into(&mut config.log.directory);
-    // Nothing is deleted before it has been verified.
-    (config.log.retention_ms, config.log.retention_bytes) = (None, None);
-    config.limits.partitions_per_topic_max = config.limits.partitions_per_topic_max.max(partitions);
-    config.limits.partitions_max = config.limits.partitions_max.max(partitions);
-    let set = args.set.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    Ok(config.with(set)?)
-}
 
 /// A broker in this process, with its data.
 pub struct Embedded {
@@ -47,7 +24,7 @@ impl Embedded {
     /// Starts it. Call from an ordinary thread.
     pub fn start(args: &BrokerArgs, partitions: u32) -> Result<Self, BenchError> {
         let directory = DataDirectory::make(args.data_dir.as_deref(), args.keep)?;
-        let config = config(args, partitions, directory.path())?;
+        let config = config(&settings(args, default_cores(1), partitions, directory.path()))?;
         let broker = Some(Broker::start(config.clone())?);
         Ok(Self {
             broker,
@@ -91,12 +68,6 @@ impl Embedded {
     pub fn memory_budget(&self) -> u64 {
         memory_budget(&self.config)
     }
-}
-
-/// Half of the CPUs, as the client needs the others.
-fn default_cores() -> u16 {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (cpus / 2).clamp(1, 1024) as u16
 }
 
 /// What the broker may take, in bytes.
