@@ -121,3 +121,113 @@ fn the_walk_through_of_the_readme_works_as_it_stands() {
     let status = broker.0.wait().expect("it is our child");
     assert!(status.success(), "Ctrl-C: {status}");
 }
+
+/// The section on a cluster, in a place and at addresses of its own.
+struct Laptop {
+    programs: PathBuf,
+    directory: tempfile::TempDir,
+    ip: String,
+}
+
+impl Laptop {
+    fn new() -> Self {
+        let programs = Path::new(env!("CARGO_BIN_EXE_headwater-bench")).parent();
+        let process = std::process::id();
+        Self {
+            programs: programs.expect("it is in a directory").into(),
+            directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory can be made"),
+            // All of 127.0.0.0/8 is this machine: whoever else has these ports is at another address.
+            ip: format!("127.{}.{}.200", 1 + process / 256 % 254, process % 256),
+        }
+    }
+
+    /// The block that is marked so, as a shell would run it.
+    fn shell(&self, mark: &str, replace: &[(&str, &str)]) -> Command {
+        let found = README
+            .split_once(&format!("```sh {mark}\n"))
+            .and_then(|(_, rest)| rest.split_once("```"));
+        let (block, _) = found.unwrap_or_else(|| panic!("the README has no block {mark}"));
+        let mut script = block.replace("127.0.0.1", &self.ip);
+        for (from, to) in replace {
+            assert!(script.contains(from), "{from} in {script}");
+            script = script.replace(from, to);
+        }
+        let path = std::env::var("PATH").expect("there is a path");
+        let mut command = Command::new("bash");
+        command
+            .args(["-e", "-c", &script])
+            .env("PATH", format!("{}:{path}", self.programs.display()))
+            .env("HEADWATER_SERVER", self.servers())
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn servers(&self) -> String {
+        [0, 1, 2].map(|number| format!("{}:920{number}", self.ip)).join(",")
+    }
+
+    /// A broker in a terminal of its own; the receiver is told when it is ready.
+    fn start(&self, number: usize) -> (Broker, std::sync::mpsc::Receiver<()>) {
+        // In the place of the shell, so that it is what is killed.
+        let replace = [
+            ("NUMBER=0", format!("NUMBER={number}")),
+            ("headwater-server", "exec headwater-server".to_owned()),
+            // Each has as many cores as the machine otherwise, and this is not alone on it.
+            ("--set cores.pin=false", "--set cores.pin=false --cores 1".to_owned()),
+        ];
+        let replace: Vec<_> = replace.iter().map(|(from, to)| (*from, to.as_str())).collect();
+        let mut command = self.shell("cluster-broker", &replace);
+        let mut broker = Broker(command.stderr(Stdio::piped()).spawn().expect("bash is there"));
+        let log = BufReader::new(broker.0.stderr.take().expect("it is piped"));
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                if line.contains("the broker is ready") {
+                    let _ = tell.send(());
+                }
+            }
+        });
+        (broker, told)
+    }
+}
+
+#[test]
+fn the_cluster_of_the_readme_loses_nothing_when_a_broker_is_killed() {
+    let limit = std::time::Duration::from_mins(1);
+    let laptop = Laptop::new();
+    let mut brokers = [0, 1, 2].map(|number| laptop.start(number));
+    for (_, ready) in &brokers {
+        ready.recv_timeout(limit).expect("three brokers become ready");
+    }
+    let outputs = succeed(laptop.shell("cluster-topic", &[]));
+    assert!(
+        outputs.contains("all is well") && outputs.contains("IN SYNC"),
+        "{outputs}"
+    );
+    let mut load = laptop.shell("cluster-load", &[("--seconds 60", "--seconds 10")]);
+    let load = load.stdout(Stdio::piped()).spawn().expect("bash is there");
+    let shown = || succeed(laptop.shell("cluster-look", &[]));
+    // The broker is killed by this.
+    drop(brokers[1].0.0.kill());
+    let await_shown = |text: &str| {
+        let deadline = std::time::Instant::now() + limit;
+        loop {
+            let shown = shown();
+            if shown.contains(text) {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{text:?} does not come: {shown}");
+        }
+    };
+    await_shown("! broker 1 is not there");
+    brokers[1] = laptop.start(1);
+    await_shown("all is well");
+    let load = load.wait_with_output().expect("it is our child");
+    let text = String::from_utf8_lossy(&load.stdout);
+    assert!(
+        load.status.success() && text.contains("0 lost, 0 duplicated, 0 reordered, 0 corrupt"),
+        "{}: {text}",
+        load.status
+    );
+}
