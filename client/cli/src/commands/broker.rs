@@ -1,7 +1,9 @@
 //! `headwater broker`: the brokers of a cluster.
 
+mod change;
+
 use clap::{Args, Subcommand};
-use headwater_client::{BrokerListing, ClusterListing};
+use headwater_client::{BrokerId, BrokerListing, ClusterListing};
 use serde_json::{Value, json};
 
 use super::watch::{self, WatchArgs};
@@ -34,6 +36,18 @@ pub enum BrokerCommand {
     /// Show where a broker is and what it has
     #[command(visible_alias = "show", after_help = DESCRIBE_EXAMPLES)]
     Describe(DescribeArgs),
+    /// Have a broker get no further replicas
+    #[command(after_help = change::CORDON_EXAMPLES)]
+    Cordon(change::CordonArgs),
+    /// Have a broker get replicas again
+    #[command(after_help = change::CORDON_EXAMPLES)]
+    Uncordon(change::CordonArgs),
+    /// Move everything that a broker has to others
+    #[command(after_help = change::DRAIN_EXAMPLES)]
+    Drain(change::DrainArgs),
+    /// Take a broker out of the cluster that was stopped for good
+    #[command(after_help = change::FORGET_EXAMPLES)]
+    Forget(change::ForgetArgs),
 }
 
 /// Options of `broker list`.
@@ -56,7 +70,15 @@ pub async fn run(session: &Session, command: BrokerCommand) -> Result<(), Failur
     match command {
         BrokerCommand::List(args) => watch::run(session, args.watch, async |screen| list(session, screen).await).await,
         BrokerCommand::Describe(args) => describe(session, args.broker).await,
+        BrokerCommand::Cordon(args) => change::cordon(session, &args, true).await,
+        BrokerCommand::Uncordon(args) => change::cordon(session, &args, false).await,
+        BrokerCommand::Drain(args) => change::drain(session, &args).await,
+        BrokerCommand::Forget(args) => change::forget(session, &args).await,
     }
+}
+
+fn number_of(broker: u16) -> BrokerId {
+    BrokerId::new(broker.into())
 }
 
 async fn look(session: &Session) -> Result<ClusterListing, Failure> {

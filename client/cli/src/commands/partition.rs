@@ -1,4 +1,6 @@
-//! `headwater partition`: one partition.
+//! `headwater partition`: one partition, or some.
+
+mod replicas;
 
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
@@ -22,6 +24,12 @@ pub enum PartitionCommand {
     /// Show who serves a partition, its offsets and its size
     #[command(visible_alias = "show", after_help = DESCRIBE_EXAMPLES)]
     Describe(DescribeArgs),
+    /// Have the preferred replicas lead again, or one that lacks records
+    #[command(after_help = replicas::ELECT_EXAMPLES)]
+    Elect(replicas::ElectArgs),
+    /// Move partitions to other brokers
+    #[command(after_help = replicas::MOVE_EXAMPLES)]
+    Move(replicas::MoveArgs),
 }
 
 /// Options of `partition describe`.
@@ -36,7 +44,14 @@ pub struct DescribeArgs {
 
 /// Does what was asked for.
 pub async fn run(session: &Session, command: PartitionCommand) -> Result<(), Failure> {
-    let PartitionCommand::Describe(args) = command;
+    match command {
+        PartitionCommand::Describe(args) => describe(session, args).await,
+        PartitionCommand::Elect(args) => replicas::elect(session, args).await,
+        PartitionCommand::Move(args) => replicas::move_to(session, args).await,
+    }
+}
+
+async fn describe(session: &Session, args: DescribeArgs) -> Result<(), Failure> {
     let topic = session.topic(&args.topic).await?;
     let wanted = chosen(&topic, &[args.partition])?;
     let name = topic.name.as_str();
