@@ -63,7 +63,7 @@ impl Acknowledgements {
         }
     }
 
-    /// The longest time without an acknowledgement that reaches into this span, of the partition for which it was longest.
+    /// The longest time without an acknowledgement that reaches into this span, up to its end, of the partition for which it was longest.
     pub fn longest_silence(&self, partitions: &[usize], from: Moment, until: Moment) -> Duration {
         let of = partitions.iter().filter_map(|&index| self.partitions.get(index));
         let longest = of.map(|track| lock(track).longest_silence(from, until)).max();
@@ -115,10 +115,9 @@ impl Track {
         let open = open.filter(|(begin, end)| end.since(*begin) >= SILENCE_MIN);
         let all = self.silences.iter().copied().chain(open);
         let reaches_in = all.filter(|(begin, end)| *end > from && *begin < until);
-        reaches_in
-            .map(|(begin, end)| end.since(begin))
-            .max()
-            .unwrap_or_default()
+        // What comes after the span is not its doing, though the last acknowledgement was in it.
+        let lengths = reaches_in.map(|(begin, end)| end.min(until).since(begin));
+        lengths.max().unwrap_or_default()
     }
 }
 
@@ -149,13 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn a_silence_that_reaches_into_a_span_counts_as_a_whole_and_one_outside_not_at_all() {
+    fn a_silence_that_reaches_into_a_span_counts_from_its_begin_to_the_spans_end_and_one_outside_not_at_all() {
         let seen = Acknowledgements::new(1, ms(0));
         tell(&seen, 0, [10, 60, 65, 200]);
         let longest = |from, until| seen.longest_silence(&[0], ms(from), ms(until)).as_millis();
         assert_eq!(longest(20, 64), 50);
-        assert_eq!(longest(61, 64), 5);
+        assert_eq!(longest(61, 64), 4);
         assert_eq!(longest(61, 300), 135);
+        assert_eq!(longest(61, 70), 5);
         assert_eq!(longest(0, 10), 0);
     }
 
