@@ -164,7 +164,7 @@ mod tests {
             while waited < outage {
                 waited += backoff.next_pause();
             }
-            let late = waited - outage;
+            let late = waited.saturating_sub(outage);
             assert!(late <= outage / 2 + limits.min, "{late:?} after {outage:?}");
         }
     }

@@ -142,7 +142,7 @@ impl Cluster {
 async fn client(network: &Arc<Network>) -> Client {
     let bootstrap = [FIRST, SECOND].map(|port| format!("broker:{port}"));
     let builder = Client::builder().bootstrap(bootstrap).request_timeout(NEVER);
-    builder.simulated(Arc::clone(network), 1).build().await.unwrap()
+    builder.simulated(Arc::clone(network) as _, 1).build().await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
