@@ -15,6 +15,8 @@ pub(crate) struct News {
     ready: RefCell<VecDeque<PartitionId>>,
     /// The same ones.
     listed: RefCell<BTreeSet<PartitionId>>,
+    /// A word is to be said even if there is nothing to say.
+    is_called: Cell<bool>,
     is_over: Cell<bool>,
     changed: Signal,
 }
@@ -29,9 +31,22 @@ impl News {
         self.changed.notify();
     }
 
-    /// Waits until there is something to say, and takes at most so many partitions, those first that have waited longest.
+    /// A word is to be said: the other side wants to know whether this one is there, or is asked whether it is.
+    pub(crate) fn call(&self) {
+        self.is_called.set(true);
+        self.changed.notify();
+    }
+
+    /// Whether a word was to be said, which from now on it is not any more.
+    pub(crate) fn answers_call(&self) -> bool {
+        self.is_called.replace(false)
+    }
+
+    /// Waits until there is something to say, and takes at most so many partitions, those first that have waited longest. None, if a
+    /// word is to be said all the same.
     pub(crate) async fn take(&self, most: usize) -> Vec<PartitionId> {
-        self.changed.until(|| !self.ready.borrow().is_empty()).await;
+        let has_some = || self.is_called.get() || !self.ready.borrow().is_empty();
+        self.changed.until(has_some).await;
         let mut ready = self.ready.borrow_mut();
         let count = most.min(ready.len());
         let taken: Vec<PartitionId> = ready.drain(..count).collect();
@@ -80,6 +95,9 @@ mod tests {
         news.of(partition(3));
         assert_eq!(news.take(8).now_or_never().unwrap(), [partition(2), partition(3)]);
         assert!(news.take(8).now_or_never().is_none() && news.over().now_or_never().is_none());
+        news.call();
+        assert!(news.take(8).now_or_never().unwrap().is_empty());
+        assert!(news.answers_call() && news.take(8).now_or_never().is_none());
         news.end();
         news.of(partition(1));
         assert!(news.take(8).now_or_never().is_none() && news.over().now_or_never().is_some());

@@ -6,7 +6,7 @@
 //! frame is read to its end and a header further, so the next one need not be moved.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::poll_fn,
     io,
     rc::Rc,
@@ -166,6 +166,8 @@ pub(crate) struct FrameReader {
     /// The last read has left nothing in the socket.
     is_dry: bool,
     limits: FrameLimits,
+    /// Reads that have brought something, for whoever looks whether the other side is there.
+    arrivals: Rc<Cell<u64>>,
 }
 
 impl FrameReader {
@@ -176,7 +178,13 @@ impl FrameReader {
             buffer: Buffer::default(),
             is_dry: true,
             limits,
+            arrivals: Rc::default(),
         }
+    }
+
+    /// Grows whenever something comes, of whatever frame.
+    pub(crate) fn arrivals(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.arrivals)
     }
 
     /// Frames may be such ones from now on.
@@ -285,6 +293,7 @@ impl FrameReader {
     fn has_read(&mut self, count: usize, wanted: usize) -> bool {
         self.buffer.end += count;
         self.is_dry = count < wanted;
+        self.arrivals.set(self.arrivals.get() + 1);
         count > 0
     }
 

@@ -62,6 +62,8 @@ pub(crate) enum LinkError {
     Io(#[from] io::Error),
     #[error("the other side did not take up the connection within {0:?}")]
     Late(Duration),
+    #[error("nothing has come for {0:?}, though the other side was called")]
+    Silent(Duration),
     #[error("the other side refuses: {code}: {why}")]
     Refused { code: ErrorCode, why: String },
     #[error("partition {} of topic {}: {source}", .id.index, .id.topic)]

@@ -55,6 +55,12 @@ const GREETING_WAIT: Duration = Duration::from_secs(5);
 const RECONNECT_FIRST: Duration = Duration::from_millis(20);
 const RECONNECT_LAST: Duration = Duration::from_secs(1);
 
+/// A leader that has said nothing for so long is called.
+const CALL_AFTER: Duration = Duration::from_secs(1);
+
+/// One that was called and from which nothing has come for so long is not there, or is not reached on this connection.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+
 /// A partition that the leader has refused asks again after so long.
 const REFUSED_WAIT: Duration = Duration::from_millis(50);
 
@@ -104,6 +110,22 @@ impl Line {
     fn refuses(&self, id: PartitionId) {
         self.refused.borrow_mut().insert(id);
         self.is_refused.notify();
+    }
+
+    /// Ends when the other side is silent though it was called, as when the connection has died without a word.
+    async fn watch(&self, arrivals: &Cell<u64>) -> Result<Infallible, LinkError> {
+        loop {
+            let before = arrivals.get();
+            machine::sleep(CALL_AFTER).await;
+            if arrivals.get() != before {
+                continue;
+            }
+            self.news.call();
+            machine::sleep(SILENCE_MAX).await;
+            if arrivals.get() == before {
+                return Err(LinkError::Silent(CALL_AFTER + SILENCE_MAX));
+            }
+        }
     }
 
     async fn ask_again(&self) -> Infallible {
@@ -277,10 +299,12 @@ impl Follows {
         for (id, partition) in self.of(stream.leader) {
             line.carry(id, &partition);
         }
+        let arrivals = reader.arrivals();
         let (asking, taking) = (pin!(self.ask(&line, sender)), pin!(self.take_in(&line, reader)));
+        let (speaking, watching) = (pin!(first_of(asking, taking)), pin!(line.watch(&arrivals)));
         let (again, over) = (pin!(line.ask_again()), pin!(line.news.over()));
-        match select(select(asking, taking), select(again, over)).await {
-            Either::Left((Either::Left((ended, _)) | Either::Right((ended, _)), _)) => ended,
+        match select(pin!(first_of(speaking, watching)), select(again, over)).await {
+            Either::Left((ended, _)) => ended,
             Either::Right(_) => Err(LinkError::Over),
         }
     }
@@ -299,7 +323,7 @@ impl Follows {
                 })
             });
             let asked: Vec<Asked> = asked.collect();
-            if !asked.is_empty() {
+            if line.news.answers_call() || !asked.is_empty() {
                 sender.send_bytes(&write_fetches(&asked), false).await?;
             }
             // What has come to be known meanwhile leaves together.
@@ -369,6 +393,13 @@ impl Follows {
     fn learn(self: &Rc<Self>, id: PartitionId, partition: &Partition) {
         self.partitions().learn(id, partition);
         self.reconcile();
+    }
+}
+
+/// What comes of the one that is over first.
+async fn first_of<T>(one: impl Future<Output = T> + Unpin, other: impl Future<Output = T> + Unpin) -> T {
+    match select(one, other).await {
+        Either::Left((first, _)) | Either::Right((first, _)) => first,
     }
 }
 

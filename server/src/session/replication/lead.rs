@@ -131,7 +131,11 @@ impl Link<'_> {
             };
             kind_of(&header, true)?;
             let frame = reader.frame(header);
-            for asked in read_fetches(frame.head, frame.payload.len())? {
+            let fetches = read_fetches(frame.head, frame.payload.len())?;
+            if fetches.is_empty() {
+                self.news.call();
+            }
+            for asked in fetches {
                 self.fetched(asked)?;
             }
             reader.consume(header);
@@ -198,7 +202,7 @@ impl Link<'_> {
                 told.push(answer);
                 records.extend(range);
             }
-            if !told.is_empty() {
+            if self.news.answers_call() || !told.is_empty() {
                 sender.send(&write_answers(&told), records).await?;
                 machine::reap(&self.sessions.core.disk);
             }
