@@ -306,20 +306,26 @@ impl Leader {
             };
             let counted = self.counted(*broker);
             let has_lost = counted.is_some_and(|counted| counted < self.watermark);
-            let is_at_end = counted.is_some_and(|counted| counted >= self.end);
-            has_lost || (!is_at_end && now.saturating_duration_since(known.caught_up) > self.lag_max)
+            has_lost || self.is_behind(counted, known, now)
         };
         self.replicas.isr.iter().copied().filter(is_late).collect()
     }
 
-    /// Who is not in sync and has caught up.
+    /// Whether a follower that has this much is not at the end, and was not for too long.
+    fn is_behind(&self, counted: Option<Offset>, known: &Known, now: Instant) -> bool {
+        let is_at_end = counted.is_some_and(|counted| counted >= self.end);
+        !is_at_end && now.saturating_duration_since(known.caught_up) > self.lag_max
+    }
+
+    /// Who is not in sync and has caught up, and would not be late at once.
     fn ready(&self, now: Instant) -> Vec<(BrokerId, Incarnation)> {
         let from = self.watermark.max(self.began_at);
         let ready = self.followers.iter().filter_map(|(broker, known)| {
             let may_be = !self.replicas.is_in_sync(*broker)
                 && !self.replicas.offline.contains(broker)
                 && known.not_before.is_none_or(|not_before| now >= not_before);
-            let has_all = self.counted(*broker).is_some_and(|counted| counted >= from);
+            let counted = self.counted(*broker);
+            let has_all = counted.is_some_and(|counted| counted >= from) && !self.is_behind(counted, known, now);
             let peer = known.peer.filter(|_| may_be && has_all)?;
             Some((*broker, peer.member.incarnation))
         });

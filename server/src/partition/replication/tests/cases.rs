@@ -192,6 +192,30 @@ fn a_follower_joins_when_it_has_the_watermark_and_all_that_was_there_when_the_le
 }
 
 #[test]
+fn who_would_be_late_at_once_is_not_let_in() {
+    let mut led = Led::new(replicas(&[1], 0, 1, Durability::Disk));
+    led.leader.appended(held(100, 100), offset(120), led.now);
+    led.now += LAG_MAX * 2;
+    let fetches = |led: &mut Led, has, end| {
+        let fetch = fetch(held(has, has));
+        let fetched = led.leader.fetched(peer(2, 1, 1), &fetch, longer(end), led.now);
+        fetched.unwrap();
+        led.wishes()
+    };
+    let wishes = fetches(&mut led, 100, 120);
+    assert_eq!(wishes, None, "it has what is acknowledged, and was away for long");
+    led.leader.appended(held(100, 100), offset(130), led.now);
+    let wishes = fetches(&mut led, 120, 130);
+    assert_eq!(
+        wishes,
+        Some((vec![1], vec![2])),
+        "it has come to where the log ended just now"
+    );
+    led.leader.learn(replicas(&[1, 2], 1, 1, Durability::Disk), led.now);
+    assert_eq!(led.wishes(), None);
+}
+
+#[test]
 fn a_late_flush_costs_nobody_its_place_and_falling_behind_for_long_or_losing_records_does() {
     let mut led = Led::new(replicas(&[1, 2, 3], 0, 1, Durability::Disk));
     led.fetches(2, held(100, 100)).unwrap();
