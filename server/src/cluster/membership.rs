@@ -89,6 +89,7 @@ impl<D: Directory> Membership<D> {
             id,
             process,
             store: identity.store.get(),
+            opened: quorum.opened(),
             was_clean,
             address,
             rack: store.rack(),

@@ -106,6 +106,7 @@ impl Cluster {
             id,
             process: Uuid::from_u128(node.process),
             store: node.store,
+            opened: 1,
             was_clean: false,
             address,
             rack: None,

@@ -68,6 +68,11 @@ impl QuorumHandle {
         &self.identity
     }
 
+    /// How often its store was opened.
+    pub(crate) fn opened(&self) -> u64 {
+        self.incarnation.0
+    }
+
     /// How the member is.
     pub(crate) fn look(&self) -> LookAtQuorum {
         Arc::clone(&self.look)

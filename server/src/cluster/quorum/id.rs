@@ -59,6 +59,12 @@ impl StoreId {
     }
 }
 
+impl From<Uuid> for StoreId {
+    fn from(store: Uuid) -> StoreId {
+        StoreId(store)
+    }
+}
+
 impl fmt::Display for StoreId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)

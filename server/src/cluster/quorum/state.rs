@@ -122,10 +122,8 @@ impl State {
             store,
             incarnation,
         } = registration;
-        let last = self.brokers.get(&broker);
-        if last.is_some_and(|(same, last)| *same == store && *last > incarnation) {
-            let message = format!("broker {broker} was started again since: stop the process that was started before");
-            return Refusal::new(ErrorCode::StaleBrokerEpoch, message).into();
+        if let Err(refusal) = self.check_latest(broker, store, incarnation) {
+            return refusal.into();
         }
         let is_unplaced = |topic: &Arc<Topic>| self.replicas.replicas_of(topic.id).is_empty();
         if let Some(other) = self.brokers.keys().find(|other| **other != broker)
@@ -138,6 +136,18 @@ impl State {
         }
         self.brokers.insert(broker, (store, incarnation));
         Outcome::Done
+    }
+
+    /// Refuses what a process says that was followed by another: it may come when that one is there already.
+    fn check_latest(&self, broker: NodeId, store: StoreId, incarnation: Incarnation) -> Result<(), Refusal> {
+        match self.brokers.get(&broker) {
+            Some((same, last)) if *same == store && *last > incarnation => {
+                let message =
+                    format!("broker {broker} was started again since: stop the process that was started before");
+                Err(Refusal::new(ErrorCode::StaleBrokerEpoch, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Does at once what is asked for, and places what is new. As a whole, or not at all.
@@ -203,6 +213,11 @@ impl State {
     }
 
     fn change_replicas(&mut self, command: &ReplicaCommand) -> Outcome {
+        if let ReplicaCommand::Register(new) = command
+            && let Err(refusal) = self.check_latest(new.id.into(), StoreId::from(new.store), Incarnation(new.opened))
+        {
+            return refusal.into();
+        }
         let refused = match self.replicas.apply(command) {
             Ok((next, applied)) => {
                 self.replicas = next;

@@ -18,6 +18,8 @@ pub(crate) struct Registration {
     pub(crate) process: Uuid,
     /// The identity of its data directory.
     pub(crate) store: Uuid,
+    /// How often that was opened: of two processes the one with the lower number has ended.
+    pub(crate) opened: u64,
     /// The process before it has flushed everything before it ended.
     pub(crate) was_clean: bool,
     pub(crate) address: Address,

@@ -41,6 +41,7 @@ fn registration(id: i32, process: u128) -> Registration {
         id: broker(id),
         process: Uuid::from_u128(process),
         store: Uuid::from_u128(id as u128),
+        opened: 1,
         was_clean: false,
         address: Address {
             host: "localhost".to_owned(),

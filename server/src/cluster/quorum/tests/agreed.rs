@@ -66,6 +66,7 @@ fn broker(id: BrokerId) -> Order {
         id,
         process: uuid::Uuid::from_u128(number),
         store: uuid::Uuid::from_u128(number),
+        opened: 1,
         was_clean: false,
         address: Address {
             host: "localhost".to_owned(),
@@ -214,6 +215,35 @@ fn of_two_processes_that_are_the_same_broker_the_one_that_was_started_last_is_be
     assert_eq!(register(store, 7), None);
     // With another disk it begins anew.
     assert_eq!(register(StoreId::new(), 1), None);
+}
+
+#[test]
+fn what_a_process_has_sent_before_it_ended_takes_nothing_from_the_one_that_followed_it() {
+    let mut state = State::default();
+    let of = |opened: u64| {
+        let Order::Replicas(ReplicaCommand::Register(new)) = broker(BROKER) else {
+            unreachable!("it is a registration")
+        };
+        let process = uuid::Uuid::from_u128(opened.into());
+        let joins = Order::Register(Registration {
+            broker: BROKER.into(),
+            store: new.store.into(),
+            incarnation: Incarnation(opened),
+        });
+        let registers = Order::Replicas(ReplicaCommand::Register(replicas::Registration {
+            process,
+            opened,
+            ..new
+        }));
+        (joins, registers, process)
+    };
+    let ((joins, late, _), (joins_again, registers, process)) = (of(7), of(8));
+    done(&mut state, joins);
+    done(&mut state, joins_again);
+    done(&mut state, registers);
+    let refused = state.apply(Proposal::new(late)).refusal().unwrap();
+    assert_eq!(refused.code, ErrorCode::StaleBrokerEpoch);
+    assert_eq!(state.replicas().broker(BROKER).unwrap().process, process);
 }
 
 #[test]

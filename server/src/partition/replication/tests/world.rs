@@ -138,6 +138,7 @@ impl World {
             id: node.id,
             process: Uuid::from_u128(node.process),
             store: Uuid::from_u128(node.store),
+            opened: 1,
             was_clean: false,
             address: Address {
                 host: "localhost".to_owned(),

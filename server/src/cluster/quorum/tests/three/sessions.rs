@@ -43,6 +43,7 @@ async fn all_are_brokers(quorum: &Quorum, order: [u64; 3]) {
             id: broker(number),
             process: Uuid::from_u128(number.into()),
             store: Uuid::from_u128(number.into()),
+            opened: 1,
             was_clean: true,
             address: Address {
                 host: "127.0.0.1".to_owned(),
