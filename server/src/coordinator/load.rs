@@ -13,7 +13,7 @@ use headwater_protocol::{
 
 use super::{
     groups::{record::Record, shard::Shard},
-    service::{Service, perform},
+    service::{Service, Stay, perform},
 };
 use crate::{
     machine,
@@ -61,18 +61,21 @@ impl LoadError {
 
 /// Reads the partition, and lets its groups be asked. What fails is tried again, until the partition is opened anew or the core
 /// stops.
-pub(super) async fn load(service: Rc<Service>, index: PartitionIndex, partition: Rc<Partition>) {
+pub(super) async fn load(service: Rc<Service>, (index, stay): (PartitionIndex, Stay), partition: Rc<Partition>) {
     let core = &service.core;
     let (mut backoff, mut has_failed) = (Backoff::default(), false);
     loop {
         let began = machine::now();
-        let Err(error) = attempt(&service, index, &partition).await else {
-            if has_failed && service.is_current(index, &partition) {
+        let Err(error) = attempt(&service, (index, stay), &partition).await else {
+            if has_failed && service.is_current(index, stay) {
                 tracing::info!(partition = %index, "groups could be read");
             }
             return;
         };
         error.count(&core.metrics);
+        if !service.is_current(index, stay) {
+            return;
+        }
         if let Some(slot) = service.slots.borrow_mut().get_mut(&index) {
             slot.shard = Err(Refusal::because(ErrorCode::CoordinatorNotAvailable, &error));
         }
@@ -81,13 +84,17 @@ pub(super) async fn load(service: Rc<Service>, index: PartitionIndex, partition:
         }
         let again = machine::now() + backoff.delay(error.code(), machine::since(began));
         let has_stopped = machine::until(again, core.stopping()).await.is_some();
-        if has_stopped || !service.is_current(index, &partition) {
+        if has_stopped || !service.is_current(index, stay) {
             return;
         }
     }
 }
 
-async fn attempt(service: &Rc<Service>, index: PartitionIndex, partition: &Rc<Partition>) -> Result<(), LoadError> {
+async fn attempt(
+    service: &Rc<Service>,
+    (index, stay): (PartitionIndex, Stay),
+    partition: &Partition,
+) -> Result<(), LoadError> {
     let _working = service.core.working();
     let topics = Rc::clone(&service.topics.borrow());
     let mut shard = Shard::new(
@@ -98,11 +105,11 @@ async fn attempt(service: &Rc<Service>, index: PartitionIndex, partition: &Rc<Pa
     );
     let batch_size_max = partition.log.config().batch.batch_size_max;
     shard.hold_records_to(batch_size_max.saturating_sub(RECORD_OVERHEAD_BYTES));
-    if !all_is_committed(service, index, partition).await {
+    if !all_is_committed(service, (index, stay), partition).await {
         return Ok(());
     }
     let records = read(service, partition, &mut shard).await;
-    if !service.is_current(index, partition) {
+    if !service.is_current(index, stay) {
         return Ok(());
     }
     tracing::debug!(partition = %index, records = records?, "groups were read");
@@ -118,12 +125,12 @@ async fn attempt(service: &Rc<Service>, index: PartitionIndex, partition: &Rc<Pa
 
 /// What a new leader has taken over may not be on enough replicas yet; it is of the groups all the same, and never taken back. False
 /// if it is not for this broker to wait for any more.
-async fn all_is_committed(service: &Service, index: PartitionIndex, partition: &Rc<Partition>) -> bool {
+async fn all_is_committed(service: &Service, (index, stay): (PartitionIndex, Stay), partition: &Partition) -> bool {
     let log = &partition.log;
     let end = log.offsets().end;
     loop {
         let moved = log.advanced(ReadLimit::HighWatermark);
-        if !service.is_current(index, partition) || service.core.is_stopping() {
+        if !service.is_current(index, stay) || service.core.is_stopping() {
             return false;
         }
         if log.offsets().high_watermark >= end {

@@ -60,9 +60,15 @@ pub(crate) struct Counts {
     pub(crate) unread: usize,
 }
 
+/// One time that this core runs the groups of a partition, until the partition is opened anew or led elsewhere. What was begun in one
+/// says nothing to the next, though the partition may be the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stay(u64);
+
 /// One partition of the internal topic.
 #[derive(Debug)]
 pub(super) struct Slot {
+    stay: Stay,
     pub(super) partition: Rc<Partition>,
     /// The epoch in which this broker leads it. In another one the groups are those of its log then.
     epoch: LeaderEpoch,
@@ -84,6 +90,7 @@ pub(crate) struct Service {
     /// Who waits for which partition's groups.
     calls: RefCell<HashMap<CallId, (PartitionIndex, oneshot::Sender<Reply>)>>,
     next_call: Cell<u64>,
+    next_stay: Cell<u64>,
     /// When the timer will look, and the way to have it look earlier.
     armed: Cell<Option<Duration>>,
     alarm: Signal,
@@ -104,6 +111,7 @@ impl Service {
             population: Population::default(),
             calls: RefCell::default(),
             next_call: Cell::new(0),
+            next_stay: Cell::new(0),
             armed: Cell::new(None),
             alarm: Signal::default(),
             began: machine::now(),
@@ -185,22 +193,24 @@ impl Service {
         self.alarm.notify();
     }
 
-    /// Queues an append to be reported. Returns whether a task must be started that does.
-    fn queue(&self, index: PartitionIndex, write: WriteId, ticket: Result<Ticket, ErrorCode>) -> bool {
+    /// Queues an append to be reported. Returns whose appends a task must be started to report, if one must.
+    fn queue(&self, index: PartitionIndex, write: WriteId, ticket: Result<Ticket, ErrorCode>) -> Option<Stay> {
         let mut slots = self.slots.borrow_mut();
-        slots.get_mut(&index).is_some_and(|slot| {
-            slot.appends.push_back((write, ticket));
-            !std::mem::replace(&mut slot.is_settling, true)
-        })
+        let slot = slots.get_mut(&index)?;
+        slot.appends.push_back((write, ticket));
+        (!std::mem::replace(&mut slot.is_settling, true)).then_some(slot.stay)
     }
 
     /// Begins a slot whose groups are to be read, unless it has begun. One whose partition was opened anew, or is led anew, begins
     /// again: its groups are what the log says, and whoever waits for them asks again.
-    fn begin(&self, index: PartitionIndex, partition: &Rc<Partition>, epoch: LeaderEpoch) -> bool {
-        if self.is_current(index, partition) {
-            return false;
+    fn begin(&self, index: PartitionIndex, partition: &Rc<Partition>, epoch: LeaderEpoch) -> Option<Stay> {
+        let is_it = |slot: &Slot| Rc::ptr_eq(&slot.partition, partition) && slot.epoch == epoch;
+        if self.slots.borrow().get(&index).is_some_and(is_it) {
+            return None;
         }
+        let stay = Stay(self.next_stay.replace(self.next_stay.get() + 1));
         let slot = Slot {
+            stay,
             partition: Rc::clone(partition),
             epoch,
             shard: Err(refusal(ErrorCode::CoordinatorLoadInProgress)),
@@ -209,7 +219,7 @@ impl Service {
         };
         self.slots.borrow_mut().insert(index, slot);
         self.abandon(index, ErrorCode::CoordinatorLoadInProgress);
-        true
+        Some(stay)
     }
 
     /// Another broker leads the partition, and runs its groups.
@@ -228,12 +238,12 @@ impl Service {
         }
     }
 
-    /// Whether the slot is still that of this partition, and this broker leads it as it did.
-    pub(super) fn is_current(&self, index: PartitionIndex, partition: &Rc<Partition>) -> bool {
+    /// Whether the slot is still that of this stay, and this broker leads the partition as it did.
+    pub(super) fn is_current(&self, index: PartitionIndex, stay: Stay) -> bool {
         let slots = self.slots.borrow();
         slots
             .get(&index)
-            .is_some_and(|slot| Rc::ptr_eq(&slot.partition, partition) && partition.led() == Ok(slot.epoch))
+            .is_some_and(|slot| slot.stay == stay && slot.partition.led() == Ok(slot.epoch))
     }
 
     fn reply(&self, call: CallId, reply: Reply) {
@@ -339,8 +349,8 @@ pub(super) fn perform(service: &Rc<Service>, index: PartitionIndex, effects: Vec
                     .map(|slot| Rc::clone(&slot.partition));
                 let partition = partition.expect("only a shard in its slot has effects");
                 let ticket = append::append(core, &partition, &records);
-                if service.queue(index, write, ticket) {
-                    machine::spawn(settle(Rc::clone(service), index, partition));
+                if let Some(stay) = service.queue(index, write, ticket) {
+                    machine::spawn(settle(Rc::clone(service), index, stay));
                 }
             }
             Effect::TooLarge { group, size, max } => {
@@ -358,13 +368,13 @@ pub(super) fn perform(service: &Rc<Service>, index: PartitionIndex, effects: Vec
     }
 }
 
-/// Reports appends in their order, until all are settled or the partition was opened anew, whose groups know nothing of them.
-async fn settle(service: Rc<Service>, index: PartitionIndex, partition: Rc<Partition>) {
+/// Reports appends in their order, until all are settled or the stay is over: the groups of the next know nothing of them.
+async fn settle(service: Rc<Service>, index: PartitionIndex, stay: Stay) {
     let core = &service.core;
     let _working = core.working();
     // Whoever has started this is still at the effects that this append was one of.
     machine::yield_now().await;
-    while service.is_current(index, &partition) {
+    while service.is_current(index, stay) {
         let next = {
             let mut slots = service.slots.borrow_mut();
             let Some(slot) = slots.get_mut(&index) else { return };
@@ -380,7 +390,7 @@ async fn settle(service: Rc<Service>, index: PartitionIndex, partition: Rc<Parti
             }),
             Err(refused) => Err(refused),
         };
-        if !service.is_current(index, &partition) {
+        if !service.is_current(index, stay) {
             return;
         }
         let effects = service.step(index, Event::Written { write, outcome });
@@ -411,10 +421,11 @@ pub(crate) fn follow(service: &Rc<Service>) {
         };
         // A task runs until it waits as soon as it is started, so nothing may be borrowed here.
         match partition.led() {
-            Ok(epoch) if service.begin(index, &partition, epoch) => {
-                machine::spawn(load::load(Rc::clone(service), index, partition));
+            Ok(epoch) => {
+                if let Some(stay) = service.begin(index, &partition, epoch) {
+                    machine::spawn(load::load(Rc::clone(service), (index, stay), partition));
+                }
             }
-            Ok(_) => {}
             Err(_elsewhere) => service.let_go(index),
         }
     }
