@@ -10,19 +10,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
+use futures::future::{Either, select};
 use headwater_engine::{Seldom, disk::Directory};
 use headwater_protocol::{
     error::ErrorCode,
     id::{BrokerId, PartitionIndex, TopicId},
 };
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
-};
+use tokio::sync::watch;
 
 use super::{
     assign::{assign, publish, wishes},
@@ -299,13 +298,12 @@ impl<D: Directory> Membership<D> {
     /// Returns when nothing can come any more.
     async fn keep_following(&mut self) {
         let mut news = self.quorum.shown();
-        let mut again = interval(TEND_EVERY);
-        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 changed = news.images.changed() => if changed.is_err() { return },
                 changed = news.replicas.changed() => if changed.is_err() { return },
-                _ = again.tick(), if self.owes => {}
+                () = machine::pause(TEND_EVERY), if self.owes => {}
             }
             self.follow().await;
         }
@@ -317,11 +315,17 @@ impl<D: Directory> Membership<D> {
             id: broker,
             incarnation,
         };
-        match timeout(LEAVE_MAX, self.quorum.change_replicas(fence)).await {
+        let (fenced, late) = (
+            pin!(self.quorum.change_replicas(fence)),
+            pin!(machine::pause(LEAVE_MAX)),
+        );
+        match select(fenced, late).await {
             // No image: the cores may be at one that was shown to them just before.
-            Ok(Ok(())) => assign(&self.mesh, &Arc::new(self.assignment())).await,
-            Ok(Err(refusal)) => tracing::debug!(why = refusal.message, "this broker leaves without a word"),
-            Err(_late) => tracing::debug!("this broker leaves without a word: the quorum does not answer"),
+            Either::Left((Ok(()), _)) => assign(&self.mesh, &Arc::new(self.assignment())).await,
+            Either::Left((Err(refusal), _)) => {
+                tracing::debug!(why = refusal.message, "this broker leaves without a word");
+            }
+            Either::Right(_) => tracing::debug!("this broker leaves without a word: the quorum does not answer"),
         }
     }
 }
@@ -343,10 +347,8 @@ async fn tend(
     cleared: watch::Receiver<BTreeSet<TopicId>>,
 ) -> Infallible {
     let (refused, replaced) = (Seldom::default(), Seldom::default());
-    let mut ticks = interval(TEND_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        machine::pause(TEND_EVERY).await;
         let registered = quorum
             .replicas()
             .broker(own.broker)

@@ -32,7 +32,7 @@ pub use error::TopicError;
 pub(crate) use membership::Membership;
 pub(crate) use names::is_partition;
 #[cfg(test)]
-pub(crate) use quorum::LocalLog;
+pub(crate) use quorum::{Agreement, LocalLog, Order, PEER_PORT};
 pub(crate) use quorum::{Joined, NodeId, QuorumHandle, QuorumThread, Seat, Store as QuorumStore};
 pub use store::{Identity, Recovery, StoreError, TopicStore};
 pub(crate) use store::{QUORUM_FILE, beginning, is_in_use};

@@ -33,5 +33,8 @@ pub(crate) use order::{Order, Outcome};
 pub(crate) use state::{PRODUCER_ID_BLOCK, PRODUCER_ID_MAX, State};
 pub(crate) use store::{Beginning, Store};
 #[cfg(test)]
-pub(crate) use tests::local::LocalLog;
+pub(crate) use tests::{
+    local::LocalLog,
+    shared::{Agreement, PEER_PORT},
+};
 pub(crate) use thread::{Joined, QuorumThread, Seat};

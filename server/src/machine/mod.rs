@@ -35,6 +35,7 @@ pub(crate) use {
     disk::{disk_stages, is_resident, prefetch, reap},
     random::random,
     tasks::{Daemons, blocking, blocking_threads_rest, busy, sleep, spawn, yield_now},
+    thread::pause,
 };
 
 #[cfg(test)]

@@ -7,6 +7,11 @@ pub(crate) fn start_thread(name: &str, body: impl FnOnce() + Send + 'static) -> 
     thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
+/// Waits for so long in a task of a thread that has tokio's timers.
+pub(crate) async fn pause(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
 /// Holds the thread up for so long.
 pub(crate) fn pause_thread(duration: Duration) {
     thread::sleep(duration);

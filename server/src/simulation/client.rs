@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -75,12 +76,34 @@ fn spawn_here(task: impl Future<Output = ()> + 'static) {
     here().expect("the library asks within a world").spawn(task);
 }
 
+/// Where clients find the brokers, of which there is one at least.
+#[derive(Clone)]
+pub(super) struct Brokers(Rc<[SocketAddr]>);
+
+impl Brokers {
+    pub(super) fn new(addresses: impl IntoIterator<Item = SocketAddr>) -> Brokers {
+        Brokers(addresses.into_iter().collect())
+    }
+
+    pub(super) fn are_several(&self) -> bool {
+        self.0.len() > 1
+    }
+
+    /// One of them, whether it is there or not.
+    pub(super) fn any(&self) -> SocketAddr {
+        match here() {
+            Some(here) if self.0.len() > 1 => self.0[here.world.draw(0..self.0.len())],
+            _ => self.0[0],
+        }
+    }
+}
+
 /// Connects, however long that takes.
-pub(super) async fn connect(address: SocketAddr) -> Client {
+pub(super) async fn connect(brokers: &Brokers) -> Client {
     simulation::install(&Wherever);
     loop {
         let connecting = Client::builder()
-            .bootstrap([address.to_string()])
+            .bootstrap(brokers.0.iter().map(ToString::to_string))
             .connect_timeout(PATIENCE)
             .request_timeout(PATIENCE)
             .call_timeout(Duration::from_secs(20))

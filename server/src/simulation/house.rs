@@ -1,15 +1,15 @@
-//! The host of a broker: its disk, its power, and the broker that runs on it.
+//! The host of a broker, alone or one of several: its disk, its power, and the broker that runs on it.
 
 use std::{
     cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
-    path::Path,
+    ops::RangeInclusive,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use headwater_engine::{
     Signal,
     disk::{Directory as _, SimDisk},
@@ -20,9 +20,10 @@ use crate::{
         assembly::{Assembly, Door, open_door},
         serve::Server,
     },
-    cluster::{self, LocalLog, TopicStore},
+    cluster::{self, Agreement, LocalLog, Membership, PEER_PORT, TopicStore},
     config::Config,
     core::mesh::{CoreMessage, Mesh},
+    image::Address,
     machine::{
         Bound, Disk,
         simulated::{ProcessId, World, clock::Clock, here, host::DiskId, net::Net},
@@ -36,6 +37,17 @@ pub(super) const PORT: u16 = 9292;
 
 /// The port of the first core; the others follow.
 const CORE_PORTS: u16 = 9300;
+
+/// All ports of clients.
+pub(super) const CLIENT_PORTS: RangeInclusive<u16> = PORT..=CORE_PORTS + 99;
+
+const _: () = assert!(PEER_PORT > CORE_PORTS + 99);
+
+/// Where a broker of several says that it has stopped in order.
+const CLEAN_MARKER: &str = "clean-shutdown";
+
+/// So long a stop waits for the control plane.
+const CONTROL_WAIT: Duration = Duration::from_secs(10);
 
 /// Descriptors of segment files on each core, where they are few and where they are many.
 const OPEN_FILES: [usize; 2] = [3, 1000];
@@ -53,6 +65,8 @@ struct State {
     failed: RefCell<Option<String>>,
     is_ready: Cell<bool>,
     cores_ended: Cell<usize>,
+    /// Tasks of the control plane that have not ended.
+    desks: Cell<usize>,
     changed: Signal,
 }
 
@@ -66,12 +80,25 @@ impl State {
             changed.await;
         }
     }
+
+    /// Starts a task of the control plane.
+    fn attend(self: &Rc<Self>, desk: impl Future<Output = ()> + 'static) {
+        self.desks.set(self.desks.get() + 1);
+        let state = Rc::clone(self);
+        spawn(async move {
+            desk.await;
+            state.desks.set(state.desks.get() - 1);
+            state.changed.notify();
+        });
+    }
 }
 
 pub(super) struct House {
     pub(super) world: Rc<World>,
     pub(super) host: IpAddr,
     config: Arc<Config>,
+    /// What it agrees on with others; none if it is alone.
+    quorum: Option<Rc<Agreement>>,
     disk: RefCell<SimDisk>,
     drive: Cell<DiskId>,
     run: RefCell<Option<Run>>,
@@ -79,20 +106,24 @@ pub(super) struct House {
     starts: Cell<u64>,
     /// Its clock is right, as the age of records goes by it.
     pub(super) is_timely: Cell<bool>,
+    /// So many disks may be lost in the whole cluster: what is acknowledged is on two.
+    pub(super) disks_to_lose: Rc<Cell<u32>>,
 }
 
 impl House {
-    pub(super) fn new(world: &Rc<World>, host: IpAddr, config: Config) -> House {
+    pub(super) fn new(world: &Rc<World>, host: IpAddr, config: Config, quorum: Option<Rc<Agreement>>) -> House {
         let disk = SimDisk::new(world.random());
         House {
             drive: Cell::new(world.add_disk(&disk)),
             world: Rc::clone(world),
             host,
             config: Arc::new(config),
+            quorum,
             disk: RefCell::new(disk),
             run: RefCell::default(),
             starts: Cell::new(0),
             is_timely: Cell::default(),
+            disks_to_lose: Rc::default(),
         }
     }
 
@@ -120,15 +151,20 @@ impl House {
             rate: self.world.draw(0.999..1.001),
             wall_ms: 0,
         };
-        let process = self.world.process(format!("broker-{number}"), self.host, clock);
+        let name = match &self.quorum {
+            None => format!("broker-{number}"),
+            Some(_) => format!("broker-{}.{number}", self.config.broker.id),
+        };
+        let process = self.world.process(name, self.host, clock);
         self.world.tell(Some(process), format!("starts with {cores} cores"));
         let state = Rc::new(State::default());
         let disk = self.disk();
         let config = Arc::clone(&self.config);
+        let quorum = self.quorum.clone();
         let told = Rc::clone(&state);
         let open_files = OPEN_FILES[self.world.draw(0..OPEN_FILES.len())];
         self.world.spawn(process, async move {
-            match serve(config, disk, cores, open_files, &told).await {
+            match serve(config, disk, quorum, (cores, open_files), &told).await {
                 Ok(()) => told.is_ready.set(true),
                 Err(reason) => *told.failed.borrow_mut() = Some(reason),
             }
@@ -203,6 +239,20 @@ impl House {
         *self.disk.borrow_mut() = after;
     }
 
+    /// The host gets another disk, on which there is nothing.
+    pub(super) fn lose_disk(&self) {
+        self.lose_power();
+        self.world.tell(None, format!("{} gets another disk", self.host));
+        let disk = SimDisk::new(self.world.random());
+        self.drive.set(self.world.add_disk(&disk));
+        *self.disk.borrow_mut() = disk;
+    }
+
+    /// Whether the broker is one of several.
+    pub(super) fn has_peers(&self) -> bool {
+        self.quorum.is_some()
+    }
+
     pub(super) fn power_is_back(&self) {
         self.world.set_power(self.host, true);
     }
@@ -223,6 +273,14 @@ impl House {
         self.world.tell(Some(run.process), "is told to stop");
         let state = run.state;
         drop(state.stop.take());
+        let attended = state.until(|state| (state.desks.get() == 0).then_some(()));
+        if crate::machine::until(crate::machine::now() + CONTROL_WAIT, attended)
+            .await
+            .is_none()
+        {
+            self.world
+                .tell(Some(run.process), "has a control plane that does not end");
+        }
         let mesh = state.mesh.borrow().clone();
         let Some(mesh) = mesh else {
             self.world.end(run.process);
@@ -240,6 +298,12 @@ impl House {
         let has_ended = crate::machine::until(deadline, ended).await.is_some();
         self.world
             .tell(Some(run.process), format!("has stopped in order: {has_ended}"));
+        if has_ended && self.quorum.is_some() {
+            let (disk, marker) = (self.disk(), self.config.log.directory.join(CLEAN_MARKER));
+            let written = async { disk.replace_file(&marker, Vec::new()).await };
+            // A disk that does not take it makes it a crash.
+            let _ = crate::machine::until(crate::machine::now() + CONTROL_WAIT, written).await;
+        }
         self.world.end(run.process);
         let disk = self.disk().kill();
         *self.disk.borrow_mut() = disk;
@@ -251,26 +315,49 @@ impl House {
 async fn serve(
     config: Arc<Config>,
     disk: SimDisk,
-    cores: usize,
-    open_files_max: usize,
+    quorum: Option<Rc<Agreement>>,
+    (cores, open_files_max): (usize, usize),
     state: &Rc<State>,
 ) -> Result<(), String> {
     let names = Disk::Simulated(disk.clone());
-    let opened = LocalLog::open(&names, &config).await;
-    let (quorum, agree) = opened.map_err(|error| error.to_string())?;
+    let is_alone = quorum.is_none();
+    let (quorum, agree) = match quorum {
+        None => {
+            let opened = LocalLog::open(&names, &config).await;
+            let (handle, work) = opened.map_err(|error| error.to_string())?;
+            (handle, work.boxed_local())
+        }
+        Some(quorum) => {
+            let joined = quorum.join(&names, &config).await;
+            let (handle, work) = joined.map_err(|error| error.to_string())?;
+            (handle, work.boxed_local())
+        }
+    };
     spawn(agree);
     let opened = TopicStore::open(names, Arc::clone(&config), quorum).await;
-    let (store, _) = opened.map_err(|error| error.to_string())?;
-    remove(&disk, &config.log.directory.join("clean-shutdown")).await?;
+    let (mut store, _) = opened.map_err(|error| error.to_string())?;
+    let marker = config.log.directory.join(CLEAN_MARKER);
+    let was_clean = !is_alone && disk.read_file(&marker).await.is_ok();
+    disk.remove_file(&marker).await.map_err(|error| error.to_string())?;
     let host = config.broker.listen.ip();
-    let core_ports: Vec<u16> = (0..cores as u16).map(|core| CORE_PORTS + core).collect();
-    let door = Door {
+    let own = Address {
         host: host.to_string(),
         port: PORT,
-        core_ports: core_ports.clone(),
-        assignment: None,
+        core_ports: (0..cores as u16).map(|core| CORE_PORTS + core).collect(),
     };
     let (mesh, inboxes) = Mesh::new(cores);
+    let mut membership = if is_alone {
+        None
+    } else {
+        let registered = Membership::register(&mut store, &mesh, own.clone(), was_clean).await;
+        Some(registered.map_err(|refusal| refusal.message)?)
+    };
+    let door = Door {
+        host: own.host,
+        port: own.port,
+        core_ports: own.core_ports.clone(),
+        assignment: membership.as_ref().map(|own| Arc::new(own.assignment())),
+    };
     let mut assembly = Assembly::new(&config, store, (mesh.clone(), inboxes), open_files_max, door);
     *state.mesh.borrow_mut() = Some(mesh.clone());
     for (id, setup, inbox) in assembly.cores() {
@@ -285,20 +372,28 @@ async fn serve(
             state.changed.notify();
         });
     }
-    assembly.publish().await;
+    match &mut membership {
+        None => assembly.publish().await,
+        Some(membership) => membership.follow().await,
+    }
+    let bound = |port| Bound::Simulated(SocketAddr::new(host, port));
+    open_door(&mesh, own.core_ports.into_iter().map(|port| [PORT, port].map(bound)));
+    if let Some(membership) = &mut membership {
+        if let Err(refusal) = membership.enter().await {
+            tracing::warn!(why = refusal.message, "the broker is not let in yet; it asks again");
+        }
+        membership.follow().await;
+    }
     let (stop, stopped) = cluster::stop();
     *state.stop.borrow_mut() = Some(stop);
+    if let Some(membership) = membership {
+        state.attend(membership.run(stopped.clone()));
+    }
     let (topics, ids) = cluster::desks(assembly.into_control(), stopped);
-    spawn(topics());
-    spawn(ids());
-    let bound = |port| Bound::Simulated(SocketAddr::new(host, port));
-    open_door(&mesh, core_ports.into_iter().map(|port| [PORT, port].map(bound)));
+    state.attend(topics());
+    state.attend(ids());
     if let Some(here) = here() {
         here.world.tell(Some(here.process), "serves");
     }
     Ok(())
-}
-
-async fn remove(disk: &SimDisk, path: &Path) -> Result<(), String> {
-    disk.remove_file(path).await.map_err(|error| error.to_string())
 }

@@ -1,6 +1,9 @@
 //! The judge's own eyes: reads a whole partition by the wire protocol, through any core, without the library that is judged as well.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use bytes::Bytes;
 use headwater_protocol::{
@@ -12,7 +15,10 @@ use headwater_protocol::{
     },
 };
 
-use super::wire::{Wire, check, patiently};
+use super::{
+    client::Brokers,
+    wire::{Wire, check, patiently},
+};
 use crate::machine::simulated::here;
 
 /// The timestamp that asks for the log start offset.
@@ -34,12 +40,12 @@ pub(super) struct Extent {
 
 /// Reads a partition from its start to its end; hands on each record.
 pub(super) async fn read_all(
-    address: SocketAddr,
+    brokers: &Brokers,
     topic: &str,
     partition: i32,
     mut see: impl FnMut(&RecordView<'_>),
 ) -> io::Result<Extent> {
-    let (topic, address) = find(address, topic, partition).await?;
+    let (topic, address) = find(brokers, topic, partition).await?;
     let mut wire = patiently(Wire::open(address)).await?;
     let start = first_offset(&mut wire, topic, partition).await?;
     let (mut position, mut bytes) = (start, 0);
@@ -58,8 +64,8 @@ pub(super) async fn read_all(
 }
 
 /// Where a partition begins.
-pub(super) async fn start_of(address: SocketAddr, topic: &str, partition: i32) -> io::Result<u64> {
-    let (topic, address) = find(address, topic, partition).await?;
+pub(super) async fn start_of(brokers: &Brokers, topic: &str, partition: i32) -> io::Result<u64> {
+    let (topic, address) = find(brokers, topic, partition).await?;
     let mut wire = patiently(Wire::open(address)).await?;
     first_offset(&mut wire, topic, partition).await
 }
@@ -77,9 +83,9 @@ pub(super) async fn ask_on_one_connection(address: SocketAddr) -> io::Result<()>
     Ok(())
 }
 
-/// Asks the broker where a partition is; now and then answers with another core, which passes on what comes to it.
-async fn find(address: SocketAddr, topic: &str, partition: i32) -> io::Result<(TopicId, SocketAddr)> {
-    let mut wire = patiently(Wire::open(address)).await?;
+/// Asks a broker where a partition is; now and then answers with another core, which passes on what comes to it.
+async fn find(brokers: &Brokers, topic: &str, partition: i32) -> io::Result<(TopicId, SocketAddr)> {
+    let mut wire = patiently(Wire::open(brokers.any())).await?;
     let topics = Some(vec![topic.to_owned()]);
     let reply = wire.ask(&MetadataRequestT { topics }).await?;
     let metadata = reply.read::<MetadataResponse<'_>>()?.unpack();
@@ -90,17 +96,22 @@ async fn find(address: SocketAddr, topic: &str, partition: i32) -> io::Result<(T
     let partitions = topic.partitions.unwrap_or_default();
     let found = partitions.iter().find(|found| found.partition == partition);
     let found = found.ok_or_else(|| io::Error::other("the topic has no such partition"))?;
-    let broker = metadata.brokers.unwrap_or_default().into_iter().next();
-    let ports = broker.and_then(|broker| broker.core_ports).unwrap_or_default();
+    check(found.error)?;
+    let mut there = metadata.brokers.unwrap_or_default().into_iter();
+    let leader = there.find(|broker| broker.id == found.leader);
+    let leader = leader.ok_or_else(|| io::Error::other("nobody leads the partition"))?;
+    let host: IpAddr = leader.host.unwrap_or_default().parse().map_err(io::Error::other)?;
+    let ports = leader.core_ports.unwrap_or_default();
     let mut core = usize::from(found.core);
     if let Some(here) = here()
         && here.world.chance(0.3)
+        && !ports.is_empty()
     {
         core = here.world.draw(0..ports.len());
     }
     let port = ports.get(core).ok_or_else(|| io::Error::other("no such core"))?;
     let id = TopicId::from(&topic.id.unwrap_or_default());
-    Ok((id, SocketAddr::new(address.ip(), *port)))
+    Ok((id, SocketAddr::new(host, *port)))
 }
 
 async fn first_offset(wire: &mut Wire, topic: TopicId, partition: i32) -> io::Result<u64> {

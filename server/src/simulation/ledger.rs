@@ -87,7 +87,7 @@ struct Page {
     promised: BTreeMap<Sent, u64>,
     /// What a consumer was handed, by offset.
     seen: BTreeMap<u64, Sent>,
-    /// The end of what a consumer may see, as each reader was told last.
+    /// The end of what a consumer may see, the furthest that each reader was told.
     watermarks: BTreeMap<u32, u64>,
     /// What was deleted on purpose ends here, or further on, but not beyond what was asked for.
     deleted: u64,
@@ -108,19 +108,26 @@ pub(super) struct Ledger {
     /// What was kept until all was.
     retention: Option<Retention>,
     all_kept_since: Cell<Option<Duration>>,
+    /// A new leader may know less of what is acknowledged than the one before.
+    has_leaders: bool,
 }
 
 /// The broker's clock goes a little faster than the world, and timestamps are whole milliseconds.
 const AGE_TOLERANCE: Duration = Duration::from_millis(20);
 
 impl Ledger {
-    pub(super) fn new(world: &Rc<World>, retention: Option<Retention>) -> Ledger {
+    pub(super) fn new(world: &Rc<World>, retention: Option<Retention>, has_leaders: bool) -> Ledger {
         Ledger {
+            has_leaders,
             world: Rc::clone(world),
             pages: RefCell::default(),
             retention,
             all_kept_since: Cell::default(),
         }
+    }
+
+    pub(super) fn world(&self) -> &Rc<World> {
+        &self.world
     }
 
     /// A producer is given a record.
@@ -157,15 +164,17 @@ impl Ledger {
         );
     }
 
-    /// A reader was told how far the partition goes.
-    pub(super) fn watermark(&self, reader: u32, partition: i32, now: u64) {
+    /// A reader was told how far the partition goes. Returns the furthest that it was told.
+    pub(super) fn watermark(&self, reader: u32, partition: i32, now: u64) -> u64 {
         let mut pages = self.pages.borrow_mut();
         let page = pages.entry(partition).or_default();
-        let before = page.watermarks.insert(reader, now).unwrap_or_default();
+        let furthest = page.watermarks.entry(reader).or_default();
         assert!(
-            now >= before,
-            "the high watermark of partition {partition} went back from {before} to {now}"
+            now >= *furthest || self.has_leaders,
+            "the high watermark of partition {partition} went back from {furthest} to {now}"
         );
+        *furthest = now.max(*furthest);
+        *furthest
     }
 
     /// Somebody asks for the deletion of what lies before.

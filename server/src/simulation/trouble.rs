@@ -20,6 +20,9 @@ const WHILE_MAX: Duration = Duration::from_secs(4);
 /// A client that stands still does so for so long at most: the others take it for dead meanwhile.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 
+/// So long a broker may take to start on a sound disk, while others may be in trouble that it needs.
+const READY_MAX: Duration = Duration::from_mins(10);
+
 /// Cores of a broker, at most.
 pub(super) const CORES_MAX: usize = 3;
 
@@ -73,6 +76,12 @@ async fn one(house: &Rc<House>, guests: &[Guest]) {
     let world = &house.world;
     let tell = |line: String| world.tell(None, line);
     let a_while = WHILE_MAX.mul_f64(machine::random());
+    let disks = &house.disks_to_lose;
+    if disks.get() > 0 && world.chance(0.1) {
+        disks.set(disks.get() - 1);
+        house.lose_disk();
+        return restart(house).await;
+    }
     match world.draw(0..20) {
         0..3 => {
             house.lose_power();
@@ -245,14 +254,20 @@ async fn restart(house: &Rc<House>) {
     }
 }
 
-/// Has a broker run, come what may.
+/// Has a broker run, come what may. One of several may have to wait for the others, and to try again.
 pub(super) async fn bring_up(house: &Rc<House>) {
-    for _ in 0..3 {
+    let attempts = if house.has_peers() { 50 } else { 3 };
+    for _ in 0..attempts {
         if house.process().is_none() || house.disk().is_crashed() {
             restart(house).await;
         }
-        if house.process().is_some() && house.is_ready().await.is_ok() {
-            return;
+        if house.process().is_some() {
+            let ready = machine::until(machine::now() + READY_MAX, house.is_ready()).await;
+            match ready {
+                Some(Ok(())) => return,
+                Some(Err(reason)) => house.world.tell(None, format!("the broker does not start: {reason}")),
+                None => break,
+            }
         }
         house.kill();
     }

@@ -96,6 +96,7 @@ mod tests {
                 id,
                 process: Uuid::from_u128(id.get() as u128),
                 store: Uuid::from_u128(id.get() as u128),
+                opened: 1,
                 was_clean: true,
                 address: Address {
                     host: "localhost".to_owned(),

@@ -44,11 +44,11 @@ const ENTRIES_KEPT: u64 = 500;
 
 /// Within this time an order is agreed on, or nobody knows what becomes of it. It is longer than an election beside a busy disk. Two of
 /// them, as what may be half done is taken back, must take less than the 10 s for which a shutdown waits, and the command line.
-const PROPOSE_MAX: Duration = Duration::from_secs(3);
+pub(super) const PROPOSE_MAX: Duration = Duration::from_secs(3);
 /// So long a member that stops looks for another that can lead. It may have waited for [`PROPOSE_MAX`] twice just before.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 /// A pause before an order is proposed again.
-const PROPOSE_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PROPOSE_PAUSE: Duration = Duration::from_millis(50);
 /// Orders that are on their way to the leader at one time. Others wait.
 const FORWARDED_MAX: usize = 16;
 

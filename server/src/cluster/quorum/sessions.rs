@@ -6,21 +6,25 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    fmt::Display,
     io::ErrorKind,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::future::join_all;
-use tokio::time::sleep;
 
 use super::{
     id::NodeId,
-    member::Quorum,
-    order::Order,
+    member::{ProposeError, Quorum},
+    order::{Order, Outcome},
     peer::{CallError, Line, Request},
 };
-use crate::{cluster::replicas::ReplicaCommand, image::Broker, machine};
+use crate::{
+    cluster::replicas::{ReplicaCommand, ReplicaMap},
+    image::Broker,
+    machine,
+};
 
 /// A pause before all are asked again.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -31,73 +35,137 @@ const SESSION: Duration = Duration::from_secs(3);
 
 const _: () = assert!(SESSION.as_millis() > 2 * (ASK_EVERY.as_millis() + ANSWER_MAX.as_millis()));
 
+/// Why a broker was not heard.
+pub(super) enum Unheard {
+    /// Its host says that nobody listens there.
+    Ended,
+    /// Anything else may pass.
+    Silent(String),
+}
+
+/// A member, as far as it watches brokers.
+pub(super) trait Watcher {
+    /// The way to a broker.
+    type Line;
+
+    /// Why nobody knows what has become of an order.
+    type Doubt: Display;
+
+    fn node(&self) -> NodeId;
+
+    /// Whether it is the active coordinator, as far as it knows.
+    fn is_active(&self) -> bool;
+
+    /// Brokers and replicas, as far as it knows.
+    fn replicas(&self) -> ReplicaMap;
+
+    /// The way to a broker; none if it is no member any more.
+    fn line(&self, broker: NodeId) -> Option<Self::Line>;
+
+    /// Asks a broker whether it is there.
+    async fn ask(line: &mut Self::Line, within: Duration) -> Result<(), Unheard>;
+
+    /// Has an order agreed on.
+    async fn propose(&self, order: Order) -> Result<Outcome, Self::Doubt>;
+}
+
+impl Watcher for Quorum {
+    type Line = Line;
+    type Doubt = ProposeError;
+
+    fn node(&self) -> NodeId {
+        self.identity().node
+    }
+
+    fn is_active(&self) -> bool {
+        self.leader() == Some(self.identity().node)
+    }
+
+    fn replicas(&self) -> ReplicaMap {
+        self.shown().replicas.borrow().clone()
+    }
+
+    fn line(&self, broker: NodeId) -> Option<Line> {
+        let membership = self.membership();
+        Some(self.dialer.line(broker, membership.get_node(&broker)?))
+    }
+
+    async fn ask(line: &mut Line, within: Duration) -> Result<(), Unheard> {
+        match line.call(&Request::Progress, within).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Unreachable { source, .. }) if source.kind() == ErrorKind::ConnectionRefused => {
+                Err(Unheard::Ended)
+            }
+            Err(error) => Err(Unheard::Silent(error.to_string())),
+        }
+    }
+
+    async fn propose(&self, order: Order) -> Result<Outcome, ProposeError> {
+        Quorum::propose(self, order).await
+    }
+}
+
 /// A broker that is to be fenced, and why.
 type Gone = (Arc<Broker>, String);
 
 /// One broker's process, as it was heard.
-struct Session {
+struct Session<W: Watcher> {
     broker: Arc<Broker>,
-    line: Line,
+    line: W::Line,
     heard: Instant,
 }
 
-impl Session {
+impl<W: Watcher> Session<W> {
     fn is_of(&self, broker: &Broker) -> bool {
         self.broker.incarnation == broker.incarnation
     }
 
     /// Asks it, and says why it is to be fenced, if it is.
     async fn ask(&mut self) -> Option<Gone> {
-        let why = match self.line.call(&Request::Progress, ANSWER_MAX).await {
-            Ok(_) => {
+        let why = match W::ask(&mut self.line, ANSWER_MAX).await {
+            Ok(()) => {
                 self.heard = machine::now();
                 None
             }
-            Err(CallError::Unreachable { source, .. }) if source.kind() == ErrorKind::ConnectionRefused => {
-                Some("its process has ended".to_owned())
-            }
-            Err(error) => (machine::since(self.heard) >= SESSION).then(|| error.to_string()),
+            Err(Unheard::Ended) => Some("its process has ended".to_owned()),
+            Err(Unheard::Silent(why)) => (machine::since(self.heard) >= SESSION).then_some(why),
         };
         why.map(|why| (Arc::clone(&self.broker), why))
     }
 }
 
 /// Watches the brokers whenever this member is the active coordinator.
-pub(super) async fn watch(quorum: &Quorum) -> Infallible {
+pub(super) async fn watch<W: Watcher>(watcher: &W) -> Infallible {
     let mut sessions = BTreeMap::new();
     loop {
-        sleep(ASK_EVERY).await;
-        if quorum.leader() != Some(quorum.identity().node) {
+        machine::pause(ASK_EVERY).await;
+        if !watcher.is_active() {
             sessions.clear();
             continue;
         }
-        let mut gone = refresh(&mut sessions, quorum);
-        let asked = join_all(sessions.values_mut().map(Session::ask)).await;
+        let mut gone = refresh(&mut sessions, watcher);
+        let asked = join_all(sessions.values_mut().map(Session::<W>::ask)).await;
         gone.extend(asked.into_iter().flatten());
-        join_all(gone.into_iter().map(|gone| fence(quorum, gone))).await;
+        join_all(gone.into_iter().map(|gone| fence(watcher, gone))).await;
     }
 }
 
 /// A session for each broker that is not fenced, as the process that is registered. Those that cannot have one are returned.
-fn refresh(sessions: &mut BTreeMap<NodeId, Session>, quorum: &Quorum) -> Vec<Gone> {
-    let own = quorum.identity().node;
-    let shown = quorum.shown();
-    let replicas = shown.replicas.borrow();
-    let membership = quorum.membership();
+fn refresh<W: Watcher>(sessions: &mut BTreeMap<NodeId, Session<W>>, watcher: &W) -> Vec<Gone> {
     let (mut kept, mut gone) = (BTreeMap::new(), Vec::new());
-    for broker in replicas.brokers().filter(|broker| !broker.is_fenced) {
+    for broker in watcher.replicas().brokers().filter(|broker| !broker.is_fenced) {
         let node = NodeId::from(broker.id);
-        if node == own {
+        if node == watcher.node() {
             continue;
         }
-        let Some(member) = membership.get_node(&node) else {
+        let Some(line) = watcher.line(node) else {
             gone.push((Arc::clone(broker), "it is no member of the quorum any more".to_owned()));
             continue;
         };
         let session = sessions.remove(&node).filter(|session| session.is_of(broker));
         let session = session.unwrap_or_else(|| Session {
             broker: Arc::clone(broker),
-            line: quorum.dialer.line(node, member),
+            line,
             heard: machine::now(),
         });
         kept.insert(node, session);
@@ -106,10 +174,10 @@ fn refresh(sessions: &mut BTreeMap<NodeId, Session>, quorum: &Quorum) -> Vec<Gon
     gone
 }
 
-async fn fence(quorum: &Quorum, (broker, why): Gone) {
+async fn fence<W: Watcher>(watcher: &W, (broker, why): Gone) {
     let (id, incarnation) = (broker.id, broker.incarnation);
     let order = Order::Replicas(ReplicaCommand::Fence { id, incarnation });
-    match quorum.propose(order).await {
+    match watcher.propose(order).await {
         Ok(outcome) => match outcome.refusal() {
             None => tracing::warn!(broker = %id, %incarnation, why, "a broker is fenced"),
             Some(refusal) => {

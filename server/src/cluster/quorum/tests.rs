@@ -1,4 +1,5 @@
 mod agreed;
 pub(crate) mod local;
 mod seeded;
+pub(crate) mod shared;
 mod three;

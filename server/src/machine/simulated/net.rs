@@ -6,8 +6,9 @@ mod stream;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     rc::{Rc, Weak},
     task::Waker,
     time::Duration,
@@ -33,17 +34,19 @@ const SENT_AGAIN: Duration = Duration::from_millis(200);
 
 pub(crate) struct Net {
     latency: Duration,
+    /// Of each connection, in bytes, at the least.
+    window_min: Cell<usize>,
     ports: RefCell<Vec<Rc<Port>>>,
     /// Open connections, by number: each with the end that has begun it.
     connections: RefCell<BTreeMap<u64, Weak<End>>>,
-    /// Nothing comes through between these hosts until then.
-    partitions: RefCell<Vec<(IpAddr, IpAddr, Duration)>>,
+    /// Nothing comes through from one host to another until then.
+    cuts: RefCell<Vec<(IpAddr, IpAddr, Duration)>>,
     /// Processes that have no descriptor left for a connection until then.
     exhausted: RefCell<BTreeMap<ProcessId, Duration>>,
     /// Streams that are kept for those who know their numbers.
     held: RefCell<BTreeMap<u64, Stream>>,
-    /// Processes that come to any core of a broker, whichever they ask for.
-    detours: RefCell<BTreeSet<ProcessId>>,
+    /// Processes that come to any of these ports of a host, whichever they ask for.
+    detours: RefCell<BTreeMap<ProcessId, RangeInclusive<u16>>>,
 }
 
 struct Port {
@@ -117,9 +120,10 @@ impl Net {
     pub(super) fn new(random: &mut SmallRng) -> Net {
         Net {
             latency: LATENCIES[random.random_range(0..LATENCIES.len())],
+            window_min: Cell::default(),
             ports: RefCell::default(),
             connections: RefCell::default(),
-            partitions: RefCell::default(),
+            cuts: RefCell::default(),
             exhausted: RefCell::default(),
             held: RefCell::default(),
             detours: RefCell::default(),
@@ -132,19 +136,41 @@ impl Net {
         world.net.latency.mul_f64(factor)
     }
 
-    /// Until when nothing comes through.
-    fn blocked_until(&self, one: IpAddr, other: IpAddr, now: Duration) -> Option<Duration> {
-        let partitions = self.partitions.borrow();
-        let blocking = partitions
+    /// Until when nothing comes through from one host to another.
+    fn blocked_until(&self, from: IpAddr, to: IpAddr, now: Duration) -> Option<Duration> {
+        let cuts = self.cuts.borrow();
+        let blocking = cuts
             .iter()
-            .filter(|(a, b, until)| *until > now && ((*a, *b) == (one, other) || (*b, *a) == (one, other)));
+            .filter(|(a, b, until)| *until > now && (*a, *b) == (from, to));
         blocking.map(|(.., until)| *until).max()
+    }
+
+    /// Whether two hosts can speak with each other: in both directions something comes through.
+    pub(crate) fn is_open(world: &World, one: IpAddr, other: IpAddr) -> bool {
+        let is_blocked = |from, to| world.net.blocked_until(from, to, world.now()).is_some();
+        !is_blocked(one, other) && !is_blocked(other, one)
     }
 
     /// Lets nothing through between two hosts for so long.
     pub(crate) fn part(world: &World, one: IpAddr, other: IpAddr, duration: Duration) {
+        Net::cut(world, one, other, duration);
+        Net::cut(world, other, one, duration);
+    }
+
+    /// Lets nothing through from one host to another for so long. What goes the other way comes.
+    pub(crate) fn cut(world: &World, from: IpAddr, to: IpAddr, duration: Duration) {
         let until = world.now() + duration;
-        world.net.partitions.borrow_mut().push((one, other, until));
+        world.net.cuts.borrow_mut().push((from, to, until));
+    }
+
+    /// From now on so much may be on its way on every connection.
+    pub(crate) fn widen(world: &World, window_min: usize) {
+        world.net.window_min.set(window_min);
+    }
+
+    /// Everything comes through again.
+    pub(crate) fn heal(world: &World) {
+        world.net.cuts.borrow_mut().clear();
     }
 
     /// Lets a process accept nothing for so long: it has no descriptor left.
@@ -158,18 +184,20 @@ impl Net {
         }
     }
 
-    /// From now on the process comes to any core of a broker, as through an address that they share.
-    pub(crate) fn lead_astray(world: &World, process: ProcessId) {
-        world.net.detours.borrow_mut().insert(process);
+    /// From now on the process comes to any of these ports of a host, as through an address that they share.
+    pub(crate) fn lead_astray(world: &World, process: ProcessId, ports: RangeInclusive<u16>) {
+        world.net.detours.borrow_mut().insert(process, ports);
     }
 
     /// Where a process comes that asks for an address.
     fn way_of(&self, process: ProcessId, address: SocketAddr, world: &World) -> SocketAddr {
-        if !self.detours.borrow().contains(&process) || !world.chance(0.3) {
+        let detours = self.detours.borrow();
+        let Some(shared) = detours.get(&process).filter(|_| world.chance(0.3)) else {
             return address;
-        }
+        };
         let ports = self.ports.borrow();
-        let there: Vec<&Rc<Port>> = ports.iter().filter(|port| port.address.ip() == address.ip()).collect();
+        let is_there = |port: &&Rc<Port>| port.address.ip() == address.ip() && shared.contains(&port.address.port());
+        let there: Vec<&Rc<Port>> = ports.iter().filter(is_there).collect();
         match there.len() {
             0 => address,
             count => there[world.draw(0..count)].address,

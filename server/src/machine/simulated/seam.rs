@@ -16,7 +16,7 @@ use super::{
     disk::{Disk, File},
     here, is_running,
 };
-use crate::machine::{clock, disk, random as chance, tasks};
+use crate::machine::{clock, disk, random as chance, tasks, thread};
 
 pub(crate) fn now() -> Instant {
     here().map_or_else(clock::now, |here| here.now())
@@ -96,6 +96,13 @@ pub(crate) async fn sleep(duration: Duration) {
     match here() {
         Some(here) => here.sleep(duration).await,
         None => tasks::sleep(duration).await,
+    }
+}
+
+pub(crate) async fn pause(duration: Duration) {
+    match here() {
+        Some(here) => here.sleep(duration).await,
+        None => thread::pause(duration).await,
     }
 }
 

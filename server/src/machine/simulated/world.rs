@@ -181,6 +181,11 @@ impl World {
         self.processes.borrow_mut()[process.0].frozen_until = self.now() + duration;
     }
 
+    /// Whether the process stands still.
+    pub(crate) fn is_frozen(&self, process: ProcessId) -> bool {
+        self.processes.borrow()[process.0].frozen_until > self.now()
+    }
+
     pub(crate) fn host_of(&self, process: ProcessId) -> IpAddr {
         self.processes.borrow()[process.0].host
     }

@@ -5,7 +5,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     io,
-    net::SocketAddr,
     rc::Rc,
     time::Duration,
 };
@@ -14,7 +13,7 @@ use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use headwater_client::{Client, ErrorCode, NewTopic, PartitionIndex, Record, RecordView};
 
 use super::{
-    client::connect,
+    client::{Brokers, connect},
     judge::read_all,
     wire::{pause, tell},
 };
@@ -44,7 +43,7 @@ pub(in crate::simulation) struct Book {
 }
 
 pub(in crate::simulation) struct Keeper {
-    pub(in crate::simulation) address: SocketAddr,
+    pub(in crate::simulation) brokers: Brokers,
     pub(in crate::simulation) book: Rc<Book>,
     /// Records to write, at most.
     pub(in crate::simulation) count: u32,
@@ -55,7 +54,7 @@ pub(in crate::simulation) struct Keeper {
 impl Keeper {
     /// Works until everything is acknowledged.
     pub(in crate::simulation) async fn run(self) {
-        let client = connect(self.address).await;
+        let client = connect(&self.brokers).await;
         create(&client).await;
         let producer = loop {
             match client
@@ -145,10 +144,10 @@ impl Book {
     }
 
     /// Reads the topic and compares what is left of each key with what was acknowledged until now.
-    pub(in crate::simulation) async fn compare(&self, address: SocketAddr) -> io::Result<()> {
+    pub(in crate::simulation) async fn compare(&self, brokers: &Brokers) -> io::Result<()> {
         let acknowledged = self.acknowledged.borrow().clone();
         let mut found: Vec<(u32, Entry)> = Vec::new();
-        let extent = read_all(address, TOPIC, 0, |record| found.push(entry_of(record))).await?;
+        let extent = read_all(brokers, TOPIC, 0, |record| found.push(entry_of(record))).await?;
         assert!(
             found.is_sorted_by_key(|(_, entry)| entry.number),
             "the records of the one who keeps the topic are out of order, or twice"

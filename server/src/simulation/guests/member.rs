@@ -3,7 +3,6 @@
 use std::{
     cell::Cell,
     collections::BTreeMap,
-    net::SocketAddr,
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -14,7 +13,7 @@ use headwater_client::{
 };
 
 use super::{
-    client::connect,
+    client::{Brokers, connect},
     ledger::{Ledger, Sent},
     scenario::TOPIC,
     wire::{pause, tell},
@@ -33,7 +32,7 @@ const REBALANCE: Duration = Duration::from_secs(8);
 const FETCH_BYTES: u32 = 32 << 10;
 
 pub(in crate::simulation) struct Member {
-    pub(in crate::simulation) address: SocketAddr,
+    pub(in crate::simulation) brokers: Brokers,
     pub(in crate::simulation) ledger: Rc<Ledger>,
     pub(in crate::simulation) assignor: Assignor,
     /// The library commits by itself every so often.
@@ -60,7 +59,7 @@ impl RebalanceListener for Handed {
 
 impl Member {
     pub(in crate::simulation) async fn run(self) {
-        let client = connect(self.address).await;
+        let client = connect(&self.brokers).await;
         while !self.is_over.get() {
             // Whatever went wrong, it joins again.
             if let Err(error) = self.attend(&client).await {

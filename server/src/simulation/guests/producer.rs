@@ -1,12 +1,12 @@
 //! A producer of the client library: sends its records, and the ledger notes each that was acknowledged.
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use headwater_client::{self as client, Client, Compression, Delivery, PartitionIndex, Record};
 
 use super::{
-    client::connect,
+    client::{Brokers, connect},
     ledger::{Ledger, Sent},
     scenario::TOPIC,
     wire::{pause, tell},
@@ -28,14 +28,14 @@ pub(in crate::simulation) struct Producer {
     pub(in crate::simulation) pause: Duration,
     /// Nothing new is sent any more.
     pub(in crate::simulation) is_calm: Rc<Cell<bool>>,
-    pub(in crate::simulation) address: SocketAddr,
+    pub(in crate::simulation) brokers: Brokers,
     pub(in crate::simulation) ledger: Rc<Ledger>,
 }
 
 impl Producer {
     /// Works until everything is acknowledged.
     pub(in crate::simulation) async fn run(self) {
-        let client = connect(self.address).await;
+        let client = connect(&self.brokers).await;
         let producer = self.build(&client).await;
         let mut under_way = FuturesUnordered::new();
         for number in 0..self.count {

@@ -1,11 +1,11 @@
 //! A reader of the client library: follows a partition from its start, and tells the ledger what it is handed.
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use headwater_client::{Advance, Client, Consumer, Error, PartitionIndex, Records, Skip, SkipCause, Start};
 
 use super::{
-    client::connect,
+    client::{Brokers, connect},
     ledger::{Ledger, Sent},
     scenario::TOPIC,
     wire::{pause, tell},
@@ -15,7 +15,7 @@ use crate::machine;
 pub(in crate::simulation) struct Reader {
     pub(in crate::simulation) number: u32,
     pub(in crate::simulation) partition: i32,
-    pub(in crate::simulation) address: SocketAddr,
+    pub(in crate::simulation) brokers: Brokers,
     pub(in crate::simulation) ledger: Rc<Ledger>,
     /// The run is over.
     pub(in crate::simulation) is_over: Rc<Cell<bool>>,
@@ -23,7 +23,7 @@ pub(in crate::simulation) struct Reader {
 
 impl Reader {
     pub(in crate::simulation) async fn run(self) {
-        let client = connect(self.address).await;
+        let client = connect(&self.brokers).await;
         let mut consumer = self.build(&client).await;
         let mut position = consumer.positions()[0].position.get();
         self.ledger.pass_over(self.partition, 0, position);
@@ -74,7 +74,7 @@ impl Reader {
     fn see(&self, consumer: &Consumer, records: &Records, mut position: u64) -> u64 {
         let high_watermark = consumer.positions()[0].high_watermark;
         let high_watermark = high_watermark.expect("there was an answer").get();
-        self.ledger.watermark(self.number, self.partition, high_watermark);
+        let high_watermark = self.ledger.watermark(self.number, self.partition, high_watermark);
         for record in records {
             let record = record.expect("a record that was stored is whole");
             assert_eq!(

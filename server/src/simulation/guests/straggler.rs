@@ -1,7 +1,10 @@
 //! A member by the wire protocol that commits in a generation which is over: what no client of ours does, and a broker must refuse, as
 //! somebody else may have the partition by now.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use headwater_protocol::{
     error::ErrorCode,
@@ -13,6 +16,7 @@ use headwater_protocol::{
 };
 
 use super::{
+    client::Brokers,
     scenario::TOPIC,
     wire::{Wire, check, patiently},
 };
@@ -28,17 +32,18 @@ struct Member {
 }
 
 /// Goes through two generations, commits in the first of them, and then in the second.
-pub(in crate::simulation) async fn commit_late(address: SocketAddr) -> io::Result<()> {
+pub(in crate::simulation) async fn commit_late(brokers: &Brokers) -> io::Result<()> {
     // That of an attempt before may wait for its members.
     let group = Some(format!("straggler-{}", machine::random::<u32>()));
-    let mut wire = patiently(Wire::open(address)).await?;
+    let mut wire = patiently(Wire::open(brokers.any())).await?;
     let find = FindGroupRequestT {
         group_id: group.clone(),
     };
     let reply = wire.ask(&find).await?;
     let found = reply.read::<FindGroupResponse<'_>>()?;
     check(found.error())?;
-    let runs_it = SocketAddr::new(address.ip(), found.core_port());
+    let host: IpAddr = found.host().unwrap_or_default().parse().map_err(io::Error::other)?;
+    let runs_it = SocketAddr::new(host, found.core_port());
     let mut member = Member {
         wire: patiently(Wire::open(runs_it)).await?,
         group,

@@ -1,11 +1,11 @@
 //! One who deletes the oldest records of the topic now and then, all of a partition at times.
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use headwater_client::{Offset, OffsetSpec, PartitionIndex};
 
 use super::{
-    client::connect,
+    client::{Brokers, connect},
     ledger::Ledger,
     scenario::TOPIC,
     wire::{pause, tell},
@@ -13,7 +13,7 @@ use super::{
 use crate::machine;
 
 pub(in crate::simulation) struct Trimmer {
-    pub(in crate::simulation) address: SocketAddr,
+    pub(in crate::simulation) brokers: Brokers,
     pub(in crate::simulation) partitions: i32,
     pub(in crate::simulation) ledger: Rc<Ledger>,
     /// The run is over.
@@ -22,7 +22,7 @@ pub(in crate::simulation) struct Trimmer {
 
 impl Trimmer {
     pub(in crate::simulation) async fn run(self) {
-        let client = connect(self.address).await;
+        let client = connect(&self.brokers).await;
         while !self.is_over.get() {
             pause(Duration::from_secs(3)).await;
             let partition = machine::random::<u32>() as i32 % self.partitions;

@@ -65,8 +65,7 @@ impl Stream {
         let give_up = world.now() + CONNECT_MAX;
         loop {
             here.sleep(Net::delay(world)).await;
-            let is_blocked = world.net.blocked_until(host, address.ip(), world.now()).is_some();
-            if !is_blocked && !world.hosts.is_down(address.ip()) {
+            if Net::is_open(world, host, address.ip()) && !world.hosts.is_down(address.ip()) {
                 break;
             }
             if world.now() >= give_up {
@@ -94,7 +93,7 @@ impl Stream {
         if port.queue.borrow().len() >= BACKLOG {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let window = WINDOWS[world.draw(0..WINDOWS.len())];
+        let window = WINDOWS[world.draw(0..WINDOWS.len())].max(world.net.window_min.get());
         let mine = End::new(world, here.process, address.ip(), window);
         let theirs = End::new(world, port.process, host, window);
         *mine.peer.borrow_mut() = Rc::downgrade(&theirs);
