@@ -26,8 +26,9 @@ const KIND: Kind = Kind {
 const RECORDS: usize = 2_000;
 
 struct Cluster {
-    sites: [Site; 3],
+    /// They end before their directories go.
     brokers: [Option<Broker>; 3],
+    sites: [Site; 3],
 }
 
 impl Cluster {
@@ -50,7 +51,7 @@ impl Cluster {
         for broker in brokers.iter().flatten() {
             broker.await_ready();
         }
-        Cluster { sites, brokers }
+        Cluster { brokers, sites }
     }
 
     fn kill(&mut self, number: usize) {
