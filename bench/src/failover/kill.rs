@@ -156,10 +156,12 @@ mod tests {
     #[test]
     fn each_kill_has_its_own_silence_and_its_own_toll() {
         let seen = Acknowledgements::new(2, ms(0));
-        for at in (0..1_000).chain(1_300..3_000).chain(3_100..5_000) {
-            seen.tell(PartitionIndex::new(0), ms(at));
+        for at in 0..5_000 {
+            if !(1_000..1_300).contains(&at) && !(3_000..3_100).contains(&at) {
+                seen.tell(PartitionIndex::new(0), ms(at));
+            }
+            seen.tell(PartitionIndex::new(1), ms(at));
         }
-        (0..5_000).for_each(|at| seen.tell(PartitionIndex::new(1), ms(at)));
         let lost = |due, lost| Incident {
             due: ms(due),
             toll: Toll {

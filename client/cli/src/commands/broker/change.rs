@@ -29,7 +29,7 @@ out for good, stop it then, and `headwater broker forget`. It asks on a terminal
 
 pub const FORGET_EXAMPLES: &str = "\
 Examples:
-  headwater broker drain 1 --yes && headwater broker forget 1 --yes   # in between, stop it
+  headwater broker forget 1 --yes                   # after `headwater broker drain 1`, and once it is stopped
 
 It must have been stopped, and have no replicas. It asks on a terminal; a script has to say --yes.";
 
