@@ -155,11 +155,12 @@ pub fn end_process_on_panic(core_dump: bool) {
             machine::pause_thread(LAST_WORDS_MAX);
             end()
         });
-        usual(panic);
+        // Before the backtrace, which takes long where the CPUs are busy.
         tracing::error!(
             thread = machine::thread_name(),
             "the broker ends at once, because a part of it has panicked: this is a bug, please report it"
         );
+        usual(panic);
         end()
     }));
 }

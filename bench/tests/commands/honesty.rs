@@ -222,7 +222,7 @@ fn every_bench_says_when_other_programs_had_the_cpus() {
     });
 }
 
-/// It says that a program called `sh` had the CPUs, and what that makes of its figures.
+/// It says which programs had the CPUs, and what that makes of its figures. Beside other tests the busiest need not be this one's `sh`.
 fn assert_cautious(workload: &str) {
     let output = bench(workload);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -231,7 +231,7 @@ fn assert_cautious(workload: &str) {
         .lines()
         .find(|line| line.contains("CAUTION") && line.contains("other programs"))
         .unwrap_or_else(|| panic!("{workload}: {text}"));
-    for part in ["other programs had", "sh ", "waited for a CPU", "not to be trusted"] {
+    for part in ["other programs had", "%", "waited for a CPU", "not to be trusted"] {
         assert!(
             caution.contains(part) || (workload.starts_with("limits") && part.starts_with("waited")),
             "{caution}"
