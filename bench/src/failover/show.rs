@@ -109,7 +109,7 @@ pub fn section(failover: &Failover) -> Markup {
                 @let toll = &kill.toll;
                 @let name = format!("{}. {}", number + 1, victim(kill));
                 @let value = format!("{} ({} lost, {} duplicated, {} reordered)", millis(kill.silent_ms), toll.lost, toll.duplicated, toll.reordered);
-                @let explained = format!("It led {} partitions; nothing at all was acknowledged for {}; it was in sync again {} after its start.",
+                @let explained = format!("It led {} of the partitions; nothing at all was acknowledged for {}; it was in sync again {} after its start.",
                     kill.partitions_led, millis(kill.all_silent_ms), millis(kill.back_in_sync_ms));
                 (bar(&name, &value, kill.silent_ms / most, "produce", &explained))
             }
