@@ -7,7 +7,8 @@
 //!                                     └► the leader
 //! ```
 //! openraft decides; what it decides with is here: `store` keeps its log and vote, `applier` applies what was agreed on to the `state`, `peer` is
-//! how members speak with each other, `member` is one of them, running, and `sessions` watches the brokers when it is the active coordinator. All of it is the control thread's, but for the disk.
+//! how members speak with each other, `member` is one of them, running, `sessions` watches the brokers when it is the active coordinator, and
+//! `succession` watches that one when it is another. All of it is the control thread's, but for the disk.
 
 mod applier;
 mod codec;
@@ -22,6 +23,7 @@ mod peer;
 mod sessions;
 mod state;
 mod store;
+mod succession;
 #[cfg(test)]
 mod tests;
 mod thread;

@@ -23,7 +23,7 @@ use super::{
     order::{Order, Outcome, Proposal},
     peer::{self, Agreed, Dialer, Failure, Local, Request, Response, Server},
     store::{LogStore, Store, StoreError},
-    types::{LogId, Membership, Types},
+    types::{LogId, Membership, Types, Vote},
 };
 use crate::{
     failure::{Part, StopError},
@@ -34,7 +34,7 @@ use crate::{
 const HEARTBEAT_MS: u64 = 250;
 /// A leader that was not heard of for the longer of these, which is its lease, and then for a time between the two is given up: another
 /// leads after 1.1 to 1.3 s, which is several heartbeats, and several times what a disk pauses for.
-const ELECTION_MS: (u64, u64) = (450, 650);
+pub(super) const ELECTION_MS: (u64, u64) = (450, 650);
 /// A piece of a snapshot has arrived within this time, or the snapshot is begun again.
 const SNAPSHOT_PIECE_MS: u64 = 10_000;
 /// So many entries after the last snapshot there is another.
@@ -253,8 +253,22 @@ impl Quorum {
 
     pub(super) fn line_to_leader(&self) -> Option<peer::Line> {
         let leader = self.leader().filter(|leader| *leader != self.local.identity().node)?;
-        let membership = self.membership();
-        Some(self.dialer.line(leader, membership.get_node(&leader)?))
+        self.line_to(leader)
+    }
+
+    /// The way to a member; none if it is none any more.
+    pub(super) fn line_to(&self, node: NodeId) -> Option<peer::Line> {
+        Some(self.dialer.line(node, self.membership().get_node(&node)?))
+    }
+
+    /// Who leads, as far as this member knows, and the vote by which it does.
+    pub(super) fn led_by(&self) -> Option<(NodeId, Vote)> {
+        self.metrics(|metrics| metrics.current_leader.map(|leader| (leader, metrics.vote)))
+    }
+
+    /// The last entry of its log.
+    pub(super) fn last_index(&self) -> Option<u64> {
+        self.metrics(|metrics| metrics.last_log_index)
     }
 
     /// Ends it; another takes the lead before, if one can. An error if the store was not closed in order by the deadline.

@@ -96,6 +96,10 @@ pub(crate) struct Agreed {
 pub(crate) struct Progress {
     /// The last entry of its log that was agreed on, as far as it knows.
     pub(crate) committed: Option<LogId>,
+    /// The last entry of its log.
+    pub(crate) last: Option<u64>,
+    /// The vote of a leader whose process it has found ended.
+    pub(crate) deserted: Option<Vote>,
     /// What its log is in.
     pub(crate) store: super::id::StoreId,
 }

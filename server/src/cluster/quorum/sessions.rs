@@ -7,18 +7,24 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     fmt::Display,
-    io::ErrorKind,
+    future::pending,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
+use futures::{
+    StreamExt as _,
+    future::{join_all, select},
+    stream::FuturesUnordered,
+};
 
 use super::{
     id::NodeId,
     member::{ProposeError, Quorum},
     order::{Order, Outcome},
-    peer::{CallError, Line, Request},
+    peer::{Line, Request},
+    succession,
 };
 use crate::{
     cluster::replicas::{ReplicaCommand, ReplicaMap},
@@ -26,7 +32,9 @@ use crate::{
     machine,
 };
 
-/// A pause before all are asked again.
+/// A pause before a member looks whether it is the active coordinator now.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A pause before all are asked again; one whose connection closes is asked at once.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// An answer has come within this time, or none is waited for: it takes no disk.
 const ANSWER_MAX: Duration = Duration::from_millis(500);
@@ -65,6 +73,11 @@ pub(super) trait Watcher {
     /// Asks a broker whether it is there.
     async fn ask(line: &mut Self::Line, within: Duration) -> Result<(), Unheard>;
 
+    /// Waits until a broker that was asked and has answered closes its connection; for ever if nobody can tell.
+    async fn closed(_line: &Self::Line) {
+        pending().await
+    }
+
     /// Has an order agreed on.
     async fn propose(&self, order: Order) -> Result<Outcome, Self::Doubt>;
 }
@@ -86,18 +99,19 @@ impl Watcher for Quorum {
     }
 
     fn line(&self, broker: NodeId) -> Option<Line> {
-        let membership = self.membership();
-        Some(self.dialer.line(broker, membership.get_node(&broker)?))
+        self.line_to(broker)
     }
 
     async fn ask(line: &mut Line, within: Duration) -> Result<(), Unheard> {
         match line.call(&Request::Progress, within).await {
             Ok(_) => Ok(()),
-            Err(CallError::Unreachable { source, .. }) if source.kind() == ErrorKind::ConnectionRefused => {
-                Err(Unheard::Ended)
-            }
+            Err(error) if succession::has_ended(&error) => Err(Unheard::Ended),
             Err(error) => Err(Unheard::Silent(error.to_string())),
         }
+    }
+
+    async fn closed(line: &Line) {
+        line.closed().await;
     }
 
     async fn propose(&self, order: Order) -> Result<Outcome, ProposeError> {
@@ -138,15 +152,23 @@ impl<W: Watcher> Session<W> {
 pub(super) async fn watch<W: Watcher>(watcher: &W) -> Infallible {
     let mut sessions = BTreeMap::new();
     loop {
-        machine::pause(ASK_EVERY).await;
         if !watcher.is_active() {
             sessions.clear();
+            machine::pause(LOOK_EVERY).await;
             continue;
         }
         let mut gone = refresh(&mut sessions, watcher);
         let asked = join_all(sessions.values_mut().map(Session::<W>::ask)).await;
         gone.extend(asked.into_iter().flatten());
         join_all(gone.into_iter().map(|gone| fence(watcher, gone))).await;
+        let mut closed: FuturesUnordered<_> = sessions.values().map(|session| W::closed(&session.line)).collect();
+        let one_closes = async {
+            // Without sessions nothing closes.
+            if closed.next().await.is_none() {
+                pending().await
+            }
+        };
+        select(pin!(machine::pause(ASK_EVERY)), pin!(one_closes)).await;
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     leaders,
     member::{Quorum, StartError},
     members::ChangeError,
-    sessions,
+    sessions, succession,
 };
 use crate::{
     failure::{Part, StopError},
@@ -86,6 +86,7 @@ impl QuorumThread {
                     () = serve(&quorum, wishes, stopped) => {}
                     never = sessions::watch(&quorum) => match never {},
                     never = leaders::watch(&quorum) => match never {},
+                    never = succession::watch(&quorum) => match never {},
                 }
             }
             let ended = quorum.stop(machine::now() + STOP_MAX).await;

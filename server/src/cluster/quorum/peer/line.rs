@@ -1,6 +1,11 @@
 //! The side that calls.
 
-use std::{future::Future, io::ErrorKind, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    io::ErrorKind,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::{Either, select};
 use openraft::{
@@ -130,6 +135,14 @@ impl Line {
             Response::Failed(source) => Err(CallError::Failed { node, source }),
             response => Ok(response),
         }
+    }
+
+    /// Waits until the other side closes the connection on which it was asked the last time; for ever if there is none.
+    pub(crate) async fn closed(&self) {
+        let Some(connection) = &self.connection else {
+            return pending().await;
+        };
+        while is_open(connection) && connection.readable().await.is_ok() {}
     }
 
     async fn exchange(&mut self, request: &Request) -> Result<Response, CallError> {

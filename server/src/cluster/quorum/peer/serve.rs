@@ -173,6 +173,8 @@ impl Conversation<'_> {
             }
             Request::Progress => Response::Progress(Progress {
                 committed: raft.metrics().borrow_watched().local_committed,
+                last: raft.metrics().borrow_watched().last_log_index,
+                deserted: self.server.local.deserted(),
                 store: self.server.local.identity().store,
             }),
         })

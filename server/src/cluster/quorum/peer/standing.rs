@@ -10,7 +10,7 @@ use openraft::{RaftMetrics, async_runtime::watch::WatchReceiver as _, type_confi
 use super::handshake::{Caller, Hello, Refused};
 use crate::cluster::quorum::{
     id::{Identity, Incarnation, Member, NodeId, StoreId},
-    types::{Membership, Types},
+    types::{Membership, Types, Vote},
 };
 
 /// Who this member is, and whom it knows.
@@ -20,6 +20,8 @@ pub(crate) struct Local {
     metrics: OnceLock<WatchReceiverOf<Types, RaftMetrics<Types>>>,
     /// The highest incarnation of each member that has called.
     incarnations: Mutex<BTreeMap<NodeId, (StoreId, Incarnation)>>,
+    /// The vote of a leader whose process was found ended.
+    deserted: Mutex<Option<Vote>>,
 }
 
 impl Local {
@@ -30,7 +32,17 @@ impl Local {
             incarnation,
             metrics: OnceLock::new(),
             incarnations: Mutex::default(),
+            deserted: Mutex::default(),
         }
+    }
+
+    /// Notes that the process of the leader with this vote has ended, or that the leader was heard.
+    pub(crate) fn set_deserted(&self, by: Option<Vote>) {
+        *self.deserted.lock().unwrap_or_else(PoisonError::into_inner) = by;
+    }
+
+    pub(super) fn deserted(&self) -> Option<Vote> {
+        *self.deserted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From here on it knows what openraft knows.

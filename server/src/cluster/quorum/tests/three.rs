@@ -1,6 +1,12 @@
 //! Three members in one process, over loopback.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use headwater_protocol::{error::ErrorCode, id::TopicId};
 use tempfile::TempDir;
@@ -23,6 +29,7 @@ use crate::{
 };
 
 mod sessions;
+mod succession;
 
 /// Nothing takes so long, on a machine that does anything at all.
 const LONG: Duration = Duration::from_mins(2);
@@ -32,6 +39,8 @@ struct House {
     directory: TempDir,
     addresses: BTreeMap<u64, SocketAddr>,
     members: BTreeMap<u64, Quorum>,
+    /// What a member that is gone listens with all the same.
+    mute: Option<std::net::TcpListener>,
 }
 
 impl House {
@@ -40,6 +49,7 @@ impl House {
             directory: tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap(),
             addresses: BTreeMap::new(),
             members: BTreeMap::new(),
+            mute: None,
         }
     }
 
@@ -89,6 +99,22 @@ impl House {
     async fn kill(&mut self, number: u64) {
         let quorum = self.members.remove(&number).unwrap();
         quorum.end(machine::now() + LONG).await.unwrap();
+    }
+
+    /// Kills the leader, once the others follow it; if it is to be silent, whoever connects to it is not answered. When it was.
+    async fn until_gone(&mut self, leader: u64, is_silent: bool) -> Instant {
+        let node = NodeId::from(leader);
+        self.until("a member follows nobody", || {
+            let follow = |quorum: &Quorum| quorum.leader() == Some(node);
+            self.members.values().all(follow).then_some(())
+        })
+        .await;
+        self.kill(leader).await;
+        let gone_at = machine::now();
+        if is_silent {
+            self.mute = Some(self.bind(leader));
+        }
+        gone_at
     }
 
     async fn stop_all(mut self) {

@@ -7,7 +7,10 @@ use std::{
 };
 
 use headwater_protocol::id::TopicId;
-use openraft::{Raft, ServerState, async_runtime::watch::WatchReceiver as _, type_config::TypeConfigExt as _};
+use openraft::{
+    Raft, ServerState, async_runtime::watch::WatchReceiver as _, raft::TransferLeaderRequest,
+    type_config::TypeConfigExt as _,
+};
 
 use super::{
     SimTypes,
@@ -111,7 +114,7 @@ impl House {
     pub(super) async fn trouble(&mut self) {
         let (kind, victim) = {
             let mut chance = self.world.chance();
-            (chance.below(6), node(1 + chance.below(3)))
+            (chance.below(7), node(1 + chance.below(3)))
         };
         match kind {
             0 => self.kill(victim).await,
@@ -142,6 +145,17 @@ impl House {
                 if let Some(raft) = self.world.members().get(&victim) {
                     // It may have ended.
                     let _ = raft.trigger().snapshot().await;
+                }
+            }
+            5 => {
+                // It takes its leader to have ended, rightly or not, and stands for election before the lease is over.
+                if let Some(raft) = self.world.members().get(&victim) {
+                    let vote = raft.metrics().borrow_watched().vote;
+                    // It may have ended, or the vote is another one meanwhile.
+                    let _ = raft
+                        .handle_transfer_leader(TransferLeaderRequest::new(vote, victim, None))
+                        .await;
+                    self.world.say(format!("{victim} stands for election"));
                 }
             }
             _ => self.bring_back(victim).await,
