@@ -6,15 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use headwater_client::{
-    BrokerId, Client, ClusterListing, ErrorCode, NewTopic, PartitionMove, TopicAlteration, TopicId,
-};
+use headwater_client::{BrokerId, Client, ErrorCode, NewTopic, PartitionMove, TopicAlteration, TopicId};
 use rustix::process::Signal;
 
-use crate::support::{Broker, Kind, Load, Raw, Site, batch, check, fetch, produce, read_topic, run, values};
-
-/// Nothing takes so long, on a machine that does anything at all.
-const LONG: Duration = Duration::from_mins(1);
+use crate::support::{
+    Broker, Cluster, Kind, LONG, Load, Raw, Site, await_all_in_sync, await_all_there, await_list, batch, check, fetch,
+    produce, read_topic, replicas, run, values,
+};
 
 const KIND: Kind = Kind {
     topic: "replicated",
@@ -25,92 +23,11 @@ const KIND: Kind = Kind {
 /// Records that are acknowledged between one death and the next.
 const RECORDS: usize = 2_000;
 
-struct Cluster {
-    /// They end before their directories go.
-    brokers: [Option<Broker>; 3],
-    sites: [Site; 3],
-}
-
-impl Cluster {
-    fn start() -> Cluster {
-        let sites = [Site::new(), Site::new(), Site::new()];
-        let addresses = sites.each_ref().map(Site::peer_address);
-        let members = addresses.iter().enumerate();
-        let members: Vec<String> = members.map(|(number, address)| format!("{number}@{address}")).collect();
-        let mut number = 0;
-        let sites = sites.map(|site| {
-            let own = number;
-            number += 1;
-            site.set("broker.id", &own.to_string())
-                .set("broker.cluster_id", "cluster")
-                .set("cluster.listen", &addresses[own])
-                .set("cluster.members", &members.join(","))
-        });
-        // All of them at once: each waits for a majority.
-        let brokers = sites.each_ref().map(|site| Some(site.launch()));
-        for broker in brokers.iter().flatten() {
-            broker.await_ready();
-        }
-        Cluster { brokers, sites }
-    }
-
-    fn kill(&mut self, number: usize) {
-        self.brokers[number].take().unwrap().kill();
-    }
-
-    fn start_one(&mut self, number: usize) {
-        self.brokers[number] = Some(self.sites[number].start());
-    }
-
-    /// One that runs, but those.
-    fn other(&self, than: &[usize]) -> usize {
-        let mut others = (0..3).filter(|number| self.brokers[*number].is_some() && !than.contains(number));
-        others.next_back().unwrap()
-    }
-
-    /// A client that knows of all of them.
-    async fn client(&self) -> Client {
-        let client = Client::builder()
-            .bootstrap(self.sites.each_ref().map(|site| site.address().to_string()))
-            .request_timeout(Duration::from_secs(15))
-            .call_timeout(Duration::from_secs(30))
-            .backoff(Duration::from_millis(5), Duration::from_millis(50));
-        client.build().await.unwrap()
-    }
-}
-
 /// A topic of as many replicas as there are by default: three.
 async fn create(client: &Client) {
     await_all_there(client).await;
     let new = NewTopic::new(KIND.topic).partitions(KIND.partitions.into());
     client.admin().create_topic(new).await.unwrap();
-}
-
-async fn await_all_there(client: &Client) {
-    await_list(client, "all are there", |list| {
-        list.brokers.iter().filter(|broker| !broker.is_fenced).count() == 3
-    })
-    .await;
-}
-
-/// Waits until the brokers and partitions are like this.
-async fn await_list(client: &Client, what: &str, is_so: impl Fn(&ClusterListing) -> bool) -> ClusterListing {
-    let deadline = Instant::now() + LONG;
-    loop {
-        let list = client.admin().list_brokers().await.unwrap();
-        if is_so(&list) {
-            return list;
-        }
-        assert!(Instant::now() < deadline, "not so: {what}: {list:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn await_all_in_sync(client: &Client) {
-    await_list(client, "all are in sync", |list| {
-        list.partitions > 0 && list.under_replicated == 0
-    })
-    .await;
 }
 
 /// Produces a record until it is answered like this: a broker may not have heard yet of what another was told.
@@ -148,15 +65,6 @@ async fn await_no_files(site: &Site) {
         assert!(Instant::now() < deadline, "its files are still there");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// The brokers that have a partition, and the one that leads it.
-async fn replicas(client: &Client, topic: &str, partition: usize) -> (Vec<usize>, Option<usize>) {
-    let number = |broker: BrokerId| usize::try_from(broker.get()).ok();
-    let described = client.admin().describe_topic(topic).await.unwrap();
-    let partition = &described.partitions[partition];
-    let replicas = partition.replicas.replicas.iter().copied().filter_map(number);
-    (replicas.collect(), number(partition.leader))
 }
 
 /// The broker that leads a partition.

@@ -1,7 +1,7 @@
 //! The promises of the broker, each a test under the name of the promise: a real process, real sockets, a real disk.
 //!
 //! Every test that draws from a seed prints it when it fails, with the command that runs that seed alone. `HEADWATER_KILLS`
-//! sets how often the broker is killed under load. Nothing here measures time; the limits only end what hangs.
+//! sets how often the broker is killed under load, `HEADWATER_CLUSTER_KILLS` how often one of three. Nothing here measures time; the limits only end what hangs.
 
 #![allow(
     clippy::unwrap_used,
@@ -48,4 +48,5 @@ mod stalled;
 mod support;
 mod times;
 mod topics;
+mod trouble;
 mod unreadable;

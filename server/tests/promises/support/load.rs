@@ -163,6 +163,22 @@ impl Load {
         self.permits.add_permits(records);
     }
 
+    /// Lets the producers send so many more records a second, for as long as the load lasts. Those that they cannot send are not kept
+    /// for later.
+    pub fn pace(&mut self, records: usize) {
+        const TICKS: usize = 50;
+        let permits = Arc::clone(&self.permits);
+        self.tasks.spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_secs(1) / TICKS as u32);
+            while !permits.is_closed() {
+                if permits.available_permits() < records {
+                    permits.add_permits(records / TICKS);
+                }
+                tick.tick().await;
+            }
+        });
+    }
+
     fn add(&mut self, producer: Producer, number: u16, kind: Kind) {
         let mut queues = Vec::new();
         for partition in 0..kind.partitions {
