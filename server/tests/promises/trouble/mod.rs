@@ -2,6 +2,7 @@
 //! one, and are cut off. Whatever happens, nothing that was acknowledged is lost, doubled or out of order, and it goes on by itself.
 
 mod emptied;
+mod full;
 mod kills;
 mod still;
 
