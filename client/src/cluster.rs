@@ -3,8 +3,8 @@
 //! Shared by all clones of a client and by its producers and consumers. Decides where a request goes; what is asked, and
 //! how often, is decided by the callers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use headwater_protocol::error::ErrorCode;
@@ -28,6 +28,9 @@ use crate::watch::{SILENT_AFTER, watch_over};
 
 /// After so many that do not answer soon, one is waited for.
 const OTHERS_ASKED_MAX: usize = 3;
+
+/// Brokers that are asked for leaders in turn.
+const BROKERS_ASKED_MAX: usize = 3;
 
 /// Everything that a client was configured with.
 #[derive(Clone)]
@@ -54,6 +57,7 @@ pub(crate) struct Cluster {
     pub(crate) pool: Pool,
     /// Where the search for a reachable broker begins.
     next_broker: AtomicUsize,
+    own: Weak<Self>,
 }
 
 /// Where to send what concerns one partition.
@@ -70,7 +74,8 @@ impl Cluster {
             settings.connection.clone(),
             settings.backoff,
         );
-        let cluster = Arc::new(Self {
+        let cluster = Arc::new_cyclic(|own| Self {
+            own: own.clone(),
             settings,
             metadata: Metadata::default(),
             pool,
@@ -123,17 +128,26 @@ impl Cluster {
         }
     }
 
-    /// A connection to any broker: an open one if there is one, else the first that can be made.
-    pub(crate) async fn any(&self) -> Result<Connection, Error> {
+    /// Where a broker may be.
+    fn candidates(&self) -> Vec<Address> {
         let mut candidates = self.metadata.brokers();
         for address in &self.settings.bootstrap {
             if !candidates.contains(address) {
                 candidates.push(address.clone());
             }
         }
+        candidates
+    }
+
+    /// A connection to any broker: of those that are open another one each time, as one that is cut off from the others does not know
+    /// what they know; if there is none, the first that can be made.
+    pub(crate) async fn any(&self) -> Result<Connection, Error> {
+        let mut candidates = self.candidates();
         let open = || candidates.iter().filter_map(|address| self.pool.open(address));
-        if let Some(connection) = open().find(|connection| !is_silent(connection)) {
-            return Ok(connection);
+        let mut answering: Vec<Connection> = open().filter(|connection| !is_silent(connection)).collect();
+        if !answering.is_empty() {
+            let turn = self.next_broker.fetch_add(1, Ordering::Relaxed) % answering.len();
+            return Ok(answering.swap_remove(turn));
         }
         let silent = open().next();
         let start = self.next_broker.fetch_add(1, Ordering::Relaxed) % candidates.len().max(1);
@@ -292,8 +306,33 @@ impl Cluster {
         all.any(|address| Some(address) != first)
     }
 
+    /// Sees to it that there is another broker to be asked the next time. Nobody waits for that.
+    fn have_another(&self) {
+        let (mut open, mut others) = (0, Vec::new());
+        for address in self.candidates() {
+            match self.pool.open(&address) {
+                Some(_) => open += 1,
+                None => others.push(address),
+            }
+        }
+        if open >= BROKERS_ASKED_MAX || others.is_empty() {
+            return;
+        }
+        let other = others.swap_remove(self.next_broker.fetch_add(1, Ordering::Relaxed) % others.len());
+        let own = self.own.clone();
+        runtime::spawn(async move {
+            let Some(cluster) = own.upgrade() else { return };
+            if let Err(error) = cluster.connect(&other).await {
+                tracing::debug!(%error, "another broker cannot be asked for leaders");
+            }
+        });
+    }
+
     /// Asks again about these topics.
     pub(crate) async fn refresh(&self, topics: &[TopicName]) -> Result<(), Error> {
+        if !self.metadata.topics().is_empty() {
+            self.have_another();
+        }
         let ask = |topics: Vec<TopicName>| async move {
             let request = requests::metadata(Some(topics.iter()));
             let tries = if self.are_several() { OTHERS_ASKED_MAX } else { 0 };
@@ -347,7 +386,7 @@ pub(crate) fn leader<'a>(
 }
 
 /// Asks about all topics in use whenever what is known has reached its age limit.
-async fn keep_fresh(cluster: std::sync::Weak<Cluster>, age_max: Duration) {
+async fn keep_fresh(cluster: Weak<Cluster>, age_max: Duration) {
     loop {
         sleep(age_max).await;
         let Some(cluster) = cluster.upgrade() else { return };

@@ -13,7 +13,7 @@ use headwater_protocol::topic::TopicName;
 
 use crate::address::Address;
 use crate::error::Error;
-use crate::requests::{ClusterImage, TopicImage};
+use crate::requests::{ClusterImage, Leader, TopicImage};
 use crate::sync::Mutex;
 
 /// Ports that are remembered of brokers that have gone.
@@ -110,6 +110,10 @@ impl Metadata {
                 .topics
                 .remove(topic)
                 .unwrap_or(Err(ErrorCode::UnknownTopicOrPartition));
+            let now = now.map(|now| match state.topics.get(topic) {
+                Some(Ok(known)) => later(known, now),
+                _ => now,
+            });
             if state.topics.get(topic) != Some(&now) {
                 changed = true;
                 state.topics.insert(topic.clone(), now);
@@ -131,6 +135,29 @@ impl Metadata {
         }
     }
 }
+
+/// What is told of a topic, with the leaders that are known already where those that are told came before them: whoever is cut off from
+/// the others does not know that they have chosen another.
+fn later(known: &TopicImage, told: Arc<TopicImage>) -> Arc<TopicImage> {
+    let is_former = |known: &Partition, told: &Partition| match (known, told) {
+        (Ok(known), Ok(told)) => told.epoch < known.epoch,
+        _ => false,
+    };
+    let pairs = || known.partitions.iter().zip(&told.partitions);
+    if known.id != told.id || !pairs().any(|(known, told)| is_former(known, told)) {
+        return told;
+    }
+    let mut merged = TopicImage::clone(&told);
+    for (known, told) in known.partitions.iter().zip(&mut merged.partitions) {
+        if is_former(known, told) {
+            told.clone_from(known);
+        }
+    }
+    Arc::new(merged)
+}
+
+/// The leader of a partition, or why there is none.
+type Partition = Result<Leader, ErrorCode>;
 
 /// Topics that are being asked about; those who wait for them ask themselves if this attempt fails or is cancelled.
 struct Asked<'a> {
@@ -156,7 +183,6 @@ mod tests {
     use headwater_protocol::id::{LeaderEpoch, TopicId};
 
     use super::*;
-    use crate::requests::Leader;
 
     fn name(name: &str) -> TopicName {
         TopicName::new(name).unwrap()
@@ -249,6 +275,24 @@ mod tests {
             .await
             .unwrap();
         assert_ne!(metadata.generation(), generation);
+    }
+
+    #[tokio::test]
+    async fn a_leader_is_not_given_up_for_the_one_before_it_that_another_broker_still_tells_of() {
+        let metadata = Metadata::default();
+        let topics = [name("a")];
+        let of_epoch = |port, epoch| {
+            let mut image = image(&topics, port);
+            let topic = image.topics.get_mut(&topics[0]).unwrap().as_mut().unwrap();
+            Arc::make_mut(topic).partitions[0].as_mut().unwrap().epoch = LeaderEpoch::new(epoch);
+            image
+        };
+        for (port, epoch, known) in [(1, 5, 1), (2, 6, 2), (1, 5, 2), (3, 6, 3), (1, 7, 1)] {
+            let told = of_epoch(port, epoch);
+            metadata.refresh(&topics, async |_| Ok(told)).await.unwrap();
+            let image = metadata.topic(&topics[0]).unwrap().unwrap();
+            assert_eq!(image.partitions[0].as_ref().unwrap().address, Address::new("h", known));
+        }
     }
 
     #[tokio::test]
