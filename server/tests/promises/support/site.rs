@@ -77,6 +77,11 @@ impl Site {
             .set("limits.shutdown_grace_ms", "10s")
     }
 
+    /// On this address instead of one of its own.
+    pub fn on(self, ip: Ipv4Addr) -> Site {
+        Site { ip, ..self }
+    }
+
     pub fn cores(self, count: u16) -> Site {
         self.set("cores.count", &count.to_string())
     }

@@ -1,6 +1,7 @@
 //! A cluster of three processes in trouble, under load all the time: brokers are killed, stand still, have a full disk or an empty
 //! one, and are cut off. Whatever happens, nothing that was acknowledged is lost, doubled or out of order, and it goes on by itself.
 
+mod cut;
 mod emptied;
 mod full;
 mod kills;
