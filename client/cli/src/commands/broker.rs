@@ -81,7 +81,8 @@ fn number_of(broker: u16) -> BrokerId {
     BrokerId::new(broker.into())
 }
 
-async fn look(session: &Session) -> Result<ClusterListing, Failure> {
+/// All brokers.
+pub async fn look(session: &Session) -> Result<ClusterListing, Failure> {
     let cluster = session.admin.list_brokers().await;
     cluster.map_err(|error| Failure::client("ask for the brokers", &error))
 }

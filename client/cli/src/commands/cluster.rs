@@ -1,8 +1,11 @@
 //! `headwater cluster`: whether all is well, and the members of the coordinator quorum.
 
 mod health;
+mod order;
+mod wait;
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use headwater_client::{BrokerId, ClusterListing, QuorumDescription, TopicDescription};
@@ -21,10 +24,24 @@ const STATUS_EXAMPLES: &str = "\
 Examples:
   headwater cluster status
   headwater cluster status --output json
+  headwater cluster status --wait 10m                        # until all is well: for scripts
 
 It begins with whether all is well, and if not, with what to do. COMMITTED is the last entry that a member knows to be agreed on. \
 A broker that is not there leads nothing and is in sync with nobody. IN SYNC are the replicas without which nothing is acknowledged, \
-ELIGIBLE those that may lead though they are not in sync. The exit status is 0 whatever is found.";
+ELIGIBLE those that may lead though they are not in sync. The exit status is 0 whatever is found; with --wait it is 4 if that time \
+was not enough.";
+
+const ORDER_EXAMPLES: &str = "\
+Examples:
+  headwater cluster restart-order
+  headwater cluster status --wait 10m &&
+  for broker in $(headwater cluster restart-order); do
+      ssh broker-$broker sudo systemctl restart headwater
+      headwater cluster status --wait 10m || break
+  done
+
+It restarts nothing. Members that are not there come first, as they cost nothing, and the active coordinator last, so that it hands \
+over its place once. A broker that is stopped by SIGTERM hands over what it leads; wait after each until all is well.";
 
 const ADD_EXAMPLES: &str = "\
 Examples:
@@ -46,13 +63,24 @@ Remove a member that has lost its disk, start it with an empty one, and add it a
 pub enum ClusterCommand {
     /// Show whether all is well with quorum, brokers and partitions, and if not, what to do
     #[command(after_help = STATUS_EXAMPLES)]
-    Status,
+    Status(StatusArgs),
+    /// Print the numbers of all members and brokers in the order in which to restart them
+    #[command(after_help = ORDER_EXAMPLES)]
+    RestartOrder,
     /// Make others members, all in one change
     #[command(after_help = ADD_EXAMPLES)]
     Add(AddArgs),
     /// Take a member out, whether it runs or not
     #[command(visible_alias = "rm", after_help = REMOVE_EXAMPLES)]
     Remove(RemoveArgs),
+}
+
+/// Options of `cluster status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Wait until all is well, but no longer than this
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "10m", value_parser = values::duration)]
+    wait: Option<Duration>,
 }
 
 /// Options of `cluster add`.
@@ -84,7 +112,8 @@ fn member(text: &str) -> Result<(i32, String), String> {
 /// Does what was asked for.
 pub async fn run(session: &Session, command: ClusterCommand) -> Result<(), Failure> {
     match command {
-        ClusterCommand::Status => status(session).await,
+        ClusterCommand::Status(args) => status(session, &args).await,
+        ClusterCommand::RestartOrder => order::show(session).await,
         ClusterCommand::Add(args) => add(session, args).await,
         ClusterCommand::Remove(args) => remove(session, &args).await,
     }
@@ -98,11 +127,14 @@ struct Seen {
     topics: Vec<TopicDescription>,
 }
 
-async fn status(session: &Session) -> Result<(), Failure> {
+async fn quorum(session: &Session) -> Result<QuorumDescription, Failure> {
     let quorum = session.admin.describe_quorum().await;
-    let quorum = quorum.map_err(|error| Failure::client("ask for the members of the quorum", &error))?;
-    let cluster = session.admin.list_brokers().await;
-    let cluster = cluster.map_err(|error| Failure::client("ask for the brokers", &error))?;
+    quorum.map_err(|error| Failure::client("ask for the members of the quorum", &error))
+}
+
+async fn look(session: &Session) -> Result<Seen, Failure> {
+    let quorum = quorum(session).await?;
+    let cluster = super::broker::look(session).await?;
     let is_whole = cluster.leaderless + cluster.under_min_isr + cluster.under_replicated == 0;
     let topics = if is_whole {
         Vec::new()
@@ -113,10 +145,17 @@ async fn status(session: &Session) -> Result<(), Failure> {
             .describe_all(all.iter().map(|topic| topic.name.as_str()))
             .await?
     };
-    let seen = Seen {
+    Ok(Seen {
         quorum,
         cluster,
         topics,
+    })
+}
+
+async fn status(session: &Session, args: &StatusArgs) -> Result<(), Failure> {
+    let seen = match args.wait {
+        Some(limit) => wait::until_well(session, limit).await?,
+        None => look(session).await?,
     };
     session.screen.show(|| seen.json(), || seen.text())
 }

@@ -10,6 +10,7 @@ mod logs;
 mod outages;
 mod readme;
 mod records;
+mod rolling;
 mod scripts;
 mod selection;
 mod status;

@@ -13,6 +13,8 @@ pub struct Finding {
     pub what: String,
     /// What to do about it.
     pub todo: String,
+    /// It is how the cluster was made, and stays so until somebody adds members.
+    pub is_lasting: bool,
 }
 
 /// A partition that lacks something.
@@ -59,7 +61,13 @@ pub fn findings(quorum: &QuorumDescription, cluster: &ClusterListing, unwell: &[
     let offline = of_partitions(unwell, "offline");
     let stopped = of_partitions(unwell, "under min ISR");
     let mut findings = Vec::new();
-    let mut find = |what: String, todo: String| findings.push(Finding { what, todo });
+    let mut find = |what: String, todo: String| {
+        findings.push(Finding {
+            what,
+            todo,
+            is_lasting: false,
+        });
+    };
     if quorum.active.is_none() {
         find(
             "no coordinator is active: nothing can be changed, and no other replica can become leader".to_owned(),
@@ -103,8 +111,24 @@ pub fn findings(quorum: &QuorumDescription, cluster: &ClusterListing, unwell: &[
             );
         }
     }
+    let failed: Vec<&PartitionDescription> = unwell
+        .iter()
+        .map(|unwell| unwell.partition)
+        .filter(|partition| has_failed(partition))
+        .collect();
+    if !failed.is_empty() {
+        let on = whom(&failed, |partition| partition.replicas.offline.clone());
+        find(
+            format!(
+                "{} failed on {on}: the disk is full, or broken",
+                those_have(failed.len())
+            ),
+            format!("see what {on} logs, and make room; the logs are opened again by themselves once that works"),
+        );
+    }
     if cluster.under_replicated > cluster.under_min_isr && !cluster.brokers.iter().any(|broker| broker.is_fenced) {
-        let behind = of_partitions(unwell, "under-replicated");
+        let mut behind = of_partitions(unwell, "under-replicated");
+        behind.retain(|partition| !has_failed(partition));
         find(
             format!(
                 "{} not in sync on all their brokers",
@@ -118,15 +142,30 @@ pub fn findings(quorum: &QuorumDescription, cluster: &ClusterListing, unwell: &[
     }
     let voters = quorum.members.iter().filter(|member| member.is_voter).count();
     if voters == 2 || (voters == 1 && cluster.brokers.len() > 1) {
-        find(
-            format!(
+        findings.push(Finding {
+            what: format!(
                 "the quorum has {}: if one is gone, nothing can be changed",
                 count(voters as u64, "voter")
             ),
-            "add members until there are three: `headwater cluster add --help`".to_owned(),
-        );
+            todo: "add members until there are three: `headwater cluster add --help`".to_owned(),
+            is_lasting: true,
+        });
     }
     findings
+}
+
+/// Whether a broker has the partition and cannot open or write its log.
+fn has_failed(partition: &PartitionDescription) -> bool {
+    !partition.replicas.offline.is_empty()
+}
+
+fn those_have(partitions: usize) -> String {
+    let have = if partitions == 1 {
+        "log of a partition has"
+    } else {
+        "logs of partitions have"
+    };
+    format!("{partitions} {have}")
 }
 
 fn those(partitions: usize) -> String {
