@@ -111,6 +111,8 @@ apis! {
     ElectLeaders = 31, "elect_leaders";
     /// Moves partitions to other brokers.
     ReassignPartitions = 32, "reassign_partitions";
+    /// Has the cluster be at another feature level.
+    FinaliseFeatures = 33, "finalise_features";
 }
 
 impl Api {

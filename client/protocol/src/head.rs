@@ -158,6 +158,7 @@ heads! {
     ListBrokers: ListBrokersRequestT => ListBrokersResponseT;
     CordonBroker: CordonBrokerRequestT => CordonBrokerResponseT;
     ForgetBroker: ForgetBrokerRequestT => ForgetBrokerResponseT;
+    FinaliseFeatures: FinaliseFeaturesRequestT => FinaliseFeaturesResponseT;
     DrainBroker: DrainBrokerRequestT => DrainBrokerResponseT;
     ElectLeaders: ElectLeadersRequestT => ElectLeadersResponseT;
     ReassignPartitions: ReassignPartitionsRequestT => ReassignPartitionsResponseT;

@@ -1,5 +1,7 @@
 //! Brokers and replicas: who is there and has what, and how that changes.
 
+use std::ops::RangeInclusive;
+
 use headwater_protocol::id::BrokerId;
 
 use super::Admin;
@@ -20,6 +22,8 @@ pub struct ClusterListing {
     pub under_min_isr: usize,
     /// Those of which not all replicas are in sync.
     pub under_replicated: usize,
+    /// The feature level that was finalised.
+    pub feature_level: u16,
 }
 
 /// A broker.
@@ -50,6 +54,8 @@ pub struct BrokerListing {
     pub leads: usize,
     /// Those of them that it is to lead when it can.
     pub preferred: usize,
+    /// The feature levels that its program can do.
+    pub feature_levels: RangeInclusive<u16>,
 }
 
 /// A partition that is to move.
@@ -81,6 +87,18 @@ impl Admin {
         let deadline = self.cluster.deadline("list brokers");
         self.cluster
             .ask_any(deadline, &requests::list_brokers(), requests::read_list_brokers)
+            .await
+    }
+
+    /// Has the cluster be at this feature level from now on: what it unlocks may be used then, and there is no way back.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] if a broker cannot do that level, or a later one was finalised.
+    pub async fn finalise_features(&self, level: u16) -> Result<(), Error> {
+        let deadline = self.cluster.deadline("finalise features");
+        let request = requests::finalise_features(level);
+        self.cluster
+            .ask_any(deadline, &request, requests::read_finalise_features)
             .await
     }
 

@@ -538,6 +538,7 @@ fn api_name(api: Api) -> &'static str {
         Api::CordonBroker => "cordon broker",
         Api::ForgetBroker => "forget broker",
         Api::DrainBroker => "drain broker",
+        Api::FinaliseFeatures => "finalise features",
         Api::ElectLeaders => "elect leaders",
         Api::ReassignPartitions => "reassign partitions",
     }

@@ -39,8 +39,9 @@ pub(crate) use records::{
     read_fetch, read_list_offsets, read_produce,
 };
 pub(crate) use replicas::{
-    cordon_broker, drain_broker, elect_leaders, forget_broker, list_brokers, read_cordon_broker, read_drain_broker,
-    read_elect_leaders, read_forget_broker, read_list_brokers, read_reassign_partitions, reassign_partitions,
+    cordon_broker, drain_broker, elect_leaders, finalise_features, forget_broker, list_brokers, read_cordon_broker,
+    read_drain_broker, read_elect_leaders, read_finalise_features, read_forget_broker, read_list_brokers,
+    read_reassign_partitions, reassign_partitions,
 };
 pub(crate) use topics::{
     ClusterImage, Leader, TopicImage, alter_topic, create_topic, delete_topic, describe_broker, describe_topic,

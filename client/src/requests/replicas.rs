@@ -28,6 +28,7 @@ pub(crate) fn read_list_brokers(bytes: &[u8]) -> Result<ClusterListing, Response
         in_sync: broker.in_sync() as usize,
         leads: broker.leads() as usize,
         preferred: broker.preferred() as usize,
+        feature_levels: broker.oldest_level()..=broker.newest_level(),
     };
     Ok(ClusterListing {
         brokers: response.brokers().unwrap_or_default().iter().map(broker).collect(),
@@ -35,6 +36,7 @@ pub(crate) fn read_list_brokers(bytes: &[u8]) -> Result<ClusterListing, Response
         leaderless: response.leaderless() as usize,
         under_min_isr: response.under_min_isr() as usize,
         under_replicated: response.under_replicated() as usize,
+        feature_level: response.feature_level(),
     })
 }
 
@@ -56,6 +58,15 @@ pub(crate) fn forget_broker(id: BrokerId) -> schema::ForgetBrokerRequestT {
 
 pub(crate) fn read_forget_broker(bytes: &[u8]) -> Result<(), ResponseError> {
     let response = head::decode_response::<schema::ForgetBrokerResponse<'_>>(bytes)?;
+    Ok(Error::check(response.error(), response.message())?)
+}
+
+pub(crate) fn finalise_features(level: u16) -> schema::FinaliseFeaturesRequestT {
+    schema::FinaliseFeaturesRequestT { level }
+}
+
+pub(crate) fn read_finalise_features(bytes: &[u8]) -> Result<(), ResponseError> {
+    let response = head::decode_response::<schema::FinaliseFeaturesResponse<'_>>(bytes)?;
     Ok(Error::check(response.error(), response.message())?)
 }
 

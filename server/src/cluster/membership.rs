@@ -28,7 +28,7 @@ use super::{
     made::Made,
     quorum::QuorumHandle,
     reconcile::Reconciler,
-    replicas::{IsrChange, Registration, ReplicaCommand},
+    replicas::{IsrChange, Levels, Registration, ReplicaCommand},
     store::{StoreError, TopicStore},
 };
 use crate::{
@@ -93,6 +93,8 @@ impl<D: Directory> Membership<D> {
             address,
             rack: store.rack(),
         };
+        let levels = Levels::OWN;
+        quorum.change_replicas(ReplicaCommand::Support { id, levels }).await?;
         quorum.change_replicas(ReplicaCommand::Register(registration)).await?;
         let replicas = quorum.replicas();
         let registered = replicas.broker(id).filter(|registered| registered.process == process);

@@ -9,6 +9,7 @@
 mod check;
 mod command;
 mod error;
+mod features;
 mod form;
 mod placement;
 mod state;
@@ -19,7 +20,8 @@ mod transition;
 pub(crate) use self::{
     command::{Election, IsrChange, Placement, Registration, ReplicaCommand},
     error::ReplicaError,
-    form::Form,
+    features::{Features, Levels},
+    form::{Form, FormerForm},
     placement::{place, without},
     state::ReplicaMap,
 };

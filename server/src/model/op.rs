@@ -34,6 +34,8 @@ pub(crate) enum Op {
     /// It gets no further replicas, or gets them again.
     CordonBroker(BrokerId, bool),
     ForgetBroker(BrokerId),
+    /// The cluster is at this feature level from now on.
+    FinaliseFeatures(u16),
     /// It is to have no replicas any more.
     DrainBroker(BrokerId),
     /// The preferred leader, or, if one is named, this broker whatever it lacks. `None`: of every partition.
@@ -75,6 +77,7 @@ pub(crate) enum Outcome {
     Brokers(BrokerList),
     BrokerCordoned,
     BrokerForgotten,
+    FeaturesFinalised,
     /// So many of its replicas move.
     BrokerDrains(usize),
     /// But for these partitions.

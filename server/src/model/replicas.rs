@@ -1,5 +1,7 @@
 //! Brokers, and who has which partition, as somebody is told of them, and what an operator wants of them.
 
+use std::ops::RangeInclusive;
+
 use headwater_protocol::id::BrokerId;
 
 use super::{op::BrokerPlace, refusal::Refusal};
@@ -29,6 +31,8 @@ pub(crate) struct BrokerList {
     pub(crate) under_min_isr: usize,
     /// Not all replicas are in sync.
     pub(crate) under_replicated: usize,
+    /// The cluster's.
+    pub(crate) feature_level: u16,
 }
 
 /// A broker, and the number of partitions for which it does what.
@@ -40,6 +44,7 @@ pub(crate) struct ListedBroker {
     pub(crate) is_fenced: bool,
     pub(crate) is_cordoned: bool,
     pub(crate) counts: ReplicaCounts,
+    pub(crate) feature_levels: RangeInclusive<u16>,
 }
 
 /// Partitions of a broker.

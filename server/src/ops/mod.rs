@@ -88,9 +88,10 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcom
             let removed = control.quorum().remove(member).await;
             removed.map(|()| Outcome::MemberRemoved)
         }
-        Op::ListBrokers => Ok(Outcome::Brokers(replicas::list(ops))),
+        Op::ListBrokers => Ok(Outcome::Brokers(replicas::list(ops, control.quorum()))),
         Op::CordonBroker(broker, is_cordoned) => replicas::cordon(control.quorum(), broker, is_cordoned).await,
         Op::ForgetBroker(broker) => replicas::forget(control.quorum(), broker).await,
+        Op::FinaliseFeatures(level) => replicas::finalise(control.quorum(), level).await,
         Op::DrainBroker(broker) => replicas::drain(control.quorum(), broker).await,
         Op::ElectLeaders(topics, unclean) => replicas::elect(control.quorum(), topics, unclean).await,
         Op::ReassignPartitions(moves) => replicas::reassign(control.quorum(), moves).await,

@@ -14,7 +14,7 @@ use super::{Ops, topics};
 use crate::{
     cluster::{
         QuorumHandle,
-        replicas::{self, Election, ReplicaCommand},
+        replicas::{self, Election, Features, Levels, ReplicaCommand},
     },
     image::{Assignment, Broker, ClusterImage, PartitionId},
     model::{
@@ -28,10 +28,16 @@ use crate::{
 const PARTITIONS_PER_ORDER: usize = 100;
 
 /// All brokers. One that is alone is the only one, and has everything.
-pub(super) fn list(ops: &Ops) -> BrokerList {
-    match ops.partitions.assignment() {
-        Some(assignment) => listed(&assignment),
+pub(super) fn list(ops: &Ops, quorum: &QuorumHandle) -> BrokerList {
+    let replicas = quorum.replicas();
+    let features = replicas.features();
+    let list = match ops.partitions.assignment() {
+        Some(assignment) => listed(&assignment, features),
         None => alone(ops),
+    };
+    BrokerList {
+        feature_level: features.finalised(),
+        ..list
     }
 }
 
@@ -55,6 +61,7 @@ fn alone(ops: &Ops) -> BrokerList {
             leads: partitions,
             preferred: partitions,
         },
+        feature_levels: Levels::OWN.into(),
     };
     BrokerList {
         brokers: vec![broker],
@@ -63,7 +70,7 @@ fn alone(ops: &Ops) -> BrokerList {
     }
 }
 
-fn listed(assignment: &Assignment) -> BrokerList {
+fn listed(assignment: &Assignment, features: &Features) -> BrokerList {
     let mut counts: BTreeMap<BrokerId, ReplicaCounts> = BTreeMap::new();
     let mut list = BrokerList {
         partitions: assignment.partitions.len(),
@@ -88,6 +95,7 @@ fn listed(assignment: &Assignment) -> BrokerList {
         is_fenced: broker.is_fenced,
         is_cordoned: broker.is_cordoned,
         counts: counts.get(id).copied().unwrap_or_default(),
+        feature_levels: features.supported(*id).into(),
     };
     list.brokers = assignment.brokers.iter().map(broker).collect();
     list
@@ -101,6 +109,11 @@ pub(super) async fn cordon(quorum: &QuorumHandle, id: BrokerId, is_cordoned: boo
 pub(super) async fn forget(quorum: &QuorumHandle, id: BrokerId) -> Result<Outcome, Refusal> {
     let forgotten = quorum.change_replicas(ReplicaCommand::Forget { id }).await;
     forgotten.map(|()| Outcome::BrokerForgotten)
+}
+
+pub(super) async fn finalise(quorum: &QuorumHandle, level: u16) -> Result<Outcome, Refusal> {
+    let finalised = quorum.change_replicas(ReplicaCommand::Finalise { level }).await;
+    finalised.map(|()| Outcome::FeaturesFinalised)
 }
 
 /// Has the replicas of a broker moved to others, and keeps it from getting new ones.

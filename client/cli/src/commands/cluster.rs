@@ -1,5 +1,6 @@
 //! `headwater cluster`: whether all is well, and the members of the coordinator quorum.
 
+mod features;
 mod health;
 mod order;
 mod wait;
@@ -67,6 +68,12 @@ pub enum ClusterCommand {
     /// Print the numbers of all members and brokers in the order in which to restart them
     #[command(after_help = ORDER_EXAMPLES)]
     RestartOrder,
+    /// Show the cluster's feature level, and which levels its brokers can do
+    #[command(after_help = features::EXAMPLES)]
+    Features,
+    /// Have the cluster be at a feature level, once all brokers can do it
+    #[command(after_help = features::FINALISE_EXAMPLES)]
+    Finalise(features::FinaliseArgs),
     /// Make others members, all in one change
     #[command(after_help = ADD_EXAMPLES)]
     Add(AddArgs),
@@ -114,6 +121,8 @@ pub async fn run(session: &Session, command: ClusterCommand) -> Result<(), Failu
     match command {
         ClusterCommand::Status(args) => status(session, &args).await,
         ClusterCommand::RestartOrder => order::show(session).await,
+        ClusterCommand::Features => features::show(session).await,
+        ClusterCommand::Finalise(args) => features::finalise(session, &args).await,
         ClusterCommand::Add(args) => add(session, args).await,
         ClusterCommand::Remove(args) => remove(session, &args).await,
     }

@@ -1,6 +1,7 @@
 //! Three brokers as one cluster: who is there, who has what, and whether all is well.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,10 +69,14 @@ impl Trio {
         }
     }
 
-    fn ok(&self, arguments: &[&str]) -> String {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program(arguments);
         command.env("HEADWATER_SERVER", &self.server);
-        ran(command.output().unwrap()).ok(arguments)
+        command
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        ran(self.command(arguments).output().unwrap()).ok(arguments)
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
@@ -149,6 +154,19 @@ fn a_glance_shows_that_all_is_well_and_when_a_broker_is_gone_what_to_do() {
     assert_eq!(broker["rack"], "room-1");
     assert_eq!((&broker["replicas"], &broker["fenced"]), (&json!(3), &json!(false)));
     assert_eq!(trio.json(&["broker", "list"]).as_array().unwrap().len(), 3);
+
+    let features = trio.json(&["cluster", "features"]);
+    let can = |id: i32| json!({"id": id, "oldest": 1, "newest": 1});
+    let all = json!({"finalised": 1, "can_finalise": null, "brokers": [can(0), can(1), can(2)]});
+    assert_eq!(features, all);
+    let finalise = ran(trio.command(&["cluster", "finalise", "2", "--yes"]).output().unwrap());
+    assert_eq!(finalise.code, Some(5), "{finalise:?}");
+    assert!(
+        finalise
+            .err
+            .contains("broker 0 can do feature level 1 only, not 2: upgrade it first"),
+        "{finalise:?}"
+    );
 
     trio.stop(1);
     let unwell = trio.await_json(&["cluster", "status"], |status| {

@@ -10083,7 +10083,7 @@ impl ListBrokersRequestT {
 pub enum ListedBrokerOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
-/// Partitions of which it has a replica, is in sync, leads, and is to lead when it can.
+/// Partitions of which it has a replica, is in sync, leads, and is to lead when it can; and the feature levels that it can do.
 pub struct ListedBroker<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -10109,6 +10109,8 @@ impl<'a> ListedBroker<'a> {
   pub const VT_IN_SYNC: ::flatbuffers::VOffsetT = 22;
   pub const VT_LEADS: ::flatbuffers::VOffsetT = 24;
   pub const VT_PREFERRED: ::flatbuffers::VOffsetT = 26;
+  pub const VT_OLDEST_LEVEL: ::flatbuffers::VOffsetT = 28;
+  pub const VT_NEWEST_LEVEL: ::flatbuffers::VOffsetT = 30;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -10129,6 +10131,8 @@ impl<'a> ListedBroker<'a> {
     if let Some(x) = args.core_ports { builder.add_core_ports(x); }
     if let Some(x) = args.host { builder.add_host(x); }
     builder.add_id(args.id);
+    builder.add_newest_level(args.newest_level);
+    builder.add_oldest_level(args.oldest_level);
     builder.add_port(args.port);
     builder.add_is_cordoned(args.is_cordoned);
     builder.add_is_fenced(args.is_fenced);
@@ -10154,6 +10158,8 @@ impl<'a> ListedBroker<'a> {
     let in_sync = self.in_sync();
     let leads = self.leads();
     let preferred = self.preferred();
+    let oldest_level = self.oldest_level();
+    let newest_level = self.newest_level();
     ListedBrokerT {
       id,
       host,
@@ -10167,6 +10173,8 @@ impl<'a> ListedBroker<'a> {
       in_sync,
       leads,
       preferred,
+      oldest_level,
+      newest_level,
     }
   }
 
@@ -10254,6 +10262,20 @@ impl<'a> ListedBroker<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(ListedBroker::VT_PREFERRED, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn oldest_level(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(ListedBroker::VT_OLDEST_LEVEL, Some(1)).unwrap()}
+  }
+  #[inline]
+  pub fn newest_level(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(ListedBroker::VT_NEWEST_LEVEL, Some(1)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ListedBroker<'_> {
@@ -10274,6 +10296,8 @@ impl ::flatbuffers::Verifiable for ListedBroker<'_> {
      .visit_field::<u32>("in_sync", Self::VT_IN_SYNC, false)?
      .visit_field::<u32>("leads", Self::VT_LEADS, false)?
      .visit_field::<u32>("preferred", Self::VT_PREFERRED, false)?
+     .visit_field::<u16>("oldest_level", Self::VT_OLDEST_LEVEL, false)?
+     .visit_field::<u16>("newest_level", Self::VT_NEWEST_LEVEL, false)?
      .finish();
     Ok(())
   }
@@ -10291,6 +10315,8 @@ pub struct ListedBrokerArgs<'a> {
     pub in_sync: u32,
     pub leads: u32,
     pub preferred: u32,
+    pub oldest_level: u16,
+    pub newest_level: u16,
 }
 impl<'a> Default for ListedBrokerArgs<'a> {
   #[inline]
@@ -10308,6 +10334,8 @@ impl<'a> Default for ListedBrokerArgs<'a> {
       in_sync: 0,
       leads: 0,
       preferred: 0,
+      oldest_level: 1,
+      newest_level: 1,
     }
   }
 }
@@ -10366,6 +10394,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListedBrokerBuilder<'a, 'b, A
     self.fbb_.push_slot::<u32>(ListedBroker::VT_PREFERRED, preferred, 0);
   }
   #[inline]
+  pub fn add_oldest_level(&mut self, oldest_level: u16) {
+    self.fbb_.push_slot::<u16>(ListedBroker::VT_OLDEST_LEVEL, oldest_level, 1);
+  }
+  #[inline]
+  pub fn add_newest_level(&mut self, newest_level: u16) {
+    self.fbb_.push_slot::<u16>(ListedBroker::VT_NEWEST_LEVEL, newest_level, 1);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ListedBrokerBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ListedBrokerBuilder {
@@ -10395,6 +10431,8 @@ impl ::core::fmt::Debug for ListedBroker<'_> {
       ds.field("in_sync", &self.in_sync());
       ds.field("leads", &self.leads());
       ds.field("preferred", &self.preferred());
+      ds.field("oldest_level", &self.oldest_level());
+      ds.field("newest_level", &self.newest_level());
       ds.finish()
   }
 }
@@ -10412,6 +10450,8 @@ pub struct ListedBrokerT {
   pub in_sync: u32,
   pub leads: u32,
   pub preferred: u32,
+  pub oldest_level: u16,
+  pub newest_level: u16,
 }
 impl Default for ListedBrokerT {
   fn default() -> Self {
@@ -10428,6 +10468,8 @@ impl Default for ListedBrokerT {
       in_sync: 0,
       leads: 0,
       preferred: 0,
+      oldest_level: 1,
+      newest_level: 1,
     }
   }
 }
@@ -10454,6 +10496,8 @@ impl ListedBrokerT {
     let in_sync = self.in_sync;
     let leads = self.leads;
     let preferred = self.preferred;
+    let oldest_level = self.oldest_level;
+    let newest_level = self.newest_level;
     ListedBroker::create(_fbb, &ListedBrokerArgs{
       id,
       host,
@@ -10467,13 +10511,15 @@ impl ListedBrokerT {
       in_sync,
       leads,
       preferred,
+      oldest_level,
+      newest_level,
     })
   }
 }
 pub enum ListBrokersResponseOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
-/// And of all partitions those without a leader, with fewer in sync than an acknowledgement takes, and with fewer than all.
+/// And the cluster's feature level, and of all partitions those without a leader, with fewer in sync than an acknowledgement takes, and with fewer than all.
 pub struct ListBrokersResponse<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -10494,6 +10540,7 @@ impl<'a> ListBrokersResponse<'a> {
   pub const VT_LEADERLESS: ::flatbuffers::VOffsetT = 12;
   pub const VT_UNDER_MIN_ISR: ::flatbuffers::VOffsetT = 14;
   pub const VT_UNDER_REPLICATED: ::flatbuffers::VOffsetT = 16;
+  pub const VT_FEATURE_LEVEL: ::flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -10511,6 +10558,7 @@ impl<'a> ListBrokersResponse<'a> {
     builder.add_partitions(args.partitions);
     if let Some(x) = args.brokers { builder.add_brokers(x); }
     if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_feature_level(args.feature_level);
     builder.add_error(args.error);
     builder.finish()
   }
@@ -10527,6 +10575,7 @@ impl<'a> ListBrokersResponse<'a> {
     let leaderless = self.leaderless();
     let under_min_isr = self.under_min_isr();
     let under_replicated = self.under_replicated();
+    let feature_level = self.feature_level();
     ListBrokersResponseT {
       error,
       message,
@@ -10535,6 +10584,7 @@ impl<'a> ListBrokersResponse<'a> {
       leaderless,
       under_min_isr,
       under_replicated,
+      feature_level,
     }
   }
 
@@ -10587,6 +10637,13 @@ impl<'a> ListBrokersResponse<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(ListBrokersResponse::VT_UNDER_REPLICATED, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn feature_level(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(ListBrokersResponse::VT_FEATURE_LEVEL, Some(1)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ListBrokersResponse<'_> {
@@ -10602,6 +10659,7 @@ impl ::flatbuffers::Verifiable for ListBrokersResponse<'_> {
      .visit_field::<u32>("leaderless", Self::VT_LEADERLESS, false)?
      .visit_field::<u32>("under_min_isr", Self::VT_UNDER_MIN_ISR, false)?
      .visit_field::<u32>("under_replicated", Self::VT_UNDER_REPLICATED, false)?
+     .visit_field::<u16>("feature_level", Self::VT_FEATURE_LEVEL, false)?
      .finish();
     Ok(())
   }
@@ -10614,6 +10672,7 @@ pub struct ListBrokersResponseArgs<'a> {
     pub leaderless: u32,
     pub under_min_isr: u32,
     pub under_replicated: u32,
+    pub feature_level: u16,
 }
 impl<'a> Default for ListBrokersResponseArgs<'a> {
   #[inline]
@@ -10626,6 +10685,7 @@ impl<'a> Default for ListBrokersResponseArgs<'a> {
       leaderless: 0,
       under_min_isr: 0,
       under_replicated: 0,
+      feature_level: 1,
     }
   }
 }
@@ -10664,6 +10724,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListBrokersResponseBuilder<'a
     self.fbb_.push_slot::<u32>(ListBrokersResponse::VT_UNDER_REPLICATED, under_replicated, 0);
   }
   #[inline]
+  pub fn add_feature_level(&mut self, feature_level: u16) {
+    self.fbb_.push_slot::<u16>(ListBrokersResponse::VT_FEATURE_LEVEL, feature_level, 1);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ListBrokersResponseBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ListBrokersResponseBuilder {
@@ -10688,6 +10752,7 @@ impl ::core::fmt::Debug for ListBrokersResponse<'_> {
       ds.field("leaderless", &self.leaderless());
       ds.field("under_min_isr", &self.under_min_isr());
       ds.field("under_replicated", &self.under_replicated());
+      ds.field("feature_level", &self.feature_level());
       ds.finish()
   }
 }
@@ -10700,6 +10765,7 @@ pub struct ListBrokersResponseT {
   pub leaderless: u32,
   pub under_min_isr: u32,
   pub under_replicated: u32,
+  pub feature_level: u16,
 }
 impl Default for ListBrokersResponseT {
   fn default() -> Self {
@@ -10711,6 +10777,7 @@ impl Default for ListBrokersResponseT {
       leaderless: 0,
       under_min_isr: 0,
       under_replicated: 0,
+      feature_level: 1,
     }
   }
 }
@@ -10730,6 +10797,7 @@ impl ListBrokersResponseT {
     let leaderless = self.leaderless;
     let under_min_isr = self.under_min_isr;
     let under_replicated = self.under_replicated;
+    let feature_level = self.feature_level;
     ListBrokersResponse::create(_fbb, &ListBrokersResponseArgs{
       error,
       message,
@@ -10738,6 +10806,7 @@ impl ListBrokersResponseT {
       leaderless,
       under_min_isr,
       under_replicated,
+      feature_level,
     })
   }
 }
@@ -11035,6 +11104,282 @@ impl CordonBrokerResponseT {
       _fbb.create_string(x)
     });
     CordonBrokerResponse::create(_fbb, &CordonBrokerResponseArgs{
+      error,
+      message,
+    })
+  }
+}
+pub enum FinaliseFeaturesRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Has the cluster be at this feature level from now on; every broker must be able to.
+pub struct FinaliseFeaturesRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for FinaliseFeaturesRequest<'a> {
+  type Inner = FinaliseFeaturesRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> FinaliseFeaturesRequest<'a> {
+  pub const VT_LEVEL: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    FinaliseFeaturesRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args FinaliseFeaturesRequestArgs
+  ) -> ::flatbuffers::WIPOffset<FinaliseFeaturesRequest<'bldr>> {
+    let mut builder = FinaliseFeaturesRequestBuilder::new(_fbb);
+    builder.add_level(args.level);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> FinaliseFeaturesRequestT {
+    let level = self.level();
+    FinaliseFeaturesRequestT {
+      level,
+    }
+  }
+
+  #[inline]
+  pub fn level(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(FinaliseFeaturesRequest::VT_LEVEL, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for FinaliseFeaturesRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u16>("level", Self::VT_LEVEL, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct FinaliseFeaturesRequestArgs {
+    pub level: u16,
+}
+impl<'a> Default for FinaliseFeaturesRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    FinaliseFeaturesRequestArgs {
+      level: 0,
+    }
+  }
+}
+
+pub struct FinaliseFeaturesRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FinaliseFeaturesRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_level(&mut self, level: u16) {
+    self.fbb_.push_slot::<u16>(FinaliseFeaturesRequest::VT_LEVEL, level, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> FinaliseFeaturesRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    FinaliseFeaturesRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<FinaliseFeaturesRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for FinaliseFeaturesRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("FinaliseFeaturesRequest");
+      ds.field("level", &self.level());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct FinaliseFeaturesRequestT {
+  pub level: u16,
+}
+impl Default for FinaliseFeaturesRequestT {
+  fn default() -> Self {
+    Self {
+      level: 0,
+    }
+  }
+}
+impl FinaliseFeaturesRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<FinaliseFeaturesRequest<'b>> {
+    let level = self.level;
+    FinaliseFeaturesRequest::create(_fbb, &FinaliseFeaturesRequestArgs{
+      level,
+    })
+  }
+}
+pub enum FinaliseFeaturesResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct FinaliseFeaturesResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for FinaliseFeaturesResponse<'a> {
+  type Inner = FinaliseFeaturesResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> FinaliseFeaturesResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    FinaliseFeaturesResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args FinaliseFeaturesResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<FinaliseFeaturesResponse<'bldr>> {
+    let mut builder = FinaliseFeaturesResponseBuilder::new(_fbb);
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> FinaliseFeaturesResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    FinaliseFeaturesResponseT {
+      error,
+      message,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(FinaliseFeaturesResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(FinaliseFeaturesResponse::VT_MESSAGE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for FinaliseFeaturesResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct FinaliseFeaturesResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for FinaliseFeaturesResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    FinaliseFeaturesResponseArgs {
+      error: 0,
+      message: None,
+    }
+  }
+}
+
+pub struct FinaliseFeaturesResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FinaliseFeaturesResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(FinaliseFeaturesResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FinaliseFeaturesResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> FinaliseFeaturesResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    FinaliseFeaturesResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<FinaliseFeaturesResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for FinaliseFeaturesResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("FinaliseFeaturesResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct FinaliseFeaturesResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+}
+impl Default for FinaliseFeaturesResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+    }
+  }
+}
+impl FinaliseFeaturesResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<FinaliseFeaturesResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    FinaliseFeaturesResponse::create(_fbb, &FinaliseFeaturesResponseArgs{
       error,
       message,
     })

@@ -4,8 +4,9 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// The version that this broker writes, and the newest that it reads. The first one knew nothing of brokers and replicas.
-pub(super) const FORMAT_VERSION: u8 = 2;
+/// The version that this broker writes, and the newest that it reads. The first one knew nothing of brokers and replicas,
+/// the second nothing of feature levels.
+pub(super) const FORMAT_VERSION: u8 = 3;
 
 /// Why bytes cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,7 @@ use headwater_protocol::id::{BrokerId, LeaderEpoch, TopicId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::features::Levels;
 use crate::{
     image::{Address, Incarnation, PartitionEpoch, Terms},
     model::{id::PartitionId, plain},
@@ -145,6 +146,14 @@ pub(crate) enum ReplicaCommand {
         #[serde(with = "plain::list")]
         topics: Vec<TopicId>,
     },
+    /// A broker says which feature levels it can do, before it registers.
+    Support {
+        #[serde(with = "plain")]
+        id: BrokerId,
+        levels: Levels,
+    },
+    /// The cluster is to be at this feature level from now on.
+    Finalise { level: u16 },
 }
 
 /// What an operator names, as it is written down.

@@ -5,6 +5,7 @@ use headwater_protocol::{
     id::{BrokerId, LeaderEpoch, TopicId},
 };
 
+use super::features::Levels;
 use crate::{
     image::{Incarnation, PartitionEpoch},
     model::id::PartitionId,
@@ -27,6 +28,26 @@ pub(crate) enum ReplicaError {
     TooManyBrokers(usize),
     #[error("the registration of broker {broker} is not usable: {what}")]
     Registration { broker: BrokerId, what: &'static str },
+    #[error(
+        "the cluster is at feature level {finalised}, and broker {broker} can do {levels}: start it as a program that can do level {finalised}"
+    )]
+    Level {
+        broker: BrokerId,
+        levels: Levels,
+        finalised: u16,
+    },
+    #[error(
+        "broker {broker} can do feature {levels}, not {level}: upgrade it first, or forget it if it is gone for good"
+    )]
+    Unsupported {
+        broker: BrokerId,
+        levels: Levels,
+        level: u16,
+    },
+    #[error(
+        "feature level {finalised} is finalised, and there is no way back to {level}: what it unlocks may be in use"
+    )]
+    LevelBefore { level: u16, finalised: u16 },
     #[error("broker {0} is not fenced: stop it before it is forgotten")]
     StillUp(BrokerId),
     #[error("broker {broker} still has a replica of partition {} of topic {}: move its replicas away first", .partition.index, .partition.topic)]
@@ -85,6 +106,8 @@ impl ReplicaError {
         match self {
             Self::UnknownBroker(_) => ErrorCode::BrokerIdNotRegistered,
             Self::StaleIncarnation { .. } => ErrorCode::StaleBrokerEpoch,
+            Self::Level { .. } => ErrorCode::UnsupportedVersion,
+            Self::Unsupported { .. } | Self::LevelBefore { .. } => ErrorCode::PolicyViolation,
             Self::TooManyBrokers(_) | Self::StillUp(_) | Self::StillHas { .. } => ErrorCode::PolicyViolation,
             Self::Registration { .. } | Self::Isr(_) => ErrorCode::InvalidRequest,
             Self::Placed(_) => ErrorCode::TopicAlreadyExists,

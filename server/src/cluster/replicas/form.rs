@@ -5,7 +5,10 @@ use std::sync::Arc;
 use headwater_protocol::id::{BrokerId, TopicId};
 use serde::{Deserialize, Serialize};
 
-use super::state::{Placed, ReplicaMap};
+use super::{
+    features::Features,
+    state::{Placed, ReplicaMap},
+};
 use crate::{image::Broker, model::plain};
 
 /// What is written down.
@@ -16,6 +19,35 @@ pub(crate) struct Form {
     topics: Vec<(TopicId, Placed)>,
     registered: u64,
     gone: Vec<Gone>,
+    features: Features,
+}
+
+/// The same before there were feature levels.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FormerForm {
+    brokers: Vec<Broker>,
+    #[serde(with = "plain::keyed")]
+    topics: Vec<(TopicId, Placed)>,
+    registered: u64,
+    gone: Vec<Gone>,
+}
+
+impl From<FormerForm> for Form {
+    fn from(former: FormerForm) -> Form {
+        let FormerForm {
+            brokers,
+            topics,
+            registered,
+            gone,
+        } = former;
+        Form {
+            brokers,
+            topics,
+            registered,
+            gone,
+            features: Features::default(),
+        }
+    }
 }
 
 /// A topic that is gone, and who may still have something of it.
@@ -42,6 +74,7 @@ impl From<&ReplicaMap> for Form {
                     brokers: brokers.clone(),
                 })
                 .collect(),
+            features: map.features.clone(),
         }
     }
 }
@@ -55,6 +88,7 @@ impl From<Form> for ReplicaMap {
             topics: topics.collect(),
             registered: form.registered,
             gone: form.gone.into_iter().map(|gone| (gone.topic, gone.brokers)).collect(),
+            features: form.features,
         }
     }
 }

@@ -10,6 +10,7 @@ use super::{
     check::{are_distinct, check_registration, check_terms},
     command::{Election, IsrChange, Registration, ReplicaCommand},
     error::ReplicaError,
+    features::Features,
     transition::{self, change},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Brokers of one cluster.
-const BROKERS_MAX: usize = 1024;
+pub(super) const BROKERS_MAX: usize = 1024;
 /// Topics that are gone and that some broker may still have on its disk. The disks of brokers that never come back are nobody's.
 const GONE_MAX: usize = 10_000;
 
@@ -49,6 +50,7 @@ pub(crate) struct ReplicaMap {
     pub(super) registered: u64,
     /// Topics that are gone, and the brokers that had them and have not said yet that nothing is left.
     pub(super) gone: BTreeMap<TopicId, Vec<BrokerId>>,
+    pub(super) features: Features,
 }
 
 impl ReplicaMap {
@@ -81,6 +83,11 @@ impl ReplicaMap {
             });
             ids.zip(&placed.partitions)
         })
+    }
+
+    /// The cluster's feature level, and what its brokers can do.
+    pub(crate) fn features(&self) -> &Features {
+        &self.features
     }
 
     /// Topics that are gone, of which the broker may still have something.
@@ -209,11 +216,14 @@ impl ReplicaMap {
                 self.each(asked, applied, ReplicaMap::reassigned);
                 Ok(())
             }
+            Command::Support { id, levels } => self.features.support(*id, *levels),
+            Command::Finalise { level } => self.features.finalise(*level, self.brokers.keys().copied()),
         }
     }
 
     fn register(&mut self, new: &Registration, applied: &mut Applied) -> Result<(), ReplicaError> {
         check_registration(new)?;
+        self.features.check(new.id)?;
         let before = self.brokers.get(&new.id).cloned();
         if before.is_none() && self.brokers.len() >= BROKERS_MAX {
             return Err(ReplicaError::TooManyBrokers(BROKERS_MAX));
@@ -280,6 +290,7 @@ impl ReplicaMap {
             return Err(ReplicaError::StillHas { broker: id, partition });
         }
         self.brokers.remove(&id);
+        self.features.forget(id);
         for topic in self.gone(id) {
             self.has_cleared(topic, id);
         }

@@ -17,10 +17,10 @@ use headwater_protocol::{
         AddQuorumMembersResponseT, AlterTopicResponseT, CordonBrokerResponseT, CreateTopicResponseT,
         DeleteGroupResponseT, DeleteRecordsResponseT, DeleteTopicResponseT, DescribeBrokerResponseT,
         DescribeGroupResponseT, DescribeQuorumResponseT, DescribeTopicResponseT, DrainBrokerResponseT,
-        ElectLeadersResponseT, ErrorResponseT, FindGroupResponseT, ForgetBrokerResponseT, HeartbeatResponseT,
-        InitProducerIdResponseT, JoinGroupResponseT, LeaveGroupResponseT, ListBrokersResponseT, ListGroupsResponseT,
-        ListOffsetsResponseT, MetadataResponseT, OffsetCommitResponseT, OffsetDeleteResponseT, OffsetFetchResponseT,
-        ReassignPartitionsResponseT, RemoveQuorumMemberResponseT, SyncGroupResponseT,
+        ElectLeadersResponseT, ErrorResponseT, FinaliseFeaturesResponseT, FindGroupResponseT, ForgetBrokerResponseT,
+        HeartbeatResponseT, InitProducerIdResponseT, JoinGroupResponseT, LeaveGroupResponseT, ListBrokersResponseT,
+        ListGroupsResponseT, ListOffsetsResponseT, MetadataResponseT, OffsetCommitResponseT, OffsetDeleteResponseT,
+        OffsetFetchResponseT, ReassignPartitionsResponseT, RemoveQuorumMemberResponseT, SyncGroupResponseT,
     },
 };
 
@@ -88,6 +88,7 @@ pub(super) const fn api(api: Api) -> Option<Way> {
         Api::ListBrokers => op(replicas::read_list, InTurn, READS, refuse::<ListBrokersResponseT>),
         Api::CordonBroker => op(replicas::read_cordon, InTurn, CHANGES, refuse::<CordonBrokerResponseT>),
         Api::ForgetBroker => op(replicas::read_forget, InTurn, CHANGES, refuse::<ForgetBrokerResponseT>),
+        Api::FinaliseFeatures => op(replicas::read_finalise, InTurn, CHANGES, refuse::<FinaliseFeaturesResponseT>),
         Api::DrainBroker => op(replicas::read_drain, InTurn, CHANGES, refuse::<DrainBrokerResponseT>),
         Api::ElectLeaders => op(replicas::read_elect, InTurn, CHANGES, refuse::<ElectLeadersResponseT>),
         Api::ReassignPartitions => op(replicas::read_reassign, InTurn, CHANGES, refuse::<ReassignPartitionsResponseT>),
@@ -149,6 +150,7 @@ pub(super) fn tell(reply: Reply, outcome: Outcome) {
         Outcome::Brokers(list) => reply.head(&replicas::brokers(list)),
         Outcome::BrokerCordoned => reply.head(&CordonBrokerResponseT::default()),
         Outcome::BrokerForgotten => reply.head(&ForgetBrokerResponseT::default()),
+        Outcome::FeaturesFinalised => reply.head(&FinaliseFeaturesResponseT::default()),
         Outcome::BrokerDrains(moves) => reply.head(&DrainBrokerResponseT {
             moves: moves as u32,
             ..DrainBrokerResponseT::default()

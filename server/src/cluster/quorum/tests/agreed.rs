@@ -16,7 +16,7 @@ use crate::{
             order::{Order, Outcome, Proposal, Registration},
             state::{PRODUCER_ID_BLOCK, State},
         },
-        replicas::{self, Election, Placement, ReplicaCommand},
+        replicas::{self, Election, Levels, Placement, ReplicaCommand},
         state::Command,
     },
     image::{Address, PartitionId, Replicas, Topic, TopicState},
@@ -129,6 +129,11 @@ fn any_order() -> impl Strategy<Value = Order> {
         any::<bool>().prop_map(lets),
         (1..4_u128, 1..4_u32, 0..4_usize)
             .prop_map(|(number, count, placed)| Order::Placed(creation(number, count), placement(placed))),
+        (1..3_i32, 1..4_u16).prop_map(|(id, newest)| Order::Replicas(ReplicaCommand::Support {
+            id: BrokerId::new(id),
+            levels: Levels { oldest: 1, newest },
+        })),
+        (0..4_u16).prop_map(|level| Order::Replicas(ReplicaCommand::Finalise { level })),
         (1..4_u128).prop_map(|number| Order::Placed(Command::Delete { id: id(number) }, placement(0))),
         (0..3_u64, 1..4_u64).prop_map(|(broker, incarnation)| {
             Order::Register(Registration {
@@ -268,16 +273,20 @@ fn what_another_version_wrote_and_what_is_too_long_is_refused_by_name() {
 }
 
 #[test]
-fn a_snapshot_of_the_version_that_knew_no_replicas_is_read() {
+fn a_snapshot_of_the_versions_that_knew_no_replicas_or_no_feature_levels_is_read() {
     // Its version, the image's version, no topics, the next producer id, no brokers, no proposals.
     let former = State::decode(&[1, 1, 0, 10, 0, 0]).unwrap();
     assert_eq!(told(&former), told(&State::new(Vec::new(), 5)));
 
     let mut state = State::default();
     done(&mut state, Order::Topic(creation(1, 2)));
-    // Without what a state that has neither brokers nor replicas ends with: how many there are of both, processes that have registered,
-    // and topics that are gone.
+    // Without what a state ends with in which nothing was said of feature levels: the first one, and no broker that can do others.
     let mut bytes = state.encode();
+    assert_eq!(bytes.split_off(bytes.len() - 2), [1, 0]);
+    bytes[0] = 2;
+    assert_eq!(told(&State::decode(&bytes).unwrap()), told(&state));
+    // Without what a state that has neither brokers nor replicas ended with: how many there are of both, processes that have registered,
+    // and topics that are gone.
     assert_eq!(bytes.split_off(bytes.len() - 4), [0, 0, 0, 0]);
     bytes[0] = 1;
     assert_eq!(told(&State::decode(&bytes).unwrap()), told(&state));

@@ -3,8 +3,9 @@
 use headwater_protocol::{
     id::BrokerId,
     schema::{
-        CordonBrokerRequest, DrainBrokerRequest, ElectLeadersRequest, ForgetBrokerRequest, ListBrokersRequest,
-        ListBrokersResponseT, ListedBrokerT, PartitionMoveT, ReassignPartitionsRequest, RefusedPartitionT,
+        CordonBrokerRequest, DrainBrokerRequest, ElectLeadersRequest, FinaliseFeaturesRequest, ForgetBrokerRequest,
+        ListBrokersRequest, ListBrokersResponseT, ListedBrokerT, PartitionMoveT, ReassignPartitionsRequest,
+        RefusedPartitionT,
     },
 };
 
@@ -28,6 +29,10 @@ pub(super) fn read_cordon(bytes: &[u8]) -> Result<Op, Refusal> {
 
 pub(super) fn read_forget(bytes: &[u8]) -> Result<Op, Refusal> {
     Ok(Op::ForgetBroker(id(read::<ForgetBrokerRequest>(bytes)?.id())?))
+}
+
+pub(super) fn read_finalise(bytes: &[u8]) -> Result<Op, Refusal> {
+    Ok(Op::FinaliseFeatures(read::<FinaliseFeaturesRequest>(bytes)?.level()))
 }
 
 pub(super) fn read_drain(bytes: &[u8]) -> Result<Op, Refusal> {
@@ -76,6 +81,7 @@ pub(super) fn brokers(list: BrokerList) -> ListBrokersResponseT {
                       is_fenced,
                       is_cordoned,
                       counts,
+                      feature_levels,
                   }| ListedBrokerT {
         id: place.broker.get(),
         host: Some(place.host),
@@ -89,6 +95,8 @@ pub(super) fn brokers(list: BrokerList) -> ListBrokersResponseT {
         in_sync: counts.in_sync as u32,
         leads: counts.leads as u32,
         preferred: counts.preferred as u32,
+        oldest_level: *feature_levels.start(),
+        newest_level: *feature_levels.end(),
     };
     ListBrokersResponseT {
         brokers: Some(list.brokers.into_iter().map(broker).collect()),
@@ -96,6 +104,7 @@ pub(super) fn brokers(list: BrokerList) -> ListBrokersResponseT {
         leaderless: list.leaderless as u32,
         under_min_isr: list.under_min_isr as u32,
         under_replicated: list.under_replicated as u32,
+        feature_level: list.feature_level,
         ..ListBrokersResponseT::default()
     }
 }
