@@ -1,6 +1,7 @@
 //! The form of everything that the quorum writes to disk or sends to a peer: a byte that says which version of the form it is,
 //! and postcard. Fields are known by their place and variants by their number, so both are only ever added at the end, under the
-//! next version if an older broker could not do without them.
+//! next version if an older broker could not do without them; it is written only at the feature level that unlocks it
+//! (`replicas/features.rs`).
 
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -111,24 +111,15 @@ pub fn findings(quorum: &QuorumDescription, cluster: &ClusterListing, unwell: &[
             );
         }
     }
-    let failed: Vec<&PartitionDescription> = unwell
-        .iter()
-        .map(|unwell| unwell.partition)
-        .filter(|partition| has_failed(partition))
-        .collect();
-    if !failed.is_empty() {
-        let on = whom(&failed, |partition| partition.replicas.offline.clone());
-        find(
-            format!(
-                "{} failed on {on}: the disk is full, or broken",
-                those_have(failed.len())
-            ),
-            format!("see what {on} logs, and make room; the logs are opened again by themselves once that works"),
-        );
+    let failed = failed_logs(unwell);
+    let mut behind = of_partitions(unwell, "under-replicated");
+    behind.retain(|partition| !has_failed(partition));
+    // Those that have failed are told of once.
+    let are_behind = cluster.under_replicated > cluster.under_min_isr && (failed.is_none() || !behind.is_empty());
+    if let Some((what, todo)) = failed {
+        find(what, todo);
     }
-    if cluster.under_replicated > cluster.under_min_isr && !cluster.brokers.iter().any(|broker| broker.is_fenced) {
-        let mut behind = of_partitions(unwell, "under-replicated");
-        behind.retain(|partition| !has_failed(partition));
+    if are_behind && !cluster.brokers.iter().any(|broker| broker.is_fenced) {
         find(
             format!(
                 "{} not in sync on all their brokers",
@@ -159,13 +150,21 @@ fn has_failed(partition: &PartitionDescription) -> bool {
     !partition.replicas.offline.is_empty()
 }
 
-fn those_have(partitions: usize) -> String {
-    let have = if partitions == 1 {
-        "log of a partition has"
-    } else {
-        "logs of partitions have"
-    };
-    format!("{partitions} {have}")
+/// What has become of logs that cannot be opened or written, and what to do.
+fn failed_logs(unwell: &[Unwell<'_>]) -> Option<(String, String)> {
+    let partitions = unwell.iter().map(|unwell| unwell.partition);
+    let failed: Vec<&PartitionDescription> = partitions.filter(|partition| has_failed(partition)).collect();
+    if failed.is_empty() {
+        return None;
+    }
+    let on = whom(&failed, |partition| partition.replicas.offline.clone());
+    let what = format!(
+        "{} of {} cannot be written: a disk is full, or broken",
+        count(failed.len() as u64, "log"),
+        on
+    );
+    let todo = format!("see what {on} logs, and make room; logs are opened again by themselves, within a minute or so");
+    Some((what, todo))
 }
 
 fn those(partitions: usize) -> String {
