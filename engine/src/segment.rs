@@ -188,6 +188,24 @@ impl<D: Disk> Segment<D> {
         self.extent.get().end
     }
 
+    /// Bytes from a record to its end.
+    pub(crate) fn bytes_from(&self, offset: Offset) -> u64 {
+        let Extent { end, next_offset, .. } = self.extent.get();
+        if offset >= next_offset {
+            return 0;
+        }
+        let Some(before) = offset.distance_from(self.base_offset).filter(|before| *before > 0) else {
+            return end;
+        };
+        let indexed = self.index.borrow().as_ref().and_then(|index| index.floor(offset));
+        let all = next_offset.get() - self.base_offset.get();
+        let position = indexed.map_or_else(
+            || (u128::from(end) * u128::from(before) / u128::from(all)) as u64,
+            |(position, _)| position,
+        );
+        end.saturating_sub(position)
+    }
+
     /// How old its newest record is, for retention and compaction.
     pub(crate) fn age(&self, now: Moment) -> Duration {
         let mut extent = self.extent.get();

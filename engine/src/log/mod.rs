@@ -245,6 +245,20 @@ impl<D: Disk> Log<D> {
         )
     }
 
+    /// Bytes from a record to the end of the log, as far as indexes in memory tell: where there is none, records are taken to be of the
+    /// same size.
+    pub fn bytes_from(&self, offset: Offset) -> u64 {
+        let state = self.state.borrow();
+        let mut bytes = 0;
+        for segment in state.segments.iter().rev() {
+            bytes += segment.bytes_from(offset);
+            if segment.base_offset <= offset {
+                break;
+            }
+        }
+        bytes
+    }
+
     /// Bytes of memory held: tail buffers (counted in [`TailMemory`](crate::TailMemory) too) and indexes.
     pub fn memory_used(&self) -> usize {
         let state = self.state.borrow();

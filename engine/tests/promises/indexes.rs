@@ -152,3 +152,25 @@ fn who_goes_on_where_the_last_fetch_ended_is_there_with_one_look() {
         assert!(reads <= RECORDS, "{reads} reads");
     });
 }
+
+#[test]
+fn what_lies_behind_an_offset_is_told_in_bytes_within_an_interval_of_the_index() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, async {
+        let (log, _) = open_in(&disk, &small_config(), memory()).await.unwrap();
+        fill(&log).await;
+        let (segments, all) = log.size();
+        assert!(segments > 3);
+        let each = all / RECORDS;
+        let within = u64::from(small_config().index_interval_bytes) + each;
+        for offset in 0..=RECORDS {
+            let expected = (RECORDS - offset) * each;
+            let told = log.bytes_from(Offset::new(offset));
+            assert!(
+                told.abs_diff(expected) <= within,
+                "{told} from {offset} on, not {expected}"
+            );
+        }
+        assert_eq!((log.bytes_from(Offset::ZERO), log.bytes_from(Offset::MAX)), (all, 0));
+    });
+}

@@ -10,9 +10,12 @@ use super::serve::Setup;
 use crate::{
     cluster::{self, ControlParts, TopicStore},
     config::Config,
-    core::mesh::{CoreMessage, Mesh},
+    core::{
+        catch_up::CatchUp,
+        mesh::{CoreMessage, Mesh},
+    },
     image::Assignment,
-    machine::Bound,
+    machine::{self, Bound},
     ops::Addresses,
 };
 
@@ -48,8 +51,10 @@ impl<D: Directory> Assembly<D> {
             core_ports: door.core_ports,
         });
         let (handle, queues) = cluster::channel(&store);
+        let catch_up = config.cluster.catch_up_bytes_per_second_max.bytes();
         let setup = Setup {
             config: Arc::clone(config),
+            catch_up: Arc::new(CatchUp::new(catch_up, machine::now())),
             open_files_max,
             mesh: mesh.clone(),
             control: handle,

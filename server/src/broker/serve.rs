@@ -18,6 +18,7 @@ use crate::{
     coordinator::{Service, service},
     core::{
         Core,
+        catch_up::CatchUp,
         mesh::{self, CoreMessage, Mesh},
         watchdog::Activity,
     },
@@ -35,6 +36,7 @@ pub(crate) struct Setup {
     /// Descriptors of segment files on each core.
     pub(crate) open_files_max: usize,
     pub(crate) mesh: Mesh,
+    pub(crate) catch_up: Arc<CatchUp>,
     pub(crate) control: ControlHandle,
     /// Who else is there, and who has what; `None` if the broker is alone.
     pub(crate) assignment: Option<Arc<Assignment>>,
@@ -56,7 +58,7 @@ impl Server {
     /// Call it on the core's executor.
     pub(crate) fn new(id: CoreId, setup: Setup, disk: Disk, activity: Arc<Activity>) -> Server {
         disk.open_files().set_limit(setup.open_files_max);
-        let core = Core::new(id, setup.config, setup.mesh, disk, activity);
+        let core = Core::new(id, setup.config, setup.mesh, setup.catch_up, disk, activity);
         let partitions = Partitions::new(&core, setup.assignment);
         let groups = Service::new(&partitions);
         let ops = Ops::new(&partitions, &groups, setup.control, setup.addresses);

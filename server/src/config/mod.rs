@@ -24,8 +24,8 @@ use knob::sections;
 pub use load::{Effective, Layers, Source, Sources};
 pub use reference::reference;
 pub use value::{
-    ByteSize, ClusterId, CpuSet, HostName, HostPort, HttpAddress, LogFilter, LogFormat, Members, Micros, Millis,
-    PeerListen, Rack, Ratio, Role, Value,
+    ByteSize, ClusterId, CpuSet, HostName, HostPort, HttpAddress, LogFilter, LogFormat, Members, Micros,
+    Millis, PeerListen, Rack, Ratio, Role, Value,
 };
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -71,6 +71,9 @@ sections! {
         /// Members that the first start makes a quorum of: number and address of each, such as `0@10.0.0.1:9293,1@10.0.0.2:9293`, the same on each. All must run.
         /// One, three or five. Later it says only where this member is reached; one that has lost its disk is removed and added again.
         members: Members = Members::default();
+        /// Bytes that this broker sends in a second to replicas that are not in sync, such as those of partitions that move, besides what producers append meanwhile. 0 has no limit.
+        /// Lower it where moves make producers wait; raise it where a replica takes too long to be in sync. Partitions with too few in sync to take records do not wait for it.
+        catch_up_bytes_per_second_max: ByteSize = ByteSize::new(64 * MIB), 0..=TIB;
     }
 
     /// The executors, one on each core, and what memory each may use.

@@ -4,6 +4,7 @@
 //! room of its own, and it knows nothing of them. Other threads and cores are reached through the [`mesh`].
 
 pub(crate) mod budget;
+pub(crate) mod catch_up;
 pub(crate) mod mesh;
 pub(crate) mod remote;
 mod tick;
@@ -19,7 +20,7 @@ use std::{
 use headwater_engine::{ColdMemory, Memory, Signal, TailMemory, Wait};
 use headwater_protocol::id::CoreId;
 
-use self::{budget::Budget, mesh::Mesh, watchdog::Activity};
+use self::{budget::Budget, catch_up::CatchUp, mesh::Mesh, watchdog::Activity};
 use crate::{
     config::Config,
     machine::{self, Daemons, Disk},
@@ -54,6 +55,8 @@ pub(crate) struct Core {
     pub(crate) reading: Rc<Budget>,
     /// One turn: to decompress records before they are taken in.
     pub(crate) vetting: Rc<Budget>,
+    /// What the broker sends to replicas that are not in sync.
+    pub(crate) catch_up: Arc<CatchUp>,
     pub(crate) metrics: CoreMetrics,
     /// A partition is offline or fenced that was not before.
     pub(crate) failed: Signal,
@@ -79,7 +82,14 @@ impl std::fmt::Debug for Core {
 
 impl Core {
     /// Makes the core's state. Call it on the core's executor.
-    pub(crate) fn new(id: CoreId, config: Arc<Config>, mesh: Mesh, disk: Disk, activity: Arc<Activity>) -> Rc<Core> {
+    pub(crate) fn new(
+        id: CoreId,
+        config: Arc<Config>,
+        mesh: Mesh,
+        catch_up: Arc<CatchUp>,
+        disk: Disk,
+        activity: Arc<Activity>,
+    ) -> Rc<Core> {
         let lifecycle = Lifecycle {
             began: machine::now(),
             stopping: Cell::new(false),
@@ -103,6 +113,7 @@ impl Core {
             reading: Budget::new(config.cores.connection_bytes_max.bytes()),
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
             vetting: Budget::new(1),
+            catch_up,
             metrics: CoreMetrics::default(),
             failed: Signal::default(),
             lifecycle,

@@ -55,6 +55,17 @@ impl Standing {
     }
 }
 
+/// How soon a follower is to have what it lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// At once: it is in sync, and producers wait for it.
+    InSync,
+    /// At once: fewer are in sync than an acknowledgement takes.
+    Needed,
+    /// When there is time for it: it is not in sync, and nobody waits for it.
+    InTurn,
+}
+
 /// What a partition of several replicas has besides its log.
 #[derive(Debug)]
 pub(crate) struct Replicated {
@@ -338,6 +349,17 @@ impl Partition {
         drop(followers);
         self.acknowledge(core);
         Ok(answer)
+    }
+
+    /// How soon a follower is to have what it lacks.
+    pub(crate) fn haste(&self, follower: BrokerId) -> Haste {
+        let replicated = self.replicated.as_ref();
+        let haste = replicated.and_then(|replicated| match replicated.replica.borrow_mut().role() {
+            Role::Leads(leader) if leader.replicas().is_in_sync(follower) => Some(Haste::InSync),
+            Role::Leads(leader) if leader.replicas().has_quorum() => Some(Haste::InTurn),
+            _ => None,
+        });
+        haste.unwrap_or(Haste::Needed)
     }
 
     /// How a follower goes on that is, or is about to be, at this place; an error if that is for another leader to say.

@@ -16,6 +16,7 @@ mod frame;
 mod hello;
 pub(super) mod lead;
 pub(super) mod links;
+mod pacing;
 #[cfg(test)]
 mod tests;
 

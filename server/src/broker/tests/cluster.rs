@@ -37,16 +37,25 @@ pub(super) struct Cluster {
     nodes: BTreeMap<BrokerId, Node>,
     processes: u128,
     topics: Vec<Arc<Topic>>,
+    /// What a broker sends in a second to replicas that are not in sync.
+    catch_up: ByteSize,
 }
 
 impl Cluster {
     /// Brokers of these numbers, all of which have a topic `t` of as many partitions, led by the first.
     pub(super) fn new(ids: &[i32], partitions: u32, min_isr: u16) -> Cluster {
+        let catch_up = Config::default().cluster.catch_up_bytes_per_second_max;
+        Cluster::paced(ids, partitions, min_isr, catch_up.bytes())
+    }
+
+    /// The same with a budget of each broker for replicas that catch up, in bytes a second.
+    pub(super) fn paced(ids: &[i32], partitions: u32, min_isr: u16, catch_up: u64) -> Cluster {
         let mut cluster = Cluster {
             map: ReplicaMap::default(),
             nodes: BTreeMap::new(),
             processes: 0,
             topics: Vec::new(),
+            catch_up: ByteSize::new(catch_up),
         };
         for id in ids {
             let node = Node {
@@ -126,7 +135,9 @@ impl Cluster {
         };
         self.decide(&Command::Register(self.registration(id, unknown)));
         let node = &self.nodes[&id];
-        let broker = Broker::start_assigned(config(node.directory.path(), id), self.map.assignment(id).unwrap());
+        let mut config = config(node.directory.path(), id);
+        config.cluster.catch_up_bytes_per_second_max = self.catch_up;
+        let broker = Broker::start_assigned(config, self.map.assignment(id).unwrap());
         let broker = broker.unwrap();
         let address = broker.own_address().clone();
         self.nodes.get_mut(&id).unwrap().broker = Some(broker);
@@ -201,10 +212,15 @@ impl Cluster {
         }
     }
 
+    /// Whether every replica of every partition is in sync.
+    pub(super) fn is_whole(&self) -> bool {
+        let is_whole = |(_, replicas): (PartitionId, &Replicas)| replicas.isr.len() == replicas.replicas.len();
+        self.map.partitions().all(is_whole)
+    }
+
     /// Grants wishes until every replica of every partition is in sync.
     pub(super) async fn all_in_sync(&mut self) {
-        let is_whole = |(_, replicas): (PartitionId, &Replicas)| replicas.isr.len() == replicas.replicas.len();
-        while !self.map.partitions().all(is_whole) {
+        while !self.is_whole() {
             self.grant_wishes();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     pin::pin,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use flatbuffers::FlatBufferBuilder;
@@ -194,6 +194,44 @@ fn a_replica_that_was_away_reads_what_is_long_on_the_leaders_disk_and_is_in_sync
                 "partition {index}, byte for byte"
             );
         }
+    });
+}
+
+#[test]
+fn a_replica_that_catches_up_keeps_to_the_budget_and_comes_to_the_end_while_producers_are_faster_than_that() {
+    const BUDGET: u64 = 1 << 20;
+    run(async {
+        let mut cluster = Cluster::paced(&[1, 2, 3], 2, 2, BUDGET);
+        cluster.stop(2);
+        cluster.fence(2);
+        let client = cluster.client(1).await;
+        let producer = producer_of(&client, Acks::All).await;
+        let send = async |number: i32| {
+            let value = vec![7; 100_000];
+            let record = Record::to("t").partition(PartitionIndex::new(number % 2)).value(&value);
+            producer.send(record).await.unwrap().await.unwrap();
+        };
+        for number in 0..15 {
+            send(number).await;
+        }
+        let began = Instant::now();
+        cluster.start(2);
+        let mut acknowledged = 0;
+        while !cluster.is_whole() {
+            send(acknowledged).await;
+            acknowledged += 1;
+            cluster.grant_wishes();
+        }
+        let took = began.elapsed().as_secs_f64();
+        // The last batches of each partition are not waited for.
+        assert!(took > 0.9, "1.5 MB at 1 MiB a second took {took} s");
+        let rate = f64::from(acknowledged) * 100_000.0 / took;
+        assert!(
+            rate > BUDGET as f64,
+            "what is in sync does not wait: {rate} bytes a second"
+        );
+        let logs = cluster.logs("t", 0);
+        assert!(logs[0] == logs[1], "byte for byte");
     });
 }
 

@@ -5,7 +5,8 @@
 //! send_out:  news: appended, watermark moved, reported ─► Partition::goes_on ─► Log::fetch up to its end ─► head and records
 //! ```
 //! Records are sent at append, before they are flushed here, so that all replicas flush at the same time. What is cold is read as for
-//! consumers, with the core's memory for cold reads as the limit, so that a follower that catches up takes no more than those do.
+//! consumers, with the core's memory for cold reads as the limit, so that a follower that catches up takes no more than those do; and one
+//! that is not in sync has to wait for its turn (`pacing`).
 
 use std::{cell::RefCell, convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
@@ -20,6 +21,7 @@ use super::{
     error::{LinkError, PeerError},
     frame::{Kind, begin, kind_of},
     hello::{Hello, Welcome, write_welcome},
+    pacing::Pacing,
 };
 use crate::{
     machine::{self, HashMap, Socket},
@@ -27,6 +29,7 @@ use crate::{
     ops::fetch::Records,
     partition::{
         Partition,
+        replicated::Haste,
         replication::{Answer, FetchRefused, News, Peer, Place, read_from},
     },
     session::{
@@ -63,6 +66,7 @@ struct Link<'a> {
     peer: Peer,
     news: Rc<News>,
     sayings: RefCell<HashMap<PartitionId, Saying>>,
+    pacing: Pacing,
 }
 
 /// Serves a follower for as long as it is connected. The header is that of its first frame, which the reader still has.
@@ -90,6 +94,7 @@ pub(crate) async fn serve(
         peer,
         news,
         sayings: RefCell::default(),
+        pacing: Pacing::new(&core.catch_up),
     };
     let ended = link.run(reader, &sender).await;
     sessions.links.ended(from, &link.news);
@@ -118,8 +123,11 @@ impl Link<'_> {
     async fn run(&self, reader: &mut FrameReader, sender: &Sender<'_>) -> Result<Infallible, LinkError> {
         let (taking, sending) = (pin!(self.take_in(reader)), pin!(self.send_out(sender)));
         let (over, unneeded) = (pin!(self.news.over()), pin!(self.sessions.core.unneeded()));
-        match select(select(taking, sending), select(over, unneeded)).await {
-            Either::Left((Either::Left((ended, _)) | Either::Right((ended, _)), _)) => ended,
+        let speaking = select(taking, sending);
+        let pacing = pin!(self.pacing.run(&self.news));
+        match select(select(speaking, pacing), select(over, unneeded)).await {
+            Either::Left((Either::Right((never, _)), _)) => match never {},
+            Either::Left((Either::Left((Either::Left((ended, _)) | Either::Right((ended, _)), _)), _)) => ended,
             Either::Right(_) => Err(LinkError::Over),
         }
     }
@@ -218,6 +226,7 @@ impl Link<'_> {
             answer,
             records,
         };
+        let turn = self.pacing.turn_of(id);
         let (place, window) = {
             let mut sayings = self.sayings.borrow_mut();
             match sayings.get(&id) {
@@ -239,10 +248,18 @@ impl Link<'_> {
             answer => return Some(self.says_last(told(place, answer, 0))),
         };
         let log = &partition.log;
+        let haste = partition.haste(self.peer.member.broker);
+        let mut most = window.min(room);
+        if haste != Haste::InTurn {
+            self.pacing.is_done(id);
+        } else if most > 0 && place.offset < log.offsets().end {
+            let allowed = self.pacing.room(id, log.bytes_from(place.offset), turn.as_ref());
+            most = most.min(allowed.unwrap_or(0));
+        }
         let mut range = None;
-        if window > 0 && place.offset < log.offsets().end {
+        if most > 0 && place.offset < log.offsets().end {
             let from = read_from(log, place.offset);
-            match log.fetch(from, window.min(room), ReadLimit::LogEnd).await {
+            match log.fetch(from, most, ReadLimit::LogEnd).await {
                 Ok(fetched) => range = fetched.range,
                 Err(error) => return Some(self.says_last(told(place, Err(error.code()), 0))),
             }
@@ -268,6 +285,10 @@ impl Link<'_> {
             ..place
         };
         cursor.sends(range.len(), after);
+        if haste == Haste::InTurn {
+            let appended = partition.appended_bytes.get();
+            self.pacing.sent(id, range.len(), appended, turn.as_ref());
+        }
         cursor.tells(progress);
         if after.offset < log.offsets().end && cursor.room() > 0 {
             self.news.of(id);

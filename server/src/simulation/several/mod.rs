@@ -132,6 +132,8 @@ impl Cluster {
         shared.cores.connection_bytes_max = ByteSize::new(2 << 20);
         shared.cores.in_flight_bytes_max = ByteSize::new(2 << 20);
         shared.cores.tail_buffer_bytes_max = ByteSize::new(4 << 20);
+        // So little that whoever was away has to wait for its turn.
+        shared.cluster.catch_up_bytes_per_second_max = ByteSize::new(64 << 10);
         Net::widen(world, WINDOW_MIN);
         let disks_to_lose = Rc::new(Cell::new(u32::from(world.chance(0.3))));
         let houses = hosts.map(|(id, host)| {
