@@ -69,7 +69,13 @@ families! {
          became fewer (isr_shrunk) or more (isr_expanded)";
     ReplicaLagRecords = Gauge "replica_lag_records_max":
         "Records that the follower lacks that is furthest behind, of the partitions that are led here";
-    ReplicaLagSeconds = Gauge "replica_lag_seconds_max": "The same as time since that follower last had everything";
+    ReplicaLagBytes = Gauge "replica_lag_bytes_max": "The same in bytes, as far as indexes in memory tell";
+    ReplicaLagSeconds = Gauge "replica_lag_seconds_max": "The longest time since such a follower last had everything";
+    ReplicasCatchingUp = Gauge "replicas_catching_up":
+        "Replicas of partitions that are led here that are not in sync, and fetch what they lack";
+    CatchUpBytes = Counter "catch_up_bytes":
+        "Bytes of records sent to replicas that are not in sync: cluster.catch_up_bytes_per_second_max bounds how fast, besides \
+         what producers append meanwhile";
     Unsealed = Gauge "unsealed_segments":
         "Segments that are full and wait to be sealed; when they are many, sockets are not read";
     Refused = Counter "produce_refused" by "reason":

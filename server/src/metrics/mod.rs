@@ -141,6 +141,7 @@ pub(crate) struct CoreMetrics {
     /// By number; an error is rare enough for a map.
     errors: RefCell<BTreeMap<i16, u64>>,
     damage: Cell<u64>,
+    catch_up_bytes: Cell<u64>,
     pub(crate) compaction: CompactionMetrics,
 }
 
@@ -207,6 +208,11 @@ impl CoreMetrics {
         add(&self.changes[what as usize], 1);
     }
 
+    /// Counts bytes of records on their way to a replica that is not in sync.
+    pub(crate) fn catches_up(&self, bytes: u64) {
+        add(&self.catch_up_bytes, bytes);
+    }
+
     /// Counts a connection for which there was no room.
     pub(crate) fn connection_refused(&self) {
         add(&self.connections_refused, 1);
@@ -271,6 +277,7 @@ impl CoreMetrics {
         sample(Family::Sent, "", self.sent_bytes.get());
         sample(Family::ConnectionsRefused, "", self.connections_refused.get());
         sample(Family::Damage, "", self.damage.get());
+        sample(Family::CatchUpBytes, "", self.catch_up_bytes.get());
         self.compaction.sample(&mut snapshot);
         snapshot
     }

@@ -56,6 +56,8 @@ pub(crate) fn snapshot(ops: &Ops) -> CoreSnapshot {
         (Family::PartitionsLed, counted.led as u64),
         (Family::PartitionsLeaderless, counted.leaderless as u64),
         (Family::ReplicaLagRecords, counted.lag_records),
+        (Family::ReplicaLagBytes, counted.lag_bytes),
+        (Family::ReplicasCatchingUp, counted.catching_up as u64),
         (Family::Unsealed, core.memory.unsealed.count() as u64),
         (Family::IndexesRebuilt, indexes.rebuilt.get()),
         (Family::CompactionHalted, counted.damaged as u64),

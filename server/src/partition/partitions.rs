@@ -12,7 +12,7 @@ use futures::{StreamExt as _, stream};
 use headwater_engine::{Log, LogConfig, Owner, Signal, disk::Directory as _};
 use headwater_protocol::{error::ErrorCode, id::BrokerId};
 
-use super::{replicated::Replicated, served::Partition};
+use super::{replicated::Replicated, replication::Lag, served::Partition};
 use crate::{
     core::Core,
     image::{Assignment, ClusterImage, Replicas, Topic, TopicState, Wishes, settings::TopicSettings},
@@ -52,8 +52,12 @@ pub(crate) struct PartitionCounts {
     pub(crate) leaderless: usize,
     /// Of those that this broker leads, how far the follower is behind that is furthest.
     pub(crate) lag_records: u64,
+    /// The same in bytes.
+    pub(crate) lag_bytes: u64,
     /// The same in time.
     pub(crate) lag: Duration,
+    /// Of those that this broker leads, followers that are not in sync, and fetch.
+    pub(crate) catching_up: usize,
 }
 
 impl PartitionCounts {
@@ -64,6 +68,22 @@ impl PartitionCounts {
             self.under_replicated += usize::from(replicas.isr.len() < replicas.replicas.len());
             self.under_min_isr += usize::from(!replicas.has_quorum());
         }
+    }
+
+    fn count_lag(&mut self, partition: &Partition) {
+        let Lag {
+            least,
+            time,
+            catching_up,
+        } = partition.lag();
+        if let Some(least) = least {
+            let log = &partition.log;
+            let records = log.offsets().end.distance_from(least).unwrap_or(0);
+            self.lag_records = self.lag_records.max(records);
+            self.lag_bytes = self.lag_bytes.max(log.bytes_from(least));
+        }
+        self.lag = self.lag.max(time);
+        self.catching_up += catching_up;
     }
 }
 
@@ -380,8 +400,7 @@ impl Partitions {
                     counts.open += 1;
                     counts.fenced += usize::from(partition.log.is_fenced());
                     counts.damaged += usize::from(partition.is_damaged.get());
-                    let (records, time) = partition.lag();
-                    (counts.lag_records, counts.lag) = (counts.lag_records.max(records), counts.lag.max(time));
+                    counts.count_lag(partition);
                 }
                 Owned::Offline(_) => counts.unopened += 1,
             }

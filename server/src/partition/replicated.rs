@@ -10,7 +10,6 @@ use std::{
     cell::{Cell, RefCell},
     cmp::Ordering,
     rc::{Rc, Weak},
-    time::Duration,
 };
 
 use headwater_engine::ReplicaError;
@@ -21,7 +20,7 @@ use headwater_protocol::{
 
 use super::{
     replication::{
-        Answer, Fetch, FetchRefused, LAG_MAX, News, Peer, Place, Replica, Role, Taken, of_follower, of_leader,
+        Answer, Fetch, FetchRefused, LAG_MAX, Lag, News, Peer, Place, Replica, Role, Taken, of_follower, of_leader,
         state_of, take_answer,
     },
     served::Partition,
@@ -152,14 +151,14 @@ fn change(before: Option<(LeaderEpoch, usize)>, (epoch, in_sync): (LeaderEpoch, 
 }
 
 impl Partition {
-    /// How far the follower of a partition that is led here is behind that is furthest.
-    pub(crate) fn lag(&self) -> (u64, Duration) {
+    /// How far the followers of a partition that is led here are behind.
+    pub(crate) fn lag(&self) -> Lag {
         let Some(replicated) = &self.replicated else {
-            return (0, Duration::ZERO);
+            return Lag::default();
         };
         match replicated.replica.borrow_mut().role() {
             Role::Leads(leader) => leader.lag(machine::now()),
-            Role::Follows(_) | Role::Waits => (0, Duration::ZERO),
+            Role::Follows(_) | Role::Waits => Lag::default(),
         }
     }
 

@@ -26,7 +26,7 @@ mod tests;
 
 pub(crate) use self::{
     carry::{Taken, of_follower, of_leader, read_from, state_of, take_answer},
-    leader::Peer,
+    leader::{Lag, Peer},
     message::{Answer, Fetch, FetchRefused, Held, Place, Progress},
     news::News,
     replica::{Replica, Role},

@@ -94,6 +94,17 @@ impl Known {
     }
 }
 
+/// How far the followers of a partition are behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Lag {
+    /// What the one has that is furthest behind, if one lacks anything.
+    pub(crate) least: Option<Offset>,
+    /// The longest time since one that lacks something had everything.
+    pub(crate) time: Duration,
+    /// Those that are not in sync, and fetch.
+    pub(crate) catching_up: usize,
+}
+
 /// A partition that this broker leads, in one epoch.
 #[derive(Debug)]
 pub(crate) struct Leader {
@@ -262,18 +273,20 @@ impl Leader {
         }
     }
 
-    /// How far the follower is behind that is furthest: in records, and in time since it last had everything.
-    pub(crate) fn lag(&self, now: Instant) -> (u64, Duration) {
-        let mut most = (0, Duration::ZERO);
+    /// How far followers are behind.
+    pub(crate) fn lag(&self, now: Instant) -> Lag {
+        let mut lag = Lag::default();
         for (broker, known) in &self.followers {
             let counted = self.counted(*broker).unwrap_or(Offset::ZERO);
-            let records = self.end.distance_from(counted).unwrap_or(0);
-            if records > 0 {
+            if counted < self.end {
                 let time = now.saturating_duration_since(known.caught_up);
-                most = (most.0.max(records), most.1.max(time));
+                lag.least = Some(lag.least.map_or(counted, |least| least.min(counted)));
+                lag.time = lag.time.max(time);
             }
+            let catches_up = !self.replicas.is_in_sync(*broker) && known.held.is_some();
+            lag.catching_up += usize::from(catches_up);
         }
-        most
+        lag
     }
 
     fn counted(&self, broker: BrokerId) -> Option<Offset> {

@@ -11,7 +11,7 @@ mod world;
 
 use super::{
     follower::{Act, Follower, Log},
-    leader::{Leader, LeaderLog},
+    leader::{Lag, Leader, LeaderLog},
     message::Held,
     replica::LogState,
     *,

@@ -285,6 +285,9 @@ impl Link<'_> {
             ..place
         };
         cursor.sends(range.len(), after);
+        if haste != Haste::InSync {
+            self.sessions.core.metrics.catches_up(range.len());
+        }
         if haste == Haste::InTurn {
             let appended = partition.appended_bytes.get();
             self.pacing.sent(id, range.len(), appended, turn.as_ref());

@@ -99,9 +99,27 @@ fn a_follower_is_behind_by_what_it_lacks_on_its_disk_and_since_it_had_everything
     led.fetches(2, held(100, 100)).unwrap();
     led.fetches(3, held(100, 70)).unwrap();
     let later = led.now + Duration::from_secs(4);
-    assert_eq!(led.leader.lag(later), (30, Duration::from_secs(4)));
+    let behind = Lag {
+        least: Some(offset(70)),
+        time: Duration::from_secs(4),
+        catching_up: 0,
+    };
+    assert_eq!(led.leader.lag(later), behind);
     led.fetches(3, held(100, 100)).unwrap();
-    assert_eq!(led.leader.lag(later), (0, Duration::ZERO));
+    assert_eq!(led.leader.lag(later), Lag::default());
+
+    let mut led = Led::new(replicas(&[1, 2], 0, 2, Durability::Disk));
+    led.fetches(2, held(100, 100)).unwrap();
+    assert_eq!(
+        led.leader.lag(later).catching_up,
+        0,
+        "it is not in sync, and does not fetch"
+    );
+    led.fetches(3, held(100, 70)).unwrap();
+    assert_eq!(
+        (led.leader.lag(later).least, led.leader.lag(later).catching_up),
+        (Some(offset(70)), 1)
+    );
 }
 
 #[test]
