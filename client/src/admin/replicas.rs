@@ -4,8 +4,10 @@ use std::ops::RangeInclusive;
 
 use headwater_protocol::id::BrokerId;
 
-use super::Admin;
-use crate::error::Error;
+use super::{Admin, LEADER_ANSWER_MAX, TopicDescription, final_if_unknown};
+use crate::address::Address;
+use crate::deadline::Deadline;
+use crate::error::{Error, topic_name};
 use crate::requests;
 
 /// The brokers, and how the partitions of the cluster are, as the broker knows it that answers.
@@ -100,6 +102,24 @@ impl Admin {
         self.cluster
             .ask_any(deadline, &request, requests::read_finalise_features)
             .await
+    }
+
+    /// A topic as one broker has it, whoever leads the partitions: offsets and sizes are those of its own logs, and a partition that it
+    /// does not have has an error. A replica lacks what its leader has beyond it.
+    ///
+    /// # Errors
+    /// Of the connection, if the broker does not answer within two seconds.
+    pub async fn describe_topic_on(&self, broker: &BrokerListing, name: &str) -> Result<TopicDescription, Error> {
+        let name = topic_name(name)?;
+        let deadline = Deadline::after(LEADER_ANSWER_MAX, "describe topic");
+        let (address, request) = (Address::new(&broker.host, broker.port), requests::describe_topic(&name));
+        let read = |bytes: &[u8]| final_if_unknown(&name, requests::read_describe_topic(bytes));
+        let attempt = || async {
+            let connection = self.cluster.connect(&address).await?;
+            let frame = connection.call(&request).await?;
+            connection.read(&frame, read)
+        };
+        deadline.retry(self.cluster.backoff(), attempt).await
     }
 
     /// Has a broker get no further replicas, or get them again.

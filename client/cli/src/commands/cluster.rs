@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use self::health::{Finding, Unwell};
 use super::confirm;
+use super::partition::progress::{self, Left, Named};
 use crate::failure::Failure;
 use crate::screen::{Rows, facts, note};
 use crate::session::Session;
@@ -29,7 +30,7 @@ Examples:
 
 It begins with whether all is well, and if not, with what to do. COMMITTED is the last entry that a member knows to be agreed on. \
 A broker that is not there leads nothing and is in sync with nobody. IN SYNC are the replicas without which nothing is acknowledged, \
-ELIGIBLE those that may lead though they are not in sync. The exit status is 0 whatever is found; with --wait it is 4 if that time \
+ELIGIBLE those that may lead though they are not in sync, and LAG is what the others lack. The exit status is 0 whatever is found; with --wait it is 4 if that time \
 was not enough.";
 
 const ORDER_EXAMPLES: &str = "\
@@ -134,6 +135,8 @@ struct Seen {
     cluster: ClusterListing,
     /// All topics, if a partition lacks something.
     topics: Vec<TopicDescription>,
+    /// What is to be copied of those that lack something and are shown.
+    left: Left,
 }
 
 async fn quorum(session: &Session) -> Result<QuorumDescription, Failure> {
@@ -154,10 +157,17 @@ async fn look(session: &Session) -> Result<Seen, Failure> {
             .describe_all(all.iter().map(|topic| topic.name.as_str()))
             .await?
     };
+    let unwell: Vec<Named<'_>> = health::unwell(&topics)
+        .iter()
+        .map(|unwell| (unwell.topic, unwell.partition))
+        .take(UNWELL_SHOWN)
+        .collect();
+    let left = Left::of(session, &unwell).await?;
     Ok(Seen {
         quorum,
         cluster,
         topics,
+        left,
     })
 }
 
@@ -199,6 +209,7 @@ impl Seen {
             let mut value = crate::json::partition(unwell.partition);
             value["topic"] = unwell.topic.into();
             value["lacks"] = lacks(unwell.partition).into();
+            value["lag_bytes"] = self.left.get(unwell.topic, unwell.partition).into();
             value
         });
         let all = findings
@@ -217,6 +228,7 @@ impl Seen {
                 "under_replicated": cluster.under_replicated,
                 "under_min_isr": cluster.under_min_isr,
                 "offline": cluster.leaderless,
+                "moving": progress::moving(&self.topics).len(),
             },
             "unwell": unwell.collect::<Vec<_>>(),
         })
@@ -233,6 +245,10 @@ impl Seen {
             .active
             .map_or_else(|| "none".to_owned(), |active| active.to_string());
         let fenced = cluster.brokers.iter().filter(|broker| broker.is_fenced).count();
+        let moving = match progress::moving(&self.topics).len() {
+            0 => String::new(),
+            moving => format!(", {moving} moving (`headwater partition moves`)"),
+        };
         let mut out = facts(&[
             ("state", state),
             ("cluster", quorum.cluster_id.clone()),
@@ -241,7 +257,7 @@ impl Seen {
             (
                 "partitions",
                 format!(
-                    "{}, {} under-replicated, {} under min ISR, {} offline",
+                    "{}, {} under-replicated, {} under min ISR, {} offline{moving}",
                     cluster.partitions, cluster.under_replicated, cluster.under_min_isr, cluster.leaderless
                 ),
             ),
@@ -257,7 +273,7 @@ impl Seen {
         let unwell = self.unwell();
         if !unwell.is_empty() {
             out.push('\n');
-            out.push_str(&partitions(&unwell).text());
+            out.push_str(&partitions(&unwell, &self.left).text());
         }
         out
     }
@@ -283,7 +299,7 @@ fn members(quorum: &QuorumDescription) -> Rows {
 }
 
 /// The first of them.
-fn partitions(unwell: &[Unwell<'_>]) -> Rows {
+fn partitions(unwell: &[Unwell<'_>], left: &Left) -> Rows {
     let mut rows = Rows::new([
         "TOPIC",
         ">PARTITION",
@@ -291,6 +307,7 @@ fn partitions(unwell: &[Unwell<'_>]) -> Rows {
         "REPLICAS",
         "IN SYNC",
         "ELIGIBLE",
+        ">LAG",
         "STATE",
     ]);
     for Unwell { topic, partition } in unwell.iter().take(UNWELL_SHOWN) {
@@ -302,6 +319,7 @@ fn partitions(unwell: &[Unwell<'_>]) -> Rows {
             numbers(&replicas.replicas),
             numbers(&replicas.isr),
             numbers(&replicas.elr),
+            left.get(topic, partition).map_or_else(String::new, values::size),
             lacks(partition).unwrap_or_default().to_owned(),
         ]);
     }
@@ -309,6 +327,7 @@ fn partitions(unwell: &[Unwell<'_>]) -> Rows {
         let rest = format!("({more} more)");
         rows.add([
             rest,
+            String::new(),
             String::new(),
             String::new(),
             String::new(),

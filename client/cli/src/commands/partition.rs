@@ -1,6 +1,9 @@
 //! `headwater partition`: one partition, or some.
 
-mod replicas;
+mod elect;
+mod moves;
+mod plan;
+pub mod progress;
 
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
@@ -25,11 +28,14 @@ pub enum PartitionCommand {
     #[command(visible_alias = "show", after_help = DESCRIBE_EXAMPLES)]
     Describe(DescribeArgs),
     /// Have the preferred replicas lead again, or one that lacks records
-    #[command(after_help = replicas::ELECT_EXAMPLES)]
-    Elect(replicas::ElectArgs),
-    /// Move partitions to other brokers
-    #[command(after_help = replicas::MOVE_EXAMPLES)]
-    Move(replicas::MoveArgs),
+    #[command(after_help = elect::EXAMPLES)]
+    Elect(elect::ElectArgs),
+    /// Move partitions to other brokers, and wait until they are there
+    #[command(after_help = moves::EXAMPLES)]
+    Move(moves::MoveArgs),
+    /// List the partitions that move, and how much is left of each
+    #[command(after_help = moves::LIST_EXAMPLES)]
+    Moves(moves::MovesArgs),
 }
 
 /// Options of `partition describe`.
@@ -46,8 +52,9 @@ pub struct DescribeArgs {
 pub async fn run(session: &Session, command: PartitionCommand) -> Result<(), Failure> {
     match command {
         PartitionCommand::Describe(args) => describe(session, args).await,
-        PartitionCommand::Elect(args) => replicas::elect(session, args).await,
-        PartitionCommand::Move(args) => replicas::move_to(session, args).await,
+        PartitionCommand::Elect(args) => elect::elect(session, args).await,
+        PartitionCommand::Move(args) => moves::move_to(session, &args).await,
+        PartitionCommand::Moves(args) => moves::list(session, args).await,
     }
 }
 

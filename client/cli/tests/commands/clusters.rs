@@ -1,5 +1,6 @@
-//! Three brokers as one cluster: who is there, who has what, and whether all is well.
+//! Three brokers as one cluster: who is there, who has what, whether all is well, and how that is changed.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
 use std::thread;
@@ -18,7 +19,7 @@ const LONG: Duration = Duration::from_mins(1);
 struct Trio {
     brokers: Vec<Option<Broker>>,
     server: String,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// A free port of an address that nothing else on this machine has.
@@ -65,7 +66,7 @@ impl Trio {
         Self {
             brokers: starting.map(|broker| Some(broker.join().unwrap())).into(),
             server: listens.map(|address| address.to_string()).join(","),
-            _directory: directory,
+            directory,
         }
     }
 
@@ -77,6 +78,15 @@ impl Trio {
 
     fn ok(&self, arguments: &[&str]) -> String {
         ran(self.command(arguments).output().unwrap()).ok(arguments)
+    }
+
+    /// What a command notes that has nothing to print.
+    fn notes(&self, arguments: &[&str]) -> String {
+        let mut command = program(arguments);
+        command.env("HEADWATER_SERVER", &self.server);
+        let ran = ran(command.output().unwrap());
+        assert_eq!((ran.code, &*ran.out), (Some(0), &b""[..]), "{arguments:?}: {}", ran.err);
+        ran.err
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
@@ -168,9 +178,12 @@ fn a_glance_shows_that_all_is_well_and_when_a_broker_is_gone_what_to_do() {
         "{finalise:?}"
     );
 
+    moves_and_elections(&trio);
     trio.stop(1);
     let unwell = trio.await_json(&["cluster", "status"], |status| {
-        status["partitions"]["under_replicated"] == 3 && status["brokers"][1]["fenced"] == true
+        status["partitions"]["under_replicated"] == 5
+            && status["brokers"][1]["fenced"] == true
+            && status["brokers"][1]["leads"] == 0
     });
     assert_eq!(
         (&unwell["well"], &unwell["partitions"]["offline"]),
@@ -179,12 +192,12 @@ fn a_glance_shows_that_all_is_well_and_when_a_broker_is_gone_what_to_do() {
     let findings = unwell["findings"].as_array().unwrap();
     let about_it = findings
         .iter()
-        .find(|found| found["what"] == "broker 1 is not there: its 3 replicas are not in sync");
+        .find(|found| found["what"] == "broker 1 is not there: its 5 replicas are not in sync");
     assert!(
         about_it.unwrap()["todo"].as_str().unwrap().contains("start broker 1"),
         "{unwell}"
     );
-    assert_eq!(unwell["unwell"].as_array().unwrap().len(), 3, "{unwell}");
+    assert_eq!(unwell["unwell"].as_array().unwrap().len(), 5, "{unwell}");
     assert_eq!(unwell["unwell"][0]["lacks"], "under-replicated");
     let text = trio.ok(&["cluster", "status"]);
     assert!(
@@ -193,4 +206,101 @@ fn a_glance_shows_that_all_is_well_and_when_a_broker_is_gone_what_to_do() {
     );
     let text = trio.ok(&["broker", "list"]);
     assert!(text.lines().nth(2).unwrap().ends_with("NOT THERE"), "{text}");
+    takes_out_what_is_gone(&trio);
+}
+
+/// The replicas of a partition.
+fn replicas(topic: &Value, partition: usize) -> &Value {
+    &topic["partitions"][partition]["replicas"]
+}
+
+fn moves_and_elections(trio: &Trio) {
+    trio.ok(&["topic", "create", "moved", "-p", "2", "--replication-factor", "2"]);
+    let now = [["0", "2,0"], ["1", "0,2"]];
+    for [partition, to] in now {
+        trio.notes(&["partition", "move", "moved", partition, "--to", to, "--no-wait"]);
+    }
+    let at_home = |topic: &Value| replicas(topic, 0) == &json!([2, 0]) && replicas(topic, 1) == &json!([0, 2]);
+    trio.await_json(&["topic", "describe", "moved"], at_home);
+    trio.await_json(&["partition", "moves"], |moves| moves == &json!([]));
+
+    // Of one broker everything to another: shown, then done by what was shown.
+    let arguments = ["partition", "move", "moved", "--from", "0", "--to", "1", "--plan"];
+    let text = trio.ok(&arguments);
+    assert!(
+        text.lines().nth(1).unwrap().starts_with("moved") && text.contains("2,1"),
+        "{text}"
+    );
+    let plan = trio.json(&arguments);
+    assert_eq!(plan["version"], 1);
+    let first = &plan["partitions"][0];
+    assert_eq!((&first["before"], &first["replicas"]), (&json!([2, 0]), &json!([2, 1])));
+    assert_eq!((&first["adding"], &first["removing"]), (&json!([1]), &json!([0])));
+    assert!(
+        at_home(&trio.json(&["topic", "describe", "moved"])),
+        "a plan changes nothing"
+    );
+    let file = trio.directory.path().join("plan.json");
+    fs::write(&file, plan.to_string()).unwrap();
+    let notes = trio.notes(&["partition", "move", "--file", file.to_str().unwrap()]);
+    assert!(
+        notes.contains("begun, for 2 partitions") && notes.contains("all of them are there"),
+        "{notes}"
+    );
+    let topic = trio.await_json(&["topic", "describe", "moved"], |topic| {
+        replicas(topic, 1) == &json!([1, 2])
+    });
+    assert_eq!(replicas(&topic, 0), &json!([2, 1]));
+    let notes = trio.notes(&["partition", "move", "moved", "--from", "0", "--to", "1"]);
+    assert!(notes.contains("nothing moves"), "{notes}");
+
+    // Whoever is to lead does not lead yet, and then does.
+    trio.notes(&["partition", "move", "moved", "1", "--to", "2,1"]);
+    let notes = trio.notes(&["partition", "elect"]);
+    assert!(notes.contains("elected"), "{notes}");
+    trio.await_json(&["topic", "describe", "moved"], |topic| {
+        topic["partitions"][1]["leader"] == 2
+    });
+
+    trio.notes(&["broker", "cordon", "0"]);
+    trio.await_json(&["broker", "describe", "0"], |broker| broker["cordoned"] == true);
+    trio.ok(&["topic", "create", "elsewhere", "-p", "3", "--replication-factor", "1"]);
+    let topic = trio.json(&["topic", "describe", "elsewhere"]);
+    assert!(
+        (0..3).all(|partition| replicas(&topic, partition) != &json!([0])),
+        "{topic}"
+    );
+    trio.notes(&["broker", "uncordon", "0"]);
+    trio.await_json(&["broker", "describe", "0"], |broker| broker["cordoned"] == false);
+    trio.notes(&["partition", "move", "elsewhere", "--to", "2"]);
+}
+
+/// Broker 1 is stopped.
+fn takes_out_what_is_gone(trio: &Trio) {
+    // It cannot take anything in.
+    trio.notes(&["partition", "move", "elsewhere", "0", "--to", "1,2", "--no-wait"]);
+    let moves = trio.await_json(&["partition", "moves"], |moves| moves != &json!([]));
+    assert_eq!(
+        (&moves[0]["topic"], &moves[0]["adding"]),
+        (&json!("elsewhere"), &json!([1]))
+    );
+    let text = trio.ok(&["partition", "moves"]);
+    assert!(text.contains("GET IT") && text.contains("elsewhere"), "{text}");
+    trio.notes(&["partition", "move", "--cancel"]);
+    trio.await_json(&["partition", "moves"], |moves| moves == &json!([]));
+
+    let mut command = program(&["broker", "forget", "1", "--yes"]);
+    let refused = ran(command.env("HEADWATER_SERVER", &trio.server).output().unwrap());
+    assert_eq!(refused.code, Some(5), "{}", refused.err);
+    assert!(refused.err.contains("still has a replica"), "{}", refused.err);
+    for partition in ["0", "1", "2"] {
+        trio.notes(&["partition", "move", "orders", partition, "--to", "0,2"]);
+    }
+    let notes = trio.notes(&["broker", "drain", "1", "--yes"]);
+    assert!(
+        notes.contains("2 replicas move") && notes.contains("it has nothing left"),
+        "{notes}"
+    );
+    trio.notes(&["broker", "forget", "1", "--yes"]);
+    trio.await_json(&["broker", "list"], |brokers| brokers.as_array().unwrap().len() == 2);
 }

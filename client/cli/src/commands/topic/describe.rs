@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::size;
 use crate::commands::cluster::{lacks, numbers};
+use crate::commands::partition::progress::{self, Left};
 use crate::complete;
 use crate::failure::Failure;
 use crate::screen::{Rows, facts};
@@ -20,7 +21,8 @@ Examples:
 
 The end of a partition is its high watermark: the offset that the next record that consumers see will have. In a cluster, a \
 second table shows who has each partition, the one that is to lead it first; IN SYNC are those without which nothing is acknowledged, \
-ELIGIBLE those that may lead though they are not in sync, and EPOCH grows with each change of them.";
+ELIGIBLE those that may lead though they are not in sync, EPOCH grows with each change of them, and LAG is what replicas lack that \
+are not in sync.";
 
 /// Options of `topic describe`.
 #[derive(Debug, Args)]
@@ -32,12 +34,17 @@ pub struct DescribeArgs {
 
 pub(super) async fn describe(session: &Session, args: &DescribeArgs) -> Result<(), Failure> {
     let topics = session.topics(&args.names).await?;
+    let left = Left::of(session, &progress::all(&topics).collect::<Vec<_>>()).await?;
+    let json = |topic: &TopicDescription| topic_json(topic, &left);
     session.screen.show(
         || match &topics[..] {
-            [topic] => topic_json(topic),
-            topics => topics.iter().map(topic_json).collect(),
+            [topic] => json(topic),
+            topics => topics.iter().map(json).collect(),
         },
-        || topics.iter().map(topic_text).collect::<Vec<_>>().join("\n"),
+        || {
+            let texts = topics.iter().map(|topic| topic_text(topic, &left));
+            texts.collect::<Vec<_>>().join("\n")
+        },
     )
 }
 
@@ -63,18 +70,23 @@ pub fn setting_rows(configs: &[ConfigEntry]) -> Rows {
     rows
 }
 
-fn topic_json(topic: &TopicDescription) -> Value {
+fn topic_json(topic: &TopicDescription, left: &Left) -> Value {
     let (configs, own) = settings_json(topic);
+    let partitions = topic.partitions.iter().map(|partition| {
+        let mut value = json::partition(partition);
+        value["lag_bytes"] = left.get(topic.name.as_str(), partition).into();
+        value
+    });
     json!({
         "name": topic.name.as_str(),
         "id": topic.id.to_string(),
         "configs": configs,
         "own_configs": own,
-        "partitions": topic.partitions.iter().map(json::partition).collect::<Vec<_>>(),
+        "partitions": partitions.collect::<Vec<_>>(),
     })
 }
 
-fn topic_text(topic: &TopicDescription) -> String {
+fn topic_text(topic: &TopicDescription, left: &Left) -> String {
     let about = facts(&[
         ("topic", topic.name.to_string()),
         ("id", topic.id.to_string()),
@@ -112,13 +124,13 @@ fn topic_text(topic: &TopicDescription) -> String {
         .iter()
         .any(|partition| partition.replicas.replicas.len() > 1)
     {
-        text = format!("{text}{}\n", replica_rows(topic).text());
+        text = format!("{text}{}\n", replica_rows(topic, left).text());
     }
     text + &setting_rows(&topic.configs).text()
 }
 
 /// Who has the partitions, and whether they lack something.
-fn replica_rows(topic: &TopicDescription) -> Rows {
+fn replica_rows(topic: &TopicDescription, left: &Left) -> Rows {
     let mut rows = Rows::new([
         ">PARTITION",
         ">LEADER",
@@ -128,6 +140,7 @@ fn replica_rows(topic: &TopicDescription) -> Rows {
         "ELIGIBLE",
         ">MIN ISR",
         ">EPOCH",
+        ">LAG",
         "STATE",
     ]);
     for partition in &topic.partitions {
@@ -141,6 +154,8 @@ fn replica_rows(topic: &TopicDescription) -> Rows {
             numbers(&replicas.elr),
             replicas.min_isr.to_string(),
             replicas.partition_epoch.to_string(),
+            left.get(topic.name.as_str(), partition)
+                .map_or_else(String::new, values::size),
             lacks(partition).unwrap_or("well").to_owned(),
         ]);
     }

@@ -1,8 +1,8 @@
-//! Who leads partitions, and who has them.
+//! Who leads partitions.
 
 use clap::Args;
 use clap_complete::ArgValueCandidates;
-use headwater_client::{BrokerId, PartitionMove, RefusedPartition};
+use headwater_client::{BrokerId, RefusedPartition};
 
 use crate::commands::confirm;
 use crate::complete;
@@ -11,7 +11,7 @@ use crate::screen::note;
 use crate::session::Session;
 use crate::values;
 
-pub const ELECT_EXAMPLES: &str = "\
+pub const EXAMPLES: &str = "\
 Examples:
   headwater partition elect                                  # the preferred leaders of all partitions
   headwater partition elect orders 0 1                       # of these
@@ -20,14 +20,6 @@ Examples:
 Leadership returns to the preferred leaders by itself some seconds after they are in sync again. An unclean election is for a \
 partition that nobody leads, and whose in-sync and eligible replicas (`headwater topic describe`) will not come back: what was \
 acknowledged and this broker lacks is lost. It asks on a terminal; a script has to say --yes.";
-
-pub const MOVE_EXAMPLES: &str = "\
-Examples:
-  headwater partition move orders 0 --to 2,0,1               # broker 2 leads it from then on
-  headwater partition move orders 0 1 2 --to 2,0,1
-  headwater partition move orders 0 --cancel                 # it stays where it was
-
-It goes on by itself once it was begun: `headwater topic describe` shows who is being taken in.";
 
 /// Options of `partition elect`.
 #[derive(Debug, Args)]
@@ -44,29 +36,6 @@ pub struct ElectArgs {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
-}
-
-/// Options of `partition move`.
-#[derive(Debug, Args)]
-pub struct MoveArgs {
-    /// The topic
-    #[arg(add = ArgValueCandidates::new(complete::topics))]
-    topic: String,
-    /// The partitions' numbers, from 0
-    #[arg(value_name = "PARTITION", required = true)]
-    partitions: Vec<i32>,
-    /// The brokers that are to have them, the one that is to lead first
-    #[arg(
-        long,
-        value_name = "NUMBERS",
-        value_delimiter = ',',
-        required_unless_present = "cancel",
-        conflicts_with = "cancel"
-    )]
-    to: Vec<u16>,
-    /// Give moves up that are under way
-    #[arg(long)]
-    cancel: bool,
 }
 
 pub async fn elect(session: &Session, args: ElectArgs) -> Result<(), Failure> {
@@ -86,21 +55,8 @@ pub async fn elect(session: &Session, args: ElectArgs) -> Result<(), Failure> {
     judge(&refused, "elected")
 }
 
-pub async fn move_to(session: &Session, args: MoveArgs) -> Result<(), Failure> {
-    let replicas: Vec<BrokerId> = args.to.iter().map(|broker| BrokerId::new((*broker).into())).collect();
-    let moves = args.partitions.iter().map(|partition| PartitionMove {
-        topic: args.topic.clone(),
-        partition: *partition,
-        replicas: (!args.cancel).then(|| replicas.clone()),
-    });
-    let moves: Vec<PartitionMove> = moves.collect();
-    let refused = session.admin.reassign_partitions(&moves).await;
-    let refused = refused.map_err(|error| Failure::client("move partitions", &error))?;
-    judge(&refused, if args.cancel { "they stay" } else { "begun" })
-}
-
 /// Says for which partitions it was refused, and fails if it was for any.
-fn judge(refused: &[RefusedPartition], done: &str) -> Result<(), Failure> {
+pub fn judge(refused: &[RefusedPartition], done: &str) -> Result<(), Failure> {
     for RefusedPartition {
         topic,
         partition,
