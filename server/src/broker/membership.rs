@@ -67,6 +67,7 @@ fn start(
         store,
         listener,
         members: members.collect(),
+        balance: config.cluster.balance,
     };
     let mesh = mesh.clone();
     let tell = move |error| mesh.alarm()(error);

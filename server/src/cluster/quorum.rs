@@ -7,20 +7,20 @@
 //!                                     └► the leader
 //! ```
 //! openraft decides; what it decides with is here: `store` keeps its log and vote, `applier` applies what was agreed on to the `state`, `peer` is
-//! how members speak with each other, `member` is one of them, running, `sessions` watches the brokers when it is the active coordinator, and
-//! `succession` watches that one when it is another. All of it is the control thread's, but for the disk.
+//! how members speak with each other, `member` is one of them, running, `sessions` and `spread` see to the brokers when it is the active
+//! coordinator, and `succession` watches that one when it is another. All of it is the control thread's, but for the disk.
 
 mod applier;
 mod codec;
 mod forming;
 mod handle;
 mod id;
-mod leaders;
 mod member;
 mod members;
 mod order;
 mod peer;
 mod sessions;
+mod spread;
 mod state;
 mod store;
 mod succession;

@@ -6,6 +6,7 @@
 //! ```
 //! A broker alone is the case of one: each partition has one replica, which leads and is all of the in-sync replicas.
 
+mod balance;
 mod check;
 mod command;
 mod error;
@@ -18,6 +19,7 @@ mod tests;
 mod transition;
 
 pub(crate) use self::{
+    balance::{next_moves, under_way},
     command::{Election, IsrChange, Placement, Registration, ReplicaCommand},
     error::ReplicaError,
     features::{Features, Levels},

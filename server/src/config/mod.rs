@@ -24,7 +24,7 @@ use knob::sections;
 pub use load::{Effective, Layers, Source, Sources};
 pub use reference::reference;
 pub use value::{
-    ByteSize, ClusterId, CpuSet, HostName, HostPort, HttpAddress, LogFilter, LogFormat, Members, Micros,
+    Balance, ByteSize, ClusterId, CpuSet, HostName, HostPort, HttpAddress, LogFilter, LogFormat, Members, Micros,
     Millis, PeerListen, Rack, Ratio, Role, Value,
 };
 
@@ -71,6 +71,9 @@ sections! {
         /// Members that the first start makes a quorum of: number and address of each, such as `0@10.0.0.1:9293,1@10.0.0.2:9293`, the same on each. All must run.
         /// One, three or five. Later it says only where this member is reached; one that has lost its disk is removed and added again.
         members: Members = Members::default();
+        /// What the active coordinator spreads over the brokers by itself. "off": nothing. "leaders": preferred leaders lead again when they are back. "replicas": also moves partitions from brokers that have over a tenth more of them than others, as when one has joined.
+        /// Set it to `replicas`, the same on each member, where nobody decides by hand which broker has what.
+        balance: Balance = Balance::Leaders;
         /// Bytes that this broker sends in a second to replicas that are not in sync, such as those of partitions that move, besides what producers append meanwhile. 0 has no limit.
         /// Lower it where moves make producers wait; raise it where a replica takes too long to be in sync. Partitions with too few in sync to take records do not wait for it.
         catch_up_bytes_per_second_max: ByteSize = ByteSize::new(64 * MIB), 0..=TIB;

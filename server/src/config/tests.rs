@@ -19,6 +19,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("cluster.role", "coordinator"),
     ("cluster.listen", "127.0.0.1:9293"),
     ("cluster.members", "7@[::1]:9293,8@two.example:9293,9@10.0.0.3:9293"),
+    ("cluster.balance", "replicas"),
     ("cluster.catch_up_bytes_per_second_max", "8MiB"),
     ("cores.count", "3"),
     ("cores.set", "0,2-3"),

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use headwater_protocol::id::BrokerId;
 
-pub use cluster::{HostPort, Members, PeerListen, Role};
+pub use cluster::{Balance, HostPort, Members, PeerListen, Role};
 pub use names::{ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat, Rack};
 pub use units::{ByteSize, Micros, Millis, Ratio};
 

@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 use super::{
     handle::{QuorumHandle, Wish},
     id::NodeId,
-    leaders,
     member::{Quorum, StartError},
     members::ChangeError,
-    sessions, succession,
+    sessions, spread, succession,
 };
 use crate::{
+    config::Balance,
     failure::{Part, StopError},
     machine,
     model::refusal::Refusal,
@@ -35,6 +35,8 @@ pub(crate) struct Seat {
     pub(crate) listener: Option<TcpListener>,
     /// Whom the first start makes a quorum of, each with its address; of no effect if this one belongs to a quorum.
     pub(crate) members: BTreeMap<NodeId, String>,
+    /// What it spreads over the brokers when it is the active coordinator.
+    pub(crate) balance: Balance,
 }
 
 /// The way to a member, as soon as it belongs to a quorum.
@@ -85,7 +87,7 @@ impl QuorumThread {
                 tokio::select! {
                     () = serve(&quorum, wishes, stopped) => {}
                     never = sessions::watch(&quorum) => match never {},
-                    never = leaders::watch(&quorum) => match never {},
+                    never = spread::watch(&quorum, seat.balance) => match never {},
                     never = succession::watch(&quorum) => match never {},
                 }
             }

@@ -1,5 +1,6 @@
 //! What holds of replicas whatever is asked for, and what becomes of a partition in each case that has a name.
 
+mod balance;
 mod cases;
 mod invariants;
 mod spread;

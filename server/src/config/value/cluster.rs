@@ -71,6 +71,39 @@ impl Value for Role {
     }
 }
 
+/// What a coordinator spreads over the brokers by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// Nothing.
+    Off,
+    /// Who is to lead a partition leads it again once it can.
+    #[default]
+    Leaders,
+    /// Replicas move as well.
+    Replicas,
+}
+
+impl Value for Balance {
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        *self = match text {
+            "off" => Self::Off,
+            "leaders" => Self::Leaders,
+            "replicas" => Self::Replicas,
+            _ => return Err("\"off\", \"leaders\" or \"replicas\"".to_owned()),
+        };
+        Ok(())
+    }
+
+    fn show(&self) -> String {
+        let name = match self {
+            Self::Off => "off",
+            Self::Leaders => "leaders",
+            Self::Replicas => "replicas",
+        };
+        name.to_owned()
+    }
+}
+
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {

@@ -6,9 +6,11 @@ use std::{collections::BTreeSet, convert::Infallible, time::Duration};
 
 use tokio::time::sleep;
 
-use super::{member::Quorum, order::Order};
 use crate::{
-    cluster::replicas::{Election, ReplicaCommand, ReplicaMap},
+    cluster::{
+        quorum::{member::Quorum, order::Order},
+        replicas::{Election, ReplicaCommand, ReplicaMap},
+    },
     image::{PartitionId, Replicas},
 };
 
