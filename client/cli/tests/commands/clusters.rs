@@ -130,7 +130,7 @@ fn a_glance_shows_that_all_is_well_and_when_a_broker_is_gone_what_to_do() {
     let well = trio.await_json(&["cluster", "status"], |status| status["well"] == true);
     assert_eq!(
         well["partitions"],
-        json!({"all": 3, "under_replicated": 0, "under_min_isr": 0, "offline": 0})
+        json!({"all": 3, "under_replicated": 0, "under_min_isr": 0, "offline": 0, "moving": 0})
     );
     assert_eq!(well["findings"], json!([]));
     let text = trio.ok(&["cluster", "status"]);
