@@ -4,16 +4,17 @@
 //! first one through asks for all that are wanted, and the others find their topic answered. Asks only for topics that
 //! this client uses. Where the request goes is the cluster's business.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use headwater_protocol::error::ErrorCode;
+use headwater_protocol::id::{BrokerId, CoreId};
 use headwater_protocol::topic::TopicName;
 
 use crate::address::Address;
 use crate::error::Error;
-use crate::requests::{ClusterImage, Leader, TopicImage};
+use crate::requests::{ClusterImage, Leader, Node, TopicImage};
 use crate::sync::Mutex;
 
 /// Ports that are remembered of brokers that have gone.
@@ -31,6 +32,7 @@ pub(crate) struct Metadata {
 #[derive(Default)]
 struct State {
     brokers: Vec<Address>,
+    nodes: BTreeMap<BrokerId, Node>,
     /// Every port of theirs.
     listeners: BTreeSet<Address>,
     /// Those that were among them and are no more.
@@ -48,6 +50,11 @@ impl Metadata {
     /// The shared ports of all brokers that are known.
     pub(crate) fn brokers(&self) -> Vec<Address> {
         self.state.lock().brokers.clone()
+    }
+
+    /// Where a core of a broker listens.
+    pub(crate) fn core_address(&self, broker: BrokerId, core: CoreId) -> Option<Address> {
+        self.state.lock().nodes.get(&broker)?.core_address(core)
     }
 
     /// Whether a broker listened there, and is none of the cluster's any more as far as is known.
@@ -121,6 +128,7 @@ impl Metadata {
         }
         if !image.brokers.is_empty() {
             state.brokers = image.brokers;
+            state.nodes = image.nodes;
             let before = std::mem::replace(&mut state.listeners, image.listeners);
             state.gone.extend(before);
             let State { listeners, gone, .. } = &mut *state;

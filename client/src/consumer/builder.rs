@@ -14,6 +14,9 @@ use crate::admin::OffsetSpec;
 use crate::cluster::{Cluster, leader};
 use crate::error::{Error, topic_name};
 
+/// Bytes in the name of a rack.
+const RACK_LEN_MAX: usize = 255;
+
 /// Where to read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
@@ -85,7 +88,8 @@ impl ConsumerBuilder {
         let settings = FetchSettings {
             unknown_patience: client.metadata_timeout,
             failing_patience: client.call_timeout,
-            ..client.defaults.fetch
+            preferred_max: client.metadata_age_max,
+            ..client.defaults.fetch.clone()
         };
         let start = client.defaults.start;
         Self {
@@ -181,6 +185,14 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Where the consumer is, as brokers say it of themselves (`broker.rack`): it reads from in-sync replicas there, where there are
+    /// any, and from leaders otherwise (KIP-392). Which that is the leader is asked again whenever metadata reach their age limit. A
+    /// follower has a record a moment later than the leader. Default none: from leaders.
+    pub fn rack(mut self, rack: impl Into<Arc<str>>) -> Self {
+        self.settings.rack = Some(rack.into()).filter(|rack| !rack.is_empty());
+        self
+    }
+
     /// Finds the partitions and their start offsets, and begins to fetch.
     ///
     /// # Errors
@@ -221,7 +233,7 @@ impl ConsumerBuilder {
         let shared = Arc::new(Shared::new(
             assignments,
             subscribed,
-            self.settings,
+            self.settings.clone(),
             self.cluster.settings.backoff,
         ));
         Ok(Consumer::start(self.cluster, shared, self.settings))
@@ -244,7 +256,7 @@ impl ConsumerBuilder {
     /// How this consumer would fetch.
     pub(super) fn fetch_settings(&self) -> Result<FetchSettings, Error> {
         self.check_fetching()?;
-        Ok(self.settings)
+        Ok(self.settings.clone())
     }
 
     fn check_fetching(&self) -> Result<(), Error> {
@@ -269,6 +281,9 @@ impl ConsumerBuilder {
                 "fetch_bytes_min",
                 "must not be above fetch_bytes_max or partition_bytes_max",
             ));
+        }
+        if settings.rack.as_ref().is_some_and(|rack| rack.len() > RACK_LEN_MAX) {
+            return Err(Error::config("rack", format!("must be at most {RACK_LEN_MAX} bytes")));
         }
         if settings.wait_max > Duration::from_mins(5) {
             return Err(Error::config("wait_max", "must be at most 5 min"));

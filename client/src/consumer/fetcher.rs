@@ -22,11 +22,11 @@ use crate::admin::OffsetSpec;
 use crate::cluster::{Cluster, leader};
 use crate::connection::Frame;
 use crate::error::{Error, ProtocolViolation};
-use crate::requests::{self, FetchSlot, Fetched};
+use crate::requests::{self, FetchSlot, FetchTerms, Fetched};
 use crate::runtime::{self, sleep_until};
 
 /// How a consumer fetches.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct FetchSettings {
     pub(crate) fetch_bytes_max: u32,
     pub(crate) partition_bytes_max: u32,
@@ -36,7 +36,11 @@ pub(crate) struct FetchSettings {
     pub(crate) reset: OffsetReset,
     pub(crate) check_crcs: bool,
     pub(crate) decompressed_bytes_max: usize,
-    /// How long a topic may be unknown before that is reported. This and the next are the client's.
+    /// Where the consumer is, if it is to read from replicas there.
+    pub(crate) rack: Option<Arc<str>>,
+    /// After so long the leader is asked again which replica is the nearest. This and those that follow are the client's.
+    pub(crate) preferred_max: Duration,
+    /// How long a topic may be unknown before that is reported.
     pub(crate) unknown_patience: Duration,
     /// How long nothing but failures may come before that is reported.
     pub(crate) failing_patience: Duration,
@@ -53,6 +57,8 @@ impl Default for FetchSettings {
             reset: OffsetReset::default(),
             check_crcs: true,
             decompressed_bytes_max: 64 << 20,
+            rack: None,
+            preferred_max: Duration::ZERO,
             unknown_patience: Duration::ZERO,
             failing_patience: Duration::ZERO,
         }
@@ -141,8 +147,11 @@ impl Fetcher {
     fn start(&mut self, plan: Plan) {
         for fetch in plan.fetches {
             *self.in_flight.entry(fetch.address.clone()).or_default() += 1;
-            self.work
-                .push(Box::pin(run_fetch(Arc::clone(&self.cluster), fetch, self.settings)));
+            self.work.push(Box::pin(run_fetch(
+                Arc::clone(&self.cluster),
+                fetch,
+                self.settings.clone(),
+            )));
         }
         for lookup in plan.lookups {
             self.work.push(Box::pin(run_lookup(Arc::clone(&self.cluster), lookup)));
@@ -190,6 +199,10 @@ impl Fetcher {
                 for (&ticket, fetched) in tickets.iter().zip(&fetched) {
                     let records = payload.split_to(fetched.records_size);
                     state.on_fetched(ticket, fetched, records, now);
+                    if let Some((broker, core)) = fetched.preferred {
+                        let replica = self.cluster.metadata.core_address(broker, core);
+                        state.on_preferred(ticket, replica, now);
+                    }
                 }
             }
             Err(error) => {
@@ -252,8 +265,13 @@ async fn run_fetch(cluster: Arc<Cluster>, fetch: PlannedFetch, settings: FetchSe
         slots,
         bytes_max,
     } = fetch;
-    let wait_ms = settings.wait_max.as_millis() as u32;
-    let request = requests::fetch(&slots, wait_ms, settings.fetch_bytes_min, bytes_max);
+    let terms = FetchTerms {
+        wait_ms_max: settings.wait_max.as_millis() as u32,
+        bytes_min: settings.fetch_bytes_min,
+        bytes_max,
+        rack: settings.rack.as_deref(),
+    };
+    let request = requests::fetch(&slots, &terms);
     let sent = cluster.connect(&address).await.and_then(|connection| {
         let (head, frame) = connection.call_in_parts(&request, settings.wait_max)?;
         Ok((connection, head, frame))

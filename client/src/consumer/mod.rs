@@ -79,7 +79,7 @@ enum Opened {
 
 impl Consumer {
     fn start(cluster: Arc<Cluster>, shared: Arc<Shared>, settings: FetchSettings) -> Self {
-        let fetcher = Fetcher::new(Arc::clone(&cluster), Arc::clone(&shared), settings);
+        let fetcher = Fetcher::new(Arc::clone(&cluster), Arc::clone(&shared), settings.clone());
         Self {
             cluster,
             shared,

@@ -7,6 +7,7 @@
 
 mod outcome;
 mod plan;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use headwater_protocol::id::{Offset, PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 use tokio::sync::Notify;
 
+use self::source::Source;
 use super::advance::{Skip, SkipCause, Skipped, Totals};
 use super::fetcher::FetchSettings;
 use super::records::corrupt;
@@ -72,6 +74,7 @@ struct Partition {
     topic_id: TopicId,
     /// `None`: to be asked for.
     leader: Option<Address>,
+    source: Source,
     phase: Phase,
     epoch: u32,
     /// Where the next fetch begins.
@@ -151,6 +154,8 @@ pub(in crate::consumer) struct Ticket {
     epoch: u32,
     /// Where the fetch begins.
     from: Offset,
+    /// A replica is asked that the leader has named.
+    of_replica: bool,
 }
 
 /// What the consumer found.
@@ -214,6 +219,7 @@ impl State {
             index: partition,
             topic_id,
             leader: None,
+            source: Source::default(),
             phase: Phase::Idle,
             epoch: 0,
             fetch_offset: offset,

@@ -35,8 +35,8 @@ pub(crate) use quorum::{
     remove_quorum_member,
 };
 pub(crate) use records::{
-    FetchSlot, Fetched, LATEST_TIMESTAMP, delete_records, fetch, list_offsets, produce, read_delete_records,
-    read_fetch, read_list_offsets, read_produce,
+    FetchSlot, FetchTerms, Fetched, LATEST_TIMESTAMP, Reads, delete_records, fetch, list_offsets, produce,
+    read_delete_records, read_fetch, read_list_offsets, read_produce,
 };
 pub(crate) use replicas::{
     cordon_broker, drain_broker, elect_leaders, finalise_features, forget_broker, list_brokers, read_cordon_broker,
@@ -44,7 +44,7 @@ pub(crate) use replicas::{
     read_reassign_partitions, reassign_partitions,
 };
 pub(crate) use topics::{
-    ClusterImage, Leader, TopicImage, alter_topic, create_topic, delete_topic, describe_broker, describe_topic,
+    ClusterImage, Leader, Node, TopicImage, alter_topic, create_topic, delete_topic, describe_broker, describe_topic,
     metadata, read_alter_topic, read_create_topic, read_delete_topic, read_describe_broker, read_describe_topic,
     read_metadata,
 };

@@ -1,7 +1,7 @@
 //! Produce, fetch, and the offsets of records.
 
 use headwater_protocol::head;
-use headwater_protocol::id::{Offset, PartitionIndex, Timestamp, TopicId};
+use headwater_protocol::id::{BrokerId, CoreId, Offset, PartitionIndex, Timestamp, TopicId};
 use headwater_protocol::schema;
 
 use super::{ResponseError, field, partition_error};
@@ -44,6 +44,16 @@ pub(crate) fn read_produce(bytes: &[u8]) -> Result<Produced, ResponseError> {
     })
 }
 
+/// Which replica may answer for a partition, as the schema numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    Leader = 0,
+    /// The leader, which may name one in the consumer's rack instead.
+    Near = 1,
+    /// A follower as well, which the leader has named.
+    Follower = 2,
+}
+
 /// One partition to fetch from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FetchSlot {
@@ -51,9 +61,19 @@ pub(crate) struct FetchSlot {
     pub(crate) partition: PartitionIndex,
     pub(crate) offset: Offset,
     pub(crate) bytes_max: u32,
+    pub(crate) reads: Reads,
 }
 
-pub(crate) fn fetch(slots: &[FetchSlot], wait_ms_max: u32, bytes_min: u32, bytes_max: u32) -> schema::FetchRequestT {
+/// For how many bytes a fetch waits, and for how long, and how many it takes; where the consumer is.
+#[derive(Debug)]
+pub(crate) struct FetchTerms<'a> {
+    pub(crate) wait_ms_max: u32,
+    pub(crate) bytes_min: u32,
+    pub(crate) bytes_max: u32,
+    pub(crate) rack: Option<&'a str>,
+}
+
+pub(crate) fn fetch(slots: &[FetchSlot], terms: &FetchTerms<'_>) -> schema::FetchRequestT {
     let partitions = slots.iter().map(|slot| schema::FetchPartitionT {
         topic_id: slot.topic.into(),
         partition: slot.partition.get(),
@@ -61,10 +81,14 @@ pub(crate) fn fetch(slots: &[FetchSlot], wait_ms_max: u32, bytes_min: u32, bytes
         offset: slot.offset.as_i64(),
     });
     schema::FetchRequestT {
-        max_wait_ms: wait_ms_max,
-        min_bytes: bytes_min,
-        max_bytes: bytes_max,
+        max_wait_ms: terms.wait_ms_max,
+        min_bytes: terms.bytes_min,
+        max_bytes: terms.bytes_max,
         partitions: Some(partitions.collect()),
+        rack: terms.rack.map(str::to_owned),
+        reads: terms
+            .rack
+            .map(|_rack| slots.iter().map(|slot| slot.reads as u8).collect()),
     }
 }
 
@@ -82,15 +106,19 @@ pub(crate) struct Fetched {
     pub(crate) high_watermark: Option<Offset>,
     /// After the last record; `None` without records.
     pub(crate) next_offset: Option<Offset>,
+    /// Whom to ask instead.
+    pub(crate) preferred: Option<(BrokerId, CoreId)>,
 }
 
 pub(crate) fn read_fetch(bytes: &[u8]) -> Result<Vec<Fetched>, ResponseError> {
     let response = head::decode_response::<schema::FetchResponse<'_>>(bytes)?;
     Error::check(response.error(), response.message())?;
     let partitions = response.partitions().unwrap_or_default();
-    partitions
-        .iter()
-        .map(|wire| {
+    let mut preferred = response.preferred().unwrap_or_default().iter().peekable();
+    (0..)
+        .zip(partitions)
+        .map(|(index, wire)| {
+            let preferred = preferred.next_if(|preferred| preferred.index() == index);
             Ok(Fetched {
                 topic: TopicId::from(wire.topic_id()),
                 partition: PartitionIndex::try_from(wire.partition())?,
@@ -99,6 +127,7 @@ pub(crate) fn read_fetch(bytes: &[u8]) -> Result<Vec<Fetched>, ResponseError> {
                 log_start_offset: Offset::try_from(wire.log_start_offset()).ok(),
                 high_watermark: Offset::try_from(wire.high_watermark()).ok(),
                 next_offset: Offset::try_from(wire.next_offset()).ok(),
+                preferred: preferred.map(|named| (BrokerId::new(named.broker()), CoreId::new(named.core()))),
             })
         })
         .collect()

@@ -25,6 +25,7 @@ pub(crate) struct ClusterImage {
     pub(crate) brokers: Vec<Address>,
     /// Those, and the ports of their cores.
     pub(crate) listeners: BTreeSet<Address>,
+    pub(crate) nodes: BTreeMap<BrokerId, Node>,
     pub(crate) topics: HashMap<TopicName, Result<Arc<TopicImage>, ErrorCode>>,
 }
 
@@ -53,13 +54,15 @@ pub(crate) fn metadata<'a>(topics: Option<impl Iterator<Item = &'a TopicName>>) 
     }
 }
 
-struct Node {
+/// A broker, with the port of each of its cores.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
     address: Address,
     core_ports: Vec<u16>,
 }
 
 impl Node {
-    fn core_address(&self, core: CoreId) -> Option<Address> {
+    pub(crate) fn core_address(&self, core: CoreId) -> Option<Address> {
         self.core_ports
             .get(usize::from(core.get()))
             .map(|&port| self.address.with_port(port))
@@ -97,7 +100,8 @@ pub(crate) fn read_metadata(bytes: &[u8]) -> Result<ClusterImage, ResponseError>
     });
     Ok(ClusterImage {
         listeners: listeners.collect(),
-        brokers: nodes.into_values().map(|node| node.address).collect(),
+        brokers: nodes.values().map(|node| node.address.clone()).collect(),
+        nodes,
         topics,
     })
 }

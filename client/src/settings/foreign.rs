@@ -78,7 +78,6 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
     (&["exclude.internal.topics"], "patterns never mean internal topics"),
     (
         &[
-            "client.rack",
             "client.dns.lookup",
             "group.protocol",
             "group.remote.assignor",

@@ -252,6 +252,19 @@ pub(super) const SETTINGS: &[Setting] = &[
         set: |client, value| put(&mut client.settings.defaults.fetch.decompressed_bytes_max, bytes(value)),
     },
     Setting {
+        name: "rack",
+        kafka: &["client.rack"],
+        part: Consumer,
+        default: "",
+        meaning: "where the consumer is: it reads from in-sync replicas whose `broker.rack` is the same, where there are any",
+        set: |client, value| {
+            put(
+                &mut client.settings.defaults.fetch.rack,
+                text(value).map(|rack| Some(rack.into())),
+            )
+        },
+    },
+    Setting {
         name: "group_id",
         kafka: &["group.id"],
         part: Group,

@@ -455,6 +455,7 @@ impl Broker {
             error: 0,
             message: None,
             partitions: Some(partitions),
+            preferred: None,
         };
         let id = request.header.correlation_id;
         let mut response = encode_head(&head, 0, id, payload.len());

@@ -1,6 +1,7 @@
 //! What becomes of a broker when one of its threads panics or hangs.
 
 mod cluster;
+mod near;
 mod replicas;
 
 use std::{

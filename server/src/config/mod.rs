@@ -50,7 +50,7 @@ sections! {
         /// Set it when clients reach the broker by another name: NAT, containers, load balancers.
         advertised_host: Option<HostName> = None;
         /// What this broker has in common with those that fail with it, such as a rack, a room or a zone; "none" says nothing.
-        /// Set it on every broker of a cluster, so that the replicas of a partition are in different ones.
+        /// Set it on every broker of a cluster, so that the replicas of a partition are in different ones and consumers read from near ones.
         rack: Option<Rack> = None;
         /// Port of core 0's own listener, core n has this plus n. 0 takes any free ports.
         /// Set it when a firewall stands between clients and broker: it must let these ports through.

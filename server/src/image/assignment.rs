@@ -36,6 +36,37 @@ impl Assignment {
         self.partitions.get(&id).filter(|_| self.is_of_this_process())
     }
 
+    /// Whether this process is in sync with the leader of a partition, as far as it knows.
+    pub(crate) fn is_in_sync(&self, id: PartitionId) -> bool {
+        let is_fenced = |own: BrokerId| self.brokers.get(&own).is_none_or(|broker| broker.is_fenced);
+        let own = self.own.broker;
+        self.replicas(id).is_some_and(|replicas| replicas.is_in_sync(own)) && !is_fenced(own)
+    }
+
+    /// The broker, and its core, that a consumer in this rack is to read a partition from instead of the one that is told: an in-sync
+    /// replica in the rack. `None` if that one is in the rack itself, or nobody is of whom `may_be` holds. Of several each has its share
+    /// of the partitions.
+    pub(crate) fn nearest(
+        &self,
+        id: PartitionId,
+        rack: &str,
+        may_be: impl Fn(BrokerId) -> bool,
+    ) -> Option<(BrokerId, CoreId)> {
+        let replicas = self.replicas(id)?;
+        let in_rack = |broker: &BrokerId| {
+            let broker = self.brokers.get(broker);
+            broker.filter(|broker| broker.rack.as_deref() == Some(rack) && !broker.is_fenced)
+        };
+        if in_rack(&self.own.broker).is_some() {
+            return None;
+        }
+        let near = replicas.isr.iter().filter(|broker| may_be(**broker));
+        let near: Vec<&Arc<Broker>> = near.filter_map(in_rack).collect();
+        let index = id.index.as_usize().checked_rem(near.len())?;
+        let cores = near[index].address.core_ports.len();
+        (cores > 0).then(|| (near[index].id, id.owner(cores)))
+    }
+
     /// The broker, and its core, that leads a partition while somebody does.
     pub(crate) fn leader_of(&self, id: PartitionId) -> Option<(&Arc<Broker>, CoreId)> {
         let leader = self.partitions.get(&id)?.leader?;
@@ -53,11 +84,14 @@ mod tests {
     use super::*;
     use crate::image::{Address, Durability, Incarnation, Terms};
 
-    #[test]
-    fn what_is_decided_for_another_process_is_not_for_this_one() {
-        let id = BrokerId::new(1);
-        let registered = |incarnation| Broker {
-            id,
+    const TERMS: Terms = Terms {
+        min_isr: 1,
+        durability: Durability::Disk,
+    };
+
+    fn registered(id: i32, incarnation: u64, rack: Option<&str>) -> Broker {
+        Broker {
+            id: BrokerId::new(id),
             process: Uuid::nil(),
             incarnation: Incarnation::new(incarnation),
             store: Uuid::nil(),
@@ -66,25 +100,69 @@ mod tests {
                 port: 1,
                 core_ports: vec![2, 3],
             },
-            rack: None,
+            rack: rack.map(str::to_owned),
             is_fenced: false,
             is_cordoned: false,
-        };
-        let terms = Terms {
-            min_isr: 1,
-            durability: Durability::Disk,
-        };
-        let partition = PartitionId {
+        }
+    }
+
+    fn partition(index: i32) -> PartitionId {
+        PartitionId {
             topic: TopicId::new(Uuid::from_u128(1)),
-            index: PartitionIndex::new(0),
+            index: PartitionIndex::new(index),
+        }
+    }
+
+    #[test]
+    fn a_consumer_is_sent_to_a_replica_in_its_rack_that_is_in_sync_and_has_what_it_asks_for() {
+        let ids = [1, 2, 3, 4].map(BrokerId::new);
+        let racks = [Some("a"), Some("b"), Some("b"), None];
+        let brokers = ids.into_iter().zip(racks);
+        let brokers = brokers.map(|(id, rack)| (id, Arc::new(registered(id.get(), 1, rack))));
+        let mut told = Assignment {
+            own: Member {
+                broker: ids[0],
+                incarnation: Incarnation::new(1),
+            },
+            brokers: brokers.collect(),
+            partitions: (0..4)
+                .map(|index| (partition(index), Replicas::new(ids.to_vec(), ids.to_vec(), TERMS)))
+                .collect(),
         };
+        let all = |_| true;
+        let nearest = |told: &Assignment, rack| (0..4).map(|index| told.nearest(partition(index), rack, all)).collect();
+        let near: Vec<_> = nearest(&told, "b");
+        let expected = [2, 3, 2, 3].map(BrokerId::new).into_iter().zip(0..);
+        let expected: Vec<_> = expected
+            .map(|(id, index)| Some((id, partition(index).owner(2))))
+            .collect();
+        assert_eq!(near, expected, "each has its share");
+        assert_eq!(told.nearest(partition(0), "b", |id| id == ids[2]).unwrap().0, ids[2]);
+        let nobody: [Vec<_>; 2] = ["a", "c"].map(|rack| nearest(&told, rack));
+        assert!(
+            nobody.iter().flatten().all(Option::is_none),
+            "the leader is there, or nobody is"
+        );
+        Arc::make_mut(told.brokers.get_mut(&ids[1]).unwrap()).is_fenced = true;
+        assert_eq!(told.nearest(partition(0), "b", all).unwrap().0, ids[2], "fenced");
+        told.partitions.get_mut(&partition(0)).unwrap().isr = vec![ids[0], ids[1], ids[3]];
+        assert_eq!(told.nearest(partition(0), "b", all), None, "not in sync");
+        assert!(told.is_in_sync(partition(0)));
+        Arc::make_mut(told.brokers.get_mut(&ids[0]).unwrap()).is_fenced = true;
+        assert!(!told.is_in_sync(partition(0)), "it is fenced");
+    }
+
+    #[test]
+    fn what_is_decided_for_another_process_is_not_for_this_one() {
+        let id = BrokerId::new(1);
+        let partition = partition(0);
         let told_to = |incarnation| Assignment {
             own: Member {
                 broker: id,
                 incarnation: Incarnation::new(incarnation),
             },
-            brokers: [(id, Arc::new(registered(5)))].into(),
-            partitions: [(partition, Replicas::new(vec![id], vec![id], terms))].into(),
+            brokers: [(id, Arc::new(registered(1, 5, None)))].into(),
+            partitions: [(partition, Replicas::new(vec![id], vec![id], TERMS))].into(),
         };
         assert!(told_to(5).replicas(partition).is_some());
         assert!(told_to(4).replicas(partition).is_none(), "it has begun anew since");

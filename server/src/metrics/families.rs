@@ -36,6 +36,8 @@ families! {
     FetchBytes = Counter "fetch_bytes" by "path":
         "Bytes of records that were sent to consumers, by where they came from: tail buffer, disk past the page cache \
          (direct), page cache (sendfile), disk through the page cache (buffered), another core (remote)";
+    FollowerFetchBytes = Counter "follower_fetch_bytes":
+        "Bytes of records that consumers were given of partitions that another broker leads, as they are in this broker's rack";
     DiskBytes = Counter "disk_bytes" by "operation":
         "Bytes that were written to segments, and bytes that flushes have made durable";
     TailBytes = Gauge "tail_buffer_bytes": "Memory that tail buffers hold";

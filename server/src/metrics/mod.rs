@@ -138,6 +138,7 @@ pub(crate) struct CoreMetrics {
     requests: ByApi,
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
+    read_as_follower: Cell<u64>,
     /// By number; an error is rare enough for a map.
     errors: RefCell<BTreeMap<i16, u64>>,
     damage: Cell<u64>,
@@ -178,6 +179,11 @@ impl CoreMetrics {
     pub(crate) fn read(&self, path: ReadPath, bytes: u64) {
         add(&self.read[path as usize], bytes);
         add(&self.sent_bytes, bytes);
+    }
+
+    /// Counts records of a partition that another broker leads.
+    pub(crate) fn read_as_follower(&self, bytes: u64) {
+        add(&self.read_as_follower, bytes);
     }
 
     /// Counts a request frame.
@@ -275,6 +281,7 @@ impl CoreMetrics {
         }
         sample(Family::Received, "", self.received_bytes.get());
         sample(Family::Sent, "", self.sent_bytes.get());
+        sample(Family::FollowerFetchBytes, "", self.read_as_follower.get());
         sample(Family::ConnectionsRefused, "", self.connections_refused.get());
         sample(Family::Damage, "", self.damage.get());
         sample(Family::CatchUpBytes, "", self.catch_up_bytes.get());

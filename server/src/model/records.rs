@@ -1,10 +1,10 @@
 //! What is asked of the records of partitions, and what is found.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use headwater_protocol::{
     error::ErrorCode,
-    id::{Offset, Timestamp},
+    id::{BrokerId, CoreId, Offset, Timestamp},
 };
 
 use super::id::PartitionId;
@@ -36,14 +36,26 @@ pub(crate) struct Produced {
     pub(crate) log_start_offset: Offset,
 }
 
+/// Which replica may answer a fetch (KIP-392).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// The leader.
+    Leader,
+    /// The leader, which may name an in-sync replica in this rack instead.
+    Near(Arc<str>),
+    /// An in-sync follower as well: the leader has named it.
+    Follower,
+}
+
 /// One partition of a fetch request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct FetchItem {
     /// Where in the request: the answer is there in the response.
     pub(crate) place: u32,
     pub(crate) id: PartitionId,
     pub(crate) offset: i64,
     pub(crate) max_bytes: u64,
+    pub(crate) reads: Reads,
 }
 
 /// A fetch request.
@@ -105,6 +117,8 @@ pub(crate) struct FetchedItem<R> {
     /// How much of what the fetch wants is there: the bytes of the records, or all that the limits allow if more records are
     /// there than they let through.
     pub(crate) available: u64,
+    /// Who is to be asked instead: then there are neither records nor an error.
+    pub(crate) preferred: Option<(BrokerId, CoreId)>,
 }
 
 impl<R> FetchedItem<R> {
@@ -120,6 +134,7 @@ impl<R> FetchedItem<R> {
             size: self.size,
             records: self.records.map(name),
             available: self.available,
+            preferred: self.preferred,
         }
     }
 }
@@ -129,6 +144,8 @@ impl<R> FetchedItem<R> {
 pub(crate) struct Seen {
     pub(crate) id: PartitionId,
     pub(crate) high_watermark: i64,
+    /// A follower may answer.
+    pub(crate) by_follower: bool,
 }
 
 /// One partition of a list-offsets request: what is asked for, in the wire's terms.

@@ -4,6 +4,10 @@
 //! response still has, so that `max_bytes` and `min_bytes` hold for the whole of it. A native client never needs more than
 //! one, because metadata sends it to the owner. A fetch that found too little waits for high watermarks to move, never by
 //! polling, and not for longer than somebody waits for it or than others can spare the memory that it holds.
+//!
+//! A leader that is told the consumer's rack names an in-sync replica there, if it is not there itself, and gives no records (KIP-392).
+//! A follower answers those alone whom a leader has sent, while it is in sync and hears from the leader, and up to the watermark that
+//! it knows: who asks for what lies beyond waits, or, beyond the end of its log, is told that the offset is out of range.
 
 use std::{
     pin::pin,
@@ -15,7 +19,7 @@ use futures::future::{Either, FutureExt, select, select_all};
 use headwater_engine::{FetchError, LogRange, ReadLimit};
 use headwater_protocol::{
     error::ErrorCode,
-    id::{CoreId, Offset},
+    id::{BrokerId, CoreId, Offset},
 };
 
 use crate::{
@@ -26,7 +30,7 @@ use crate::{
     },
     machine::{self, Disk},
     metrics::Stage,
-    model::records::{FetchCall, FetchItem, FetchedItem, Room, Seen},
+    model::records::{FetchCall, FetchItem, FetchedItem, Reads, Room, Seen},
     partition::{Partition, Partitions, lend},
 };
 
@@ -76,16 +80,33 @@ pub(crate) async fn fetch(partitions: &Partitions, waits: &impl Waits, call: Fet
         if is_over || is_enough(&found, min_bytes) {
             break found;
         }
-        let seen = found.into_iter().map(|item| Seen {
-            id: item.id,
-            high_watermark: item.high_watermark,
-        });
         // What was found is let go: a fetch that waits holds no records.
-        let news = news(partitions, &parts, seen.collect());
+        let news = news(partitions, &parts, seen(&parts, found));
         is_over = !is_worth_waiting_for(waits, deadline, news).await;
     };
     core.metrics.passed(Stage::FetchWait, machine::since(began));
     found
+}
+
+/// How far each partition was read. Both are in the order of the request.
+fn seen(parts: &Parts, found: Vec<FetchedItem<Records>>) -> Vec<Seen> {
+    let mut by_follower: Vec<u32> = match parts {
+        Parts::Here(items) => followed(items).collect(),
+        Parts::Spread(parts) => parts.iter().flat_map(|(_, items)| followed(items)).collect(),
+    };
+    by_follower.sort_unstable();
+    let seen = found.into_iter().map(|item| Seen {
+        id: item.id,
+        high_watermark: item.high_watermark,
+        by_follower: by_follower.binary_search(&item.place).is_ok(),
+    });
+    seen.collect()
+}
+
+/// The places of partitions that a follower may answer for.
+fn followed(items: &[FetchItem]) -> impl Iterator<Item = u32> {
+    let followed = items.iter().filter(|item| item.reads == Reads::Follower);
+    followed.map(|item| item.place)
 }
 
 /// The part of each core, the one with the first partition first: as the client rotates its partitions, every one of them comes
@@ -180,7 +201,9 @@ async fn news(partitions: &Partitions, parts: &Parts, seen: Vec<Seen>) {
 /// The same for partitions of this core.
 async fn news_here(partitions: &Partitions, seen: &[Seen]) {
     loop {
-        let open = seen.iter().map(|seen| partitions.led(seen.id).ok());
+        let open = seen
+            .iter()
+            .map(|seen| partitions.readable(seen.id, seen.by_follower).ok());
         let Some(open) = open.collect::<Option<Vec<_>>>() else {
             return;
         };
@@ -220,7 +243,10 @@ pub(crate) async fn news_for_other_core(partitions: Rc<Partitions>, seen: Vec<Se
 
 fn is_enough<R>(found: &[FetchedItem<R>], min_bytes: u64) -> bool {
     let available: u64 = found.iter().map(|item| item.available).sum();
-    available >= min_bytes || found.iter().any(|item| item.error != ErrorCode::None)
+    available >= min_bytes
+        || found
+            .iter()
+            .any(|item| item.error != ErrorCode::None || item.preferred.is_some())
 }
 
 fn failed<R>(item: &FetchItem, error: ErrorCode) -> FetchedItem<R> {
@@ -234,6 +260,7 @@ fn failed<R>(item: &FetchItem, error: ErrorCode) -> FetchedItem<R> {
         size: 0,
         records: None,
         available: 0,
+        preferred: None,
     }
 }
 
@@ -246,12 +273,17 @@ async fn look_here<R>(
 ) -> Vec<FetchedItem<R>> {
     let mut found = Vec::with_capacity(items.len());
     for item in items {
-        let answer = match partitions.led(item.id) {
-            Ok(partition) if room.takes(1) => {
-                let answer = look_into(&partitions.core, &partition, item, room).await;
-                answer.map(|range| name(&partition, range))
-            }
-            Ok(partition) => nothing(&partition, item),
+        let answer = match partitions.readable(item.id, item.reads == Reads::Follower) {
+            Ok(partition) => match preferred(partitions, &partition, item) {
+                None if room.takes(1) => {
+                    let answer = look_into(&partitions.core, &partition, item, room).await;
+                    answer.map(|range| name(&partition, range))
+                }
+                preferred => FetchedItem {
+                    preferred,
+                    ..nothing(&partition, item)
+                },
+            },
             Err(refusal) => failed(item, refusal.code),
         };
         room = room.without(answer.size);
@@ -261,6 +293,15 @@ async fn look_here<R>(
         }
     }
     found
+}
+
+/// Who is to be asked instead of this broker.
+fn preferred(partitions: &Partitions, partition: &Partition, item: &FetchItem) -> Option<(BrokerId, CoreId)> {
+    let (Reads::Near(rack), Ok(offset)) = (&item.reads, Offset::try_from(item.offset)) else {
+        return None;
+    };
+    let assignment = partitions.assignment()?;
+    assignment.nearest(item.id, rack, |broker| partition.has_sent(broker, offset))
 }
 
 async fn look_into(core: &Core, partition: &Partition, item: &FetchItem, room: Room) -> FetchedItem<LogRange<Disk>> {
@@ -289,6 +330,9 @@ async fn look_into(core: &Core, partition: &Partition, item: &FetchItem, room: R
     let records = fetched.range.filter(|range| room.takes(range.len()));
     let size = records.as_ref().map_or(0, LogRange::len);
     partition.fetched_bytes.set(partition.fetched_bytes.get() + size);
+    if item.reads == Reads::Follower && partition.led().is_err() {
+        core.metrics.read_as_follower(size);
+    }
     FetchedItem {
         high_watermark: fetched.high_watermark.as_i64(),
         log_start_offset: fetched.log_start_offset.as_i64(),

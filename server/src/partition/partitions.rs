@@ -149,6 +149,20 @@ impl Partitions {
         Ok(partition)
     }
 
+    /// The partition, if this core has it open and consumers may read it here: the broker leads it, or `by_follower`, which says that
+    /// the consumer knows whom it asks, it is in sync with the leader and hears from it.
+    pub(crate) fn readable(&self, id: PartitionId, by_follower: bool) -> Result<Rc<Partition>, Refusal> {
+        let partition = self.get(id)?;
+        if let Err(why) = partition.led() {
+            let assignment = self.assignment.borrow();
+            let is_in_sync = assignment.as_ref().is_some_and(|assignment| assignment.is_in_sync(id));
+            if !(by_follower && is_in_sync && partition.hears_from_leader()) {
+                return Err(why);
+            }
+        }
+        Ok(partition)
+    }
+
     /// Brokers and replicas as they are known now; `None` if the broker is alone.
     pub(crate) fn assignment(&self) -> Option<Arc<Assignment>> {
         self.assignment.borrow().clone()

@@ -392,6 +392,26 @@ impl Partition {
         })
     }
 
+    /// Whether it follows, and its stream from the leader is there: what it knows of the watermark is not old.
+    pub(crate) fn hears_from_leader(&self) -> bool {
+        let follows = |replicated: &Replicated| {
+            let leader = replicated.leader.borrow();
+            matches!(replicated.standing.get(), Standing::Follows(..))
+                && leader.as_ref().is_some_and(|news| !news.is_over())
+        };
+        self.replicated.as_ref().is_some_and(|replicated| follows(replicated))
+    }
+
+    /// Whether a follower of this leader has the log up to there.
+    pub(crate) fn has_sent(&self, broker: BrokerId, offset: Offset) -> bool {
+        self.replicated
+            .as_ref()
+            .is_some_and(|replicated| match replicated.replica.borrow_mut().role() {
+                Role::Leads(leader) => leader.is_received(broker, offset),
+                Role::Follows(_) | Role::Waits => false,
+            })
+    }
+
     /// What to report, and what to ask for; `None` while it does not follow, or its log is being cut.
     pub(crate) fn report(&self) -> Option<Fetch> {
         let replicated = self.replicated.as_ref()?;

@@ -149,6 +149,8 @@ async fn fetch(
             max_bytes: FETCH_BYTES,
             offset: position.cast_signed(),
         }]),
+        rack: None,
+        reads: None,
     };
     let reply = wire.ask(&head).await?;
     let response = reply.read::<FetchResponse<'_>>()?.unpack();

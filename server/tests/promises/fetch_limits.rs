@@ -62,6 +62,8 @@ impl Setting {
             min_bytes,
             max_bytes,
             partitions: Some((0..CORES).map(partition).collect()),
+            rack: None,
+            reads: None,
         }
     }
 }

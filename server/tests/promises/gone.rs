@@ -70,6 +70,8 @@ impl Setting {
             min_bytes: 1,
             max_bytes: 1 << 20,
             partitions: Some((0..partitions).map(partition).collect()),
+            rack: None,
+            reads: None,
         }
     }
 

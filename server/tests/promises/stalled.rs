@@ -99,6 +99,8 @@ fn fetch_all(topic: TopicId, offsets: [i64; 2]) -> FetchRequestT {
         min_bytes: 1,
         max_bytes: u32::MAX,
         partitions: Some(vec![partition(0), partition(1)]),
+        rack: None,
+        reads: None,
     }
 }
 

@@ -44,6 +44,7 @@ Examples:
   headwater consume orders payments --format '%t: %v\\n'      # several topics
   headwater consume --pattern 'orders-.*' --output json      # all topics with such a name
   headwater consume orders --group billing                   # share the partitions with all who say the same
+  headwater consume orders --rack zone-b                     # from replicas that are near, where there are any
   headwater consume orders --output json                     # one JSON object a line, for jq or `produce --input json`
   headwater consume orders --format '%p@%o %D %k=%v\\n'
   headwater consume orders --raw > values.bin                # values byte for byte, nothing between them
@@ -98,6 +99,9 @@ pub struct ConsumeArgs {
     /// With --group, how long after this program has died its partitions go to others
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "45s", requires = "group")]
     session_timeout: Duration,
+    /// Read from in-sync replicas on brokers whose broker.rack is this, where there are any
+    #[arg(long, value_name = "RACK")]
+    rack: Option<String>,
     /// Stop after so many records
     #[arg(short = 'n', long, value_name = "NUMBER", help_heading = "Where to end")]
     count: Option<u64>,
@@ -164,6 +168,10 @@ async fn run_in_group(session: &Session, args: &ConsumeArgs, form: Form, group: 
         None => builder.topics(&args.topics),
     };
     let builder = builder
+        .fetching(|fetching| match &args.rack {
+            Some(rack) => fetching.rack(rack.as_str()),
+            None => fetching,
+        })
         .session_timeout(args.session_timeout)
         .heartbeat_interval((args.session_timeout / 10).min(Duration::from_secs(3)));
     let mut consumer = builder.build().await.map_err(failure)?;

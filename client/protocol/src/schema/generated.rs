@@ -1525,6 +1525,190 @@ impl FetchedPartitionT {
   }
 }
 
+/// Whom to ask for the partition that is the `index`-th of the response, where it has neither records nor an error: that core of that
+/// broker, whose port the metadata tell.
+// struct PreferredReplica, aligned to 4
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct PreferredReplica(pub [u8; 12]);
+impl Default for PreferredReplica { 
+  fn default() -> Self { 
+    Self([0; 12])
+  }
+}
+impl ::core::fmt::Debug for PreferredReplica {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("PreferredReplica")
+      .field("index", &self.index())
+      .field("broker", &self.broker())
+      .field("core", &self.core())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for PreferredReplica {}
+impl<'a> ::flatbuffers::Follow<'a> for PreferredReplica {
+  type Inner = &'a PreferredReplica;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a PreferredReplica>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a PreferredReplica {
+  type Inner = &'a PreferredReplica;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<PreferredReplica>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for PreferredReplica {
+    type Output = PreferredReplica;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const PreferredReplica as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(4)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for PreferredReplica {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> PreferredReplica {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    index: u32,
+    broker: i32,
+    core: u16,
+  ) -> Self {
+    let mut s = Self([0; 12]);
+    s.set_index(index);
+    s.set_broker(broker);
+    s.set_core(core);
+    s
+  }
+
+  pub fn index(&self) -> u32 {
+    let mut mem = ::core::mem::MaybeUninit::<<u32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_index(&mut self, x: u32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn broker(&self) -> i32 {
+    let mut mem = ::core::mem::MaybeUninit::<<i32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[4..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_broker(&mut self, x: i32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[4..].as_mut_ptr(),
+        ::core::mem::size_of::<<i32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn core(&self) -> u16 {
+    let mut mem = ::core::mem::MaybeUninit::<<u16 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u16 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_core(&mut self, x: u16) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        ::core::mem::size_of::<<u16 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn unpack(&self) -> PreferredReplicaT {
+    PreferredReplicaT {
+      index: self.index(),
+      broker: self.broker(),
+      core: self.core(),
+    }
+  }
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PreferredReplicaT {
+  pub index: u32,
+  pub broker: i32,
+  pub core: u16,
+}
+impl PreferredReplicaT {
+  pub fn pack(&self) -> PreferredReplica {
+    PreferredReplica::new(
+      self.index,
+      self.broker,
+      self.core,
+    )
+  }
+}
+
 /// timestamp: milliseconds since the epoch, or -1 latest (the high watermark), -2 earliest (the log start offset).
 // struct ListOffsetsPartition, aligned to 8
 #[repr(transparent)]
@@ -6536,6 +6720,8 @@ impl ProduceResponseT {
 pub enum FetchRequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
+/// `reads` says for each of `partitions` which replica may answer: 0 the leader; 1 the leader, which may name an in-sync replica in `rack`
+/// instead; 2 an in-sync follower as well, as the leader has named it. Absent: the leader alone.
 pub struct FetchRequest<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -6553,6 +6739,8 @@ impl<'a> FetchRequest<'a> {
   pub const VT_MIN_BYTES: ::flatbuffers::VOffsetT = 6;
   pub const VT_MAX_BYTES: ::flatbuffers::VOffsetT = 8;
   pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 10;
+  pub const VT_RACK: ::flatbuffers::VOffsetT = 12;
+  pub const VT_READS: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6564,6 +6752,8 @@ impl<'a> FetchRequest<'a> {
     args: &'args FetchRequestArgs<'args>
   ) -> ::flatbuffers::WIPOffset<FetchRequest<'bldr>> {
     let mut builder = FetchRequestBuilder::new(_fbb);
+    if let Some(x) = args.reads { builder.add_reads(x); }
+    if let Some(x) = args.rack { builder.add_rack(x); }
     if let Some(x) = args.partitions { builder.add_partitions(x); }
     builder.add_max_bytes(args.max_bytes);
     builder.add_min_bytes(args.min_bytes);
@@ -6578,11 +6768,19 @@ impl<'a> FetchRequest<'a> {
     let partitions = self.partitions().map(|x| {
       x.iter().map(|t| t.unpack()).collect()
     });
+    let rack = self.rack().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let reads = self.reads().map(|x| {
+      x.into_iter().collect()
+    });
     FetchRequestT {
       max_wait_ms,
       min_bytes,
       max_bytes,
       partitions,
+      rack,
+      reads,
     }
   }
 
@@ -6614,6 +6812,20 @@ impl<'a> FetchRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, FetchPartition>>>(FetchRequest::VT_PARTITIONS, None)}
   }
+  #[inline]
+  pub fn rack(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(FetchRequest::VT_RACK, None)}
+  }
+  #[inline]
+  pub fn reads(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(FetchRequest::VT_READS, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for FetchRequest<'_> {
@@ -6626,6 +6838,8 @@ impl ::flatbuffers::Verifiable for FetchRequest<'_> {
      .visit_field::<u32>("min_bytes", Self::VT_MIN_BYTES, false)?
      .visit_field::<u32>("max_bytes", Self::VT_MAX_BYTES, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, FetchPartition>>>("partitions", Self::VT_PARTITIONS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("rack", Self::VT_RACK, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("reads", Self::VT_READS, false)?
      .finish();
     Ok(())
   }
@@ -6635,6 +6849,8 @@ pub struct FetchRequestArgs<'a> {
     pub min_bytes: u32,
     pub max_bytes: u32,
     pub partitions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, FetchPartition>>>,
+    pub rack: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub reads: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
 }
 impl<'a> Default for FetchRequestArgs<'a> {
   #[inline]
@@ -6644,6 +6860,8 @@ impl<'a> Default for FetchRequestArgs<'a> {
       min_bytes: 1,
       max_bytes: 8388608,
       partitions: None,
+      rack: None,
+      reads: None,
     }
   }
 }
@@ -6670,6 +6888,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FetchRequestBuilder<'a, 'b, A
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FetchRequest::VT_PARTITIONS, partitions);
   }
   #[inline]
+  pub fn add_rack(&mut self, rack: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FetchRequest::VT_RACK, rack);
+  }
+  #[inline]
+  pub fn add_reads(&mut self, reads: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FetchRequest::VT_READS, reads);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> FetchRequestBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     FetchRequestBuilder {
@@ -6691,6 +6917,8 @@ impl ::core::fmt::Debug for FetchRequest<'_> {
       ds.field("min_bytes", &self.min_bytes());
       ds.field("max_bytes", &self.max_bytes());
       ds.field("partitions", &self.partitions());
+      ds.field("rack", &self.rack());
+      ds.field("reads", &self.reads());
       ds.finish()
   }
 }
@@ -6700,6 +6928,8 @@ pub struct FetchRequestT {
   pub min_bytes: u32,
   pub max_bytes: u32,
   pub partitions: Option<alloc::vec::Vec<FetchPartitionT>>,
+  pub rack: Option<alloc::string::String>,
+  pub reads: Option<alloc::vec::Vec<u8>>,
 }
 impl Default for FetchRequestT {
   fn default() -> Self {
@@ -6708,6 +6938,8 @@ impl Default for FetchRequestT {
       min_bytes: 1,
       max_bytes: 8388608,
       partitions: None,
+      rack: None,
+      reads: None,
     }
   }
 }
@@ -6722,11 +6954,19 @@ impl FetchRequestT {
     let partitions = self.partitions.as_ref().map(|x|{
       let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack()).collect();_fbb.create_vector(&w)
     });
+    let rack = self.rack.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let reads = self.reads.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
     FetchRequest::create(_fbb, &FetchRequestArgs{
       max_wait_ms,
       min_bytes,
       max_bytes,
       partitions,
+      rack,
+      reads,
     })
   }
 }
@@ -6749,6 +6989,7 @@ impl<'a> FetchResponse<'a> {
   pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
   pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
   pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_PREFERRED: ::flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6760,6 +7001,7 @@ impl<'a> FetchResponse<'a> {
     args: &'args FetchResponseArgs<'args>
   ) -> ::flatbuffers::WIPOffset<FetchResponse<'bldr>> {
     let mut builder = FetchResponseBuilder::new(_fbb);
+    if let Some(x) = args.preferred { builder.add_preferred(x); }
     if let Some(x) = args.partitions { builder.add_partitions(x); }
     if let Some(x) = args.message { builder.add_message(x); }
     builder.add_error(args.error);
@@ -6774,10 +7016,14 @@ impl<'a> FetchResponse<'a> {
     let partitions = self.partitions().map(|x| {
       x.iter().map(|t| t.unpack()).collect()
     });
+    let preferred = self.preferred().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
     FetchResponseT {
       error,
       message,
       partitions,
+      preferred,
     }
   }
 
@@ -6802,6 +7048,13 @@ impl<'a> FetchResponse<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, FetchedPartition>>>(FetchResponse::VT_PARTITIONS, None)}
   }
+  #[inline]
+  pub fn preferred(&self) -> Option<::flatbuffers::Vector<'a, PreferredReplica>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, PreferredReplica>>>(FetchResponse::VT_PREFERRED, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for FetchResponse<'_> {
@@ -6813,6 +7066,7 @@ impl ::flatbuffers::Verifiable for FetchResponse<'_> {
      .visit_field::<i16>("error", Self::VT_ERROR, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, FetchedPartition>>>("partitions", Self::VT_PARTITIONS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, PreferredReplica>>>("preferred", Self::VT_PREFERRED, false)?
      .finish();
     Ok(())
   }
@@ -6821,6 +7075,7 @@ pub struct FetchResponseArgs<'a> {
     pub error: i16,
     pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub partitions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, FetchedPartition>>>,
+    pub preferred: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, PreferredReplica>>>,
 }
 impl<'a> Default for FetchResponseArgs<'a> {
   #[inline]
@@ -6829,6 +7084,7 @@ impl<'a> Default for FetchResponseArgs<'a> {
       error: 0,
       message: None,
       partitions: None,
+      preferred: None,
     }
   }
 }
@@ -6851,6 +7107,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FetchResponseBuilder<'a, 'b, 
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FetchResponse::VT_PARTITIONS, partitions);
   }
   #[inline]
+  pub fn add_preferred(&mut self, preferred: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , PreferredReplica>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FetchResponse::VT_PREFERRED, preferred);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> FetchResponseBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     FetchResponseBuilder {
@@ -6871,6 +7131,7 @@ impl ::core::fmt::Debug for FetchResponse<'_> {
       ds.field("error", &self.error());
       ds.field("message", &self.message());
       ds.field("partitions", &self.partitions());
+      ds.field("preferred", &self.preferred());
       ds.finish()
   }
 }
@@ -6879,6 +7140,7 @@ pub struct FetchResponseT {
   pub error: i16,
   pub message: Option<alloc::string::String>,
   pub partitions: Option<alloc::vec::Vec<FetchedPartitionT>>,
+  pub preferred: Option<alloc::vec::Vec<PreferredReplicaT>>,
 }
 impl Default for FetchResponseT {
   fn default() -> Self {
@@ -6886,6 +7148,7 @@ impl Default for FetchResponseT {
       error: 0,
       message: None,
       partitions: None,
+      preferred: None,
     }
   }
 }
@@ -6901,10 +7164,14 @@ impl FetchResponseT {
     let partitions = self.partitions.as_ref().map(|x|{
       let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack()).collect();_fbb.create_vector(&w)
     });
+    let preferred = self.preferred.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack()).collect();_fbb.create_vector(&w)
+    });
     FetchResponse::create(_fbb, &FetchResponseArgs{
       error,
       message,
       partitions,
+      preferred,
     })
   }
 }

@@ -175,7 +175,7 @@ impl GroupConsumer {
             listener,
         } = setup;
         let backoff = cluster.settings.backoff;
-        let fetching = Arc::new(state::Shared::new(Vec::new(), Vec::new(), fetch, backoff));
+        let fetching = Arc::new(state::Shared::new(Vec::new(), Vec::new(), fetch.clone(), backoff));
         let route = Route::new(Arc::clone(&cluster), &group_id);
         let shared = Arc::new(Shared::new(instance_id.clone()));
         let (orders, committer) = start_committer(route.clone(), Arc::clone(&shared));

@@ -6,7 +6,7 @@ use headwater_protocol::error::ErrorCode;
 use headwater_protocol::id::{Offset, PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 
-use super::{Arriving, Flow, Item, Partition, Phase, State, Ticket};
+use super::{Arriving, Flow, Item, Partition, Phase, Source, State, Ticket};
 use crate::address::Address;
 use crate::consumer::advance::SkipCause;
 use crate::consumer::builder::OffsetReset;
@@ -20,7 +20,7 @@ use crate::runtime::Instant;
 struct Overtaken;
 
 impl State {
-    fn current(&mut self, ticket: Ticket) -> Option<&mut Partition> {
+    pub(super) fn current(&mut self, ticket: Ticket) -> Option<&mut Partition> {
         self.partitions
             .get_mut(ticket.index)
             .filter(|partition| partition.epoch == ticket.epoch)
@@ -87,7 +87,7 @@ impl State {
     pub(in crate::consumer) fn on_fetched(&mut self, ticket: Ticket, fetched: &Fetched, records: Bytes, now: Instant) {
         let reset = self.settings.reset;
         if let Err(error) = &fetched.result
-            && !is_out_of_range(error)
+            && (ticket.of_replica || !is_out_of_range(error))
         {
             return self.on_failure(ticket, error, now);
         }
@@ -195,7 +195,7 @@ impl State {
 
     /// A fetch or a lookup failed for one partition.
     pub(in crate::consumer) fn on_failure(&mut self, ticket: Ticket, error: &Error, now: Instant) {
-        let settings = self.settings;
+        let (unknown_patience, failing_patience) = (self.settings.unknown_patience, self.settings.failing_patience);
         let mut ticket = ticket;
         match self.take_arriving(ticket) {
             Ok(None) => {}
@@ -205,6 +205,9 @@ impl State {
                 ticket.epoch += 1;
             }
             Err(Overtaken) => return,
+        }
+        if ticket.of_replica {
+            return self.on_replica_failure(ticket, error, now);
         }
         let Some(partition) = self.current(ticket) else { return };
         if is_damage(error) {
@@ -221,11 +224,7 @@ impl State {
         }
         partition.phase = Phase::Paused(now + partition.backoff.next_pause());
         let since = partition.failing.take().map_or(now, |(since, _)| since);
-        let patience = if unknown {
-            settings.unknown_patience
-        } else {
-            settings.failing_patience
-        };
+        let patience = if unknown { unknown_patience } else { failing_patience };
         let is_over = now.duration_since(since) >= patience;
         partition.failing = Some((if is_over { now } else { since }, error.clone()));
         if is_over {
@@ -256,6 +255,7 @@ impl State {
                     index,
                     epoch: partition.epoch,
                     from: partition.fetch_offset,
+                    of_replica: false,
                 },
                 partition.index,
             )
@@ -272,6 +272,7 @@ impl State {
             // Another topic of the same name: the position means nothing in it.
             partition.topic_id = topic_id;
             partition.high_watermark = None;
+            partition.source = Source::default();
             if reset == OffsetReset::Error {
                 return self.on_out_of_range(ticket, None, reset);
             }

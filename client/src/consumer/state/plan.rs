@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::admin::OffsetSpec;
 use crate::consumer::fetcher::FetchSettings;
 use crate::consumer::positions::{Hold, PartitionPosition};
-use crate::requests::FetchSlot;
+use crate::requests::{FetchSlot, Reads};
 use crate::runtime::Instant;
 
 /// Most fetches to one core at once. One is the rule; more where partitions got room while others wait for records.
@@ -56,8 +56,8 @@ impl State {
         self.turn = (self.turn + 1) % count.max(1);
         let budget = self.prefetch_room() as u32;
         let bytes_max = self.settings.fetch_bytes_max.min(budget);
+        let settings = self.settings.clone();
         for index in (self.turn..count).chain(0..self.turn) {
-            let settings = self.settings;
             let partition = &mut self.partitions[index];
             if partition.flow != Flow::Open {
                 continue;
@@ -71,10 +71,11 @@ impl State {
                 Phase::Fetching | Phase::Halted(_) | Phase::Lost { asking: true, .. } => continue,
                 Phase::Idle | Phase::Lost { asking: false, .. } => {}
             }
-            let ticket = Ticket {
+            let mut ticket = Ticket {
                 index,
                 epoch: partition.epoch,
                 from: partition.fetch_offset,
+                of_replica: false,
             };
             if let Phase::Lost { asking, .. } = &mut partition.phase {
                 *asking = true;
@@ -88,14 +89,14 @@ impl State {
                 });
                 continue;
             }
-            let Some(address) = &partition.leader else {
+            let Some((address, reads)) = partition.source(settings.rack.is_some(), now) else {
                 if !plan.leaderless.contains(&partition.topic) {
                     plan.leaderless.push(partition.topic.clone());
                 }
                 continue;
             };
             let has_room = budget > 0 && partition.has_room(&settings);
-            if !has_room || in_flight.get(address).is_some_and(|&count| count >= FETCHES_MAX) {
+            if !has_room || in_flight.get(&address).is_some_and(|&count| count >= FETCHES_MAX) {
                 continue;
             }
             let slot = FetchSlot {
@@ -103,9 +104,11 @@ impl State {
                 partition: partition.index,
                 offset: partition.fetch_offset,
                 bytes_max: settings.partition_bytes_max,
+                reads,
             };
+            ticket.of_replica = reads == Reads::Follower;
             partition.phase = Phase::Fetching;
-            plan.add(address.clone(), ticket, slot, bytes_max);
+            plan.add(address, ticket, slot, bytes_max);
         }
         plan
     }

@@ -17,6 +17,7 @@ use crate::{
     cluster::replicas::{IsrChange, Registration, ReplicaCommand as Command, ReplicaMap},
     config::ByteSize,
     image::{Address, ClusterImage, Durability, PartitionId, Replicas, Terms, Topic, TopicState},
+    metrics::Family,
 };
 
 const CORES: u16 = 2;
@@ -118,7 +119,7 @@ impl Cluster {
             opened: 1,
             was_clean: false,
             address,
-            rack: None,
+            rack: Some(format!("rack-{id}")),
         }
     }
 
@@ -243,6 +244,14 @@ impl Cluster {
 
     pub(super) fn broker(&self, id: i32) -> &Broker {
         self.nodes[&BrokerId::new(id)].broker.as_ref().unwrap()
+    }
+
+    /// Bytes that consumers were given by this broker of partitions that another one leads.
+    pub(super) fn read_as_follower(&self, id: i32) -> u64 {
+        let mesh = &self.broker(id).mesh;
+        let ask = |core| block_on(mesh.ask(core, |reply| CoreMessage::Metrics { reply }));
+        let cores = mesh.ids().filter_map(ask);
+        cores.map(|core| core.sum(Family::FollowerFetchBytes)).sum()
     }
 
     /// A client that knows of this broker, and asks it where everything is.

@@ -298,6 +298,12 @@ impl Leader {
         Some(held?.counted(self.replicas.terms.durability))
     }
 
+    /// Whether a follower has said that it has the log up to there.
+    pub(crate) fn is_received(&self, broker: BrokerId, offset: Offset) -> bool {
+        let held = self.followers.get(&broker).and_then(|known| known.held);
+        held.is_some_and(|held| held.received >= offset)
+    }
+
     /// Moves the watermark to what every replica has that is in sync, or may be by now.
     fn advance(&mut self) {
         if !self.replicas.has_quorum() {

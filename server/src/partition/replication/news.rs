@@ -63,6 +63,11 @@ impl News {
         self.changed.notify();
     }
 
+    /// Whether the connection is to end, or has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
     /// Resolves when the connection is to end.
     pub(crate) async fn over(&self) {
         self.changed.until(|| self.is_over.get()).await;

@@ -226,7 +226,10 @@ impl Follows {
         loop {
             let mut is_welcome = false;
             let ended = self.connect(stream, &mut is_welcome).await;
-            stream.line.take();
+            // Consumers are told to ask the leader.
+            if let Some(line) = stream.line.take() {
+                line.news.end();
+            }
             let (broker, core) = stream.leader;
             match ended {
                 Ok(never) => match never {},

@@ -55,6 +55,8 @@ fn a_request_of_very_many_parts_is_answered_or_refused_before_long() {
             min_bytes: 0,
             max_bytes: 1,
             partitions: Some((0..PARTS).map(fetched).collect()),
+            rack: None,
+            reads: None,
         };
         let listed = |partition| ListOffsetsPartitionT {
             topic_id: setting.topic.into(),

@@ -189,6 +189,8 @@ pub fn fetch(topic: TopicId, partitions: &[(i32, i64)], wait_ms: u32, min_bytes:
         min_bytes,
         max_bytes: 8 << 20,
         partitions: Some(partitions.iter().map(partition).collect()),
+        rack: None,
+        reads: None,
     }
 }
 

@@ -253,6 +253,9 @@ pub(super) async fn consumer(
 ) -> Result<Consumer, Failure> {
     let builder = session.client.consumer().offset_reset(OffsetReset::Earliest);
     let mut builder = builder.start(Start::Earliest);
+    if let Some(rack) = &args.rack {
+        builder = builder.rack(rack.as_str());
+    }
     if args.follow && args.partitions.is_empty() {
         builder = builder.topics(topics.iter().map(|topic| topic.name.as_str()));
     } else {

@@ -1,6 +1,6 @@
 //! Records, their offsets and their producers: heads into what is asked, and what became of it into heads.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use flatbuffers::FlatBufferBuilder;
 use headwater_protocol::{
@@ -10,7 +10,8 @@ use headwater_protocol::{
     id::{PartitionIndex, ProducerEpoch, ProducerId, TopicId},
     schema::{
         DeleteRecordsRequest, FetchRequest, FetchResponse, FetchResponseArgs, FetchedPartition, InitProducerIdRequest,
-        ListOffsetsRequest, ListOffsetsResponseT, ListedOffsetT, ProduceRequest, ProduceResponseT, Uuid,
+        ListOffsetsRequest, ListOffsetsResponseT, ListedOffsetT, PreferredReplica, ProduceRequest, ProduceResponseT,
+        Uuid,
     },
 };
 
@@ -19,7 +20,7 @@ use crate::{
     model::{
         id::PartitionId,
         op::Op,
-        records::{Acks, FetchCall, FetchItem, FetchedItem, ListItem, ListedItem, Produce, Produced},
+        records::{Acks, FetchCall, FetchItem, FetchedItem, ListItem, ListedItem, Produce, Produced, Reads},
         refusal::Refusal,
     },
     ops::fetch::Records,
@@ -78,16 +79,31 @@ pub(in crate::session::native) fn produced(reply: Reply, produced: Result<Produc
     });
 }
 
+/// Bytes in the name of a rack, as for brokers.
+const RACK_LEN_MAX: usize = 255;
+
 pub(in crate::session::native) fn read_fetch(bytes: &[u8]) -> Result<FetchCall, Refusal> {
     let head = read::<FetchRequest>(bytes)?;
     let partitions = head.partitions();
     let mut items = Vec::with_capacity(partitions.map_or(0, |partitions| partitions.len()));
+    let rack = head.rack();
+    if rack.is_some_and(|rack| rack.len() > RACK_LEN_MAX) {
+        let message = format!("the name of a rack is longer than {RACK_LEN_MAX} bytes");
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
+    let rack: Option<Arc<str>> = rack.map(Arc::from);
+    let mut reads = head.reads().unwrap_or_default().iter();
     for (place, partition) in (0..).zip(partitions.into_iter().flatten()) {
         items.push(FetchItem {
             place,
             id: place_of(partition.topic_id(), partition.partition())?,
             offset: partition.offset(),
             max_bytes: u64::from(partition.max_bytes()),
+            reads: match (reads.next(), &rack) {
+                (Some(1), Some(rack)) => Reads::Near(Arc::clone(rack)),
+                (Some(2), _) => Reads::Follower,
+                _ => Reads::Leader,
+            },
         });
     }
     Ok(FetchCall {
@@ -135,10 +151,17 @@ impl Head for Fetched<'_> {
             )
         };
         let partitions = builder.create_vector_from_iter(self.0.iter().map(partition));
+        let preferred = (0..).zip(self.0).filter_map(|(index, item)| {
+            let (broker, core) = item.preferred?;
+            Some(PreferredReplica::new(index, broker.get(), core.get()))
+        });
+        let preferred: Vec<PreferredReplica> = preferred.collect();
         let head = FetchResponseArgs {
             error: ErrorCode::None as i16,
             message: None,
             partitions: Some(partitions),
+            // Few fetches have any.
+            preferred: (!preferred.is_empty()).then(|| builder.create_vector(&preferred)),
         };
         let root = FetchResponse::create(builder, &head);
         builder.finish_minimal(root);
