@@ -35,7 +35,7 @@ pub enum Durability {
     /// The record is on its stable storage.
     #[default]
     Disk,
-    /// It has the record: the process and its memory may still lose it.
+    /// It has taken the record in: until it is flushed, the end of the process loses it.
     Memory,
 }
 
@@ -48,14 +48,33 @@ pub struct Terms {
     pub durability: Durability,
 }
 
+impl Durability {
+    pub(super) const ALLOWED: &str = "\"disk\" or \"memory\"";
+
+    pub(super) fn read(text: &str) -> Option<Durability> {
+        match text {
+            "disk" => Some(Durability::Disk),
+            "memory" => Some(Durability::Memory),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Durability::Disk => "disk",
+            Durability::Memory => "memory",
+        }
+    }
+}
+
 impl Terms {
     /// Those of a topic of so many replicas that asks for so many in sync. One that does not say: where any one of three may be gone, one
     /// that stays besides the leader must have what is acknowledged.
-    pub fn of_topic(min_isr: Option<u16>, replicas: usize) -> Terms {
+    pub fn of_topic(min_isr: Option<u16>, durability: Durability, replicas: usize) -> Terms {
         let by_default = if replicas >= 3 { 2 } else { 1 };
         Terms {
             min_isr: min_isr.unwrap_or(by_default),
-            durability: Durability::Disk,
+            durability,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a topic can set for itself: Kafka's names, over the broker's configuration.
 //!
-//! Each key but three stands for a key of the broker's configuration, whose type and range it shares, so that the two
+//! Each key but four stands for a key of the broker's configuration, whose type and range it shares, so that the two
 //! cannot disagree. A topic's settings are kept by name and as text, as they were checked when they were set; what is in force is
 //! found out where it is used, with the configuration of the broker that uses it, and is a typed [`TopicSettings`] from then on.
 
@@ -10,6 +10,7 @@ use std::fmt::Display;
 use headwater_engine::{CompactionConfig, FlushConfig, LogConfig, ProducerConfig};
 use headwater_protocol::batch::{BatchLimits, TimestampType};
 
+use super::{Durability, Terms};
 use crate::config::{ByteSize, Config, Knob, Millis, Ratio, Value};
 
 const RETENTION_MS: &str = "retention.ms";
@@ -24,11 +25,13 @@ const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
 const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
 const MIN_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
 const MIN_ISR: &str = "min.insync.replicas";
+const DURABILITY: &str = "durability";
 
 /// Every key that a topic can set.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     CLEANUP_POLICY,
     DELETE_RETENTION_MS,
+    DURABILITY,
     MAX_COMPACTION_LAG_MS,
     MAX_MESSAGE_BYTES,
     TIMESTAMP_TYPE,
@@ -136,6 +139,8 @@ pub struct TopicSettings {
     pub timestamp_type: TimestampType,
     /// min.insync.replicas: how many must be in sync for a record to be acknowledged; by the number of replicas if it is not set.
     pub min_isr: Option<u16>,
+    /// durability: what a replica must have done with a record for it to be acknowledged.
+    pub durability: Durability,
 }
 
 impl TopicSettings {
@@ -221,6 +226,7 @@ impl TopicSettings {
             batch_size_bytes_max: log.batch_size_bytes_max,
             timestamp_type: TimestampType::CreateTime,
             min_isr: None,
+            durability: Durability::Disk,
         }
     }
 
@@ -263,6 +269,10 @@ impl TopicSettings {
             MIN_ISR => {
                 let count = value.parse().ok().filter(|count| *count > 0);
                 self.min_isr = Some(count.ok_or_else(|| invalid(key, value, "a number from 1 on"))?);
+                Ok(())
+            }
+            DURABILITY => {
+                self.durability = Durability::read(value).ok_or_else(|| invalid(key, value, Durability::ALLOWED))?;
                 Ok(())
             }
             _ => Err(SettingError::UnknownKey { key: key.to_owned() }),
@@ -346,17 +356,24 @@ impl TopicSettings {
                 lag.map_or_else(|| i64::MAX.to_string(), |lag| lag.get().to_string())
             }
             DELETE_RETENTION_MS => self.compaction.delete_retention_ms.get().to_string(),
+            DURABILITY => self.durability.name().to_owned(),
             _ => self.cleanup.name().to_owned(),
         }
     }
 }
 
 /// How many replicas must be in sync by a topic's overrides, which are the same on every broker; none if they do not say.
-pub(crate) fn min_isr(overrides: &BTreeMap<String, String>) -> Option<u16> {
+fn min_isr(overrides: &BTreeMap<String, String>) -> Option<u16> {
     overrides
         .get(MIN_ISR)
         .and_then(|value| value.parse().ok())
         .filter(|count| *count > 0)
+}
+
+/// What an acknowledgement promises of a topic of so many replicas, by its overrides, which are the same on every broker.
+pub(crate) fn terms(overrides: &BTreeMap<String, String>, replicas: usize) -> Terms {
+    let durability = overrides.get(DURABILITY).and_then(|value| Durability::read(value));
+    Terms::of_topic(min_isr(overrides), durability.unwrap_or_default(), replicas)
 }
 
 /// Refuses a topic of so many replicas that would never have as many in sync as its overrides ask for.

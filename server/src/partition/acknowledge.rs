@@ -47,12 +47,12 @@ impl fmt::Debug for Acknowledgements {
 
 impl Acknowledgements {
     /// Has somebody told what becomes of an append that was made just now: when it is as safe as was asked for, or as soon as it is
-    /// known that it never will be. That an append is sent again, which is safe already, is told at once.
+    /// known that it never will be. That an append is sent again, which is safe already, is told at once; so is one that `is_enough`.
     pub(super) fn wait(
         &self,
         core: &Core,
         log: &Log<Disk>,
-        (appended, acks): (Appended, Acks),
+        (appended, acks, is_enough): (Appended, Acks, bool),
         told: impl FnOnce(Result<Produced, Refusal>) + 'static,
     ) {
         let (settled, queue) = match acks {
@@ -69,7 +69,12 @@ impl Acknowledgements {
             },
             told: Box::new(told),
         };
-        match waiting.settled.outcome() {
+        let outcome = if is_enough {
+            Some(Ok(()))
+        } else {
+            waiting.settled.outcome()
+        };
+        match outcome {
             Some(outcome) => tell(core, log, waiting, outcome),
             None => queue.borrow_mut().push_back(waiting),
         }

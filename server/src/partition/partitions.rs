@@ -263,7 +263,8 @@ impl Partitions {
         }
         let mut new = Vec::new();
         for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
-            let config = self.log_config(topic);
+            let settings = self.settings(topic);
+            let config = settings.log_config(&self.core.config);
             for index in topic.partitions() {
                 let id = PartitionId { topic: topic.id, index };
                 if !self.is_here(id) || !self.is_ours(id) {
@@ -277,6 +278,7 @@ impl Partitions {
                             self.core.is_needed_early();
                         }
                         partition.log.reconfigure(config.clone());
+                        partition.goes_by(&self.core, settings.durability);
                     }
                     Some(Owned::Offline(_)) => {}
                     None => new.push((topic, id)),
@@ -301,8 +303,12 @@ impl Partitions {
         }
     }
 
+    fn settings(&self, topic: &Topic) -> TopicSettings {
+        TopicSettings::in_force(&topic.overrides, &self.core.config)
+    }
+
     fn log_config(&self, topic: &Topic) -> LogConfig {
-        TopicSettings::in_force(&topic.overrides, &self.core.config).log_config(&self.core.config)
+        self.settings(topic).log_config(&self.core.config)
     }
 
     /// Opens a partition, with the settings that its topic has when it is open.
@@ -338,6 +344,9 @@ impl Partitions {
             Replicated::new(id, assignment.own.broker, self.failures.borrow().contains(&id))
         });
         let partition = Partition::new(log, internal::is_internal(topic.name.as_str()), replicated);
+        let image = self.image();
+        let now = image.topic_by_id(id.topic).map_or(topic, |now| now);
+        partition.goes_by(&self.core, self.settings(now).durability);
         self.learn(id, &partition);
         Ok(partition)
     }

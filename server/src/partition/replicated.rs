@@ -214,6 +214,7 @@ impl Partition {
             Role::Leads(leader) => {
                 self.log.set_leader_epoch(leader.epoch());
                 replicated.has_quorum.set(leader.replicas().has_quorum());
+                self.counts(leader.replicas().terms.durability);
                 Standing::Leads(leader.epoch())
             }
             Role::Follows(follower) => match assignment.leader_of(replicated.id) {

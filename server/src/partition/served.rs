@@ -14,6 +14,7 @@ use headwater_protocol::error::ErrorCode;
 use super::{acknowledge::Acknowledgements, replicated::Replicated};
 use crate::{
     core::{Core, warn_seldom},
+    image::Durability,
     machine::{self, Disk},
     model::{
         records::{Acks, Produced},
@@ -40,6 +41,8 @@ pub(crate) struct Partition {
     pub(crate) unscanned: Unscanned,
     /// Compaction has found bytes that do not read back.
     pub(crate) is_damaged: Cell<bool>,
+    /// What counts for an acknowledgement.
+    durability: Cell<Durability>,
     /// By producers, since the partition was opened.
     pub(crate) appended_bytes: Cell<u64>,
     /// Found by fetches, since the partition was opened.
@@ -57,6 +60,7 @@ impl Partition {
             retains_early: Cell::new(false),
             unscanned: Unscanned::default(),
             is_damaged: Cell::new(false),
+            durability: Cell::default(),
             appended_bytes: Cell::new(0),
             fetched_bytes: Cell::new(0),
         })
@@ -79,7 +83,37 @@ impl Partition {
         acks: Acks,
         told: impl FnOnce(Result<Produced, Refusal>) + 'static,
     ) {
-        self.acknowledgements.wait(core, &self.log, (appended, acks), told);
+        // Who asks for the leader alone is told at once where it is enough that the leader has it in memory.
+        let is_enough = self.durability.get() == Durability::Memory && !matches!(acks, Acks::All { .. });
+        self.acknowledgements
+            .wait(core, &self.log, (appended, acks, is_enough), told);
+    }
+
+    /// What counts from now on, as the leader of several replicas goes by.
+    pub(super) fn counts(&self, durability: Durability) {
+        self.durability.set(durability);
+    }
+
+    /// What counts from now on, by the settings of the topic: for a broker that is alone. Of several replicas their terms say it.
+    pub(super) fn goes_by(&self, core: &Core, durability: Durability) {
+        if self.replicated.is_some() || self.durability.replace(durability) == durability {
+            return;
+        }
+        match durability {
+            Durability::Disk => self.log.follow_durable_offset(),
+            Durability::Memory => {
+                self.log.hold_high_watermark(self.log.offsets().high_watermark);
+                self.has_all();
+            }
+        }
+        self.acknowledge(core);
+    }
+
+    /// Nobody else is to have what this log has.
+    fn has_all(&self) {
+        if self.replicated.is_none() && self.durability.get() == Durability::Memory {
+            self.log.advance_high_watermark(self.log.offsets().end);
+        }
     }
 
     /// Tells those who have waited for replicas for too long.
@@ -108,6 +142,7 @@ impl Partition {
         let bytes = vetted.size() as u64;
         self.appended_bytes.set(self.appended_bytes.get() + bytes);
         self.has_more();
+        self.has_all();
         self.has_grown(core, bytes);
         Ok(appended)
     }

@@ -32,6 +32,7 @@ mod halted_members;
 mod kills;
 mod long_poll;
 mod lookup;
+mod memory;
 mod metrics;
 mod misplaced;
 mod open_files;

@@ -21,7 +21,7 @@ use crate::{
         replicas::{self, Placement, ReplicaCommand, ReplicaError, ReplicaMap},
         state::{ClusterState, Command},
     },
-    image::{ClusterImage, Replicas, Terms, Topic, settings},
+    image::{ClusterImage, Replicas, Topic, settings},
     model::refusal::Refusal,
 };
 
@@ -194,7 +194,7 @@ impl State {
         }
         let count = |first: &Replicas| first.target().count();
         let count = has.first().map(count).or(replicas.first().map(Vec::len));
-        let terms = Terms::of_topic(settings::min_isr(&topic.overrides), count.unwrap_or(1));
+        let terms = settings::terms(&topic.overrides, count.unwrap_or(1));
         let Some(first) = has.first() else {
             return Ok(vec![ReplicaCommand::Place {
                 topic: id,
@@ -249,7 +249,7 @@ impl State {
         for topic in unplaced {
             let placed = self.replicas.apply(&ReplicaCommand::Place {
                 topic: topic.id,
-                terms: Terms::of_topic(settings::min_isr(&topic.overrides), 1),
+                terms: settings::terms(&topic.overrides, 1),
                 replicas: vec![vec![broker]; topic.partition_count as usize],
             });
             match placed {

@@ -16,6 +16,7 @@ fn a_topic_follows_the_broker_where_it_sets_nothing() {
         [
             ("cleanup.policy", "delete"),
             ("delete.retention.ms", "86400000"),
+            ("durability", "disk"),
             ("max.compaction.lag.ms", "9223372036854775807"),
             ("max.message.bytes", "4194304"),
             ("message.timestamp.type", "CreateTime"),
@@ -35,6 +36,7 @@ fn every_key_can_be_set_and_reads_back_as_it_is_described() {
     let set = [
         ("cleanup.policy", "compact,delete"),
         ("delete.retention.ms", "5"),
+        ("durability", "memory"),
         ("max.compaction.lag.ms", "7000"),
         ("max.message.bytes", "65536"),
         ("message.timestamp.type", "LogAppendTime"),
@@ -86,6 +88,7 @@ fn what_is_not_valid_is_refused_with_what_is() {
         (&[("segment.ms", "-1")], "allowed is a time, such as 10ms"),
         (&[("retention.ms", "0")], "allowed is 1ms to"),
         (&[("min.insync.replicas", "0")], "allowed is a number from 1 on"),
+        (&[("durability", "none")], "allowed is \"disk\" or \"memory\""),
         (
             &[("max.message.bytes", "8388608")],
             "at most the broker's log.batch_size_bytes_max, 4194304",

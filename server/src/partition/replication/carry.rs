@@ -14,9 +14,8 @@ use super::{
 use crate::machine::{self, Disk};
 
 fn held(offsets: LogOffsets) -> Held {
-    // What is written and not flushed the log does not tell, so that it counts as little as what is in memory.
     Held {
-        received: offsets.durable,
+        received: offsets.end,
         durable: offsets.durable,
     }
 }

@@ -11,7 +11,7 @@ use crate::image::Durability;
 /// How far a replica has the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Held {
-    /// Written, so that the end of the process does not lose it.
+    /// Taken in: what is not durable yet the end of the process loses.
     pub(crate) received: Offset,
     /// On stable storage.
     pub(crate) durable: Offset,

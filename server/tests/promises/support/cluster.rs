@@ -20,6 +20,12 @@ impl Cluster {
         Cluster::of([Site::new(), Site::new(), Site::new()])
     }
 
+    /// With other settings than usual.
+    pub fn start_with(settings: &[(&str, &str)]) -> Cluster {
+        let site = || settings.iter().fold(Site::new(), |site, (key, value)| site.set(key, value));
+        Cluster::of([site(), site(), site()])
+    }
+
     /// On these sites.
     pub fn of(sites: [Site; 3]) -> Cluster {
         let addresses = sites.each_ref().map(Site::peer_address);

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::{
         cluster::replicas::{IsrChange, Registration},
-        image::{Address, Terms},
+        image::{Address, Durability, Terms},
     };
 
     const HOME: BrokerId = BrokerId::new(1);
@@ -119,7 +119,7 @@ mod tests {
             &mut map,
             &ReplicaCommand::Place {
                 topic,
-                terms: Terms::of_topic(None, 2),
+                terms: Terms::of_topic(None, Durability::Disk, 2),
                 replicas: vec![vec![HOME, OTHER]],
             },
         );

@@ -135,8 +135,8 @@ fn further_partitions_go_where_the_topic_has_fewest_none_to_cordoned_brokers_and
 #[test]
 fn of_three_replicas_two_must_be_in_sync_unless_the_topic_says_otherwise() {
     for (replicas, min_isr) in [(1, 1), (2, 1), (3, 2), (5, 2)] {
-        assert_eq!(Terms::of_topic(None, replicas).min_isr, min_isr);
-        assert_eq!(Terms::of_topic(Some(3), replicas).min_isr, 3);
+        assert_eq!(Terms::of_topic(None, Durability::Disk, replicas).min_isr, min_isr);
+        assert_eq!(Terms::of_topic(Some(3), Durability::Disk, replicas).min_isr, 3);
     }
 }
 
