@@ -144,8 +144,9 @@ impl Server {
                 });
             }
             CoreMessage::Assign { assignment, reply } => {
-                partitions.assign(&assignment);
-                have_role(&self.groups, &self.follows)();
+                if partitions.assign(&assignment) {
+                    have_role(&self.groups, &self.follows)();
+                }
                 let _ = reply.send(());
             }
             CoreMessage::Wishes { reply } => {

@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
+    mem,
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 use super::{
     assign::{assign, publish, wishes},
     made::Made,
+    own::Own,
     quorum::QuorumHandle,
     reconcile::Reconciler,
     replicas::{IsrChange, Levels, Registration, ReplicaCommand},
@@ -33,7 +35,9 @@ use super::{
 };
 use crate::{
     core::mesh::Mesh,
-    image::{Address, Assignment, ClusterImage, Incarnation, Member, PartitionId, Topic, TopicState, Wishes},
+    image::{
+        Address, Assignment, ClusterImage, Incarnation, Member, PartitionId, Placements, Topic, TopicState, Wishes,
+    },
     machine,
     model::refusal::Refusal,
 };
@@ -50,8 +54,7 @@ const PARTITIONS_PER_ORDER: usize = 500;
 /// What the cores were shown last.
 struct Shown {
     image: Arc<ClusterImage>,
-    /// The partitions that this broker has.
-    own: BTreeSet<PartitionId>,
+    placements: Placements,
 }
 
 /// One of several brokers.
@@ -66,6 +69,7 @@ pub(crate) struct Membership<D> {
     /// Not everything of what the cores were shown is on disk: it is tried again.
     owes: bool,
     shown: Option<Shown>,
+    partitions: Own,
     /// The version that was shown to the cores last.
     followed: watch::Sender<u64>,
     /// Topics that are gone, and of which nothing is left here.
@@ -118,6 +122,7 @@ impl<D: Directory> Membership<D> {
             done: None,
             owes: false,
             shown: None,
+            partitions: Own::default(),
             followed,
             cleared: watch::Sender::default(),
             failing: Seldom::default(),
@@ -130,7 +135,7 @@ impl<D: Directory> Membership<D> {
         let nothing = || Assignment {
             own: self.own,
             brokers: BTreeMap::new(),
-            partitions: BTreeMap::new(),
+            placements: Placements::default(),
         };
         let told = self.quorum.replicas().assignment(self.own.broker);
         told.map_or_else(nothing, |told| Assignment { own: self.own, ..told })
@@ -146,13 +151,16 @@ impl<D: Directory> Membership<D> {
         // In this order: what is in the image is placed.
         let image = self.quorum.image();
         let assignment = Arc::new(self.assignment());
-        let own = self.partitions(&assignment);
-        let is_shown = |shown: &Shown| shown.image.version() == image.version() && shown.own == own;
-        let is_same = self.shown.as_ref().is_some_and(is_shown);
-        let is_to_be_done = !is_same || self.owes;
+        let mut own = mem::take(&mut self.partitions);
+        let before = self.shown.as_ref().map(|shown| shown.placements.clone());
+        own.learn(self.own.broker, &assignment.placements, &before.unwrap_or_default());
+        let is_shown = |shown: &Shown| shown.image.version() == image.version();
+        let is_same = self.shown.as_ref().is_some_and(is_shown) && !own.has_got && !own.has_lost;
+        let is_all = self.owes || self.shown.is_none();
+        let is_to_be_done = !is_same || !own.changed.is_empty() || self.owes;
         self.owes = false;
         if is_to_be_done {
-            let settled = self.settle(&image, &assignment, &own).await;
+            let settled = self.settle(&image, &assignment, &own, is_all).await;
             if settled.is_ok() {
                 self.done = Some(Arc::clone(&image));
             }
@@ -162,16 +170,17 @@ impl<D: Directory> Membership<D> {
         if !is_same {
             publish(&self.mesh, Arc::clone(&image)).await;
             self.followed.send_replace(image.version());
-            self.shown = Some(Shown {
-                image: Arc::clone(&image),
-                own: own.clone(),
-            });
         }
+        self.shown = Some(Shown {
+            image: Arc::clone(&image),
+            placements: assignment.placements.clone(),
+        });
         if is_to_be_done {
             // They are closed now.
-            let removed = self.remove_former(&image, &assignment, &own).await;
+            let removed = self.remove_former(&image, &assignment, &own, is_all).await;
             self.owes_if_failed(removed);
         }
+        self.partitions = own;
     }
 
     fn owes_if_failed(&mut self, done: Result<(), StoreError>) {
@@ -182,33 +191,45 @@ impl<D: Directory> Membership<D> {
         }
     }
 
-    /// The partitions that this broker has.
-    fn partitions(&self, assignment: &Assignment) -> BTreeSet<PartitionId> {
-        let own = assignment.partitions.iter();
-        let own = own.filter(|(_, replicas)| replicas.has(self.own.broker));
-        own.map(|(id, _)| *id).collect()
-    }
-
-    /// Makes the disk what the image says, as far as it is this broker's.
+    /// Makes the disk what the image says, as far as it is this broker's, and has changed, or all of it.
     async fn settle(
         &mut self,
         image: &ClusterImage,
         assignment: &Assignment,
-        own: &BTreeSet<PartitionId>,
+        own: &Own,
+        is_all: bool,
     ) -> Result<(), StoreError> {
         self.remove_gone(image).await?;
+        let mut has_more = own.has_got || own.has_lost || is_all;
         for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
+            let was = self.done.as_ref().and_then(|done| done.topic_by_id(topic.id));
+            let is_another = is_all || was.is_none_or(|was| !Arc::ptr_eq(was, topic));
+            has_more |= is_another;
+            let looked_at = |index: &PartitionIndex| {
+                let id = PartitionId {
+                    topic: topic.id,
+                    index: *index,
+                };
+                is_another || own.changed.contains(&id)
+            };
+            if !is_another && !own.has_changed(topic.id) {
+                continue;
+            }
             let new: Vec<PartitionIndex> = topic
                 .partitions()
+                .filter(looked_at)
                 .filter(|index| self.is_to_be_made(topic, *index, assignment))
                 .collect();
             if !new.is_empty() {
                 self.reconciler.make(topic, &new).await?;
             }
         }
+        if !has_more {
+            return Ok(());
+        }
         // Not those that only a later image has: they are made with it.
         let is_known = |id: &&PartitionId| image.topic_by_id(id.topic).is_some_and(|topic| topic.has(id.index));
-        let made = own.iter().filter(is_known).copied().collect();
+        let made = own.partitions.iter().filter(is_known).copied().collect();
         self.made.note(&self.reconciler.disk, &made).await
     }
 
@@ -252,12 +273,17 @@ impl<D: Directory> Membership<D> {
         &self,
         image: &ClusterImage,
         assignment: &Assignment,
-        own: &BTreeSet<PartitionId>,
+        own: &Own,
+        is_all: bool,
     ) -> Result<(), StoreError> {
-        let listing = self.reconciler.list().await?;
         let mut gone = self.quorum.replicas().gone(self.own.broker);
         // What this image still has goes when the next one is followed.
         gone.retain(|topic| image.topic_by_id(*topic).is_none());
+        if gone.is_empty() && !own.has_lost && !is_all {
+            self.cleared.send_replace(gone);
+            return Ok(());
+        }
+        let listing = self.reconciler.list().await?;
         if !gone.is_empty() {
             let has = |name: &str, index| image.topic(name).is_some_and(|topic| topic.has(index));
             let nobodys = listing.partitions().filter(|(_, name, index)| !has(name, *index));
@@ -268,7 +294,7 @@ impl<D: Directory> Membership<D> {
         for (_, name, index) in listing.partitions() {
             let topic = image.topic(name);
             let id = topic.map(|topic| PartitionId { topic: topic.id, index });
-            if let Some(id) = id.filter(|id| assignment.partitions.contains_key(id) && !own.contains(id)) {
+            if let Some(id) = id.filter(|id| assignment.placements.get(*id).is_some() && !own.partitions.contains(id)) {
                 moved.entry(id.topic).or_default().push(index);
             }
         }

@@ -17,6 +17,7 @@ mod error;
 mod made;
 mod membership;
 mod names;
+mod own;
 mod proposal;
 mod quorum;
 mod reconcile;

@@ -23,7 +23,7 @@ pub(crate) use self::{
     command::{Election, IsrChange, Placement, Registration, ReplicaCommand},
     error::ReplicaError,
     features::{Features, Levels},
-    form::{Form, FormerForm},
+    form::Form,
     placement::{place, without},
     state::ReplicaMap,
 };

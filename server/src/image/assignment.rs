@@ -7,6 +7,7 @@ use headwater_protocol::id::{BrokerId, CoreId};
 
 use super::{
     broker::{Broker, Member},
+    placements::Placements,
     replicas::Replicas,
 };
 use crate::model::id::PartitionId;
@@ -20,7 +21,7 @@ pub struct Assignment {
     /// All brokers.
     pub brokers: BTreeMap<BrokerId, Arc<Broker>>,
     /// The replicas of partitions. Nobody has one that is not here.
-    pub partitions: BTreeMap<PartitionId, Replicas>,
+    pub placements: Placements,
 }
 
 impl Assignment {
@@ -33,7 +34,7 @@ impl Assignment {
 
     /// The replicas of a partition, as far as this process has a part in them.
     pub(crate) fn replicas(&self, id: PartitionId) -> Option<&Replicas> {
-        self.partitions.get(&id).filter(|_| self.is_of_this_process())
+        self.placements.get(id).filter(|_| self.is_of_this_process())
     }
 
     /// Whether this process is in sync with the leader of a partition, as far as it knows.
@@ -69,7 +70,7 @@ impl Assignment {
 
     /// The broker, and its core, that leads a partition while somebody does.
     pub(crate) fn leader_of(&self, id: PartitionId) -> Option<(&Arc<Broker>, CoreId)> {
-        let leader = self.partitions.get(&id)?.leader?;
+        let leader = self.placements.get(id)?.leader?;
         let broker = self.brokers.get(&leader)?;
         let cores = broker.address.core_ports.len();
         (cores > 0).then(|| (broker, id.owner(cores)))
@@ -82,7 +83,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::image::{Address, Durability, Incarnation, Terms};
+    use crate::image::{Address, Durability, Incarnation, Placed, Terms};
 
     const TERMS: Terms = Terms {
         min_isr: 1,
@@ -106,6 +107,15 @@ mod tests {
         }
     }
 
+    /// A topic of so many partitions, all with these replicas.
+    fn placed(replicas: &Replicas, count: usize) -> Placements {
+        let placed = Placed {
+            terms: TERMS,
+            partitions: vec![Arc::new(replicas.clone()); count],
+        };
+        [(partition(0).topic, placed)].into_iter().collect()
+    }
+
     fn partition(index: i32) -> PartitionId {
         PartitionId {
             topic: TopicId::new(Uuid::from_u128(1)),
@@ -125,9 +135,7 @@ mod tests {
                 incarnation: Incarnation::new(1),
             },
             brokers: brokers.collect(),
-            partitions: (0..4)
-                .map(|index| (partition(index), Replicas::new(ids.to_vec(), ids.to_vec(), TERMS)))
-                .collect(),
+            placements: placed(&Replicas::new(ids.to_vec(), ids.to_vec(), TERMS), 4),
         };
         let all = |_| true;
         let nearest = |told: &Assignment, rack| (0..4).map(|index| told.nearest(partition(index), rack, all)).collect();
@@ -145,7 +153,9 @@ mod tests {
         );
         Arc::make_mut(told.brokers.get_mut(&ids[1]).unwrap()).is_fenced = true;
         assert_eq!(told.nearest(partition(0), "b", all).unwrap().0, ids[2], "fenced");
-        told.partitions.get_mut(&partition(0)).unwrap().isr = vec![ids[0], ids[1], ids[3]];
+        let isr = vec![ids[0], ids[1], ids[3]];
+        told.placements
+            .replace(partition(0), Replicas::new(ids.to_vec(), isr, TERMS));
         assert_eq!(told.nearest(partition(0), "b", all), None, "not in sync");
         assert!(told.is_in_sync(partition(0)));
         Arc::make_mut(told.brokers.get_mut(&ids[0]).unwrap()).is_fenced = true;
@@ -162,7 +172,7 @@ mod tests {
                 incarnation: Incarnation::new(incarnation),
             },
             brokers: [(id, Arc::new(registered(1, 5, None)))].into(),
-            partitions: [(partition, Replicas::new(vec![id], vec![id], TERMS))].into(),
+            placements: placed(&Replicas::new(vec![id], vec![id], TERMS), 1),
         };
         assert!(told_to(5).replicas(partition).is_some());
         assert!(told_to(4).replicas(partition).is_none(), "it has begun anew since");

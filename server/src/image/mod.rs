@@ -5,6 +5,7 @@
 
 mod assignment;
 mod broker;
+mod placements;
 mod replicas;
 pub mod settings;
 mod wishes;
@@ -17,6 +18,7 @@ use headwater_protocol::topic::TopicName;
 
 pub use self::assignment::Assignment;
 pub use self::broker::{Address, Broker, Incarnation, Member};
+pub use self::placements::{Placed, Placements};
 pub use self::replicas::{Durability, PartitionEpoch, Replicas, Terms};
 pub use self::wishes::{IsrWish, Wishes};
 pub use crate::model::id::PartitionId;

@@ -73,10 +73,10 @@ fn alone(ops: &Ops) -> BrokerList {
 fn listed(assignment: &Assignment, features: &Features) -> BrokerList {
     let mut counts: BTreeMap<BrokerId, ReplicaCounts> = BTreeMap::new();
     let mut list = BrokerList {
-        partitions: assignment.partitions.len(),
+        partitions: assignment.placements.iter().count(),
         ..BrokerList::default()
     };
-    for replicas in assignment.partitions.values() {
+    for (_, replicas) in assignment.placements.iter() {
         for broker in &replicas.replicas {
             let counts = counts.entry(*broker).or_default();
             counts.replicas += 1;

@@ -110,7 +110,7 @@ fn leader(core: &Core, assignment: Option<&Assignment>, id: PartitionId) -> Lead
             place: Some((core.config.broker.id, id.owner(core.mesh.len()))),
         };
     };
-    let replicas = assignment.partitions.get(&id);
+    let replicas = assignment.placements.get(id);
     Leader {
         partition: id.index,
         epoch: replicas.map_or(LeaderEpoch::NONE, |replicas| replicas.leader_epoch),
@@ -128,7 +128,7 @@ fn replicas(core: &Core, assignment: Option<&Assignment>, id: PartitionId) -> Re
             ..ReplicasDescription::default()
         };
     };
-    let Some(replicas) = assignment.partitions.get(&id).cloned() else {
+    let Some(replicas) = assignment.placements.get(id).cloned() else {
         return ReplicasDescription::default();
     };
     ReplicasDescription {

@@ -15,13 +15,16 @@ use headwater_protocol::{error::ErrorCode, id::BrokerId};
 use super::{replicated::Replicated, replication::Lag, served::Partition};
 use crate::{
     core::Core,
-    image::{Assignment, ClusterImage, Replicas, Topic, TopicState, Wishes, settings::TopicSettings},
+    image::{Assignment, ClusterImage, Placements, Replicas, Topic, TopicState, Wishes, settings::TopicSettings},
     machine::HashMap,
     model::{id::PartitionId, internal, refusal::Refusal},
 };
 
 /// Partitions that are opened, and recovered, at the same time: enough to keep the disk busy.
 const OPENED_AT_ONCE: usize = 8;
+
+/// It is looked at all partitions whether there is something to wish for once in so many times, which is once in a second.
+const LOOKS_AT_ALL: u32 = 10;
 
 /// A partition that this core owns.
 #[derive(Debug, Clone)]
@@ -93,6 +96,12 @@ pub(crate) struct Partitions {
     image: RefCell<Arc<ClusterImage>>,
     /// None: the broker is alone.
     assignment: RefCell<Option<Arc<Assignment>>>,
+    /// As it was when an image was applied last.
+    applied: RefCell<Placements>,
+    /// Partitions of which there may be something to wish for: not all replicas are in sync, or the log has failed.
+    unsettled: RefCell<BTreeSet<PartitionId>>,
+    /// Times that it was looked for that.
+    looks: Cell<u32>,
     /// Logs that have failed in this process, of which the coordinator has perhaps not been told.
     failures: RefCell<BTreeSet<PartitionId>>,
     owned: RefCell<HashMap<PartitionId, Owned>>,
@@ -108,6 +117,9 @@ impl Partitions {
             core: Rc::clone(core),
             image: RefCell::default(),
             assignment: RefCell::new(assignment),
+            applied: RefCell::default(),
+            unsettled: RefCell::default(),
+            looks: Cell::new(0),
             failures: RefCell::default(),
             owned: RefCell::default(),
             opening: Cell::new(None),
@@ -128,7 +140,7 @@ impl Partitions {
     /// Whether this broker has the partition: one that is alone has all.
     fn is_ours(&self, id: PartitionId) -> bool {
         self.assignment.borrow().as_ref().is_none_or(|assignment| {
-            let replicas = assignment.partitions.get(&id);
+            let replicas = assignment.placements.get(id);
             replicas.is_some_and(|replicas| replicas.has(assignment.own.broker))
         })
     }
@@ -168,22 +180,29 @@ impl Partitions {
         self.assignment.borrow().clone()
     }
 
-    /// Brokers and replicas are as this says from now on.
+    /// Brokers and replicas are as this says from now on. Returns whether that is news to any partition here.
     ///
     /// # Panics
     /// If the broker has begun alone: what it has acknowledged nobody else knows of.
-    pub(crate) fn assign(&self, assignment: &Arc<Assignment>) {
+    pub(crate) fn assign(&self, assignment: &Arc<Assignment>) -> bool {
         let before = self.assignment.replace(Some(Arc::clone(assignment)));
-        assert!(before.is_some(), "a broker that has begun alone stays alone");
-        for (id, partition) in self.open_partitions() {
-            self.learn(id, &partition);
+        let before = before.expect("a broker that has begun alone stays alone");
+        let mut concerned = self.open_partitions();
+        if before.own == assignment.own && before.brokers == assignment.brokers {
+            let changed = assignment.placements.changed_since(&before.placements);
+            concerned.retain(|(id, _)| changed.contains(id));
         }
+        for (id, partition) in &concerned {
+            self.learn(*id, partition);
+        }
+        !concerned.is_empty()
     }
 
     /// Has a partition take note of its replicas, as far as they are known now.
     pub(crate) fn learn(&self, id: PartitionId, partition: &Partition) {
         if let Some(assignment) = self.assignment() {
             partition.learn(&self.core, &assignment);
+            self.unsettled.borrow_mut().insert(id);
             if !partition.owes_failure() {
                 self.failures.borrow_mut().remove(&id);
             }
@@ -193,35 +212,57 @@ impl Partitions {
     /// A log has failed, and is perhaps not the same when it is opened again.
     pub(crate) fn log_failed(&self, id: PartitionId) {
         self.failures.borrow_mut().insert(id);
+        self.unsettled.borrow_mut().insert(id);
     }
 
-    /// What the coordinator should change of the replicas that are here.
+    /// What the coordinator should change of the replicas that are here. It looks at those alone that are not settled, and at all of
+    /// them now and then: a follower that falls behind makes no noise, and nothing depends on hearing of it at once.
     pub(crate) fn wishes(&self) -> Wishes {
         let mut wishes = Wishes::default();
         let Some(assignment) = self.assignment() else {
             return wishes;
         };
-        let own = assignment.own.broker;
-        for (id, owned) in self.owned.borrow().iter() {
-            let replicas = assignment.partitions.get(id).filter(|replicas| replicas.has(own));
-            let Some(replicas) = replicas else { continue };
-            let is_offline = replicas.offline.contains(&own);
-            let (is_well, owes_failure) = match owned {
-                Owned::Online(partition) => (partition.log.fence().is_none(), partition.owes_failure()),
-                Owned::Offline(_) => (false, self.failures.borrow().contains(id)),
-            };
-            if !is_offline && (!is_well || owes_failure) {
-                wishes.failed.push(*id);
-            } else if is_offline && is_well {
-                wishes.opened.push(*id);
-            }
-            if let Owned::Online(partition) = owned
-                && let Some(wish) = partition.wish()
-            {
-                wishes.in_sync.push((*id, wish));
-            }
+        let owned = self.owned.borrow();
+        let looks = self.looks.get();
+        self.looks.set(looks.wrapping_add(1));
+        let mut unsettled = self.unsettled.take();
+        if looks.is_multiple_of(LOOKS_AT_ALL) {
+            unsettled = owned.keys().copied().collect();
         }
+        unsettled.retain(|id| {
+            owned
+                .get(id)
+                .is_some_and(|owned| self.wish(&assignment, *id, owned, &mut wishes))
+        });
+        self.unsettled.replace(unsettled);
         wishes
+    }
+
+    /// What should be changed of one partition. Returns whether there may be more of that soon.
+    fn wish(&self, assignment: &Assignment, id: PartitionId, owned: &Owned, wishes: &mut Wishes) -> bool {
+        let own = assignment.own.broker;
+        let replicas = assignment.placements.get(id).filter(|replicas| replicas.has(own));
+        let Some(replicas) = replicas else {
+            return false;
+        };
+        let is_offline = replicas.offline.contains(&own);
+        let (is_well, owes_failure) = match owned {
+            Owned::Online(partition) => (partition.log.fence().is_none(), partition.owes_failure()),
+            Owned::Offline(_) => (false, self.failures.borrow().contains(&id)),
+        };
+        if !is_offline && (!is_well || owes_failure) {
+            wishes.failed.push(id);
+        } else if is_offline && is_well {
+            wishes.opened.push(id);
+        }
+        let wish = match owned {
+            Owned::Online(partition) => partition.wish(),
+            Owned::Offline(_) => None,
+        };
+        let is_whole = replicas.leader != Some(own) || replicas.isr.len() == replicas.replicas.len();
+        let is_settled = is_well && !owes_failure && !is_offline && is_whole && wish.is_none();
+        wishes.in_sync.extend(wish.map(|wish| (id, wish)));
+        !is_settled
     }
 
     fn why_not_here(&self, id: PartitionId) -> Refusal {
@@ -246,7 +287,16 @@ impl Partitions {
         if image.version() < self.image.borrow().version() {
             return;
         }
-        *self.image.borrow_mut() = Arc::clone(&image);
+        let before = self.image.replace(Arc::clone(&image));
+        let placements = self
+            .assignment()
+            .map_or_else(Placements::default, |told| told.placements.clone());
+        let applied = self.applied.replace(placements.clone());
+        // Whatever was to be done for it was done.
+        let is_same = |topic: &Arc<Topic>| {
+            let was = before.topic_by_id(topic.id);
+            was.is_some_and(|was| Arc::ptr_eq(was, topic)) && placements.topic(topic.id) == applied.topic(topic.id)
+        };
         let is_gone = |id: &PartitionId| {
             let topic = image.topic_by_id(id.topic);
             topic.is_none_or(|topic| topic.state != TopicState::Ready) || !self.is_ours(*id)
@@ -262,7 +312,8 @@ impl Partitions {
             }
         }
         let mut new = Vec::new();
-        for topic in image.topics().filter(|topic| topic.state == TopicState::Ready) {
+        let ready = image.topics().filter(|topic| topic.state == TopicState::Ready);
+        for topic in ready.filter(|topic| !is_same(topic)) {
             let settings = self.settings(topic);
             let config = settings.log_config(&self.core.config);
             for index in topic.partitions() {
@@ -296,6 +347,7 @@ impl Partitions {
                     tracing::error!(topic = %topic.name, partition = %id.index, why = why.message,
                         "a partition is offline; opening it is tried again");
                     self.core.failed.notify();
+                    self.unsettled.borrow_mut().insert(id);
                     Owned::Offline(why)
                 }
             };
@@ -371,7 +423,9 @@ impl Partitions {
         };
         let partitions = self.owned.borrow();
         let failed = partitions.iter().filter_map(|(id, owned)| Some((*id, code(owned)?)));
-        failed.collect()
+        let failed: HashMap<PartitionId, ErrorCode> = failed.collect();
+        self.unsettled.borrow_mut().extend(failed.keys().copied());
+        failed
     }
 
     /// The partition is being opened again until the guard is dropped.
@@ -413,7 +467,7 @@ impl Partitions {
             match &assignment {
                 None => counts.led += 1,
                 Some(assignment) => {
-                    if let Some(replicas) = assignment.partitions.get(id) {
+                    if let Some(replicas) = assignment.placements.get(*id) {
                         counts.count_replicas(assignment.own.broker, replicas);
                     }
                 }

@@ -5,8 +5,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// The version that this broker writes, and the newest that it reads. The first one knew nothing of brokers and replicas,
-/// the second nothing of feature levels.
+/// The version that this broker writes. It reads the first one too, which knew nothing of brokers and replicas; the second was never
+/// released.
 pub(super) const FORMAT_VERSION: u8 = 3;
 
 /// Why bytes cannot be read.
@@ -15,9 +15,9 @@ pub(crate) enum CodecError {
     /// There are none.
     #[error("there is nothing to read")]
     Empty,
-    /// Nobody, or a newer broker, wrote them.
+    /// Nobody, or another version of the broker, wrote them.
     #[error(
-        "they are in format version {found}, but this broker knows only 1 to {FORMAT_VERSION}: run the newer broker"
+        "they are in format version {found}, but this broker knows only 1 and {FORMAT_VERSION}: run the broker that wrote them"
     )]
     Version {
         /// What they say.
@@ -47,7 +47,7 @@ pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
 /// The version in which a value was written.
 pub(super) fn version(bytes: &[u8]) -> Result<u8, CodecError> {
     match bytes.first().ok_or(CodecError::Empty)? {
-        version @ 1..=FORMAT_VERSION => Ok(*version),
+        version @ (1 | FORMAT_VERSION) => Ok(*version),
         found => Err(CodecError::Version { found: *found }),
     }
 }

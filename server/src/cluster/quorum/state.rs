@@ -21,7 +21,7 @@ use crate::{
         replicas::{self, Placement, ReplicaCommand, ReplicaError, ReplicaMap},
         state::{ClusterState, Command},
     },
-    image::{ClusterImage, Replicas, Topic, settings},
+    image::{ClusterImage, Topic, settings},
     model::refusal::Refusal,
 };
 
@@ -192,8 +192,8 @@ impl State {
             let message = "the topic got other partitions meanwhile; try again";
             return Err(Refusal::new(ErrorCode::CoordinatorLoadInProgress, message));
         }
-        let count = |first: &Replicas| first.target().count();
-        let count = has.first().map(count).or(replicas.first().map(Vec::len));
+        let count = has.first().map(|first| first.target().count());
+        let count = count.or(replicas.first().map(Vec::len));
         let terms = settings::terms(&topic.overrides, count.unwrap_or(1));
         let Some(first) = has.first() else {
             return Ok(vec![ReplicaCommand::Place {
@@ -278,10 +278,6 @@ impl State {
     pub(crate) fn decode(bytes: &[u8]) -> Result<State, CodecError> {
         let (form, replicas): (Form, ReplicaMap) = match codec::version(bytes)? {
             1 => (decode(bytes)?, ReplicaMap::default()),
-            2 => {
-                let (form, replicas): (Form, replicas::FormerForm) = decode(bytes)?;
-                (form, replicas::Form::from(replicas).into())
-            }
             _ => {
                 let (form, replicas): (Form, replicas::Form) = decode(bytes)?;
                 (form, replicas.into())

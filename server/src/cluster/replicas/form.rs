@@ -5,47 +5,45 @@ use std::sync::Arc;
 use headwater_protocol::id::{BrokerId, TopicId};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    features::Features,
-    state::{Placed, ReplicaMap},
+use super::{features::Features, state::ReplicaMap};
+use crate::{
+    image::{Broker, Placed, Replicas, Terms},
+    model::plain,
 };
-use crate::{image::Broker, model::plain};
 
 /// What is written down.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Form {
     brokers: Vec<Broker>,
     #[serde(with = "plain::keyed")]
-    topics: Vec<(TopicId, Placed)>,
+    topics: Vec<(TopicId, Topic)>,
     registered: u64,
     gone: Vec<Gone>,
     features: Features,
 }
 
-/// The same before there were feature levels.
+/// The replicas of one topic, by the index of the partition.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct FormerForm {
-    brokers: Vec<Broker>,
-    #[serde(with = "plain::keyed")]
-    topics: Vec<(TopicId, Placed)>,
-    registered: u64,
-    gone: Vec<Gone>,
+struct Topic {
+    terms: Terms,
+    partitions: Vec<Replicas>,
 }
 
-impl From<FormerForm> for Form {
-    fn from(former: FormerForm) -> Form {
-        let FormerForm {
-            brokers,
-            topics,
-            registered,
-            gone,
-        } = former;
-        Form {
-            brokers,
-            topics,
-            registered,
-            gone,
-            features: Features::default(),
+impl From<&Placed> for Topic {
+    fn from(placed: &Placed) -> Topic {
+        let partitions = placed.partitions.iter();
+        Topic {
+            terms: placed.terms,
+            partitions: partitions.map(|replicas| Replicas::clone(replicas)).collect(),
+        }
+    }
+}
+
+impl From<Topic> for Placed {
+    fn from(topic: Topic) -> Placed {
+        Placed {
+            terms: topic.terms,
+            partitions: topic.partitions.into_iter().map(Arc::new).collect(),
         }
     }
 }
@@ -61,7 +59,8 @@ struct Gone {
 
 impl From<&ReplicaMap> for Form {
     fn from(map: &ReplicaMap) -> Form {
-        let topics = map.topics.iter().map(|(topic, placed)| (*topic, Placed::clone(placed)));
+        let topics = map.placements.topics();
+        let topics = topics.map(|(topic, placed)| (topic, Topic::from(placed.as_ref())));
         Form {
             brokers: map.brokers.values().map(|broker| Broker::clone(broker)).collect(),
             topics: topics.collect(),
@@ -82,10 +81,10 @@ impl From<&ReplicaMap> for Form {
 impl From<Form> for ReplicaMap {
     fn from(form: Form) -> ReplicaMap {
         let brokers = form.brokers.into_iter().map(|broker| (broker.id, Arc::new(broker)));
-        let topics = form.topics.into_iter().map(|(topic, placed)| (topic, Arc::new(placed)));
+        let topics = form.topics.into_iter().map(|(id, topic)| (id, topic.into()));
         ReplicaMap {
             brokers: brokers.collect(),
-            topics: topics.collect(),
+            placements: topics.collect(),
             registered: form.registered,
             gone: form.gone.into_iter().map(|gone| (gone.topic, gone.brokers)).collect(),
             features: form.features,

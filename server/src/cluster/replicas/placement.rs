@@ -49,7 +49,7 @@ fn core_of(broker: &Broker, id: PartitionId) -> (BrokerId, CoreId) {
 /// cordoned get none, and those that are fenced only where there are too few others: a partition then begins with fewer in sync.
 pub(crate) fn place<'a>(
     topic: TopicId,
-    has: &[Replicas],
+    has: &[Arc<Replicas>],
     count: usize,
     factor: usize,
     brokers: impl Iterator<Item = &'a Arc<Broker>>,

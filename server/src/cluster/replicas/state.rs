@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use headwater_protocol::id::{BrokerId, PartitionIndex, TopicId};
-use serde::{Deserialize, Serialize};
 
 use super::{
     check::{are_distinct, check_registration, check_terms},
@@ -14,7 +13,7 @@ use super::{
     transition::{self, change},
 };
 use crate::{
-    image::{Assignment, Broker, Durability, Incarnation, Member, Replicas, Terms},
+    image::{Assignment, Broker, Durability, Incarnation, Member, Placed, Placements, Replicas, Terms},
     model::id::PartitionId,
 };
 
@@ -34,18 +33,11 @@ pub(crate) struct Applied {
     pub(crate) refused: Vec<(PartitionId, ReplicaError)>,
 }
 
-/// The replicas of one topic, by the index of the partition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Placed {
-    terms: Terms,
-    partitions: Vec<Replicas>,
-}
-
 /// The brokers, and the replicas of every partition. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReplicaMap {
     pub(super) brokers: BTreeMap<BrokerId, Arc<Broker>>,
-    pub(super) topics: BTreeMap<TopicId, Arc<Placed>>,
+    pub(super) placements: Placements,
     /// Processes that have ever registered.
     pub(super) registered: u64,
     /// Topics that are gone, and the brokers that had them and have not said yet that nothing is left.
@@ -65,24 +57,18 @@ impl ReplicaMap {
     }
 
     /// The replicas of a topic's partitions, in order; none if it is not placed.
-    pub(crate) fn replicas_of(&self, topic: TopicId) -> &[Replicas] {
-        self.topics.get(&topic).map_or(&[], |placed| &placed.partitions)
+    pub(crate) fn replicas_of(&self, topic: TopicId) -> &[Arc<Replicas>] {
+        self.placements.topic(topic).map_or(&[], |placed| &placed.partitions)
     }
 
     /// The replicas of a partition.
     pub(crate) fn replicas(&self, id: PartitionId) -> Option<&Replicas> {
-        self.replicas_of(id.topic).get(id.index.as_usize())
+        self.placements.get(id)
     }
 
     /// The replicas of every partition.
     pub(crate) fn partitions(&self) -> impl Iterator<Item = (PartitionId, &Replicas)> {
-        self.topics.iter().flat_map(|(topic, placed)| {
-            let ids = (0..).map(|index| PartitionId {
-                topic: *topic,
-                index: PartitionIndex::new(index),
-            });
-            ids.zip(&placed.partitions)
-        })
+        self.placements.iter()
     }
 
     /// The cluster's feature level, and what its brokers can do.
@@ -105,7 +91,7 @@ impl ReplicaMap {
                 incarnation,
             },
             brokers: self.brokers.clone(),
-            partitions: self.partitions().map(|(id, replicas)| (id, replicas.clone())).collect(),
+            placements: self.placements.clone(),
         })
     }
 
@@ -142,7 +128,7 @@ impl ReplicaMap {
             }
             Command::Forget { id } => self.forget(*id, applied),
             Command::Place { topic, terms, replicas } => {
-                if self.topics.contains_key(topic) {
+                if self.placements.topic(*topic).is_some() {
                     return Err(ReplicaError::Placed(*topic));
                 }
                 check_terms(*terms)?;
@@ -153,12 +139,18 @@ impl ReplicaMap {
                 self.extend(*topic, placed, replicas, applied)
             }
             Command::Extend { topic, replicas } => {
-                let placed = self.topics.get(topic).ok_or(ReplicaError::UnknownTopic(*topic))?;
+                let placed = self
+                    .placements
+                    .topic(*topic)
+                    .ok_or(ReplicaError::UnknownTopic(*topic))?;
                 self.extend(*topic, Placed::clone(placed), replicas, applied)
             }
             Command::SetTerms { topic, terms } => self.set_terms(*topic, *terms, applied),
             Command::Remove { topic } => {
-                let placed = self.topics.remove(topic).ok_or(ReplicaError::UnknownTopic(*topic))?;
+                let placed = self
+                    .placements
+                    .remove(*topic)
+                    .ok_or(ReplicaError::UnknownTopic(*topic))?;
                 applied.changed.extend(ids(*topic, 0..placed.partitions.len()));
                 let had = placed.partitions.iter().flat_map(|replicas| &replicas.replicas);
                 let had: BTreeSet<BrokerId> = had.copied().collect();
@@ -321,20 +313,23 @@ impl ReplicaMap {
             if isr.is_empty() {
                 return Err(ReplicaError::Replicas(replicas.clone()));
             }
-            placed
-                .partitions
-                .push(Replicas::new(replicas.clone(), isr, placed.terms));
+            let replicas = Replicas::new(replicas.clone(), isr, placed.terms);
+            placed.partitions.push(Arc::new(replicas));
         }
         applied.changed.extend(ids(topic, from..placed.partitions.len()));
-        self.topics.insert(topic, Arc::new(placed));
+        self.placements.put(topic, placed);
         Ok(())
     }
 
     fn set_terms(&mut self, topic: TopicId, terms: Terms, applied: &mut Applied) -> Result<(), ReplicaError> {
         check_terms(terms)?;
-        let placed = self.topics.get_mut(&topic).ok_or(ReplicaError::UnknownTopic(topic))?;
+        let placed = self.placements.topic(topic).ok_or(ReplicaError::UnknownTopic(topic))?;
         let partitions = placed.partitions.len();
-        Arc::make_mut(placed).terms = terms;
+        let placed = Placed {
+            terms,
+            ..Placed::clone(placed)
+        };
+        self.placements.put(topic, placed);
         self.each(
             ids(topic, 0..partitions).map(|id| (id, terms)),
             applied,
@@ -483,11 +478,7 @@ impl ReplicaMap {
             match next {
                 Ok(None) => {}
                 Ok(Some(next)) => {
-                    let placed = self
-                        .topics
-                        .get_mut(&id.topic)
-                        .expect("its replicas were there just now");
-                    Arc::make_mut(placed).partitions[id.index.as_usize()] = next;
+                    self.placements.replace(id, next);
                     applied.changed.insert(id);
                 }
                 Err(why) => applied.refused.push((id, why)),

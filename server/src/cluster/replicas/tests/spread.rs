@@ -110,9 +110,15 @@ fn the_replicas_of_a_partition_are_in_as_many_racks_as_there_can_be() {
 fn further_partitions_go_where_the_topic_has_fewest_none_to_cordoned_brokers_and_to_fenced_ones_only_if_need_be() {
     let mut brokers = some_brokers(4, 2, |_| None);
     let first = place(TOPIC, &[], 5, 2, brokers.iter()).unwrap();
-    let has: Vec<Replicas> = first
+    let has: Vec<Arc<Replicas>> = first
         .iter()
-        .map(|replicas| Replicas::new(replicas.clone(), replicas.clone(), terms(1, Durability::Disk)))
+        .map(|replicas| {
+            Arc::new(Replicas::new(
+                replicas.clone(),
+                replicas.clone(),
+                terms(1, Durability::Disk),
+            ))
+        })
         .collect();
     let more = place(TOPIC, &has, 7, 2, brokers.iter()).unwrap();
     let all = first.iter().chain(&more).flatten().copied();
