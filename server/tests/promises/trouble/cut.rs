@@ -6,10 +6,9 @@
 use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
 use headwater_client::ErrorCode;
-use headwater_protocol::schema::CreateTopicRequestT;
 use tokio::time::timeout;
 
-use super::{KIND, Trouble};
+use super::{ANSWER_MAX, KIND, Trouble};
 use crate::support::{Cluster, LIMIT, Network, Raw, Seed, Site, Source, await_list, batch, produce, run_on, skip};
 
 /// Brokers have the numbers of their hosts; clients are here.
@@ -20,9 +19,6 @@ const LATE: Source = Source {
     producer: u16::MAX,
     partition: 0,
 };
-
-/// So long the one who is cut off may take to say so.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Runs a test with a cluster of which every broker is on a host of its own, and the test on another.
 fn run_in_network<T: Future<Output = ()>>(
@@ -89,17 +85,7 @@ fn a_leader_that_reaches_clients_but_no_other_broker_acknowledges_nothing_and_sa
             let code = ErrorCode::from_i16(answer.error);
             assert!(code.is_retriable(), "{code:?}: {answer:?}");
         }
-        let create = CreateTopicRequestT {
-            name: Some("unagreed".to_owned()),
-            partitions: 1,
-            replication_factor: -1,
-            ..CreateTopicRequestT::default()
-        };
-        let answer = timeout(ANSWER_MAX, raw.call(&create, &[]))
-            .await
-            .unwrap()
-            .create_topic();
-        assert!(ErrorCode::from_i16(answer.error).is_retriable(), "{answer:?}");
+        trouble.assert_agrees_on_nothing(number).await;
         trouble.await_others_lead(number).await;
         trouble.go_on(500).await;
         network.heal();

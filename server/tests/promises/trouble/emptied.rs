@@ -1,6 +1,6 @@
 //! A broker comes back with an empty data directory: it has forgotten what it has promised, and must not vote or lead as if it knew.
 
-use headwater_client::{BrokerId, NewTopic};
+use headwater_client::BrokerId;
 
 use super::Trouble;
 use crate::support::{await_list, run};
@@ -25,9 +25,7 @@ fn a_broker_whose_disk_was_emptied_takes_no_part_until_it_is_added_again_and_the
 
         // With one other it is no majority: what it would agree to it might have agreed to otherwise before.
         trouble.cluster.kill(1);
-        let alone = trouble.cluster.sites[0].client().await;
-        let refused = alone.admin().create_topic(NewTopic::new("unagreed")).await.unwrap_err();
-        assert!(refused.is_retriable(), "{refused}");
+        trouble.assert_agrees_on_nothing(0).await;
         trouble.cluster.start_one(1);
 
         // What the operator's page says.

@@ -13,10 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use headwater_client::{Client, NewTopic, OffsetReset, PartitionDescription, PartitionIndex, Start};
+use headwater_client::{Client, ErrorCode, NewTopic, OffsetReset, PartitionDescription, PartitionIndex, Start};
+use headwater_protocol::schema::CreateTopicRequestT;
+use tokio::time::timeout;
 
 use crate::support::{
-    Cluster, Kind, LONG, Load, Source, Stored, await_all_in_sync, await_all_there, await_list, read_topic,
+    Cluster, Kind, LONG, Load, Raw, Source, Stored, await_all_in_sync, await_all_there, await_list, read_topic,
 };
 
 /// One more than there are brokers, so that each leads some.
@@ -31,6 +33,9 @@ const RATE: usize = 600;
 
 /// So long a client waits for a broker that does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// So long a broker that cannot do what is asked for may take to say so.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// A cluster with a topic, two producers, and a consumer that follows.
 struct Trouble {
@@ -101,6 +106,20 @@ impl Trouble {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// A broker that has no majority refuses a change of topics, soon and with an error that says to try again.
+    async fn assert_agrees_on_nothing(&self, number: usize) {
+        let mut raw = Raw::connect(self.cluster.sites[number].address()).await;
+        let create = CreateTopicRequestT {
+            name: Some("unagreed".to_owned()),
+            partitions: 1,
+            replication_factor: -1,
+            ..CreateTopicRequestT::default()
+        };
+        let answer = timeout(ANSWER_MAX, raw.call(&create, &[])).await.unwrap();
+        let answer = answer.create_topic();
+        assert!(ErrorCode::from_i16(answer.error).is_retriable(), "{answer:?}");
     }
 
     /// What one of the brokers that run may log.
