@@ -111,7 +111,7 @@ mod tests {
     fn placed(replicas: &Replicas, count: usize) -> Placements {
         let placed = Placed {
             terms: TERMS,
-            partitions: vec![Arc::new(replicas.clone()); count],
+            partitions: (0..count).map(|_| Arc::new(replicas.clone())).collect(),
         };
         [(partition(0).topic, placed)].into_iter().collect()
     }

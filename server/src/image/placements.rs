@@ -65,9 +65,7 @@ impl Placements {
 
     /// Forgets a topic. Returns what it had.
     pub fn remove(&mut self, topic: TopicId) -> Option<Arc<Placed>> {
-        if self.topic(topic).is_none() {
-            return None;
-        }
+        self.topic(topic)?;
         Arc::make_mut(&mut self.0).remove(&topic)
     }
 
@@ -147,7 +145,7 @@ mod tests {
     fn placed(count: usize) -> Placed {
         Placed {
             terms: TERMS,
-            partitions: vec![Arc::new(replicas(&[1, 2])); count],
+            partitions: (0..count).map(|_| Arc::new(replicas(&[1, 2]))).collect(),
         }
     }
 

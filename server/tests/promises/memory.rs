@@ -23,12 +23,15 @@ async fn create(client: &Client, replicas: i16) {
     }
 }
 
+fn record(topic: &str) -> Record<'_> {
+    Record::to(topic).partition(PartitionIndex::new(0)).value(b"value")
+}
+
 /// How often, of a few times, a record of this topic was acknowledged before one of the other that was sent before it.
 async fn overtakes(client: &Client, topic: &str, other: &str, acks: Acks) -> usize {
     let producer = client.producer().acks(acks).idempotent(false).build().await.unwrap();
     let mut count = 0;
     for _ in 0..5 {
-        let record = |topic: &str| Record::to(topic).partition(PartitionIndex::new(0)).value(b"value");
         let mut before = producer.send(record(other)).await.unwrap();
         let after = producer.send(record(topic)).await.unwrap();
         after.await.unwrap();
