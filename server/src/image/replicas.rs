@@ -98,7 +98,7 @@ pub struct Replicas {
     /// Who leads, while somebody does. Always in sync.
     #[serde(with = "plain::maybe")]
     pub leader: Option<BrokerId>,
-    /// Grows with each change of the leader.
+    /// Grows with each change of the leader, and when a replica goes.
     #[serde(with = "plain")]
     pub leader_epoch: LeaderEpoch,
     /// In-sync replicas: without them, nothing is acknowledged. In the order of `replicas`.

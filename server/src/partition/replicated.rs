@@ -247,8 +247,8 @@ impl Partition {
         if before == standing {
             return;
         }
-        if matches!(before, Standing::Leads(_)) {
-            // Whoever leads now may have the records, or not: their producers ask there.
+        if matches!(before, Standing::Leads(_)) && !matches!(standing, Standing::Leads(_)) {
+            // Whoever leads now may have the records, or not: their producers ask there. In another epoch of its own they are there.
             self.acknowledgements.refuse(&not_leader(standing));
         }
         if before.leader() != standing.leader() {

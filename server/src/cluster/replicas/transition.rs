@@ -31,11 +31,15 @@ pub(super) fn change(
     if next == *before {
         return None;
     }
-    if next.leader != before.leader {
+    if next.leader != before.leader || has_lost_a_replica(before, &next) {
         next.leader_epoch = LeaderEpoch::new(before.leader_epoch.get() + 1);
     }
     next.epoch = PartitionEpoch::new(before.epoch.get() + 1);
     Some(next)
+}
+
+fn has_lost_a_replica(before: &Replicas, next: &Replicas) -> bool {
+    before.replicas.iter().any(|broker| !next.has(*broker))
 }
 
 /// The broker is not in sync any more, and has all that was acknowledged until now.

@@ -5,6 +5,7 @@ mod cases;
 mod deeds;
 mod log;
 mod logs;
+mod moves;
 mod node;
 mod promises;
 mod world;

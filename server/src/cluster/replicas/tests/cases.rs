@@ -229,6 +229,14 @@ fn a_partition_moves_when_all_new_replicas_are_in_sync_and_stays_if_that_is_canc
         (Some(3), vec![3, 2], vec![]),
         "the leader goes, and another leads"
     );
+    let epoch = cluster.replicas().leader_epoch;
+    cluster.take(&reassign(Some(&[3, 4])));
+    cluster.take(&reassign(None));
+    assert_eq!(cluster.told().0, Some(3));
+    assert!(
+        cluster.replicas().leader_epoch > epoch,
+        "what a replica says that has gone counts for nothing when it is back"
+    );
     assert_eq!(cluster.replicas().replicas, brokers(&[3, 2]));
 
     let mut cluster = before;

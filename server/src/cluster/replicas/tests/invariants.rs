@@ -244,7 +244,9 @@ fn report(id: i32, incarnation: Incarnation, failed: Option<i32>, opened: Option
 fn check_step(before: &Replicas, after: &Replicas) -> Result<(), TestCaseError> {
     let grew = after.leader_epoch > before.leader_epoch;
     prop_assert!(after.leader_epoch >= before.leader_epoch);
-    prop_assert_eq!(grew, after.leader != before.leader, "{:?} {:?}", before, after);
+    let has_lost_one = before.replicas.iter().any(|broker| !after.has(*broker));
+    let is_led_anew = after.leader != before.leader || has_lost_one;
+    prop_assert_eq!(grew, is_led_anew, "{:?} {:?}", before, after);
     let expected = before.epoch.get() + u64::from(after != before);
     prop_assert_eq!(after.epoch.get(), expected);
     Ok(())
