@@ -148,7 +148,7 @@ impl Quorum {
         let raft = raft.map_err(|error| refused(error.to_string()))?;
         local.watch(raft.metrics());
         let server = listener.map(|listener| {
-            let server = Arc::new(Server::new(Arc::clone(&local), raft.clone()));
+            let server = Arc::new(Server::new(Arc::clone(&local), raft.clone(), dialer.clone()));
             tokio::spawn(peer::serve(server, listener))
         });
         Ok(Quorum {
@@ -233,7 +233,8 @@ impl Quorum {
 
     /// Proposes it where it can be agreed on. None: nobody knows what became of it.
     async fn attempt(&self, proposal: &Proposal) -> Result<Option<Agreed>, ProposeError> {
-        if let Some(agreed) = peer::propose(&self.raft, proposal.clone()).await? {
+        let own = (self.identity().node, &self.dialer);
+        if let Some(agreed) = peer::propose(&self.raft, own, proposal.clone()).await? {
             return Ok(Some(agreed));
         }
         let Some(mut line) = self.line_to_leader() else {

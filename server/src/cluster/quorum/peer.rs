@@ -13,6 +13,7 @@
 mod frame;
 mod handshake;
 mod line;
+mod reach;
 mod serve;
 mod standing;
 #[cfg(test)]
@@ -26,6 +27,9 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use handshake::Refused;
 pub(crate) use line::{CallError, Dialer, Line};
+#[cfg(test)]
+pub(crate) use reach::lets_in;
+pub(crate) use reach::{ANSWER_MAX, Unheard};
 pub(crate) use serve::{Server, propose, serve};
 pub(crate) use standing::Local;
 

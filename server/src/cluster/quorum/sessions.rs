@@ -1,6 +1,7 @@
 //! The sessions of brokers with the active coordinator: it asks each over the port of its peers whether it is there. One that has not
 //! answered for too long is fenced, and so is at once one whose host says that nobody listens there any more: its process has ended.
 //!
+//! A broker that is fenced asks to be let in, through any member; the active coordinator does so if it reaches it (`peer/reach.rs`).
 //! Any other member asks nobody. A new active coordinator begins anew with the time of each.
 
 use std::{
@@ -23,8 +24,7 @@ use super::{
     id::NodeId,
     member::{ProposeError, Quorum},
     order::{Order, Outcome},
-    peer::{Line, Request},
-    succession,
+    peer::{ANSWER_MAX, Line, Unheard},
 };
 use crate::{
     cluster::replicas::{ReplicaCommand, ReplicaMap},
@@ -36,20 +36,10 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A pause before all are asked again; one whose connection closes is asked at once.
 const ASK_EVERY: Duration = Duration::from_millis(100);
-/// An answer has come within this time, or none is waited for: it takes no disk.
-const ANSWER_MAX: Duration = Duration::from_millis(500);
 /// A broker that has not answered for so long is taken to be gone. Longer than a host may stand still.
 const SESSION: Duration = Duration::from_secs(3);
 
 const _: () = assert!(SESSION.as_millis() > 2 * (ASK_EVERY.as_millis() + ANSWER_MAX.as_millis()));
-
-/// Why a broker was not heard.
-pub(super) enum Unheard {
-    /// Its host says that nobody listens there.
-    Ended,
-    /// Anything else may pass.
-    Silent(String),
-}
 
 /// A member, as far as it watches brokers.
 pub(super) trait Watcher {
@@ -70,8 +60,8 @@ pub(super) trait Watcher {
     /// The way to a broker; none if it is no member any more.
     fn line(&self, broker: NodeId) -> Option<Self::Line>;
 
-    /// Asks a broker whether it is there.
-    async fn ask(line: &mut Self::Line, within: Duration) -> Result<(), Unheard>;
+    /// Asks a broker whether it is there, for at most [`ANSWER_MAX`].
+    async fn ask(line: &mut Self::Line) -> Result<(), Unheard>;
 
     /// Waits until a broker that was asked and has answered closes its connection; for ever if nobody can tell.
     async fn closed(_line: &Self::Line) {
@@ -102,12 +92,8 @@ impl Watcher for Quorum {
         self.line_to(broker)
     }
 
-    async fn ask(line: &mut Line, within: Duration) -> Result<(), Unheard> {
-        match line.call(&Request::Progress, within).await {
-            Ok(_) => Ok(()),
-            Err(error) if succession::has_ended(&error) => Err(Unheard::Ended),
-            Err(error) => Err(Unheard::Silent(error.to_string())),
-        }
+    async fn ask(line: &mut Line) -> Result<(), Unheard> {
+        line.reach().await
     }
 
     async fn closed(line: &Line) {
@@ -136,7 +122,7 @@ impl<W: Watcher> Session<W> {
 
     /// Asks it, and says why it is to be fenced, if it is.
     async fn ask(&mut self) -> Option<Gone> {
-        let why = match W::ask(&mut self.line, ANSWER_MAX).await {
+        let why = match W::ask(&mut self.line).await {
             Ok(()) => {
                 self.heard = machine::now();
                 None

@@ -5,7 +5,7 @@
 //! A refused connection alone deposes nobody, as a firewall refuses too: members between which one stands would depose each other for
 //! ever. Whether the heir is elected is for openraft to say; if it is not, the others wait for the leader's lease as always.
 
-use std::{cmp::Reverse, convert::Infallible, io::ErrorKind, time::Duration};
+use std::{cmp::Reverse, convert::Infallible, time::Duration};
 
 use futures::future::join_all;
 use openraft::raft::TransferLeaderRequest;
@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::{
     id::NodeId,
     member::Quorum,
-    peer::{CallError, Line, Progress, Request, Response},
+    peer::{ANSWER_MAX, Line, Progress, Request, Response},
     types::Vote,
 };
 
@@ -22,8 +22,6 @@ use super::{
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Nobody leads, or the others do not know yet that the leader has ended: a look again after this.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// An answer has come within this time, or none is waited for: it takes no disk.
-const ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// Watches the leader whenever that is another member.
 pub(super) async fn watch(quorum: &Quorum) -> Infallible {
@@ -51,7 +49,7 @@ pub(super) async fn watch(quorum: &Quorum) -> Infallible {
                 }
             }
             Err(error) => {
-                if has_ended(&error) {
+                if error.says_it_ended() {
                     quorum.local.set_deserted(Some(vote));
                     stand(quorum, leader, vote).await;
                 }
@@ -59,11 +57,6 @@ pub(super) async fn watch(quorum: &Quorum) -> Infallible {
             }
         }
     }
-}
-
-/// Whether a member's host says that nobody listens there any more.
-pub(super) fn has_ended(error: &CallError) -> bool {
-    matches!(error, CallError::Unreachable { source, .. } if source.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Stands for election in the place of a leader that has ended, if that is for this member to do.

@@ -22,7 +22,11 @@ impl Cluster {
 
     /// With other settings than usual.
     pub fn start_with(settings: &[(&str, &str)]) -> Cluster {
-        let site = || settings.iter().fold(Site::new(), |site, (key, value)| site.set(key, value));
+        let site = || {
+            settings
+                .iter()
+                .fold(Site::new(), |site, (key, value)| site.set(key, value))
+        };
         Cluster::of([site(), site(), site()])
     }
 

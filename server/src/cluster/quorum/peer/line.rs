@@ -83,6 +83,13 @@ pub(crate) enum CallError {
     },
 }
 
+impl CallError {
+    /// Whether the member's host says that nobody listens there any more.
+    pub(crate) fn says_it_ended(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if source.kind() == ErrorKind::ConnectionRefused)
+    }
+}
+
 /// Makes lines.
 #[derive(Clone)]
 pub(crate) struct Dialer {

@@ -14,12 +14,15 @@ use super::{
     Agreed, FRAME_LEN_MAX, Failure, Progress, Request, Response, SNAPSHOT_LEN_MAX,
     frame::{self, FrameError},
     handshake::{self, Caller, Greeting, Hello, Refused, Welcome},
+    line::Dialer,
+    reach::{Unheard, kept_out, lets_in},
     standing::Local,
 };
 use crate::{
     cluster::quorum::{
         applier::Applier,
         codec::{decode, encode},
+        id::NodeId,
         order::{PROPOSAL_LEN_MAX, Proposal},
         types::{Snapshot, SnapshotMeta, Types, Vote},
     },
@@ -46,15 +49,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Server {
     local: Arc<Local>,
     raft: Raft<Types, Applier>,
+    dialer: Dialer,
     /// One snapshot is received at a time, as it is in memory until it is whole.
     snapshots: Arc<Semaphore>,
 }
 
 impl Server {
-    pub(crate) fn new(local: Arc<Local>, raft: Raft<Types, Applier>) -> Server {
+    pub(crate) fn new(local: Arc<Local>, raft: Raft<Types, Applier>, dialer: Dialer) -> Server {
         Server {
             local,
             raft,
+            dialer,
             snapshots: Arc::new(Semaphore::new(1)),
         }
     }
@@ -166,7 +171,10 @@ impl Conversation<'_> {
             }
             Request::SnapshotBegin { vote, meta, len } => self.begin_snapshot(vote, meta, len).await?,
             Request::SnapshotPiece(piece) => self.add_piece(&piece).await?,
-            Request::Propose(proposal) => Response::Proposed(propose(raft, proposal).await?),
+            Request::Propose(proposal) => {
+                let own = self.server.local.identity().node;
+                Response::Proposed(propose(raft, (own, &self.server.dialer), proposal).await?)
+            }
             Request::HandOver => {
                 raft.trigger().transfer_leader(self.caller.node).await.map_err(ended)?;
                 Response::HandedOver
@@ -235,12 +243,22 @@ fn ended(error: impl std::error::Error) -> Failure {
     }
 }
 
-/// Has openraft agree on it. None: this member does not lead; a proposal that was dropped without being agreed on is the same.
-pub(crate) async fn propose(raft: &Raft<Types, Applier>, proposal: Proposal) -> Result<Option<Agreed>, Failure> {
+/// Has openraft agree on it. None: this member does not lead; a proposal that was dropped without being agreed on is the same. The
+/// member needs its way to others to see whether it reaches a broker that wants to be let in.
+pub(crate) async fn propose(
+    raft: &Raft<Types, Applier>,
+    (own, dialer): (NodeId, &Dialer),
+    proposal: Proposal,
+) -> Result<Option<Agreed>, Failure> {
     // A larger one would never fit a frame to the others.
     let len = encode(&proposal).len();
     if len > PROPOSAL_LEN_MAX {
         return Err(Failure::TooLarge { len });
+    }
+    if let Some(broker) = lets_in(&proposal.order).filter(|broker| *broker != own)
+        && let Some(refused) = check_reached(raft, (own, dialer), broker).await
+    {
+        return Ok(Some(refused));
     }
     match timeout(PROPOSAL_MAX, raft.client_write(proposal)).await {
         Ok(Ok(written)) => Ok(Some(Agreed {
@@ -250,4 +268,25 @@ pub(crate) async fn propose(raft: &Raft<Types, Applier>, proposal: Proposal) -> 
         Ok(Err(RaftError::Fatal(error))) => Err(ended(error)),
         Ok(Err(RaftError::APIError(_))) | Err(_) => Ok(None),
     }
+}
+
+/// What becomes of the wish of a broker to be let in that this member, if it leads, does not reach. Nothing was agreed on then.
+async fn check_reached(
+    raft: &Raft<Types, Applier>,
+    (own, dialer): (NodeId, &Dialer),
+    broker: NodeId,
+) -> Option<Agreed> {
+    let (at, line) = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let at = metrics.last_applied.filter(|_| metrics.current_leader == Some(own))?;
+        let member = metrics.membership_config.get_node(&broker);
+        (at, member.map(|member| dialer.line(broker, member)))
+    };
+    let why = match line {
+        Some(mut line) => line.reach().await.err()?,
+        None => Unheard::Silent("it is no member of the quorum".to_owned()),
+    };
+    let outcome = kept_out(own, broker, why).into();
+    Some(Agreed { outcome, at })
 }

@@ -35,7 +35,8 @@ use crate::{
             id::{Identity, Incarnation, NodeId},
             member::{PROPOSE_MAX, PROPOSE_PAUSE, ProposeError},
             order::{Order, Outcome, Proposal, ProposalId},
-            sessions::{self, Unheard, Watcher},
+            peer::{self, Unheard, lets_in},
+            sessions::{self, Watcher},
             state::State,
         },
         replicas::ReplicaMap,
@@ -180,14 +181,17 @@ impl Agreement {
         let agreement = Rc::clone(self);
         self.world.spawn(self.process, async move {
             machine::sleep(delay).await;
-            if agreement
-                .active
-                .get()
-                .is_some_and(|active| agreement.has_majority(active))
-            {
+            let active = agreement.active.get();
+            let active = active.filter(|active| agreement.has_majority(*active));
+            if active.is_some_and(|active| agreement.takes(active, &proposal.order)) {
                 agreement.append(proposal);
             }
         });
+    }
+
+    /// Who is not reached by the active coordinator is not let in, and asks again.
+    fn takes(&self, active: NodeId, order: &Order) -> bool {
+        lets_in(order).is_none_or(|broker| self.hears(active, broker))
     }
 
     fn append(&self, proposal: Proposal) {
@@ -429,8 +433,8 @@ impl Watcher for Seat {
         })
     }
 
-    async fn ask(line: &mut Probe, within: Duration) -> Result<(), Unheard> {
-        let asked = machine::until(machine::now() + within, line.ask()).await;
+    async fn ask(line: &mut Probe) -> Result<(), Unheard> {
+        let asked = machine::until(machine::now() + peer::ANSWER_MAX, line.ask()).await;
         match asked.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Unheard::Ended),

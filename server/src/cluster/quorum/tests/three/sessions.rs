@@ -78,7 +78,7 @@ async fn another_leads(mut house: House, is_silent: bool) {
     all_are_brokers(&house.members[&leader], [gone, leader, stays]).await;
     house.kill(gone).await;
     // Whoever connects is not answered.
-    let _mute = is_silent.then(|| house.bind(gone));
+    let mute = is_silent.then(|| house.bind(gone));
     let quorum = &house.members[&leader];
     let fenced = house.until("it is not fenced", || known(quorum, gone).is_fenced.then_some(()));
     tokio::select! {
@@ -89,7 +89,30 @@ async fn another_leads(mut house: House, is_silent: bool) {
     assert_eq!(now.leader, Some(broker(leader)));
     assert_eq!(now.isr, [leader, stays].map(broker));
     assert!(!known(quorum, leader).is_fenced && !known(quorum, stays).is_fenced);
+    if is_silent {
+        comes_back(&mut house, gone, mute).await;
+    }
     house.stop_all().await;
+}
+
+/// It is fenced for as long as the active coordinator does not reach it, whoever asks on its behalf, and let in then.
+async fn comes_back(house: &mut House, gone: u64, mute: Option<std::net::TcpListener>) {
+    let members: Vec<u64> = house.members.keys().copied().collect();
+    let id = broker(gone);
+    let incarnation = known(&house.members[&members[0]], gone).incarnation;
+    let enter = || Order::Replicas(ReplicaCommand::Unfence { id, incarnation });
+    for number in &members {
+        let quorum = &house.members[number];
+        let refusal = quorum.propose(enter()).await.unwrap().refusal().unwrap();
+        assert_eq!(refusal.code, ErrorCode::BrokerNotAvailable);
+        let who = format!("does not reach broker {gone}");
+        assert!(refusal.message.contains(&who), "{}", refusal.message);
+        assert!(known(quorum, gone).is_fenced);
+    }
+    drop(mute);
+    house.start(gone).await;
+    done(&house.members[&gone], enter()).await;
+    assert!(!known(&house.members[&gone], gone).is_fenced);
 }
 
 #[test]
