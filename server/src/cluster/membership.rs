@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 use super::{
     assign::{assign, publish, wishes},
+    lost::{Lost, to_be_said},
     made::Made,
     own::Own,
     quorum::QuorumHandle,
@@ -68,6 +69,7 @@ pub(crate) struct Membership<D> {
     done: Option<Arc<ClusterImage>>,
     /// Not everything of what the cores were shown is on disk: it is tried again.
     owes: bool,
+    lost: Lost,
     shown: Option<Shown>,
     partitions: Own,
     /// The version that was shown to the cores last.
@@ -121,6 +123,7 @@ impl<D: Directory> Membership<D> {
             own,
             done: None,
             owes: false,
+            lost: Lost::default(),
             shown: None,
             partitions: Own::default(),
             followed,
@@ -157,7 +160,8 @@ impl<D: Directory> Membership<D> {
         let is_shown = |shown: &Shown| shown.image.version() == image.version();
         let is_same = self.shown.as_ref().is_some_and(is_shown) && !own.has_got && !own.has_lost;
         let is_all = self.owes || self.shown.is_none();
-        let is_to_be_done = !is_same || !own.changed.is_empty() || self.owes;
+        let is_to_be_looked_at = self.lost.learns(self.own.broker, &own, &assignment.placements);
+        let is_to_be_done = !is_same || !own.changed.is_empty() || self.owes || is_to_be_looked_at;
         self.owes = false;
         if is_to_be_done {
             let settled = self.settle(&image, &assignment, &own, is_all).await;
@@ -224,6 +228,7 @@ impl<D: Directory> Membership<D> {
                 self.reconciler.make(topic, &new).await?;
             }
         }
+        self.lost.look(&self.reconciler, image).await?;
         if !has_more {
             return Ok(());
         }
@@ -241,11 +246,10 @@ impl<D: Directory> Membership<D> {
         let Some(replicas) = assignment.replicas(id).filter(|replicas| replicas.has(own)) else {
             return false;
         };
-        let is_counted_on = replicas.is_in_sync(own) || replicas.elr.contains(&own);
         // What a broker has from when it was alone was there before it was placed.
         let was_there = self.done.as_ref().and_then(|done| done.topic_by_id(topic.id));
         let was_there = was_there.is_some_and(|before| before.has(index));
-        (self.made.is_new(id) && !was_there) || !is_counted_on
+        (self.made.is_new(id) && !was_there) || !replicas.counts_on(own)
     }
 
     /// Takes away topics that have gone while this process was there. Their partitions are closed first: another topic may have their
@@ -312,7 +316,7 @@ impl<D: Directory> Membership<D> {
             self.quorum.clone(),
             self.mesh.clone(),
             self.own,
-            self.cleared.subscribe(),
+            (self.cleared.subscribe(), self.lost.shown()),
         );
         tokio::select! {
             biased;
@@ -372,7 +376,10 @@ async fn tend(
     quorum: QuorumHandle,
     mesh: Mesh,
     own: Member,
-    cleared: watch::Receiver<BTreeSet<TopicId>>,
+    (cleared, lost): (
+        watch::Receiver<BTreeSet<TopicId>>,
+        watch::Receiver<BTreeSet<PartitionId>>,
+    ),
 ) -> Infallible {
     let (refused, replaced) = (Seldom::default(), Seldom::default());
     loop {
@@ -390,6 +397,18 @@ async fn tend(
                 if !topics.is_empty() {
                     let from = own.broker;
                     commands.push(ReplicaCommand::Cleared { from, topics });
+                }
+                let partitions = to_be_said(own.broker, &lost.borrow(), &quorum.replicas());
+                if !partitions.is_empty() {
+                    let Member {
+                        broker: from,
+                        incarnation,
+                    } = own;
+                    commands.push(ReplicaCommand::Lost {
+                        from,
+                        incarnation,
+                        partitions,
+                    });
                 }
                 propose(&quorum, commands).await
             }

@@ -14,6 +14,7 @@
 mod assign;
 mod control;
 mod error;
+mod lost;
 mod made;
 mod membership;
 mod names;

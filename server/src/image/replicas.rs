@@ -140,6 +140,11 @@ impl Replicas {
         self.isr.contains(&broker)
     }
 
+    /// Whether this broker is reckoned to have all that was acknowledged.
+    pub fn counts_on(&self, broker: BrokerId) -> bool {
+        self.is_in_sync(broker) || self.elr.contains(&broker)
+    }
+
     /// Whether enough replicas are in sync for anything to be acknowledged.
     pub fn has_quorum(&self) -> bool {
         self.isr.len() >= usize::from(self.terms.min_isr)

@@ -154,6 +154,14 @@ pub(crate) enum ReplicaCommand {
     },
     /// The cluster is to be at this feature level from now on.
     Finalise { level: u16 },
+    /// A broker has lost all that it had of these partitions, whose logs are offline. It counts as having nothing from then on, if
+    /// others are in sync: nobody is let off the last copy.
+    Lost {
+        #[serde(with = "plain")]
+        from: BrokerId,
+        incarnation: Incarnation,
+        partitions: Vec<PartitionId>,
+    },
 }
 
 /// What an operator names, as it is written down.

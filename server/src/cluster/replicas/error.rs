@@ -80,6 +80,8 @@ pub(crate) enum ReplicaError {
     Isr(Vec<BrokerId>),
     #[error("broker {0} cannot be in sync: it is fenced, its log is offline, or it has begun anew since")]
     Ineligible(BrokerId),
+    #[error("broker {0} still counts as having what it has lost: its log is not offline, or nobody else is in sync")]
+    NotLetOff(BrokerId),
     #[error("broker {0} leads the partition as it should")]
     NotNeeded(BrokerId),
     #[error("the preferred leader, broker {0}, is not in sync: wait until it has caught up")]
@@ -118,7 +120,7 @@ impl ReplicaError {
             Self::Replicas(_) => ErrorCode::InvalidReplicaAssignment,
             Self::NotLeader(_) => ErrorCode::NotLeaderOrFollower,
             Self::LeaderEpoch { .. } | Self::Epoch { .. } => ErrorCode::FencedLeaderEpoch,
-            Self::Ineligible(_) => ErrorCode::IneligibleReplica,
+            Self::Ineligible(_) | Self::NotLetOff(_) => ErrorCode::IneligibleReplica,
             Self::NotNeeded(_) | Self::HasLeader(_) => ErrorCode::ElectionNotNeeded,
             Self::PreferredNotInSync(_) => ErrorCode::PreferredLeaderNotAvailable,
             Self::CannotLead(_) => ErrorCode::EligibleLeadersNotAvailable,

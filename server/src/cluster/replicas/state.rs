@@ -198,6 +198,16 @@ impl ReplicaMap {
                 });
                 Ok(())
             }
+            Command::Lost {
+                from,
+                incarnation,
+                partitions,
+            } => {
+                self.check_process(*from, *incarnation)?;
+                let asked = partitions.iter().map(|id| (*id, *from));
+                self.each(asked, applied, ReplicaMap::lost);
+                Ok(())
+            }
             Command::Elect { partitions, how } => {
                 let asked = partitions.iter().map(|id| (*id, *how));
                 self.each(asked, applied, ReplicaMap::elected);
@@ -386,6 +396,14 @@ impl ReplicaMap {
             transition::in_sync(next, &isr);
             transition::uses_up_epoch(next);
         }))
+    }
+
+    fn lost(&self, before: &Replicas, broker: BrokerId) -> Result<Option<Replicas>, ReplicaError> {
+        let is_elsewhere = before.isr.iter().any(|member| *member != broker);
+        if !before.offline.contains(&broker) || !is_elsewhere {
+            return Err(ReplicaError::NotLetOff(broker));
+        }
+        Ok(self.changed(before, |next| transition::has_lost(next, broker)))
     }
 
     fn elected(&self, before: &Replicas, how: Election) -> Result<Option<Replicas>, ReplicaError> {

@@ -189,6 +189,42 @@ fn a_log_that_has_failed_neither_leads_nor_is_in_sync_until_it_is_open_again() {
 }
 
 #[test]
+fn who_has_lost_a_log_is_not_counted_on_any_more_unless_nobody_else_is_in_sync() {
+    let mut cluster = Cluster::new(2, 2, Disk);
+    let lost = |cluster: &Cluster, id| Command::Lost {
+        from: broker(id),
+        incarnation: cluster.incarnation(id),
+        partitions: vec![partition(0)],
+    };
+    let fails = |cluster: &Cluster, id| Command::Report {
+        from: broker(id),
+        incarnation: cluster.incarnation(id),
+        failed: vec![partition(0)],
+        opened: vec![],
+    };
+    let lost_by_1 = lost(&cluster, 1);
+    assert_eq!(
+        cluster.refused(&lost_by_1),
+        ReplicaError::NotLetOff(broker(1)),
+        "it is open"
+    );
+    let failed = fails(&cluster, 1);
+    cluster.take(&failed);
+    assert_eq!(cluster.told(), (Some(2), vec![2], vec![1]));
+    cluster.take(&lost_by_1);
+    assert_eq!(cluster.told(), (Some(2), vec![2], vec![]));
+    let failed = fails(&cluster, 2);
+    cluster.take(&failed);
+    let lost_by_2 = lost(&cluster, 2);
+    assert_eq!(
+        cluster.refused(&lost_by_2),
+        ReplicaError::NotLetOff(broker(2)),
+        "it is the last"
+    );
+    assert_eq!(cluster.told(), (None, vec![], vec![2]));
+}
+
+#[test]
 fn a_log_that_has_failed_may_lack_what_was_acknowledged_where_memory_is_enough() {
     let mut cluster = Cluster::new(1, 1, Memory);
     for (failed, opened) in [(vec![partition(0)], vec![]), (vec![], vec![partition(0)])] {
