@@ -16,6 +16,7 @@ pub(crate) mod host;
 pub(crate) mod net;
 pub(crate) mod seam;
 pub(crate) mod socket;
+mod tasks;
 pub(crate) mod world;
 
 use std::{
@@ -31,7 +32,8 @@ use rand::distr::{Distribution, StandardUniform};
 use self::clock::Sleep;
 pub(crate) use self::{
     hashing::Hashing,
-    world::{ProcessId, Stuck, TaskId, World},
+    tasks::TaskId,
+    world::{ProcessId, Stuck, World},
 };
 
 thread_local! {

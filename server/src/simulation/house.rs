@@ -114,7 +114,7 @@ impl House {
     pub(super) fn new(world: &Rc<World>, host: IpAddr, config: Config, quorum: Option<Rc<Agreement>>) -> House {
         let disk = SimDisk::new(world.random());
         House {
-            drive: Cell::new(world.add_disk(&disk)),
+            drive: Cell::new(world.add_disk(host, &disk)),
             world: Rc::clone(world),
             host,
             config: Arc::new(config),
@@ -235,7 +235,8 @@ impl House {
             Net::lose(&self.world, run.process);
             self.world.end(run.process);
         }
-        self.drive.set(self.world.add_disk(&after));
+        self.world.remove_disk(self.drive());
+        self.drive.set(self.world.add_disk(self.host, &after));
         *self.disk.borrow_mut() = after;
     }
 
@@ -244,7 +245,8 @@ impl House {
         self.lose_power();
         self.world.tell(None, format!("{} gets another disk", self.host));
         let disk = SimDisk::new(self.world.random());
-        self.drive.set(self.world.add_disk(&disk));
+        self.world.remove_disk(self.drive());
+        self.drive.set(self.world.add_disk(self.host, &disk));
         *self.disk.borrow_mut() = disk;
     }
 

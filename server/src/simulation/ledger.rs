@@ -25,8 +25,23 @@ pub(super) struct Sent {
 /// Bytes of a value, at least.
 const VALUE_MIN: usize = 12;
 
+/// Bytes of the largest value, but for those.
+const VALUE_MAX: usize = 9000;
+
 /// Bytes of a value that makes a batch of 4,096 bytes.
 const VALUE_EVEN: usize = 4096 - 70;
+
+/// Values are cut out of this. It is no power of two, so that no two blocks of a disk look the same.
+const CYCLE: usize = 251;
+static PATTERN: [u8; CYCLE + VALUE_MAX] = {
+    let mut bytes = [0; CYCLE + VALUE_MAX];
+    let mut at = 0;
+    while at < bytes.len() {
+        bytes[at] = (at % CYCLE) as u8;
+        at += 1;
+    }
+    bytes
+};
 
 impl Sent {
     pub(super) fn new(producer: u32, number: u32, is_idempotent: bool, is_even: bool) -> Sent {
@@ -50,11 +65,12 @@ impl Sent {
         let length = if self.is_even {
             (VALUE_EVEN - VALUE_MIN) as u32
         } else if mixed.is_multiple_of(13) {
-            mixed % 9000
+            mixed % VALUE_MAX as u32
         } else {
             mixed % 120
         };
-        value.extend((0..length).map(|at| (mixed.wrapping_add(at) % 251) as u8));
+        let from = (mixed % CYCLE as u32) as usize;
+        value.extend_from_slice(&PATTERN[from..from + length as usize]);
         value
     }
 

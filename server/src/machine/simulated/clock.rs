@@ -4,16 +4,13 @@ use std::{
     future::Future,
     pin::Pin,
     sync::LazyLock,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use headwater_protocol::id::Timestamp;
 
-use super::{
-    Here, World, here,
-    world::{Entry, Happening},
-};
+use super::{Here, World, here, tasks::Entry, world::Happening};
 
 /// When worlds begin, by the time of day.
 const NOON_MS: i64 = 1_700_000_000_000;
@@ -59,14 +56,15 @@ impl Here {
 /// may hold it.
 pub(crate) struct Sleep {
     until: Duration,
-    entry: Option<Entry>,
+    /// Where it is planned, and who is to be woken then.
+    planned: Option<(Entry, Waker)>,
 }
 
 impl Sleep {
     pub(super) fn new(world: &World, duration: Duration) -> Sleep {
         Sleep {
             until: world.now().saturating_add(duration),
-            entry: None,
+            planned: None,
         }
     }
 }
@@ -79,18 +77,26 @@ impl Future for Sleep {
         if here.world.now() >= self.until {
             return Poll::Ready(());
         }
-        if let Some(entry) = self.entry.take() {
+        if self
+            .planned
+            .as_ref()
+            .is_some_and(|(_, waker)| waker.will_wake(context.waker()))
+        {
+            return Poll::Pending;
+        }
+        if let Some((entry, _)) = self.planned.take() {
             here.world.forget(entry);
         }
-        let waking = Happening::Wake(context.waker().clone());
-        self.entry = Some(here.world.plan(self.until, waking));
+        let waker = context.waker().clone();
+        let entry = here.world.plan(self.until, Happening::Wake(waker.clone()));
+        self.planned = Some((entry, waker));
         Poll::Pending
     }
 }
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        if let (Some(here), Some(entry)) = (here(), self.entry.take()) {
+        if let (Some(here), Some((entry, _))) = (here(), self.planned.take()) {
             here.world.forget(entry);
         }
     }

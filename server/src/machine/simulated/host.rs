@@ -25,6 +25,7 @@ const PACES: [Duration; 3] = [
 pub(crate) struct DiskId(usize);
 
 struct Drive {
+    host: IpAddr,
     disk: SimDisk,
     pace: Duration,
     /// Nothing completes before.
@@ -34,9 +35,26 @@ struct Drive {
     watcher: Option<Waker>,
 }
 
+impl Drive {
+    fn arm(&mut self, world: &World, number: usize) {
+        if self.disk.is_crashed() {
+            if let Some(waker) = self.watcher.take() {
+                waker.wake();
+            }
+        } else if !self.is_armed && self.disk.in_flight() > 0 {
+            self.is_armed = true;
+            let took = self.pace.mul_f64(world.draw(0.2..3.0));
+            let at = (world.now() + took).max(self.stalled_until);
+            world.plan(at, Happening::Disk(number));
+        }
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Hosts {
     drives: RefCell<Vec<Drive>>,
+    /// Those of them that are plugged in.
+    plugged: RefCell<Vec<usize>>,
     down: RefCell<BTreeSet<IpAddr>>,
 }
 
@@ -45,45 +63,52 @@ impl Hosts {
         self.down.borrow().contains(&host)
     }
 
-    /// Plans what each disk completes next.
-    pub(super) fn pump(&self, world: &World) {
-        for (number, drive) in self.drives.borrow_mut().iter_mut().enumerate() {
-            if drive.disk.is_crashed() {
-                if let Some(waker) = drive.watcher.take() {
-                    waker.wake();
-                }
-            } else if !drive.is_armed && drive.disk.in_flight() > 0 {
-                drive.is_armed = true;
-                let took = drive.pace.mul_f64(world.draw(0.2..3.0));
-                let at = (world.now() + took).max(drive.stalled_until);
-                world.plan(at, Happening::Disk(number));
+    /// Plans what disks complete next: that of a host where something was done, or any.
+    pub(super) fn pump(&self, world: &World, host: Option<IpAddr>) {
+        let mut drives = self.drives.borrow_mut();
+        for number in self.plugged.borrow().iter().copied() {
+            let drive = &mut drives[number];
+            if host.is_none_or(|host| host == drive.host) {
+                drive.arm(world, number);
             }
         }
     }
 
-    pub(super) fn complete_one(&self, number: usize) {
+    pub(super) fn complete_one(&self, world: &World, number: usize) {
         let disk = {
             let drive = &mut self.drives.borrow_mut()[number];
             drive.is_armed = false;
             drive.disk.clone()
         };
         disk.complete_one();
+        self.drives.borrow_mut()[number].arm(world, number);
     }
 }
 
 impl World {
-    /// Plugs a disk in: from now on time passes until its operations complete.
-    pub(crate) fn add_disk(&self, disk: &SimDisk) -> DiskId {
+    /// Plugs a disk of a host in: from now on time passes until its operations complete.
+    pub(crate) fn add_disk(&self, host: IpAddr, disk: &SimDisk) -> DiskId {
         disk.wait_to_be_told();
         let mut drives = self.hosts.drives.borrow_mut();
         drives.push(Drive {
+            host,
             disk: disk.clone(),
             pace: PACES[self.draw(0..PACES.len())],
             stalled_until: Duration::ZERO,
             is_armed: false,
             watcher: None,
         });
-        DiskId(drives.len() - 1)
+        let number = drives.len() - 1;
+        self.hosts.plugged.borrow_mut().push(number);
+        DiskId(number)
+    }
+
+    /// Pulls a disk out, whose machine has stopped.
+    pub(crate) fn remove_disk(&self, disk: DiskId) {
+        self.hosts.plugged.borrow_mut().retain(|number| *number != disk.0);
+        if let Some(waker) = self.hosts.drives.borrow_mut()[disk.0].watcher.take() {
+            waker.wake();
+        }
     }
 
     /// Nothing on the disk completes for so long.

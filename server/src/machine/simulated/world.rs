@@ -2,16 +2,12 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     future::Future,
     net::IpAddr,
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::{Arc, PoisonError},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -29,6 +25,7 @@ use super::{
     clock::Clock,
     host::Hosts,
     net::{End, Net},
+    tasks::{Agenda, Entry, Flag, Ready, Task, TaskId, Tasks, waker},
 };
 
 /// Worlds begin when their clocks have run for a while, so that any time can be subtracted from.
@@ -37,17 +34,9 @@ const BEGINNING: Duration = Duration::from_hours(24);
 /// Of a world in which tasks do nothing but wake each other.
 const POLLS_MAX: u64 = 20_000_000;
 
-/// Number of a task; never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct TaskId(u64);
-
 /// One run of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ProcessId(usize);
-
-/// A place in the agenda.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Entry(Duration, u64);
 
 /// What is planned.
 pub(crate) enum Happening {
@@ -69,28 +58,6 @@ pub(crate) enum Stuck {
     Late,
 }
 
-struct Task {
-    process: ProcessId,
-    future: Pin<Box<dyn Future<Output = ()>>>,
-    flag: Arc<Flag>,
-}
-
-/// Puts its task among those that are ready, once.
-struct Flag {
-    task: TaskId,
-    is_ready: AtomicBool,
-    ready: Arc<Mutex<Vec<TaskId>>>,
-}
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        if !self.is_ready.swap(true, Ordering::Relaxed) {
-            let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-            ready.push(self.task);
-        }
-    }
-}
-
 struct Process {
     name: String,
     host: IpAddr,
@@ -106,9 +73,9 @@ pub(crate) struct World {
     poll_us_max: u64,
     polls: Cell<u64>,
     counter: Cell<u64>,
-    tasks: RefCell<BTreeMap<TaskId, Task>>,
-    ready: Arc<Mutex<Vec<TaskId>>>,
-    agenda: RefCell<BTreeMap<Entry, Happening>>,
+    tasks: RefCell<Tasks>,
+    ready: Ready,
+    agenda: RefCell<Agenda>,
     processes: RefCell<Vec<Process>>,
     pub(super) hosts: Hosts,
     pub(crate) net: Net,
@@ -211,40 +178,29 @@ impl World {
     }
 
     pub(crate) fn spawn(&self, process: ProcessId, future: impl Future<Output = ()> + 'static) -> TaskId {
-        let id = TaskId(self.next_number());
-        let flag = Arc::new(Flag {
-            task: id,
-            is_ready: AtomicBool::new(false),
-            ready: Arc::clone(&self.ready),
-        });
-        Arc::clone(&flag).wake();
+        let id = self.tasks.borrow_mut().reserve(self.next_number());
         let task = Task {
             process,
             future: Box::pin(future),
-            flag,
+            flag: Flag::raised(id, &self.ready),
         };
-        self.tasks.borrow_mut().insert(id, task);
+        self.tasks.borrow_mut().put(id, task);
         id
     }
 
     /// Ends a task where it waits.
     pub(crate) fn cancel(self: &Rc<Self>, id: TaskId) {
-        let task = self.tasks.borrow_mut().remove(&id);
+        let task = self.tasks.borrow_mut().take(id);
         if let Some(task) = task {
+            self.tasks.borrow_mut().has_ended(id);
             self.here(task.process).within(|| drop(task));
         }
     }
 
     /// Ends all tasks of a process where they wait. What they hold, sockets too, goes with them.
     pub(crate) fn end(self: &Rc<Self>, process: ProcessId) {
-        let is_its = |_: &TaskId, task: &mut Task| task.process == process;
         loop {
-            let ended: Vec<Task> = self
-                .tasks
-                .borrow_mut()
-                .extract_if(.., is_its)
-                .map(|(_, task)| task)
-                .collect();
+            let ended = self.tasks.borrow_mut().take_all_of(process);
             if ended.is_empty() {
                 return;
             }
@@ -270,9 +226,7 @@ impl World {
     }
 
     pub(crate) fn plan(&self, at: Duration, what: Happening) -> Entry {
-        let entry = Entry(at, self.next_number());
-        self.agenda.borrow_mut().insert(entry, what);
-        entry
+        self.agenda.borrow_mut().plan(at, self.next_number(), what)
     }
 
     pub(crate) fn plan_in(&self, after: Duration, what: Happening) -> Entry {
@@ -280,7 +234,7 @@ impl World {
     }
 
     pub(crate) fn forget(&self, entry: Entry) {
-        let forgotten = self.agenda.borrow_mut().remove(&entry);
+        let forgotten = self.agenda.borrow_mut().forget(entry);
         drop(forgotten);
     }
 
@@ -292,16 +246,11 @@ impl World {
         future: impl Future<Output = T>,
     ) -> Result<T, Stuck> {
         let mut future = pin!(future);
-        let flag = Arc::new(Flag {
-            task: TaskId(self.next_number()),
-            is_ready: AtomicBool::new(false),
-            ready: Arc::clone(&self.ready),
-        });
-        Arc::clone(&flag).wake();
+        let id = self.tasks.borrow_mut().reserve(self.next_number());
+        let flag = Flag::raised(id, &self.ready);
         let end = self.now() + limit;
         loop {
             self.begin_due();
-            self.hosts.pump(self);
             if self.now() > end {
                 return Err(Stuck::Late);
             }
@@ -314,16 +263,19 @@ impl World {
                 return Err(Stuck::Livelock);
             }
             if id == flag.task {
-                flag.is_ready.store(false, Ordering::Relaxed);
-                let waker = Waker::from(Arc::clone(&flag));
+                flag.lower();
+                let waker = waker(&flag);
                 let polled = self
                     .here(process)
                     .within(|| future.as_mut().poll(&mut Context::from_waker(&waker)));
                 if let Poll::Ready(value) = polled {
                     return Ok(value);
                 }
-            } else {
-                self.poll(id);
+                self.hosts.pump(self, None);
+            } else if let Some(host) = self.poll(id) {
+                // What goes wrong with disks comes from the world's own host.
+                let is_apart = host == self.host_of(process);
+                self.hosts.pump(self, (!is_apart).then_some(host));
             }
             if self.poll_us_max > 0 {
                 let took = Duration::from_micros(self.draw(0..=self.poll_us_max));
@@ -341,30 +293,35 @@ impl World {
         Some(ready.swap_remove(index))
     }
 
-    fn poll(self: &Rc<Self>, id: TaskId) {
-        let task = self.tasks.borrow_mut().remove(&id);
+    /// Polls a task, if it is there, and says where.
+    fn poll(self: &Rc<Self>, id: TaskId) -> Option<IpAddr> {
+        let task = self.tasks.borrow_mut().take(id);
         // It may have been ended since it was woken.
-        let Some(mut task) = task else { return };
-        task.flag.is_ready.store(false, Ordering::Relaxed);
-        let waker = Waker::from(Arc::clone(&task.flag));
+        let mut task = task?;
+        let host = self.host_of(task.process);
+        task.flag.lower();
+        let waker = waker(&task.flag);
         let frozen_until = self.processes.borrow()[task.process.0].frozen_until;
         if frozen_until > self.now() {
             self.plan(frozen_until, Happening::Wake(waker));
-            self.tasks.borrow_mut().insert(id, task);
-            return;
+            self.tasks.borrow_mut().put(id, task);
+            return None;
         }
         let mut polled = self.here(task.process).within(move || {
             let is_over = task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
             if is_over { None } else { Some(task) }
         });
-        if let Some(task) = polled.take() {
-            self.tasks.borrow_mut().insert(id, task);
+        let mut tasks = self.tasks.borrow_mut();
+        match polled.take() {
+            Some(task) => tasks.put(id, task),
+            None => tasks.has_ended(id),
         }
+        Some(host)
     }
 
     /// Lets time pass until something happens.
     fn wait(&self) -> Result<(), Stuck> {
-        let Some((Entry(at, _), what)) = self.pop_before(Duration::MAX) else {
+        let Some((at, what)) = self.agenda.borrow_mut().pop_before(Duration::MAX) else {
             return Err(Stuck::Deadlock);
         };
         self.now.set(self.now().max(at));
@@ -374,21 +331,19 @@ impl World {
 
     /// Begins what is due.
     fn begin_due(&self) {
-        while let Some((_, what)) = self.pop_before(self.now()) {
+        while let Some((_, what)) = self.due() {
             self.begin(what);
         }
     }
 
-    fn pop_before(&self, limit: Duration) -> Option<(Entry, Happening)> {
-        let mut agenda = self.agenda.borrow_mut();
-        let entry = *agenda.first_key_value()?.0;
-        if entry.0 <= limit { agenda.pop_first() } else { None }
+    fn due(&self) -> Option<(Duration, Happening)> {
+        self.agenda.borrow_mut().pop_before(self.now())
     }
 
     fn begin(&self, what: Happening) {
         match what {
             Happening::Wake(waker) => waker.wake(),
-            Happening::Disk(disk) => self.hosts.complete_one(disk),
+            Happening::Disk(disk) => self.hosts.complete_one(self, disk),
             Happening::Packet(end) => Net::arrive(self, &end),
         }
     }

@@ -9,7 +9,10 @@ mod trouble;
 
 use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
 
-use futures::future::{join, join_all};
+use futures::{
+    channel::oneshot,
+    future::{join, join_all},
+};
 use headwater_client::{BrokerId, NewTopic};
 
 use super::{
@@ -166,9 +169,17 @@ impl Cluster {
 
     /// Trouble, until everybody is there and nothing is wrong any more.
     async fn trouble(&self, cast: &Cast) {
+        let process = here().expect("a run has a world").process;
+        // Tasks of their own, so that one does not have all of them looked at.
         let of_each = self.houses.iter().map(|house| {
             let pieces = self.world.draw(0..=3);
-            make_trouble_for(house, pieces, &cast.guests)
+            let (house, guests) = (Rc::clone(house), cast.guests.clone());
+            let (tell, told) = oneshot::channel();
+            self.world.spawn(process, async move {
+                make_trouble_for(&house, pieces, &guests).await;
+                let _ = tell.send(());
+            });
+            told
         });
         let between = trouble::make(self, self.world.draw(0..=4));
         join(join_all(of_each), between).await;

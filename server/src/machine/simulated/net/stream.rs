@@ -131,9 +131,11 @@ impl Stream {
             return Ok((state.is_over || state.is_closed).then_some(0));
         }
         let count = buffer.len().min(state.inbox.len());
-        for (to, from) in buffer.iter_mut().zip(state.inbox.drain(..count)) {
-            *to = from;
-        }
+        let (front, back) = state.inbox.as_slices();
+        let (first, rest) = buffer[..count].split_at_mut(count.min(front.len()));
+        first.copy_from_slice(&front[..first.len()]);
+        rest.copy_from_slice(&back[..rest.len()]);
+        state.inbox.drain(..count);
         drop(state);
         if let Some(peer) = self.end.peer.borrow().upgrade() {
             wake(&mut peer.state.borrow_mut().writers);

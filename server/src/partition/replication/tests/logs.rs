@@ -27,7 +27,7 @@ struct Node {
 impl Node {
     async fn new(world: &World, id: i32) -> Node {
         let disk = SimDisk::new(world.random());
-        world.add_disk(&disk);
+        world.add_disk([127, 0, 0, 1].into(), &disk);
         let memory = Memory::new(TailMemory::new(1 << 20), ColdMemory::new(0));
         let config = LogConfig {
             segment_size_bytes: 1000,
