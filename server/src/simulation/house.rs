@@ -12,7 +12,7 @@ use std::{
 use futures::{FutureExt as _, future::join_all};
 use headwater_engine::{
     Signal,
-    disk::{Directory as _, SimDisk},
+    disk::{Directory as _, EntryKind, SimDisk},
 };
 
 use crate::{
@@ -108,7 +108,13 @@ pub(super) struct House {
     pub(super) is_timely: Cell<bool>,
     /// So many disks may be lost in the whole cluster: what is acknowledged is on two.
     pub(super) disks_to_lose: Rc<Cell<u32>>,
+    /// Something of what was on the disk is gone.
+    pub(super) has_lost: Cell<bool>,
+    at_power_loss: RefCell<Option<AtPowerLoss>>,
 }
+
+/// Looks at what is left on the disk.
+type AtPowerLoss = Box<dyn Fn(&House, &SimDisk)>;
 
 impl House {
     pub(super) fn new(world: &Rc<World>, host: IpAddr, config: Config, quorum: Option<Rc<Agreement>>) -> House {
@@ -124,6 +130,8 @@ impl House {
             starts: Cell::new(0),
             is_timely: Cell::default(),
             disks_to_lose: Rc::default(),
+            has_lost: Cell::default(),
+            at_power_loss: RefCell::default(),
         }
     }
 
@@ -235,19 +243,43 @@ impl House {
             Net::lose(&self.world, run.process);
             self.world.end(run.process);
         }
+        if let Some(look) = &*self.at_power_loss.borrow() {
+            // At a copy: nobody reads a disk for nothing.
+            look(self, &after.certain_image(0));
+        }
         self.world.remove_disk(self.drive());
         self.drive.set(self.world.add_disk(self.host, &after));
         *self.disk.borrow_mut() = after;
     }
 
+    /// From now on somebody looks at what a loss of power leaves.
+    pub(super) fn when_power_is_lost(&self, look: impl Fn(&House, &SimDisk) + 'static) {
+        *self.at_power_loss.borrow_mut() = Some(Box::new(look));
+    }
+
     /// The host gets another disk, on which there is nothing.
     pub(super) fn lose_disk(&self) {
         self.lose_power();
+        self.has_lost.set(true);
         self.world.tell(None, format!("{} gets another disk", self.host));
         let disk = SimDisk::new(self.world.random());
         self.world.remove_disk(self.drive());
         self.drive.set(self.world.add_disk(self.host, &disk));
         *self.disk.borrow_mut() = disk;
+    }
+
+    /// Some of what a broker that does not run has on its disk is gone: directories of partitions, each with this probability.
+    pub(super) async fn lose_directories(&self, probability: f64) {
+        self.has_lost.set(true);
+        let (disk, data) = (self.disk(), &self.config.log.directory);
+        disk.heal();
+        for entry in disk.list(data).await.unwrap_or_default() {
+            if entry.kind == EntryKind::Directory && self.world.chance(probability) {
+                self.world.tell(None, format!("{} loses {}", self.host, entry.name));
+                let removed = disk.remove_dir_all(&data.join(entry.name)).await;
+                removed.expect("a sound disk removes");
+            }
+        }
     }
 
     /// Whether the broker is one of several.

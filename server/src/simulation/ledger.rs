@@ -101,6 +101,8 @@ struct Page {
     sent: BTreeMap<Sent, Duration>,
     /// Acknowledged, with the offset that the acknowledgement names.
     promised: BTreeMap<Sent, u64>,
+    /// The last of those offsets.
+    last_promised: Option<u64>,
     /// What a consumer was handed, by offset.
     seen: BTreeMap<u64, Sent>,
     /// The end of what a consumer may see, the furthest that each reader was told.
@@ -156,6 +158,7 @@ impl Ledger {
     pub(super) fn promise(&self, partition: i32, record: Sent, offset: u64) {
         self.on(partition, |page| {
             let before = page.promised.insert(record, offset);
+            page.last_promised = page.last_promised.max(Some(offset));
             assert!(
                 before.is_none(),
                 "{record:?} of partition {partition} was acknowledged before, at {before:?}"
@@ -347,6 +350,11 @@ impl Ledger {
             None,
             format!("partition {partition} holds {} records as it should", log.len()),
         );
+    }
+
+    /// The offset of the last record that was acknowledged.
+    pub(super) fn last_promised(&self, partition: i32) -> Option<u64> {
+        self.on(partition, |page| page.last_promised)
     }
 
     /// Records that were acknowledged.

@@ -79,7 +79,12 @@ async fn one(house: &Rc<House>, guests: &[Guest]) {
     let disks = &house.disks_to_lose;
     if disks.get() > 0 && world.chance(0.1) {
         disks.set(disks.get() - 1);
-        house.lose_disk();
+        if world.chance(0.5) {
+            house.lose_disk();
+        } else {
+            house.kill();
+            house.lose_directories(0.7).await;
+        }
         return restart(house).await;
     }
     match world.draw(0..20) {

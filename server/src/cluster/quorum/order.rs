@@ -21,7 +21,7 @@ use crate::{
 pub(super) const PROPOSAL_LEN_MAX: usize = 128 * 1024;
 
 /// Says which proposal it is. Who does not know what has become of one may propose it again: it is done once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct ProposalId(Uuid);
 
 /// An order, with what makes it known again.

@@ -3,6 +3,7 @@
 //! What they agree on is not openraft's, which a simulation of its own runs by seed, but a log of the world's
 //! ([`Agreement`]) that each applies by the same state. Everything else is the broker as it is.
 
+mod holdings;
 mod replicas;
 mod tests;
 mod trouble;
@@ -61,6 +62,7 @@ async fn play(world: Rc<World>) -> Outcome {
     create_topic(&client, &world, topic.replication_factor(REPLICAS)).await;
 
     let mut cast = Cast::new(&brokers, partitions, Ledger::new(&world, None, true));
+    holdings::watch(&cluster, &cast.ledger, partitions);
     cast.producers();
     cast.readers();
     let has_members = cast.members();
@@ -138,7 +140,7 @@ impl Cluster {
         // So little that whoever was away has to wait for its turn.
         shared.cluster.catch_up_bytes_per_second_max = ByteSize::new(64 << 10);
         Net::widen(world, WINDOW_MIN);
-        let disks_to_lose = Rc::new(Cell::new(u32::from(world.chance(0.3))));
+        let disks_to_lose = Rc::new(Cell::new(u32::from(world.chance(0.4))));
         let houses = hosts.map(|(id, host)| {
             let config = member(
                 &shared,
@@ -184,17 +186,65 @@ impl Cluster {
         let between = trouble::make(self, self.world.draw(0..=4));
         join(join_all(of_each), between).await;
         for _ in 0..self.world.draw(0..=2) {
-            self.black_out().await;
+            pause(QUIET_MAX).await;
+            match self.world.draw(0..5) {
+                0..3 => self.black_out().await,
+                3 => self.lose_leaders().await,
+                _ => trouble::reassign(self).await,
+            }
         }
         self.agreement.calms_down();
         Net::heal(&self.world);
     }
 
-    /// All brokers lose power at once, and go on by themselves when it is back.
+    /// All brokers lose power at once, and go on by themselves when it is back. Perhaps nothing was flushed for a while, and one of
+    /// them has lost its disk, or some of what was on it.
     async fn black_out(&self) {
-        pause(QUIET_MAX).await;
+        if self.world.chance(0.5) {
+            self.world.tell(None, "all disks stand still");
+            for house in &self.houses {
+                self.world.stall_disk(house.drive(), STALL_MAX);
+            }
+            pause(STALL_MAX).await;
+        }
         self.houses.iter().for_each(|house| house.lose_power());
+        let disks = &self.houses[0].disks_to_lose;
+        if disks.get() > 0 && self.world.chance(0.5) {
+            disks.set(disks.get() - 1);
+            let house = &self.houses[self.world.draw(0..self.houses.len())];
+            if self.world.chance(0.5) {
+                house.lose_disk();
+            } else {
+                house.lose_directories(0.7).await;
+            }
+        }
         join_all(self.houses.iter().map(bring_up)).await;
+    }
+
+    /// Whoever leads loses power, and whoever leads then, soon after that.
+    async fn lose_leaders(&self) {
+        for _ in 0..self.world.draw(1..=3) {
+            let Some(leader) = self.leader() else { break };
+            let house = &self.houses[leader.get() as usize];
+            house.lose_power();
+            for _ in 0..100 {
+                pause(LOOK_EVERY).await;
+                if self.leader().is_some_and(|other| other != leader) {
+                    break;
+                }
+            }
+            if self.world.chance(0.7) {
+                bring_up(house).await;
+            }
+        }
+        join_all(self.houses.iter().map(bring_up)).await;
+    }
+
+    /// Whoever leads the first partition that somebody leads.
+    fn leader(&self) -> Option<BrokerId> {
+        let map = self.agreement.replicas();
+        let mut leaders = map.partitions().filter_map(|(_, replicas)| replicas.leader);
+        leaders.next()
     }
 
     /// Stops all brokers in order, at the same time.
@@ -221,5 +271,11 @@ fn member(shared: &Config, id: BrokerId, listen: SocketAddr, members: &str) -> C
 /// Between one power cut and the next, at most.
 const QUIET_MAX: Duration = Duration::from_secs(3);
 
+/// So long all disks stand still, at most, before a power cut.
+const STALL_MAX: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether somebody leads, at least.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// What is off between brokers for a while is off for so long at most: longer than a session.
-const APART_MAX: Duration = Duration::from_secs(8);
+const APART_MAX: Duration = Duration::from_secs(12);

@@ -10,21 +10,32 @@ use crate::{
         Order,
         replicas::{Election, ReplicaCommand},
     },
+    image::Replicas,
     machine::{self, simulated::net::Net},
+    model::id::PartitionId,
 };
 
 /// Between two pieces of trouble, at most.
 const QUIET_MAX: Duration = Duration::from_secs(3);
 
+/// So long an operator waits for partitions to move.
+const MOVE_MAX: Duration = Duration::from_secs(3);
+
+/// How often an operator looks where they are.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// Where partitions are to be, or to stay.
+type Moves = Vec<(PartitionId, Option<Vec<BrokerId>>)>;
+
 /// Makes so much trouble, one piece after the other. What is apart then stays so until it is healed.
 pub(super) async fn make(cluster: &Cluster, pieces: usize) {
     for _ in 0..pieces {
         pause(QUIET_MAX).await;
-        one(cluster);
+        one(cluster).await;
     }
 }
 
-fn one(cluster: &Cluster) {
+async fn one(cluster: &Cluster) {
     let world = &cluster.world;
     let hosts: Vec<IpAddr> = cluster.houses.iter().map(|house| house.host).collect();
     let at = world.draw(0..hosts.len());
@@ -67,23 +78,44 @@ fn one(cluster: &Cluster) {
             world.freeze(process, a_while);
         }
         10 | 11 => {
-            let state = cluster.agreement.state();
-            let partitions = state.replicas().partitions().map(|(id, _)| id).collect();
+            let map = cluster.agreement.replicas();
+            let partitions = map.partitions().map(|(id, _)| id).collect();
             tell("an operator wants the preferred leaders".to_owned());
             cluster.agreement.ask(Order::Replicas(ReplicaCommand::Elect {
                 partitions,
                 how: Election::Preferred,
             }));
         }
-        _ => {
-            let state = cluster.agreement.state();
-            let moved = state.replicas().partitions().filter(|_| world.chance(0.5));
-            let partitions = moved.map(|(id, _)| (id, Some(any_three(cluster)))).collect();
-            tell("an operator moves partitions".to_owned());
-            cluster
-                .agreement
-                .ask(Order::Replicas(ReplicaCommand::Reassign { partitions }));
+        _ => reassign(cluster).await,
+    }
+}
+
+/// Moves partitions, and perhaps back as soon as they are there.
+pub(super) async fn reassign(cluster: &Cluster) {
+    let (world, agreement) = (&cluster.world, &cluster.agreement);
+    let ask = |partitions| agreement.ask(Order::Replicas(ReplicaCommand::Reassign { partitions }));
+    let (mut there, mut back) = (Moves::new(), Moves::new());
+    for (id, replicas) in agreement.replicas().partitions() {
+        if world.chance(0.5) {
+            there.push((id, Some(any_three(cluster))));
+            back.push((id, Some(replicas.target().collect())));
         }
+    }
+    world.tell(None, "an operator moves partitions");
+    ask(there);
+    if world.chance(0.5) {
+        let is_moving = |replicas: &Replicas| !replicas.adding.is_empty() || !replicas.removing.is_empty();
+        let deadline = machine::now() + MOVE_MAX;
+        loop {
+            machine::sleep(LOOK_EVERY).await;
+            let map = agreement.replicas();
+            let are_moving = map.partitions().any(|(_, replicas)| is_moving(replicas));
+            if !are_moving || machine::now() >= deadline {
+                break;
+            }
+        }
+        world.tell(None, "an operator moves them back");
+        ask(back);
     }
 }
 

@@ -7,6 +7,8 @@
 //! Somebody is the active coordinator while a majority hears it, and watches the brokers as the real one does (`sessions`). What was
 //! asked for may be agreed on twice, or late, or when whoever asked has given up or ended.
 
+mod check;
+
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -39,9 +41,10 @@ use crate::{
             sessions::{self, Watcher},
             state::State,
         },
-        replicas::ReplicaMap,
+        replicas::{ReplicaCommand, ReplicaMap},
     },
     config::Config,
+    image::ClusterImage,
     machine::{
         self,
         simulated::{
@@ -86,7 +89,15 @@ pub(crate) struct Agreement {
     leaders: RefCell<BTreeMap<(PartitionId, LeaderEpoch), BrokerId>>,
     /// Nothing is lost or late any more.
     is_calm: Cell<bool>,
+    /// What has become of each proposal. One that comes again so soon is answered as before.
+    outcomes: RefCell<BTreeMap<ProposalId, Outcome>>,
+    /// Is told who comes into sync.
+    when_in_sync: RefCell<Option<WhenInSync>>,
+    /// Since when the active coordinator does not hear a broker that is not fenced.
+    unheard: RefCell<BTreeMap<NodeId, Duration>>,
 }
+
+type WhenInSync = Box<dyn Fn(PartitionId, BrokerId)>;
 
 impl Agreement {
     /// Of members on these hosts, none of which is there yet.
@@ -107,17 +118,30 @@ impl Agreement {
             active: Cell::default(),
             leaders: RefCell::default(),
             is_calm: Cell::default(),
+            outcomes: RefCell::default(),
+            when_in_sync: RefCell::default(),
+            unheard: RefCell::default(),
         })
     }
 
-    /// What is agreed on by now.
-    pub(crate) fn state(&self) -> State {
-        self.state.borrow().clone()
+    /// The brokers and replicas that are agreed on by now.
+    pub(crate) fn replicas(&self) -> ReplicaMap {
+        self.state.borrow().replicas().clone()
+    }
+
+    /// The topics that are agreed on by now.
+    pub(crate) fn image(&self) -> Arc<ClusterImage> {
+        Arc::clone(self.state.borrow().image())
     }
 
     /// From now on every order that is sent comes, and soon.
     pub(crate) fn calms_down(&self) {
         self.is_calm.set(true);
+    }
+
+    /// From now on somebody is told who comes into sync.
+    pub(crate) fn when_in_sync(&self, told: impl Fn(PartitionId, BrokerId) + 'static) {
+        *self.when_in_sync.borrow_mut() = Some(Box::new(told));
     }
 
     /// An operator asks for something, once, and does not wait.
@@ -129,9 +153,11 @@ impl Agreement {
     pub(crate) async fn coordinate(self: Rc<Self>) -> Infallible {
         loop {
             machine::sleep(LOOK_EVERY).await;
-            if self.active.get().is_some_and(|active| self.has_majority(active)) {
+            if let Some(active) = self.active.get().filter(|active| self.has_majority(*active)) {
+                self.check_heard(active);
                 continue;
             }
+            self.unheard.take();
             if let Some(active) = self.active.take() {
                 self.tell(format!("broker {active} is not the active coordinator any more"));
             }
@@ -196,38 +222,20 @@ impl Agreement {
 
     fn append(&self, proposal: Proposal) {
         let mut state = self.state.borrow_mut();
-        let before = state.replicas().clone();
+        let was = state.replicas().clone();
         let outcome = state.apply(proposal.clone());
         self.tell(format!("{:?}: {outcome:?}", proposal.order));
-        if *state.replicas() != before {
-            self.check(&before, state.replicas());
+        let is = state.replicas().clone();
+        let mut outcomes = self.outcomes.borrow_mut();
+        let first = outcomes.entry(proposal.id).or_insert_with(|| outcome.clone());
+        assert_eq!(*first, outcome, "{:?} is done twice", proposal.order);
+        drop(outcomes);
+        drop(state);
+        if was != is {
+            self.check(&was, &is);
         }
         self.log.borrow_mut().push(proposal);
         self.grown.notify();
-    }
-
-    /// What holds of brokers and replicas whatever is asked for.
-    fn check(&self, before: &ReplicaMap, now: &ReplicaMap) {
-        let mut leaders = self.leaders.borrow_mut();
-        for (id, replicas) in now.partitions() {
-            if let Some(leader) = replicas.leader {
-                assert!(replicas.is_in_sync(leader), "{id:?} is led out of sync: {replicas:?}");
-                let first = *leaders.entry((id, replicas.leader_epoch)).or_insert(leader);
-                assert_eq!(first, leader, "{id:?} has two leaders in an epoch: {replicas:?}");
-            }
-            for member in &replicas.isr {
-                assert!(replicas.has(*member), "{id:?} is in sync elsewhere: {replicas:?}");
-                let is_eligible = replicas.elr.contains(member);
-                assert!(!is_eligible, "{id:?} has one in sync and merely eligible: {replicas:?}");
-            }
-            if let Some(before) = before.replicas(id) {
-                let is_later = before.epoch < replicas.epoch && before.leader_epoch <= replicas.leader_epoch;
-                assert!(
-                    before == replicas || is_later,
-                    "{id:?} went back from {before:?} to {replicas:?}"
-                );
-            }
-        }
     }
 
     /// A member comes: the way to it, and its work, which ends with its process.
@@ -365,18 +373,21 @@ impl Seat {
     async fn proposed(&self, proposal: Proposal) -> Outcome {
         let agreement = &self.agreement;
         let world = &agreement.world;
+        let is_wish = matches!(proposal.order, Order::Replicas(ReplicaCommand::Alter { .. }));
         loop {
             machine::sleep(self.delay()).await;
             if agreement.is_reached(self.node) {
-                match world.draw(0..100) {
+                let fate = world.draw(0..100);
+                match fate {
                     0 | 1 if !agreement.is_calm.get() => {}
-                    2 | 3 if !agreement.is_calm.get() => {
+                    // What a leader wished for is late more often: only then it is of another state than it was thought of.
+                    2..=15 if !agreement.is_calm.get() && (fate < 4 || is_wish) => {
                         let late = LATE_MAX.mul_f64(world.random());
                         agreement.append_in(proposal.clone(), late);
                     }
-                    fate => {
+                    _ => {
                         agreement.append_in(proposal.clone(), self.delay());
-                        if fate == 4 && !agreement.is_calm.get() {
+                        if fate == 20 && !agreement.is_calm.get() {
                             // The answer does not come.
                             machine::sleep(PROPOSE_MAX).await;
                         }
