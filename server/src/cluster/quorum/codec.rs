@@ -46,9 +46,9 @@ pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
 
 /// The version in which a value was written.
 pub(super) fn version(bytes: &[u8]) -> Result<u8, CodecError> {
-    match bytes.first().ok_or(CodecError::Empty)? {
-        version @ (1 | FORMAT_VERSION) => Ok(*version),
-        found => Err(CodecError::Version { found: *found }),
+    match *bytes.first().ok_or(CodecError::Empty)? {
+        version @ (1 | FORMAT_VERSION) => Ok(version),
+        found => Err(CodecError::Version { found }),
     }
 }
 
