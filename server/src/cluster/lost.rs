@@ -24,7 +24,8 @@ impl Lost {
     /// Takes note of what has changed of this broker's partitions. Whether others are offline than before: then the disk is to be looked at.
     pub(super) fn learns(&mut self, broker: BrokerId, own: &Own, now: &Placements) -> bool {
         let count = self.offline.len();
-        self.offline.retain(|id, _| !own.has_lost || own.partitions.contains(id));
+        self.offline
+            .retain(|id, _| !own.has_lost || own.partitions.contains(id));
         let mut is_other = self.offline.len() != count;
         for id in &own.changed {
             let replicas = now.get(*id).filter(|replicas| replicas.offline.contains(&broker));

@@ -65,7 +65,7 @@ pub(super) trait Watcher {
 
     /// Waits until a broker that was asked and has answered closes its connection; for ever if nobody can tell.
     async fn closed(_line: &Self::Line) {
-        pending().await
+        pending().await;
     }
 
     /// Has an order agreed on.
@@ -151,7 +151,7 @@ pub(super) async fn watch<W: Watcher>(watcher: &W) -> Infallible {
         let one_closes = async {
             // Without sessions nothing closes.
             if closed.next().await.is_none() {
-                pending().await
+                pending::<()>().await;
             }
         };
         select(pin!(machine::pause(ASK_EVERY)), pin!(one_closes)).await;

@@ -276,12 +276,11 @@ impl State {
 
     /// The reverse of [`encode`](Self::encode).
     pub(crate) fn decode(bytes: &[u8]) -> Result<State, CodecError> {
-        let (form, replicas): (Form, ReplicaMap) = match codec::version(bytes)? {
-            1 => (decode(bytes)?, ReplicaMap::default()),
-            _ => {
-                let (form, replicas): (Form, replicas::Form) = decode(bytes)?;
-                (form, replicas.into())
-            }
+        let (form, replicas): (Form, ReplicaMap) = if codec::version(bytes)? == 1 {
+            (decode(bytes)?, ReplicaMap::default())
+        } else {
+            let (form, replicas): (Form, replicas::Form) = decode(bytes)?;
+            (form, replicas.into())
         };
         let topics = form.topics.into_iter().map(|topic| topic.read().map(Arc::new));
         let topics = topics.collect::<Result<_, postcard::Error>>()?;

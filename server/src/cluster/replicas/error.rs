@@ -109,8 +109,11 @@ impl ReplicaError {
             Self::UnknownBroker(_) => ErrorCode::BrokerIdNotRegistered,
             Self::StaleIncarnation { .. } => ErrorCode::StaleBrokerEpoch,
             Self::Level { .. } => ErrorCode::UnsupportedVersion,
-            Self::Unsupported { .. } | Self::LevelBefore { .. } => ErrorCode::PolicyViolation,
-            Self::TooManyBrokers(_) | Self::StillUp(_) | Self::StillHas { .. } => ErrorCode::PolicyViolation,
+            Self::TooManyBrokers(_)
+            | Self::StillUp(_)
+            | Self::StillHas { .. }
+            | Self::Unsupported { .. }
+            | Self::LevelBefore { .. } => ErrorCode::PolicyViolation,
             Self::Registration { .. } | Self::Isr(_) => ErrorCode::InvalidRequest,
             Self::Placed(_) => ErrorCode::TopicAlreadyExists,
             Self::UnknownTopic(_) => ErrorCode::UnknownTopicId,

@@ -114,18 +114,7 @@ impl ReplicaMap {
             Command::Register(registration) => self.register(registration, applied),
             Command::Fence { id, incarnation } => self.set_fenced(*id, *incarnation, true, applied),
             Command::Unfence { id, incarnation } => self.set_fenced(*id, *incarnation, false, applied),
-            Command::Cordon { id, is_cordoned } => {
-                let broker = self.brokers.get(id).ok_or(ReplicaError::UnknownBroker(*id))?;
-                let is_cordoned = *is_cordoned;
-                self.put(
-                    Broker {
-                        is_cordoned,
-                        ..Broker::clone(broker)
-                    },
-                    applied,
-                );
-                Ok(())
-            }
+            Command::Cordon { id, is_cordoned } => self.cordon(*id, *is_cordoned, applied),
             Command::Forget { id } => self.forget(*id, applied),
             Command::Place { topic, terms, replicas } => {
                 if self.placements.topic(*topic).is_some() {
@@ -146,20 +135,7 @@ impl ReplicaMap {
                 self.extend(*topic, Placed::clone(placed), replicas, applied)
             }
             Command::SetTerms { topic, terms } => self.set_terms(*topic, *terms, applied),
-            Command::Remove { topic } => {
-                let placed = self
-                    .placements
-                    .remove(*topic)
-                    .ok_or(ReplicaError::UnknownTopic(*topic))?;
-                applied.changed.extend(ids(*topic, 0..placed.partitions.len()));
-                let had = placed.partitions.iter().flat_map(|replicas| &replicas.replicas);
-                let had: BTreeSet<BrokerId> = had.copied().collect();
-                if self.gone.len() == GONE_MAX {
-                    self.gone.pop_first();
-                }
-                self.gone.insert(*topic, had.into_iter().collect());
-                Ok(())
-            }
+            Command::Remove { topic } => self.remove(*topic, applied),
             Command::Cleared { from, topics } => {
                 for topic in topics {
                     self.has_cleared(*topic, *from);
@@ -221,6 +197,29 @@ impl ReplicaMap {
             Command::Support { id, levels } => self.features.support(*id, *levels),
             Command::Finalise { level } => self.features.finalise(*level, self.brokers.keys().copied()),
         }
+    }
+
+    fn cordon(&mut self, id: BrokerId, is_cordoned: bool, applied: &mut Applied) -> Result<(), ReplicaError> {
+        let broker = self.brokers.get(&id).ok_or(ReplicaError::UnknownBroker(id))?;
+        let broker = Broker {
+            is_cordoned,
+            ..Broker::clone(broker)
+        };
+        self.put(broker, applied);
+        Ok(())
+    }
+
+    fn remove(&mut self, topic: TopicId, applied: &mut Applied) -> Result<(), ReplicaError> {
+        let placed = self.placements.remove(topic);
+        let placed = placed.ok_or(ReplicaError::UnknownTopic(topic))?;
+        applied.changed.extend(ids(topic, 0..placed.partitions.len()));
+        let had = placed.partitions.iter().flat_map(|replicas| &replicas.replicas);
+        let had: BTreeSet<BrokerId> = had.copied().collect();
+        if self.gone.len() == GONE_MAX {
+            self.gone.pop_first();
+        }
+        self.gone.insert(topic, had.into_iter().collect());
+        Ok(())
     }
 
     fn register(&mut self, new: &Registration, applied: &mut Applied) -> Result<(), ReplicaError> {
