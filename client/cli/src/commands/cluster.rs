@@ -262,7 +262,7 @@ impl Seen {
                 ),
             ),
         ]);
-        for Finding { what, todo } in &findings {
+        for Finding { what, todo, .. } in &findings {
             // Writing to a string cannot fail.
             let _ = write!(out, "\n! {what}\n  {todo}\n");
         }

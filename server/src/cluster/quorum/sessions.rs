@@ -65,7 +65,7 @@ pub(super) trait Watcher {
 
     /// Waits until a broker that was asked and has answered closes its connection; for ever if nobody can tell.
     async fn closed(_line: &Self::Line) {
-        pending().await;
+        pending::<()>().await;
     }
 
     /// Has an order agreed on.
