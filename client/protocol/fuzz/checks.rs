@@ -142,6 +142,11 @@ fn request(api: Api, head: &[u8]) -> bool {
         Api::ListBrokers => read_back!(head::decode::<schema::ListBrokersRequest>, ListBrokersRequest, head),
         Api::CordonBroker => read_back!(head::decode::<schema::CordonBrokerRequest>, CordonBrokerRequest, head),
         Api::ForgetBroker => read_back!(head::decode::<schema::ForgetBrokerRequest>, ForgetBrokerRequest, head),
+        Api::FinaliseFeatures => read_back!(
+            head::decode::<schema::FinaliseFeaturesRequest>,
+            FinaliseFeaturesRequest,
+            head
+        ),
         Api::DrainBroker => read_back!(head::decode::<schema::DrainBrokerRequest>, DrainBrokerRequest, head),
         Api::ElectLeaders => read_back!(head::decode::<schema::ElectLeadersRequest>, ElectLeadersRequest, head),
         Api::ReassignPartitions => read_back!(
@@ -195,6 +200,11 @@ fn response(api: Api, head: &[u8]) -> bool {
         Api::ListBrokers => read_back!(decode::<schema::ListBrokersResponse>, ListBrokersResponse, head),
         Api::CordonBroker => read_back!(decode::<schema::CordonBrokerResponse>, CordonBrokerResponse, head),
         Api::ForgetBroker => read_back!(decode::<schema::ForgetBrokerResponse>, ForgetBrokerResponse, head),
+        Api::FinaliseFeatures => read_back!(
+            decode::<schema::FinaliseFeaturesResponse>,
+            FinaliseFeaturesResponse,
+            head
+        ),
         Api::DrainBroker => read_back!(decode::<schema::DrainBrokerResponse>, DrainBrokerResponse, head),
         Api::ElectLeaders => read_back!(decode::<schema::ElectLeadersResponse>, ElectLeadersResponse, head),
         Api::ReassignPartitions => read_back!(

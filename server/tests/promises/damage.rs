@@ -109,7 +109,7 @@ fn no_flipped_bit_of_a_stored_batch_costs_a_record_without_an_error_that_names_t
         let (victim, first) = (17, 17 * RECORDS_PER_BATCH);
         let body = (0..20).map(|n| (HEADER_LEN + n * 97) * 8 + n % 8);
         for bit in (0..HEADER_LEN * 8).chain(body) {
-            let (offsets, error) = setting.with_flipped(victim, bit, setting.read()).await;
+            let (offsets, error) = Box::pin(setting.with_flipped(victim, bit, setting.read())).await;
             let place = format!("bit {bit}: {offsets:?} {error:?}");
             if (12..16).contains(&(bit / 8)) {
                 // The leader epoch, which means nothing to a reader.

@@ -257,7 +257,9 @@ fn the_recipe_of_the_operators_page_restarts_three_brokers_and_no_producer_notic
         let partition = partition.to_string();
         let output = trio.command(&["consume", "orders", "--partition", &partition]).output();
         let read = ran(output.unwrap()).ok(&["consume"]);
-        let expected: String = (0..sent).map(|number| format!("{number}\n")).collect();
+        let expected: String = (0..sent)
+            .flat_map(|number| [number.to_string(), "\n".to_owned()])
+            .collect();
         assert!(
             read == expected,
             "of {sent} records of partition {partition} there are {}",

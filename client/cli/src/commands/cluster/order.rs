@@ -51,6 +51,11 @@ pub async fn show(session: &Session) -> Result<(), Failure> {
     };
     session.screen.show(
         || processes.iter().map(json).collect::<Value>(),
-        || processes.iter().map(|process| format!("{}\n", process.id)).collect(),
+        || {
+            processes
+                .iter()
+                .flat_map(|process| [process.id.to_string(), "\n".to_owned()])
+                .collect()
+        },
     )
 }

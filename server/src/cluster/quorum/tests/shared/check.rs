@@ -24,7 +24,7 @@ impl Agreement {
             }
             let since = *unheard.entry(node).or_insert(now);
             assert!(
-                now - since < UNHEARD_MAX,
+                now.saturating_sub(since) < UNHEARD_MAX,
                 "broker {node} is not heard, and not fenced: {broker:?}"
             );
         }
@@ -62,7 +62,9 @@ impl Agreement {
         }
         drop(leaders);
         if let Some(told) = &*self.when_in_sync.borrow() {
-            joined.into_iter().for_each(|(id, member)| told(id, member));
+            for (id, member) in joined {
+                told(id, member);
+            }
         }
     }
 }
