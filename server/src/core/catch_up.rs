@@ -9,8 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is sent at once takes this share of a second, within these limits.
-const TURNS_PER_SECOND: u64 = 64;
+/// What is sent at once takes this share of a second, within these limits: replicas in sync wait for it on the same stream, while it is read
+/// from disk.
+const TURNS_PER_SECOND: u64 = 512;
 const TURN_BYTES_MIN: u64 = 64 << 10;
 const TURN_BYTES_MAX: u64 = 512 << 10;
 

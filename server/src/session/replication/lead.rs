@@ -253,7 +253,8 @@ impl Link<'_> {
         if haste != Haste::InTurn {
             self.pacing.is_done(id);
         } else if most > 0 && place.offset < log.offsets().end {
-            let allowed = self.pacing.room(id, log.bytes_from(place.offset), turn.as_ref());
+            let (lacks, appended) = (log.bytes_from(place.offset), partition.appended_bytes.get());
+            let allowed = self.pacing.room(id, lacks, appended, turn.as_ref());
             most = most.min(allowed.unwrap_or(0));
         }
         let mut range = None;

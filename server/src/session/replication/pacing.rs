@@ -2,8 +2,8 @@
 //!
 //! A replica that is not in sync is sent a turn's bytes at a time, when the [budget of the broker](CatchUp) has come to it; the partitions
 //! of a stream wait in line. Two rules see to it that it comes to the end whatever the budget is: as much as producers append meanwhile is
-//! free, so that what it lacked in the beginning becomes less by the whole budget; and one that has had its turn and lacks no more than
-//! another one goes on by itself, as it must be at the very end at some moment to be let in.
+//! free, so that what it lacked in the beginning becomes less by the whole budget; and one that has had its turn and is near the end goes on
+//! by itself, as it must be at the very end at some moment to be let in. Others wait for what it is sent.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,13 +20,26 @@ use crate::{
     partition::replication::News,
 };
 
+/// Who lacks no more than this is near the end: more than most batches have.
+const NEAR_BYTES: u64 = 1 << 20;
+
 /// What is appended to a partition while its replica catches up.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Free {
     /// What producers had appended in all when that was looked at last.
     appended: u64,
     /// Of that, it was not sent yet.
     bytes: u64,
+}
+
+impl Free {
+    /// By now producers have appended so much in all.
+    fn now(self, appended: u64) -> Free {
+        Free {
+            appended,
+            bytes: self.bytes + appended.saturating_sub(self.appended),
+        }
+    }
 }
 
 /// The partitions of one stream that catch up.
@@ -57,8 +70,11 @@ impl Pacing {
     pub(super) async fn run(&self, news: &News) -> Infallible {
         loop {
             let next = self.waiting.take(1).await;
-            let at = self.budget.take_turn(machine::now());
-            machine::sleep(at.saturating_duration_since(machine::now())).await;
+            let now = machine::now();
+            let wait = self.budget.take_turn(now).saturating_duration_since(now);
+            if !wait.is_zero() {
+                machine::sleep(wait).await;
+            }
             self.turn.set(next.first().copied());
             for id in next {
                 news.of(id);
@@ -80,17 +96,18 @@ impl Pacing {
         self.begun.borrow_mut().remove(&id);
     }
 
-    /// How much of what it lacks a replica may be sent now. `None`: it has to wait for its turn.
-    pub(super) fn room(&self, id: PartitionId, lacks: u64, turn: Option<&Turn<'_>>) -> Option<u64> {
+    /// How much of what it lacks a replica may be sent now, of a partition to which producers have appended so much in all. `None`: it
+    /// has to wait for its turn.
+    pub(super) fn room(&self, id: PartitionId, lacks: u64, appended: u64, turn: Option<&Turn<'_>>) -> Option<u64> {
         let room = self.budget.turn_bytes();
-        let is_near = lacks <= room && self.begun.borrow().contains_key(&id);
-        if !self.budget.is_limited() || is_near {
+        let free = self.begun.borrow().get(&id).map(|free| free.now(appended).bytes);
+        if !self.budget.is_limited() || (free.is_some() && lacks <= NEAR_BYTES) {
             return Some(u64::MAX);
         }
         if turn.is_none() {
             self.waiting.of(id);
         }
-        turn.map(|_| room)
+        turn.map(|_| room + free.unwrap_or(0))
     }
 
     /// So many bytes were sent to a replica that is not in sync, of a partition to which so many were appended in all.
@@ -100,8 +117,7 @@ impl Pacing {
         }
         let mut begun = self.begun.borrow_mut();
         let free = begun.entry(id).or_insert(Free { appended, bytes: 0 });
-        free.bytes += appended.saturating_sub(free.appended);
-        free.appended = appended;
+        *free = free.now(appended);
         let charged = bytes.saturating_sub(free.bytes);
         free.bytes -= bytes - charged;
         match turn {
@@ -151,7 +167,7 @@ mod tests {
         let pacing = some(1 << 20);
         let (id, turn_bytes) = (partition(0), pacing.budget.turn_bytes());
         assert_eq!(
-            pacing.room(id, 10, None),
+            pacing.room(id, 10, 0, None),
             None,
             "many that lack little are as much as one that lacks much"
         );
@@ -160,15 +176,15 @@ mod tests {
         pacing.turn.set(Some(id));
         {
             let turn = pacing.turn_of(id);
-            assert_eq!(pacing.room(id, 1 << 30, turn.as_ref()), Some(turn_bytes));
+            assert_eq!(pacing.room(id, 1 << 30, 0, turn.as_ref()), Some(turn_bytes));
             pacing.sent(id, turn_bytes, 0, turn.as_ref());
         }
         assert!(pacing.turn.get().is_none(), "it is over");
-        assert_eq!(pacing.room(id, turn_bytes + 1, None), None);
-        assert_eq!(pacing.room(id, turn_bytes, None), Some(u64::MAX));
+        assert_eq!(pacing.room(id, NEAR_BYTES + 1, 0, None), None);
+        assert_eq!(pacing.room(id, NEAR_BYTES, 0, None), Some(u64::MAX));
         pacing.is_done(id);
-        assert_eq!(pacing.room(id, turn_bytes, None), None, "it is behind again");
-        assert_eq!(some(0).room(id, 1 << 30, None), Some(u64::MAX), "there is no limit");
+        assert_eq!(pacing.room(id, NEAR_BYTES, 0, None), None, "it is behind again");
+        assert_eq!(some(0).room(id, 1 << 30, 0, None), Some(u64::MAX), "there is no limit");
     }
 
     #[test]
@@ -184,6 +200,15 @@ mod tests {
         assert_eq!(charged(100, 5_000), 100, "what was there before it began");
         assert_eq!(charged(100, 5_030), 70);
         assert_eq!(charged(100, 5_230), 0);
+        pacing.turn.set(Some(id));
+        let turn = pacing.turn_of(id);
+        let room = pacing.budget.turn_bytes();
+        assert_eq!(
+            pacing.room(id, 1 << 30, 6_000, turn.as_ref()),
+            Some(room + 870),
+            "besides what it lacked before"
+        );
+        drop(turn);
         assert_eq!(charged(120, 5_230), 20, "100 were left");
     }
 }

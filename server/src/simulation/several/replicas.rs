@@ -21,7 +21,10 @@ pub(super) async fn all_in_sync(agreement: &Agreement) {
             let is_whole = replicas.isr.len() == replicas.replicas.len() && replicas.offline.is_empty();
             replicas.leader.is_none() || is_moving || !is_whole
         });
-        let Some(lacking) = lacking else { return };
+        let Some(lacking) = lacking else {
+            // Leaders hear of it in their own time, and only then let readers read all that was acknowledged.
+            return machine::sleep(Duration::from_secs(1)).await;
+        };
         assert!(
             machine::now() < deadline,
             "not everybody is in sync, though nothing is wrong any more: {lacking:?}"
