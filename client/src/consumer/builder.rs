@@ -79,7 +79,8 @@ pub struct ConsumerBuilder {
     start: Start,
     /// Of partitions that begin elsewhere.
     starts: BTreeMap<(String, PartitionIndex), Start>,
-    settings: FetchSettings,
+    /// Apart, as the futures that hold a builder are large already.
+    settings: Box<FetchSettings>,
 }
 
 impl ConsumerBuilder {
@@ -97,7 +98,7 @@ impl ConsumerBuilder {
             topics: BTreeMap::new(),
             start,
             starts: BTreeMap::new(),
-            settings,
+            settings: Box::new(settings),
         }
     }
 
@@ -230,13 +231,14 @@ impl ConsumerBuilder {
             })
         });
         let assignments = futures::future::try_join_all(starts).await?;
+        let settings = Arc::from(self.settings);
         let shared = Arc::new(Shared::new(
             assignments,
             subscribed,
-            self.settings.clone(),
+            Arc::clone(&settings),
             self.cluster.settings.backoff,
         ));
-        Ok(Consumer::start(self.cluster, shared, self.settings))
+        Ok(Consumer::start(self.cluster, shared, settings))
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -254,9 +256,9 @@ impl ConsumerBuilder {
     }
 
     /// How this consumer would fetch.
-    pub(super) fn fetch_settings(&self) -> Result<FetchSettings, Error> {
+    pub(super) fn fetch_settings(&self) -> Result<Arc<FetchSettings>, Error> {
         self.check_fetching()?;
-        Ok(self.settings.clone())
+        Ok(Arc::from(self.settings.clone()))
     }
 
     fn check_fetching(&self) -> Result<(), Error> {

@@ -93,7 +93,7 @@ type Work = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
 pub(super) struct Fetcher {
     cluster: Arc<Cluster>,
     shared: Arc<Shared>,
-    settings: FetchSettings,
+    settings: Arc<FetchSettings>,
     work: Work,
     in_flight: HashMap<Address, usize>,
     refreshing: bool,
@@ -103,7 +103,7 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(super) fn new(cluster: Arc<Cluster>, shared: Arc<Shared>, settings: FetchSettings) -> Self {
+    pub(super) fn new(cluster: Arc<Cluster>, shared: Arc<Shared>, settings: Arc<FetchSettings>) -> Self {
         let (work, in_flight) = (Work::new(), HashMap::new());
         Self {
             cluster,
@@ -150,7 +150,7 @@ impl Fetcher {
             self.work.push(Box::pin(run_fetch(
                 Arc::clone(&self.cluster),
                 fetch,
-                self.settings.clone(),
+                Arc::clone(&self.settings),
             )));
         }
         for lookup in plan.lookups {
@@ -258,7 +258,7 @@ impl Fetcher {
     }
 }
 
-async fn run_fetch(cluster: Arc<Cluster>, fetch: PlannedFetch, settings: FetchSettings) -> Done {
+async fn run_fetch(cluster: Arc<Cluster>, fetch: PlannedFetch, settings: Arc<FetchSettings>) -> Done {
     let PlannedFetch {
         address,
         tickets,

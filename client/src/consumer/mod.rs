@@ -64,7 +64,7 @@ pub use records::{ConsumerRecord, Header, Records, RecordsIter};
 pub struct Consumer {
     cluster: Arc<Cluster>,
     shared: Arc<Shared>,
-    settings: FetchSettings,
+    settings: Arc<FetchSettings>,
     /// The batch that `recv` takes records from, and its partition.
     current: Option<(usize, Records)>,
     fetcher: Task,
@@ -78,8 +78,8 @@ enum Opened {
 }
 
 impl Consumer {
-    fn start(cluster: Arc<Cluster>, shared: Arc<Shared>, settings: FetchSettings) -> Self {
-        let fetcher = Fetcher::new(Arc::clone(&cluster), Arc::clone(&shared), settings.clone());
+    fn start(cluster: Arc<Cluster>, shared: Arc<Shared>, settings: Arc<FetchSettings>) -> Self {
+        let fetcher = Fetcher::new(Arc::clone(&cluster), Arc::clone(&shared), Arc::clone(&settings));
         Self {
             cluster,
             shared,

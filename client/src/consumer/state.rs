@@ -12,6 +12,7 @@ mod source;
 mod tests;
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use headwater_protocol::batch::{BatchError, BatchHeader};
@@ -63,7 +64,7 @@ pub(in crate::consumer) struct State {
     skipped: Totals,
     /// A failure that came behind records which were handed out without it: told next.
     deferred: Option<Error>,
-    settings: FetchSettings,
+    settings: Arc<FetchSettings>,
     backoff: BackoffLimits,
 }
 
@@ -180,7 +181,7 @@ impl Shared {
     pub(in crate::consumer) fn new(
         assignments: Vec<Assignment>,
         subscribed: Vec<TopicName>,
-        settings: FetchSettings,
+        settings: Arc<FetchSettings>,
         backoff: BackoffLimits,
     ) -> Self {
         let mut state = State {

@@ -166,7 +166,7 @@ pub struct GroupConsumer {
 }
 
 impl GroupConsumer {
-    fn start(cluster: Arc<Cluster>, setup: Setup, fetch: FetchSettings) -> Self {
+    fn start(cluster: Arc<Cluster>, setup: Setup, fetch: Arc<FetchSettings>) -> Self {
         let Setup {
             group_id,
             instance_id,
@@ -175,7 +175,7 @@ impl GroupConsumer {
             listener,
         } = setup;
         let backoff = cluster.settings.backoff;
-        let fetching = Arc::new(state::Shared::new(Vec::new(), Vec::new(), fetch.clone(), backoff));
+        let fetching = Arc::new(state::Shared::new(Vec::new(), Vec::new(), Arc::clone(&fetch), backoff));
         let route = Route::new(Arc::clone(&cluster), &group_id);
         let shared = Arc::new(Shared::new(instance_id.clone()));
         let (orders, committer) = start_committer(route.clone(), Arc::clone(&shared));

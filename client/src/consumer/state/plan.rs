@@ -1,6 +1,7 @@
 //! What to ask the brokers for: fetches for partitions with room, offsets for lost positions, leaders.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use headwater_protocol::id::PartitionIndex;
 use headwater_protocol::topic::TopicName;
@@ -56,7 +57,7 @@ impl State {
         self.turn = (self.turn + 1) % count.max(1);
         let budget = self.prefetch_room() as u32;
         let bytes_max = self.settings.fetch_bytes_max.min(budget);
-        let settings = self.settings.clone();
+        let settings = Arc::clone(&self.settings);
         for index in (self.turn..count).chain(0..self.turn) {
             let partition = &mut self.partitions[index];
             if partition.flow != Flow::Open {

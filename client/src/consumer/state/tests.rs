@@ -94,7 +94,7 @@ fn shared_in(rack: Option<&str>) -> Shared {
         topic_id: TopicId::NIL,
         offset: Offset::ZERO,
     };
-    let shared = Shared::new(vec![assignment], Vec::new(), settings, backoff);
+    let shared = Shared::new(vec![assignment], Vec::new(), settings.into(), backoff);
     shared.state.lock().partitions[0].leader = Some(Address::new("h", 1));
     shared
 }
