@@ -180,7 +180,10 @@ mod tests {
                 let Some(at) = line.strip_prefix("  ").and_then(|line| line.find("headwater ")) else {
                     continue;
                 };
-                let command = line[2 + at..].split([';', '|', '>', '<']).next().unwrap_or_default();
+                let command = line[2 + at..]
+                    .split([';', '|', '&', ')', '>', '<'])
+                    .next()
+                    .unwrap_or_default();
                 let words = crate::values::words(command);
                 let parsed = Cli::try_parse_from(&words);
                 assert!(parsed.is_ok(), "{name}: {words:?}: {}", parsed.unwrap_err());

@@ -23,7 +23,6 @@ mod sessions;
 mod spread;
 mod state;
 mod store;
-mod succession;
 #[cfg(test)]
 mod tests;
 mod thread;

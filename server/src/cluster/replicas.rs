@@ -12,6 +12,7 @@ mod command;
 mod error;
 mod features;
 mod form;
+mod levels;
 mod placement;
 mod state;
 #[cfg(test)]
@@ -22,8 +23,9 @@ pub(crate) use self::{
     balance::{next_moves, under_way},
     command::{Election, IsrChange, Placement, Registration, ReplicaCommand},
     error::ReplicaError,
-    features::{Features, Levels},
+    features::Features,
     form::Form,
+    levels::Levels,
     placement::{place, without},
     state::ReplicaMap,
 };

@@ -205,7 +205,7 @@ fn a_producer_waits_for_replicas_that_do_not_answer_for_as_long_as_it_says() {
         // Nobody takes them out of those in sync: that takes a majority.
         let paused = (0..3).filter(|number| *number != leader);
         for number in paused.clone() {
-            cluster.brokers[number].as_ref().unwrap().signal(Signal::STOP);
+            cluster.brokers[number].as_ref().unwrap().stand_still();
         }
         let mut raw = Raw::connect(address).await;
         let mut request = produce(id, 0);
@@ -280,7 +280,7 @@ fn a_partition_is_made_though_its_broker_was_killed_before_it_knew_of_it() {
         let all = cluster.client().await;
         await_all_there(&all).await;
         let client = cluster.sites[0].client().await;
-        cluster.brokers[2].as_ref().unwrap().signal(Signal::STOP);
+        cluster.brokers[2].as_ref().unwrap().stand_still();
         let new = NewTopic::new(KIND.topic).partitions(3).replication_factor(1);
         client.admin().create_topic(new).await.unwrap();
         cluster.kill(2);

@@ -131,8 +131,11 @@ impl Trio {
     /// As systemd does: it is stopped in order, and the next one is not waited for.
     fn restart(&mut self, number: usize) {
         let process = &mut self.processes[number];
+        // Waiting would close it, and so end the process at once.
+        let input = process.stdin.take();
         kill_process(Pid::from_child(process), Signal::TERM).unwrap();
         let status = process.wait().unwrap();
+        drop(input);
         assert!(status.success(), "broker {number}: {status}");
         *process = launch(&self.settings[number]);
     }

@@ -1,5 +1,7 @@
 //! Who the members are, and how that changes: on the leader, so that one that is asked for a change takes the lead first.
 
+pub(super) mod succession;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},

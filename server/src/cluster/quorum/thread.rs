@@ -14,8 +14,8 @@ use super::{
     handle::{QuorumHandle, Wish},
     id::NodeId,
     member::{Quorum, StartError},
-    members::ChangeError,
-    sessions, spread, succession,
+    members::{ChangeError, succession},
+    sessions, spread,
 };
 use crate::{
     config::Balance,

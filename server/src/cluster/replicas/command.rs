@@ -4,7 +4,7 @@ use headwater_protocol::id::{BrokerId, LeaderEpoch, TopicId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::features::Levels;
+use super::levels::Levels;
 use crate::{
     image::{Address, Incarnation, PartitionEpoch, Terms},
     model::{id::PartitionId, plain},

@@ -5,7 +5,7 @@ use headwater_protocol::{
     id::{BrokerId, LeaderEpoch, TopicId},
 };
 
-use super::features::Levels;
+use super::levels::Levels;
 use crate::{
     image::{Incarnation, PartitionEpoch},
     model::id::PartitionId,

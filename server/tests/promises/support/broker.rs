@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
@@ -91,6 +92,27 @@ impl Broker {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Has it stand still from now on: no thread of it runs any more when this returns. One takes the signal, and stops the others.
+    pub fn stand_still(&self) {
+        self.signal(Signal::STOP);
+        let stands = |task: &Path| {
+            // The state follows the name, which is in parentheses (proc(5)). A task that has ended has none.
+            let stat = fs::read_to_string(task.join("stat"));
+            stat.map_or(true, |stat| {
+                stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"))
+            })
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let mut tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+            if tasks.all(|task| stands(&task.unwrap().path())) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it goes on");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Sets how many files it may have open, and returns how many it was before.

@@ -25,7 +25,7 @@ fn a_leader_that_stood_still_acknowledges_nothing_afterwards_and_has_everything_
             let mut raw = Raw::connect(trouble.cluster.sites[number].address()).await;
             let broker = trouble.cluster.brokers[number].as_ref().unwrap();
             trouble.go_on(200).await;
-            broker.signal(Signal::STOP);
+            broker.stand_still();
             // It is the first that the broker sees when it goes on, and takes itself to be the leader.
             let late = batch(&[&LATE.value(0, 100)]);
             raw.send(&produce(topic, partition), &late).await;

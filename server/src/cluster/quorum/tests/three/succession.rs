@@ -3,7 +3,7 @@
 use futures::future::join_all;
 
 use super::*;
-use crate::cluster::quorum::{member::ELECTION_MS, succession};
+use crate::cluster::quorum::{member::ELECTION_MS, members::succession};
 
 /// What a leader that is only silent is waited for at least.
 const LEASE: Duration = Duration::from_millis(ELECTION_MS.1);

@@ -11,7 +11,7 @@ use futures::future::join_all;
 use openraft::raft::TransferLeaderRequest;
 use tokio::time::sleep;
 
-use super::{
+use crate::cluster::quorum::{
     id::NodeId,
     member::Quorum,
     peer::{ANSWER_MAX, Line, Progress, Request, Response},
@@ -24,7 +24,7 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Watches the leader whenever that is another member.
-pub(super) async fn watch(quorum: &Quorum) -> Infallible {
+pub(in crate::cluster::quorum) async fn watch(quorum: &Quorum) -> Infallible {
     let mut line: Option<(NodeId, Line)> = None;
     loop {
         let led = quorum.led_by();
