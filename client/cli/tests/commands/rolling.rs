@@ -148,7 +148,7 @@ impl Trio {
 #!/bin/sh
 number=${1#broker-}
 touch "${0%/*}/asked-$number"
-while [ ! -e "${0%/*}/done-$number" ]; do sleep 0.02; done
+while [ -e "$0" ] && [ ! -e "${0%/*}/done-$number" ]; do sleep 0.02; done
 END"#;
         let made = Command::new("sh").args(["-c", script]).current_dir(&directory).status();
         assert!(made.unwrap().success());
