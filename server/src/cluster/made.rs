@@ -90,16 +90,8 @@ fn decode(bytes: &[u8]) -> io::Result<BTreeSet<PartitionId>> {
 mod tests {
     use futures::executor::block_on;
     use headwater_engine::disk::StdDirectory;
-    use headwater_protocol::id::{PartitionIndex, TopicId};
 
     use super::*;
-
-    fn partition(index: i32) -> PartitionId {
-        PartitionId {
-            topic: TopicId::new(uuid::Uuid::from_u128(1)),
-            index: PartitionIndex::new(index),
-        }
-    }
 
     #[test]
     fn what_was_not_there_before_is_new_and_nothing_is_if_that_is_not_known() {
@@ -108,13 +100,15 @@ mod tests {
         block_on(async {
             let read = async || Made::read(&disk, directory.path()).await;
             let mut made = read().await;
-            assert!(!made.is_new(partition(0)), "there may have been a file");
+            assert!(!made.is_new(PartitionId::of_test(0)), "there may have been a file");
             made.note(&disk, &BTreeSet::new()).await.unwrap();
-            assert!(read().await.is_new(partition(0)));
-            made.note(&disk, &[partition(0), partition(7)].into()).await.unwrap();
+            assert!(read().await.is_new(PartitionId::of_test(0)));
+            made.note(&disk, &[PartitionId::of_test(0), PartitionId::of_test(7)].into())
+                .await
+                .unwrap();
             let made = read().await;
             assert_eq!(
-                [0, 1, 7].map(|index| made.is_new(partition(index))),
+                [0, 1, 7].map(|index| made.is_new(PartitionId::of_test(index))),
                 [false, true, false]
             );
             let path = directory.path().join(FILE);
@@ -123,10 +117,10 @@ mod tests {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= 1;
                 std::fs::write(&path, damaged).unwrap();
-                assert!(!read().await.is_new(partition(1)), "byte {at} is another");
+                assert!(!read().await.is_new(PartitionId::of_test(1)), "byte {at} is another");
             }
             std::fs::write(&path, &bytes[..3]).unwrap();
-            assert!(!read().await.is_new(partition(1)));
+            assert!(!read().await.is_new(PartitionId::of_test(1)));
         });
     }
 }

@@ -79,7 +79,6 @@ impl Assignment {
 
 #[cfg(test)]
 mod tests {
-    use headwater_protocol::id::{PartitionIndex, TopicId};
     use uuid::Uuid;
 
     use super::*;
@@ -113,14 +112,7 @@ mod tests {
             terms: TERMS,
             partitions: (0..count).map(|_| Arc::new(replicas.clone())).collect(),
         };
-        [(partition(0).topic, placed)].into_iter().collect()
-    }
-
-    fn partition(index: i32) -> PartitionId {
-        PartitionId {
-            topic: TopicId::new(Uuid::from_u128(1)),
-            index: PartitionIndex::new(index),
-        }
+        [(PartitionId::of_test(0).topic, placed)].into_iter().collect()
     }
 
     #[test]
@@ -138,34 +130,45 @@ mod tests {
             placements: placed(&Replicas::new(ids.to_vec(), ids.to_vec(), TERMS), 4),
         };
         let all = |_| true;
-        let nearest = |told: &Assignment, rack| (0..4).map(|index| told.nearest(partition(index), rack, all)).collect();
+        let nearest = |told: &Assignment, rack| {
+            (0..4)
+                .map(|index| told.nearest(PartitionId::of_test(index), rack, all))
+                .collect()
+        };
         let near: Vec<_> = nearest(&told, "b");
         let expected = [2, 3, 2, 3].map(BrokerId::new).into_iter().zip(0..);
         let expected: Vec<_> = expected
-            .map(|(id, index)| Some((id, partition(index).owner(2))))
+            .map(|(id, index)| Some((id, PartitionId::of_test(index).owner(2))))
             .collect();
         assert_eq!(near, expected, "each has its share");
-        assert_eq!(told.nearest(partition(0), "b", |id| id == ids[2]).unwrap().0, ids[2]);
+        assert_eq!(
+            told.nearest(PartitionId::of_test(0), "b", |id| id == ids[2]).unwrap().0,
+            ids[2]
+        );
         let nobody: [Vec<_>; 2] = ["a", "c"].map(|rack| nearest(&told, rack));
         assert!(
             nobody.iter().flatten().all(Option::is_none),
             "the leader is there, or nobody is"
         );
         Arc::make_mut(told.brokers.get_mut(&ids[1]).unwrap()).is_fenced = true;
-        assert_eq!(told.nearest(partition(0), "b", all).unwrap().0, ids[2], "fenced");
+        assert_eq!(
+            told.nearest(PartitionId::of_test(0), "b", all).unwrap().0,
+            ids[2],
+            "fenced"
+        );
         let isr = vec![ids[0], ids[1], ids[3]];
         told.placements
-            .replace(partition(0), Replicas::new(ids.to_vec(), isr, TERMS));
-        assert_eq!(told.nearest(partition(0), "b", all), None, "not in sync");
-        assert!(told.is_in_sync(partition(0)));
+            .replace(PartitionId::of_test(0), Replicas::new(ids.to_vec(), isr, TERMS));
+        assert_eq!(told.nearest(PartitionId::of_test(0), "b", all), None, "not in sync");
+        assert!(told.is_in_sync(PartitionId::of_test(0)));
         Arc::make_mut(told.brokers.get_mut(&ids[0]).unwrap()).is_fenced = true;
-        assert!(!told.is_in_sync(partition(0)), "it is fenced");
+        assert!(!told.is_in_sync(PartitionId::of_test(0)), "it is fenced");
     }
 
     #[test]
     fn what_is_decided_for_another_process_is_not_for_this_one() {
         let id = BrokerId::new(1);
-        let partition = partition(0);
+        let partition = PartitionId::of_test(0);
         let told_to = |incarnation| Assignment {
             own: Member {
                 broker: id,

@@ -25,6 +25,15 @@ impl PartitionId {
         let core = start.wrapping_add(self.index.as_usize() as u64) % cores as u64;
         CoreId::new(u16::try_from(core).expect("the number of cores fits a core id"))
     }
+
+    /// A partition of a topic of the tests, which is the same each time.
+    #[cfg(test)]
+    pub(crate) fn of_test(index: i32) -> PartitionId {
+        PartitionId {
+            topic: TopicId::new(uuid::Uuid::from_u128(1)),
+            index: PartitionIndex::new(index),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -77,34 +77,31 @@ impl News {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
-    use headwater_protocol::id::{PartitionIndex, TopicId};
-    use uuid::Uuid;
 
     use super::*;
-
-    fn partition(index: i32) -> PartitionId {
-        PartitionId {
-            topic: TopicId::new(Uuid::from_u128(1)),
-            index: PartitionIndex::new(index),
-        }
-    }
 
     #[test]
     fn each_partition_is_told_of_once_and_none_is_passed_over_by_others() {
         let news = News::default();
         assert!(news.take(8).now_or_never().is_none());
         for index in [3, 1, 3, 2, 1] {
-            news.of(partition(index));
+            news.of(PartitionId::of_test(index));
         }
-        assert_eq!(news.take(2).now_or_never().unwrap(), [partition(3), partition(1)]);
-        news.of(partition(3));
-        assert_eq!(news.take(8).now_or_never().unwrap(), [partition(2), partition(3)]);
+        assert_eq!(
+            news.take(2).now_or_never().unwrap(),
+            [PartitionId::of_test(3), PartitionId::of_test(1)]
+        );
+        news.of(PartitionId::of_test(3));
+        assert_eq!(
+            news.take(8).now_or_never().unwrap(),
+            [PartitionId::of_test(2), PartitionId::of_test(3)]
+        );
         assert!(news.take(8).now_or_never().is_none() && news.over().now_or_never().is_none());
         news.call();
         assert!(news.take(8).now_or_never().unwrap().is_empty());
         assert!(news.answers_call() && news.take(8).now_or_never().is_none());
         news.end();
-        news.of(partition(1));
+        news.of(PartitionId::of_test(1));
         assert!(news.take(8).now_or_never().is_none() && news.over().now_or_never().is_some());
     }
 }

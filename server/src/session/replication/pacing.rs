@@ -146,17 +146,8 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
-    use headwater_protocol::id::{PartitionIndex, TopicId};
-    use uuid::Uuid;
 
     use super::*;
-
-    fn partition(index: i32) -> PartitionId {
-        PartitionId {
-            topic: TopicId::new(Uuid::from_u128(1)),
-            index: PartitionIndex::new(index),
-        }
-    }
 
     fn some(bytes_per_second: u64) -> Pacing {
         Pacing::new(&Arc::new(CatchUp::new(bytes_per_second, machine::now())))
@@ -165,7 +156,7 @@ mod tests {
     #[test]
     fn who_lacks_much_waits_for_a_turn_and_who_has_had_one_and_lacks_little_goes_on() {
         let pacing = some(1 << 20);
-        let (id, turn_bytes) = (partition(0), pacing.budget.turn_bytes());
+        let (id, turn_bytes) = (PartitionId::of_test(0), pacing.budget.turn_bytes());
         assert_eq!(
             pacing.room(id, 10, 0, None),
             None,
@@ -190,7 +181,7 @@ mod tests {
     #[test]
     fn what_is_appended_meanwhile_is_free_and_what_was_lacked_before_is_not() {
         let pacing = some(1 << 20);
-        let id = partition(0);
+        let id = PartitionId::of_test(0);
         let charged = |bytes, appended| {
             pacing.turn.set(Some(id));
             let turn = pacing.turn_of(id);

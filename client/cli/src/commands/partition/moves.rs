@@ -30,7 +30,7 @@ Examples:
   headwater partition move orders 0 --cancel                 # it stays where it was
   headwater partition move --cancel                          # whatever moves
 
-A broker that gets a partition copies it from the leader, no faster than cluster.catch_up_bytes_per_second_max of that broker; who \
+A broker that gets a partition copies it from the leader, which sends no faster than its cluster.catch_up_bytes_per_second_max; who \
 loses it keeps it until all others are in sync. It goes on by itself when this command is interrupted: `headwater partition moves` \
 shows what moves.";
 

@@ -11,25 +11,31 @@ use futures::future::join_all;
 use openraft::raft::TransferLeaderRequest;
 use tokio::time::sleep;
 
-use crate::cluster::quorum::{
-    id::NodeId,
-    member::Quorum,
-    peer::{ANSWER_MAX, Line, Progress, Request, Response},
-    types::Vote,
+use crate::{
+    cluster::quorum::{
+        id::NodeId,
+        member::Quorum,
+        peer::{ANSWER_MAX, Line, Progress, Request, Response},
+        types::Vote,
+    },
+    machine,
 };
 
 /// A leader that is there, and whose connection stays, is asked again after this.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Nobody leads, or the others do not know yet that the leader has ended: a look again after this.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Those who do not know it after so long never will, as it has not: this member alone is refused.
+const AGREED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Watches the leader whenever that is another member.
 pub(in crate::cluster::quorum) async fn watch(quorum: &Quorum) -> Infallible {
     let mut line: Option<(NodeId, Line)> = None;
+    let mut refused_since = None;
     loop {
         let led = quorum.led_by();
         let Some((leader, vote)) = led.filter(|(leader, _)| *leader != quorum.identity().node) else {
-            line = None;
+            (line, refused_since) = (None, None);
             sleep(LOOK_EVERY).await;
             continue;
         };
@@ -42,19 +48,21 @@ pub(in crate::cluster::quorum) async fn watch(quorum: &Quorum) -> Infallible {
         };
         match to_leader.call(&Request::Progress, ANSWER_MAX).await {
             Ok(_) => {
+                refused_since = None;
                 quorum.local.set_deserted(None);
                 tokio::select! {
                     () = to_leader.closed() => {}
                     () = sleep(ASK_EVERY) => {}
                 }
             }
-            Err(error) => {
-                if error.says_it_ended() {
-                    quorum.local.set_deserted(Some(vote));
-                    stand(quorum, leader, vote).await;
-                }
-                sleep(LOOK_EVERY).await;
+            Err(error) if error.says_it_ended() => {
+                quorum.local.set_deserted(Some(vote));
+                stand(quorum, leader, vote).await;
+                let since = *refused_since.get_or_insert_with(machine::now);
+                let is_late = machine::since(since) > AGREED_WITHIN;
+                sleep(if is_late { ASK_EVERY } else { LOOK_EVERY }).await;
             }
+            Err(_) => sleep(LOOK_EVERY).await,
         }
     }
 }
