@@ -14,11 +14,11 @@ use crate::consumer::{ConsumerBuilder, GroupConsumerBuilder};
 use crate::deadline::{BackoffLimits, LONGEST};
 use crate::error::Error;
 use crate::producer::ProducerBuilder;
+#[cfg(test)]
+use crate::runtime::transport::Connector;
+use crate::runtime::transport::Tcp;
 use crate::settings::{self, Defaults};
 use crate::statistics::ClientStatistics;
-#[cfg(test)]
-use crate::transport::Connector;
-use crate::transport::Tcp;
 
 /// A connection to a Headwater cluster. Cheap to clone; all clones share connections and metadata.
 ///

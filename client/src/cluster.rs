@@ -3,6 +3,10 @@
 //! Shared by all clones of a client and by its producers and consumers. Decides where a request goes; what is asked, and
 //! how often, is decided by the callers.
 
+pub(crate) mod metadata;
+pub(crate) mod pool;
+mod watch;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,17 +18,17 @@ use headwater_protocol::stranger::Stranger;
 use headwater_protocol::topic::TopicName;
 
 use crate::address::Address;
+use crate::cluster::metadata::Metadata;
+use crate::cluster::pool::Pool;
+use crate::cluster::watch::{SILENT_AFTER, watch_over};
 use crate::connection::{Connection, ConnectionSettings, probe};
 use crate::deadline::{Backoff, BackoffLimits, Deadline};
 use crate::error::{Error, Sign};
-use crate::metadata::Metadata;
-use crate::pool::Pool;
 use crate::requests::{self, Leader, ResponseError, TopicImage};
+use crate::runtime::transport::Connector;
 use crate::runtime::{self, sleep, timeout};
 use crate::settings::Defaults;
 use crate::statistics::AddressStatistics;
-use crate::transport::Connector;
-use crate::watch::{SILENT_AFTER, watch_over};
 
 /// After so many that do not answer soon, one is waited for.
 const OTHERS_ASKED_MAX: usize = 3;

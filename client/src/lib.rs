@@ -40,19 +40,12 @@ mod connection;
 mod consumer;
 mod deadline;
 mod error;
-mod metadata;
-mod pool;
 mod producer;
 mod record;
 mod requests;
 mod runtime;
 mod settings;
-#[cfg(feature = "simulation")]
-pub mod simulation;
 mod statistics;
-mod sync;
-mod transport;
-mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -75,6 +68,8 @@ pub use producer::{
     RoundRobinPartitioner, StickyPartitioner, TopicPartitions, murmur2,
 };
 pub use record::Record;
+#[cfg(feature = "simulation")]
+pub use runtime::simulation;
 pub use settings::settings_reference;
 pub use statistics::{AddressStatistics, ClientStatistics, Latencies, ProducerStatistics};
 

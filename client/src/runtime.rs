@@ -1,7 +1,12 @@
 //! The seam to the world: time, chance and tasks. Nothing else in this crate reads a clock, draws a random number or starts a task.
 //!
-//! They are tokio's and the machine's. With the feature `simulation`, code that runs in a [simulated world](crate::simulation) gets
+//! They are tokio's and the machine's. With the feature `simulation`, code that runs in a [simulated world](crate::runtime::simulation) gets
 //! that world's.
+
+#[cfg(feature = "simulation")]
+pub mod simulation;
+pub(crate) mod sync;
+pub(crate) mod transport;
 
 use std::time::Duration;
 
@@ -13,9 +18,9 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 pub(crate) use tokio::time::Instant;
 
-use crate::deadline::LONGEST;
 #[cfg(feature = "simulation")]
-use crate::simulation::{self, SimulatedTask};
+use self::simulation::SimulatedTask;
+use crate::deadline::LONGEST;
 
 /// Now, by the clock that never jumps.
 pub(crate) fn now() -> Instant {

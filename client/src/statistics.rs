@@ -11,7 +11,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::address::Address;
-use crate::sync::Mutex;
+use crate::runtime::sync::Mutex;
 
 /// What a producer has done since it was made; from [`Producer::statistics`](crate::Producer::statistics).
 ///

@@ -24,10 +24,10 @@ use tokio::sync::{Notify, oneshot};
 use crate::address::Address;
 use crate::error::{Error, ProtocolViolation, Sign};
 use crate::requests::BrokerLimits;
+use crate::runtime::sync::Mutex;
+use crate::runtime::transport::{Connector, Halves};
 use crate::runtime::{self, Instant, timeout};
 use crate::statistics::Traffic;
-use crate::sync::Mutex;
-use crate::transport::{Connector, Halves};
 
 pub(crate) use frames::Frame;
 pub(crate) use reply::{Outcome, Reply};

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::address::Address;
 use crate::runtime::timeout;
-use crate::transport::{Connector, Halves};
+use crate::runtime::transport::{Connector, Halves};
 
 /// Size; `ApiVersions` in version 0; a correlation id; no client id. Every Kafka broker answers it.
 const REQUEST: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, b'h', b'w', b'a', b'q', 0xff, 0xff];

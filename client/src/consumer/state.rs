@@ -28,7 +28,7 @@ use crate::address::Address;
 use crate::deadline::{Backoff, BackoffLimits};
 use crate::error::Error;
 use crate::runtime::Instant;
-use crate::sync::Mutex;
+use crate::runtime::sync::Mutex;
 
 pub(in crate::consumer) use plan::{Plan, PlannedFetch, PlannedLookup};
 

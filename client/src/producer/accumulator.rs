@@ -18,8 +18,8 @@ use super::topic::TopicSpread;
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::record::Record;
+use crate::runtime::sync::Mutex;
 use crate::runtime::{self, Instant};
-use crate::sync::Mutex;
 
 /// Room for a partition's first batch, in bytes; later ones get what the ones before needed.
 const SIZE_HINT_FIRST: usize = 4 << 10;

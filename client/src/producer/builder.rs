@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 use crate::deadline::LONGEST;
 use crate::error::Error;
 use crate::runtime::Runtime;
-use crate::sync::RwLock;
+use crate::runtime::sync::RwLock;
 
 /// How many of the last batches of a producer the broker tells from new ones. More in flight could be stored twice.
 const BROKER_BATCHES: usize = 128;

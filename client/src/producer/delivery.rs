@@ -13,7 +13,7 @@ use headwater_protocol::topic::TopicName;
 
 use super::tally::guarded;
 use crate::error::Error;
-use crate::sync::Mutex;
+use crate::runtime::sync::Mutex;
 
 /// Where a record ended up.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use crate::sync::Mutex;
+use crate::runtime::sync::Mutex;
 
 /// Of the budget, this part may lie in spare buffers: about what one response acknowledges at a time.
 const SPARE_SHARE: usize = 8;

@@ -33,8 +33,8 @@ use crate::error::{Error, topic_name};
 use crate::record::Record;
 use crate::requests::TopicImage;
 use crate::runtime::Runtime;
+use crate::runtime::sync::RwLock;
 use crate::statistics::ProducerStatistics;
-use crate::sync::RwLock;
 
 use accumulator::{Append, BatchSettings, PartitionQueue};
 use memory::{Memory, Reservation};

@@ -16,8 +16,8 @@ use crate::connection::{Answer, Connection, Outcome, Reply};
 use crate::deadline::{Backoff, Deadline};
 use crate::error::{Error, ProtocolViolation};
 use crate::requests;
+use crate::runtime::sync::Mutex;
 use crate::runtime::{self, Instant, sleep, timeout_at};
-use crate::sync::Mutex;
 
 /// With no linger, a batch that is not full leaves at once while its partition has fewer than this many in flight. It keeps
 /// the latency of single records low; under load batches fill up all the same. It is one while the producer is short of

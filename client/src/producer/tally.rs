@@ -12,8 +12,8 @@ use headwater_protocol::id::{Offset, PartitionIndex};
 
 use super::delivery::{Completer, Delivered};
 use crate::error::Error;
+use crate::runtime::sync::Mutex;
 use crate::statistics::{ProducerStatistics, SharedTimings};
-use crate::sync::Mutex;
 
 /// How a batch of records ended; for [`ProducerBuilder::on_delivery`](crate::ProducerBuilder::on_delivery).
 #[derive(Debug, Clone, Copy)]

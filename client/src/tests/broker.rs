@@ -25,7 +25,7 @@ pub(super) use groups::Group;
 pub(super) use log::{Partition, Topic};
 
 use super::network::Network;
-use crate::sync::Mutex;
+use crate::runtime::sync::Mutex;
 
 /// The shared port; core n listens on this plus 1 plus n.
 pub(super) const PORT: u16 = 9000;

@@ -19,7 +19,7 @@ use crate::address::Address;
 use crate::connection::{Answer, Connection, ConnectionSettings, Reply};
 use crate::error::{Error, ProtocolViolation, Sign};
 use crate::requests;
-use crate::transport::Tcp;
+use crate::runtime::transport::Tcp;
 
 const LIMITS: ConnectionSettings = ConnectionSettings {
     client_id: None,

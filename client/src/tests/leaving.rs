@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use super::broker::api_versions;
 use super::network::Network;
 use crate::client::Client;
-use crate::sync::Mutex;
+use crate::runtime::sync::Mutex;
 use crate::{Offset, Record, Start};
 
 /// Longer than any test takes: whoever waits for this waits for ever.

@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex, split};
 use tokio::sync::{mpsc, watch};
 
 use crate::address::Address;
-use crate::sync::Mutex;
-use crate::transport::{ConnectFuture, Connector, Halves};
+use crate::runtime::sync::Mutex;
+use crate::runtime::transport::{ConnectFuture, Connector, Halves};
 
 /// Bytes that a pipe holds in each direction.
 const PIPE_SIZE: usize = 256 << 10;

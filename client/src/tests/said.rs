@@ -9,7 +9,7 @@ use tracing::span::{Attributes, Id, Record as Values};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::one_broker;
-use crate::sync::Mutex;
+use crate::runtime::sync::Mutex;
 use crate::{Record, Start};
 
 const SECOND: Duration = Duration::from_secs(1);

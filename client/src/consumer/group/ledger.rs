@@ -14,8 +14,8 @@ use super::membership::Place;
 use crate::admin::CommittedOffset;
 use crate::error::Error;
 use crate::requests::Identity;
+use crate::runtime::sync::Mutex;
 use crate::runtime::{self, Instant};
-use crate::sync::Mutex;
 
 /// The number of a partition's stay with this consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

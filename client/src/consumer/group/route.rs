@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::requests::{self, ResponseError};
-use crate::sync::Mutex;
+use crate::runtime::sync::Mutex;
 
 /// Asks the core that runs a group, which is looked for again whenever that fails.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use headwater_protocol::error::ErrorCode;
 use tokio::time::sleep;
 
 use super::{SECOND, numbered, one_producer, send_numbered};
-use crate::sync::Mutex;
+use crate::runtime::sync::Mutex;
 use crate::tests::broker::Harm;
 use crate::tests::one_broker;
 use crate::{Error, Offset, PartitionIndex, Record};

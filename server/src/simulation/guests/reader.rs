@@ -64,11 +64,6 @@ impl Reader {
 
     /// Returns the next position.
     fn pass_over(&self, skip: &Skip, position: u64) -> u64 {
-        if self.brokers.are_several() && skip.cause == SkipCause::Reset {
-            // One that has led, and does not know yet that another does, may have less: it is read again from there.
-            tell(&format!("is sent back: {skip:?}"));
-            return skip.to.get();
-        }
         assert_eq!((skip.from.get(), skip.cause), (position, SkipCause::Deleted));
         tell(&format!("is overtaken: {skip:?}"));
         self.ledger.pass_over(self.partition, position, skip.to.get());

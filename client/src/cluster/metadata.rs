@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use headwater_protocol::error::ErrorCode;
-use headwater_protocol::id::{BrokerId, CoreId};
+use headwater_protocol::id::{BrokerId, CoreId, LeaderEpoch, TopicId};
 use headwater_protocol::topic::TopicName;
 
 use crate::address::Address;
 use crate::error::Error;
-use crate::requests::{ClusterImage, Leader, Node, TopicImage};
-use crate::sync::Mutex;
+use crate::requests::{ClusterImage, Node, TopicImage};
+use crate::runtime::sync::Mutex;
 
 /// Ports that are remembered of brokers that have gone.
 const GONE_MAX: usize = 4096;
@@ -38,7 +38,15 @@ struct State {
     /// Those that were among them and are no more.
     gone: BTreeSet<Address>,
     topics: HashMap<TopicName, Result<Arc<TopicImage>, ErrorCode>>,
+    latest: HashMap<TopicName, Latest>,
     wanted: BTreeSet<TopicName>,
+}
+
+/// The latest leader epoch that was heard of for each partition of a topic. It outlives the leader: when that is gone, one that led
+/// before it may still take itself to lead (KIP-320).
+struct Latest {
+    topic: TopicId,
+    epochs: Vec<Option<LeaderEpoch>>,
 }
 
 impl Metadata {
@@ -117,10 +125,7 @@ impl Metadata {
                 .topics
                 .remove(topic)
                 .unwrap_or(Err(ErrorCode::UnknownTopicOrPartition));
-            let now = now.map(|now| match state.topics.get(topic) {
-                Some(Ok(known)) => later(known, now),
-                _ => now,
-            });
+            let now = now.map(|now| state.without_former_leaders(topic, now));
             if state.topics.get(topic) != Some(&now) {
                 changed = true;
                 state.topics.insert(topic.clone(), now);
@@ -144,28 +149,41 @@ impl Metadata {
     }
 }
 
-/// What is told of a topic, with the leaders that are known already where those that are told came before them: whoever is cut off from
-/// the others does not know that they have chosen another.
-fn later(known: &TopicImage, told: Arc<TopicImage>) -> Arc<TopicImage> {
-    let is_former = |known: &Partition, told: &Partition| match (known, told) {
-        (Ok(known), Ok(told)) => told.epoch < known.epoch,
-        _ => false,
-    };
-    let pairs = || known.partitions.iter().zip(&told.partitions);
-    if known.id != told.id || !pairs().any(|(known, told)| is_former(known, told)) {
-        return told;
-    }
-    let mut merged = TopicImage::clone(&told);
-    for (known, told) in known.partitions.iter().zip(&mut merged.partitions) {
-        if is_former(known, told) {
-            told.clone_from(known);
+impl State {
+    /// What is told of a topic, with the leaders that are known already where those that are told came before them: whoever is cut
+    /// off from the others, or stood still, does not know that they have chosen another.
+    fn without_former_leaders(&mut self, name: &TopicName, mut told: Arc<TopicImage>) -> Arc<TopicImage> {
+        let known = match self.topics.get(name) {
+            Some(Ok(known)) if known.id == told.id => Some(known),
+            _ => None,
+        };
+        let anew = || Latest {
+            topic: told.id,
+            epochs: Vec::new(),
+        };
+        let latest = self.latest.entry(name.clone()).or_insert_with(anew);
+        if latest.topic != told.id {
+            *latest = anew();
         }
+        for index in 0..told.partitions.len() {
+            let Ok(leader) = &told.partitions[index] else { continue };
+            match latest.epochs.get_mut(index) {
+                Some(epoch) if Some(leader.epoch) < *epoch => {
+                    let known = known.and_then(|known| known.partitions.get(index));
+                    let known = known.cloned().unwrap_or(Err(ErrorCode::LeaderNotAvailable));
+                    Arc::make_mut(&mut told).partitions[index] = known;
+                }
+                Some(epoch) => *epoch = Some(leader.epoch),
+                None => {
+                    // One without a leader may come before it.
+                    latest.epochs.resize(index, None);
+                    latest.epochs.push(Some(leader.epoch));
+                }
+            }
+        }
+        told
     }
-    Arc::new(merged)
 }
-
-/// The leader of a partition, or why there is none.
-type Partition = Result<Leader, ErrorCode>;
 
 /// Topics that are being asked about; those who wait for them ask themselves if this attempt fails or is cancelled.
 struct Asked<'a> {
@@ -187,10 +205,9 @@ mod tests {
     use std::cell::Cell;
     use std::future::pending;
 
-    use futures::FutureExt;
-    use headwater_protocol::id::{LeaderEpoch, TopicId};
-
     use super::*;
+    use crate::requests::Leader;
+    use futures::FutureExt;
 
     fn name(name: &str) -> TopicName {
         TopicName::new(name).unwrap()
@@ -301,6 +318,27 @@ mod tests {
             let image = metadata.topic(&topics[0]).unwrap().unwrap();
             assert_eq!(image.partitions[0].as_ref().unwrap().address, Address::new("h", known));
         }
+    }
+
+    #[tokio::test]
+    async fn one_that_led_before_does_not_lead_again_while_nobody_does() {
+        let metadata = Metadata::default();
+        let topics = [name("a")];
+        let told = [Some(6), None, Some(5), Some(7)];
+        let mut known = Vec::new();
+        for epoch in told {
+            let mut told = image(&topics, 1);
+            let topic = told.topics.get_mut(&topics[0]).unwrap().as_mut().unwrap();
+            let partition = &mut Arc::make_mut(topic).partitions[0];
+            match epoch {
+                Some(epoch) => partition.as_mut().unwrap().epoch = LeaderEpoch::new(epoch),
+                None => *partition = Err(ErrorCode::LeaderNotAvailable),
+            }
+            metadata.refresh(&topics, async |_| Ok(told)).await.unwrap();
+            let image = metadata.topic(&topics[0]).unwrap().unwrap();
+            known.push(image.partitions[0].as_ref().ok().map(|leader| leader.epoch.get()));
+        }
+        assert_eq!(known, [Some(6), None, None, Some(7)]);
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ pub(crate) struct Tcp;
 impl Connector for Tcp {
     fn connect<'a>(&'a self, address: &'a Address) -> ConnectFuture<'a> {
         #[cfg(feature = "simulation")]
-        if let Some(world) = crate::simulation::here() {
+        if let Some(world) = crate::runtime::simulation::here() {
             let halves = world.connect(address.host(), address.port());
             return Box::pin(async move { halves.await.map(|(read, write)| Halves { read, write }) });
         }

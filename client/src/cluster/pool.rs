@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
+use crate::cluster::watch::SILENT_AFTER;
 use crate::connection::{Connection, ConnectionSettings};
 use crate::deadline::{Backoff, BackoffLimits};
 use crate::error::Error;
+use crate::runtime::sync::Mutex;
+use crate::runtime::transport::Connector;
 use crate::runtime::{self, Instant};
 use crate::statistics::{AddressStatistics, Traffic};
-use crate::sync::Mutex;
-use crate::transport::Connector;
-use crate::watch::SILENT_AFTER;
 
 pub(crate) struct Pool {
     connector: Arc<dyn Connector>,
