@@ -1,4 +1,5 @@
 mod agreed;
+mod load;
 pub(crate) mod local;
 mod seeded;
 pub(crate) mod shared;
