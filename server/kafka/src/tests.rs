@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by its panic, helpers of tests too")]
 
+mod allocation;
 mod hostile;
 mod hot;
 mod oracle;
@@ -28,6 +29,8 @@ struct Case {
     known_to_them: RangeInclusive<i16>,
     /// One made of random bytes is written and read again, and must be the same; its bytes.
     there_and_back: fn(&[u8], i16) -> Vec<u8>,
+    /// Reads one, if it is one.
+    read: fn(&[u8], i16),
     /// Reads one, and writes it again.
     rewrite: fn(&[u8], i16) -> Result<Vec<u8>, Malformed>,
     /// The same by the other implementation.
@@ -44,6 +47,9 @@ macro_rules! case {
                 versions.min..=versions.max
             },
             there_and_back: |source, version| there_and_back::<messages::$message>(source, version, &OnceCell::new()),
+            read: |bytes, version| {
+                let _ = messages::$message::read(&mut Reader::new(bytes), version);
+            },
             rewrite: |bytes, version| rewrite::<messages::$message>(bytes, version),
             their_rewrite: their_rewrite::<theirs::$message>,
         }

@@ -10,7 +10,7 @@ use crate::value::Message;
 use crate::{fetch, produce};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn random_bytes_are_read_or_refused(bytes in proptest::collection::vec(prop_oneof![any::<u8>(), 0..4_u8], 0..120)) {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::CASES;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn another_implementation_reads_and_writes_the_same_bytes(source in proptest::collection::vec(any::<u8>(), 0..400)) {

@@ -8,7 +8,7 @@ use crate::value::{Message, Unwritable};
 use crate::{ApiKey, Reader};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn every_message_of_every_version_reads_back_as_it_was(source in proptest::collection::vec(any::<u8>(), 0..400)) {
