@@ -19,7 +19,7 @@
 //! Kafka leaves them.
 //!
 //! The definitions are those of Apache Kafka 4.4.0 (the jar `org.apache.kafka:kafka-clients`), copyright The Apache Software
-//! Foundation, under the Apache License 2.0; `messages/update` fetches them.
+//! Foundation, under the Apache License 2.0 (`messages/NOTICE`); `messages/update` fetches them.
 
 pub mod api;
 pub mod api_versions;

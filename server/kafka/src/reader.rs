@@ -8,6 +8,9 @@
 //! - [`STRING_LEN_MAX`], [`TAGS_MAX`] as in Kafka;
 //! - all arrays of a message together have at most [`ELEMENTS_MAX`] elements, where Kafka allows as many in each of them;
 //!   [`Reader::with_elements_max`] says otherwise.
+//!
+//! What was read may take up to 64 times the memory of its bytes, as the smallest structures on the wire are large in memory; the
+//! limit of elements bounds that too.
 
 use std::str::Utf8Error;
 

@@ -79,6 +79,14 @@ fn counts_and_lengths_are_compared_with_what_is_left() {
 }
 
 #[test]
+fn memory_for_large_elements_is_reserved_as_they_come() {
+    let bytes = [0; 1000];
+    let reader = Reader::new(&bytes);
+    assert_eq!(reader.reserve::<[u8; 200]>(500), 16);
+    assert_eq!(reader.reserve::<i32>(200), 200);
+}
+
+#[test]
 fn all_arrays_of_a_message_share_a_limit() {
     let topics = |count: u32, each: &[u8]| [&count.to_be_bytes()[..], &each.repeat(count as usize)].concat();
     let bytes = topics(ELEMENTS_MAX as u32 + 1, &[0, 0]);
