@@ -12,10 +12,10 @@ use crate::{
     config::Config,
     core::{
         catch_up::CatchUp,
-        mesh::{CoreMessage, Mesh},
+        mesh::{CoreMessage, Listeners, Mesh},
     },
-    image::Assignment,
-    machine::{self, Bound},
+    image::{Assignment, KafkaAddress},
+    machine,
     ops::Addresses,
 };
 
@@ -24,6 +24,8 @@ pub(crate) struct Door {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) core_ports: Vec<u16>,
+    /// Where Kafka's clients find it, if they do.
+    pub(crate) kafka: Option<KafkaAddress>,
     /// Who else is there, and who has what; `None` if the broker is alone.
     pub(crate) assignment: Option<Arc<Assignment>>,
 }
@@ -49,6 +51,7 @@ impl<D: Directory> Assembly<D> {
             host: door.host,
             port: door.port,
             core_ports: door.core_ports,
+            kafka: door.kafka,
         });
         let (handle, queues) = cluster::channel(&store);
         let catch_up = config.cluster.catch_up_bytes_per_second_max.bytes();
@@ -89,8 +92,8 @@ impl<D: Directory> Assembly<D> {
     }
 }
 
-/// Lets the cores accept connections, each on the port that all share and on its own.
-pub(crate) fn open_door(mesh: &Mesh, listeners: impl IntoIterator<Item = [Bound; 2]>) {
+/// Lets the cores accept connections.
+pub(crate) fn open_door(mesh: &Mesh, listeners: impl IntoIterator<Item = Listeners>) {
     for (core, listeners) in mesh.ids().zip(listeners) {
         mesh.send(core, CoreMessage::Serve { listeners });
     }

@@ -42,7 +42,7 @@ use crate::{
         watchdog::{Activity, Watchdog},
     },
     failure::{Part, StopError},
-    image::{Address, Assignment, Wishes},
+    image::{Address, Assignment, KafkaAddress, Wishes},
     machine,
     model::refusal::Refusal,
 };
@@ -66,6 +66,7 @@ pub struct Broker {
     address: SocketAddr,
     /// As others reach it.
     own: Address,
+    kafka_address: Option<SocketAddr>,
     metrics_address: Option<SocketAddr>,
     mesh: Mesh,
     cores: Vec<Part>,
@@ -147,11 +148,16 @@ impl Broker {
         let (metrics, metrics_address) = bind_metrics(config)?.unzip();
         let own = Address {
             host: config.advertised_host(),
-            port: ports.address.port(),
-            core_ports: ports.of_cores,
+            port: ports.native.address.port(),
+            core_ports: ports.native.of_cores.clone(),
         };
+        let kafka = ports.kafka.as_ref().map(|doors| KafkaAddress {
+            host: config.host_told_at(doors.address),
+            port: doors.address.port(),
+            core_ports: doors.of_cores.clone(),
+        });
         let mut membership = if assignment.is_none() && store.may_have_peers() {
-            Some(register(&mut store, &mesh, &own, was_clean)?)
+            Some(register(&mut store, &mesh, (own.clone(), kafka.clone()), was_clean)?)
         } else {
             None
         };
@@ -159,13 +165,15 @@ impl Broker {
             host: own.host.clone(),
             port: own.port,
             core_ports: own.core_ports.clone(),
+            kafka,
             assignment: assignment.or_else(|| membership.as_ref().map(|own| Arc::new(own.assignment()))),
         };
         let open_files_max = check::open_files_max(config) as usize;
         let mut assembly = Assembly::new(config, store, (mesh.clone(), inboxes), open_files_max, door);
         let activities: Vec<Arc<Activity>> = cpus.iter().map(|_| Arc::default()).collect();
         let mut broker = Broker {
-            address: ports.address,
+            address: ports.native.address,
+            kafka_address: ports.kafka.as_ref().map(|doors| doors.address),
             own,
             metrics_address,
             mesh: mesh.clone(),
@@ -190,10 +198,7 @@ impl Broker {
             Some(membership) => block_on(membership.follow()),
         }
         broker.check()?;
-        open_door(
-            &mesh,
-            ports.listeners.into_iter().map(|of_core| of_core.map(machine::bound)),
-        );
+        open_door(&mesh, ports.into_listeners());
         if let Some(membership) = &mut membership {
             // Not before it can be reached.
             if let Err(refusal) = block_on(membership.enter()) {
@@ -221,6 +226,7 @@ impl Broker {
         let control = Control::start_without_topics(&mesh, handle.look(), metrics);
         let broker = Broker {
             address,
+            kafka_address: None,
             own: Address {
                 host: config.advertised_host(),
                 port: address.port(),
@@ -244,12 +250,20 @@ impl Broker {
         if let Some(address) = self.metrics_address {
             tracing::info!("metrics are at http://{address}/metrics");
         }
+        if let Some(address) = self.kafka_address {
+            tracing::info!("Kafka's protocol is spoken at {address}");
+        }
         tracing::info!(address = %self.address, cores = self.cores.len(), data = %config.log.directory.display(), "the broker is ready");
     }
 
     /// Address of the port that all cores share.
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Address of the port where Kafka's protocol is spoken, which all cores share, if there is one.
+    pub fn kafka_addr(&self) -> Option<SocketAddr> {
+        self.kafka_address
     }
 
     /// Address of the HTTP endpoint `/metrics`, if there is one.
@@ -369,10 +383,10 @@ fn watchdog(activities: &[Arc<Activity>], mesh: &Mesh) -> Result<Watchdog, Start
 fn register(
     store: &mut TopicStore<StdDirectory>,
     mesh: &Mesh,
-    own: &Address,
+    reached: (Address, Option<KafkaAddress>),
     was_clean: bool,
 ) -> Result<Membership<StdDirectory>, StartError> {
-    let registered = block_on(Membership::register(store, mesh, own.clone(), was_clean));
+    let registered = block_on(Membership::register(store, mesh, reached, was_clean));
     registered.map_err(|Refusal { message: reason, .. }| StartError::Quorum { reason })
 }
 

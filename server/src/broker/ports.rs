@@ -9,6 +9,7 @@ use std::{
 use super::error::StartError;
 use crate::{
     config::{Config, HttpAddress, PeerListen},
+    core::mesh::Listeners,
     machine,
     session::listener,
 };
@@ -21,35 +22,77 @@ const PORT_RETRY: Duration = Duration::from_millis(10);
 
 /// The listening sockets, bound before anything runs.
 pub(super) struct Ports {
+    pub(super) native: Doors,
+    pub(super) kafka: Option<Doors>,
+}
+
+/// Those of one protocol.
+pub(super) struct Doors {
+    /// Of the port that all cores share.
     pub(super) address: SocketAddr,
     pub(super) of_cores: Vec<u16>,
-    /// For each core the shared port and its own.
-    pub(super) listeners: Vec<[TcpListener; 2]>,
+    /// For each core the shared port, and its own if it has one.
+    listeners: Vec<Vec<TcpListener>>,
+}
+
+/// What is listened to, and which settings say so.
+struct Wanted {
+    shared: (SocketAddr, &'static str),
+    /// The port of the first core, or 0 for any; none if cores have no ports of their own.
+    core_port_base: Option<(u16, &'static str)>,
 }
 
 pub(super) fn bind_all(config: &Config, cores: usize) -> Result<Ports, StartError> {
-    let mut address = config.broker.listen;
-    let mut ports = Ports {
+    let native = Wanted {
+        shared: (config.broker.listen, "broker.listen"),
+        core_port_base: Some((config.broker.core_port_base, "broker.core_port_base")),
+    };
+    let kafka = config.kafka_listen().map(|address| Wanted {
+        shared: (address, "kafka.listen"),
+        core_port_base: (config.kafka.core_nodes).then_some((config.kafka.core_port_base, "kafka.core_port_base")),
+    });
+    Ok(Ports {
+        native: bind_doors(&native, cores)?,
+        kafka: kafka.map(|kafka| bind_doors(&kafka, cores)).transpose()?,
+    })
+}
+
+fn bind_doors(wanted: &Wanted, cores: usize) -> Result<Doors, StartError> {
+    let (mut address, key) = wanted.shared;
+    let mut doors = Doors {
         address,
         of_cores: Vec::new(),
         listeners: Vec::new(),
     };
     // Shared among our cores only: without this, a second broker could take the port as well, and half of the connections.
-    drop(bind(address, false, "broker.listen")?);
+    drop(bind(address, false, key)?);
     for index in 0..cores {
-        let shared = bind(address, true, "broker.listen")?;
+        let shared = bind(address, true, key)?;
         // Port 0 becomes the port that the first core got.
         address = shared.1;
-        let own_port = match config.broker.core_port_base {
-            0 => 0,
-            base => base + index as u16,
-        };
-        let own = bind(SocketAddr::new(address.ip(), own_port), false, "broker.core_port_base")?;
-        ports.of_cores.push(own.1.port());
-        ports.listeners.push([shared.0, own.0]);
+        let mut listeners = vec![shared.0];
+        if let Some((base, key)) = wanted.core_port_base {
+            let own_port = if base == 0 { 0 } else { base + index as u16 };
+            let own = bind(SocketAddr::new(address.ip(), own_port), false, key)?;
+            doors.of_cores.push(own.1.port());
+            listeners.push(own.0);
+        }
+        doors.listeners.push(listeners);
     }
-    ports.address = address;
-    Ok(ports)
+    doors.address = address;
+    Ok(doors)
+}
+
+impl Ports {
+    /// What each core listens to.
+    pub(super) fn into_listeners(self) -> impl Iterator<Item = Listeners> {
+        let bound = |listeners: Vec<TcpListener>| listeners.into_iter().map(machine::bound).collect();
+        let mut kafka = self.kafka.map(|doors| doors.listeners.into_iter());
+        self.native.listeners.into_iter().map(move |native| Listeners {
+            native: bound(native),
+            kafka: bound(kafka.as_mut().and_then(Iterator::next).unwrap_or_default()),
+        })
+    }
 }
 
 /// Binds a port, waiting a little for one that is in use.
@@ -87,8 +130,10 @@ pub(super) fn bind_peers(config: &Config) -> Result<Option<(TcpListener, SocketA
 pub(super) fn warn_of_strangers(config: &Config) {
     let metrics = config.metrics.listen.map(|address| ("metrics.listen", address.get()));
     let peers = config.cluster.listen.map(|address| ("cluster.listen", address.get()));
+    let kafka = config.kafka_listen().map(|address| ("kafka.listen", address));
     for (key, address) in [("broker.listen", config.broker.listen)]
         .into_iter()
+        .chain(kafka)
         .chain(metrics)
         .chain(peers)
     {

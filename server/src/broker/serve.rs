@@ -19,14 +19,17 @@ use crate::{
     core::{
         Core,
         catch_up::CatchUp,
-        mesh::{self, CoreMessage, Mesh},
+        mesh::{self, CoreMessage, Listeners, Mesh},
         watchdog::Activity,
     },
     image::Assignment,
     machine::{self, Daemons, Disk},
     ops::{Addresses, Ops, fetch, figures, forwarded, offsets, topics},
     partition::{self, Partitions},
-    session::{Follows, Sessions, listener},
+    session::{
+        Follows, Sessions,
+        listener::{self, Speaks},
+    },
 };
 
 /// What all cores are told when they start.
@@ -153,8 +156,10 @@ impl Server {
                 let _ = reply.send(partitions.wishes());
             }
             CoreMessage::Serve { listeners } => {
-                for listener in listeners {
-                    machine::spawn(listener::accept(Rc::clone(&self.sessions), listener));
+                let Listeners { native, kafka } = listeners;
+                let native = native.into_iter().map(|bound| (bound, Speaks::Native));
+                for (bound, speaks) in native.chain(kafka.into_iter().map(|bound| (bound, Speaks::Kafka))) {
+                    machine::spawn(listener::accept(Rc::clone(&self.sessions), bound, speaks));
                 }
             }
             CoreMessage::Stop => {}

@@ -37,7 +37,8 @@ use super::{
 use crate::{
     core::mesh::Mesh,
     image::{
-        Address, Assignment, ClusterImage, Incarnation, Member, PartitionId, Placements, Topic, TopicState, Wishes,
+        Address, Assignment, ClusterImage, Incarnation, KafkaAddress, Member, PartitionId, Placements, Topic,
+        TopicState, Wishes,
     },
     machine,
     model::refusal::Refusal,
@@ -84,7 +85,7 @@ impl<D: Directory> Membership<D> {
     pub(crate) async fn register(
         store: &mut TopicStore<D>,
         mesh: &Mesh,
-        address: Address,
+        (address, kafka): (Address, Option<KafkaAddress>),
         was_clean: bool,
     ) -> Result<Membership<D>, Refusal> {
         let quorum = store.quorum();
@@ -113,6 +114,11 @@ impl<D: Directory> Membership<D> {
             broker: id,
             incarnation: registered.incarnation,
         };
+        if let Some(at) = kafka {
+            let incarnation = own.incarnation;
+            let speaks = ReplicaCommand::SpeaksKafka { id, incarnation, at };
+            quorum.change_replicas(speaks).await?;
+        }
         let (followed, shows) = watch::channel(0);
         store.joins(shows);
         let reconciler = store.reconciler();

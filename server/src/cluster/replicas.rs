@@ -24,7 +24,7 @@ pub(crate) use self::{
     command::{Election, IsrChange, Placement, Registration, ReplicaCommand},
     error::ReplicaError,
     features::Features,
-    form::Form,
+    form::{Form, KafkaForm},
     levels::Levels,
     placement::{place, without},
     state::ReplicaMap,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use headwater_engine::disk::BLOCK_SIZE;
 
-use super::{ByteSize, Config, Knob, Problem, Role, Sources, Value};
+use super::{ByteSize, Config, KAFKA_NODES_OF_A_BROKER, Knob, Problem, Role, Sources, Value};
 
 /// A produce or fetch frame carries a header and a head besides its records; heads are far smaller than this.
 const FRAME_OVERHEAD_BYTES: u64 = 4096;
@@ -98,6 +98,35 @@ impl Rules<'_> {
         let count = cores.set.len().max(usize::from(cores.count)).max(1);
         if let Some(rule) = self.config.core_ports_rule(count) {
             self.conflict("broker.core_port_base", rule);
+        }
+        self.kafka(count);
+    }
+
+    fn kafka(&mut self, cores: usize) {
+        let Some(listen) = self.config.kafka_listen() else {
+            return;
+        };
+        let kafka = &self.config.kafka;
+        if listen == self.config.broker.listen && listen.port() != 0 {
+            let rule = format!(
+                "{} has this address; a port speaks one protocol",
+                self.named("broker.listen")
+            );
+            self.conflict("kafka.listen", rule);
+        }
+        let first = usize::from(kafka.core_port_base);
+        let ports = first..first + cores;
+        if first > 0 && (ports.end > usize::from(u16::MAX) + 1 || ports.contains(&usize::from(listen.port()))) {
+            let rule =
+                format!("the ports from {first} on of {cores} cores must exist, and not hold that of kafka.listen");
+            self.conflict("kafka.core_port_base", rule);
+        }
+        let id_max = i32::MAX / KAFKA_NODES_OF_A_BROKER;
+        if kafka.core_nodes && self.config.broker.id.get() > id_max {
+            let rule = format!(
+                "nodes of cores have numbers only up to broker {id_max}; turn kafka.core_nodes off, or use a lower number"
+            );
+            self.conflict("broker.id", rule);
         }
     }
 

@@ -14,7 +14,7 @@ mod reference;
 mod tests;
 mod value;
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use headwater_protocol::id::BrokerId;
 
@@ -24,9 +24,18 @@ use knob::sections;
 pub use load::{Effective, Layers, Source, Sources};
 pub use reference::reference;
 pub use value::{
-    Balance, ByteSize, ClusterId, CpuSet, HostName, HostPort, HttpAddress, LogFilter, LogFormat, Members, Micros,
-    Millis, PeerListen, Rack, Ratio, Role, Value,
+    Balance, ByteSize, ClusterId, CpuSet, HostName, HostPort, HttpAddress, KafkaListen, LogFilter, LogFormat, Members,
+    Micros, Millis, PeerListen, Rack, Ratio, Role, Value,
 };
+
+/// Where a broker listens unless it is told otherwise.
+const NATIVE_PORT: u16 = 9292;
+
+/// Where Kafka's clients look for a broker.
+const KAFKA_PORT: u16 = 9092;
+
+/// The cores of a broker have numbers below this, among the nodes that Kafka's clients are told of.
+pub(crate) const KAFKA_NODES_OF_A_BROKER: i32 = 1024;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const KIB: u64 = 1024;
@@ -45,7 +54,7 @@ sections! {
         cluster_id: Option<ClusterId> = None;
         /// Address and port that every core shares. Port 0 takes any free port.
         /// Set it to be reached from other machines: `0.0.0.0:9292`, or the address of one interface.
-        listen: std::net::SocketAddr = std::net::SocketAddr::from(([127, 0, 0, 1], 9292));
+        listen: std::net::SocketAddr = std::net::SocketAddr::from(([127, 0, 0, 1], NATIVE_PORT));
         /// Host that clients are told to connect to; "auto" is the listen address, or the host's name if that is 0.0.0.0 or [::].
         /// Set it when clients reach the broker by another name: NAT, containers, load balancers.
         advertised_host: Option<HostName> = None;
@@ -58,6 +67,22 @@ sections! {
         /// A broker that ends because of a bug in it aborts, which leaves a core dump where the system keeps them, instead of exiting with code 70.
         /// Set it to find such a bug. The dump holds records, and is as large as the broker's memory.
         core_dump: bool = false;
+    }
+
+    /// Kafka's protocol, so that Kafka's clients work with this broker unchanged.
+    kafka: KafkaSection {
+        /// Address and port where Kafka's protocol is spoken. "auto" is port 9092 of the same address if `broker.listen` has its usual port, and none otherwise; "off" has none.
+        /// Set it for several brokers on one machine, or where Kafka's clients come from another network.
+        listen: KafkaListen = KafkaListen::Auto;
+        /// Each core has a port of its own for Kafka's clients, and is told to them as a node: the broker's number times 1024, plus the core's. Off: the broker is one node, with its own number.
+        /// Turn it off where a firewall or a proxy lets one port through; requests are then passed on between cores.
+        core_nodes: bool = true;
+        /// Port of core 0's own listener, core n has this plus n. 0 takes any free ports.
+        /// Set it when a firewall stands between clients and broker: it must let these ports through.
+        core_port_base: u16 = 0, 0..=65_535;
+        /// A topic that a producer or consumer names and that is not there is made, if the client allows it.
+        /// Turn it off where a misspelt name must not become a topic.
+        auto_create_topics: bool = true;
     }
 
     /// The coordinator quorum, which holds what the cluster knows. A broker alone is one of one member and needs none of this.
@@ -333,11 +358,26 @@ impl Config {
     /// The host that clients are told to connect to: as configured, else the listen address, else (if that is the
     /// unspecified address) the name of this host.
     pub fn advertised_host(&self) -> String {
-        let ip = self.broker.listen.ip();
+        self.host_told_at(self.broker.listen)
+    }
+
+    /// The host that clients are told to connect to where this address is listened to.
+    pub(crate) fn host_told_at(&self, listen: SocketAddr) -> String {
+        let ip = listen.ip();
         match &self.broker.advertised_host {
             Some(host) => host.as_str().to_owned(),
             None if ip.is_unspecified() => rustix::system::uname().nodename().to_string_lossy().into_owned(),
             None => ip.to_string(),
+        }
+    }
+
+    /// Where Kafka's protocol is spoken, if it is.
+    pub(crate) fn kafka_listen(&self) -> Option<SocketAddr> {
+        let native = self.broker.listen;
+        match self.kafka.listen {
+            KafkaListen::Auto => (native.port() == NATIVE_PORT).then(|| SocketAddr::new(native.ip(), KAFKA_PORT)),
+            KafkaListen::Off => None,
+            KafkaListen::At(address) => Some(address),
         }
     }
 }

@@ -106,15 +106,22 @@ pub(crate) enum CoreMessage {
     Wishes {
         reply: Reply<Wishes>,
     },
-    /// Accept connections on the shared port and on the core's own.
+    /// Accept connections on the port that all cores share and on the core's own.
     Serve {
-        listeners: [Bound; 2],
+        listeners: Listeners,
     },
     /// Answer what has been taken in, make everything durable, and end.
     Stop,
     /// Whatever a test wants to happen to a core.
     #[cfg(test)]
     Run(Box<dyn FnOnce() + Send>),
+}
+
+/// Where a core accepts connections, of which protocol.
+pub(crate) struct Listeners {
+    pub(crate) native: Vec<Bound>,
+    /// None if Kafka's is not spoken.
+    pub(crate) kafka: Vec<Bound>,
 }
 
 /// Ways to every core's inbox, in the order of their ids.

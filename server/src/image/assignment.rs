@@ -103,6 +103,7 @@ mod tests {
             rack: rack.map(str::to_owned),
             is_fenced: false,
             is_cordoned: false,
+            kafka: None,
         }
     }
 

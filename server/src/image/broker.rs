@@ -1,12 +1,12 @@
 //! A broker as the cluster knows it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use headwater_protocol::id::BrokerId;
+use headwater_protocol::id::{BrokerId, CoreId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::model::plain;
+use crate::{config::KAFKA_NODES_OF_A_BROKER, model::plain};
 
 /// The number of a broker's process among all that have ever registered: whoever registers later has a higher one. What a process of
 /// before still says is told from what the one of now says.
@@ -51,6 +51,36 @@ pub struct Address {
     pub core_ports: Vec<u16>,
 }
 
+/// Where clients of Kafka's protocol reach a broker: as one node, or each of its cores as a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaAddress {
+    /// Name or address of the host.
+    pub host: String,
+    /// The port that all its cores share.
+    pub port: u16,
+    /// The port of each core, if each is a node.
+    pub core_ports: Vec<u16>,
+}
+
+impl KafkaAddress {
+    /// The number of the node that is this core of the broker, and its port.
+    pub(crate) fn node(&self, broker: BrokerId, core: CoreId) -> (i32, u16) {
+        match self.core_ports.get(usize::from(core.get())) {
+            Some(port) => (
+                broker.get().saturating_mul(KAFKA_NODES_OF_A_BROKER) + i32::from(core.get()),
+                *port,
+            ),
+            None => (broker.get(), self.port),
+        }
+    }
+
+    /// Every node that the broker is.
+    pub(crate) fn nodes(&self, broker: BrokerId) -> impl Iterator<Item = (i32, u16)> + '_ {
+        let count = self.core_ports.len().max(1) as u16;
+        (0..count).map(move |core| self.node(broker, CoreId::new(core)))
+    }
+}
+
 /// One broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broker {
@@ -71,4 +101,7 @@ pub struct Broker {
     pub is_fenced: bool,
     /// It gets no further replicas.
     pub is_cordoned: bool,
+    /// Where Kafka's clients reach it, if they do. It is written down apart.
+    #[serde(skip)]
+    pub kafka: Option<Arc<KafkaAddress>>,
 }

@@ -31,7 +31,8 @@ macro_rules! families {
 
 families! {
     Requests = Counter "requests" by "api": "Request frames that were taken in";
-    Received = Counter "received_bytes": "Bytes of those frames";
+    KafkaRequests = Counter "kafka_requests" by "api": "Requests of Kafka's protocol that were taken in";
+    Received = Counter "received_bytes": "Bytes of the requests of both protocols";
     Sent = Counter "sent_bytes": "Bytes of responses, with their records";
     FetchBytes = Counter "fetch_bytes" by "path":
         "Bytes of records that were sent to consumers, by where they came from: tail buffer, disk past the page cache \

@@ -136,6 +136,8 @@ pub(crate) struct CoreMetrics {
     stages: [Timed; Stage::ALL.len()],
     read: [Cell<u64>; ReadPath::ALL.len()],
     requests: ByApi,
+    /// Of Kafka's protocol, by the name of the api.
+    kafka_requests: RefCell<BTreeMap<&'static str, u64>>,
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
     read_as_follower: Cell<u64>,
@@ -189,6 +191,12 @@ impl CoreMetrics {
     /// Counts a request frame.
     pub(crate) fn received(&self, api: Api, bytes: u64) {
         add(&self.requests.0[usize::from(api.as_u16())], 1);
+        add(&self.received_bytes, bytes);
+    }
+
+    /// Counts a request of Kafka's protocol.
+    pub(crate) fn received_kafka(&self, api: &'static str, bytes: u64) {
+        *self.kafka_requests.borrow_mut().entry(api).or_default() += 1;
         add(&self.received_bytes, bytes);
     }
 
@@ -252,6 +260,9 @@ impl CoreMetrics {
         for api in Api::REQUESTS.iter().copied() {
             let count = self.requests.0[usize::from(api.as_u16())].get();
             sample(Family::Requests, api.name(), count);
+        }
+        for (api, count) in &*self.kafka_requests.borrow() {
+            sample(Family::KafkaRequests, api, *count);
         }
         for &path in ReadPath::ALL {
             sample(Family::FetchBytes, path.name(), self.read[path as usize].get());

@@ -5,6 +5,7 @@ pub(crate) mod bounds;
 pub(crate) mod group;
 pub(crate) mod id;
 pub(crate) mod internal;
+pub(crate) mod nodes;
 pub(crate) mod op;
 pub(crate) mod plain;
 pub(crate) mod quorum;

@@ -9,6 +9,7 @@ use headwater_protocol::{
 use super::{
     group::{self, InstanceId, MemberId, Protocol, Timeouts},
     id::PartitionId,
+    nodes::{Layout, Node, TopicRef},
     quorum::QuorumDescription,
     records::{ListItem, ListedItem},
     refusal::Refusal,
@@ -20,6 +21,8 @@ use super::{
 pub(crate) enum Op {
     /// `None`: of every topic.
     Metadata(Option<Vec<String>>),
+    /// The same for Kafka's clients.
+    Layout(Option<Vec<TopicRef>>),
     /// Or only, if `true`, to say whether it could be done.
     CreateTopic(NewTopic, bool),
     AlterTopic(TopicAlteration, bool),
@@ -61,6 +64,7 @@ pub(crate) enum Op {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Metadata(Metadata),
+    Layout(Layout),
     TopicCreated {
         id: TopicId,
         partitions: u32,
@@ -222,6 +226,8 @@ pub(crate) struct GroupPlace {
     pub(crate) broker: BrokerId,
     pub(crate) host: String,
     pub(crate) core_port: u16,
+    /// For Kafka's clients, if the broker has any.
+    pub(crate) node: Option<Node>,
 }
 
 /// Somebody who wants to become or stay a member.
@@ -234,6 +240,8 @@ pub(crate) struct Joining {
     pub(crate) protocol_type: String,
     /// The member's favourite first.
     pub(crate) protocols: Vec<Protocol>,
+    /// A new member is told its id first, and then joins with it.
+    pub(crate) in_two_steps: bool,
 }
 
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use headwater_protocol::{
     error::ErrorCode,
-    id::{BrokerId, CoreId, Offset, Timestamp},
+    id::{BrokerId, CoreId, LeaderEpoch, Offset, Timestamp},
 };
 
 use super::id::PartitionId;
@@ -148,11 +148,20 @@ pub(crate) struct Seen {
     pub(crate) by_follower: bool,
 }
 
-/// One partition of a list-offsets request: what is asked for, in the wire's terms.
+/// One partition of a list-offsets request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ListItem {
     pub(crate) id: PartitionId,
-    pub(crate) timestamp: i64,
+    pub(crate) sought: Sought,
+}
+
+/// Which offset is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sought {
+    /// That of the first record that is not older, in the wire's terms: -1 is the high watermark, -2 the log's start.
+    Timestamp(i64),
+    /// Where this epoch ends, or the latest before it that the log has.
+    EndOfEpoch(LeaderEpoch),
 }
 
 /// The answer to a [`ListItem`].
@@ -162,4 +171,6 @@ pub(crate) struct ListedItem {
     pub(crate) error: ErrorCode,
     pub(crate) timestamp: i64,
     pub(crate) offset: i64,
+    /// Of the record there, or before it where there is none yet; or that whose end it is.
+    pub(crate) epoch: LeaderEpoch,
 }

@@ -100,6 +100,6 @@ fn newcomer(client: &Client, joining: Joining) -> Join {
         timeouts: joining.timeouts,
         protocol_type: joining.protocol_type,
         protocols: joining.protocols,
-        in_two_steps: true,
+        in_two_steps: joining.in_two_steps,
     }
 }

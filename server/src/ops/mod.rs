@@ -9,6 +9,7 @@ pub(crate) mod fetch;
 pub(crate) mod figures;
 pub(crate) mod forwarded;
 mod groups;
+pub(crate) mod nodes;
 pub(crate) mod offsets;
 pub(crate) mod produce;
 mod producers;
@@ -22,6 +23,7 @@ use crate::{
     cluster::ControlHandle,
     coordinator::Service,
     core::Core,
+    image::KafkaAddress,
     model::{
         group::Client,
         op::{Op, Outcome},
@@ -37,6 +39,8 @@ pub(crate) struct Addresses {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) core_ports: Vec<u16>,
+    /// Where Kafka's clients find it, if they do.
+    pub(crate) kafka: Option<KafkaAddress>,
 }
 
 /// What requests are done with, on one core.
@@ -74,6 +78,7 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcom
     } = ops;
     match op {
         Op::Metadata(names) => Ok(Outcome::Metadata(topics::metadata(ops, names))),
+        Op::Layout(topics) => Ok(Outcome::Layout(nodes::layout(ops, topics))),
         Op::CreateTopic(new, validate_only) => topics::create(control, new, validate_only).await,
         Op::AlterTopic(alteration, validate_only) => topics::alter(control, alteration, validate_only).await,
         Op::DeleteTopic(name) => topics::delete(control, name).await,

@@ -1,16 +1,17 @@
 //! Offsets by time, and the deletion of old records: questions about partitions that are not about their records.
 
 use futures::future::join_all;
+use headwater_engine::EpochEnd;
 use headwater_protocol::{
     error::ErrorCode,
-    id::{Offset, Timestamp},
+    id::{LeaderEpoch, Offset, Timestamp},
 };
 
 use crate::{
     core::mesh::CoreMessage,
     model::{
         id::PartitionId,
-        records::{ListItem, ListedItem},
+        records::{ListItem, ListedItem, Sought},
         refusal::Refusal,
     },
     partition::Partitions,
@@ -55,25 +56,37 @@ async fn list_one(partitions: &Partitions, item: ListItem) -> ListedItem {
         Ok(partition) => partition,
         Err(refusal) => return not_listed(item.id, refusal.code),
     };
-    let offsets = partition.log.offsets();
-    let found = |timestamp, offset: i64| ListedItem {
-        id: item.id,
-        error: ErrorCode::None,
+    let log = &partition.log;
+    let offsets = log.offsets();
+    let none = not_listed(item.id, ErrorCode::None);
+    let at = |timestamp: i64, offset: Offset| ListedItem {
         timestamp,
-        offset,
+        offset: offset.as_i64(),
+        epoch: log
+            .epoch_before(Offset::new(offset.get() + 1))
+            .unwrap_or(LeaderEpoch::NONE),
+        ..none
     };
-    match item.timestamp {
-        LATEST => found(-1, offsets.high_watermark.as_i64()),
-        EARLIEST => found(-1, offsets.start.as_i64()),
-        timestamp if timestamp < 0 => not_listed(item.id, ErrorCode::InvalidRequest),
-        timestamp => match partition.log.offset_for_timestamp(Timestamp::new(timestamp)).await {
-            Ok(Some((offset, timestamp))) => found(timestamp.get(), offset.as_i64()),
-            Ok(None) => found(-1, -1),
+    match item.sought {
+        Sought::Timestamp(LATEST) => at(-1, offsets.high_watermark),
+        Sought::Timestamp(EARLIEST) => at(-1, offsets.start),
+        Sought::Timestamp(timestamp) if timestamp < 0 => not_listed(item.id, ErrorCode::InvalidRequest),
+        Sought::Timestamp(timestamp) => match log.offset_for_timestamp(Timestamp::new(timestamp)).await {
+            Ok(Some((offset, timestamp))) => at(timestamp.get(), offset),
+            Ok(None) => none,
             Err(error) => {
                 partitions.core.metrics.log_failed(&error);
                 not_listed(item.id, error.code())
             }
         },
+        Sought::EndOfEpoch(epoch) => {
+            let EpochEnd { epoch, end } = log.end_of_epoch(epoch);
+            ListedItem {
+                offset: end.as_i64(),
+                epoch,
+                ..none
+            }
+        }
     }
 }
 
@@ -83,6 +96,7 @@ fn not_listed(id: PartitionId, error: ErrorCode) -> ListedItem {
         error,
         timestamp: -1,
         offset: -1,
+        epoch: LeaderEpoch::NONE,
     }
 }
 

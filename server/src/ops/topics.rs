@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Epoch of every leader of a broker that is alone: it is elected once.
-const LEADER_EPOCH: LeaderEpoch = LeaderEpoch::new(0);
+pub(super) const LEADER_EPOCH: LeaderEpoch = LeaderEpoch::new(0);
 
 /// Where the named topics are, or all of them.
 pub(super) fn metadata(ops: &Ops, names: Option<Vec<String>>) -> Metadata {
@@ -118,7 +118,7 @@ fn leader(core: &Core, assignment: Option<&Assignment>, id: PartitionId) -> Lead
     }
 }
 
-fn replicas(core: &Core, assignment: Option<&Assignment>, id: PartitionId) -> ReplicasDescription {
+pub(super) fn replicas(core: &Core, assignment: Option<&Assignment>, id: PartitionId) -> ReplicasDescription {
     let Some(assignment) = assignment else {
         let own = vec![core.config.broker.id];
         return ReplicasDescription {

@@ -8,6 +8,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     future::{self, Future},
     io,
     pin::{Pin, pin},
@@ -21,19 +22,15 @@ use futures::{
     future::{Either, select},
     poll,
 };
-use headwater_protocol::{
-    error::ErrorCode,
-    frame::{FrameError, FrameHeader},
-    stranger::Stranger,
-};
+use headwater_protocol::{frame::FrameHeader, stranger::Stranger};
 
 use super::{
-    native::{
-        dispatch::{self, Taken},
-        frame::{FrameLimits, FrameReader, ReadError},
-    },
+    frame::{FrameHead, FrameLimits, FrameReader, ReadError},
+    kafka::Kafka,
+    native::dispatch::Native,
     outbox::Outbox,
     peer::Connection,
+    protocol::{Protocol, Taken, Unread},
     replication,
     sessions::Sessions,
     transfer::Sender,
@@ -42,26 +39,48 @@ use crate::{
     core::{Admitted, Core, warn_seldom},
     machine::{self, Socket, Stream},
     metrics::Stage,
-    model::{group::Client, refusal::Refusal},
+    model::group::Client,
 };
 
 /// So long a connection takes in what has come already, or sends what is there, before others have a turn. Each turn costs system
 /// calls.
 const TURN_MAX: Duration = Duration::from_micros(50);
 
-/// Serves a connection until either side ends it.
+/// Serves a connection of Headwater's own protocol until either side ends it.
 pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream, admitted: Admitted) {
-    let core = &sessions.core;
-    let limits = &core.config.limits;
+    let connection = connection_of(&sessions, &stream);
+    let reader = reader(&sessions, stream);
+    end(&connection, run(&sessions, &connection, reader, admitted).await);
+}
+
+/// Serves a connection of Kafka's protocol until either side ends it.
+pub(crate) async fn serve_kafka(sessions: Rc<Sessions>, stream: Stream, admitted: Admitted) {
+    let connection = connection_of(&sessions, &stream);
+    let mut reader = reader(&sessions, stream);
+    let served = match reader.writing_side(&sessions.core.disk).await {
+        Ok(socket) => serve_client::<Kafka>(&sessions, &connection, &mut reader, &socket).await,
+        Err(error) => Err(error.into()),
+    };
+    end(&connection, served.map(|_ended| ()));
+    drop(admitted);
+}
+
+fn connection_of(sessions: &Sessions, stream: &Stream) -> Rc<Connection> {
     let host = stream.peer().map_or_else(String::new, |peer| peer.to_string());
-    let connection = Connection::new(core, host);
-    let frame_limits = FrameLimits {
+    Connection::new(&sessions.core, host)
+}
+
+fn reader<H: FrameHead>(sessions: &Sessions, stream: Stream) -> FrameReader<H> {
+    let limits = &sessions.core.config.limits;
+    let limits = FrameLimits {
         size_max: limits.frame_size_bytes_max.bytes() as u32,
         wait_max: Duration::from_millis(limits.frame_wait_ms_max.get()),
     };
-    let grace = Duration::from_millis(limits.shutdown_grace_ms.get());
-    let reader = FrameReader::new(stream, Rc::clone(&sessions.read_buffers), frame_limits);
-    if let Err(error) = run(&sessions, &connection, reader, grace, admitted).await {
+    FrameReader::new(stream, Rc::clone(&sessions.read_buffers), limits)
+}
+
+fn end<E: Error>(connection: &Connection, served: Result<(), E>) {
+    if let Err(error) = served {
         let Client { id, host } = &*connection.client();
         tracing::debug!(client = ?id, %host, %error, "a connection has ended");
     }
@@ -70,22 +89,21 @@ pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream, admitted: Admi
 }
 
 /// How the requests of a connection have ended.
-enum Ended {
+enum Ended<H> {
     /// The client has left, or the broker stops.
     Left,
     /// The first frame was another broker's, which is not taken in yet.
-    Peer(FrameHeader),
+    Peer(H),
 }
 
 async fn run(
     sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
-    mut reader: FrameReader,
-    grace: Duration,
+    mut reader: FrameReader<FrameHeader>,
     admitted: Admitted,
 ) -> Result<(), ReadError> {
     let socket = reader.writing_side(&sessions.core.disk).await?;
-    if let Ended::Peer(hello) = serve_client(sessions, connection, &mut reader, &socket, grace).await? {
+    if let Ended::Peer(hello) = serve_client::<Native>(sessions, connection, &mut reader, &socket).await? {
         // It is no client, and is not waited for when there is none any more.
         drop(admitted);
         // A future of its own: it is large, and every connection would hold the space for it.
@@ -96,16 +114,16 @@ async fn run(
     Ok(())
 }
 
-async fn serve_client(
+async fn serve_client<P: Protocol>(
     sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
-    reader: &mut FrameReader,
+    reader: &mut FrameReader<P::Head>,
     socket: &Socket,
-    grace: Duration,
-) -> Result<Ended, ReadError> {
+) -> Result<Ended<P::Head>, Unread<P>> {
     let core = &sessions.core;
+    let grace = Duration::from_millis(core.config.limits.shutdown_grace_ms.get());
     let sender = Sender::new(socket, core);
-    let requests = pin!(take_in(sessions, connection, reader, socket));
+    let requests = pin!(take_in::<P>(sessions, connection, reader, socket));
     let responses = pin!(send_out(core, &connection.outbox, &sender));
     match select(requests, responses).await {
         Either::Left((result, responses)) => {
@@ -120,12 +138,12 @@ async fn serve_client(
 }
 
 /// Takes requests in until the client leaves, the broker stops, or what comes is not the protocol.
-async fn take_in(
+async fn take_in<P: Protocol>(
     sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
-    reader: &mut FrameReader,
+    reader: &mut FrameReader<P::Head>,
     socket: &Socket,
-) -> Result<Ended, ReadError> {
+) -> Result<Ended<P::Head>, Unread<P>> {
     let core = &sessions.core;
     let mut is_first = true;
     let requests_max = core.config.limits.requests_in_flight_max as usize;
@@ -134,6 +152,7 @@ async fn take_in(
     let mut turn = machine::now();
     loop {
         let room = async {
+            connection.held.is_down().await;
             connection.in_flight.below(requests_max).await;
             connection.outbox.room().await;
             core.memory.room().await;
@@ -154,20 +173,21 @@ async fn take_in(
             Ok(None) => return Ok(Ended::Left),
             Err(ReadError::Frame(error)) => {
                 if let Some(stranger) = reader.stranger() {
-                    meet(core, connection, stranger);
+                    meet::<P>(core, connection, stranger);
                 }
-                refuse(sessions, connection, &error).await;
-                return Err(error.into());
+                let lease = connection.lease(None::<P::Head>).await;
+                P::refuse(sessions, connection, &error, lease);
+                return Err(ReadError::Frame(error));
             }
             Err(error) => return Err(error),
         };
-        if std::mem::take(&mut is_first) && header.api == replication::Kind::Hello as u16 {
+        if std::mem::take(&mut is_first) && P::is_peer(&header) {
             return Ok(Ended::Peer(header));
         }
         let lease = beside(connection, hangup.as_mut(), connection.lease(Some(header))).await;
         // Others may have filled them while the frame came.
         beside(connection, hangup.as_mut(), core.memory.room()).await;
-        let taken = dispatch::take(sessions, connection, &reader.frame(header), lease).await;
+        let taken = P::take(sessions, connection, (header, reader.bytes(header)), lease).await;
         reader.consume(header);
         if let Taken::Close(reason) = taken {
             let client = connection.client();
@@ -211,11 +231,11 @@ async fn beside<F: Future>(
 }
 
 /// The next frame, or `None` when the client has left, or `over` is.
-async fn next_header(
+async fn next_header<H: FrameHead>(
     connection: &Connection,
-    reader: &mut FrameReader,
+    reader: &mut FrameReader<H>,
     over: Pin<&mut impl Future<Output = ()>>,
-) -> Result<Option<(FrameHeader, Duration)>, ReadError> {
+) -> Result<Option<(H, Duration)>, ReadError<H::Error>> {
     let mut next = pin!(reader.next());
     if let Poll::Ready(header) = poll!(next.as_mut()) {
         return header;
@@ -247,22 +267,16 @@ async fn over(core: &Core, connection: &Connection) {
 }
 
 /// Somebody has the wrong port, or the wrong client: who runs the broker should hear of it.
-fn meet(core: &Core, connection: &Connection, stranger: Stranger) {
+fn meet<P: Protocol>(core: &Core, connection: &Connection, stranger: Stranger) {
     core.metrics.met(stranger);
     let peer = &connection.client().host;
     let advice = match stranger {
         Stranger::Http => "metrics are at metrics.listen",
         Stranger::Tls => "TLS ends at a proxy, if anywhere",
+        Stranger::Kafka => "Kafka's clients are served at kafka.listen",
         _ => "clients are those of Headwater",
     };
-    warn_seldom!(%peer, advice, "a connection is closed: it speaks {stranger}, and this port Headwater's own protocol");
-}
-
-/// Says why the connection will be closed.
-async fn refuse(sessions: &Rc<Sessions>, connection: &Rc<Connection>, error: &FrameError) {
-    let refusal = Refusal::because(ErrorCode::InvalidRequest, error);
-    let lease = connection.lease(None).await;
-    dispatch::refuse(sessions, connection, error.correlation_id(), lease, refusal);
+    warn_seldom!(%peer, advice, "a connection is closed: it speaks {stranger}, and this port {}", P::NAME);
 }
 
 /// Sends responses until the socket fails.

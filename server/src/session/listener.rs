@@ -22,6 +22,13 @@ pub(crate) const BACKLOG: i32 = 1024;
 /// How long a core waits after it could not accept, so that a lack of descriptors does not spin it.
 const ACCEPT_RETRY: std::time::Duration = std::time::Duration::from_millis(50);
 
+/// What is spoken on a port.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Speaks {
+    Native,
+    Kafka,
+}
+
 /// Binds a listening socket. `shared`: several cores bind the same port and the kernel spreads connections over them.
 pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     let family = if address.is_ipv4() {
@@ -40,7 +47,7 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<StdListener>
 }
 
 /// Accepts connections and serves each on this core until the broker stops.
-pub(crate) async fn accept(sessions: Rc<Sessions>, bound: Bound) {
+pub(crate) async fn accept(sessions: Rc<Sessions>, bound: Bound, speaks: Speaks) {
     let core = &sessions.core;
     let listener = match Listener::new(bound, &core.disk) {
         Ok(listener) => listener,
@@ -67,6 +74,9 @@ pub(crate) async fn accept(sessions: Rc<Sessions>, bound: Bound) {
             continue;
         };
         let sessions = Rc::clone(&sessions);
-        machine::spawn(connection::serve(sessions, stream, admitted));
+        match speaks {
+            Speaks::Native => machine::spawn(connection::serve(sessions, stream, admitted)),
+            Speaks::Kafka => machine::spawn(connection::serve_kafka(sessions, stream, admitted)),
+        }
     }
 }

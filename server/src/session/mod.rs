@@ -1,11 +1,15 @@
 //! Connections of clients: accepted, read, answered, each on the core that accepted it.
 
 mod connection;
+mod frame;
 mod in_flight;
+mod kafka;
 pub(crate) mod listener;
 mod native;
+mod order;
 mod outbox;
 mod peer;
+mod protocol;
 pub(crate) mod read_ahead;
 mod replication;
 mod sessions;

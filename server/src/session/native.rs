@@ -2,7 +2,6 @@
 
 mod codec;
 pub(super) mod dispatch;
-pub(super) mod frame;
 pub(super) mod heads;
 mod hello;
 mod reply;

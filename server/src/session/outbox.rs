@@ -24,12 +24,20 @@ const TOGETHER_BYTES: usize = 64 * 1024;
 /// Memory for frames that an idle connection keeps, in bytes.
 const SPARE_BYTES: usize = 512;
 
+/// What follows the head of a response.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Records(Records),
+    /// What a protocol writes between the records of two partitions, and behind the last.
+    Bytes(Vec<u8>),
+}
+
 /// What leaves together.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     /// Whole responses; the head of the last one only, if records follow.
     pub(crate) frames: Vec<u8>,
-    pub(crate) records: Vec<Records>,
+    pub(crate) records: Vec<Piece>,
     /// Of the requests that this answers.
     places: Places,
 }
@@ -51,7 +59,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// Queues the answer to a request: what `write` appends, and records behind it.
-    pub(crate) fn push(&self, write: impl FnOnce(&mut Vec<u8>), records: Vec<Records>, lease: RequestLease) {
+    pub(crate) fn push(&self, write: impl FnOnce(&mut Vec<u8>), records: Vec<Piece>, lease: RequestLease) {
         let places = lease.answered();
         if self.closed.get() {
             return;

@@ -9,10 +9,11 @@ use std::{
 
 use futures::future::select;
 use headwater_engine::Signal;
-use headwater_protocol::frame::{Api, FrameHeader};
 
 use super::{
+    frame::FrameHead,
     in_flight::{InFlight, RequestLease},
+    order::InOrder,
     outbox::Outbox,
 };
 use crate::{
@@ -39,6 +40,8 @@ const CLIENT_NAME_LEN_MAX: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) outbox: Outbox,
+    /// For a protocol that answers in the order of the requests.
+    pub(super) in_order: InOrder,
     pub(super) in_flight: Rc<InFlight>,
     budget: Rc<Budget>,
     /// That of the core, which all connections share.
@@ -52,6 +55,8 @@ pub(crate) struct Connection {
     /// The socket is not read because there is no room for further requests. The client may have closed it: that is not even
     /// seen while what it has sent before fills the socket.
     pub(super) held_up: Flag,
+    /// A request is being answered whose protocol wants no further ones taken in before it is.
+    pub(super) held: Flag,
     /// Who it comes from, as far as it has said.
     client: RefCell<Rc<Client>>,
 }
@@ -61,6 +66,7 @@ impl Connection {
     pub(super) fn new(core: &Core, host: String) -> Rc<Connection> {
         Rc::new(Connection {
             outbox: Outbox::default(),
+            in_order: InOrder::default(),
             in_flight: Rc::default(),
             budget: Budget::new(core.config.limits.requests_in_flight_bytes_max.bytes()),
             shared_budget: Rc::clone(&core.in_flight),
@@ -68,6 +74,7 @@ impl Connection {
             ending: Flag::default(),
             quiet_since: Cell::new(machine::now()),
             held_up: Flag::default(),
+            held: Flag::default(),
             client: RefCell::new(Rc::new(Client {
                 id: String::new(),
                 host,
@@ -76,9 +83,9 @@ impl Connection {
     }
 
     /// Waits for what a request needs of the budgets, that of a frame with this header if it is one.
-    pub(super) async fn lease(&self, header: Option<FrameHeader>) -> RequestLease {
+    pub(super) async fn lease(&self, header: Option<impl FrameHead>) -> RequestLease {
         let mut bytes = header.map_or(0, |header| header.frame_len() as u64);
-        if header.is_some_and(|header| header.api == Api::Fetch.as_u16()) {
+        if header.is_some_and(|header| header.is_fetch()) {
             bytes *= FETCH_BYTES_PER_BYTE;
         }
         bytes += REQUEST_OVERHEAD_BYTES;
@@ -103,6 +110,9 @@ impl Connection {
     pub(crate) fn is_named(&self, name: &str) {
         let end = name.floor_char_boundary(CLIENT_NAME_LEN_MAX.min(name.len()));
         let mut client = self.client.borrow_mut();
+        if client.id == name[..end] {
+            return;
+        }
         name[..end].clone_into(&mut Rc::make_mut(&mut client).id);
     }
 
@@ -140,5 +150,9 @@ impl Flag {
 
     async fn is_up(&self) {
         self.changed.until(|| self.up.get()).await;
+    }
+
+    pub(super) async fn is_down(&self) {
+        self.changed.until(|| !self.up.get()).await;
     }
 }

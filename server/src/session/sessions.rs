@@ -2,10 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{
-    native::{frame::ReadBuffers, heads::Heads},
-    replication::links::Links,
-};
+use super::{frame::ReadBuffers, native::heads::Heads, replication::links::Links};
 use crate::{core::Core, ops::Ops};
 
 /// What the connections of one core share.

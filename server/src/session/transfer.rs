@@ -12,7 +12,10 @@ use headwater_engine::{
     disk::{HeldBytes, SegmentFile as _},
 };
 
-use super::read_ahead::{self, ReadAhead, Readers, STEP_BYTES};
+use super::{
+    outbox::Piece,
+    read_ahead::{self, ReadAhead, Readers, STEP_BYTES},
+};
 use crate::{
     core::{Core, remote::RemoteRange, warn_seldom},
     machine::{self, Disk, File, SendFileError, Socket},
@@ -68,7 +71,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends whole responses, and records after the last of them. That those cannot be read is not the client's doing, and is said.
-    pub(crate) async fn send(&self, frames: &[u8], records: Vec<Records>) -> io::Result<()> {
+    pub(crate) async fn send(&self, frames: &[u8], records: Vec<Piece>) -> io::Result<()> {
         match self.send_all(frames, records).await {
             Ok(()) => Ok(()),
             Err(SendError::Socket(error)) => Err(error),
@@ -79,20 +82,29 @@ impl<'a> Sender<'a> {
         }
     }
 
-    async fn send_all(&self, frames: &[u8], mut records: Vec<Records>) -> Result<(), SendError> {
+    async fn send_all(&self, frames: &[u8], mut records: Vec<Piece>) -> Result<(), SendError> {
         let left = match records.as_mut_slice() {
             [] => self.send_bytes(frames, false).await.map(|()| &[][..])?,
-            [Records::Here(range), others @ ..] => self.send_together(frames, range, others.is_empty())?,
+            [Piece::Records(Records::Here(range)), others @ ..] => {
+                self.send_together(frames, range, others.is_empty())?
+            }
             _ => frames,
         };
         self.send_bytes(left, true).await?;
         self.core.metrics.sent(frames.len() as u64);
-        for records in records {
-            match records {
-                Records::Here(range) if range.is_empty() => {}
+        let mut pieces = records.into_iter().peekable();
+        while let Some(piece) = pieces.next() {
+            // What follows leaves in one packet with the end of this.
+            let more = pieces.peek().is_some();
+            match piece {
+                Piece::Records(Records::Here(range)) if range.is_empty() => {}
                 // Futures of their own: they are large, and every connection, idle ones too, would hold the space for them.
-                Records::Here(range) => Box::pin(self.send_range(range)).await?,
-                Records::Elsewhere(range) => Box::pin(self.send_remote(range)).await?,
+                Piece::Records(Records::Here(range)) => Box::pin(self.send_range(range, more)).await?,
+                Piece::Records(Records::Elsewhere(range)) => Box::pin(self.send_remote(range)).await?,
+                Piece::Bytes(bytes) => {
+                    self.send_bytes(&bytes, more).await?;
+                    self.core.metrics.sent(bytes.len() as u64);
+                }
             }
         }
         Ok(())
@@ -124,12 +136,12 @@ impl<'a> Sender<'a> {
         Ok(())
     }
 
-    async fn send_range(&self, mut range: LogRange<Disk>) -> Result<(), SendError> {
+    async fn send_range(&self, mut range: LogRange<Disk>, more: bool) -> Result<(), SendError> {
         while !range.is_empty() {
             // The slice must not live over the wait: it would keep the memory of a consumer that does not read.
             let sent = match range.in_memory() {
                 Some(slice) => {
-                    let sent = self.try_send(&slice, false)?;
+                    let sent = self.try_send(&slice, more)?;
                     sent.map(|count| (ReadPath::Tail, count as u64))
                 }
                 None => self.send_from_disk(&range).await?,

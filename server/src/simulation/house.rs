@@ -22,7 +22,7 @@ use crate::{
     },
     cluster::{self, Agreement, LocalLog, Membership, PEER_PORT, TopicStore},
     config::Config,
-    core::mesh::{CoreMessage, Mesh},
+    core::mesh::{CoreMessage, Listeners, Mesh},
     image::Address,
     machine::{
         Bound, Disk,
@@ -383,13 +383,14 @@ async fn serve(
     let mut membership = if is_alone {
         None
     } else {
-        let registered = Membership::register(&mut store, &mesh, own.clone(), was_clean).await;
+        let registered = Membership::register(&mut store, &mesh, (own.clone(), None), was_clean).await;
         Some(registered.map_err(|refusal| refusal.message)?)
     };
     let door = Door {
         host: own.host,
         port: own.port,
         core_ports: own.core_ports.clone(),
+        kafka: None,
         assignment: membership.as_ref().map(|own| Arc::new(own.assignment())),
     };
     let mut assembly = Assembly::new(&config, store, (mesh.clone(), inboxes), open_files_max, door);
@@ -411,7 +412,11 @@ async fn serve(
         Some(membership) => membership.follow().await,
     }
     let bound = |port| Bound::Simulated(SocketAddr::new(host, port));
-    open_door(&mesh, own.core_ports.into_iter().map(|port| [PORT, port].map(bound)));
+    let listeners = own.core_ports.into_iter().map(|port| Listeners {
+        native: [PORT, port].map(bound).into(),
+        kafka: Vec::new(),
+    });
+    open_door(&mesh, listeners);
     if let Some(membership) = &mut membership {
         if let Err(refusal) = membership.enter().await {
             tracing::warn!(why = refusal.message, "the broker is not let in yet; it asks again");

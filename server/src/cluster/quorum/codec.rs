@@ -5,9 +5,9 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// The version that this broker writes. It reads the first one too, which knew nothing of brokers and replicas; the second was never
-/// released.
-pub(super) const FORMAT_VERSION: u8 = 3;
+/// The version that this broker writes. It reads the first one too, which knew nothing of brokers and replicas, and the third, which
+/// knew nothing of Kafka's protocol; the second was never released.
+pub(super) const FORMAT_VERSION: u8 = 4;
 
 /// Why bytes cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +17,7 @@ pub(crate) enum CodecError {
     Empty,
     /// Nobody, or another version of the broker, wrote them.
     #[error(
-        "they are in format version {found}, but this broker knows only 1 and {FORMAT_VERSION}: run the broker that wrote them"
+        "they are in format version {found}, but this broker knows only 1, 3 and {FORMAT_VERSION}: run the broker that wrote them"
     )]
     Version {
         /// What they say.
@@ -47,7 +47,7 @@ pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
 /// The version in which a value was written.
 pub(super) fn version(bytes: &[u8]) -> Result<u8, CodecError> {
     match *bytes.first().ok_or(CodecError::Empty)? {
-        version @ (1 | FORMAT_VERSION) => Ok(version),
+        version @ (1 | 3 | FORMAT_VERSION) => Ok(version),
         found => Err(CodecError::Version { found }),
     }
 }

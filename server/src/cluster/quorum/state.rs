@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cluster::{
-        replicas::{self, Placement, ReplicaCommand, ReplicaError, ReplicaMap},
+        replicas::{self, KafkaForm, Placement, ReplicaCommand, ReplicaError, ReplicaMap},
         state::{ClusterState, Command},
     },
     image::{ClusterImage, Topic, settings},
@@ -46,7 +46,8 @@ pub(crate) struct State {
     known: VecDeque<(ProposalId, Outcome)>,
 }
 
-/// The state as it is in a snapshot, but for brokers and replicas, which follow it since version 2.
+/// The state as it is in a snapshot, but for brokers and replicas, which follow it since version 2, and where they speak Kafka's
+/// protocol, since version 4.
 #[derive(Serialize, Deserialize)]
 struct Form {
     version: u64,
@@ -271,16 +272,27 @@ impl State {
             brokers: self.brokers.clone(),
             known: self.known.iter().cloned().collect(),
         };
-        encode(&(form, replicas::Form::from(&self.replicas)))
+        encode(&(
+            form,
+            replicas::Form::from(&self.replicas),
+            KafkaForm::from(&self.replicas),
+        ))
     }
 
     /// The reverse of [`encode`](Self::encode).
     pub(crate) fn decode(bytes: &[u8]) -> Result<State, CodecError> {
-        let (form, replicas): (Form, ReplicaMap) = if codec::version(bytes)? == 1 {
-            (decode(bytes)?, ReplicaMap::default())
-        } else {
-            let (form, replicas): (Form, replicas::Form) = decode(bytes)?;
-            (form, replicas.into())
+        let (form, replicas): (Form, ReplicaMap) = match codec::version(bytes)? {
+            1 => (decode(bytes)?, ReplicaMap::default()),
+            3 => {
+                let (form, replicas): (Form, replicas::Form) = decode(bytes)?;
+                (form, replicas.into())
+            }
+            _ => {
+                let (form, replicas, kafka): (Form, replicas::Form, KafkaForm) = decode(bytes)?;
+                let mut replicas = replicas.into();
+                kafka.put_into(&mut replicas);
+                (form, replicas)
+            }
         };
         let topics = form.topics.into_iter().map(|topic| topic.read().map(Arc::new));
         let topics = topics.collect::<Result<_, postcard::Error>>()?;

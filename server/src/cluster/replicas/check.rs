@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use headwater_protocol::id::BrokerId;
 
 use super::{command::Registration, error::ReplicaError};
-use crate::image::Terms;
+use crate::{
+    config::KAFKA_NODES_OF_A_BROKER,
+    image::{Broker, KafkaAddress, Terms},
+};
 
 /// Cores of one broker, as many as a [`CoreId`](headwater_protocol::id::CoreId) may sensibly number.
 const CORES_MAX: usize = 4096;
@@ -25,6 +28,28 @@ pub(super) fn check_terms(terms: Terms) -> Result<(), ReplicaError> {
     }
 }
 
+fn is_host(name: &str) -> bool {
+    (1..=NAME_LEN_MAX).contains(&name.len())
+}
+
+/// A broker that speaks Kafka's protocol is one node, or each of its cores is.
+pub(super) fn check_kafka(broker: &Broker, at: &KafkaAddress) -> Result<(), ReplicaError> {
+    let refuse = |what| {
+        Err(ReplicaError::Registration {
+            broker: broker.id,
+            what,
+        })
+    };
+    if !is_host(&at.host) {
+        return refuse("the name of its host is empty, or longer than 255 bytes");
+    }
+    let cores = at.core_ports.len();
+    if cores != 0 && (cores != broker.address.core_ports.len() || cores > KAFKA_NODES_OF_A_BROKER as usize) {
+        return refuse("its cores are not those that speak Kafka's protocol");
+    }
+    Ok(())
+}
+
 pub(super) fn check_registration(new: &Registration) -> Result<(), ReplicaError> {
     let refuse = |what| Err(ReplicaError::Registration { broker: new.id, what });
     let cores = new.address.core_ports.len();
@@ -34,7 +59,7 @@ pub(super) fn check_registration(new: &Registration) -> Result<(), ReplicaError>
     if cores == 0 || cores > CORES_MAX {
         return refuse("it has no core, or more than 4096");
     }
-    if new.address.host.is_empty() || new.address.host.len() > NAME_LEN_MAX {
+    if !is_host(&new.address.host) {
         return refuse("the name of its host is empty, or longer than 255 bytes");
     }
     if new

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::levels::Levels;
 use crate::{
-    image::{Address, Incarnation, PartitionEpoch, Terms},
+    image::{Address, Incarnation, KafkaAddress, PartitionEpoch, Terms},
     model::{id::PartitionId, plain},
 };
 
@@ -161,6 +161,13 @@ pub(crate) enum ReplicaCommand {
         from: BrokerId,
         incarnation: Incarnation,
         partitions: Vec<PartitionId>,
+    },
+    /// Where a broker's process speaks Kafka's protocol.
+    SpeaksKafka {
+        #[serde(with = "plain")]
+        id: BrokerId,
+        incarnation: Incarnation,
+        at: KafkaAddress,
     },
 }
 

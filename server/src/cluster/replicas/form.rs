@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{features::Features, state::ReplicaMap};
 use crate::{
-    image::{Broker, Placed, Replicas, Terms},
+    image::{Broker, KafkaAddress, Placed, Replicas, Terms},
     model::plain,
 };
 
@@ -88,6 +88,31 @@ impl From<Form> for ReplicaMap {
             registered: form.registered,
             gone: form.gone.into_iter().map(|gone| (gone.topic, gone.brokers)).collect(),
             features: form.features,
+        }
+    }
+}
+
+/// Where brokers speak Kafka's protocol, written down apart from them: it came later.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct KafkaForm(#[serde(with = "plain::keyed")] Vec<(BrokerId, KafkaAddress)>);
+
+impl From<&ReplicaMap> for KafkaForm {
+    fn from(map: &ReplicaMap) -> KafkaForm {
+        let speak = map.brokers.values().filter_map(|broker| {
+            let at = broker.kafka.as_deref()?;
+            Some((broker.id, at.clone()))
+        });
+        KafkaForm(speak.collect())
+    }
+}
+
+impl KafkaForm {
+    /// Tells the brokers of it.
+    pub(crate) fn put_into(self, map: &mut ReplicaMap) {
+        for (id, at) in self.0 {
+            if let Some(broker) = map.brokers.get_mut(&id) {
+                Arc::make_mut(broker).kafka = Some(Arc::new(at));
+            }
         }
     }
 }

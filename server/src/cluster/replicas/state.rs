@@ -6,7 +6,7 @@ use std::sync::Arc;
 use headwater_protocol::id::{BrokerId, PartitionIndex, TopicId};
 
 use super::{
-    check::{are_distinct, check_registration, check_terms},
+    check::{are_distinct, check_kafka, check_registration, check_terms},
     command::{Election, IsrChange, Registration, ReplicaCommand},
     error::ReplicaError,
     features::Features,
@@ -194,6 +194,16 @@ impl ReplicaMap {
                 self.each(asked, applied, ReplicaMap::reassigned);
                 Ok(())
             }
+            Command::SpeaksKafka { id, incarnation, at } => {
+                let broker = self.check_process(*id, *incarnation)?;
+                check_kafka(&broker, at)?;
+                let broker = Broker {
+                    kafka: Some(Arc::new(at.clone())),
+                    ..Broker::clone(&broker)
+                };
+                self.put(broker, applied);
+                Ok(())
+            }
             Command::Support { id, levels } => self.features.support(*id, *levels),
             Command::Finalise { level } => self.features.finalise(*level, self.brokers.keys().copied()),
         }
@@ -240,6 +250,7 @@ impl ReplicaMap {
             rack: new.rack.clone(),
             is_fenced: same.is_none_or(|same| same.is_fenced),
             is_cordoned: before.as_ref().is_some_and(|before| before.is_cordoned),
+            kafka: same.and_then(|same| same.kafka.clone()),
         };
         // Before its replicas are looked at: it is fenced, so that nothing elects it again in the epoch of the process before.
         self.put(broker, applied);

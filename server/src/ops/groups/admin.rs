@@ -17,7 +17,7 @@ use crate::{
         op::{GroupPlace, Outcome},
         refusal::Refusal,
     },
-    ops::Ops,
+    ops::{Ops, nodes},
 };
 
 /// Which core runs a group. Makes the internal topic if there is none yet.
@@ -31,6 +31,7 @@ pub(crate) async fn find(ops: &Ops, group: String) -> Result<Outcome, Refusal> {
             broker: core.config.broker.id,
             host: ops.addresses.host.clone(),
             core_port: ops.addresses.core_ports[usize::from(owner.get())],
+            node: nodes::node(ops, core.config.broker.id, owner),
         }));
     };
     let Some((broker, owner)) = assignment.leader_of(place) else {
@@ -41,6 +42,7 @@ pub(crate) async fn find(ops: &Ops, group: String) -> Result<Outcome, Refusal> {
         broker: broker.id,
         host: broker.address.host.clone(),
         core_port: broker.address.core_ports[usize::from(owner.get())],
+        node: nodes::node(ops, broker.id, owner),
     }))
 }
 

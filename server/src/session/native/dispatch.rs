@@ -8,13 +8,11 @@ use futures::{
 };
 use headwater_protocol::{
     error::ErrorCode,
-    frame::{Api, FrameHeader},
-    id::CorrelationId,
+    frame::{Api, FrameError, FrameHeader},
 };
 
 use super::{
     codec::{self, Row, Way, When},
-    frame::Frame,
     hello,
     reply::Reply,
 };
@@ -25,25 +23,46 @@ use crate::{
         refusal::Refusal,
     },
     ops,
-    session::{in_flight::RequestLease, peer::Connection, sessions::Sessions},
+    session::{
+        frame::Frame,
+        in_flight::RequestLease,
+        peer::Connection,
+        protocol::{Protocol, Taken},
+        replication,
+        sessions::Sessions,
+    },
 };
 
-/// What became of a frame.
-#[derive(Debug)]
-pub(crate) enum Taken {
-    /// It is answered, or will be.
-    Done,
-    /// It cannot be answered, for this reason, and the client must learn that something is wrong.
-    Close(String),
+/// Headwater's own protocol.
+pub(crate) struct Native;
+
+impl Protocol for Native {
+    type Head = FrameHeader;
+
+    const NAME: &str = "Headwater's own protocol";
+
+    fn is_peer(header: &FrameHeader) -> bool {
+        header.api == replication::Kind::Hello as u16
+    }
+
+    async fn take(
+        sessions: &Rc<Sessions>,
+        connection: &Rc<Connection>,
+        (header, bytes): (FrameHeader, &[u8]),
+        lease: RequestLease,
+    ) -> Taken {
+        take(sessions, connection, &Frame::of(header, bytes), lease).await
+    }
+
+    fn refuse(sessions: &Rc<Sessions>, connection: &Rc<Connection>, error: &FrameError, lease: RequestLease) {
+        let refusal = Refusal::because(ErrorCode::InvalidRequest, error);
+        let reply = Reply::new(sessions, connection, error.correlation_id(), lease);
+        codec::refuse_unread(reply, refusal);
+    }
 }
 
 /// Takes a request in. Only the append of a produce request happens before this returns.
-pub(crate) async fn take(
-    sessions: &Rc<Sessions>,
-    connection: &Rc<Connection>,
-    frame: &Frame<'_>,
-    lease: RequestLease,
-) -> Taken {
+async fn take(sessions: &Rc<Sessions>, connection: &Rc<Connection>, frame: &Frame<'_>, lease: RequestLease) -> Taken {
     let reply = Reply::new(sessions, connection, frame.header.correlation_id, lease);
     let (api, way) = match way_of(&frame.header) {
         Ok(known) => known,
@@ -85,17 +104,6 @@ fn way_of(header: &FrameHeader) -> Result<(Api, Way), Refusal> {
         return Err(Refusal::new(ErrorCode::UnsupportedVersion, message));
     }
     Ok((api, way))
-}
-
-/// Answers what is no request of this protocol.
-pub(crate) fn refuse(
-    sessions: &Rc<Sessions>,
-    connection: &Rc<Connection>,
-    id: CorrelationId,
-    lease: RequestLease,
-    refusal: Refusal,
-) {
-    codec::refuse_unread(Reply::new(sessions, connection, id, lease), refusal);
 }
 
 /// Answers a request that was not understood.

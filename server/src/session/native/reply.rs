@@ -10,7 +10,7 @@ use headwater_protocol::{
 
 use crate::{
     ops::fetch::Records,
-    session::{in_flight::RequestLease, peer::Connection, sessions::Sessions},
+    session::{in_flight::RequestLease, outbox::Piece, peer::Connection, sessions::Sessions},
 };
 
 /// Answers one request.
@@ -49,7 +49,7 @@ impl Reply {
         }
         self.sessions.core.metrics.answered(error);
         let write = |frames: &mut Vec<u8>| self.sessions.heads.append(head, self.id, payload_len, frames);
-        outbox.push(write, records, self.lease);
+        outbox.push(write, records.into_iter().map(Piece::Records).collect(), self.lease);
     }
 
     /// See [`RequestLease::give_bytes_back`].

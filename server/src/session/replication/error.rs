@@ -10,7 +10,7 @@ use headwater_protocol::{
     id::{BrokerId, CoreId, IdError},
 };
 
-use crate::{image::Incarnation, model::id::PartitionId, session::native::frame::ReadError};
+use crate::{image::Incarnation, model::id::PartitionId, session::frame::ReadError};
 
 /// Why a frame, or whoever sends it, is refused. The connection ends.
 #[derive(Debug, thiserror::Error)]

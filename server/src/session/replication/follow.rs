@@ -36,7 +36,7 @@ use crate::{
         replication::{Answer, News},
     },
     session::{
-        native::frame::{FrameLimits, FrameReader},
+        frame::{FrameLimits, FrameReader},
         sessions::Sessions,
         transfer::Sender,
     },

@@ -33,7 +33,8 @@ use crate::{
         replication::{Answer, FetchRefused, News, Peer, Place, read_from},
     },
     session::{
-        native::frame::{FrameLimits, FrameReader},
+        frame::{FrameLimits, FrameReader},
+        outbox::Piece,
         sessions::Sessions,
         transfer::Sender,
     },
@@ -211,6 +212,7 @@ impl Link<'_> {
                 records.extend(range);
             }
             if self.news.answers_call() || !told.is_empty() {
+                let records = records.into_iter().map(Piece::Records).collect();
                 sender.send(&write_answers(&told), records).await?;
                 machine::reap(&self.sessions.core.disk);
             }

@@ -301,6 +301,7 @@ fn known() -> Broker {
         rack: None,
         is_fenced: true,
         is_cordoned: false,
+        kafka: None,
     }
 }
 

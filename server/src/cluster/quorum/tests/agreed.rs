@@ -281,8 +281,12 @@ fn a_snapshot_of_the_version_that_knew_no_replicas_is_read() {
     let mut state = State::default();
     done(&mut state, Order::Topic(creation(1, 2)));
     // Without what a state that has neither brokers nor replicas ends with: how many there are of both, processes that have registered,
-    // topics that are gone, the first feature level, and no broker that can do others.
+    // topics that are gone, the first feature level, and no broker that can do others; and, since version 4, none that speaks Kafka's
+    // protocol.
     let mut bytes = state.encode();
+    assert_eq!(bytes.pop(), Some(0));
+    bytes[0] = 3;
+    assert_eq!(told(&State::decode(&bytes).unwrap()), told(&state));
     assert_eq!(bytes.split_off(bytes.len() - 6), [0, 0, 0, 0, 1, 0]);
     bytes[0] = 1;
     assert_eq!(told(&State::decode(&bytes).unwrap()), told(&state));

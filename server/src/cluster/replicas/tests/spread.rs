@@ -25,6 +25,7 @@ fn some_brokers(count: i32, cores: usize, rack_of: impl Fn(i32) -> Option<i32>) 
             rack: rack_of(id).map(|rack| rack.to_string()),
             is_fenced: false,
             is_cordoned: false,
+            kafka: None,
         })
     };
     (1..=count).map(broker).collect()

@@ -54,6 +54,7 @@ pub(super) fn read_join(bytes: &[u8]) -> Result<Op, Refusal> {
                 metadata: offer.metadata.unwrap_or_default().into(),
             })
             .collect(),
+        in_two_steps: true,
     };
     Ok(Op::JoinGroup(head.group_id.unwrap_or_default(), joining))
 }

@@ -20,7 +20,7 @@ use crate::{
     model::{
         id::PartitionId,
         op::Op,
-        records::{Acks, FetchCall, FetchItem, FetchedItem, ListItem, ListedItem, Produce, Produced, Reads},
+        records::{Acks, FetchCall, FetchItem, FetchedItem, ListItem, ListedItem, Produce, Produced, Reads, Sought},
         refusal::Refusal,
     },
     ops::fetch::Records,
@@ -173,7 +173,7 @@ pub(super) fn read_list_offsets(bytes: &[u8]) -> Result<Op, Refusal> {
     let item = |partition: &headwater_protocol::schema::ListOffsetsPartition| {
         Ok(ListItem {
             id: place_of(partition.topic_id(), partition.partition())?,
-            timestamp: partition.timestamp(),
+            sought: Sought::Timestamp(partition.timestamp()),
         })
     };
     let items = head.partitions().into_iter().flatten().map(item);

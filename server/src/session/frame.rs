@@ -7,14 +7,17 @@
 
 use std::{
     cell::{Cell, RefCell},
+    error::Error,
+    fmt::Debug,
     future::poll_fn,
     io,
+    marker::PhantomData,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use headwater_protocol::{
-    frame::{self, FrameError, FrameHeader},
+    frame::{self, Api, FrameError, FrameHeader},
     stranger::Stranger,
 };
 
@@ -37,6 +40,42 @@ const LARGE_REST: usize = 64 * 1024;
 
 /// Read buffers of one size that no connection uses now.
 const POOLED_MAX: usize = 16;
+
+/// The first bytes of a frame, as a protocol has them: enough to know where it ends, and what it costs to take it in.
+pub(crate) trait FrameHead: Copy + Debug {
+    /// So many bytes are enough to read it.
+    const LEN: usize;
+
+    /// Why bytes are no frame, or one that is too large.
+    type Error: Error + 'static;
+
+    /// Reads it, once enough of it is there. `size_max` is the most that the frame's first field may state.
+    fn parse(bytes: &[u8], size_max: u32) -> Result<Option<Self>, Self::Error>;
+
+    /// Bytes of the whole frame.
+    fn frame_len(&self) -> usize;
+
+    /// It asks for records, which takes more while it waits for them than its bytes.
+    fn is_fetch(&self) -> bool;
+}
+
+impl FrameHead for FrameHeader {
+    const LEN: usize = frame::HEADER_LEN;
+
+    type Error = FrameError;
+
+    fn parse(bytes: &[u8], size_max: u32) -> Result<Option<FrameHeader>, FrameError> {
+        FrameHeader::parse(bytes, size_max)
+    }
+
+    fn frame_len(&self) -> usize {
+        FrameHeader::frame_len(self)
+    }
+
+    fn is_fetch(&self) -> bool {
+        self.api == Api::Fetch.as_u16()
+    }
+}
 
 /// A core's read buffers.
 #[derive(Debug)]
@@ -138,10 +177,10 @@ pub(crate) struct FrameLimits {
 
 /// Why no further frame can be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadError {
+pub(crate) enum ReadError<E: Error + 'static = FrameError> {
     /// Not a frame of this protocol, or one that is too large.
     #[error(transparent)]
-    Frame(#[from] FrameError),
+    Frame(E),
     /// It did not come to its end in time.
     #[error("a frame took more than {} ms to arrive", .0.as_millis())]
     Slow(Duration),
@@ -158,8 +197,16 @@ pub(crate) struct Frame<'a> {
     pub(crate) payload: &'a [u8],
 }
 
+impl<'a> Frame<'a> {
+    /// All of its bytes taken apart.
+    pub(crate) fn of(header: FrameHeader, bytes: &'a [u8]) -> Frame<'a> {
+        let (head, payload) = bytes[frame::HEADER_LEN..].split_at(header.head_len());
+        Frame { header, head, payload }
+    }
+}
+
 /// The reading side of a connection.
-pub(crate) struct FrameReader {
+pub(crate) struct FrameReader<H = FrameHeader> {
     stream: Stream,
     buffers: Rc<ReadBuffers>,
     buffer: Buffer,
@@ -168,10 +215,18 @@ pub(crate) struct FrameReader {
     limits: FrameLimits,
     /// Reads that have brought something, for whoever looks whether the other side is there.
     arrivals: Rc<Cell<u64>>,
+    head: PhantomData<H>,
 }
 
 impl FrameReader {
-    pub(crate) fn new(stream: Stream, buffers: Rc<ReadBuffers>, limits: FrameLimits) -> FrameReader {
+    /// The frame that [`next`](Self::next) has announced.
+    pub(crate) fn frame(&self, header: FrameHeader) -> Frame<'_> {
+        Frame::of(header, self.bytes(header))
+    }
+}
+
+impl<H: FrameHead> FrameReader<H> {
+    pub(crate) fn new(stream: Stream, buffers: Rc<ReadBuffers>, limits: FrameLimits) -> FrameReader<H> {
         FrameReader {
             stream,
             buffers,
@@ -179,6 +234,7 @@ impl FrameReader {
             is_dry: true,
             limits,
             arrivals: Rc::default(),
+            head: PhantomData,
         }
     }
 
@@ -203,11 +259,11 @@ impl FrameReader {
     }
 
     /// Waits for a whole frame and returns its header, with the time from its first bytes to its last; `None` when the
-    /// peer has closed the connection between two frames. [`frame`](Self::frame) then borrows it, and [`consume`](Self::consume) goes on to the next.
-    pub(crate) async fn next(&mut self) -> Result<Option<(FrameHeader, Duration)>, ReadError> {
+    /// peer has closed the connection between two frames. [`bytes`](Self::bytes) then borrows it, and [`consume`](Self::consume) goes on to the next.
+    pub(crate) async fn next(&mut self) -> Result<Option<(H, Duration)>, ReadError<H::Error>> {
         let mut began = None;
         loop {
-            let header = FrameHeader::parse(self.buffer.unread(), self.limits.size_max)?;
+            let header = H::parse(self.buffer.unread(), self.limits.size_max).map_err(ReadError::Frame)?;
             let unread = self.buffer.unread().len();
             let missing = match &header {
                 Some(header) if unread >= header.frame_len() => {
@@ -215,7 +271,7 @@ impl FrameReader {
                     return Ok(Some((*header, time)));
                 }
                 Some(header) => header.frame_len() - unread,
-                None => frame::HEADER_LEN - unread,
+                None => H::LEN - unread,
             };
             let goes_on = if unread == 0 {
                 self.read(missing).await?
@@ -234,15 +290,13 @@ impl FrameReader {
         }
     }
 
-    /// The frame that [`next`](Self::next) has announced.
-    pub(crate) fn frame(&self, header: FrameHeader) -> Frame<'_> {
-        let bytes = &self.buffer.unread()[frame::HEADER_LEN..header.frame_len()];
-        let (head, payload) = bytes.split_at(header.head_len());
-        Frame { header, head, payload }
+    /// The whole frame that [`next`](Self::next) has announced.
+    pub(crate) fn bytes(&self, header: H) -> &[u8] {
+        &self.buffer.unread()[..header.frame_len()]
     }
 
     /// Is done with the frame.
-    pub(crate) fn consume(&mut self, header: FrameHeader) {
+    pub(crate) fn consume(&mut self, header: H) {
         self.buffer.start += header.frame_len();
         if self.buffer.start == self.buffer.end {
             (self.buffer.start, self.buffer.end) = (0, 0);
@@ -250,7 +304,7 @@ impl FrameReader {
     }
 
     /// Reads once, of a frame of which `missing` bytes have not come. False at the end of the stream.
-    async fn read(&mut self, missing: usize) -> Result<bool, ReadError> {
+    async fn read(&mut self, missing: usize) -> Result<bool, ReadError<H::Error>> {
         if self.buffer.start == self.buffer.end {
             let size = self.buffer.bytes.len();
             // To who sends much, more has come meanwhile.
@@ -263,11 +317,7 @@ impl FrameReader {
         }
         self.make_room(missing).await;
         let room = self.buffer.bytes.len() - self.buffer.end;
-        let limit = if missing > LARGE_REST {
-            missing + frame::HEADER_LEN
-        } else {
-            room
-        };
+        let limit = if missing > LARGE_REST { missing + H::LEN } else { room };
         let wanted = room.min(limit);
         let end = self.buffer.end + wanted;
         let count = self.stream.read(&mut self.buffer.bytes[self.buffer.end..end]).await?;
@@ -310,7 +360,7 @@ impl FrameReader {
         let size = match size {
             LEAST_BUFFER_SIZE => SMALL_BUFFER_SIZE,
             SMALL_BUFFER_SIZE => BUSY_BUFFER_SIZE,
-            _ => (wanted + frame::HEADER_LEN).min(size * 2),
+            _ => (wanted + H::LEN).min(size * 2),
         };
         // What this connection holds goes back first, so that a connection never waits for its own lease.
         let unread = self.buffer.unread().to_vec();

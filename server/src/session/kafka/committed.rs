@@ -1,0 +1,275 @@
+//! Committed offsets of groups.
+
+use headwater_kafka::{
+    Str, Uuid,
+    messages::{
+        OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
+        OffsetFetchResponse,
+        offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic},
+        offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic},
+        offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics},
+        offset_fetch_response::{
+            OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+            OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+        },
+    },
+};
+use headwater_protocol::{error::ErrorCode, id::LeaderEpoch};
+
+use super::asking::{Asking, find_topic, find_topic_by_id, uuid_of};
+use crate::model::{
+    group::{Answer, CommitItem, Committed, Generation, Identity, InstanceId, MemberId, Request},
+    op::{Op, Outcome, TopicPartitions},
+    refusal::Refusal,
+};
+
+/// From this version on topics have ids in the place of names.
+const IDS_FROM: i16 = 10;
+
+/// From this version on a request asks for several groups.
+const GROUPS_FROM: i16 = 8;
+
+/// The name of a topic, by its id if it has one.
+fn name_of<'a>(asking: &Asking, name: Str<'a>, id: Uuid) -> Result<Str<'a>, ErrorCode> {
+    if asking.version < IDS_FROM {
+        return Ok(name);
+    }
+    let image = asking.image();
+    find_topic_by_id(&image, id).map(|topic| topic.name.to_string().into())
+}
+
+pub(super) async fn commit<'a>(asking: &Asking, request: OffsetCommitRequest<'a>) -> OffsetCommitResponse<'a> {
+    let mut items = Vec::new();
+    let mut topics = Vec::new();
+    for topic in request.topics {
+        let named = name_of(asking, topic.name.clone(), topic.topic_id);
+        for partition in &topic.partitions {
+            if let Ok(name) = &named {
+                items.push(CommitItem {
+                    topic: name.to_string(),
+                    partition: partition.partition_index,
+                    offset: partition.committed_offset,
+                    leader_epoch: LeaderEpoch::new(partition.committed_leader_epoch),
+                    metadata: partition.committed_metadata.as_deref().unwrap_or_default().to_owned(),
+                });
+            }
+        }
+        topics.push((named.err(), topic));
+    }
+    let who = Identity {
+        generation: Generation::new(request.generation_id_or_member_epoch),
+        member: MemberId::new(&*request.member_id),
+        instance: request.group_instance_id.map(|id| InstanceId::new(&*id)),
+    };
+    let group = request.group_id.into_owned();
+    let done = if items.is_empty() {
+        Ok(Vec::new())
+    } else {
+        match asking.perform(Op::Group(group, Request::Commit(who, items))).await {
+            Ok(Outcome::Group(Answer::Committed(codes))) => Ok(codes),
+            Ok(_) => Err(ErrorCode::UnknownServerError),
+            Err(refusal) => Err(refusal.code),
+        }
+    };
+    let mut codes = done.as_ref().map(|codes| codes.iter().copied());
+    let mut next = || match &mut codes {
+        Ok(codes) => codes.next().unwrap_or(ErrorCode::UnknownServerError),
+        Err(code) => **code,
+    };
+    let told = topics.into_iter().map(|(unknown, topic)| OffsetCommitResponseTopic {
+        name: topic.name,
+        topic_id: topic.topic_id,
+        partitions: topic
+            .partitions
+            .into_iter()
+            .map(|partition| OffsetCommitResponsePartition {
+                partition_index: partition.partition_index,
+                error_code: asking.tells(unknown.unwrap_or_else(&mut next)),
+            })
+            .collect(),
+    });
+    OffsetCommitResponse {
+        topics: told.collect(),
+        ..OffsetCommitResponse::default()
+    }
+}
+
+pub(super) async fn fetch<'a>(asking: &Asking, request: OffsetFetchRequest<'a>) -> OffsetFetchResponse<'a> {
+    let mut response = OffsetFetchResponse::default();
+    if asking.version >= GROUPS_FROM {
+        for group in request.groups {
+            let told = fetch_group(asking, group).await;
+            response.groups.push(told);
+        }
+        return response;
+    }
+    let topics = request.topics.map(|topics| {
+        let topics = topics.into_iter().map(|topic| OffsetFetchRequestTopics {
+            name: topic.name,
+            partition_indexes: topic.partition_indexes,
+            ..OffsetFetchRequestTopics::default()
+        });
+        topics.collect()
+    });
+    let group = OffsetFetchRequestGroup {
+        group_id: request.group_id,
+        topics,
+        ..OffsetFetchRequestGroup::default()
+    };
+    let told = fetch_group(asking, group).await;
+    response.error_code = told.error_code;
+    response.topics = told.topics.into_iter().map(one_group_topic).collect();
+    response
+}
+
+/// As a response tells of one group.
+fn one_group_topic(topic: OffsetFetchResponseTopics<'_>) -> OffsetFetchResponseTopic<'_> {
+    let partitions = topic
+        .partitions
+        .into_iter()
+        .map(|partition| OffsetFetchResponsePartition {
+            partition_index: partition.partition_index,
+            committed_offset: partition.committed_offset,
+            committed_leader_epoch: partition.committed_leader_epoch,
+            metadata: partition.metadata,
+            error_code: partition.error_code,
+        });
+    OffsetFetchResponseTopic {
+        name: topic.name,
+        partitions: partitions.collect(),
+    }
+}
+
+async fn fetch_group<'a>(asking: &Asking, group: OffsetFetchRequestGroup<'a>) -> OffsetFetchResponseGroup<'a> {
+    let mut response = OffsetFetchResponseGroup {
+        group_id: group.group_id.clone(),
+        ..OffsetFetchResponseGroup::default()
+    };
+    let Some(topics) = group.topics else {
+        match offsets(asking, group.group_id, None).await {
+            Ok(offsets) => response.topics = all(asking, offsets),
+            Err(refusal) => response.error_code = asking.tells(refusal.code),
+        }
+        return response;
+    };
+    let mut asked = Vec::new();
+    let mut named = Vec::new();
+    for topic in topics {
+        let name = name_of(asking, topic.name.clone(), topic.topic_id);
+        if let Ok(name) = &name {
+            asked.push(TopicPartitions {
+                topic: name.to_string(),
+                partitions: topic.partition_indexes.clone(),
+            });
+        }
+        named.push((name.err(), topic));
+    }
+    let offsets = match offsets(asking, group.group_id, Some(asked)).await {
+        Ok(offsets) => offsets,
+        Err(refusal) => {
+            response.error_code = asking.tells(refusal.code);
+            return response;
+        }
+    };
+    // They come in the order in which they were asked for.
+    let mut offsets = offsets.into_iter();
+    for (unknown, topic) in named {
+        let partitions = topic.partition_indexes.into_iter().map(|index| match unknown {
+            Some(code) => OffsetFetchResponsePartitions {
+                error_code: asking.tells(code),
+                ..partition(index, None)
+            },
+            None => partition(index, offsets.next().and_then(|(_, _, committed)| committed)),
+        });
+        response.topics.push(OffsetFetchResponseTopics {
+            name: topic.name,
+            topic_id: topic.topic_id,
+            partitions: partitions.collect(),
+        });
+    }
+    response
+}
+
+type Offsets = Vec<(String, i32, Option<Committed>)>;
+
+async fn offsets(asking: &Asking, group: Str<'_>, topics: Option<Vec<TopicPartitions>>) -> Result<Offsets, Refusal> {
+    match asking.perform(Op::FetchOffsets(group.into_owned(), topics)).await? {
+        Outcome::Group(Answer::Offsets(offsets)) => Ok(offsets),
+        _ => Err(Refusal::new(ErrorCode::UnknownServerError, "no offsets were answered")),
+    }
+}
+
+/// Every offset that is committed, by topic.
+fn all(asking: &Asking, offsets: Offsets) -> Vec<OffsetFetchResponseTopics<'static>> {
+    let image = asking.image();
+    let mut topics: Vec<OffsetFetchResponseTopics<'static>> = Vec::new();
+    for (name, index, committed) in offsets {
+        if topics.last().is_none_or(|last| last.name != name) {
+            let id = find_topic(&image, &name).map_or([0; 16], |topic| uuid_of(topic.id));
+            topics.push(OffsetFetchResponseTopics {
+                name: name.into(),
+                topic_id: id,
+                ..OffsetFetchResponseTopics::default()
+            });
+        }
+        if let Some(last) = topics.last_mut() {
+            last.partitions.push(partition(index, committed));
+        }
+    }
+    topics
+}
+
+/// Without an offset it is -1.
+fn partition(index: i32, committed: Option<Committed>) -> OffsetFetchResponsePartitions<'static> {
+    let none = OffsetFetchResponsePartitions {
+        partition_index: index,
+        committed_offset: -1,
+        metadata: Some("".into()),
+        ..OffsetFetchResponsePartitions::default()
+    };
+    match committed {
+        Some(committed) => OffsetFetchResponsePartitions {
+            committed_offset: committed.offset,
+            committed_leader_epoch: committed.leader_epoch.get(),
+            metadata: Some(committed.metadata.into()),
+            ..none
+        },
+        None => none,
+    }
+}
+
+pub(super) async fn forget<'a>(asking: &Asking, request: OffsetDeleteRequest<'a>) -> OffsetDeleteResponse<'a> {
+    let asked = request.topics.iter().map(|topic| TopicPartitions {
+        topic: topic.name.to_string(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|partition| partition.partition_index)
+            .collect(),
+    });
+    let asked = Op::ForgetOffsets(request.group_id.into_owned(), asked.collect());
+    let codes = match asking.perform(asked).await {
+        Ok(Outcome::Group(Answer::Forgotten(codes))) => codes,
+        done => {
+            let code = done.err().map_or(ErrorCode::UnknownServerError, |refusal| refusal.code);
+            return OffsetDeleteResponse {
+                error_code: asking.tells(code),
+                ..OffsetDeleteResponse::default()
+            };
+        }
+    };
+    let mut codes = codes.into_iter();
+    let mut response = OffsetDeleteResponse::default();
+    for topic in request.topics {
+        let partitions = topic.partitions.into_iter().zip(&mut codes);
+        let partitions = partitions.map(|(partition, code)| OffsetDeleteResponsePartition {
+            partition_index: partition.partition_index,
+            error_code: asking.tells(code),
+        });
+        response.topics.push(OffsetDeleteResponseTopic {
+            partitions: partitions.collect(),
+            name: topic.name,
+        });
+    }
+    response
+}

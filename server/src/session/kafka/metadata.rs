@@ -1,0 +1,229 @@
+//! Brokers, topics and partitions: where everything is.
+
+use std::collections::HashSet;
+
+use headwater_kafka::messages::{
+    DescribeClusterRequest, DescribeClusterResponse, MetadataRequest, MetadataResponse,
+    describe_cluster_response::DescribeClusterBroker,
+    metadata_request::MetadataRequestTopic,
+    metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
+};
+use headwater_protocol::error::ErrorCode;
+
+use super::asking::{Asking, topic_id, uuid_of};
+use crate::model::{
+    internal,
+    nodes::{Layout, Node, PartitionLayout, TopicLayout, TopicRef},
+    op::{NewTopic, Op, Outcome},
+};
+
+/// Everything is allowed to everybody, of a topic and of the cluster: a bit for each operation.
+const TOPIC_OPERATIONS: i32 = 3576;
+const CLUSTER_OPERATIONS: i32 = 8096;
+const NOT_ASKED: i32 = i32::MIN;
+
+/// Endpoints of brokers, and of controllers, which are none here.
+const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
+
+/// `MISMATCHED_ENDPOINT_TYPE` and `UNSUPPORTED_ENDPOINT_TYPE`.
+const MISMATCHED_ENDPOINT: i16 = 114;
+const UNSUPPORTED_ENDPOINT: i16 = 115;
+
+/// From this version on topics may be asked for by their ids.
+const IDS_FROM: i16 = 12;
+
+pub(super) async fn metadata(asking: &Asking, request: MetadataRequest<'_>) -> MetadataResponse<'static> {
+    let version = asking.version;
+    // At version 0 an empty list stands for all.
+    let named = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    if let Some(named) = &named
+        && version < IDS_FROM
+        && let Some(wrong) = named
+            .iter()
+            .find(|topic| topic.topic_id != [0; 16] || topic.name.is_none())
+    {
+        return refused(asking, wrong);
+    }
+    let asked = named.map(refs);
+    let mut found = layout(asking, asked.clone()).await;
+    if request.allow_auto_topic_creation && make_missing(asking, &found).await {
+        found = layout(asking, asked).await;
+    }
+    let operations = |asked: bool, all: i32| if asked { all } else { NOT_ASKED };
+    let topic_operations = operations(request.include_topic_authorized_operations, TOPIC_OPERATIONS);
+    let topics = found.topics.into_iter();
+    MetadataResponse {
+        brokers: found.nodes.into_iter().map(broker).collect(),
+        cluster_id: Some(found.cluster_id.into()),
+        controller_id: found.controller,
+        topics: topics
+            .map(|(asked, found)| match found {
+                Ok(found) => topic(asking, found, topic_operations),
+                Err(code) => unknown(asking, asked, code),
+            })
+            .collect(),
+        cluster_authorized_operations: operations(request.include_cluster_authorized_operations, CLUSTER_OPERATIONS),
+        ..MetadataResponse::default()
+    }
+}
+
+/// Each topic once, however often it is named. Of a name and an id the id counts.
+fn refs(named: Vec<MetadataRequestTopic<'_>>) -> Vec<TopicRef> {
+    let mut seen = HashSet::new();
+    let refs = named.into_iter().map(|topic| {
+        if topic.topic_id == [0; 16] {
+            TopicRef::Name(topic.name.unwrap_or_default().into_owned())
+        } else {
+            TopicRef::Id(topic_id(topic.topic_id))
+        }
+    });
+    refs.filter(|topic| seen.insert(topic.clone())).collect()
+}
+
+async fn layout(asking: &Asking, topics: Option<Vec<TopicRef>>) -> Layout {
+    match asking.perform(Op::Layout(topics)).await {
+        Ok(Outcome::Layout(layout)) => layout,
+        other => unreachable!("a layout is always there: {other:?}"),
+    }
+}
+
+/// Makes topics that are not there, if that is allowed. Says if one was made.
+async fn make_missing(asking: &Asking, found: &Layout) -> bool {
+    if !asking.sessions.core.config.kafka.auto_create_topics {
+        return false;
+    }
+    let mut is_made = false;
+    for (asked, found) in &found.topics {
+        let (TopicRef::Name(name), Err(ErrorCode::UnknownTopicOrPartition)) = (asked, found) else {
+            continue;
+        };
+        if internal::is_internal(name) {
+            continue;
+        }
+        let new = NewTopic {
+            name: name.clone(),
+            partitions: -1,
+            replication_factor: -1,
+            configs: Vec::new(),
+        };
+        match asking.perform(Op::CreateTopic(new, false)).await {
+            Ok(_) => is_made = true,
+            // Another client may have been first.
+            Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => is_made = true,
+            Err(refusal) => {
+                tracing::info!(
+                    topic = name,
+                    why = refusal.message,
+                    "a topic that a client names cannot be made"
+                );
+            }
+        }
+    }
+    is_made
+}
+
+fn refused(asking: &Asking, wrong: &MetadataRequestTopic<'_>) -> MetadataResponse<'static> {
+    let topic = MetadataResponseTopic {
+        error_code: asking.tells(ErrorCode::InvalidRequest),
+        name: Some(wrong.name.as_deref().unwrap_or_default().to_owned().into()),
+        topic_id: wrong.topic_id,
+        ..MetadataResponseTopic::default()
+    };
+    MetadataResponse {
+        topics: vec![topic],
+        ..MetadataResponse::default()
+    }
+}
+
+fn broker(node: Node) -> MetadataResponseBroker<'static> {
+    MetadataResponseBroker {
+        node_id: node.id,
+        host: node.host.into(),
+        port: node.port.into(),
+        rack: node.rack.map(Into::into),
+    }
+}
+
+fn unknown(asking: &Asking, asked: TopicRef, code: ErrorCode) -> MetadataResponseTopic<'static> {
+    let nobody = MetadataResponseTopic {
+        error_code: asking.tells(code),
+        name: None,
+        ..MetadataResponseTopic::default()
+    };
+    match asked {
+        TopicRef::Name(name) => MetadataResponseTopic {
+            is_internal: internal::is_internal(&name),
+            name: Some(name.into()),
+            ..nobody
+        },
+        TopicRef::Id(id) => MetadataResponseTopic {
+            topic_id: uuid_of(id),
+            ..nobody
+        },
+    }
+}
+
+fn topic(asking: &Asking, found: TopicLayout, operations: i32) -> MetadataResponseTopic<'static> {
+    let partitions = found.partitions.into_iter();
+    MetadataResponseTopic {
+        error_code: 0,
+        is_internal: internal::is_internal(&found.name),
+        name: Some(found.name.into()),
+        topic_id: uuid_of(found.id),
+        partitions: partitions.map(|found| partition(asking, found)).collect(),
+        topic_authorized_operations: operations,
+    }
+}
+
+fn partition(asking: &Asking, found: PartitionLayout) -> MetadataResponsePartition {
+    let code = match found.leader.node {
+        Some(_) => ErrorCode::None,
+        None => ErrorCode::LeaderNotAvailable,
+    };
+    MetadataResponsePartition {
+        error_code: asking.tells(code),
+        partition_index: found.index.get(),
+        leader_id: found.leader.node.unwrap_or(-1),
+        leader_epoch: found.leader.epoch.get(),
+        replica_nodes: found.replicas,
+        isr_nodes: found.isr,
+        offline_replicas: found.offline,
+    }
+}
+
+pub(super) async fn cluster(asking: &Asking, request: DescribeClusterRequest) -> DescribeClusterResponse<'static> {
+    if request.endpoint_type != BROKERS {
+        let (error_code, message) = match request.endpoint_type {
+            CONTROLLERS => (
+                MISMATCHED_ENDPOINT,
+                "this is an endpoint of brokers, and there are none of controllers",
+            ),
+            _ => (UNSUPPORTED_ENDPOINT, "there are no endpoints of this type"),
+        };
+        return DescribeClusterResponse {
+            error_code,
+            error_message: Some(message.into()),
+            ..DescribeClusterResponse::default()
+        };
+    }
+    let found = layout(asking, Some(Vec::new())).await;
+    let broker = |node: Node| DescribeClusterBroker {
+        broker_id: node.id,
+        host: node.host.into(),
+        port: node.port.into(),
+        rack: node.rack.map(Into::into),
+        is_fenced: false,
+    };
+    DescribeClusterResponse {
+        cluster_id: found.cluster_id.into(),
+        controller_id: found.controller,
+        brokers: found.nodes.into_iter().map(broker).collect(),
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            CLUSTER_OPERATIONS
+        } else {
+            NOT_ASKED
+        },
+        ..DescribeClusterResponse::default()
+    }
+}

@@ -1,0 +1,254 @@
+//! Offsets of partitions, the deletion of old records, and ids of producers.
+
+use std::collections::{HashMap, HashSet};
+
+use headwater_kafka::messages::{
+    DeleteRecordsRequest, DeleteRecordsResponse, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest,
+    ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult},
+    list_offsets_request::ListOffsetsPartition,
+    list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
+    offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult},
+};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{LeaderEpoch, ProducerEpoch, ProducerId},
+};
+
+use super::asking::{Asking, check_epoch, find_topic, partition_of};
+use crate::{
+    model::{
+        id::PartitionId,
+        op::{Op, Outcome},
+        records::{ListItem, ListedItem, Sought},
+    },
+    ops::nodes::Places,
+};
+
+/// The timestamps that stand for something else, and from which version on they do.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const EARLIEST_LOCAL: (i64, i16) = (-4, 8);
+/// Of records that were moved elsewhere, or will be: there are none.
+const TIERED: [(i64, i16); 2] = [(-5, 9), (-6, 11)];
+
+/// From this version on offsets come with their epochs.
+const EPOCHS_FROM: i16 = 4;
+
+/// What is asked of one partition, as far as it could be read.
+enum Wanted {
+    Ask(ListItem),
+    /// It is known already.
+    Told(ErrorCode),
+}
+
+pub(super) async fn list<'a>(asking: &Asking, request: ListOffsetsRequest<'a>) -> ListOffsetsResponse<'a> {
+    let mut seen = HashSet::new();
+    let mut items = Vec::new();
+    let mut wanted = Vec::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let found = if seen.insert((&topic.name, partition.partition_index)) {
+                look_at(asking, &topic.name, partition)
+            } else {
+                Wanted::Told(ErrorCode::InvalidRequest)
+            };
+            if let Wanted::Ask(item) = &found {
+                items.push(*item);
+            }
+            wanted.push(found);
+        }
+    }
+    let listed = match asking.perform(Op::ListOffsets(items)).await {
+        Ok(Outcome::Offsets(listed)) => listed,
+        _ => Vec::new(),
+    };
+    let listed: HashMap<PartitionId, ListedItem> = listed.into_iter().map(|item| (item.id, item)).collect();
+    let mut wanted = wanted.into_iter();
+    let mut partition = |asked: ListOffsetsPartition| {
+        let none = ListOffsetsPartitionResponse {
+            partition_index: asked.partition_index,
+            ..ListOffsetsPartitionResponse::default()
+        };
+        let told = |code| ListOffsetsPartitionResponse {
+            error_code: asking.tells(code),
+            ..none.clone()
+        };
+        match wanted.next() {
+            Some(Wanted::Ask(item)) => match listed.get(&item.id) {
+                Some(found) if found.error.is_none() => ListOffsetsPartitionResponse {
+                    timestamp: found.timestamp,
+                    offset: found.offset,
+                    leader_epoch: if asking.version >= EPOCHS_FROM {
+                        found.epoch.get()
+                    } else {
+                        -1
+                    },
+                    ..none
+                },
+                found => told(found.map_or(ErrorCode::NotLeaderOrFollower, |found| found.error)),
+            },
+            Some(Wanted::Told(code)) => told(code),
+            None => told(ErrorCode::UnknownServerError),
+        }
+    };
+    let topics = request.topics.into_iter().map(|topic| ListOffsetsTopicResponse {
+        name: topic.name,
+        partitions: topic.partitions.into_iter().map(&mut partition).collect(),
+    });
+    ListOffsetsResponse {
+        topics: topics.collect(),
+        ..ListOffsetsResponse::default()
+    }
+}
+
+/// A partition, of whose leader the client knows as much.
+fn led(asking: &Asking, topic: &str, (index, epoch): (i32, i32)) -> Result<PartitionId, ErrorCode> {
+    let image = asking.image();
+    let id = partition_of(find_topic(&image, topic)?, index)?;
+    check_epoch(epoch, Places::of(asking.ops()).leader(id))?;
+    Ok(id)
+}
+
+fn look_at(asking: &Asking, topic: &str, partition: &ListOffsetsPartition) -> Wanted {
+    let id = match led(
+        asking,
+        topic,
+        (partition.partition_index, partition.current_leader_epoch),
+    ) {
+        Ok(id) => id,
+        Err(code) => return Wanted::Told(code),
+    };
+    let is_one_of = |(timestamp, since): (i64, i16)| partition.timestamp == timestamp && asking.version >= since;
+    let timestamp = match partition.timestamp {
+        0.. | LATEST | EARLIEST => partition.timestamp,
+        _ if is_one_of(EARLIEST_LOCAL) => EARLIEST,
+        _ if TIERED.into_iter().any(is_one_of) => return Wanted::Told(ErrorCode::None),
+        _ => return Wanted::Told(ErrorCode::UnsupportedVersion),
+    };
+    let sought = Sought::Timestamp(timestamp);
+    Wanted::Ask(ListItem { id, sought })
+}
+
+/// Where epochs end, for clients that look if what they have read is still there.
+pub(super) async fn ends_of_epochs<'a>(
+    asking: &Asking,
+    request: OffsetForLeaderEpochRequest<'a>,
+) -> OffsetForLeaderEpochResponse<'a> {
+    let mut response = OffsetForLeaderEpochResponse::default();
+    for topic in request.topics {
+        let mut partitions = Vec::new();
+        for asked in topic.partitions {
+            let index = asked.partition;
+            let found = led(asking, &topic.topic, (index, asked.current_leader_epoch));
+            let told = match found {
+                Ok(id) => end_of_epoch(asking, id, asked.leader_epoch).await,
+                Err(code) => Err(code),
+            };
+            let none = EpochEndOffset {
+                partition: index,
+                ..EpochEndOffset::default()
+            };
+            partitions.push(match told {
+                Ok((leader_epoch, end_offset)) => EpochEndOffset {
+                    leader_epoch,
+                    end_offset,
+                    ..none
+                },
+                Err(code) => EpochEndOffset {
+                    error_code: asking.tells(code),
+                    ..none
+                },
+            });
+        }
+        response.topics.push(OffsetForLeaderTopicResult {
+            topic: topic.topic,
+            partitions,
+        });
+    }
+    response
+}
+
+/// The epoch that is known, and where it ends; an epoch that has not begun has no end.
+async fn end_of_epoch(asking: &Asking, id: PartitionId, epoch: i32) -> Result<(i32, i64), ErrorCode> {
+    let unknown = (-1, -1);
+    let latest = Places::of(asking.ops()).leader(id).epoch;
+    if epoch < 0 || epoch > latest.get() {
+        return Ok(unknown);
+    }
+    let sought = Sought::EndOfEpoch(LeaderEpoch::new(epoch));
+    match asking.perform(Op::ListOffsets(vec![ListItem { id, sought }])).await {
+        Ok(Outcome::Offsets(listed)) => match listed.first() {
+            Some(found) if found.error.is_none() => Ok((found.epoch.get(), found.offset)),
+            Some(found) => Err(found.error),
+            None => Ok(unknown),
+        },
+        Ok(_) => Ok(unknown),
+        Err(refusal) => Err(refusal.code),
+    }
+}
+
+pub(super) async fn delete_records<'a>(
+    asking: &Asking,
+    request: DeleteRecordsRequest<'a>,
+) -> DeleteRecordsResponse<'a> {
+    let image = asking.image();
+    let mut response = DeleteRecordsResponse::default();
+    for topic in request.topics {
+        let mut partitions = Vec::new();
+        for partition in topic.partitions {
+            let index = partition.partition_index;
+            let found = find_topic(&image, &topic.name).and_then(|topic| partition_of(topic, index));
+            let deleted = match found {
+                Ok(id) => {
+                    let done = asking.perform(Op::DeleteRecords(id, partition.offset)).await;
+                    done.map_err(|refusal| refusal.code)
+                }
+                Err(code) => Err(code),
+            };
+            let (low_watermark, code) = match deleted {
+                Ok(Outcome::RecordsDeleted(start)) => (start.as_i64(), ErrorCode::None),
+                Ok(_) => (-1, ErrorCode::UnknownServerError),
+                Err(code) => (-1, code),
+            };
+            partitions.push(DeleteRecordsPartitionResult {
+                partition_index: index,
+                low_watermark,
+                error_code: asking.tells(code),
+            });
+        }
+        response.topics.push(DeleteRecordsTopicResult {
+            name: topic.name,
+            partitions,
+        });
+    }
+    response
+}
+
+pub(super) async fn init_producer_id(asking: &Asking, request: InitProducerIdRequest<'_>) -> InitProducerIdResponse {
+    let refused = |code| InitProducerIdResponse {
+        error_code: asking.tells(code),
+        producer_epoch: -1,
+        ..InitProducerIdResponse::default()
+    };
+    match request.transactional_id.as_deref() {
+        None => {}
+        Some("") => return refused(ErrorCode::InvalidRequest),
+        // Clients give up at once.
+        Some(_) => return refused(ErrorCode::TransactionalIdAuthorizationFailed),
+    }
+    let (id, epoch) = (request.producer_id, request.producer_epoch);
+    if (id == -1) != (epoch == -1) {
+        return refused(ErrorCode::InvalidRequest);
+    }
+    let op = Op::InitProducerId(ProducerId::new(id), ProducerEpoch::new(epoch));
+    match asking.perform(op).await {
+        Ok(Outcome::Producer(id, epoch)) => InitProducerIdResponse {
+            producer_id: id.get(),
+            producer_epoch: epoch.get(),
+            ..InitProducerIdResponse::default()
+        },
+        Ok(_) => refused(ErrorCode::UnknownServerError),
+        Err(refusal) => refused(refusal.code),
+    }
+}

@@ -1,0 +1,98 @@
+//! Answers in the order of their requests, for protocols whose clients expect it: an answer waits for those of earlier requests.
+//!
+//! What waits holds what its request was lent, so a client cannot pile up answers behind one that takes long.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+};
+
+use super::{
+    in_flight::RequestLease,
+    outbox::{Outbox, Piece},
+};
+
+/// An answer that may have to wait.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Nothing is sent if it is empty.
+    pub(super) frame: Vec<u8>,
+    pub(super) rest: Vec<Piece>,
+    pub(super) lease: RequestLease,
+}
+
+/// Where an answer belongs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn(u64);
+
+/// The requests of one connection that are not answered yet, in their order.
+#[derive(Debug, Default)]
+pub(super) struct InOrder {
+    /// The turn of the first one.
+    first: Cell<u64>,
+    /// What is there already of their answers.
+    answers: RefCell<VecDeque<Option<Answer>>>,
+}
+
+impl InOrder {
+    /// A request has come.
+    pub(super) fn begin(&self) -> Turn {
+        let mut answers = self.answers.borrow_mut();
+        answers.push_back(None);
+        Turn(self.first.get() + answers.len() as u64 - 1)
+    }
+
+    /// It is answered: sends that, and what has waited for it.
+    pub(super) fn answer(&self, Turn(turn): Turn, answer: Answer, outbox: &Outbox) {
+        let mut answers = self.answers.borrow_mut();
+        let place = (turn - self.first.get()) as usize;
+        answers[place] = Some(answer);
+        while let Some(Some(_)) = answers.front() {
+            let next = answers.pop_front().flatten();
+            self.first.set(self.first.get() + 1);
+            if let Some(Answer { frame, rest, lease }) = next.filter(|next| !next.frame.is_empty()) {
+                outbox.push(|frames| frames.extend_from_slice(&frame), rest, lease);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::{core::budget::Budget, session::in_flight::InFlight};
+
+    #[test]
+    fn an_answer_waits_for_those_of_earlier_requests_and_one_that_is_not_sent_holds_nobody_up() {
+        let (in_flight, budget) = (Rc::<InFlight>::default(), Budget::new(100));
+        let answer = |frame: &[u8]| Answer {
+            frame: frame.to_vec(),
+            rest: Vec::new(),
+            lease: in_flight.begin([(); 2].map(|()| budget.lease(10).now_or_never().unwrap())),
+        };
+        let (order, outbox) = (InOrder::default(), Outbox::default());
+        let sent = || {
+            outbox
+                .next()
+                .now_or_never()
+                .flatten()
+                .map(|outgoing| outgoing.frames.clone())
+        };
+        let turns: Vec<Turn> = (0..4).map(|_| order.begin()).collect();
+        order.answer(turns[2], answer(b"c"), &outbox);
+        order.answer(turns[1], answer(b""), &outbox);
+        assert_eq!(
+            (sent(), budget.used()),
+            (None, 40),
+            "they wait, and hold what they were lent"
+        );
+        order.answer(turns[0], answer(b"a"), &outbox);
+        assert_eq!((sent(), budget.used()), (Some(b"ac".to_vec()), 0));
+        order.answer(turns[3], answer(b"d"), &outbox);
+        assert_eq!(sent(), Some(b"d".to_vec()));
+    }
+}
