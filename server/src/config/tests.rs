@@ -224,6 +224,38 @@ fn the_printed_configuration_reads_back_to_the_same() {
 }
 
 #[test]
+fn kafkas_usual_port_goes_with_the_brokers_usual_one() {
+    let listens = |settings: &[(&str, &str)]| {
+        flags(settings)
+            .load()
+            .unwrap()
+            .config
+            .kafka_listen()
+            .map(|at| at.to_string())
+    };
+    assert_eq!(listens(&[]).as_deref(), Some("127.0.0.1:9092"));
+    assert_eq!(
+        listens(&[("broker.listen", "0.0.0.0:9292")]).as_deref(),
+        Some("0.0.0.0:9092")
+    );
+    // Another broker on the same machine, or one of a test.
+    assert_eq!(listens(&[("broker.listen", "127.0.0.1:9300")]), None);
+    assert_eq!(listens(&[("kafka.listen", "off")]), None);
+    let own = [("broker.listen", "127.0.0.1:0"), ("kafka.listen", "127.0.0.1:0")];
+    assert_eq!(listens(&own).as_deref(), Some("127.0.0.1:0"));
+    for (settings, wrong) in [
+        ([("kafka.listen", "127.0.0.1:9292"), ("broker.id", "0")], "kafka.listen"),
+        (
+            [("kafka.core_port_base", "9092"), ("cores.count", "1")],
+            "kafka.core_port_base",
+        ),
+        ([("broker.id", "2097152"), ("kafka.core_nodes", "true")], "broker.id"),
+    ] {
+        assert!(error(&flags(&settings)).contains(wrong), "{settings:?}");
+    }
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_place_and_the_nearest_valid_one() {
     let (layers, file) = file("\n[log]\nsegment_size = 1\n[brokr]\nid = 1\n");
     let message = error(&layers);

@@ -54,8 +54,8 @@ pub(crate) enum Op {
     /// `None`: all that are committed.
     FetchOffsets(String, Option<Vec<TopicPartitions>>),
     ForgetOffsets(String, Vec<TopicPartitions>),
-    /// `None`: of every state.
-    ListGroups(Option<Vec<String>>),
+    /// `None`: of every state. Or only, if `true`, those that this core runs.
+    ListGroups(Option<Vec<String>>, bool),
     /// A request that a group is given as it is.
     Group(String, group::Request),
 }

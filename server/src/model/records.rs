@@ -160,6 +160,8 @@ pub(crate) struct ListItem {
 pub(crate) enum Sought {
     /// That of the first record that is not older, in the wire's terms: -1 is the high watermark, -2 the log's start.
     Timestamp(i64),
+    /// That of the first record with the latest timestamp of all.
+    LatestTimestamp,
     /// Where this epoch ends, or the latest before it that the log has.
     EndOfEpoch(LeaderEpoch),
 }

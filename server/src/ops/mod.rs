@@ -109,7 +109,7 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcom
         Op::JoinGroup(group, joining) => Ok(groups::join(&ops.groups, client, group, joining).await),
         Op::FetchOffsets(group, topics) => groups::fetch(&ops.groups, group, topics).await,
         Op::ForgetOffsets(group, topics) => groups::forget(&ops.groups, group, topics).await,
-        Op::ListGroups(states) => groups::list(&ops.groups, states).await,
+        Op::ListGroups(states, is_own) => groups::list(&ops.groups, states, is_own).await,
         Op::Group(group, request) => groups::ask(&ops.groups, group, request).await,
     }
 }

@@ -1,7 +1,7 @@
 //! Offsets by time, and the deletion of old records: questions about partitions that are not about their records.
 
 use futures::future::join_all;
-use headwater_engine::EpochEnd;
+use headwater_engine::{EpochEnd, LogError};
 use headwater_protocol::{
     error::ErrorCode,
     id::{LeaderEpoch, Offset, Timestamp},
@@ -67,18 +67,20 @@ async fn list_one(partitions: &Partitions, item: ListItem) -> ListedItem {
             .unwrap_or(LeaderEpoch::NONE),
         ..none
     };
+    let found = |found: Result<Option<(Offset, Timestamp)>, LogError>| match found {
+        Ok(Some((offset, timestamp))) => at(timestamp.get(), offset),
+        Ok(None) => none,
+        Err(error) => {
+            partitions.core.metrics.log_failed(&error);
+            not_listed(item.id, error.code())
+        }
+    };
     match item.sought {
         Sought::Timestamp(LATEST) => at(-1, offsets.high_watermark),
         Sought::Timestamp(EARLIEST) => at(-1, offsets.start),
         Sought::Timestamp(timestamp) if timestamp < 0 => not_listed(item.id, ErrorCode::InvalidRequest),
-        Sought::Timestamp(timestamp) => match log.offset_for_timestamp(Timestamp::new(timestamp)).await {
-            Ok(Some((offset, timestamp))) => at(timestamp.get(), offset),
-            Ok(None) => none,
-            Err(error) => {
-                partitions.core.metrics.log_failed(&error);
-                not_listed(item.id, error.code())
-            }
-        },
+        Sought::Timestamp(timestamp) => found(log.offset_for_timestamp(Timestamp::new(timestamp)).await),
+        Sought::LatestTimestamp => found(log.offset_of_latest_timestamp().await),
         Sought::EndOfEpoch(epoch) => {
             let EpochEnd { epoch, end } = log.end_of_epoch(epoch);
             ListedItem {

@@ -29,6 +29,7 @@ mod group_consumer;
 mod group_kills;
 mod groups;
 mod halted_members;
+mod kafka;
 mod kills;
 mod long_poll;
 mod lookup;

@@ -36,7 +36,21 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// The same, in the log as it is now.
+    /// Offset and timestamp of the first record that has the latest timestamp of all, with the same bounds.
+    pub async fn offset_of_latest_timestamp(&self) -> Result<Option<(Offset, Timestamp)>, LogError> {
+        let latest = {
+            let state = self.state.borrow();
+            let extents = state.segments.iter().map(|segment| segment.extent.get());
+            let kept = extents.filter(|extent| extent.next_offset > state.start);
+            kept.map(|extent| extent.times.max_timestamp).max()
+        };
+        match latest.filter(|latest| *latest > Timestamp::NONE) {
+            Some(latest) => self.offset_for_timestamp(latest).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The same as [`offset_for_timestamp`](Self::offset_for_timestamp), in the log as it is now.
     async fn as_late(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, LogError> {
         let (start, segments) = {
             let state = self.state.borrow();

@@ -65,18 +65,13 @@ async fn place_of(ops: &Ops, group: &GroupId) -> Result<PartitionId, Refusal> {
         .map_err(|refusal| Refusal::new(ErrorCode::CoordinatorNotAvailable, refusal.message))
 }
 
-/// The groups of all cores.
-pub(crate) async fn list(groups: &Service, states: Option<Vec<String>>) -> Result<Outcome, Refusal> {
+/// The groups of all cores, or of this one alone.
+pub(crate) async fn list(groups: &Service, states: Option<Vec<String>>, is_own: bool) -> Result<Outcome, Refusal> {
     bounds::check_items("states", states.as_ref().map_or(0, Vec::len))?;
     let wanted = Wanted(states.map(Arc::from));
-    let lists = join_all(
-        groups
-            .core
-            .mesh
-            .ids()
-            .map(|owner| list_on(groups, owner, wanted.clone())),
-    )
-    .await;
+    let core = &groups.core;
+    let asked = core.mesh.ids().filter(|id| !is_own || *id == core.id);
+    let lists = join_all(asked.map(|owner| list_on(groups, owner, wanted.clone()))).await;
     let (mut found, mut size) = (Vec::new(), AnswerSize::default());
     for list in lists {
         for group in list? {

@@ -114,7 +114,9 @@ pub(super) async fn list(asking: &Asking, request: ListGroupsRequest<'_>) -> Lis
     }
     let states = request.states_filter;
     let states = (!states.is_empty()).then(|| states.into_iter().map(headwater_kafka::Str::into_owned).collect());
-    let listed = match asking.perform(Op::ListGroups(states)).await {
+    // Of a broker whose cores are nodes, each is asked.
+    let is_own = asking.sessions.core.config.kafka.core_nodes;
+    let listed = match asking.perform(Op::ListGroups(states, is_own)).await {
         Ok(Outcome::Groups(listed)) => listed,
         done => {
             let code = done.err().map_or(ErrorCode::UnknownServerError, |refusal| refusal.code);

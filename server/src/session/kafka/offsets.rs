@@ -28,6 +28,7 @@ use crate::{
 /// The timestamps that stand for something else, and from which version on they do.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
+const OF_LATEST_TIMESTAMP: (i64, i16) = (-3, 7);
 const EARLIEST_LOCAL: (i64, i16) = (-4, 8);
 /// Of records that were moved elsewhere, or will be: there are none.
 const TIERED: [(i64, i16); 2] = [(-5, 9), (-6, 11)];
@@ -120,13 +121,13 @@ fn look_at(asking: &Asking, topic: &str, partition: &ListOffsetsPartition) -> Wa
         Err(code) => return Wanted::Told(code),
     };
     let is_one_of = |(timestamp, since): (i64, i16)| partition.timestamp == timestamp && asking.version >= since;
-    let timestamp = match partition.timestamp {
-        0.. | LATEST | EARLIEST => partition.timestamp,
-        _ if is_one_of(EARLIEST_LOCAL) => EARLIEST,
+    let sought = match partition.timestamp {
+        0.. | LATEST | EARLIEST => Sought::Timestamp(partition.timestamp),
+        _ if is_one_of(OF_LATEST_TIMESTAMP) => Sought::LatestTimestamp,
+        _ if is_one_of(EARLIEST_LOCAL) => Sought::Timestamp(EARLIEST),
         _ if TIERED.into_iter().any(is_one_of) => return Wanted::Told(ErrorCode::None),
         _ => return Wanted::Told(ErrorCode::UnsupportedVersion),
     };
-    let sought = Sought::Timestamp(timestamp);
     Wanted::Ask(ListItem { id, sought })
 }
 

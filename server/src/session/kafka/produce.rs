@@ -138,7 +138,7 @@ fn find(ops: &ops::Ops, part: &Part<'_>) -> Result<PartitionId, ErrorCode> {
     partition_of(topic, part.partition)
 }
 
-/// What this protocol says of a form of records that no other has: those before magic 2, and zstd where it may not be.
+/// What this protocol says of a form of records that no other has: those of another magic than 2, and zstd where it may not be.
 fn check_form(version: i16, records: &[u8]) -> Result<(), Refusal> {
     const MAGIC_AT: usize = 16;
     const ATTRIBUTES_AT: usize = 22;
@@ -153,7 +153,11 @@ fn check_form(version: i16, records: &[u8]) -> Result<(), Refusal> {
             let message = format!("the records have the form of magic {magic}, which is older than record batches");
             return Err(Refusal::new(ErrorCode::InvalidRecord, message));
         }
-        Some(_) => {}
+        Some(2) => {}
+        Some(magic) => {
+            let message = format!("Invalid magic found in record: {magic}");
+            return Err(Refusal::new(ErrorCode::CorruptMessage, message));
+        }
     }
     let codec = records.get(ATTRIBUTES_AT).map(|attributes| attributes & CODEC);
     if version < ZSTD_FROM && codec == Some(ZSTD) {

@@ -19,7 +19,7 @@ use crate::{
         replicas::{self, Election, Levels, Placement, ReplicaCommand},
         state::Command,
     },
-    image::{Address, PartitionId, Replicas, Topic, TopicState},
+    image::{Address, KafkaAddress, PartitionId, Replicas, Topic, TopicState},
 };
 
 fn id(number: u128) -> TopicId {
@@ -87,6 +87,19 @@ fn lets(is_in: bool) -> Order {
     })
 }
 
+/// The same process speaks Kafka's protocol, or says so though it is another.
+fn speaks_kafka(incarnation: u64) -> Order {
+    Order::Replicas(ReplicaCommand::SpeaksKafka {
+        id: BROKER,
+        incarnation: crate::image::Incarnation::new(incarnation),
+        at: KafkaAddress {
+            host: "localhost".to_owned(),
+            port: 9092,
+            core_ports: vec![4, 5],
+        },
+    })
+}
+
 fn creation(number: u128, partition_count: u32) -> Command {
     Command::Create {
         name: format!("topic-{number}").parse().unwrap(),
@@ -127,6 +140,7 @@ fn any_order() -> impl Strategy<Value = Order> {
         Just(Order::ReserveProducerIds),
         (1..3_i32).prop_map(|id| broker(BrokerId::new(id))),
         any::<bool>().prop_map(lets),
+        (1..3_u64).prop_map(speaks_kafka),
         (1..4_u128, 1..4_u32, 0..4_usize)
             .prop_map(|(number, count, placed)| Order::Placed(creation(number, count), placement(placed))),
         (1..3_i32, 1..4_u16).prop_map(|(id, newest)| Order::Replicas(ReplicaCommand::Support {
@@ -249,6 +263,34 @@ fn what_a_process_has_sent_before_it_ended_takes_nothing_from_the_one_that_follo
     let refused = state.apply(Proposal::new(late)).refusal().unwrap();
     assert_eq!(refused.code, ErrorCode::StaleBrokerEpoch);
     assert_eq!(state.replicas().broker(BROKER).unwrap().process, process);
+}
+
+#[test]
+fn where_a_process_speaks_kafkas_protocol_is_known_until_another_takes_its_place() {
+    let mut state = State::default();
+    let ports = |state: &State| {
+        let at = state.replicas().broker(BROKER).unwrap().kafka.clone();
+        at.map(|at| at.core_ports.clone())
+    };
+    done(&mut state, broker(BROKER));
+    assert_eq!(ports(&state), None);
+    let refused = state.apply(Proposal::new(speaks_kafka(2))).refusal();
+    assert!(refused.is_some(), "there is no such process");
+    done(&mut state, speaks_kafka(1));
+    // The same process registers again, and a member has it from a snapshot.
+    done(&mut state, broker(BROKER));
+    state = State::decode(&state.encode()).unwrap();
+    assert_eq!(ports(&state), Some(vec![4, 5]));
+    let Order::Replicas(ReplicaCommand::Register(before)) = broker(BROKER) else {
+        unreachable!("it is a registration")
+    };
+    let another = replicas::Registration {
+        process: uuid::Uuid::from_u128(99),
+        opened: 2,
+        ..before
+    };
+    done(&mut state, Order::Replicas(ReplicaCommand::Register(another)));
+    assert_eq!(ports(&state), None);
 }
 
 #[test]

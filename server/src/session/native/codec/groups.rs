@@ -136,7 +136,7 @@ pub(super) fn topics(topics: Vec<TopicPartitionsT>) -> Vec<TopicPartitions> {
 }
 
 pub(super) fn read_list(bytes: &[u8]) -> Result<Op, Refusal> {
-    Ok(Op::ListGroups(read::<ListGroupsRequest>(bytes)?.unpack().states))
+    Ok(Op::ListGroups(read::<ListGroupsRequest>(bytes)?.unpack().states, false))
 }
 
 pub(super) fn read_describe(bytes: &[u8]) -> Result<Op, Refusal> {
