@@ -15,7 +15,7 @@ use std::{
 
 use futures::FutureExt;
 
-use super::{DirEntry, DirectDisk, Directory, StdDirectory, is_full};
+use super::{DirEntry, DirectDisk, Directory, Elsewhere, StdDirectory, is_full};
 use crate::signal::Signal;
 
 /// Threads that an executor's blocking pool should have for a [`DirectDisk`].
@@ -75,7 +75,9 @@ impl DirectDisk {
             state: Rc::default(),
         };
         let (blocking, state) = (Rc::clone(&self.blocking), Rc::clone(&waiting.state));
+        let elsewhere = Elsewhere::begin();
         let work = glommio::spawn_local(async move {
+            let _elsewhere = elsewhere;
             let turn = match haste {
                 Haste::Urgent => None,
                 Haste::Background => Some(blocking.background.enter().await),

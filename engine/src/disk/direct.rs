@@ -27,7 +27,7 @@ use rustix::{
 };
 
 use super::{
-    BLOCK_SIZE, BlockBuffer, BlockSlice, Disk, OpenFiles, Ring, SegmentFile, StdDirectory,
+    BLOCK_SIZE, BlockBuffer, BlockSlice, Disk, Elsewhere, OpenFiles, Ring, SegmentFile, StdDirectory,
     blocking::{Blocking, Haste},
     open_files::Descriptor,
     page_cache::{self, Unwaiting},
@@ -123,6 +123,7 @@ impl DirectDisk {
 
 impl DirectDisk {
     async fn open_once(&self, path: &Path, create: bool) -> io::Result<DirectFile> {
+        let _elsewhere = Elsewhere::begin();
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         let direct = match options.dma_open(path).await.map_err(with_number) {
@@ -186,6 +187,13 @@ struct Inner {
     /// Bytes written since the last flush began.
     unflushed: Cell<u64>,
     disk: DirectDisk,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // glommio closes the file in its next turn.
+        Elsewhere::nudge();
+    }
 }
 
 impl Inner {
@@ -455,7 +463,10 @@ impl SegmentFile for DirectFile {
 
     fn size(&self) -> impl Future<Output = io::Result<u64>> + 'static {
         let file = self.clone();
-        async move { Ok(file.inner.direct.file_size().await?) }
+        async move {
+            let _elsewhere = Elsewhere::begin();
+            Ok(file.inner.direct.file_size().await?)
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 //! writes of part of a buffer, `RWF_DSYNC`, poll on foreign descriptors, and submission at once instead of at the
 //! executor's next turn.
 //!
-//! Completions are reaped whenever an operation is polled; when all tasks sleep, an eventfd wakes the executor through a
-//! read on glommio's ring. Memory that the kernel may touch is kept by the ring until the operation has completed, also when
-//! its future was dropped. Owned by one core.
+//! Completions are reaped whenever an operation is polled. When all tasks sleep, an eventfd wakes the executor through a
+//! read on glommio's ring; a driver that knows that they sleep waits in this ring itself ([`Ring::wait`]), in one system call. Memory
+//! that the kernel may touch is kept by the ring until the operation has completed, also when its future was dropped. Owned by one core.
 //!
 //! ```text
 //! submit ─► waiting (more are under way than may be) ─► submission queue ─► the kernel ─► completion: the only result there is
@@ -20,7 +20,7 @@ use std::{
     future::Future,
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd},
     pin::Pin,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
@@ -28,26 +28,34 @@ use std::{
 };
 
 use glommio::io::BufferedFile;
-use io_uring::{IoUring, opcode, squeue, types::Fd};
+use io_uring::{
+    IoUring, opcode, squeue,
+    types::{Fd, SubmitArgs, Timespec},
+};
 use rustix::{
     event::{EventfdFlags, eventfd},
     io::Errno,
 };
 use slab::Slab;
 
+use super::elsewhere::Elsewhere;
+
 /// Entries of the submission queue. Everything is submitted at once, so this only bounds a burst.
 const ENTRIES: u32 = 256;
 
 /// Entries of the completion queue: as many as operations may be under way, so that the kernel never has to find memory for
 /// a completion that does not fit.
-const COMPLETIONS: u32 = 16_384;
+const COMPLETIONS: u32 = 65_536;
 
 /// Most operations on files under way at once.
 const FILE_OPERATIONS_MAX: usize = 4096;
 
-/// Most sockets that are waited for at once. They have a share of their own, since a peer that does not read keeps its place
-/// for as long as it likes, and must not keep that of a write.
-const POLLS_MAX: usize = COMPLETIONS as usize - FILE_OPERATIONS_MAX;
+/// Most sockets that are waited for at once, until they take more or their peers have gone. They have a share of their own, since a
+/// peer that does not read keeps its place for as long as it likes, and must not keep that of a write.
+const POLLS_MAX: usize = 12_288;
+
+/// Most sockets of which it is waited at once for something to read.
+const ARRIVALS_MAX: usize = COMPLETIONS as usize - FILE_OPERATIONS_MAX - POLLS_MAX;
 
 /// How long after the kernel had no memory to take an operation it is asked again, if no completion comes before.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -72,13 +80,18 @@ struct Inner {
     retry: RefCell<Option<glommio::Task<()>>>,
     is_retrying: Cell<bool>,
     has_warned: Cell<bool>,
+    /// Completions are told to the executor by this; kept open by the watcher.
+    event: Cell<Option<RawFd>>,
+    /// The kernel writes to it.
+    tells_executor: Cell<bool>,
+    can_wait: bool,
 }
 
 /// The way to the kernel and back.
 struct Queues {
     uring: IoUring,
     /// One for each [`Kind`].
-    lanes: [Lane; 2],
+    lanes: [Lane; 3],
     /// So many calls of `io_uring_enter(2)` find no memory, or fail with another error.
     #[cfg(test)]
     failures: (usize, rustix::io::Errno),
@@ -108,6 +121,7 @@ impl Lane {
 enum Kind {
     File = 0,
     Poll = 1,
+    Arrival = 2,
 }
 
 /// An operation whose result is not there yet, or was not taken yet.
@@ -149,8 +163,8 @@ impl Queues {
         }
     }
 
-    /// Moves what may go on into the submission queue.
-    fn fill(&mut self) {
+    /// Moves what may go on into the submission queue. Returns whether there was room for all of it.
+    fn fill(&mut self) -> bool {
         let mut queue = self.uring.submission();
         for lane in &mut self.lanes {
             while lane.under_way < lane.limit
@@ -162,6 +176,7 @@ impl Queues {
                 lane.under_way += 1;
             }
         }
+        !queue.is_full()
     }
 
     fn enter(&mut self) -> Result<usize, Errno> {
@@ -193,10 +208,11 @@ impl Ring {
         let uring = IoUring::builder().setup_cqsize(COMPLETIONS).build(ENTRIES)?;
         let event = eventfd(0, EventfdFlags::CLOEXEC)?;
         uring.submitter().register_eventfd(event.as_raw_fd())?;
+        let can_wait = uring.params().is_feature_ext_arg();
         let inner = Rc::new(Inner {
             queues: RefCell::new(Queues {
                 uring,
-                lanes: [Lane::new(FILE_OPERATIONS_MAX), Lane::new(POLLS_MAX)],
+                lanes: [FILE_OPERATIONS_MAX, POLLS_MAX, ARRIVALS_MAX].map(Lane::new),
                 #[cfg(test)]
                 failures: (0, Errno::AGAIN),
             }),
@@ -206,6 +222,9 @@ impl Ring {
             retry: RefCell::default(),
             is_retrying: Cell::default(),
             has_warned: Cell::default(),
+            event: Cell::new(Some(event.as_raw_fd())),
+            tells_executor: Cell::new(true),
+            can_wait,
         });
         // SAFETY: the descriptor is open and owned by nobody else; the file closes it.
         let event = unsafe { BufferedFile::from_raw_fd(event.into_raw_fd()) };
@@ -217,6 +236,9 @@ impl Ring {
     /// Ends the tasks of the ring, which glommio would leak, and its executor's memory with it: the last that
     /// is done with a ring before its executor ends. Operations are still submitted, but may never complete.
     pub async fn close(&self) {
+        let _elsewhere = Elsewhere::begin();
+        self.tell_executor(false);
+        self.inner.event.set(None);
         for task in [&self.inner.watcher, &self.inner.retry] {
             let task = task.take();
             if let Some(task) = task {
@@ -251,7 +273,10 @@ impl Ring {
         self.inner.queues.borrow_mut().lanes[kind as usize]
             .waiting
             .push_back(entry);
-        self.inner.hand_over();
+        // Who waits for what has yet to come is in no hurry: it goes with whatever does next.
+        if !matches!(kind, Kind::Arrival) || self.inner.tells_executor.get() {
+            self.inner.hand_over();
+        }
         Submitted {
             ring: self.clone(),
             key,
@@ -269,6 +294,14 @@ impl Ring {
             .await
             .0
             .map(drop)
+    }
+
+    /// Resolves when there is something to read from a socket, or its peer has gone. While somebody [waits](Self::wait) the kernel is told
+    /// with the next operation, or by the wait.
+    pub fn arrival(&self, socket: BorrowedFd<'_>) -> Arrival {
+        let poll = opcode::PollAdd::new(Fd(socket.as_raw_fd()), POLLIN);
+        // SAFETY: as in `writable`.
+        Arrival(unsafe { self.submit_as(Kind::Arrival, poll.build(), Rc::new(())) })
     }
 
     /// Resolves when the descriptor can be written to, or has failed; the next write tells which.
@@ -309,6 +342,77 @@ impl Ring {
     /// Takes all completions that are there and wakes who waits for them. Costs no system call, unless something waits for its turn.
     pub fn reap(&self) {
         self.inner.reap();
+    }
+
+    /// Whether [`wait`](Self::wait) may be used now: not where the kernel is too old, where it had no memory to take an operation, nor
+    /// once the ring is closed.
+    pub fn can_wait(&self) -> bool {
+        self.inner.can_wait && !self.inner.is_retrying.get() && self.inner.event.get().is_some()
+    }
+
+    /// Hands over what there is, and holds the thread up until something has completed, or so much time has passed: in one system call.
+    pub fn wait(&self, time: Duration) {
+        self.tell_executor(false);
+        if !self.inner.queues.borrow_mut().fill() {
+            self.inner.hand_over();
+        }
+        if !self.can_wait() {
+            return;
+        }
+        let time = Timespec::from(time);
+        let entered = {
+            let queues = self.inner.queues.borrow();
+            let submitter = queues.uring.submitter();
+            submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
+        };
+        if let Err(error) = entered {
+            match Errno::from_io_error(&error) {
+                Some(Errno::TIME | Errno::INTR) => {}
+                Some(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => self.inner.hand_over(),
+                _ => panic!("the io_uring of this core does not work any more (io_uring_enter: {error})"),
+            }
+        }
+    }
+
+    /// Before the executor sleeps: it is to be told of completions. Returns whether it may sleep, as there is none yet.
+    pub fn wakes_executor(&self) -> bool {
+        self.tell_executor(true);
+        self.is_quiet()
+    }
+
+    /// Hands over what there is. Returns whether there is no completion that was not reaped.
+    pub fn is_quiet(&self) -> bool {
+        self.inner.hand_over();
+        self.inner.queues.borrow_mut().uring.completion().is_empty()
+    }
+
+    fn tell_executor(&self, told: bool) {
+        let Some(event) = self.inner.event.get() else { return };
+        if self.inner.tells_executor.replace(told) == told {
+            return;
+        }
+        let queues = self.inner.queues.borrow();
+        let submitter = queues.uring.submitter();
+        let changed = if told {
+            submitter.register_eventfd(event)
+        } else {
+            submitter.unregister_eventfd()
+        };
+        if let Err(error) = changed {
+            panic!("the io_uring of this core cannot change whom it tells of completions: {error}");
+        }
+    }
+}
+
+/// Future of [`Ring::arrival`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Arrival(Submitted<()>);
+
+impl Future for Arrival {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll(context).map(|(result, _)| result.map(drop))
     }
 }
 

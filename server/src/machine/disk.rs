@@ -7,6 +7,8 @@ use headwater_engine::{
     disk::{DirectDisk, DirectFile, StdDirectory},
 };
 
+use super::driver::Driver;
+
 #[cfg(not(test))]
 pub(crate) type Disk = DirectDisk;
 #[cfg(not(test))]
@@ -18,6 +20,7 @@ pub(crate) use super::simulated::disk::{Disk, File};
 /// The disk of the core that runs on this thread, with names and whole files through `names`.
 pub(crate) fn open_disk(names: StdDirectory) -> io::Result<Disk> {
     let disk = DirectDisk::with_names(names)?;
+    Driver::with(|driver| driver.waits_in(disk.ring()))?;
     #[cfg(test)]
     let disk = Disk::Direct(disk);
     Ok(disk)
@@ -65,6 +68,7 @@ pub(crate) fn disk_stages(disk: &Disk) -> (TimedSnapshot, TimedSnapshot) {
 
 /// Ends what the disk runs on its executor, before that ends.
 pub(crate) async fn close_disk(disk: &Disk) {
+    Driver::with(Driver::leaves_ring);
     direct(disk).ring().close().await;
 }
 

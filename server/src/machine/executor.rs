@@ -9,7 +9,7 @@ use std::{
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use headwater_engine::disk::BLOCKING_THREADS;
 
-use super::sockets;
+use super::{driver, sockets};
 
 /// glommio's preemption timer: long, because a timer that fires before the first task can park the executor.
 const PREEMPT_TIMER: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ const IO_MEMORY: usize = 64 << 10;
 /// After a panic the core's peers find their connections closed, and the panic goes on.
 pub(crate) fn run_core<F>(cpu: Option<u16>, spin: Duration, run: impl FnOnce() -> F) -> Result<(), String>
 where
-    F: Future<Output = Result<(), String>>,
+    F: Future<Output = Result<(), String>> + 'static,
 {
     let placement = cpu.map_or(Placement::Unbound, |cpu| Placement::Fixed(usize::from(cpu)));
     let builder = LocalExecutorBuilder::new(placement)
@@ -32,10 +32,11 @@ where
         // A pinned core pins its blocking pool to itself as well, unless told otherwise.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS));
     let executor = builder.make().map_err(|error| error.to_string())?;
-    let ran = catch_unwind(AssertUnwindSafe(|| executor.run(run())));
+    let ran = catch_unwind(AssertUnwindSafe(|| executor.run(driver::drive(spin, run()))));
     ran.unwrap_or_else(|panic| {
         sockets::shut_down_all();
         // The kernel may still have work and memory of its tasks: better to lose them than to end them half done.
+        driver::lose();
         std::mem::forget(executor);
         resume_unwind(panic)
     })

@@ -2,11 +2,13 @@
 //! glommio, reads a clock, draws a random number or starts a thread, but for what looks at the machine itself (`check`).
 //!
 //! - `clock`, `random`, `thread`: functions that whoever needs them calls.
-//! - `tasks`: what runs on a core's executor (`executor`).
+//! - `tasks`: what runs on a core. `driver` runs them, on glommio's executor (`executor`); other threads ring its `bell`.
 //! - `socket`: connections; `sockets` lists those of a core for when it fails.
 
+mod bell;
 mod clock;
 mod disk;
+mod driver;
 mod executor;
 mod hashing;
 mod random;
@@ -16,6 +18,7 @@ mod socket;
 mod sockets;
 mod tasks;
 mod thread;
+mod timers;
 
 pub(crate) use clock::since;
 pub(crate) use disk::{Disk, File, close_disk, open_disk};

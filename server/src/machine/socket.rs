@@ -4,17 +4,16 @@
 //! whose end is the end of the connection. In tests each may be one of a simulated network.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
     net::{IpAddr, SocketAddr, TcpListener as StdListener, ToSocketAddrs as _},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
-    pin::Pin,
-    task::{Context, Poll},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures::{AsyncRead as _, AsyncReadExt as _};
-use glommio::net::TcpStream;
-use headwater_engine::disk::{Disk as _, Ring};
+use futures::FutureExt as _;
+use headwater_engine::disk::{Arrival, Disk as _, Ring};
 use rustix::{
     fs::OFlags,
     io::Errno,
@@ -91,7 +90,7 @@ impl KernelListener {
     pub(crate) async fn accept(&self) -> io::Result<KernelStream> {
         loop {
             match rustix::net::accept_with(&self.socket.0, SocketFlags::CLOEXEC) {
-                Ok(socket) => return Ok(KernelStream::of(socket)),
+                Ok(socket) => return Ok(KernelStream::of(socket, &self.ring)),
                 Err(Errno::AGAIN) => self.ring.readable(self.socket.0.as_fd()).await?,
                 Err(error) => return Err(error.into()),
             }
@@ -118,7 +117,10 @@ async fn addresses_of(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 pub(crate) struct KernelStream {
     /// Until the other side is; dropped before the socket.
     listed: Option<Listed>,
-    inner: TcpStream,
+    socket: OwnedFd,
+    ring: Ring,
+    /// Everything was read that had come; this tells of more.
+    arrival: Option<Arrival>,
 }
 
 impl KernelStream {
@@ -150,31 +152,29 @@ impl KernelStream {
             }
             Err(error) => return Err(error.into()),
         }
-        Ok(KernelStream::of(socket))
+        Ok(KernelStream::of(socket, direct(disk).ring()))
     }
 
-    fn of(socket: OwnedFd) -> KernelStream {
-        let listed = Some(Listed::new(socket.as_fd()));
-        // SAFETY: the descriptor is an open socket that nobody else owns; glommio closes it.
-        let inner = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
-        KernelStream { listed, inner }
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the stream owns the descriptor and lives as long as the borrow.
-        unsafe { BorrowedFd::borrow_raw(self.inner.as_raw_fd()) }
+    fn of(socket: OwnedFd, ring: &Ring) -> KernelStream {
+        KernelStream {
+            listed: Some(Listed::new(socket.as_fd())),
+            socket,
+            ring: ring.clone(),
+            arrival: None,
+        }
     }
 
     /// Who is at the other end.
     pub(crate) fn peer(&self) -> Option<IpAddr> {
-        self.inner.peer_addr().ok().map(|peer| peer.ip())
+        let peer = rustix::net::getpeername(&self.socket).ok()??;
+        SocketAddr::try_from(peer).ok().map(|peer| peer.ip())
     }
 
     /// The other side of the same connection. Files that nobody uses give way to its descriptor.
     pub(crate) async fn writing_side(&mut self, disk: &Disk) -> io::Result<KernelSocket> {
         let files = disk.open_files();
         let pause = async || sleep(DESCRIPTOR_RETRY).await;
-        let another = files.wait_for_room(|| Ok(rustix::io::dup(self.fd())?), pause);
+        let another = files.wait_for_room(|| Ok(rustix::io::dup(&self.socket)?), pause);
         let hangup = Hangup(another.await?);
         let listed = Listed::new(hangup.0.as_fd());
         self.listed = None;
@@ -193,7 +193,7 @@ impl KernelStream {
     /// Reads what is there: `None` if that is nothing, 0 at the end of the stream.
     #[inline]
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        match rustix::net::recv(self.fd(), buffer, RecvFlags::DONTWAIT) {
+        match rustix::net::recv(&self.socket, buffer, RecvFlags::DONTWAIT) {
             Ok((count, _)) => Ok(Some(count)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),
@@ -203,13 +203,26 @@ impl KernelStream {
     /// Waits for bytes and reads them; 0 at the end of the stream.
     #[inline]
     pub(crate) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer).await
+        poll_fn(|context| self.poll_read(context, buffer)).await
     }
 
     /// The same, into a buffer that is only needed once something has come.
     #[inline]
     pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        loop {
+            if let Some(arrival) = &mut self.arrival {
+                ready!(arrival.poll_unpin(context))?;
+                self.arrival = None;
+            }
+            let read = self.try_read(buffer)?;
+            if read.is_none_or(|count| (1..buffer.len()).contains(&count)) {
+                // No further read is needed to learn that there is nothing.
+                self.arrival = Some(self.ring.arrival(self.socket.as_fd()));
+            }
+            if let Some(count) = read {
+                return Poll::Ready(Ok(count));
+            }
+        }
     }
 }
 

@@ -1,47 +1,67 @@
 //! Tasks of one core: those that serve requests, those that run as long as the core does, and work on threads that may block.
 
 use std::{
-    cell::{Cell, OnceCell, RefCell},
+    cell::{Cell, RefCell},
     future::Future,
+    rc::Rc,
     sync::{Arc, Barrier},
     time::{Duration, Instant},
 };
 
-use futures::future::{Either, join_all, select};
-use glommio::{Latency, Shares, TaskQueueHandle};
-use headwater_engine::disk::BLOCKING_THREADS;
+use futures::future::{AbortHandle, Abortable, Either, join_all, select};
+use headwater_engine::{
+    Signal,
+    disk::{BLOCKING_THREADS, Elsewhere},
+};
 
-/// Tasks that run for as long as the core does. glommio leaks a task that is not at its end when its executor is, with all
-/// that it holds, so these are ended before.
+use super::driver::{self, Driver};
+
+/// Tasks that run for as long as the core does, and are ended before it is.
 #[derive(Default)]
 pub(crate) struct Daemons {
-    tasks: RefCell<Vec<glommio::Task<()>>>,
-    background: OnceCell<TaskQueueHandle>,
+    handles: RefCell<Vec<AbortHandle>>,
+    running: Rc<Running>,
+}
+
+/// How many of them have not ended.
+#[derive(Default)]
+struct Running {
+    count: Cell<usize>,
+    changed: Signal,
 }
 
 impl Daemons {
     /// Starts one.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        self.tasks.borrow_mut().push(glommio::spawn_local(task));
+        let task = self.endable(task);
+        Driver::with(|driver| driver.spawn(task));
     }
 
     /// Starts one that gives way to requests: retention, checkpoints, sealing, whatever may wait.
     pub(crate) fn spawn_background(&self, task: impl Future<Output = ()> + 'static) {
-        let queue = self.background.get_or_init(|| {
-            glommio::executor().create_task_queue(Shares::Static(50), Latency::NotImportant, "background")
-        });
-        match glommio::spawn_local_into(task, *queue) {
-            Ok(task) => self.tasks.borrow_mut().push(task),
-            Err(error) => unreachable!("the queue is never removed: {error}"),
+        let task = self.endable(task);
+        Driver::with(|driver| driver.spawn_background(task));
+    }
+
+    fn endable(&self, task: impl Future<Output = ()> + 'static) -> impl Future<Output = ()> + 'static {
+        let (handle, registration) = AbortHandle::new_pair();
+        self.handles.borrow_mut().push(handle);
+        let running = Rc::clone(&self.running);
+        running.count.set(running.count.get() + 1);
+        async move {
+            // Ended or not, it is gone, with what it held, before it is counted as such.
+            let _ = Abortable::new(task, registration).await;
+            running.count.set(running.count.get() - 1);
+            running.changed.notify();
         }
     }
 
     /// Ends all of them where they wait, and returns when they and what they held are gone.
     pub(crate) async fn end(&self) {
-        let tasks = self.tasks.take();
-        for task in tasks {
-            task.cancel().await;
+        for handle in self.handles.take() {
+            handle.abort();
         }
+        self.running.changed.until(|| self.running.count.get() == 0).await;
     }
 }
 
@@ -76,7 +96,8 @@ pub(super) fn counted(task: impl Future<Output = ()> + 'static) -> impl Future<O
 
 /// Starts a task on this core; it runs until it ends or the core does.
 pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
-    glommio::spawn_local(counted(task)).detach();
+    let task = counted(task);
+    Driver::with(|driver| driver.spawn(task));
 }
 
 /// Tasks of this core that were started by [`spawn`] and have not ended.
@@ -87,6 +108,7 @@ pub(crate) fn tasks() -> usize {
 /// Waits until the threads for what would block the core have done all that they were given. One that is at work beyond the end of
 /// the executor panics.
 pub(crate) async fn blocking_threads_rest() {
+    let _elsewhere = Elsewhere::begin();
     // They take one thing after the other, and each of these ends when all of them have come to one.
     let all = Arc::new(Barrier::new(BLOCKING_THREADS));
     let rests = (0..BLOCKING_THREADS).map(|_| {
@@ -100,22 +122,24 @@ pub(crate) async fn blocking_threads_rest() {
 
 /// Sleeps without holding up the core.
 pub(crate) async fn sleep(duration: Duration) {
-    glommio::timer::sleep(duration).await;
+    let timers = Driver::with(|driver| Rc::clone(&driver.timers));
+    timers.sleep(duration).await;
 }
 
 /// Does what may wait for the kernel on a thread of its own.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let _elsewhere = Elsewhere::begin();
     glommio::executor().spawn_blocking(work).await
 }
 
 /// Lets other tasks run, those that wait for the disk above all.
 pub(crate) async fn yield_now() {
-    glommio::executor().yield_task_queue_now().await;
+    driver::yield_now().await;
 }
 
 /// For how long this core has run tasks.
 pub(crate) fn busy() -> Duration {
-    glommio::executor().executor_stats().total_runtime()
+    Driver::with(Driver::busy)
 }
 
 /// Waits for the future, but not beyond the deadline.

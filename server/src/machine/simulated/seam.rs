@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use headwater_engine::{Moment, Timed, TimedSnapshot};
+use headwater_engine::{Moment, Timed, TimedSnapshot, disk::Elsewhere};
 use headwater_protocol::id::Timestamp;
 use rand::distr::{Distribution, StandardUniform};
 
@@ -89,6 +89,7 @@ pub(crate) async fn blocking_threads_rest() {
 
 /// Has a thread for what would block the core do something.
 pub(crate) async fn on_blocking_thread(what: impl FnOnce() + Send + 'static) {
+    let _elsewhere = Elsewhere::begin();
     glommio::executor().spawn_blocking(what).await;
 }
 
