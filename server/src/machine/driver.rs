@@ -316,3 +316,6 @@ pub(super) async fn yield_now() {
     });
     pin!(yielding).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -200,6 +200,9 @@ async fn news(partitions: &Partitions, parts: &Parts, seen: Vec<Seen>) {
 
 /// The same for partitions of this core.
 async fn news_here(partitions: &Partitions, seen: &[Seen]) {
+    if let [seen] = seen {
+        return news_of(partitions, seen).await;
+    }
     loop {
         let open = seen
             .iter()
@@ -219,6 +222,20 @@ async fn news_here(partitions: &Partitions, seen: &[Seen]) {
             return;
         }
         select_all(moves).await;
+    }
+}
+
+/// The same for one, which is all that most fetches ask for: without a list of those who wait.
+async fn news_of(partitions: &Partitions, seen: &Seen) {
+    loop {
+        let Ok(partition) = partitions.readable(seen.id, seen.by_follower) else {
+            return;
+        };
+        let moves = partition.log.advanced(ReadLimit::HighWatermark);
+        if partition.log.offsets().high_watermark.as_i64() != seen.high_watermark {
+            return;
+        }
+        moves.await;
     }
 }
 
