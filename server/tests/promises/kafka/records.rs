@@ -94,7 +94,12 @@ fn records_are_judged_as_kafka_judges_them() {
             ("magic 1", 12, of(edited(&|batch| batch[16] = 1)), 87),
             ("magic 3", 12, of(edited(&|batch| batch[16] = 3)), 2),
             ("nothing", 12, of(Vec::new()), 87),
-            ("a bad checksum", 12, of(edited(&|batch| batch[30] ^= 1)), 2),
+            (
+                "a bad checksum",
+                12,
+                of(edited(&|batch| *batch.last_mut().unwrap() ^= 1)),
+                2,
+            ),
             ("too large", 12, of(batch(&[&[1; 3000]])), 10),
             ("zstd before it is known", 6, of(edited(&|batch| batch[22] = 4)), 76),
             (
