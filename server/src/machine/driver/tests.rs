@@ -70,16 +70,16 @@ fn what_is_in_the_background_has_turns_beside_what_is_always_ready_and_daemons_e
         let (held, turns) = (Rc::new(()), Rc::<Cell<u32>>::default());
         let (holds, counts) = (Rc::clone(&held), Rc::clone(&turns));
         daemons.spawn_background(async move {
-            let _holds = holds;
             loop {
+                assert!(Rc::strong_count(&holds) > 1);
                 counts.set(counts.get() + 1);
                 tasks::yield_now().await;
             }
         });
         let holds = Rc::clone(&held);
         daemons.spawn(async move {
-            let _holds = holds;
             tasks::sleep(Duration::MAX).await;
+            drop(holds);
         });
         while turns.get() < TIMES {
             tasks::yield_now().await;
