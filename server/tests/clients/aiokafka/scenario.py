@@ -32,6 +32,11 @@ def administration():
     return started(AIOKafkaAdminClient(bootstrap_servers=BOOTSTRAP), stop="close")
 
 
+async def brokers():
+    async with administration() as admin:
+        return sorted(broker["node_id"] for broker in (await admin.describe_cluster())["brokers"])
+
+
 def producer(**settings):
     return started(AIOKafkaProducer(bootstrap_servers=BOOTSTRAP, **settings))
 
@@ -103,6 +108,8 @@ async def make_topic(topic, partitions):
 
 @step("create a topic")
 async def create_topic():
+    global brokers_at_first
+    brokers_at_first = await brokers()
     await make_topic(TOPIC, PARTITIONS)
 
 
@@ -201,11 +208,20 @@ async def seek_by_timestamp():
         assert await reader.offsets_for_times({ALL[0]: int(time.time() * 1000) + 1000}) == {ALL[0]: None}
 
 
+@step("see all brokers again")
+async def see_all_brokers():
+    # One was killed, if that was wished for, and should be back.
+    async def all_are_there():
+        return await brokers() == brokers_at_first
+
+    await eventually(all_are_there, "all are there")
+
+
 @step("list and describe topics")
 async def describe_topics():
     async with administration() as admin:
         assert {TOPIC, ACKS_TOPIC} <= set(await admin.list_topics())
-        nodes = {node["node_id"] for node in (await admin.describe_cluster())["brokers"]}
+        nodes = await brokers()
         [described] = await admin.describe_topics([TOPIC])
     assert sorted(partition["partition"] for partition in described["partitions"]) == [0, 1, 2]
     for partition in described["partitions"]:

@@ -30,6 +30,10 @@ from steps import Member, Record, eventually, ledger, new_records, pause_before,
 admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
 
 
+def brokers():
+    return sorted(node.id for node in admin.describe_cluster().result(timeout=20).nodes)
+
+
 def only(futures):
     """The outcome of what was asked for one thing, or its error."""
     [future] = futures.values()
@@ -98,6 +102,8 @@ def produce(producer, topic, records):
 
 @step("create a topic")
 def create_topic():
+    global brokers_at_first
+    brokers_at_first = brokers()
     only(admin.create_topics([NewTopic(TOPIC, num_partitions=PARTITIONS, replication_factor=REPLICAS)]))
     eventually(lambda: TOPIC in admin.list_topics(timeout=10).topics, "the topic is listed")
 
@@ -217,15 +223,20 @@ def seek_by_timestamp():
         assert place(message) == (0, expected[0]) and message.timestamp()[1] >= timestamp
 
 
+@step("see all brokers again")
+def see_all_brokers():
+    # One was killed, if that was wished for, and should be back.
+    eventually(lambda: brokers() == brokers_at_first, "all are there")
+
+
 @step("list and describe topics")
 def describe_topics():
     listed = admin.list_topics(timeout=10)
     assert len(listed.topics[TOPIC].partitions) == PARTITIONS
     described = only(admin.describe_topics(TopicCollection([TOPIC])))
     assert [partition.id for partition in described.partitions] == [0, 1, 2]
-    nodes = {node.id for node in admin.describe_cluster().result(timeout=10).nodes}
     for partition in described.partitions:
-        assert len(partition.replicas) == REPLICAS and partition.leader.id in nodes, partition
+        assert len(partition.replicas) == REPLICAS and partition.leader.id in brokers(), partition
     low, high = (
         only(admin.list_offsets({TopicPartition(TOPIC, 0): spec}, isolation_level=IsolationLevel.READ_COMMITTED)).offset
         for spec in [OffsetSpec.earliest(), OffsetSpec.latest()]
@@ -284,11 +295,16 @@ def delete_records():
 def add_partitions():
     only(admin.create_partitions([NewPartitions(TOPIC, 5)]))
     eventually(lambda: len(admin.list_topics(TOPIC, timeout=10).topics[TOPIC].partitions) == 5, "there are 5 partitions")
-    delivered = []
-    producer = Producer({"bootstrap.servers": BOOTSTRAP})
-    producer.produce(TOPIC, b"in a new one", partition=4, on_delivery=lambda error, _: delivered.append(error))
-    producer.flush(20)
-    assert delivered == [None], delivered
+
+    def takes_records():
+        delivered = []
+        # The broker that it asks may not know of the partition yet.
+        producer = Producer({"bootstrap.servers": BOOTSTRAP})
+        producer.produce(TOPIC, b"in a new one", partition=4, on_delivery=lambda error, _: delivered.append(error))
+        producer.flush(20)
+        return delivered[0] is None
+
+    eventually(takes_records, "the last of them takes records")
 
 
 @step("delete groups and topics")

@@ -12,7 +12,15 @@ from steps import Member, Record, eventually, ledger, new_records, pause_before,
 
 ACKS_TOPIC = f"{PREFIX}-acks"
 ALL = [TopicPartition(TOPIC, partition) for partition in range(PARTITIONS)]
-admin = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
+
+
+def administration():
+    return contextlib.closing(KafkaAdminClient(bootstrap_servers=BOOTSTRAP))
+
+
+def brokers():
+    with administration() as admin:
+        return sorted(broker["broker_id"] for broker in admin.describe_cluster()["brokers"])
 
 
 def consumer(group=None, **settings):
@@ -53,24 +61,28 @@ def as_sent(message):
 
 @step("create a topic")
 def create_topic():
-    options = {"num_partitions": PARTITIONS, "replication_factor": REPLICAS}
-    admin.create_topics({TOPIC: options}, wait_for_metadata=True)
-    assert TOPIC in admin.list_topics()
+    global brokers_at_first
+    brokers_at_first = brokers()
+    with administration() as admin:
+        options = {"num_partitions": PARTITIONS, "replication_factor": REPLICAS}
+        admin.create_topics({TOPIC: options}, wait_for_metadata=True)
+        eventually(lambda: TOPIC in admin.list_topics(), "the topic is listed")
 
 
 @step("produce with acks 1 and 0")
 def produce_with_acks():
-    options = {"num_partitions": 1, "replication_factor": REPLICAS}
-    admin.create_topics({ACKS_TOPIC: options}, wait_for_metadata=True)
-    for acks in [1, 0]:
-        producer = KafkaProducer(bootstrap_servers=BOOTSTRAP, acks=acks, enable_idempotence=False, linger_ms=5)
-        for number in range(10):
-            producer.send(ACKS_TOPIC, b"acks %d, %d" % (acks, number))
-        producer.close(timeout=20)
-    with consumer() as reader:
-        reader.assign([TopicPartition(ACKS_TOPIC, 0)])
-        values = {message.value for message in read(reader, 20)}
-        assert len(values) == 20, values
+    with administration() as admin:
+        options = {"num_partitions": 1, "replication_factor": REPLICAS}
+        admin.create_topics({ACKS_TOPIC: options}, wait_for_metadata=True)
+        for acks in [1, 0]:
+            producer = KafkaProducer(bootstrap_servers=BOOTSTRAP, acks=acks, enable_idempotence=False, linger_ms=5)
+            for number in range(10):
+                producer.send(ACKS_TOPIC, b"acks %d, %d" % (acks, number))
+            producer.close(timeout=20)
+        with consumer() as reader:
+            reader.assign([TopicPartition(ACKS_TOPIC, 0)])
+            values = {message.value for message in read(reader, 20)}
+            assert len(values) == 20, values
 
 
 @step("produce with every codec")
@@ -164,84 +176,96 @@ def seek_by_timestamp():
         assert reader.offsets_for_times({ALL[0]: int(time.time() * 1000) + 1000}) == {ALL[0]: None}
 
 
+@step("see all brokers again")
+def see_all_brokers():
+    # One was killed, if that was wished for, and should be back.
+    eventually(lambda: brokers() == brokers_at_first, "all are there")
+
+
 @step("list and describe topics")
 def describe_topics():
-    assert {TOPIC, ACKS_TOPIC} <= set(admin.list_topics())
-    [described] = admin.describe_topics([TOPIC])
-    nodes = {node["broker_id"] for node in admin.describe_cluster()["brokers"]}
-    assert sorted(partition["partition_index"] for partition in described["partitions"]) == [0, 1, 2]
-    for partition in described["partitions"]:
-        assert len(partition["replica_nodes"]) == REPLICAS and partition["leader_id"] in nodes, partition
-    low, high = (admin.list_partition_offsets({ALL[0]: spec})[ALL[0]].offset for spec in [OffsetSpec.EARLIEST, OffsetSpec.LATEST])
-    assert (low, high) == (0, sum(partition == 0 for partition, _ in ledger.by_place()))
+    with administration() as admin:
+        assert {TOPIC, ACKS_TOPIC} <= set(admin.list_topics())
+        [described] = admin.describe_topics([TOPIC])
+        assert sorted(partition["partition_index"] for partition in described["partitions"]) == [0, 1, 2]
+        for partition in described["partitions"]:
+            assert len(partition["replica_nodes"]) == REPLICAS and partition["leader_id"] in brokers(), partition
+        specs = [OffsetSpec.EARLIEST, OffsetSpec.LATEST]
+        low, high = (admin.list_partition_offsets({ALL[0]: spec})[ALL[0]].offset for spec in specs)
+        assert (low, high) == (0, sum(partition == 0 for partition, _ in ledger.by_place()))
 
 
 @step("list and describe groups, with their lag")
 def describe_groups():
-    group = f"{PREFIX}-resume"
-    listed = {listing["group_id"] for listing in admin.list_groups()}
-    assert {f"{PREFIX}-group", group} <= listed, listed
+    with administration() as admin:
+        group = f"{PREFIX}-resume"
+        listed = {listing["group_id"] for listing in admin.list_groups()}
+        assert {f"{PREFIX}-group", group} <= listed, listed
 
-    committed = admin.list_group_offsets([group])[group]
-    ends = admin.list_partition_offsets({one: OffsetSpec.LATEST for one in ALL})
-    # Where nothing was read, nothing was committed.
-    lag = sum(end.offset for end in ends.values()) - sum(one.offset for one in committed.values())
-    assert lag == len(ledger.records) - len(ledger.records) // 3, f"the lag is {lag}: {committed}"
+        committed = admin.list_group_offsets([group])[group]
+        ends = admin.list_partition_offsets({one: OffsetSpec.LATEST for one in ALL})
+        # Where nothing was read, nothing was committed.
+        lag = sum(end.offset for end in ends.values()) - sum(one.offset for one in committed.values())
+        assert lag == len(ledger.records) - len(ledger.records) // 3, f"the lag is {lag}: {committed}"
 
-    described = admin.describe_groups([group])[group]
-    assert described["group_state"] == "Empty" and not described["members"], described
-    with consumer("resume", client_id="the-only-one") as member:
-        member.subscribe([TOPIC])
-        read(member, 1)
         described = admin.describe_groups([group])[group]
-        [only_one] = described["members"]
-        assert described["group_state"] == "Stable" and only_one["client_id"] == "the-only-one", described
+        assert described["group_state"] == "Empty" and not described["members"], described
+        with consumer("resume", client_id="the-only-one") as member:
+            member.subscribe([TOPIC])
+            read(member, 1)
+            described = admin.describe_groups([group])[group]
+            [only_one] = described["members"]
+            assert described["group_state"] == "Stable" and only_one["client_id"] == "the-only-one", described
 
 
 @step("alter a topic's config and read it back")
 def alter_config():
-    name = "retention.ms"
+    with administration() as admin:
+        name = "retention.ms"
 
-    def modified():
-        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC)])
-        return found["topic"][TOPIC].get(name, {}).get("value")
+        def modified():
+            found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC)])
+            return found["topic"][TOPIC].get(name, {}).get("value")
 
-    assert modified() is None
-    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC, {name: "7200000"})])
-    eventually(lambda: modified() == "7200000", f"{name} is set")
-    admin.reset_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC, [name])])
-    eventually(lambda: modified() is None, f"{name} is the default again")
+        assert modified() is None
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC, {name: "7200000"})])
+        eventually(lambda: modified() == "7200000", f"{name} is set")
+        admin.reset_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC, [name])])
+        eventually(lambda: modified() is None, f"{name} is the default again")
 
 
 @step("delete records")
 def delete_records():
-    deleted = admin.delete_records({ALL[0]: 5})
-    assert deleted[ALL[0]]["low_watermark"] == 5, deleted
-    with consumer() as reader:
-        assert reader.beginning_offsets(ALL)[ALL[0]] == 5
-        reader.assign([ALL[0]])
-        assert place(read(reader, 1)[0]) == (0, 5)
+    with administration() as admin:
+        deleted = admin.delete_records({ALL[0]: 5})
+        assert deleted[ALL[0]]["low_watermark"] == 5, deleted
+        with consumer() as reader:
+            assert reader.beginning_offsets(ALL)[ALL[0]] == 5
+            reader.assign([ALL[0]])
+            assert place(read(reader, 1)[0]) == (0, 5)
 
 
 @step("add partitions")
 def add_partitions():
-    admin.create_partitions({TOPIC: 5})
-    admin.wait_for_topics([TOPIC])
-    eventually(lambda: len(admin.describe_topics([TOPIC])[0]["partitions"]) == 5, "there are 5 partitions")
-    producer = KafkaProducer(bootstrap_servers=BOOTSTRAP)
-    stored = producer.send(TOPIC, b"in a new one", partition=4).get(timeout=20)
-    assert (stored.partition, stored.offset) == (4, 0), stored
-    producer.close()
+    with administration() as admin:
+        admin.create_partitions({TOPIC: 5})
+        admin.wait_for_topics([TOPIC])
+        eventually(lambda: len(admin.describe_topics([TOPIC])[0]["partitions"]) == 5, "there are 5 partitions")
+        producer = KafkaProducer(bootstrap_servers=BOOTSTRAP)
+        stored = producer.send(TOPIC, b"in a new one", partition=4).get(timeout=20)
+        assert (stored.partition, stored.offset) == (4, 0), stored
+        producer.close()
 
 
 @step("delete groups and topics")
 def delete():
-    groups = [f"{PREFIX}-{name}" for name in ["group", "resume"]]
-    admin.delete_groups(groups)
-    listed = {listing["group_id"] for listing in admin.list_groups()}
-    assert not listed & set(groups), listed
-    admin.delete_topics([TOPIC, ACKS_TOPIC])
-    eventually(lambda: not {TOPIC, ACKS_TOPIC} & set(admin.list_topics()), "the topics are gone")
+    with administration() as admin:
+        groups = [f"{PREFIX}-{name}" for name in ["group", "resume"]]
+        admin.delete_groups(groups)
+        listed = {listing["group_id"] for listing in admin.list_groups()}
+        assert not listed & set(groups), listed
+        admin.delete_topics([TOPIC, ACKS_TOPIC])
+        eventually(lambda: not {TOPIC, ACKS_TOPIC} & set(admin.list_topics()), "the topics are gone")
 
 
 if IS_MEMBER:
