@@ -94,7 +94,7 @@ async function consume(consumer, each, done, seconds = 20) {
   await consumer.run({
     autoCommit: false,
     eachMessage: async ({ partition, message }) => {
-      next[partition] = String(Number(message.offset) + 1)
+      next[partition] = Math.max(next[partition] ?? 0, Number(message.offset) + 1)
       each(partition, message)
     },
   })
@@ -103,7 +103,7 @@ async function consume(consumer, each, done, seconds = 20) {
     assert(Date.now() < until, 'it takes too long')
     await sleep(50)
   }
-  return Object.entries(next).map(([partition, offset]) => ({ topic, partition: Number(partition), offset }))
+  return Object.entries(next).map(([partition, offset]) => ({ topic, partition: Number(partition), offset: String(offset) }))
 }
 
 const idOf = message => message.headers.id.toString()

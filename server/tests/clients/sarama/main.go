@@ -318,7 +318,7 @@ func (r *reader) ConsumeClaim(_ sarama.ConsumerGroupSession, claim sarama.Consum
 	for record := range claim.Messages() {
 		r.mutex.Lock()
 		r.seen[idOf(record)] = true
-		r.next[record.Partition] = record.Offset + 1
+		r.next[record.Partition] = max(r.next[record.Partition], record.Offset+1)
 		r.mutex.Unlock()
 		r.each(record)
 	}
