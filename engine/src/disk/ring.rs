@@ -20,9 +20,10 @@ use std::{
     future::Future,
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
     pin::Pin,
     rc::{Rc, Weak},
+    sync::atomic::{Ordering, fence},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -80,10 +81,9 @@ struct Inner {
     retry: RefCell<Option<glommio::Task<()>>>,
     is_retrying: Cell<bool>,
     has_warned: Cell<bool>,
-    /// Completions are told to the executor by this; kept open by the watcher.
-    event: Cell<Option<RawFd>>,
-    /// The kernel writes to it.
+    /// The kernel writes to the eventfd that wakes it.
     tells_executor: Cell<bool>,
+    is_closed: Cell<bool>,
     can_wait: bool,
 }
 
@@ -222,8 +222,8 @@ impl Ring {
             retry: RefCell::default(),
             is_retrying: Cell::default(),
             has_warned: Cell::default(),
-            event: Cell::new(Some(event.as_raw_fd())),
             tells_executor: Cell::new(true),
+            is_closed: Cell::default(),
             can_wait,
         });
         // SAFETY: the descriptor is open and owned by nobody else; the file closes it.
@@ -238,7 +238,7 @@ impl Ring {
     pub async fn close(&self) {
         let _elsewhere = Elsewhere::begin();
         self.tell_executor(false);
-        self.inner.event.set(None);
+        self.inner.is_closed.set(true);
         for task in [&self.inner.watcher, &self.inner.retry] {
             let task = task.take();
             if let Some(task) = task {
@@ -347,7 +347,7 @@ impl Ring {
     /// Whether [`wait`](Self::wait) may be used now: not where the kernel is too old, where it had no memory to take an operation, nor
     /// once the ring is closed.
     pub fn can_wait(&self) -> bool {
-        self.inner.can_wait && !self.inner.is_retrying.get() && self.inner.event.get().is_some()
+        self.inner.can_wait && !self.inner.is_retrying.get() && !self.inner.is_closed.get()
     }
 
     /// Hands over what there is, and holds the thread up until something has completed, or so much time has passed: in one system call.
@@ -386,21 +386,20 @@ impl Ring {
         self.inner.queues.borrow_mut().uring.completion().is_empty()
     }
 
+    /// The ring keeps its eventfd: before Linux 5.18 taking it away waits until nothing is under way any more, which polls always are.
     fn tell_executor(&self, told: bool) {
-        let Some(event) = self.inner.event.get() else { return };
         if self.inner.tells_executor.replace(told) == told {
             return;
         }
-        let queues = self.inner.queues.borrow();
-        let submitter = queues.uring.submitter();
-        let changed = if told {
-            submitter.register_eventfd(event)
+        let mut queues = self.inner.queues.borrow_mut();
+        let completion = queues.uring.completion();
+        if told {
+            completion.enable_eventfd();
         } else {
-            submitter.unregister_eventfd()
-        };
-        if let Err(error) = changed {
-            panic!("the io_uring of this core cannot change whom it tells of completions: {error}");
+            completion.disable_eventfd();
         }
+        // Before it is looked whether there is a completion. The kernel may still have missed it by a hair: who sleeps has an alarm.
+        fence(Ordering::SeqCst);
     }
 }
 
@@ -552,9 +551,22 @@ impl<R> Drop for Submitted<R> {
         let mut operations = self.ring.inner.operations.borrow_mut();
         if operations[self.key].result.is_some() {
             operations.remove(self.key);
-        } else {
-            operations[self.key].abandoned = true;
+            return;
         }
+        let kind = operations[self.key].kind;
+        if !matches!(kind, Kind::File) {
+            // Later the descriptor may be another file's.
+            let waiting = &mut self.ring.inner.queues.borrow_mut().lanes[kind as usize].waiting;
+            let place = waiting
+                .iter()
+                .rposition(|entry| entry.get_user_data() == self.key as u64);
+            if let Some(place) = place {
+                waiting.remove(place);
+                operations.remove(self.key);
+                return;
+            }
+        }
+        operations[self.key].abandoned = true;
     }
 }
 

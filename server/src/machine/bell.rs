@@ -84,6 +84,11 @@ impl Bell {
         self.state.store(ELSEWHERE, SeqCst);
     }
 
+    /// It ends: its waker must not outlive it.
+    pub(super) fn forget_executor(&self) {
+        drop(self.executor.take());
+    }
+
     pub(super) fn is_awake(&self) {
         self.state.store(AWAKE, SeqCst);
     }

@@ -27,8 +27,20 @@ use rustix::io::Errno;
 
 use super::{bell::Bell, timers::Timers};
 
-/// glommio has a turn at least this often while the core is at work.
+/// glommio has a turn at least this often while the core is at work,
 const TURN_EVERY: Duration = Duration::from_millis(100);
+
+/// and this often while something of its own is under way.
+const TURN_EVERY_UNDER_WAY: Duration = Duration::from_millis(2);
+
+/// When glommio comes back from its turn: it looks at its rings only when no task of its own is ready.
+const TURN: Duration = Duration::from_micros(20);
+
+/// The same, for when it goes to sleep nonetheless, see the watchdog. Shorter than its preemption timer.
+const GUARD: Duration = Duration::from_millis(50);
+
+/// While tasks are always ready, what they wait for of sockets is handed over at least this often.
+const HAND_OVER_EVERY: Duration = Duration::from_micros(200);
 
 /// The core sleeps for no longer than this, whatever is due.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -87,8 +99,8 @@ pub(super) struct Driver {
     asleep: Cell<Duration>,
     /// Since when glommio has had it.
     left: Cell<Option<Instant>>,
-    /// Has glommio come back for the next deadline.
-    alarm: RefCell<Option<Timer>>,
+    /// Have glommio come back.
+    alarms: RefCell<Vec<Timer>>,
 }
 
 /// What to do when there was nothing to do.
@@ -153,7 +165,7 @@ impl Driver {
             began: Instant::now(),
             asleep: Cell::default(),
             left: Cell::default(),
-            alarm: RefCell::default(),
+            alarms: RefCell::default(),
         }
     }
 
@@ -161,11 +173,12 @@ impl Driver {
     fn run<T>(&self, executor: &mut Context<'_>, output: &Cell<Option<T>>) -> Poll<T> {
         let began = Instant::now();
         self.bell.is_awake();
-        self.alarm.take();
+        self.alarms.take();
         if let Some(left) = self.left.take() {
             self.slept(began - left);
         }
         let mut context = Context::from_waker(&self.waker);
+        let mut handed_over = began;
         loop {
             self.bell.hush();
             if let Some(ring) = &*self.ring.borrow() {
@@ -178,13 +191,24 @@ impl Driver {
                 return Poll::Ready(output);
             }
             self.run_background(&mut context);
-            let is_turn_over = now - began >= TURN_EVERY || Elsewhere::take_nudge();
-            if is_turn_over {
+            let every = if Elsewhere::is_under_way() {
+                TURN_EVERY_UNDER_WAY
+            } else {
+                TURN_EVERY
+            };
+            if now - began >= every || Elsewhere::take_nudge() {
                 self.give_turn(executor);
                 return Poll::Pending;
             }
-            if !self.is_needed() && self.rest(executor) == Rested::Leave {
-                return Poll::Pending;
+            if !self.is_needed() {
+                if self.rest(executor) == Rested::Leave {
+                    return Poll::Pending;
+                }
+            } else if now - handed_over >= HAND_OVER_EVERY {
+                handed_over = now;
+                if let Some(ring) = &*self.ring.borrow() {
+                    ring.is_quiet();
+                }
             }
         }
     }
@@ -247,12 +271,20 @@ impl Driver {
         false
     }
 
-    /// glommio does what it has to do, and comes back. It is told of everything nonetheless: it may sleep in spite of being asked to come
-    /// back, see the watchdog.
+    /// glommio does what it has to do, and comes back.
     fn give_turn(&self, executor: &mut Context<'_>) {
-        let _ = self.leave(executor, self.ring.borrow().as_ref());
+        if let Some(ring) = &*self.ring.borrow() {
+            ring.wakes_executor();
+        }
         self.bell.is_with(executor.waker());
-        executor.waker().wake_by_ref();
+        let mut alarms = [TURN, GUARD].map(Timer::new);
+        for alarm in &mut alarms {
+            if Pin::new(alarm).poll(executor).is_ready() {
+                executor.waker().wake_by_ref();
+            }
+        }
+        self.alarms.replace(Vec::from(alarms));
+        self.left.set(Some(Instant::now()));
     }
 
     /// Has glommio sleep, or go on with what is its own.
@@ -266,14 +298,14 @@ impl Driver {
             return Rested::GoOn;
         }
         let now = Instant::now();
-        if let Some(due) = self.timers.next() {
-            let mut alarm = Timer::new(due.saturating_duration_since(now));
-            if Pin::new(&mut alarm).poll(executor).is_ready() {
-                self.bell.is_awake();
-                return Rested::GoOn;
-            }
-            self.alarm.replace(Some(alarm));
+        let latest = now + SLEEP_MAX;
+        let due = self.timers.next().map_or(latest, |due| due.min(latest));
+        let mut alarm = Timer::new(due.saturating_duration_since(now));
+        if Pin::new(&mut alarm).poll(executor).is_ready() {
+            self.bell.is_awake();
+            return Rested::GoOn;
         }
+        self.alarms.replace(vec![alarm]);
         self.left.set(Some(now));
         Rested::Leave
     }
@@ -289,6 +321,7 @@ where
     let told = Rc::clone(&output);
     driver.spawn(async move { told.set(Some(first.await)) });
     let ended = poll_fn(|executor| driver.run(executor, &output)).await;
+    driver.bell.forget_executor();
     driver.leaves_ring();
     driver.foreground.end();
     driver.background.end();
