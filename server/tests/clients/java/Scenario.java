@@ -29,6 +29,7 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.WakeupException;
 import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
@@ -43,7 +44,7 @@ public final class Scenario {
     private final String topic;
     private final String unsafe; // the topic for records that are not acknowledged by all replicas
     private final String group;
-    private final String protocol;
+    private final String protocol; // of the group: GROUP_PROTOCOL=consumer tries the newer one, where the broker offers it
     private final String failover = System.getenv("FAILOVER_FILE");
     private final long start = System.currentTimeMillis() - 3_600_000;
     private final Admin admin;
@@ -55,14 +56,13 @@ public final class Scenario {
         void run() throws Exception;
     }
 
-    private Scenario(String bootstrap, String prefix) {
+    private Scenario(String bootstrap, String prefix) throws Exception {
         this.bootstrap = bootstrap;
         topic = prefix + "-records";
         unsafe = prefix + "-unsafe";
         group = prefix + "-group";
-        // GROUP_PROTOCOL=consumer tries the newer protocol of groups instead, where the broker offers it.
-        protocol = Optional.ofNullable(System.getenv("GROUP_PROTOCOL")).orElse("classic");
         admin = Admin.create(settings());
+        protocol = "consumer".equals(System.getenv("GROUP_PROTOCOL")) && offersNewerGroups() ? "consumer" : "classic";
     }
 
     public static void main(String[] args) throws Exception {
@@ -77,6 +77,10 @@ public final class Scenario {
             System.out.println("usage: run BOOTSTRAP PREFIX");
             System.exit(2);
         }
+    }
+
+    private boolean offersNewerGroups() throws Exception {
+        return admin.describeFeatures().featureMetadata().get().finalizedFeatures().containsKey("group.version");
     }
 
     private void all() {
@@ -203,10 +207,21 @@ public final class Scenario {
     /** The second member of the group, in a process of its own: it says "record" for each that it reads until it is killed. */
     private void member() {
         try (KafkaConsumer<String, String> consumer = groupMember()) {
+            Thread me = Thread.currentThread();
+            Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+                consumer.wakeup();
+                try {
+                    me.join(5000);
+                } catch (InterruptedException e) {
+                    me.interrupt();
+                }
+            }));
             consumer.subscribe(List.of(topic));
             for (long until = System.currentTimeMillis() + 50_000; System.currentTimeMillis() < until; ) {
                 consumer.poll(Duration.ofMillis(200)).forEach(record -> System.out.println("record"));
             }
+        } catch (WakeupException e) {
+            // It was asked to end, and has left the group.
         }
     }
 
@@ -231,7 +246,11 @@ public final class Scenario {
                 }
                 if (!consumer.assignment().isEmpty() && consumer.assignment().size() < PARTITIONS && !shared) {
                     shared = true;
-                    other.destroyForcibly();
+                    if (protocol.equals("classic")) {
+                        other.destroyForcibly();
+                    } else {
+                        other.destroy(); // in order, as a broker by default gives a member of these groups up after 45 s only
+                    }
                 }
                 check(System.currentTimeMillis() < until,
                         seen.size() + " of " + sent.size() + " records, " + consumer.assignment());
