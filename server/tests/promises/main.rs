@@ -13,6 +13,7 @@
 mod bad_input;
 mod checkpoints;
 mod cli;
+mod clients;
 mod cluster;
 mod compaction;
 mod connections;

@@ -27,6 +27,8 @@ from confluent_kafka.admin import (
 from steps import BOOTSTRAP, IS_MEMBER, PARTITIONS, PREFIX, REPLICAS, TOPIC
 from steps import Member, Record, eventually, ledger, new_records, pause_before, run, step, tell
 
+# Members keep the partitions that stay theirs while others move.
+COOPERATIVE = {"partition.assignment.strategy": "cooperative-sticky"}
 admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
 
 
@@ -170,7 +172,7 @@ def read_everything():
 @step("consume in a group of two, one of which is killed")
 def consume_in_group():
     seen, missing = set(), set(ledger.by_place())
-    with Member() as other, consumer("group") as member:
+    with Member() as other, consumer("group", **COOPERATIVE) as member:
         member.subscribe([TOPIC])
         deadline = time.monotonic() + 40
         while not (other.is_killed and len(member.assignment()) == PARTITIONS and missing <= seen | other.seen):
@@ -184,16 +186,13 @@ def consume_in_group():
 
 
 def be_the_other_member():
-    with consumer("group") as member:
+    with consumer("group", **COOPERATIVE) as member:
         member.subscribe([TOPIC])
-        count = 0
         while True:
             message = next_record(member)
             if message is not None:
                 tell(*place(message))
-                count += 1
-                if count % 50 == 0:
-                    member.commit(asynchronous=False)
+                member.commit(message=message)
                 time.sleep(0.01)
 
 
