@@ -43,7 +43,7 @@ pub mod messages {
 }
 
 pub use api::{Api, ApiKey};
-pub use reader::{Fault, Malformed, Reader};
+pub use reader::{Fault, Malformed, Reader, TOPIC_NAME_LEN_MAX};
 pub use value::{Bytes, Message, Str, TopicRef, Unwritable, Uuid};
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use crate::value::Version;
 
 /// The most bytes in a string, in either form.
 pub const STRING_LEN_MAX: usize = 0x7fff;
+/// The most bytes in the name of a topic, as in Kafka.
+pub const TOPIC_NAME_LEN_MAX: usize = 249;
 /// The most elements in all arrays of a message.
 pub const ELEMENTS_MAX: usize = 1_000_000;
 /// The most tagged fields in a structure.
@@ -54,6 +56,12 @@ pub enum Fault {
     /// The string is longer than any may be.
     #[error("a string of {len} bytes; {STRING_LEN_MAX} are allowed")]
     LongString {
+        /// Its length.
+        len: usize,
+    },
+    /// The name is longer than that of any topic may be.
+    #[error("a topic's name of {len} bytes; {TOPIC_NAME_LEN_MAX} are allowed")]
+    LongTopicName {
         /// Its length.
         len: usize,
     },

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-pub use crate::reader::{Fault, Malformed, Reader, STRING_LEN_MAX};
+pub use crate::reader::{Fault, Malformed, Reader, STRING_LEN_MAX, TOPIC_NAME_LEN_MAX};
 
 /// A string: borrowed from the frame that it was read from, or owned by an answer.
 pub type Str<'a> = Cow<'a, str>;
@@ -22,13 +22,18 @@ pub enum TopicRef<'a> {
 }
 
 impl<'a> TopicRef<'a> {
-    /// Takes an id or a name from the reader.
+    /// Takes an id or a name from the reader. A name that no topic can have is refused: an answer repeats it for each partition.
     pub(crate) fn get(reader: &mut Reader<'a>, v: Version, by_id: bool) -> Result<Self, Malformed> {
         if by_id {
             return reader.array().map(Self::Id);
         }
         let null = reader.wrong(Fault::Length { length: -1 });
-        reader.string(v)?.map(Self::Name).ok_or(null)
+        let name = reader.string(v)?.ok_or(null)?;
+        if name.len() > TOPIC_NAME_LEN_MAX {
+            let fault = Fault::LongTopicName { len: name.len() };
+            return Err(Malformed { fault, ..null });
+        }
+        Ok(Self::Name(name))
     }
 
     /// Appends it, if it is what the version has.

@@ -154,6 +154,7 @@ async fn take_in<P: Protocol>(
         let room = async {
             connection.held.is_down().await;
             connection.in_flight.below(requests_max).await;
+            connection.in_order.room().await;
             connection.outbox.room().await;
             core.memory.room().await;
         };

@@ -1,15 +1,18 @@
 //! Answers in the order of their requests, for protocols whose clients expect it: an answer waits for those of earlier requests.
 //!
-//! What waits holds what its request was lent, so a client cannot pile up answers behind one that takes long.
+//! What waits holds what its request was lent, and its bytes are counted: while they are many no further request is taken in or
+//! answered in its turn, so a client cannot pile up answers behind one that takes long.
 
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
 };
 
+use headwater_engine::Signal;
+
 use super::{
     in_flight::RequestLease,
-    outbox::{Outbox, Piece},
+    outbox::{Outbox, Piece, UNREAD_BYTES},
 };
 
 /// An answer that may have to wait.
@@ -19,6 +22,12 @@ pub(super) struct Answer {
     pub(super) frame: Vec<u8>,
     pub(super) rest: Vec<Piece>,
     pub(super) lease: RequestLease,
+}
+
+impl Answer {
+    fn bytes(&self) -> usize {
+        self.frame.len() + Piece::bytes(&self.rest)
+    }
 }
 
 /// Where an answer belongs.
@@ -32,6 +41,9 @@ pub(super) struct InOrder {
     first: Cell<u64>,
     /// What is there already of their answers.
     answers: RefCell<VecDeque<Option<Answer>>>,
+    /// Of these.
+    bytes: Cell<usize>,
+    drained: Signal,
 }
 
 impl InOrder {
@@ -46,14 +58,31 @@ impl InOrder {
     pub(super) fn answer(&self, Turn(turn): Turn, answer: Answer, outbox: &Outbox) {
         let mut answers = self.answers.borrow_mut();
         let place = (turn - self.first.get()) as usize;
+        self.bytes.set(self.bytes.get() + answer.bytes());
         answers[place] = Some(answer);
         while let Some(Some(_)) = answers.front() {
             let next = answers.pop_front().flatten();
             self.first.set(self.first.get() + 1);
+            let bytes = next.as_ref().map_or(0, Answer::bytes);
+            self.bytes.set(self.bytes.get() - bytes);
             if let Some(Answer { frame, rest, lease }) = next.filter(|next| !next.frame.is_empty()) {
                 outbox.push(|frames| frames.extend_from_slice(&frame), rest, lease);
             }
         }
+        drop(answers);
+        self.drained.notify();
+    }
+
+    /// Resolves when few bytes of answers wait: before a further request is taken in.
+    pub(super) async fn room(&self) {
+        self.drained.until(|| self.bytes.get() < UNREAD_BYTES).await;
+    }
+
+    /// The same, before a request is answered; or when the others wait for it.
+    pub(super) async fn room_for(&self, Turn(turn): Turn) {
+        let is_first = || self.first.get() == turn;
+        let has_room = || is_first() || self.bytes.get() < UNREAD_BYTES;
+        self.drained.until(has_room).await;
     }
 }
 
@@ -94,5 +123,27 @@ mod tests {
         assert_eq!((sent(), budget.used()), (Some(b"ac".to_vec()), 0));
         order.answer(turns[3], answer(b"d"), &outbox);
         assert_eq!(sent(), Some(b"d".to_vec()));
+    }
+
+    #[test]
+    fn answers_that_wait_leave_no_room_for_more_but_for_the_one_that_they_wait_for() {
+        let (in_flight, budget) = (Rc::<InFlight>::default(), Budget::new(100));
+        let answer = |frame: Vec<u8>, rest: Vec<Piece>| Answer {
+            frame,
+            rest,
+            lease: in_flight.begin([(); 2].map(|()| budget.lease(10).now_or_never().unwrap())),
+        };
+        let (order, outbox) = (InOrder::default(), Outbox::default());
+        let turns: Vec<Turn> = (0..4).map(|_| order.begin()).collect();
+        let half = vec![0; UNREAD_BYTES / 2];
+        order.answer(turns[1], answer(half.clone(), Vec::new()), &outbox);
+        assert!(order.room().now_or_never().is_some());
+        order.answer(turns[2], answer(vec![0], vec![Piece::Bytes(half)]), &outbox);
+        assert!(order.room().now_or_never().is_none());
+        assert!(order.room_for(turns[3]).now_or_never().is_none());
+        assert!(order.room_for(turns[0]).now_or_never().is_some());
+        order.answer(turns[0], answer(b"a".to_vec(), Vec::new()), &outbox);
+        assert!(order.room().now_or_never().is_some());
+        assert!(outbox.room().now_or_never().is_none(), "now they wait there");
     }
 }

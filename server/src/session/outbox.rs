@@ -16,7 +16,7 @@ use super::in_flight::{Places, RequestLease};
 use crate::ops::fetch::Records;
 
 /// Frames that one connection may leave unread before its next request is taken in, in bytes.
-const UNREAD_BYTES: usize = 64 * 1024;
+pub(super) const UNREAD_BYTES: usize = 64 * 1024;
 
 /// Frames that leave together, in bytes, unless one is larger.
 const TOGETHER_BYTES: usize = 64 * 1024;
@@ -30,6 +30,17 @@ pub(crate) enum Piece {
     Records(Records),
     /// What a protocol writes between the records of two partitions, and behind the last.
     Bytes(Vec<u8>),
+}
+
+impl Piece {
+    /// Bytes of memory that these take: records are named only.
+    pub(super) fn bytes(pieces: &[Piece]) -> usize {
+        let bytes = pieces.iter().map(|piece| match piece {
+            Piece::Records(_) => 0,
+            Piece::Bytes(bytes) => bytes.len(),
+        });
+        bytes.sum()
+    }
 }
 
 /// What leaves together.
@@ -46,7 +57,7 @@ pub(crate) struct Outgoing {
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     queue: RefCell<VecDeque<Outgoing>>,
-    /// Of the frames in the queue.
+    /// Of the frames in the queue, and of the pieces of bytes behind them.
     bytes: Cell<usize>,
     spare: RefCell<Vec<u8>>,
     filled: Signal,
@@ -64,6 +75,7 @@ impl Outbox {
         if self.closed.get() {
             return;
         }
+        self.bytes.set(self.bytes.get() + Piece::bytes(&records));
         let mut queue = self.queue.borrow_mut();
         let last = queue.back_mut();
         let last = last.filter(|last| last.records.is_empty() && last.frames.len() < TOGETHER_BYTES);
@@ -99,7 +111,8 @@ impl Outbox {
             let filled = self.filled.wait();
             let next = self.queue.borrow_mut().pop_front();
             if let Some(next) = next {
-                self.bytes.set(self.bytes.get() - next.frames.len());
+                let bytes = next.frames.len() + Piece::bytes(&next.records);
+                self.bytes.set(self.bytes.get() - bytes);
                 self.drained.notify();
                 return Some(next);
             }

@@ -4,9 +4,10 @@ use proptest::prelude::*;
 
 use super::random::{Random, Source};
 use crate::messages::fetch_response::SnapshotId;
+use crate::messages::produce_request::TopicProduceData;
 use crate::messages::{ApiVersionsResponse, FetchRequest, FetchResponse, ProduceRequest, ProduceResponse};
-use crate::value::{Message, TopicRef, Version};
-use crate::{ApiKey, Reader, api_versions, fetch, header, produce};
+use crate::value::{Message, Str, TOPIC_NAME_LEN_MAX, TopicRef, Version};
+use crate::{ApiKey, Fault, Reader, api_versions, fetch, header, produce};
 
 fn random<'a, M: Message<'a> + Random>(source: &[u8], version: i16) -> M {
     let flexible = version >= M::FLEXIBLE_FROM;
@@ -24,12 +25,19 @@ fn topic<'t>(name: &'t str, id: &[u8; 16], by_id: bool) -> TopicRef<'t> {
     if by_id { TopicRef::Id(*id) } else { TopicRef::Name(name) }
 }
 
+/// A name of a topic is no longer than one may be: others are refused.
+fn cut(name: &mut Str<'_>) {
+    let end = name.floor_char_boundary(TOPIC_NAME_LEN_MAX.min(name.len()));
+    name.to_mut().truncate(end);
+}
+
 fn read(bytes: &[u8]) -> Result<header::Request<'_>, header::HeaderError> {
     header::read_request(&mut Reader::new(bytes))
 }
 
 fn produce_request(source: &[u8], version: i16) {
-    let message: ProduceRequest<'_> = random(source, version);
+    let mut message: ProduceRequest<'_> = random(source, version);
+    message.topic_data.iter_mut().for_each(|data| cut(&mut data.name));
     // The records are found in the frame, behind the header.
     let mut frame = vec![0; 9];
     frame.extend(written(&message, version));
@@ -91,8 +99,35 @@ fn produce_response(source: &[u8], version: i16) {
     assert_eq!(out, written(&message, version), "{version}");
 }
 
+#[test]
+fn a_topic_whose_name_no_topic_can_have_is_refused() {
+    let request = |len: usize| {
+        let topic = TopicProduceData {
+            name: "t".repeat(len).into(),
+            ..TopicProduceData::default()
+        };
+        let message = ProduceRequest {
+            topic_data: vec![topic],
+            ..ProduceRequest::default()
+        };
+        let bytes = written(&message, 9);
+        produce::Request::read(&mut Reader::new(&bytes), 9).map(drop)
+    };
+    assert_eq!(request(TOPIC_NAME_LEN_MAX), Ok(()));
+    let fault = request(TOPIC_NAME_LEN_MAX + 1).unwrap_err().fault;
+    assert_eq!(
+        fault,
+        Fault::LongTopicName {
+            len: TOPIC_NAME_LEN_MAX + 1
+        }
+    );
+}
+
 fn fetch_request(source: &[u8], version: i16) {
-    let message: FetchRequest<'_> = random(source, version);
+    let mut message: FetchRequest<'_> = random(source, version);
+    message.topics.iter_mut().for_each(|data| cut(&mut data.topic));
+    let forgotten = message.forgotten_topics_data.iter_mut();
+    forgotten.for_each(|data| cut(&mut data.topic));
     let bytes = written(&message, version);
     let mut reader = Reader::new(&bytes);
     let request = fetch::Request::read(&mut reader, version).unwrap();

@@ -2,7 +2,10 @@
 //! the connection of whoever asks for it all the same.
 
 use futures::future::{FutureExt as _, LocalBoxFuture};
-use headwater_kafka::{ApiKey, Malformed, Message, Reader, Unwritable};
+use headwater_kafka::{
+    ApiKey, Malformed, Message, Reader, Unwritable,
+    messages::{JoinGroupRequest, SyncGroupRequest},
+};
 
 use super::{asking::Asking, committed, configs, groups, members, metadata, offsets, topics};
 use crate::model::bounds::ITEMS_MAX;
@@ -19,6 +22,9 @@ pub(super) enum Unanswered {
 /// Reads a request's message, does what it asks, and writes the response's.
 pub(super) type Answer = for<'a> fn(&'a Asking, &'a [u8]) -> LocalBoxFuture<'a, Result<Vec<u8>, Unanswered>>;
 
+/// Reads a request's message, and says how many bytes it has.
+pub(super) type Len = for<'a> fn(&'a [u8], i16) -> Result<usize, Malformed>;
+
 /// How an api is answered.
 #[derive(Clone, Copy)]
 pub(super) enum Way {
@@ -31,7 +37,7 @@ pub(super) enum Way {
     /// One after the other.
     InTurn(Answer),
     /// The same, but it waits for other members of a group: until it is answered nothing else is taken in.
-    Waits(Answer),
+    Waits(Len, Answer),
 }
 
 /// A row.
@@ -58,6 +64,16 @@ macro_rules! by {
     };
 }
 
+macro_rules! len_of {
+    ($message:ident) => {
+        |body, version| {
+            let mut reader = Reader::with_elements_max(body, ITEMS_MAX);
+            $message::read(&mut reader, version)?;
+            Ok(reader.at())
+        }
+    };
+}
+
 /// In the order of their numbers.
 #[rustfmt::skip]
 pub(super) const SERVED: &[Served] = &[
@@ -68,10 +84,10 @@ pub(super) const SERVED: &[Served] = &[
     row(ApiKey::OffsetCommit, 2, 10, Way::InTurn(by!(committed::commit))),
     row(ApiKey::OffsetFetch, 1, 10, Way::InTurn(by!(committed::fetch))),
     row(ApiKey::FindCoordinator, 0, 6, Way::InTurn(by!(groups::find))),
-    row(ApiKey::JoinGroup, 0, 9, Way::Waits(by!(members::join))),
+    row(ApiKey::JoinGroup, 0, 9, Way::Waits(len_of!(JoinGroupRequest), by!(members::join))),
     row(ApiKey::Heartbeat, 0, 4, Way::InTurn(by!(members::heartbeat))),
     row(ApiKey::LeaveGroup, 0, 5, Way::InTurn(by!(members::leave))),
-    row(ApiKey::SyncGroup, 0, 5, Way::Waits(by!(members::sync))),
+    row(ApiKey::SyncGroup, 0, 5, Way::Waits(len_of!(SyncGroupRequest), by!(members::sync))),
     row(ApiKey::DescribeGroups, 0, 6, Way::InTurn(by!(groups::describe))),
     row(ApiKey::ListGroups, 0, 5, Way::InTurn(by!(groups::list))),
     row(ApiKey::ApiVersions, 0, 5, Way::Hello),

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
-use headwater_kafka::{Message, Unwritable};
+use headwater_kafka::{Message, TOPIC_NAME_LEN_MAX, Unwritable};
 use headwater_protocol::{
     error::ErrorCode,
     id::{PartitionIndex, TopicId},
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     image::{ClusterImage, Topic, TopicState},
+    machine,
     model::{
         id::PartitionId,
         nodes::LeaderNode,
@@ -21,6 +22,9 @@ use crate::{
     session::{peer::Connection, sessions::Sessions},
 };
 
+/// A response that has more tells nothing of what else was asked for, in bytes.
+const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// A request that is being answered.
 pub(super) struct Asking {
     pub(super) sessions: Rc<Sessions>,
@@ -28,6 +32,8 @@ pub(super) struct Asking {
     pub(super) version: i16,
     /// The last error that its response tells of, for the metrics.
     told: Cell<ErrorCode>,
+    /// Of what the response has so far, about, in bytes.
+    size: Cell<usize>,
 }
 
 impl Asking {
@@ -37,6 +43,7 @@ impl Asking {
             connection: Rc::clone(connection),
             version,
             told: Cell::new(ErrorCode::None),
+            size: Cell::new(0),
         }
     }
 
@@ -48,6 +55,21 @@ impl Asking {
     pub(super) async fn perform(&self, op: Op) -> Result<Outcome, Refusal> {
         let client = self.connection.client();
         ops::perform(&self.sessions.ops, &client, op).await
+    }
+
+    /// The next of many that one request names: others have a turn before it, and it is refused once the response is too large,
+    /// as the same may be named as often as there is room for in a request.
+    pub(super) async fn part(&self) -> Result<(), ErrorCode> {
+        machine::yield_now().await;
+        if self.size.get() > ANSWER_BYTES_MAX {
+            return Err(ErrorCode::InvalidRequest);
+        }
+        Ok(())
+    }
+
+    /// The response has about so many bytes more.
+    pub(super) fn adds(&self, bytes: usize) {
+        self.size.set(self.size.get().saturating_add(bytes));
     }
 
     /// A code as the response has it.
@@ -85,8 +107,17 @@ pub(super) fn topic_id(id: headwater_kafka::Uuid) -> TopicId {
     TopicId::new(Uuid::from_bytes(id))
 }
 
+/// Refuses a name that no topic can have, before it is hashed or copied for each of its partitions.
+pub(super) fn check_name(name: &str) -> Result<(), ErrorCode> {
+    if name.len() > TOPIC_NAME_LEN_MAX {
+        return Err(ErrorCode::UnknownTopicOrPartition);
+    }
+    Ok(())
+}
+
 /// A topic that is served.
 pub(super) fn find_topic<'a>(image: &'a ClusterImage, name: &str) -> Result<&'a Arc<Topic>, ErrorCode> {
+    check_name(name)?;
     let topic = image.topic(name).filter(|topic| topic.state == TopicState::Ready);
     topic.ok_or(ErrorCode::UnknownTopicOrPartition)
 }

@@ -16,7 +16,7 @@ use headwater_kafka::{
 };
 use headwater_protocol::{error::ErrorCode, id::LeaderEpoch};
 
-use super::asking::{Asking, find_topic, find_topic_by_id, uuid_of};
+use super::asking::{Asking, check_name, find_topic, find_topic_by_id, uuid_of};
 use crate::model::{
     group::{Answer, CommitItem, Committed, Generation, Identity, InstanceId, MemberId, Request},
     op::{Op, Outcome, TopicPartitions},
@@ -32,6 +32,7 @@ const GROUPS_FROM: i16 = 8;
 /// The name of a topic, by its id if it has one.
 fn name_of<'a>(asking: &Asking, name: Str<'a>, id: Uuid) -> Result<Str<'a>, ErrorCode> {
     if asking.version < IDS_FROM {
+        check_name(&name)?;
         return Ok(name);
     }
     let image = asking.image();
@@ -98,7 +99,15 @@ pub(super) async fn fetch<'a>(asking: &Asking, request: OffsetFetchRequest<'a>) 
     let mut response = OffsetFetchResponse::default();
     if asking.version >= GROUPS_FROM {
         for group in request.groups {
-            let told = fetch_group(asking, group).await;
+            let told = match asking.part().await {
+                Ok(()) => fetch_group(asking, group).await,
+                Err(code) => OffsetFetchResponseGroup {
+                    group_id: group.group_id,
+                    error_code: asking.tells(code),
+                    ..OffsetFetchResponseGroup::default()
+                },
+            };
+            asking.adds(size_of_group(&told));
             response.groups.push(told);
         }
         return response;
@@ -120,6 +129,18 @@ pub(super) async fn fetch<'a>(asking: &Asking, request: OffsetFetchRequest<'a>) 
     response.error_code = told.error_code;
     response.topics = told.topics.into_iter().map(one_group_topic).collect();
     response
+}
+
+/// What the answer for one group takes, about, in bytes.
+fn size_of_group(told: &OffsetFetchResponseGroup<'_>) -> usize {
+    let topics = told.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let metadata = partition.metadata.as_deref().unwrap_or_default();
+            size_of_val(partition) + metadata.len()
+        });
+        size_of_val(topic) + topic.name.len() + partitions.sum::<usize>()
+    });
+    size_of_val(told) + told.group_id.len() + topics.sum::<usize>()
 }
 
 /// As a response tells of one group.
@@ -239,7 +260,8 @@ fn partition(index: i32, committed: Option<Committed>) -> OffsetFetchResponsePar
 }
 
 pub(super) async fn forget<'a>(asking: &Asking, request: OffsetDeleteRequest<'a>) -> OffsetDeleteResponse<'a> {
-    let asked = request.topics.iter().map(|topic| TopicPartitions {
+    let known = request.topics.iter().filter(|topic| check_name(&topic.name).is_ok());
+    let asked = known.map(|topic| TopicPartitions {
         topic: topic.name.to_string(),
         partitions: topic
             .partitions
@@ -261,10 +283,13 @@ pub(super) async fn forget<'a>(asking: &Asking, request: OffsetDeleteRequest<'a>
     let mut codes = codes.into_iter();
     let mut response = OffsetDeleteResponse::default();
     for topic in request.topics {
-        let partitions = topic.partitions.into_iter().zip(&mut codes);
-        let partitions = partitions.map(|(partition, code)| OffsetDeleteResponsePartition {
-            partition_index: partition.partition_index,
-            error_code: asking.tells(code),
+        let unknown = check_name(&topic.name).err();
+        let partitions = topic.partitions.into_iter().map(|partition| {
+            let code = unknown.or_else(|| codes.next());
+            OffsetDeleteResponsePartition {
+                partition_index: partition.partition_index,
+                error_code: asking.tells(code.unwrap_or(ErrorCode::UnknownServerError)),
+            }
         });
         response.topics.push(OffsetDeleteResponseTopic {
             partitions: partitions.collect(),

@@ -77,6 +77,7 @@ pub(super) async fn describe<'a>(asking: &Asking, request: DescribeConfigsReques
     let mut response = DescribeConfigsResponse::default();
     for resource in request.resources {
         let described = describe_one(asking, &resource).await;
+        asking.adds(size_of_described(&described) + resource.resource_name.len());
         let result = DescribeConfigsResult {
             resource_type: resource.resource_type,
             resource_name: resource.resource_name,
@@ -95,10 +96,28 @@ pub(super) async fn describe<'a>(asking: &Asking, request: DescribeConfigsReques
     response
 }
 
-async fn describe_one(
-    asking: &Asking,
-    resource: &DescribeConfigsResource<'_>,
-) -> Result<Vec<DescribeConfigsResourceResult<'static>>, Refusal> {
+type Described = Result<Vec<DescribeConfigsResourceResult<'static>>, Refusal>;
+
+/// What the answer for one resource takes, about, in bytes.
+fn size_of_described(described: &Described) -> usize {
+    let config = |config: &DescribeConfigsResourceResult<'_>| {
+        size_of_val(config) + config.name.len() + config.value.as_ref().map_or(0, |value| value.len())
+    };
+    let size = match described {
+        Ok(configs) => configs.iter().map(config).sum(),
+        Err(refusal) => refusal.message.len(),
+    };
+    size + size_of::<DescribeConfigsResult<'_>>()
+}
+
+/// The next of the resources of a request, as [`Asking::part`].
+async fn part(asking: &Asking) -> Result<(), Refusal> {
+    let refuse = |code| Refusal::new(code, "too much is asked for at once");
+    asking.part().await.map_err(refuse)
+}
+
+async fn describe_one(asking: &Asking, resource: &DescribeConfigsResource<'_>) -> Described {
+    part(asking).await?;
     let all = match resource.resource_type {
         TOPIC => topic_configs(described(asking, &resource.resource_name).await?),
         // There are no defaults for all brokers, and no loggers whose level could be set.
@@ -117,7 +136,8 @@ async fn describe_one(
         }
     };
     let wanted = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
-    let is_wanted = |name: &str| wanted.is_none_or(|keys| keys.iter().any(|key| key == name));
+    let wanted: Option<HashSet<&str>> = wanted.map(|keys| keys.iter().map(AsRef::as_ref).collect());
+    let is_wanted = |name: &str| wanted.as_ref().is_none_or(|keys| keys.contains(name));
     Ok(all.into_iter().filter(|config| is_wanted(&config.name)).collect())
 }
 
@@ -263,7 +283,8 @@ pub(super) async fn alter_incrementally<'a>(
     let mut response = IncrementalAlterConfigsResponse::default();
     for resource in request.resources {
         let name = resource.resource_name.clone();
-        let done = match check_is_topic(resource.resource_type) {
+        let may = part(asking).await.and_then(|()| check_is_topic(resource.resource_type));
+        let done = match may {
             Ok(()) => match changes(asking, &name, resource.configs).await {
                 Ok(changes) => change(asking, name.clone(), changes, request.validate_only).await,
                 Err(refusal) => Err(refusal),
@@ -271,6 +292,7 @@ pub(super) async fn alter_incrementally<'a>(
             Err(refusal) => Err(refusal),
         };
         let (code, message) = told(done);
+        asking.adds(name.len() + message.as_ref().map_or(0, String::len));
         response.responses.push(AlterConfigsResourceResponse {
             error_code: asking.tells(code),
             error_message: message.map(Into::into),
@@ -353,11 +375,13 @@ pub(super) async fn alter<'a>(asking: &Asking, request: AlterConfigsRequest<'a>)
     for resource in request.resources {
         let name = resource.resource_name;
         let configs = resource.configs.into_iter().map(|config| (config.name, config.value));
-        let done = match check_is_topic(resource.resource_type) {
+        let may = part(asking).await.and_then(|()| check_is_topic(resource.resource_type));
+        let done = match may {
             Ok(()) => replace(asking, name.clone(), configs.collect(), request.validate_only).await,
             Err(refusal) => Err(refusal),
         };
         let (code, message) = told(done);
+        asking.adds(name.len() + message.as_ref().map_or(0, String::len));
         response
             .responses
             .push(alter_configs_response::AlterConfigsResourceResponse {

@@ -23,6 +23,12 @@ use crate::{
     },
 };
 
+/// The longest request that waits for other members of a group, in bytes.
+const WAITING_LEN_MAX: usize = 1024 * 1024;
+
+/// One that is no longer holds nothing of the budgets while it waits, in bytes.
+const WAITING_LEN_UNPAID: usize = 4 * 1024;
+
 /// Kafka's protocol.
 pub(crate) struct Kafka;
 
@@ -59,7 +65,10 @@ impl Protocol for Kafka {
             Way::Produce => produce::take(reply, body).await,
             Way::Fetch => fetch::take(reply, body),
             Way::InTurn(answer) => in_turn(reply, answer, body),
-            Way::Waits(answer) => alone(reply, answer, body),
+            Way::Waits(len, answer) => match len(body, header.version) {
+                Ok(len) => alone(reply, answer, &body[..len]),
+                Err(error) => Taken::Close(error.to_string()),
+            },
         }
     }
 }
@@ -67,9 +76,10 @@ impl Protocol for Kafka {
 fn in_turn(reply: Reply, answer: Answer, body: &[u8]) -> Taken {
     let (body, working) = (body.to_vec(), reply.sessions.core.working());
     machine::spawn(async move {
-        let connection = Rc::clone(&reply.connection);
-        let turn = connection.turn().await;
-        perform(reply, answer, &body).await;
+        let turn = reply.turn().await;
+        if !reply.connection.outbox.is_closed() || !reply.is_question() {
+            perform(reply, answer, &body).await;
+        }
         drop((turn, working));
     });
     Taken::Done
@@ -77,12 +87,20 @@ fn in_turn(reply: Reply, answer: Answer, body: &[u8]) -> Taken {
 
 /// Until it is answered, or the client sends nothing more, nothing else is taken in.
 fn alone(mut reply: Reply, answer: Answer, body: &[u8]) -> Taken {
+    if body.len() > WAITING_LEN_MAX {
+        let len = body.len();
+        return Taken::Close(format!(
+            "{len} bytes of a member of a group; {WAITING_LEN_MAX} are allowed"
+        ));
+    }
     let (body, working) = (body.to_vec(), reply.sessions.core.working());
     let connection = Rc::clone(&reply.connection);
     connection.held.set(true);
     machine::spawn(async move {
-        let turn = connection.turn().await;
-        reply.give_bytes_back();
+        let turn = reply.turn().await;
+        if body.len() <= WAITING_LEN_UNPAID {
+            reply.give_bytes_back();
+        }
         let answered = pin!(perform(reply, answer, &body));
         let ending = pin!(connection.ending());
         if let Either::Right(_) = select(answered, ending).await {

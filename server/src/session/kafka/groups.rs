@@ -39,6 +39,7 @@ pub(super) async fn find<'a>(asking: &Asking, request: FindCoordinatorRequest<'a
         let mut coordinators = Vec::new();
         for key in request.coordinator_keys {
             let found = find_one(asking, request.key_type, &key).await;
+            asking.adds(size_of::<Coordinator<'_>>() + key.len() + found.0.host.len() + found.2.len());
             coordinators.push(Coordinator {
                 key,
                 error_code: asking.tells(found.1),
@@ -80,6 +81,9 @@ async fn find_one(asking: &Asking, kind: i8, key: &str) -> (Place, ErrorCode, St
         };
         (place, refusal.code, refusal.message)
     };
+    if let Err(code) = asking.part().await {
+        return nowhere(Refusal::new(code, "too much is asked for at once"));
+    }
     let asked = match kind {
         GROUP => asking.perform(Op::FindGroup(key.to_owned())).await,
         TRANSACTION => {
@@ -146,8 +150,14 @@ pub(super) async fn describe<'a>(asking: &Asking, request: DescribeGroupsRequest
     };
     let mut response = DescribeGroupsResponse::default();
     for group in request.groups {
-        let asked = Op::Group(group.clone().into_owned(), Request::Describe);
-        let told = match asking.perform(asked).await {
+        let asked = match asking.part().await {
+            Ok(()) => {
+                let asked = Op::Group(group.clone().into_owned(), Request::Describe);
+                asking.perform(asked).await
+            }
+            Err(code) => Err(Refusal::new(code, "too much is asked for at once")),
+        };
+        let told = match asked {
             Ok(Outcome::Group(Answer::Described(described))) => DescribedGroup {
                 authorized_operations: operations,
                 ..description(described)
@@ -161,12 +171,23 @@ pub(super) async fn describe<'a>(asking: &Asking, request: DescribeGroupsRequest
                 }
             }
         };
+        asking.adds(size_of_group(&told) + group.len());
         response.groups.push(DescribedGroup {
             group_id: group,
             ..told
         });
     }
     response
+}
+
+/// What the answer for one group takes, about, in bytes.
+fn size_of_group(told: &DescribedGroup<'_>) -> usize {
+    let members = told.members.iter().map(|member| {
+        let names = member.member_id.len() + member.client_id.len() + member.client_host.len();
+        size_of_val(member) + names + member.member_metadata.len() + member.member_assignment.len()
+    });
+    let message = told.error_message.as_deref().unwrap_or_default();
+    size_of_val(told) + message.len() + members.sum::<usize>()
 }
 
 /// A group that is not there.

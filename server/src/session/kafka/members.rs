@@ -29,11 +29,23 @@ const SEVERAL_LEAVE_FROM: i16 = 3;
 /// From this version on a member says which protocol it means.
 const PROTOCOL_CHECKED_FROM: i16 = 5;
 
+/// The most protocols that one member may offer.
+const PROTOCOLS_MAX: usize = 64;
+
 pub(super) async fn join(asking: &Asking, request: JoinGroupRequest<'_>) -> JoinGroupResponse<'static> {
     let millis = |value: i32| Duration::from_millis(value.max(0).cast_unsigned().into());
     let session = millis(request.session_timeout_ms);
     let rebalance = Some(millis(request.rebalance_timeout_ms)).filter(|timeout| !timeout.is_zero());
     let member = request.member_id.into_owned();
+    let refused = |code, member: String| JoinGroupResponse {
+        error_code: asking.tells(code),
+        protocol_name: (asking.version < NULL_PROTOCOL_FROM).then(|| "".into()),
+        member_id: member.into(),
+        ..JoinGroupResponse::default()
+    };
+    if request.protocols.len() > PROTOCOLS_MAX {
+        return refused(ErrorCode::InconsistentGroupProtocol, member);
+    }
     let joining = Joining {
         member: Some(member.clone()).filter(|id| !id.is_empty()).map(MemberId::new),
         instance: instance(request.group_instance_id),
@@ -55,12 +67,6 @@ pub(super) async fn join(asking: &Asking, request: JoinGroupRequest<'_>) -> Join
     let done = asking
         .perform(Op::JoinGroup(request.group_id.into_owned(), joining))
         .await;
-    let refused = |code, member: String| JoinGroupResponse {
-        error_code: asking.tells(code),
-        protocol_name: (asking.version < NULL_PROTOCOL_FROM).then(|| "".into()),
-        member_id: member.into(),
-        ..JoinGroupResponse::default()
-    };
     match done {
         Ok(Outcome::Group(Answer::Joined(joined))) => has_joined(asking, joined),
         Ok(Outcome::Group(Answer::MemberIdRequired(member))) => {

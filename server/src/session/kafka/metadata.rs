@@ -1,6 +1,6 @@
 //! Brokers, topics and partitions: where everything is.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, pin::pin, time::Duration};
 
 use headwater_kafka::messages::{
     DescribeClusterRequest, DescribeClusterResponse, MetadataRequest, MetadataResponse,
@@ -11,10 +11,13 @@ use headwater_kafka::messages::{
 use headwater_protocol::error::ErrorCode;
 
 use super::asking::{Asking, topic_id, uuid_of};
-use crate::model::{
-    internal,
-    nodes::{Layout, Node, PartitionLayout, TopicLayout, TopicRef},
-    op::{NewTopic, Op, Outcome},
+use crate::{
+    machine,
+    model::{
+        internal,
+        nodes::{Layout, Node, PartitionLayout, TopicLayout, TopicRef},
+        op::{NewTopic, Op, Outcome},
+    },
 };
 
 /// Everything is allowed to everybody, of a topic and of the cluster: a bit for each operation.
@@ -32,6 +35,9 @@ const UNSUPPORTED_ENDPOINT: i16 = 115;
 
 /// From this version on topics may be asked for by their ids.
 const IDS_FROM: i16 = 12;
+
+/// For so long topics are made for one request: all that it names together.
+const MAKING_MAX: Duration = Duration::from_secs(1);
 
 pub(super) async fn metadata(asking: &Asking, request: MetadataRequest<'_>) -> MetadataResponse<'static> {
     let version = asking.version;
@@ -93,7 +99,7 @@ async fn make_missing(asking: &Asking, found: &Layout) -> bool {
     if !asking.sessions.core.config.kafka.auto_create_topics {
         return false;
     }
-    let mut is_made = false;
+    let (mut is_made, end) = (false, machine::now() + MAKING_MAX);
     for (asked, found) in &found.topics {
         let (TopicRef::Name(name), Err(ErrorCode::UnknownTopicOrPartition)) = (asked, found) else {
             continue;
@@ -101,13 +107,21 @@ async fn make_missing(asking: &Asking, found: &Layout) -> bool {
         if internal::is_internal(name) {
             continue;
         }
+        if asking.connection.outbox.is_closed() {
+            break;
+        }
         let new = NewTopic {
             name: name.clone(),
             partitions: -1,
             replication_factor: -1,
             configs: Vec::new(),
         };
-        match asking.perform(Op::CreateTopic(new, false)).await {
+        let making = pin!(asking.perform(Op::CreateTopic(new, false)));
+        let Some(done) = machine::until(end, making).await else {
+            // It may be made yet; the client asks again.
+            break;
+        };
+        match done {
             Ok(_) => is_made = true,
             // Another client may have been first.
             Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => is_made = true,

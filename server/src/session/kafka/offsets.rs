@@ -15,7 +15,7 @@ use headwater_protocol::{
     id::{LeaderEpoch, ProducerEpoch, ProducerId},
 };
 
-use super::asking::{Asking, check_epoch, find_topic, partition_of};
+use super::asking::{Asking, check_epoch, check_name, find_topic, partition_of};
 use crate::{
     model::{
         id::PartitionId,
@@ -48,8 +48,11 @@ pub(super) async fn list<'a>(asking: &Asking, request: ListOffsetsRequest<'a>) -
     let mut items = Vec::new();
     let mut wanted = Vec::new();
     for topic in &request.topics {
+        let unknown = check_name(&topic.name).err();
         for partition in &topic.partitions {
-            let found = if seen.insert((&topic.name, partition.partition_index)) {
+            let found = if let Some(code) = unknown {
+                Wanted::Told(code)
+            } else if seen.insert((&topic.name, partition.partition_index)) {
                 look_at(asking, &topic.name, partition)
             } else {
                 Wanted::Told(ErrorCode::InvalidRequest)

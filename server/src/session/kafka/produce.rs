@@ -77,14 +77,16 @@ pub(super) async fn take(reply: Reply, body: &[u8]) -> Taken {
 
 /// Of a client that wants no answer: the end of the connection is all that it can be told.
 async fn take_unanswered(reply: Reply, request: &Request<'_>, body: &[u8]) -> Taken {
-    let ops = Rc::clone(&reply.sessions.ops);
+    let (ops, connection) = (Rc::clone(&reply.sessions.ops), Rc::clone(&reply.connection));
+    let version = reply.version;
+    let unanswered = Rc::new(Unanswered(Some(reply)));
     for part in &request.partitions {
         let records = &body[part.records.clone()];
-        let taken = match judge(&ops, request, part, (reply.version, records)) {
+        let taken = match judge(&ops, request, part, (version, records)) {
             Ok(produce) => ops::produce::take(&ops.partitions, produce).await,
             Err(refusal) => Err(refusal),
         };
-        let connection = Rc::clone(&reply.connection);
+        let (connection, unanswered) = (Rc::clone(&connection), Rc::clone(&unanswered));
         match taken {
             Ok(pending) => pending.tell_if_refused(move |refusal| {
                 tracing::info!(
@@ -92,12 +94,26 @@ async fn take_unanswered(reply: Reply, request: &Request<'_>, body: &[u8]) -> Ta
                     "a connection is closed: its request cannot be answered"
                 );
                 connection.outbox.hang_up();
+                drop(unanswered);
             }),
-            Err(refusal) => return Taken::Close(refusal.message),
+            Err(refusal) => {
+                connection.outbox.hang_up();
+                return Taken::Close(refusal.message);
+            }
         }
     }
-    reply.send_nothing();
     Taken::Done
+}
+
+/// Of a request without an answer: holds what it was lent until its records are where they belong, on this core or another.
+struct Unanswered(Option<Reply>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(reply) = self.0.take() {
+            reply.send_nothing();
+        }
+    }
 }
 
 fn judge<'a>(

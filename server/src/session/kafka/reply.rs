@@ -5,12 +5,15 @@ use std::rc::Rc;
 use headwater_kafka::{ApiKey, Unwritable, header};
 use headwater_protocol::error::ErrorCode;
 
-use crate::session::{
-    in_flight::RequestLease,
-    order::{Answer, Turn},
-    outbox::Piece,
-    peer::Connection,
-    sessions::Sessions,
+use crate::{
+    core::budget::Lease,
+    session::{
+        in_flight::RequestLease,
+        order::{Answer, Turn},
+        outbox::Piece,
+        peer::Connection,
+        sessions::Sessions,
+    },
 };
 
 /// Bytes in the size field of a response, which does not count itself.
@@ -79,6 +82,30 @@ impl Reply {
     /// There is no answer that could be written: a defect, which ends the connection.
     pub(super) fn cannot(self, why: &Unwritable) {
         tracing::error!(api = ?self.key, version = self.version, %why, "a response cannot be written");
+    }
+
+    /// Waits until it may be answered: see [`Connection::turn`]. The answers that wait for it do not count.
+    pub(super) async fn turn(&self) -> Lease {
+        let turn = self.connection.turn().await;
+        self.connection.in_order.room_for(self.turn).await;
+        turn
+    }
+
+    /// Whether its answer says only how things are, so that nobody misses it whose connection is gone.
+    pub(super) fn is_question(&self) -> bool {
+        use ApiKey as Key;
+        matches!(
+            self.key,
+            Key::ListOffsets
+                | Key::Metadata
+                | Key::OffsetFetch
+                | Key::FindCoordinator
+                | Key::DescribeGroups
+                | Key::ListGroups
+                | Key::OffsetForLeaderEpoch
+                | Key::DescribeConfigs
+                | Key::DescribeCluster
+        )
     }
 
     /// See [`RequestLease::give_bytes_back`].
