@@ -115,8 +115,8 @@ impl Group {
             _ if is_consumer => {}
             _ => return step.refuse(call, refusal(ErrorCode::NonEmptyGroup)),
         }
-        let in_use: Vec<String> = if self.is_empty() {
-            Vec::new()
+        let in_use: BTreeSet<String> = if self.is_empty() {
+            BTreeSet::new()
         } else {
             self.subscribed_topics()
         };
@@ -146,7 +146,7 @@ impl Group {
     }
 
     /// Every topic that a member subscribes to in any of its protocols.
-    fn subscribed_topics(&self) -> Vec<String> {
+    fn subscribed_topics(&self) -> BTreeSet<String> {
         let offers = self.roster.members.values().flat_map(|member| &member.protocols);
         let read = |offer: &Protocol| headwater_protocol::group::Subscription::decode(&offer.metadata).ok();
         offers
