@@ -77,11 +77,13 @@ fn kafkas_clients_work_with_three_brokers_of_which_one_is_killed() {
     say(&clients, "three brokers, of which one was killed for each");
 }
 
-/// Speaks Kafka's protocol, and makes topics as the clients do that cannot ask for partitions.
+/// Speaks Kafka's protocol, on ports that are the same after a restart, and makes topics as the clients do that cannot ask for partitions.
 fn site() -> Site {
     let site = Site::new();
     let address = kafka_address(&site);
-    site.set("kafka.listen", &address).set("topics.partitions", "3")
+    site.set("kafka.listen", &address)
+        .set("kafka.core_port_base", "9400")
+        .set("topics.partitions", "3")
 }
 
 fn kafka_address(site: &Site) -> String {
