@@ -1,6 +1,6 @@
 //! Where everything is, in the nodes that Kafka's clients know.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use headwater_protocol::{
     error::ErrorCode,
@@ -116,6 +116,17 @@ impl Places<'_> {
                 rack: rack.clone(),
             }));
         }
+        nodes
+    }
+
+    /// Those with these numbers, -1 for none.
+    pub(crate) fn numbered(&self, ids: impl Iterator<Item = i32>) -> Vec<Node> {
+        let ids: BTreeSet<i32> = ids.filter(|id| *id >= 0).collect();
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let mut nodes = self.nodes();
+        nodes.retain(|node| ids.contains(&node.id));
         nodes
     }
 

@@ -208,19 +208,9 @@ impl Asked<'_> {
     }
 
     fn name_nodes(&self, response: &mut Response<'_>) {
-        let leaders: Vec<i32> = response
-            .answers
-            .iter()
-            .map(|answer| answer.current_leader.leader_id)
-            .collect();
-        if leaders.iter().any(|leader| *leader >= 0) {
-            let named = self
-                .places
-                .nodes()
-                .into_iter()
-                .filter(|node| leaders.contains(&node.id));
-            response.node_endpoints = named.map(endpoint).collect();
-        }
+        let leaders = response.answers.iter().map(|answer| answer.current_leader.leader_id);
+        let named = self.places.numbered(leaders).into_iter();
+        response.node_endpoints = named.map(endpoint).collect();
     }
 }
 

@@ -271,15 +271,9 @@ impl Waiting {
             answers,
             ..Response::default()
         };
-        let leaders: Vec<i32> = response
-            .answers
-            .iter()
-            .map(|answer| answer.current_leader.leader_id)
-            .collect();
-        if leaders.iter().any(|leader| *leader >= 0) {
-            let named = places.nodes().into_iter().filter(|node| leaders.contains(&node.id));
-            response.node_endpoints = named.map(endpoint).collect();
-        }
+        let leaders = response.answers.iter().map(|answer| answer.current_leader.leader_id);
+        let named = places.numbered(leaders).into_iter();
+        response.node_endpoints = named.map(endpoint).collect();
         reply.send(error.unwrap_or(ErrorCode::None), |frame| response.write(frame, version));
     }
 }
