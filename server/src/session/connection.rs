@@ -4,7 +4,8 @@
 //! waits is a task of its own, and responses leave in the order in which they are ready. Before a request is taken in there
 //! must be room for it: in the connection's share, in the core's, in the tail buffers, and for its response among those that
 //! the client has not read yet. Otherwise the socket is not read. Requests that only wait, for records or for other members of
-//! a group, end as soon as the client sends nothing more: it has gone, or soon will.
+//! a group, end as soon as the client sends nothing more: it has gone, or soon will. What has come of a client that cannot be
+//! answered any more is taken in all the same: it may hold records that need no answer.
 
 use std::{
     convert::Infallible,
@@ -33,7 +34,7 @@ use super::{
     protocol::{Protocol, Taken, Unread},
     replication,
     sessions::Sessions,
-    transfer::Sender,
+    transfer::{SendError, Sender},
 };
 use crate::{
     core::{Admitted, Core, warn_seldom},
@@ -133,7 +134,14 @@ async fn serve_client<P: Protocol>(
             let _ = machine::until(machine::now() + grace, select(answered, responses)).await;
             result
         }
-        Either::Right((error, _)) => Err(error.into()),
+        Either::Right((Silence::Meant(error), _)) => Err(error.into()),
+        Either::Right((Silence::Unheard(error), requests)) => {
+            connection.ending.set(true);
+            // None of what is taken in now waits for room to be answered.
+            connection.outbox.close();
+            let _ = machine::until(machine::now() + grace, requests).await;
+            Err(error.into())
+        }
     }
 }
 
@@ -280,21 +288,31 @@ fn meet<P: Protocol>(core: &Core, connection: &Connection, stranger: Stranger) {
     warn_seldom!(%peer, advice, "a connection is closed: it speaks {stranger}, and this port {}", P::NAME);
 }
 
-/// Sends responses until the socket fails.
-async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> io::Error {
+/// Why no further responses are sent.
+enum Silence {
+    /// The client cannot be reached.
+    Unheard(io::Error),
+    /// It is there, and the end of the connection is to tell it that something is wrong.
+    Meant(io::Error),
+}
+
+/// Sends responses while that is possible, and what the client should have.
+async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> Silence {
     let mut turn = machine::now();
     loop {
         let next = waiting_begins_a_turn(pin!(outbox.next()), &mut turn).await;
         let Some(mut outgoing) = next else {
-            return io::Error::other("a request without acknowledgement has failed");
+            return Silence::Meant(io::Error::other("a request without acknowledgement has failed"));
         };
         let began = machine::now();
         let records = std::mem::take(&mut outgoing.records);
         let sent = sender.send(&outgoing.frames, records).await;
         core.metrics.passed(Stage::Send, machine::since(began));
         outbox.done(outgoing);
-        if let Err(error) = sent {
-            return error;
+        match sent {
+            Ok(()) => {}
+            Err(SendError::Socket(error)) => return Silence::Unheard(error),
+            Err(SendError::Records(error)) => return Silence::Meant(error),
         }
         machine::reap(&core.disk);
         end_turn(&mut turn).await;

@@ -37,13 +37,19 @@ pub(crate) struct Sender<'a> {
 
 /// Why a response was not sent. What was sent of it cannot be taken back, so the connection ends.
 #[derive(Debug, thiserror::Error)]
-enum SendError {
+pub(super) enum SendError {
     /// The peer has gone: nothing to do.
     #[error(transparent)]
     Socket(#[from] io::Error),
     /// What the log has named cannot be read.
     #[error(transparent)]
     Records(io::Error),
+}
+
+impl From<SendError> for io::Error {
+    fn from((SendError::Socket(error) | SendError::Records(error)): SendError) -> io::Error {
+        error
+    }
 }
 
 impl SendError {
@@ -71,15 +77,12 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends whole responses, and records after the last of them. That those cannot be read is not the client's doing, and is said.
-    pub(crate) async fn send(&self, frames: &[u8], records: Vec<Piece>) -> io::Result<()> {
-        match self.send_all(frames, records).await {
-            Ok(()) => Ok(()),
-            Err(SendError::Socket(error)) => Err(error),
-            Err(SendError::Records(error)) => {
-                warn_seldom!(%error, "a consumer's connection is closed: its records cannot be read");
-                Err(error)
-            }
+    pub(super) async fn send(&self, frames: &[u8], records: Vec<Piece>) -> Result<(), SendError> {
+        let sent = self.send_all(frames, records).await;
+        if let Err(SendError::Records(error)) = &sent {
+            warn_seldom!(%error, "a consumer's connection is closed: its records cannot be read");
         }
+        sent
     }
 
     async fn send_all(&self, frames: &[u8], mut records: Vec<Piece>) -> Result<(), SendError> {

@@ -8,7 +8,7 @@
 //! consumers, with the core's memory for cold reads as the limit, so that a follower that catches up takes no more than those do; and one
 //! that is not in sync has to wait for its turn (`pacing`).
 
-use std::{cell::RefCell, convert::Infallible, pin::pin, rc::Rc, time::Duration};
+use std::{cell::RefCell, convert::Infallible, io, pin::pin, rc::Rc, time::Duration};
 
 use futures::future::{Either, select};
 use headwater_engine::ReadLimit;
@@ -213,7 +213,8 @@ impl Link<'_> {
             }
             if self.news.answers_call() || !told.is_empty() {
                 let records = records.into_iter().map(Piece::Records).collect();
-                sender.send(&write_answers(&told), records).await?;
+                let sent = sender.send(&write_answers(&told), records).await;
+                sent.map_err(io::Error::from)?;
                 machine::reap(&self.sessions.core.disk);
             }
             machine::yield_now().await;
