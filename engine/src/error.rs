@@ -136,13 +136,27 @@ pub enum AppendError {
     /// Valid batches that a client may not append, or not in this form.
     #[error("{0}")]
     Invalid(&'static str),
-    /// A record's timestamp lies too far from the broker's clock.
-    #[error("timestamp {timestamp} is more than {ahead_ms_max} ms ahead of the broker's clock")]
+    /// A record's timestamp lies too far from the broker's clock. Times are in milliseconds since the epoch.
+    #[error(
+        "timestamp {timestamp} of record {index} is too far from the broker's clock: {earliest} to {latest} are allowed"
+    )]
     Timestamp {
-        /// Largest timestamp of the batch, in milliseconds since the epoch.
+        /// The number of the record in its batch, from 0: that which is farthest off.
+        index: u32,
+        /// Its timestamp.
         timestamp: i64,
-        /// The limit.
-        ahead_ms_max: u64,
+        /// The earliest that is allowed.
+        earliest: i64,
+        /// The latest that is allowed.
+        latest: i64,
+    },
+    /// Records have no key, in a topic that keeps the last of each.
+    #[error("{count} records of the batch have no key, which their topic requires; the first is record {}", first.first().unwrap_or(&0))]
+    NoKey {
+        /// How many there are.
+        count: u32,
+        /// The numbers of the first of them in their batch, from 0.
+        first: Vec<u32>,
     },
     /// More bytes than a segment holds.
     #[error("{size} bytes do not fit into a segment of {segment_size_bytes}")]
@@ -165,7 +179,7 @@ impl AppendError {
     pub fn code(&self) -> ErrorCode {
         match self {
             AppendError::Batch(error) => error.code(),
-            AppendError::Empty | AppendError::Invalid(_) => ErrorCode::InvalidRecord,
+            AppendError::Empty | AppendError::Invalid(_) | AppendError::NoKey { .. } => ErrorCode::InvalidRecord,
             AppendError::Timestamp { .. } => ErrorCode::InvalidTimestamp,
             AppendError::TooLarge { .. } => ErrorCode::RecordListTooLarge,
             AppendError::Sequence(SequenceError::StaleEpoch { .. }) => ErrorCode::InvalidProducerEpoch,

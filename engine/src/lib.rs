@@ -30,8 +30,8 @@ pub use cold::ColdMemory;
 pub use epochs::{CommonPoint, EpochEnd};
 pub use error::{AppendError, FetchError, LogError, ReplicaError};
 pub use log::{
-    Appended, CompactionConfig, CompactionReport, Cut, Fetched, FlushConfig, Log, LogConfig, LogOffsets, LogRange,
-    ProducerConfig, ReadLimit, Recovery, Ticket, Vetted, VettedBytes,
+    Appended, Begins, CompactionConfig, CompactionReport, Cut, DECOMPRESSED_SIZE_MAX, Fetched, FlushConfig, Log,
+    LogConfig, LogOffsets, LogRange, ProducerConfig, ReadLimit, Recovery, Ticket, Vetted, VettedBytes,
 };
 pub use memory::{IndexCounts, Memory};
 pub use moment::{Moment, Since};

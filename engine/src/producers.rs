@@ -1,8 +1,8 @@
 //! Idempotence: what each producer has appended to one partition, so that a batch that is sent again is not stored again.
 //!
 //! The rules are Kafka's (KIP-98, KIP-360) but for two numbers: the window holds the last [`WINDOW`] batches instead of
-//! five, so that a producer can keep megabytes in flight, and a producer that is not known must begin at sequence 0, so
-//! that a rejected first batch can never be overtaken by its successor. State is rebuilt from the checkpoint and the log.
+//! five, so that a producer can keep megabytes in flight, and a producer that is not known must begin at sequence 0, unless whoever
+//! appends knows that no first batch of it was rejected ([`Begins`]). State is rebuilt from the checkpoint and the log.
 
 use std::{
     cmp::Reverse,
@@ -18,7 +18,7 @@ use headwater_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    log::ProducerConfig,
+    log::{Begins, ProducerConfig},
     moment::{Moment, Since},
 };
 
@@ -162,13 +162,13 @@ impl Producers {
     }
 
     /// Decides about a batch without changing anything. Batches without a producer id are always appended.
-    pub(crate) fn check(&self, batch: &RecordBatch<'_>) -> Result<Verdict, SequenceError> {
+    pub(crate) fn check(&self, batch: &RecordBatch<'_>, begins: Begins) -> Result<Verdict, SequenceError> {
         let (id, got) = (batch.producer_id(), batch.base_sequence().get());
         if id == ProducerId::NONE {
             return Ok(Verdict::Append);
         }
         let Some(producer) = self.by_id.get(&id.get()) else {
-            return if got == 0 {
+            return if got == 0 || begins == Begins::Anywhere {
                 Ok(Verdict::Append)
             } else {
                 Err(SequenceError::Unknown {

@@ -41,9 +41,10 @@ mod varint;
 mod view;
 
 pub use builder::{BatchBuilder, EncodedBatch};
+pub use check::{Keyless, Seen};
 pub use compression::{Compression, UnknownCompressionName};
 pub use error::{BatchError, RecordFault};
-pub use header::{BatchHeader, TimestampType, set_append_time, set_producer, stamp};
+pub use header::{BatchHeader, TimestampType, set_append_time, set_max_timestamp, set_producer, stamp};
 pub use rebuild::{emptied, rebuild};
 pub use records::{HeaderIter, HeaderRef, RecordCursor, RecordIter, RecordSet, RecordView};
 pub use view::{BatchLimits, Batches, RecordBatch};

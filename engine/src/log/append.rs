@@ -5,11 +5,11 @@ mod vet;
 use std::rc::Rc;
 
 use headwater_protocol::{
-    batch::{self, BatchError, Batches, HEADER_LEN, RecordBatch, TimestampType},
+    batch::{self, BatchError, Batches, HEADER_LEN, RecordBatch, Seen, TimestampType},
     id::{Offset, Timestamp},
 };
 
-pub use self::vet::{Vetted, VettedBytes};
+pub use self::vet::{Begins, Vetted, VettedBytes};
 use super::{DurablePoint, Log, LogConfig, State, Ticket};
 use crate::{
     disk::Disk,
@@ -49,12 +49,15 @@ impl<D: Disk> Log<D> {
         let now = now.into();
         self.admit(vetted, now.clock)?;
         let config = self.config();
-        if config.timestamp_type == TimestampType::CreateTime {
-            return self.append_admitted(vetted.batches(), vetted.size(), now);
-        }
-        let stamped = stamp_append_time(vetted, now.clock);
-        let batches = Batches::new(&stamped, &config.batch).collect::<Result<Vec<_>, _>>()?;
-        self.append_admitted(&batches, stamped.len(), now)
+        let corrected = match config.timestamp_type {
+            TimestampType::LogAppendTime => stamp_append_time(vetted, now.clock),
+            TimestampType::CreateTime if has_right_times(vetted) => {
+                return self.append_admitted(vetted.batches(), (vetted.size(), vetted.begins()), now);
+            }
+            TimestampType::CreateTime => correct_times(vetted),
+        };
+        let batches = Batches::new(&corrected, &config.batch).collect::<Result<Vec<_>, _>>()?;
+        self.append_admitted(&batches, (corrected.len(), vetted.begins()), now)
     }
 
     /// Applies every rule that is this log's own and does not depend on what is in it.
@@ -70,30 +73,30 @@ impl<D: Disk> Log<D> {
         if config.compaction.is_some() {
             vetted.check_keys()?;
         }
-        let latest = now.get().saturating_add_unsigned(config.timestamp_ahead_ms_max);
         for batch in vetted.batches() {
             let (size, max) = (batch.size(), config.batch.batch_size_max);
             if size > max {
                 return Err(BatchError::TooLarge { size, max }.into());
             }
-            let timestamp = batch.max_timestamp().get();
-            if timestamp > latest && config.timestamp_type == TimestampType::CreateTime {
-                return Err(AppendError::Timestamp {
-                    timestamp,
-                    ahead_ms_max: config.timestamp_ahead_ms_max,
-                });
-            }
+        }
+        if config.timestamp_type == TimestampType::CreateTime {
+            check_times(vetted, &config, now.get())?;
         }
         Ok(())
     }
 
-    fn append_admitted(&self, batches: &[RecordBatch<'_>], size: usize, now: Moment) -> Result<Appended, AppendError> {
+    fn append_admitted(
+        &self,
+        batches: &[RecordBatch<'_>],
+        (size, begins): (usize, Begins),
+        now: Moment,
+    ) -> Result<Appended, AppendError> {
         let mut state = self.state.borrow_mut();
         if let Some(fence) = &state.fence {
             return Err(fence.clone().into());
         }
         for batch in batches {
-            if let Verdict::Duplicate(original) = state.producers.check(batch)? {
+            if let Verdict::Duplicate(original) = state.producers.check(batch, begins)? {
                 let durable = state.pending.share(original.next_offset);
                 return Ok(Appended {
                     base_offset: original.base_offset,
@@ -207,14 +210,49 @@ pub(super) fn put<D: Disk>(
     });
 }
 
-/// A copy of the batches with the broker's time in it. This alone changes bytes that the checksum covers.
+/// Refuses timestamps that are too far from the broker's clock.
+fn check_times(vetted: &Vetted<'_>, config: &LogConfig, now: i64) -> Result<(), AppendError> {
+    let earliest = config.timestamp_behind_ms_max;
+    let earliest = earliest.map_or(i64::MIN, |behind| now.saturating_sub_unsigned(behind));
+    let latest = now.saturating_add_unsigned(config.timestamp_ahead_ms_max);
+    let allowed = earliest..=latest;
+    let ends = |seen: &Seen| [Some(seen.latest), seen.earliest].into_iter().flatten();
+    let mut times = vetted.seen().iter().flat_map(ends).filter(|(_, time)| time.is_some());
+    match times.find(|(_, time)| !allowed.contains(&time.get())) {
+        None => Ok(()),
+        Some((index, timestamp)) => Err(AppendError::Timestamp {
+            index,
+            timestamp: timestamp.get(),
+            earliest,
+            latest,
+        }),
+    }
+}
+
+/// Whether each batch says what the latest timestamp of its records is.
+fn has_right_times(vetted: &Vetted<'_>) -> bool {
+    let mut batches = vetted.batches().iter().zip(vetted.seen());
+    batches.all(|(batch, seen)| batch.max_timestamp() == seen.latest.1)
+}
+
+/// A copy of the batches that say so: searches by time and retention go by it.
+fn correct_times(vetted: &Vetted<'_>) -> Vec<u8> {
+    changed(vetted, |batch, seen| batch::set_max_timestamp(batch, seen.latest.1))
+}
+
+/// A copy of the batches with the broker's time in it.
 fn stamp_append_time(vetted: &Vetted<'_>, now: Timestamp) -> Vec<u8> {
-    let mut stamped = vetted.payload().to_vec();
-    let mut rest = stamped.as_mut_slice();
-    for batch in vetted.batches() {
+    changed(vetted, |batch, _| batch::set_append_time(batch, now))
+}
+
+/// A copy of which each batch is changed. This alone changes bytes that the checksum covers.
+fn changed(vetted: &Vetted<'_>, change: impl Fn(&mut [u8], &Seen)) -> Vec<u8> {
+    let mut copy = vetted.payload().to_vec();
+    let mut rest = copy.as_mut_slice();
+    for (batch, seen) in vetted.batches().iter().zip(vetted.seen()) {
         let (this, after) = rest.split_at_mut(batch.size());
-        batch::set_append_time(this, now);
+        change(this, seen);
         rest = after;
     }
-    stamped
+    copy
 }

@@ -96,6 +96,8 @@ pub struct LogConfig {
     /// How far ahead of the broker's clock, in milliseconds, a producer's timestamp may be
     /// (`message.timestamp.after.max.ms`).
     pub timestamp_ahead_ms_max: u64,
+    /// How far behind the broker's clock, in milliseconds, it may be (`message.timestamp.before.max.ms`); `None` for no limit.
+    pub timestamp_behind_ms_max: Option<u64>,
     /// How bytes get to disk.
     pub flush: FlushConfig,
     /// Which producers are remembered.
@@ -135,6 +137,7 @@ impl Default for LogConfig {
             },
             timestamp_type: TimestampType::CreateTime,
             timestamp_ahead_ms_max: 60 * 60 * 1000,
+            timestamp_behind_ms_max: None,
             flush: FlushConfig::default(),
             producers: ProducerConfig::default(),
         }

@@ -29,7 +29,7 @@ use std::{
 
 use headwater_protocol::id::{LeaderEpoch, Offset};
 
-pub use append::{Appended, Vetted, VettedBytes};
+pub use append::{Appended, Begins, Vetted, VettedBytes};
 pub use compact::CompactionReport;
 pub use config::{CompactionConfig, FlushConfig, LogConfig, ProducerConfig};
 pub use fetch::{Fetched, LogRange};
@@ -49,7 +49,7 @@ use crate::{
 };
 
 /// The records of a batch are at most this large, in bytes, when it is opened: what consumers take by default.
-const DECOMPRESSED_SIZE_MAX: usize = 64 << 20;
+pub const DECOMPRESSED_SIZE_MAX: usize = 64 << 20;
 
 /// Where the durable part of the log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

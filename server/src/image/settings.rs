@@ -20,6 +20,8 @@ const SEGMENT_MS: &str = "segment.ms";
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 const CLEANUP_POLICY: &str = "cleanup.policy";
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+const TIMESTAMP_AFTER: &str = "message.timestamp.after.max.ms";
+const TIMESTAMP_BEFORE: &str = "message.timestamp.before.max.ms";
 const DELETE_RETENTION_MS: &str = "delete.retention.ms";
 const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
 const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
@@ -28,12 +30,14 @@ const MIN_ISR: &str = "min.insync.replicas";
 const DURABILITY: &str = "durability";
 
 /// Every key that a topic can set.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     CLEANUP_POLICY,
     DELETE_RETENTION_MS,
     DURABILITY,
     MAX_COMPACTION_LAG_MS,
     MAX_MESSAGE_BYTES,
+    TIMESTAMP_AFTER,
+    TIMESTAMP_BEFORE,
     TIMESTAMP_TYPE,
     MIN_DIRTY_RATIO,
     MIN_COMPACTION_LAG_MS,
@@ -80,10 +84,12 @@ pub enum Cleanup {
     Compact,
     /// Only the last of each key stays, until retention deletes it.
     CompactAndDelete,
+    /// All stay, for ever.
+    Keep,
 }
 
 impl Cleanup {
-    const ALLOWED: &str = "\"delete\", \"compact\" or \"compact,delete\"";
+    const ALLOWED: &str = "\"delete\", \"compact\", \"compact,delete\", or nothing, to keep all";
 
     fn read(text: &str) -> Option<Self> {
         let mut policies: Vec<&str> = text.split(',').map(str::trim).collect();
@@ -92,6 +98,7 @@ impl Cleanup {
             ["delete"] => Some(Self::Delete),
             ["compact"] => Some(Self::Compact),
             ["compact", "delete"] => Some(Self::CompactAndDelete),
+            [""] => Some(Self::Keep),
             _ => None,
         }
     }
@@ -101,7 +108,16 @@ impl Cleanup {
             Self::Delete => "delete",
             Self::Compact => "compact",
             Self::CompactAndDelete => "compact,delete",
+            Self::Keep => "",
         }
+    }
+
+    const fn deletes(self) -> bool {
+        matches!(self, Self::Delete | Self::CompactAndDelete)
+    }
+
+    const fn compacts(self) -> bool {
+        matches!(self, Self::Compact | Self::CompactAndDelete)
     }
 }
 
@@ -137,6 +153,10 @@ pub struct TopicSettings {
     pub batch_size_bytes_max: ByteSize,
     /// message.timestamp.type: whose clock stamps the records.
     pub timestamp_type: TimestampType,
+    /// message.timestamp.after.max.ms: how far ahead of the broker's clock a producer's timestamp may be.
+    pub timestamp_ahead_ms_max: Millis,
+    /// message.timestamp.before.max.ms: how far behind it.
+    pub timestamp_behind_ms_max: Option<Millis>,
     /// min.insync.replicas: how many must be in sync for a record to be acknowledged; by the number of replicas if it is not set.
     pub min_isr: Option<u16>,
     /// durability: what a replica must have done with a record for it to be acknowledged.
@@ -225,6 +245,8 @@ impl TopicSettings {
             segment_age_ms: log.segment_age_ms,
             batch_size_bytes_max: log.batch_size_bytes_max,
             timestamp_type: TimestampType::CreateTime,
+            timestamp_ahead_ms_max: log.timestamp_ahead_ms_max,
+            timestamp_behind_ms_max: None,
             min_isr: None,
             durability: Durability::Disk,
         }
@@ -248,8 +270,7 @@ impl TopicSettings {
                 value,
             ),
             MIN_COMPACTION_LAG_MS => set(&mut self.compaction.lag_ms_min, "compaction.lag_ms_min", key, value),
-            // Kafka's word for no limit.
-            MAX_COMPACTION_LAG_MS if value == i64::MAX.to_string() => {
+            MAX_COMPACTION_LAG_MS if is_unlimited(value) => {
                 self.compaction.lag_ms_max = None;
                 Ok(())
             }
@@ -264,6 +285,27 @@ impl TopicSettings {
                     "LogAppendTime" => TimestampType::LogAppendTime,
                     _ => return Err(invalid(key, value, "\"CreateTime\" or \"LogAppendTime\"")),
                 };
+                Ok(())
+            }
+            TIMESTAMP_AFTER if is_unlimited(value) => {
+                self.timestamp_ahead_ms_max = Millis::new(i64::MAX.cast_unsigned());
+                Ok(())
+            }
+            TIMESTAMP_AFTER => set(
+                &mut self.timestamp_ahead_ms_max,
+                "log.timestamp_ahead_ms_max",
+                key,
+                value,
+            ),
+            TIMESTAMP_BEFORE if is_unlimited(value) => {
+                self.timestamp_behind_ms_max = None;
+                Ok(())
+            }
+            // No key of the broker's; what may be is the same as of the other direction.
+            TIMESTAMP_BEFORE => {
+                let mut behind = Millis::new(0);
+                set(&mut behind, "log.timestamp_ahead_ms_max", key, value)?;
+                self.timestamp_behind_ms_max = Some(behind);
                 Ok(())
             }
             MIN_ISR => {
@@ -284,7 +326,7 @@ impl TopicSettings {
         let Config {
             log, flush, producers, ..
         } = config;
-        let deletes = self.cleanup != Cleanup::Compact;
+        let deletes = self.cleanup.deletes();
         LogConfig {
             segment_size_bytes: self.segment_size_bytes.bytes(),
             segment_age_ms: self.segment_age_ms.get(),
@@ -298,7 +340,8 @@ impl TopicSettings {
                 batch_size_max: self.batch_size_bytes_max.as_usize(),
             },
             timestamp_type: self.timestamp_type,
-            timestamp_ahead_ms_max: log.timestamp_ahead_ms_max.get(),
+            timestamp_ahead_ms_max: self.timestamp_ahead_ms_max.get(),
+            timestamp_behind_ms_max: self.timestamp_behind_ms_max.map(Millis::get),
             flush: FlushConfig {
                 writes_in_flight_max: flush.writes_in_flight_max.into(),
                 uncovered_bytes_max: flush.uncovered_bytes_max.bytes(),
@@ -315,7 +358,7 @@ impl TopicSettings {
 
     fn compaction_config(&self) -> Option<CompactionConfig> {
         let compaction = self.compaction;
-        (self.cleanup != Cleanup::Delete).then(|| CompactionConfig {
+        self.cleanup.compacts().then(|| CompactionConfig {
             dirty_ratio_min: compaction.dirty_ratio_min.get(),
             lag_ms_min: compaction.lag_ms_min.get(),
             lag_ms_max: compaction.lag_ms_max.map(Millis::get),
@@ -351,15 +394,59 @@ impl TopicSettings {
             MIN_ISR => self.min_isr.unwrap_or(min_isr).to_string(),
             MIN_DIRTY_RATIO => self.compaction.dirty_ratio_min.to_string(),
             MIN_COMPACTION_LAG_MS => self.compaction.lag_ms_min.get().to_string(),
-            MAX_COMPACTION_LAG_MS => {
-                let lag = self.compaction.lag_ms_max;
-                lag.map_or_else(|| i64::MAX.to_string(), |lag| lag.get().to_string())
-            }
+            MAX_COMPACTION_LAG_MS => or_max(self.compaction.lag_ms_max),
+            TIMESTAMP_AFTER => self.timestamp_ahead_ms_max.get().to_string(),
+            TIMESTAMP_BEFORE => or_max(self.timestamp_behind_ms_max),
             DELETE_RETENTION_MS => self.compaction.delete_retention_ms.get().to_string(),
             DURABILITY => self.durability.name().to_owned(),
             _ => self.cleanup.name().to_owned(),
         }
     }
+}
+
+/// Kafka's word for no limit.
+fn is_unlimited(value: &str) -> bool {
+    value == i64::MAX.to_string()
+}
+
+fn or_max(limit: Option<Millis>) -> String {
+    limit.map_or_else(|| i64::MAX.to_string(), |limit| limit.get().to_string())
+}
+
+/// A list as a topic sets it, without blanks: in the order in which it was set, as tools compare it with what they have set.
+fn as_set(overrides: &BTreeMap<String, String>) -> Option<String> {
+    let set = overrides.get(CLEANUP_POLICY)?;
+    Some(set.split(',').map(str::trim).collect::<Vec<_>>().join(","))
+}
+
+/// A setting as it is described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: &'static str,
+    /// The value in force.
+    pub value: String,
+    /// What is in force where the topic sets nothing.
+    pub inherited: String,
+    /// Whether the topic sets it.
+    pub own: bool,
+}
+
+/// Every setting of a topic with such overrides, on a broker of this configuration. `min_isr` is that of its partitions.
+pub fn described(overrides: &BTreeMap<String, String>, config: &Config, min_isr: u16) -> Vec<Described> {
+    let in_force = TopicSettings::in_force(overrides, config).entries(min_isr);
+    let inherited = TopicSettings::in_force(&BTreeMap::new(), config).entries(min_isr);
+    let entries = in_force.into_iter().zip(inherited);
+    let describe = |((name, value), (_, inherited)): ((&'static str, String), (&str, String))| {
+        let set = (name == CLEANUP_POLICY).then(|| as_set(overrides)).flatten();
+        Described {
+            name,
+            value: set.unwrap_or(value),
+            inherited,
+            own: overrides.contains_key(name),
+        }
+    };
+    entries.map(describe).collect()
 }
 
 /// How many replicas must be in sync by a topic's overrides, which are the same on every broker; none if they do not say.

@@ -9,7 +9,10 @@ use super::Ops;
 use crate::{
     cluster::ControlHandle,
     core::{Core, mesh::CoreMessage},
-    image::{Assignment, Broker, Topic, TopicState, settings::TopicSettings},
+    image::{
+        Assignment, Broker, Topic, TopicState,
+        settings::{self, TopicSettings},
+    },
     model::{
         id::PartitionId,
         internal,
@@ -201,17 +204,19 @@ pub(super) async fn describe(partitions: &Partitions, name: &str) -> Result<Outc
     });
     let mut described: Vec<PartitionDescription> = join_all(answers).await.into_iter().flatten().collect();
     described.sort_by_key(|partition| partition.leader.partition);
-    let settings = TopicSettings::in_force(&topic.overrides, &core.config);
     let min_isr = described.first().map_or(1, |partition| partition.replicas.min_isr);
-    let setting = |(name, value): (&str, String)| TopicSetting {
-        name: name.to_owned(),
-        value,
-        own: topic.overrides.contains_key(name),
+    let setting = |setting: settings::Described| TopicSetting {
+        name: setting.name.to_owned(),
+        value: setting.value,
+        own: setting.own,
     };
     Ok(Outcome::Topic(TopicDescription {
         name: topic.name.to_string(),
         id: topic.id,
-        configs: settings.entries(min_isr).into_iter().map(setting).collect(),
+        configs: settings::described(&topic.overrides, &core.config, min_isr)
+            .into_iter()
+            .map(setting)
+            .collect(),
         partitions: described,
     }))
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use super::compression::Decoder;
 use super::records::RecordIter;
 use super::{BatchError, Compression, RecordBatch, RecordFault};
+use crate::id::Timestamp;
 
 /// Bytes that are decompressed at a time: 20 to 160 us, by codec.
 const PIECE_BYTES: usize = 64 << 10;
@@ -16,9 +17,54 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Records that are looked at at a time: about 100 us.
 const PIECE_RECORDS: u32 = 8192;
 
+/// What a walk over the records of a batch has found, for whoever has rules for them. Numbers of records are from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Those without a key.
+    pub keyless: Keyless,
+    /// The first record with the earliest timestamp of those that have one; none if no record has.
+    pub earliest: Option<(u32, Timestamp)>,
+    /// The first record with the latest timestamp, which may be "none".
+    pub latest: (u32, Timestamp),
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            keyless: Keyless::default(),
+            earliest: None,
+            latest: (0, Timestamp::NONE),
+        }
+    }
+}
+
+/// Records without a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keyless {
+    /// How many there are.
+    pub count: u32,
+    first: [u32; Keyless::NAMED_MAX],
+}
+
+impl Keyless {
+    /// So many are told by their numbers.
+    pub const NAMED_MAX: usize = 3;
+
+    /// The numbers of the first ones.
+    pub fn first(&self) -> &[u32] {
+        &self.first[..Self::NAMED_MAX.min(self.count as usize)]
+    }
+
+    fn note(&mut self, index: u32) {
+        if let Some(place) = self.first.get_mut(self.count as usize) {
+            *place = index;
+        }
+        self.count += 1;
+    }
+}
+
 impl RecordBatch<'_> {
-    /// Walks over every record: each well-formed, offsets dense, as many as are counted, and nothing behind them. Returns the
-    /// number of the first one without a key, from 0, if there is one.
+    /// Walks over every record: each well-formed, offsets dense, as many as are counted, and nothing behind them.
     ///
     /// Compressed records are decompressed for this, to at most `decompressed_size_max` bytes. `give_way` is awaited before
     /// that, and between two pieces of work of about 0.1 ms.
@@ -26,7 +72,7 @@ impl RecordBatch<'_> {
         &self,
         decompressed_size_max: usize,
         give_way: impl AsyncFn(),
-    ) -> Result<Option<u32>, BatchError> {
+    ) -> Result<Seen, BatchError> {
         let mut opened = Vec::new();
         let records = match self.compression() {
             Compression::None => self.records(),
@@ -43,12 +89,12 @@ impl RecordBatch<'_> {
             batch: self,
             records: RecordIter::new(self.header(), records),
             index: 0,
-            keyless: None,
+            seen: Seen::default(),
         };
         while walk.go_on()? {
             give_way().await;
         }
-        Ok(walk.keyless)
+        Ok(walk.seen)
     }
 
     /// [`RecordBatch::check_records`] in one go. If `keys_required` (compacted topics), each record must have a key.
@@ -57,8 +103,8 @@ impl RecordBatch<'_> {
         let Poll::Ready(checked) = check.poll(&mut Context::from_waker(Waker::noop())) else {
             unreachable!("nothing is waited for");
         };
-        match checked? {
-            Some(index) if keys_required => Err(self.bad_record(index, RecordFault::NoKey)),
+        match checked?.keyless.first() {
+            [index, ..] if keys_required => Err(self.bad_record(*index, RecordFault::NoKey)),
             _ => Ok(()),
         }
     }
@@ -77,7 +123,7 @@ struct Walk<'a> {
     batch: &'a RecordBatch<'a>,
     records: RecordIter<'a>,
     index: u32,
-    keyless: Option<u32>,
+    seen: Seen,
 }
 
 impl Walk<'_> {
@@ -85,6 +131,7 @@ impl Walk<'_> {
     fn go_on(&mut self) -> Result<bool, BatchError> {
         let count = self.batch.record_count();
         let until = count.min(self.index.saturating_add(PIECE_RECORDS));
+        let seen = &mut self.seen;
         while self.index < until {
             let index = self.index;
             let record = self.records.take_record();
@@ -92,8 +139,15 @@ impl Walk<'_> {
             if record.offset != self.batch.base_offset() + u64::from(index) {
                 return Err(self.batch.bad_record(index, RecordFault::OffsetDelta));
             }
-            if record.key.is_none() && self.keyless.is_none() {
-                self.keyless = Some(index);
+            if record.key.is_none() {
+                seen.keyless.note(index);
+            }
+            let timestamp = record.timestamp;
+            if timestamp > seen.latest.1 {
+                seen.latest = (index, timestamp);
+            }
+            if timestamp.is_some() && seen.earliest.is_none_or(|(_, earliest)| timestamp < earliest) {
+                seen.earliest = Some((index, timestamp));
             }
             self.index += 1;
         }

@@ -275,6 +275,17 @@ pub fn set_append_time(batch: &mut [u8], now: Timestamp) {
     set_crc(batch);
 }
 
+/// Writes the largest timestamp of the records, where the batch says another, and computes the CRC anew.
+///
+/// `batch` is exactly one batch.
+///
+/// # Panics
+/// When `batch` is shorter than a header: only checked batches are corrected.
+pub fn set_max_timestamp(batch: &mut [u8], max: Timestamp) {
+    put(batch, MAX_TIMESTAMP, max.get().to_be_bytes());
+    set_crc(batch);
+}
+
 /// Names the idempotent producer of a batch that was built before, and computes the CRC anew.
 ///
 /// `batch` is exactly one batch.

@@ -5,7 +5,7 @@
 //! whichever core the batches came to. It depends on no log.
 
 use futures::FutureExt as _;
-use headwater_protocol::batch::{BatchError, BatchLimits, Batches, RecordBatch, RecordFault};
+use headwater_protocol::batch::{BatchError, BatchLimits, Batches, RecordBatch, Seen};
 
 use crate::{error::AppendError, log::DECOMPRESSED_SIZE_MAX};
 
@@ -14,14 +14,20 @@ use crate::{error::AppendError, log::DECOMPRESSED_SIZE_MAX};
 pub struct Vetted<'a> {
     payload: &'a [u8],
     batches: Vec<RecordBatch<'a>>,
-    keyless: Option<Keyless>,
+    /// Of each batch.
+    seen: Vec<Seen>,
+    begins: Begins,
 }
 
-/// The first record without a key.
-#[derive(Debug, Clone, Copy)]
-struct Keyless {
-    batch: usize,
-    index: u32,
+/// With which sequence number an idempotent producer may begin whom the partition does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Begins {
+    /// With the first, so that a rejected first batch is never overtaken by its successor.
+    #[default]
+    AtZero,
+    /// With any, as in Kafka: what was known of it may have been forgotten. Whoever says so sees to it that nothing of the producer was
+    /// refused before.
+    Anywhere,
 }
 
 impl<'a> Vetted<'a> {
@@ -35,8 +41,8 @@ impl<'a> Vetted<'a> {
         if batches.is_empty() {
             return Err(AppendError::Empty);
         }
-        let mut keyless = None;
-        for (number, batch) in batches.iter().enumerate() {
+        let mut seen = Vec::with_capacity(batches.len());
+        for batch in &batches {
             batch.check_from_client()?;
             if batch.is_transactional() {
                 return Err(AppendError::Invalid("transactions are not supported"));
@@ -44,14 +50,20 @@ impl<'a> Vetted<'a> {
             if batch.producer_id().is_some() && batches.len() > 1 {
                 return Err(AppendError::Invalid("an idempotent producer sends one batch a request"));
             }
-            let without_key = batch.check_records(DECOMPRESSED_SIZE_MAX, &give_way).await?;
-            keyless = keyless.or(without_key.map(|index| Keyless { batch: number, index }));
+            seen.push(batch.check_records(DECOMPRESSED_SIZE_MAX, &give_way).await?);
         }
         Ok(Vetted {
             payload,
             batches,
-            keyless,
+            seen,
+            begins: Begins::default(),
         })
+    }
+
+    /// The same, of a producer that may begin here so.
+    #[must_use]
+    pub fn beginning(self, begins: Begins) -> Vetted<'a> {
+        Vetted { begins, ..self }
     }
 
     /// [`look`](Self::look) in one go.
@@ -64,12 +76,23 @@ impl<'a> Vetted<'a> {
     pub fn to_bytes(&self) -> VettedBytes {
         VettedBytes {
             payload: self.payload.to_vec(),
-            keyless: self.keyless,
+            seen: self.seen.clone(),
+            begins: self.begins,
         }
     }
 
-    pub(super) fn batches(&self) -> &[RecordBatch<'a>] {
+    /// The batches.
+    pub fn batches(&self) -> &[RecordBatch<'a>] {
         &self.batches
+    }
+
+    /// What was seen of each batch.
+    pub(super) fn seen(&self) -> &[Seen] {
+        &self.seen
+    }
+
+    pub(super) fn begins(&self) -> Begins {
+        self.begins
     }
 
     pub(super) fn payload(&self) -> &'a [u8] {
@@ -81,11 +104,14 @@ impl<'a> Vetted<'a> {
         self.payload.len()
     }
 
-    /// Whether each record has a key.
-    pub(super) fn check_keys(&self) -> Result<(), BatchError> {
-        match self.keyless {
-            Some(Keyless { batch, index }) => Err(self.batches[batch].bad_record(index, RecordFault::NoKey)),
+    /// Refuses records without a key.
+    pub(super) fn check_keys(&self) -> Result<(), AppendError> {
+        match self.seen.iter().find(|seen| seen.keyless.count > 0) {
             None => Ok(()),
+            Some(seen) => Err(AppendError::NoKey {
+                count: seen.keyless.count,
+                first: seen.keyless.first().to_vec(),
+            }),
         }
     }
 }
@@ -94,7 +120,8 @@ impl<'a> Vetted<'a> {
 #[derive(Debug, Clone)]
 pub struct VettedBytes {
     payload: Vec<u8>,
-    keyless: Option<Keyless>,
+    seen: Vec<Seen>,
+    begins: Begins,
 }
 
 impl VettedBytes {
@@ -107,7 +134,8 @@ impl VettedBytes {
         Ok(Vetted {
             payload: &self.payload,
             batches,
-            keyless: self.keyless,
+            seen: self.seen.clone(),
+            begins: self.begins,
         })
     }
 }

@@ -19,6 +19,8 @@ fn a_topic_follows_the_broker_where_it_sets_nothing() {
             ("durability", "disk"),
             ("max.compaction.lag.ms", "9223372036854775807"),
             ("max.message.bytes", "4194304"),
+            ("message.timestamp.after.max.ms", "3600000"),
+            ("message.timestamp.before.max.ms", "9223372036854775807"),
             ("message.timestamp.type", "CreateTime"),
             ("min.cleanable.dirty.ratio", "0.5"),
             ("min.compaction.lag.ms", "0"),
@@ -39,6 +41,8 @@ fn every_key_can_be_set_and_reads_back_as_it_is_described() {
         ("durability", "memory"),
         ("max.compaction.lag.ms", "7000"),
         ("max.message.bytes", "65536"),
+        ("message.timestamp.after.max.ms", "9223372036854775807"),
+        ("message.timestamp.before.max.ms", "60000"),
         ("message.timestamp.type", "LogAppendTime"),
         ("min.cleanable.dirty.ratio", "0.125"),
         ("min.compaction.lag.ms", "6"),
@@ -71,7 +75,7 @@ fn what_is_not_valid_is_refused_with_what_is() {
         ),
         (
             &[("cleanup.policy", "compact,compact")],
-            "allowed is \"delete\", \"compact\" or \"compact,delete\"",
+            "allowed is \"delete\", \"compact\", \"compact,delete\", or nothing, to keep all",
         ),
         (
             &[("min.cleanable.dirty.ratio", "1.5")],
@@ -130,6 +134,7 @@ fn a_topic_is_compacted_or_deleted_from_or_both_as_its_policy_says() {
         ("compact", false, true),
         ("compact,delete", true, true),
         ("delete, compact", true, true),
+        ("", false, false),
     ] {
         let settings = of(&[
             ("cleanup.policy", policy),
@@ -148,6 +153,25 @@ fn a_topic_is_compacted_or_deleted_from_or_both_as_its_policy_says() {
         };
         assert_eq!(log.compaction, compacts.then_some(expected));
     }
+}
+
+#[test]
+fn a_setting_is_described_with_what_it_stands_over_and_a_list_in_the_order_in_which_it_was_set() {
+    let set = [("cleanup.policy", "delete, compact"), ("retention.ms", "1d")];
+    let overrides = set.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let described = described(&overrides, &Config::default(), 1);
+    let own: Vec<_> = described.iter().filter(|setting| setting.own).collect();
+    let seen: Vec<_> = own
+        .iter()
+        .map(|setting| (setting.name, &*setting.value, &*setting.inherited))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("cleanup.policy", "delete,compact", "delete"),
+            ("retention.ms", "86400000", "604800000")
+        ]
+    );
 }
 
 #[test]

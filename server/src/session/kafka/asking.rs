@@ -6,6 +6,7 @@ use headwater_kafka::{Message, TOPIC_NAME_LEN_MAX, Unwritable};
 use headwater_protocol::{
     error::ErrorCode,
     id::{PartitionIndex, TopicId},
+    topic::{TopicName, TopicNameError},
 };
 use uuid::Uuid;
 
@@ -67,6 +68,12 @@ impl Asking {
         Ok(())
     }
 
+    /// The same, in words.
+    pub(super) async fn may_go_on(&self) -> Result<(), Refusal> {
+        let refuse = |code| Refusal::new(code, "too much is asked for at once");
+        self.part().await.map_err(refuse)
+    }
+
     /// The response has about so many bytes more.
     pub(super) fn adds(&self, bytes: usize) {
         self.size.set(self.size.get().saturating_add(bytes));
@@ -105,6 +112,25 @@ pub(super) fn uuid_of(id: TopicId) -> headwater_kafka::Uuid {
 /// The reverse of [`uuid_of`].
 pub(super) fn topic_id(id: headwater_kafka::Uuid) -> TopicId {
     TopicId::new(Uuid::from_bytes(id))
+}
+
+/// Refuses a name that no topic can have, in Kafka's words.
+pub(super) fn check_legal(name: &str) -> Result<(), Refusal> {
+    let Err(error) = TopicName::new(name) else {
+        return Ok(());
+    };
+    let why = match error {
+        TopicNameError::Empty => "the empty string is not allowed".to_owned(),
+        TopicNameError::TooLong { .. } => {
+            format!("the length of '{name}' is longer than the max allowed length {TOPIC_NAME_LEN_MAX}")
+        }
+        TopicNameError::DirectoryAlias => format!("'{name}' is not allowed"),
+        TopicNameError::IllegalCharacter { .. } => {
+            format!("'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'")
+        }
+    };
+    let message = format_args!("Topic name is invalid: {why}");
+    Err(Refusal::new(ErrorCode::InvalidTopicException, message))
 }
 
 /// Refuses a name that no topic can have, before it is hashed or copied for each of its partitions.

@@ -4,25 +4,21 @@ use std::collections::{HashMap, HashSet};
 
 use headwater_kafka::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
-    DeleteTopicsResponse,
-    create_partitions_request::CreatePartitionsTopic,
-    create_partitions_response::CreatePartitionsTopicResult,
-    create_topics_request::CreatableTopic,
-    create_topics_response::{CreatableTopicConfigs, CreatableTopicResult},
-    delete_topics_request::DeleteTopicState,
+    DeleteTopicsResponse, create_partitions_request::CreatePartitionsTopic,
+    create_partitions_response::CreatePartitionsTopicResult, create_topics_request::CreatableTopic,
+    create_topics_response::CreatableTopicResult, delete_topics_request::DeleteTopicState,
     delete_topics_response::DeletableTopicResult,
 };
 use headwater_protocol::error::ErrorCode;
 
-use super::asking::{Asking, find_topic, find_topic_by_id, uuid_of};
+use super::{
+    asking::{Asking, find_topic, find_topic_by_id, uuid_of},
+    configs,
+};
 use crate::model::{
-    op::{NewTopic, Op, Outcome, TopicAlteration, TopicDescription, TopicSetting},
+    op::{NewTopic, Op, Outcome, TopicAlteration, TopicDescription},
     refusal::Refusal,
 };
-
-/// Where the value of a setting comes from, as Kafka numbers it: the topic's own, and everybody's.
-pub(super) const FROM_TOPIC: i8 = 1;
-pub(super) const FROM_DEFAULT: i8 = 5;
 
 /// From this version on a topic that is made is described in the answer.
 const DESCRIBED_FROM: i16 = 5;
@@ -82,21 +78,12 @@ async fn create_one<'a>(
         return Err(refuse(ErrorCode::InvalidReplicaAssignment, message));
     }
     let name = topic.name.into_owned();
-    let mut configs = Vec::new();
-    for config in topic.configs {
-        let Some(value) = config.value else {
-            let message = format!("Null value not supported for topic configs: {}", config.name);
-            return Err(refuse(ErrorCode::InvalidConfig, message));
-        };
-        if !is_ignored(&config.name, &value) {
-            configs.push((config.name.into_owned(), value.into_owned()));
-        }
-    }
+    let configs = configs::of_new_topic(asking, topic.configs)?;
     let new = NewTopic {
         name: name.clone(),
         partitions: topic.num_partitions,
         replication_factor: topic.replication_factor,
-        configs,
+        configs: configs.clone(),
     };
     let Outcome::TopicCreated { id, partitions } = asking.perform(Op::CreateTopic(new, validate_only)).await? else {
         return Err(refuse(
@@ -116,33 +103,16 @@ async fn create_one<'a>(
     }
     if let Ok(Outcome::Topic(described)) = asking.perform(Op::DescribeTopic(name)).await {
         made.replication_factor = replication_factor(&described);
-        made.configs = Some(described.configs.into_iter().map(config).collect());
     } else {
         made.replication_factor = topic.replication_factor.max(1);
     }
+    made.configs = Some(configs::of_created_topic(asking, configs, made.replication_factor));
     Ok(made)
-}
-
-/// Settings of Kafka's that say what is so anyway.
-pub(super) fn is_ignored(name: &str, value: &str) -> bool {
-    matches!(
-        (name, value),
-        ("compression.type", "producer") | ("unclean.leader.election.enable" | "preallocate", "false")
-    )
 }
 
 fn replication_factor(described: &TopicDescription) -> i16 {
     let first = described.partitions.first();
     first.map_or(1, |partition| partition.replicas.replicas.len() as i16)
-}
-
-fn config(TopicSetting { name, value, own }: TopicSetting) -> CreatableTopicConfigs<'static> {
-    CreatableTopicConfigs {
-        name: name.into(),
-        value: Some(value.into()),
-        config_source: if own { FROM_TOPIC } else { FROM_DEFAULT },
-        ..CreatableTopicConfigs::default()
-    }
 }
 
 pub(super) async fn delete<'a>(asking: &Asking, request: DeleteTopicsRequest<'a>) -> DeleteTopicsResponse<'a> {
