@@ -41,8 +41,8 @@ pub(crate) struct Produced {
 pub(crate) enum Reads {
     /// The leader.
     Leader,
-    /// The leader, which may name an in-sync replica in this rack instead.
-    Near(Arc<str>),
+    /// The leader, which may name an in-sync replica in this rack instead; if need be one whose broker speaks Kafka's protocol.
+    Near { rack: Arc<str>, speaks_kafka: bool },
     /// An in-sync follower as well: the leader has named it.
     Follower,
 }

@@ -314,11 +314,17 @@ async fn look_here<R>(
 
 /// Who is to be asked instead of this broker.
 fn preferred(partitions: &Partitions, partition: &Partition, item: &FetchItem) -> Option<(BrokerId, CoreId)> {
-    let (Reads::Near(rack), Ok(offset)) = (&item.reads, Offset::try_from(item.offset)) else {
+    let (Reads::Near { rack, speaks_kafka }, Ok(offset)) = (&item.reads, Offset::try_from(item.offset)) else {
         return None;
     };
     let assignment = partitions.assignment()?;
-    assignment.nearest(item.id, rack, |broker| partition.has_sent(broker, offset))
+    let is_understood = |broker: BrokerId| {
+        let broker = assignment.brokers.get(&broker);
+        !speaks_kafka || broker.is_some_and(|broker| broker.kafka.is_some())
+    };
+    assignment.nearest(item.id, rack, |broker| {
+        is_understood(broker) && partition.has_sent(broker, offset)
+    })
 }
 
 async fn look_into(core: &Core, partition: &Partition, item: &FetchItem, room: Room) -> FetchedItem<LogRange<Disk>> {

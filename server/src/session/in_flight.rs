@@ -51,6 +51,11 @@ impl RequestLease {
         self.bytes = None;
     }
 
+    /// Holds these from now on.
+    pub(crate) fn holds(&mut self, bytes: [Lease; 2]) {
+        self.bytes = Some(bytes);
+    }
+
     /// It is answered: only its place is held until the answer has been sent.
     pub(crate) fn answered(self) -> Places {
         self.place

@@ -12,7 +12,7 @@ mod asking;
 mod committed;
 mod configs;
 mod dispatch;
-mod fetch;
+pub(super) mod fetch;
 mod groups;
 mod head;
 mod hello;

@@ -93,6 +93,17 @@ impl Connection {
         self.in_flight.begin([self.shared_budget.lease(bytes).await, own])
     }
 
+    /// Waits for what a fetch takes that waits, if that is more than what was lent for a body of this length: such a body may name what it
+    /// has named before. Who waits holds nothing, or all might wait for one another.
+    pub(super) async fn lease_for_fetch(&self, lease: &mut RequestLease, bytes: u64, body_len: usize) {
+        if bytes <= body_len as u64 * FETCH_BYTES_PER_BYTE + REQUEST_OVERHEAD_BYTES {
+            return;
+        }
+        lease.give_bytes_back();
+        let own = self.budget.lease(bytes).await;
+        lease.holds([self.shared_budget.lease(bytes).await, own]);
+    }
+
     /// Waits until the client has read most of its responses and no other request that waits for its turn is being answered,
     /// so that the responses of requests that cost little to ask cannot pile up. The turn ends with the lease.
     pub(crate) async fn turn(&self) -> Lease {

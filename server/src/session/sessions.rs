@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use super::{frame::ReadBuffers, native::heads::Heads, replication::links::Links};
+use super::{
+    frame::ReadBuffers, kafka::fetch::sessions::FetchSessions, native::heads::Heads, replication::links::Links,
+};
 use crate::{core::Core, ops::Ops};
 
 /// What the connections of one core share.
@@ -11,6 +13,8 @@ pub(crate) struct Sessions {
     pub(crate) ops: Rc<Ops>,
     pub(super) read_buffers: Rc<ReadBuffers>,
     pub(super) heads: Heads,
+    /// What clients of Kafka's protocol need not say again.
+    pub(super) fetches: FetchSessions,
     /// Streams of followers.
     pub(super) links: Links,
 }
@@ -23,6 +27,7 @@ impl Sessions {
             ops: Rc::clone(ops),
             read_buffers: ReadBuffers::new(&ops.core.reading),
             heads: Heads::default(),
+            fetches: FetchSessions::new(ops.core.id, ops.core.mesh.len()),
             links: Links::default(),
         })
     }

@@ -63,7 +63,7 @@ impl Protocol for Kafka {
         match way {
             Way::Hello => hello::answer(reply, body),
             Way::Produce => produce::take(reply, body).await,
-            Way::Fetch => fetch::take(reply, body),
+            Way::Fetch => fetch::take(reply, body).await,
             Way::InTurn(answer) => in_turn(reply, answer, body),
             Way::Waits(len, answer) => match len(body, header.version) {
                 Ok(len) => alone(reply, answer, &body[..len]),

@@ -1,6 +1,9 @@
-//! Fetch: records are named, and sent from where they lie. No sessions are made (KIP-227): each request names all that it wants.
+//! Fetch: records are named, and sent from where they lie. In a session a request names only what it wants otherwise than before, and the
+//! answer only what is new.
 
-use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+pub(in crate::session) mod sessions;
+
+use std::{borrow::Cow, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use headwater_kafka::{
     Reader, TopicRef,
@@ -9,6 +12,7 @@ use headwater_kafka::{
 };
 use headwater_protocol::error::ErrorCode;
 
+use self::sessions::{Context, Held};
 use super::{
     asking::{check_epoch, find_topic, find_topic_by_id, partition_of},
     reply::Reply,
@@ -19,20 +23,29 @@ use crate::{
     model::{
         bounds::ITEMS_MAX,
         nodes::Node,
-        records::{FetchCall, FetchItem, FetchedItem, Reads},
+        records::{FetchCall, FetchItem, FetchedItem, Reads, Seen},
     },
     ops::{self, fetch::Records, nodes::Places},
     session::{outbox::Piece, protocol::Taken},
 };
-
-/// `FETCH_SESSION_ID_NOT_FOUND`.
-const SESSION_NOT_FOUND: i16 = 70;
 
 /// From this version on a consumer may read from a follower (KIP-392).
 const FOLLOWERS_FROM: i16 = 11;
 
 /// From this version on an answer may name the leader (KIP-951).
 const LEADERS_FROM: i16 = 12;
+
+/// From this version on topics have ids in the place of names.
+const IDS_FROM: i16 = 13;
+
+/// What a partition of a fetch takes while that waits, in bytes: what is wanted of it and was found, its answer, and a place among those
+/// who wait for it.
+const PARTITION_BYTES: u64 = (size_of::<Part<'_>>()
+    + size_of::<FetchItem>()
+    + size_of::<FetchedItem<Records>>()
+    + size_of::<Answer<'_>>()
+    + 2 * size_of::<Seen>()
+    + 64) as u64;
 
 /// Bytes in the name of a rack, as for brokers.
 const RACK_LEN_MAX: usize = 255;
@@ -44,85 +57,135 @@ const CONSUMERS: std::ops::RangeInclusive<i32> = -2..=-1;
 const READ_COMMITTED: i8 = 1;
 
 /// Begins to look for records, and waits for them beside other requests.
-pub(super) fn take(reply: Reply, body: &[u8]) -> Taken {
-    let mut reader = Reader::with_elements_max(body, ITEMS_MAX);
-    let request = match Request::read(&mut reader, reply.version) {
-        Ok(request) => request,
-        Err(error) => return Taken::Close(error.to_string()),
+pub(super) async fn take(mut reply: Reply, body: &[u8]) -> Taken {
+    let names_ids = reply.version >= IDS_FROM;
+    let (context, count) = {
+        let mut reader = Reader::with_elements_max(body, ITEMS_MAX);
+        let request = match Request::read(&mut reader, reply.version) {
+            Ok(request) => request,
+            Err(error) => return Taken::Close(error.to_string()),
+        };
+        if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
+            refuse(reply, ErrorCode::UnknownServerError);
+            return Taken::Done;
+        }
+        let entered = reply.sessions.fetches.enter(&request, names_ids, machine::now());
+        match entered {
+            Ok(Context::Going(session, epoch)) => {
+                let count = session.len();
+                (Context::Going(session, epoch), count)
+            }
+            Ok(context) => (context, request.partitions.len()),
+            Err(code) => {
+                refuse(reply, code);
+                return Taken::Done;
+            }
+        }
     };
-    // It says that it is in a session, and there is none. An epoch of -1 asks for none, and of 0 for a new one, which is declined.
-    if request.session_epoch > 0 {
-        refuse(reply, SESSION_NOT_FOUND);
-        return Taken::Done;
-    }
-    if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
-        refuse(reply, ErrorCode::UnknownServerError.as_i16());
-        return Taken::Done;
-    }
+    reply.holds(count as u64 * PARTITION_BYTES, body).await;
     let (body, working) = (body.to_vec(), reply.sessions.core.working());
     machine::spawn(async move {
         // Read again, as what is asked borrows from the bytes, which must last until it is answered.
         let mut reader = Reader::with_elements_max(&body, ITEMS_MAX);
         if let Ok(request) = Request::read(&mut reader, reply.version) {
-            fetch(reply, &request).await;
+            fetch(reply, &request, &context).await;
         }
         drop(working);
     });
     Taken::Done
 }
 
-fn refuse(reply: Reply, error_code: i16) {
+/// Answers that nothing of it is done.
+fn refuse(reply: Reply, code: ErrorCode) {
     let response = Response {
-        error_code,
+        error_code: code.as_i16(),
         ..Response::default()
     };
     let version = reply.version;
-    reply.send(ErrorCode::from_i16(error_code), |frame| {
-        response.write(frame, version).map(drop)
-    });
+    reply.send(code, |frame| response.write(frame, version).map(drop));
 }
 
-async fn fetch(reply: Reply, request: &Request<'_>) {
+async fn fetch(reply: Reply, request: &Request<'_>, context: &Context) {
     let ops = Rc::clone(&reply.sessions.ops);
+    let wanted = match context {
+        Context::Going(session, _) => session.wanted(),
+        Context::Alone | Context::New => Vec::new(),
+    };
+    let parts = match context {
+        Context::Going(..) => wanted.iter().map(Held::part).collect(),
+        Context::Alone | Context::New => once_each(&request.partitions),
+    };
     let asked = Asked {
         request,
         version: reply.version,
         places: Places::of(&ops),
         image: ops.partitions.image(),
     };
-    let rack = Some(request.rack).filter(|rack| !rack.is_empty() && rack.len() <= RACK_LEN_MAX);
-    let rack: Option<Arc<str>> = rack.map(Arc::from);
-    let mut response = Response::default();
-    let mut items = Vec::with_capacity(request.partitions.len());
-    for (place, part) in (0..).zip(&request.partitions) {
-        let mut answer = Answer::new(part.topic, part.partition.partition, 0);
-        match asked.item(place, part, rack.as_ref()) {
-            Ok(item) => items.push(item),
-            Err(code) => {
-                answer.error_code = code.as_i16();
-                asked.name_leader(&mut answer, part, code);
-            }
-        }
-        response.answers.push(answer);
-    }
-    let bytes = |count: i32| u64::from(count.max(0).cast_unsigned());
-    let call = FetchCall {
-        items,
-        min_bytes: bytes(request.min_bytes),
-        max_bytes: bytes(request.max_bytes),
-        wait: Duration::from_millis(bytes(request.max_wait_ms)),
-    };
-    let found = ops::fetch::fetch(&ops.partitions, &*reply.connection, call).await;
-    let mut records = HashMap::new();
-    for item in found {
+    let (mut answers, call) = asked.call(&parts);
+    let mut records: Vec<Option<Records>> = Vec::new();
+    records.resize_with(parts.len(), || None);
+    for item in ops::fetch::fetch(&ops.partitions, &*reply.connection, call).await {
         let place = item.place as usize;
-        let part = &request.partitions[place];
-        if let Some((len, found)) = asked.tell(&mut response.answers[place], part, item) {
-            records.insert(place, (len, found));
+        records[place] = asked.tell(&mut answers[place], &parts[place], item);
+    }
+    let mut session_id = 0;
+    match context {
+        Context::Alone => {}
+        Context::New => {
+            let names_ids = reply.version >= IDS_FROM;
+            session_id = reply
+                .sessions
+                .fetches
+                .begin(&parts, &answers, names_ids, machine::now());
+        }
+        Context::Going(session, epoch) => {
+            let are_news = match session.tell(*epoch, &wanted, &answers) {
+                Ok(are_news) => are_news,
+                Err(code) => return refuse(reply, code),
+            };
+            session_id = session.id();
+            retain(&mut answers, &are_news);
+            retain(&mut records, &are_news);
         }
     }
+    let mut response = Response {
+        session_id,
+        answers,
+        ..Response::default()
+    };
     asked.name_nodes(&mut response);
     send(reply, &response, records);
+}
+
+/// Each partition once, as it is named last.
+fn once_each<'a, 'b>(parts: &'b [Part<'a>]) -> Cow<'b, [Part<'a>]> {
+    if parts.len() < 2 {
+        return parts.into();
+    }
+    let mut places = HashMap::with_capacity(parts.len());
+    let mut once: Vec<Part<'a>> = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        let place = *places
+            .entry((part.topic, part.partition.partition))
+            .or_insert_with(|| at);
+        if place == at {
+            if !once.is_empty() {
+                places.insert((part.topic, part.partition.partition), once.len());
+                once.push(part.clone());
+            }
+            continue;
+        }
+        if once.is_empty() {
+            once = parts[..at].to_vec();
+        }
+        once[place] = part.clone();
+    }
+    if once.is_empty() { parts.into() } else { once.into() }
+}
+
+fn retain<T>(list: &mut Vec<T>, are_kept: &[bool]) {
+    let mut are_kept = are_kept.iter();
+    list.retain(|_| are_kept.next().is_none_or(|is_kept| *is_kept));
 }
 
 /// A request, and what it is looked at with.
@@ -134,6 +197,37 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// What is looked for, and an answer for each partition. Whoever knows another leader than there is learns that at once; of what is not
+    /// there yet it is told with the rest.
+    fn call<'a>(&self, parts: &[Part<'a>]) -> (Vec<Answer<'a>>, FetchCall) {
+        let rack = Some(self.request.rack).filter(|rack| !rack.is_empty() && rack.len() <= RACK_LEN_MAX);
+        let rack: Option<Arc<str>> = rack.map(Arc::from);
+        let mut items = Vec::with_capacity(parts.len());
+        let mut is_at_once = false;
+        let answer = |(place, part): (u32, &Part<'a>)| {
+            let mut answer = Answer::new(part.topic, part.partition.partition, 0);
+            match self.item(place, part, rack.as_ref()) {
+                Ok(item) => items.push(item),
+                Err(code) => {
+                    answer.error_code = code.as_i16();
+                    self.name_leader(&mut answer, part, code);
+                    is_at_once |= !matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId);
+                }
+            }
+            answer
+        };
+        let answers = (0..).zip(parts).map(answer).collect();
+        let bytes = |count: i32| u64::from(count.max(0).cast_unsigned());
+        let wait = if is_at_once { 0 } else { bytes(self.request.max_wait_ms) };
+        let call = FetchCall {
+            items,
+            min_bytes: bytes(self.request.min_bytes),
+            max_bytes: bytes(self.request.max_bytes),
+            wait: Duration::from_millis(wait),
+        };
+        (answers, call)
+    }
+
     fn item(&self, place: u32, part: &Part<'_>, rack: Option<&Arc<str>>) -> Result<FetchItem, ErrorCode> {
         let topic = match part.topic {
             TopicRef::Name(name) => find_topic(&self.image, name)?,
@@ -148,7 +242,10 @@ impl Asked<'_> {
         let leader = self.places.leader(id);
         check_epoch(wanted.current_leader_epoch, leader)?;
         let reads = match rack {
-            Some(rack) if leader.is_here => Reads::Near(Arc::clone(rack)),
+            Some(rack) if leader.is_here => Reads::Near {
+                rack: Arc::clone(rack),
+                speaks_kafka: true,
+            },
             _ if !leader.is_here && self.version >= FOLLOWERS_FROM => Reads::Follower,
             _ => Reads::Leader,
         };
@@ -161,13 +258,8 @@ impl Asked<'_> {
         })
     }
 
-    /// Says what was found; the records, and their length, if there are any.
-    fn tell(
-        &self,
-        answer: &mut Answer<'_>,
-        part: &Part<'_>,
-        mut item: FetchedItem<Records>,
-    ) -> Option<(usize, Records)> {
+    /// Says what was found; the records, if there are any.
+    fn tell(&self, answer: &mut Answer<'_>, part: &Part<'_>, mut item: FetchedItem<Records>) -> Option<Records> {
         answer.error_code = item.error.as_i16();
         if !item.error.is_none() {
             self.name_leader(answer, part, item.error);
@@ -184,9 +276,8 @@ impl Asked<'_> {
             answer.preferred_read_replica = self.places.node(broker, core);
         }
         let records = item.records.take()?;
-        let len = item.size as usize;
-        answer.records_len = len;
-        Some((len, records))
+        answer.records_len = item.size as usize;
+        Some(records)
     }
 
     fn name_leader(&self, answer: &mut Answer<'_>, part: &Part<'_>, code: ErrorCode) {
@@ -224,7 +315,7 @@ fn endpoint(node: Node) -> NodeEndpoint<'static> {
 }
 
 /// Bytes, records, bytes, records: each partition's records go into the response where it has a gap for them.
-fn send(reply: Reply, response: &Response<'_>, mut records: HashMap<usize, (usize, Records)>) {
+fn send(reply: Reply, response: &Response<'_>, mut records: Vec<Option<Records>>) {
     let failed = response.answers.iter().find(|answer| answer.error_code != 0);
     let error = failed.map_or(ErrorCode::None, |answer| ErrorCode::from_i16(answer.error_code));
     let mut frame = reply.begun();
@@ -238,8 +329,8 @@ fn send(reply: Reply, response: &Response<'_>, mut records: HashMap<usize, (usiz
     let mut rest = Vec::with_capacity(gaps.len() * 2);
     let mut rest_len = 0;
     for (number, gap) in gaps.iter().enumerate() {
-        if let Some((len, found)) = records.remove(&gap.answer) {
-            rest_len += len as u64;
+        if let Some(found) = records[gap.answer].take() {
+            rest_len += response.answers[gap.answer].records_len as u64;
             rest.push(Piece::Records(found));
         }
         let end = gaps.get(number + 1).map_or(frame.len(), |next| next.at);

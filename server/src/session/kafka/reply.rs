@@ -108,6 +108,13 @@ impl Reply {
         )
     }
 
+    /// Waits until there is room for so many bytes, if a fetch of this body has not been lent as many.
+    pub(super) async fn holds(&mut self, bytes: u64, body: &[u8]) {
+        if let Some(lease) = &mut self.lease {
+            self.connection.lease_for_fetch(lease, bytes, body.len()).await;
+        }
+    }
+
     /// See [`RequestLease::give_bytes_back`].
     pub(super) fn give_bytes_back(&mut self) {
         if let Some(lease) = &mut self.lease {

@@ -5,5 +5,6 @@ mod cluster;
 mod framing;
 mod groups;
 mod records;
+mod sessions;
 mod versions;
 mod wire;

@@ -261,13 +261,24 @@ fn records_are_found_as_kafka_finds_them_at_every_version() {
             .map(|found| found.records.as_ref().unwrap().is_empty())
             .collect();
         assert_eq!(sizes, [false, true]);
-        // Sessions are declined, and of one that was never made it is said.
-        let mut session = fetch(topic, &[(0, 6)]);
-        (session.session_id, session.session_epoch) = (12345, 1);
-        let response: FetchResponse<'_> = wire.ask(ApiKey::Fetch, 18, &session).await;
-        assert_eq!((response.error_code, response.responses.len()), (70, 0));
-        session.session_epoch = 0;
-        wire.fetched(18, &session).await;
+        // C13, C14: who knows another leader than there is learns it at once, and of what is not there with the rest.
+        let mut fenced = fetch(topic, &[(0, 6), (1, 6)]);
+        fenced.max_wait_ms = 60_000;
+        fenced.min_bytes = 1;
+        fenced.topics[0].partitions[1].current_leader_epoch = 5;
+        assert_eq!(wire.fetched(18, &fenced).await[1].error_code, 75);
+        let mut unknown = fetch(topic, &[(0, 6), (9, 0)]);
+        (unknown.max_wait_ms, unknown.min_bytes) = (300, 1);
+        let began = Instant::now();
+        assert_eq!(wire.fetched(18, &unknown).await[1].error_code, 3);
+        assert!(began.elapsed() >= Duration::from_millis(300));
+        // One that is named twice is answered once, as it is named last.
+        let twice = wire.fetched(18, &fetch(topic, &[(0, 0), (1, 0), (0, 6)])).await;
+        let found: Vec<_> = twice
+            .iter()
+            .map(|found| (found.partition_index, found.records.as_ref().unwrap().is_empty()))
+            .collect();
+        assert_eq!(found, [(0, true), (1, false)]);
         broker.stop();
     });
 }

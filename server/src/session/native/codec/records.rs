@@ -100,7 +100,10 @@ pub(in crate::session::native) fn read_fetch(bytes: &[u8]) -> Result<FetchCall, 
             offset: partition.offset(),
             max_bytes: u64::from(partition.max_bytes()),
             reads: match (reads.next(), &rack) {
-                (Some(1), Some(rack)) => Reads::Near(Arc::clone(rack)),
+                (Some(1), Some(rack)) => Reads::Near {
+                    rack: Arc::clone(rack),
+                    speaks_kafka: false,
+                },
                 (Some(2), _) => Reads::Follower,
                 _ => Reads::Leader,
             },
