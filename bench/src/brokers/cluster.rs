@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::process::Ready;
-use super::{default_cores, settings};
+use super::{Purpose, default_cores, settings};
 use crate::cli::BrokerArgs;
 use crate::data::{DataDirectory, drop_page_cache};
 use crate::error::BenchError;
@@ -30,6 +30,9 @@ const STOPPED_WITHIN: Duration = Duration::from_mins(1);
 /// Between two looks whether a process has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// Cores of a broker are nodes to Kafka's clients, whose numbers are that of the broker times this, and up.
+const NODES_OF_BROKER: i32 = 1024;
+
 /// Lines of the log of a broker that fails.
 const LAST_LINES: usize = 8;
 
@@ -41,6 +44,8 @@ pub struct Brokers {
     pub directory: DataDirectory,
     /// Cores of each.
     pub cores: u16,
+    /// Numbers of nodes that a broker has, as its clients count them.
+    pub nodes_each: i32,
 }
 
 /// The brokers without their data, for whoever kills and starts them. Cheap to clone.
@@ -69,7 +74,7 @@ struct Process {
 
 impl Brokers {
     /// Starts so many, all at once, as each waits for a majority. Call from an ordinary thread.
-    pub fn start(args: &BrokerArgs, count: u16, partitions: u32) -> Result<Self, BenchError> {
+    pub fn start(args: &BrokerArgs, count: u16, purpose: Purpose) -> Result<Self, BenchError> {
         let directory = DataDirectory::make(args.data_dir.as_deref(), args.keep)?;
         let failed = |source| BenchError::Directory {
             path: directory.path().to_owned(),
@@ -89,11 +94,20 @@ impl Brokers {
         for (number, peer) in (0..count).zip(&peers) {
             let data = place.join(format!("broker-{number}"));
             let address = free_address(number).map_err(BenchError::Threads)?;
-            let mut settings = settings(args, default_cores(count), partitions, &data);
+            let mut settings = settings(args, default_cores(count), purpose, &data);
+            let kafka = free_address(number).map_err(BenchError::Threads)?;
             let own = [
                 ("broker.id", number.to_string()),
                 ("broker.cluster_id", "headwater-bench".to_owned()),
                 ("broker.listen", address.to_string()),
+                (
+                    "kafka.listen",
+                    if purpose.is_kafka {
+                        kafka.to_string()
+                    } else {
+                        "off".to_owned()
+                    },
+                ),
                 ("cluster.listen", peer.to_string()),
                 ("cluster.members", names.join(",")),
                 // They share the CPUs.
@@ -107,13 +121,19 @@ impl Brokers {
             members.push(Member {
                 number,
                 settings,
-                address,
+                address: if purpose.is_kafka { kafka } else { address },
                 log: place_of_log(&data),
                 process: Mutex::default(),
             });
         }
-        let cores = super::config(&members[0].settings)?.cores.count;
+        let first = super::config(&members[0].settings)?;
+        let cores = first.cores.count;
         let brokers = Self {
+            nodes_each: if purpose.is_kafka && first.kafka.core_nodes {
+                NODES_OF_BROKER
+            } else {
+                1
+            },
             members: Members(Arc::new(members)),
             directory,
             cores,

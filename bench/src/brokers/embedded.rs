@@ -5,7 +5,7 @@
 
 use headwater_server::{Broker, Config};
 
-use super::{config, default_cores, settings};
+use super::{Purpose, config, default_cores, settings};
 use crate::cli::BrokerArgs;
 use crate::data::{DataDirectory, drop_page_cache};
 use crate::error::BenchError;
@@ -18,28 +18,31 @@ pub struct Embedded {
     pub directory: DataDirectory,
     /// How it runs.
     pub config: Config,
+    is_kafka: bool,
 }
 
 impl Embedded {
     /// Starts it. Call from an ordinary thread.
-    pub fn start(args: &BrokerArgs, partitions: u32) -> Result<Self, BenchError> {
+    pub fn start(args: &BrokerArgs, purpose: Purpose) -> Result<Self, BenchError> {
         let directory = DataDirectory::make(args.data_dir.as_deref(), args.keep)?;
-        let config = config(&settings(args, default_cores(1), partitions, directory.path()))?;
+        let config = config(&settings(args, default_cores(1), purpose, directory.path()))?;
         let broker = Some(Broker::start(config.clone())?);
         Ok(Self {
             broker,
             directory,
             config,
+            is_kafka: purpose.is_kafka,
         })
     }
 
-    /// Where it listens.
+    /// Where it listens for the clients' protocol.
     ///
     /// # Panics
     /// After a restart that failed.
     pub fn address(&self) -> String {
         let broker = self.broker.as_ref().expect("it runs but for within `restart`");
-        broker.addr().to_string()
+        let kafka = broker.kafka_addr().filter(|_| self.is_kafka);
+        kafka.unwrap_or_else(|| broker.addr()).to_string()
     }
 
     /// Where its metrics are.

@@ -15,11 +15,23 @@ use headwater_server::{Config, config::ConfigError};
 
 use crate::cli::BrokerArgs;
 
+/// What a broker is started for.
+#[derive(Debug, Clone, Copy)]
+pub struct Purpose {
+    /// A topic has so many.
+    pub partitions: u32,
+    /// Clients speak Kafka's protocol.
+    pub is_kafka: bool,
+}
+
 /// What a broker is told that is not by default, as `SECTION.KEY` and value; what the options set comes last, and wins.
-fn settings(args: &BrokerArgs, cores: u16, partitions: u32, directory: &Path) -> Vec<(String, String)> {
+fn settings(args: &BrokerArgs, cores: u16, purpose: Purpose, directory: &Path) -> Vec<(String, String)> {
     let limits = Config::default().limits;
+    let Purpose { partitions, is_kafka } = purpose;
+    let kafka = if is_kafka { "127.0.0.1:0" } else { "off" };
     let own = [
         ("broker.listen", "127.0.0.1:0".to_owned()),
+        ("kafka.listen", kafka.to_owned()),
         ("metrics.listen", "127.0.0.1:0".to_owned()),
         ("cores.count", args.cores.unwrap_or(cores).to_string()),
         ("cores.tail_buffer_bytes_max", args.tail_buffer.to_string()),

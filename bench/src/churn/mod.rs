@@ -19,6 +19,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
+use crate::brokers::Purpose;
 use crate::brokers::embedded::Embedded;
 use crate::cli::{BrokerArgs, Output};
 use crate::environment::Environment;
@@ -121,7 +122,13 @@ pub struct Churn {
 pub fn run(args: &ChurnArgs, runtime: &Runtime) -> Result<Churn, BenchError> {
     let mut embedded = match &args.server {
         Some(_) => None,
-        None => Some(Embedded::start(&broker_args(args), args.partitions)?),
+        None => Some(Embedded::start(
+            &broker_args(args),
+            Purpose {
+                partitions: args.partitions,
+                is_kafka: false,
+            },
+        )?),
     };
     let address = match (&embedded, &args.server) {
         (Some(broker), _) => broker.address(),

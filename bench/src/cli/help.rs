@@ -80,8 +80,8 @@ up? Use at least 20 seconds, since a session takes 6 to end, and --catch-up-cons
 
 pub const SWEEP: &str = "\
 Runs a workload for every point of one axis, or of the grid of several, each with a fresh broker and topic, and prints one
-table. Axes: record-size, batch-bytes, linger, producers, partitions, cores, acks, rate, and every knob of the broker, such as
-flush.delay_us=0us,50us. All other options stay as given.
+table. Axes: record-size, batch-bytes, linger, producers, partitions, cores, acks, rate, system (headwater,kafka: Headwater by
+its own protocol and by Kafka's, if built with it), and every knob of the broker, such as flush.delay_us=0us,50us. All other options stay as given.
 
 With --repeat, the points take turns: a machine that is busy for a while is so at all of them. The last columns compare each
 point with the first of the same turn: the median of the ratios, and from what to what they go.";

@@ -8,10 +8,10 @@ use serde::Serialize;
 /// Which topic of which system.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct PlaceArgs {
-    /// Address of a running broker, or several, separated by commas [default: a broker in this process]
+    /// Address of a running broker, or several, separated by commas [default: Headwater, in this process]
     #[arg(long, visible_alias = "bootstrap", value_name = "HOST:PORT")]
     pub server: Option<String>,
-    /// The system that runs there
+    /// What is measured, and by which protocol. Without --server it is Headwater by either
     #[arg(long, value_enum, default_value_t)]
     pub system: System,
     /// Brokers, as one cluster; more than one are processes of their own, each with --cores of its own
@@ -66,10 +66,28 @@ pub enum System {
     /// Headwater, by its own protocol
     #[default]
     Headwater,
-    /// Any broker that speaks Kafka's protocol
+    /// Any broker that speaks Kafka's protocol, through librdkafka; without --server it is Headwater
     #[cfg(feature = "kafka")]
     Kafka,
     /// NATS `JetStream`
     #[cfg(feature = "nats")]
     Nats,
+}
+
+impl System {
+    /// Whether it is spoken to by Kafka's protocol.
+    pub fn is_kafka(self) -> bool {
+        match self {
+            Self::Headwater => false,
+            #[cfg(feature = "kafka")]
+            Self::Kafka => true,
+            #[cfg(feature = "nats")]
+            Self::Nats => false,
+        }
+    }
+
+    /// Whether the bench can start a broker that speaks its protocol.
+    pub fn is_ours(self) -> bool {
+        self == Self::default() || self.is_kafka()
+    }
 }

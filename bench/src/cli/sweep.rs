@@ -49,6 +49,9 @@ pub enum AxisOption {
     Acks,
     /// `--rate`
     Rate,
+    /// `--system`: Headwater by its own protocol and by Kafka's
+    #[cfg(feature = "kafka")]
+    System,
 }
 
 /// What is run at each point.
@@ -166,6 +169,15 @@ fn set_option(run: &mut RunArgs, axis: AxisOption, value: &str) -> Result<(), Be
         AxisOption::Cores => run.place.broker.cores = parsed.place.broker.cores,
         AxisOption::Acks => run.load.client.acks = parsed.load.client.acks,
         AxisOption::Rate => run.load.rate = parsed.load.rate,
+        #[cfg(feature = "kafka")]
+        AxisOption::System if run.place.server.is_some() => {
+            return Err(BenchError::Options(
+                "axis system: systems that run have addresses of their own; leave out --server, or compare two results"
+                    .into(),
+            ));
+        }
+        #[cfg(feature = "kafka")]
+        AxisOption::System => run.place.system = parsed.place.system,
     }
     Ok(())
 }
@@ -215,7 +227,7 @@ mod tests {
         let unchanged = serde_json::to_value(options()).unwrap();
         for (&axis, value) in AxisOption::value_variants()
             .iter()
-            .zip(["7", "7KiB", "7ms", "7", "7", "7", "none", "7"])
+            .zip(["7", "7KiB", "7ms", "7", "7", "7", "none", "7", "kafka"])
         {
             let mut run = options();
             set(&mut run, &AxisName::Option(axis), value).unwrap();

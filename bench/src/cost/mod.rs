@@ -61,10 +61,14 @@ pub enum BrokerPlace {
 }
 
 impl BrokerPlace {
-    /// Of a running broker, by the process that listens at the address, if it is on this machine.
-    pub fn of(address: &str) -> Self {
-        let first = address.split(',').next().unwrap_or_default();
-        threads::listener(first).map_or(Self::Elsewhere, |process| Self::Processes(vec![process]))
+    /// Of running brokers, by the processes that listen at the addresses, if all of them are on this machine.
+    pub fn of(addresses: &str) -> Self {
+        let processes: Option<Vec<u32>> = addresses.split(',').map(threads::listener).collect();
+        processes.map_or(Self::Elsewhere, |mut processes| {
+            processes.sort_unstable();
+            processes.dedup();
+            Self::Processes(processes)
+        })
     }
 }
 

@@ -20,8 +20,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How brokers are killed and started.
 #[derive(Debug, Clone)]
 enum Means {
-    /// Those that the bench has started.
-    Processes(Members),
+    /// Those that the bench has started, with so many numbers of nodes each.
+    Processes(Members, i32),
     /// By the user's commands.
     Commands { kill: String, restart: String },
 }
@@ -42,7 +42,7 @@ impl Killer {
     /// As the options say.
     pub fn new(args: &FailoverArgs, host: &Host) -> Result<Self, BenchError> {
         let means = match (host, &args.kill_command, &args.restart_command) {
-            (Host::Cluster(brokers), None, None) => Means::Processes(brokers.members()),
+            (Host::Cluster(brokers), None, None) => Means::Processes(brokers.members(), brokers.nodes_each),
             (Host::Running { .. }, Some(kill), Some(restart)) => Means::Commands {
                 kill: kill.clone(),
                 restart: restart.clone(),
@@ -72,7 +72,10 @@ impl Killer {
         self.await_in_sync(target, topic).await?;
         for number in 0..self.kills {
             tokio::time::sleep(self.interval).await;
-            let replicas = target.replicas(topic).await?;
+            let mut replicas = target.replicas(topic).await?;
+            for leader in replicas.leaders.iter_mut().flatten() {
+                *leader = self.means.broker_of(*leader);
+            }
             let broker = victim(number, &replicas)
                 .ok_or_else(|| BenchError::Options(format!("no partition of the topic {topic} has a leader")))?;
             let led = (0..)
@@ -127,9 +130,17 @@ fn victim(number: u16, replicas: &Replicas) -> Option<i32> {
 }
 
 impl Means {
+    /// The broker that a node is, or is a core of.
+    fn broker_of(&self, node: i32) -> i32 {
+        match self {
+            Self::Processes(_, nodes_each) => node / nodes_each,
+            Self::Commands { .. } => node,
+        }
+    }
+
     async fn kill(&self, broker: i32) -> Result<(), BenchError> {
         match self {
-            Self::Processes(brokers) => {
+            Self::Processes(brokers, _) => {
                 brokers.kill(place(broker));
                 Ok(())
             }
@@ -139,7 +150,7 @@ impl Means {
 
     async fn restart(&self, broker: i32) -> Result<(), BenchError> {
         match self {
-            Self::Processes(brokers) => {
+            Self::Processes(brokers, _) => {
                 let brokers = brokers.clone();
                 aside(move || brokers.start_one(place(broker))).await
             }

@@ -33,6 +33,10 @@ impl Target for Stalling {
     type Producer = StallingProducer;
     type Consumer = NoConsumer;
 
+    fn client(_: &ProducerSettings) -> String {
+        unreachable!("nothing is reported")
+    }
+
     async fn connect(_: &str) -> Result<Self, BenchError> {
         unreachable!("made by the test")
     }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::brokers::Purpose;
 use crate::brokers::cluster::Brokers;
 use crate::brokers::embedded::Embedded;
-use crate::cli::{RunArgs, System};
+use crate::cli::RunArgs;
 use crate::cost::BrokerPlace;
 use crate::data::drop_page_cache;
 use crate::error::BenchError;
@@ -37,14 +38,18 @@ impl Host {
                 place: BrokerPlace::of(address),
                 data_dir: run.place.broker.data_dir.clone(),
             }),
-            None if run.place.system != System::Headwater => Err(BenchError::Options(
+            None if !run.place.system.is_ours() => Err(BenchError::Options(
                 "only Headwater can run in this process: name the running broker with --server".into(),
             )),
             None => {
-                let (broker, partitions) = (&run.place.broker, run.load.partitions);
+                let broker = &run.place.broker;
+                let purpose = Purpose {
+                    partitions: run.load.partitions,
+                    is_kafka: run.place.system.is_kafka(),
+                };
                 let host = match run.place.brokers {
-                    1 => Self::Embedded(Box::new(Embedded::start(broker, partitions)?)),
-                    count => Self::Cluster(Box::new(Brokers::start(broker, count, partitions)?)),
+                    1 => Self::Embedded(Box::new(Embedded::start(broker, purpose)?)),
+                    count => Self::Cluster(Box::new(Brokers::start(broker, count, purpose)?)),
                 };
                 if let Some(bytes) = run
                     .load

@@ -149,7 +149,8 @@ fn with_target<T: Target>(
         memory_budget_bytes += run.load.clients_memory();
     }
     let environment = Environment::look(host.data_directory());
-    let mut notes = host.notes();
+    let mut notes = vec![format!("client: {}", T::client(&run.load.producer()))];
+    notes.extend(host.notes());
     if !environment.optimised {
         notes.push("built without optimisation: build with --release".to_owned());
     }

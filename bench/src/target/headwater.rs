@@ -46,6 +46,11 @@ impl Target for Headwater {
     type Producer = HeadwaterProducer;
     type Consumer = HeadwaterConsumer;
 
+    fn client(settings: &ProducerSettings) -> String {
+        let in_flight = settings.in_flight_bytes >> 20;
+        format!("Headwater's, {settings}, up to {in_flight} MiB of a partition in flight")
+    }
+
     async fn connect(bootstrap: &str) -> Result<Self, BenchError> {
         Ok(Self {
             bootstrap: bootstrap.to_owned(),

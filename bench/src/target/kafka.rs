@@ -1,14 +1,18 @@
-//! Any broker that speaks Kafka's protocol, through librdkafka.
+//! Any broker that speaks Kafka's protocol, Headwater among them, through librdkafka.
 //!
-//! Settings that have a counterpart there are set; idempotence is on wherever acknowledgements are asked for, as with
-//! Headwater. Note that Kafka acknowledges from the page cache unless told otherwise (`flush.messages=1`).
+//! Settings that have a counterpart there are set, the same whoever answers; idempotence is on wherever all acknowledgements are
+//! asked for, as with Headwater's client. Note that Kafka acknowledges from the page cache unless told otherwise
+//! (`flush.messages=1`). What passes while leaders change is asked again, and never taken for an answer.
 
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::TryFutureExt as _;
 use futures::future::MapErr;
 use headwater_client::{Acks, PartitionIndex};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, StreamConsumer};
@@ -16,11 +20,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
+use rdkafka::util::get_rdkafka_version;
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::net::TcpStream;
 
 use super::{
-    Outgoing, Position, ProducerSettings, Replicas, STAMP_HEADER, Span, Target, TargetConsumer, TargetProducer,
-    TopicShape,
+    Outgoing, Position, ProducerSettings, Replicas, Replication, STAMP_HEADER, Span, Target, TargetConsumer,
+    TargetProducer, TopicShape,
 };
 use crate::error::BenchError;
 use crate::load::intake::Intake;
@@ -34,44 +40,108 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Between two tries while librdkafka's queue is full, which it does not tell the end of.
 const QUEUE_FULL: Duration = Duration::from_micros(200);
 
+/// How long a broker that is there may take to take a connection.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(1);
+
+/// The setting of a topic.
+const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+
+/// Most requests of an idempotent producer on their way to a broker.
+const IN_FLIGHT_MAX: usize = 5;
+
 /// A cluster.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Kafka {
     bootstrap: String,
+    /// For what is asked of it.
+    asking: Arc<BaseConsumer>,
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka")
+            .field("bootstrap", &self.bootstrap)
+            .finish_non_exhaustive()
+    }
+}
+
+fn config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap);
+    config
+}
+
+/// Whether an error passes by itself: a broker has died, or is about to lead.
+fn passes(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let passing = [
+        Code::AllBrokersDown,
+        Code::BrokerTransportFailure,
+        Code::LeaderNotAvailable,
+        Code::NotLeaderForPartition,
+        Code::OperationTimedOut,
+        Code::ReplicaNotAvailable,
+        Code::RequestTimedOut,
+        Code::UnknownPartition,
+        Code::UnknownTopicOrPartition,
+        Code::FencedLeaderEpoch,
+        Code::UnknownLeaderEpoch,
+        Code::OffsetNotAvailable,
+    ];
+    error.rdkafka_error_code().is_some_and(|code| passing.contains(&code))
+}
+
+/// Asks until there is an answer, or an error that does not pass, for as long as patience lasts.
+fn patiently<R>(patience: Duration, mut ask: impl FnMut() -> Result<R, KafkaError>) -> Result<R, KafkaError> {
+    let until = Instant::now() + patience;
+    loop {
+        match ask() {
+            Err(error) if passes(&error) && Instant::now() < until => std::thread::sleep(LOOK),
+            done => return done,
+        }
+    }
 }
 
 impl Kafka {
     fn config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.bootstrap);
-        config
+        config(&self.bootstrap)
     }
 
     /// librdkafka blocks for metadata and watermarks.
     async fn ask<R: Send + 'static>(
         &self,
-        ask: impl FnOnce(&BaseConsumer) -> Result<R, KafkaError> + Send + 'static,
+        mut ask: impl FnMut(&BaseConsumer) -> Result<R, KafkaError> + Send + 'static,
     ) -> Result<R, BenchError> {
-        let failed = || BenchError::other("cannot ask the Kafka broker");
-        let consumer: BaseConsumer = self.config().create().map_err(failed())?;
-        let asked = tokio::task::spawn_blocking(move || ask(&consumer)).await;
+        let consumer = Arc::clone(&self.asking);
+        let asked = tokio::task::spawn_blocking(move || patiently(PATIENCE, || ask(&consumer))).await;
         asked
             .map_err(|error| BenchError::Threads(error.into()))?
-            .map_err(failed())
+            .map_err(BenchError::other("cannot ask the Kafka broker"))
     }
 
-    /// The partitions of a topic, in order; none if it is missing.
-    async fn partitions(&self, topic: &str) -> Result<Vec<Partition>, BenchError> {
+    /// The partitions of a topic, in order; none if it is missing. And where each broker is.
+    async fn look(&self, topic: &str) -> Result<(Vec<Partition>, Brokers), BenchError> {
         let topic = topic.to_owned();
-        let metadata = self.ask(move |consumer| {
+        let looked = self.ask(move |consumer| {
             let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE)?;
             let partitions = metadata.topics().first().map(MetadataTopic::partitions);
             let partitions = partitions.into_iter().flatten();
-            Ok(partitions.map(Partition::of).collect::<Vec<_>>())
+            let brokers = metadata.brokers().iter();
+            let place = |port| u16::try_from(port).unwrap_or_default();
+            Ok((
+                partitions.map(Partition::of).collect::<Vec<_>>(),
+                brokers
+                    .map(|of| (of.id(), (of.host().to_owned(), place(of.port()))))
+                    .collect(),
+            ))
         });
-        let mut partitions = metadata.await?;
+        let (mut partitions, brokers) = looked.await?;
         partitions.sort_unstable_by_key(|partition| partition.id);
-        Ok(partitions)
+        Ok((partitions, brokers))
+    }
+
+    async fn partitions(&self, topic: &str) -> Result<Vec<Partition>, BenchError> {
+        Ok(self.look(topic).await?.0)
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, BenchError> {
@@ -79,17 +149,52 @@ impl Kafka {
             .create()
             .map_err(BenchError::other("cannot connect to Kafka"))
     }
+
+    /// The setting of a topic without which nothing is acknowledged, if the broker tells.
+    async fn min_insync_replicas(&self, topic: &str) -> Option<u16> {
+        let topic = [ResourceSpecifier::Topic(topic)];
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let described = self.admin().ok()?.describe_configs(&topic, &options).await.ok()?;
+        let settings = described.into_iter().next()?.ok()?;
+        settings.get(MIN_INSYNC_REPLICAS)?.value.as_ref()?.parse().ok()
+    }
+}
+
+/// Where brokers are, by their ids.
+type Brokers = HashMap<i32, (String, u16)>;
+
+/// Whether a connection is taken there. Until a broker is missed, metadata names it as if it were alive.
+async fn is_there((host, port): &(String, u16)) -> bool {
+    let connect = TcpStream::connect((host.as_str(), *port));
+    matches!(tokio::time::timeout(CONNECTED_WITHIN, connect).await, Ok(Ok(_)))
+}
+
+/// How many requests a producer may have on their way to a broker.
+fn in_flight_max(settings: &ProducerSettings) -> usize {
+    (settings.in_flight_bytes / settings.batch_bytes.max(1)).clamp(1, IN_FLIGHT_MAX)
 }
 
 impl Target for Kafka {
     type Producer = KafkaProducer;
     type Consumer = KafkaConsumer;
 
+    fn client(settings: &ProducerSettings) -> String {
+        let in_flight = in_flight_max(settings);
+        let (_, version) = get_rdkafka_version();
+        format!("librdkafka {version}, {settings}, up to {in_flight} requests in flight to each broker")
+    }
+
     async fn connect(bootstrap: &str) -> Result<Self, BenchError> {
+        let asking = config(bootstrap)
+            .create()
+            .map_err(BenchError::other("cannot ask the Kafka broker"))?;
         let kafka = Self {
             bootstrap: bootstrap.to_owned(),
+            asking: Arc::new(asking),
         };
-        kafka.ask(|consumer| consumer.fetch_metadata(None, PATIENCE)).await?;
+        kafka
+            .ask(|consumer| consumer.fetch_metadata(None, PATIENCE).map(drop))
+            .await?;
         Ok(kafka)
     }
 
@@ -102,7 +207,7 @@ impl Target for Kafka {
         let min = shape.min_insync_replicas.map(|count| count.to_string());
         let mut wanted = NewTopic::new(topic, shape.partitions.cast_signed(), TopicReplication::Fixed(factor));
         if let Some(min) = &min {
-            wanted = wanted.set("min.insync.replicas", min);
+            wanted = wanted.set(MIN_INSYNC_REPLICAS, min);
         }
         let made = self
             .admin()?
@@ -115,16 +220,36 @@ impl Target for Kafka {
                 Err((_, code)) => return Err(BenchError::other("cannot make the topic")(code)),
             }
         }
-        with_leaders(shape.partitions as usize, PATIENCE, || self.partitions(topic)).await
+        let count = with_leaders(shape.partitions as usize, PATIENCE, || self.partitions(topic)).await?;
+        // Each leader is asked once, so that it knows that it is one before records come.
+        self.spans(topic).await?;
+        Ok(count)
+    }
+
+    async fn replication(&self, topic: &str) -> Result<Option<Replication>, BenchError> {
+        let partitions = self.partitions(topic).await?;
+        let min_insync_replicas = self.min_insync_replicas(topic).await;
+        Ok(partitions.first().map(|partition| Replication {
+            replication_factor: partition.replicas.len() as u16,
+            min_insync_replicas,
+        }))
     }
 
     async fn replicas(&self, topic: &str) -> Result<Replicas, BenchError> {
-        let partitions = self.partitions(topic).await?;
+        let (partitions, brokers) = self.look(topic).await?;
+        let mut holders: Vec<i32> = partitions.iter().flat_map(|of| of.replicas.iter().copied()).collect();
+        holders.sort_unstable();
+        holders.dedup();
+        let mut all_in_sync = partitions.iter().all(|partition| partition.is_whole);
+        for holder in holders {
+            let there = async { is_there(brokers.get(&holder)?).await.then_some(()) };
+            all_in_sync = all_in_sync && there.await.is_some();
+        }
         Ok(Replicas {
             leaders: partitions.iter().map(|partition| partition.leader).collect(),
             // librdkafka does not tell the id of the active controller.
             coordinator: None,
-            all_in_sync: partitions.iter().all(|partition| partition.is_whole),
+            all_in_sync,
         })
     }
 
@@ -135,16 +260,23 @@ impl Target for Kafka {
 
     async fn spans(&self, topic: &str) -> Result<Vec<Span>, BenchError> {
         let partitions = self.partitions(topic).await?;
+        if partitions.is_empty() {
+            return Err(BenchError::other("cannot look up the topic")(format!(
+                "there is no topic {topic}"
+            )));
+        }
         let topic = topic.to_owned();
         self.ask(move |consumer| {
-            let span = |partition: Partition| {
-                let (low, high) = consumer.fetch_watermarks(&topic, partition.id, PATIENCE)?;
+            let span = |partition: &Partition| {
+                // One that has a leader by the metadata may still be about to have it.
+                let ask = || consumer.fetch_watermarks(&topic, partition.id, PATIENCE);
+                let (low, high) = patiently(PATIENCE, ask)?;
                 Ok(Span {
                     start: Position(low.cast_unsigned()),
                     end: Position(high.cast_unsigned()),
                 })
             };
-            partitions.into_iter().map(span).collect()
+            partitions.iter().map(span).collect()
         })
         .await
     }
@@ -163,6 +295,10 @@ impl Target for Kafka {
             .set("batch.num.messages", "1000000")
             .set("message.max.bytes", settings.batch_bytes.max(2 << 20).to_string())
             .set("linger.ms", (settings.linger.as_secs_f64() * 1e3).to_string())
+            .set(
+                "max.in.flight.requests.per.connection",
+                in_flight_max(settings).to_string(),
+            )
             .set("compression.codec", settings.compression.to_string())
             .set(
                 "queue.buffering.max.kbytes",
@@ -184,6 +320,9 @@ impl Target for Kafka {
             .set("enable.auto.commit", "false")
             .set("fetch.message.max.bytes", (8 << 20).to_string())
             .set("check.crcs", "true")
+            // Whenever there is room again, rather than a second later.
+            .set("queued.min.messages", "1000000")
+            .set("fetch.queue.backoff.ms", "5")
             .create()
             .map_err(failed())?;
         let mut assignment = TopicPartitionList::new();
@@ -194,15 +333,19 @@ impl Target for Kafka {
                 .map_err(failed())?;
         }
         consumer.assign(&assignment).map_err(failed())?;
-        Ok(KafkaConsumer { consumer })
+        Ok(KafkaConsumer {
+            consumer,
+            failing_since: None,
+        })
     }
 }
 
 /// What is of interest of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Partition {
     id: i32,
     leader: Option<i32>,
+    replicas: Vec<i32>,
     /// Whether all replicas are in sync.
     is_whole: bool,
 }
@@ -212,6 +355,7 @@ impl Partition {
         Self {
             id: partition.id(),
             leader: Some(partition.leader()).filter(|leader| *leader >= 0 && partition.error().is_none()),
+            replicas: partition.replicas().to_vec(),
             is_whole: partition.isr().len() == partition.replicas().len(),
         }
     }
@@ -304,12 +448,26 @@ impl TargetProducer for KafkaProducer {
 /// A consumer with connections of its own.
 pub struct KafkaConsumer {
     consumer: StreamConsumer,
+    /// Since when there have been errors and no records.
+    failing_since: Option<Instant>,
 }
 
 impl TargetConsumer for KafkaConsumer {
     async fn receive(&mut self, intake: &mut Intake) -> Result<(), BenchError> {
-        let message = self.consumer.recv().await;
-        let message: BorrowedMessage<'_> = message.map_err(BenchError::other("cannot consume"))?;
+        let message: BorrowedMessage<'_> = loop {
+            match self.consumer.recv().await {
+                Ok(message) => break message,
+                // librdkafka tries on, and says so each time that a broker is not there.
+                Err(error) if passes(&error) => {
+                    let since = *self.failing_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= PATIENCE {
+                        return Err(BenchError::other("cannot consume")(error));
+                    }
+                }
+                Err(error) => return Err(BenchError::other("cannot consume")(error)),
+            }
+        };
+        self.failing_since = None;
         let partition = PartitionIndex::new(message.partition());
         let stamp = message
             .headers()
@@ -323,93 +481,4 @@ impl TargetConsumer for KafkaConsumer {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use rdkafka::mocking::MockCluster;
-
-    use super::*;
-    use crate::load::intake::Timing;
-    use crate::load::meter::Meter;
-    use crate::load::tests::{options, plan};
-    use crate::load::{clock::Moment, produce};
-    use crate::workload::{Expectation, Verifier};
-
-    fn partitions(leaders: &[bool]) -> Vec<Partition> {
-        let partition = |(id, &has_leader): (i32, &bool)| Partition {
-            id,
-            leader: has_leader.then_some(1),
-            is_whole: true,
-        };
-        (0..).zip(leaders).map(partition).collect()
-    }
-
-    #[test]
-    fn a_new_topic_is_waited_for_until_each_of_its_partitions_has_a_leader() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            // As a broker tells it: not known yet, without leaders, some, all.
-            let mut answers = [&[][..], &[false, false], &[true, false], &[true, true]].into_iter();
-            let look = || std::future::ready(Ok(partitions(answers.next().unwrap())));
-            assert_eq!(with_leaders(2, PATIENCE, look).await.unwrap(), 2);
-            assert!(answers.next().is_none(), "it did not look until all had one");
-            let never = with_leaders(2, Duration::ZERO, || std::future::ready(Ok(partitions(&[true, false])))).await;
-            let text = never.unwrap_err().to_string();
-            assert!(text.contains("1 of 2 partitions have a leader"), "{text}");
-        });
-    }
-
-    #[test]
-    fn a_partition_without_a_leader_is_seen_as_one() {
-        let cluster = MockCluster::new(1).unwrap();
-        cluster.create_topic("t", 2, 1).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let kafka = Kafka::connect(&cluster.bootstrap_servers()).await.unwrap();
-            assert_eq!(kafka.partitions("t").await.unwrap(), partitions(&[true, true]));
-            cluster.partition_leader("t", 1, None).unwrap();
-            assert_eq!(kafka.partitions("t").await.unwrap(), partitions(&[true, false]));
-        });
-    }
-
-    /// On librdkafka's own cluster, which lives in this process and keeps records in memory.
-    #[test]
-    fn records_come_back_from_a_kafka_broker_as_they_were_sent() {
-        let cluster = MockCluster::new(1).unwrap();
-        cluster.create_topic("t", 2, 1).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let keyed = options(&["--bytes", "5000", "--partitions", "2", "--keys", "uniform:10"]);
-        runtime.block_on(async {
-            let kafka = Kafka::connect(&cluster.bootstrap_servers()).await.unwrap();
-            assert_eq!(kafka.ensure_topic("t", 2).await.unwrap(), 2);
-            let plan = plan(&keyed);
-            let meter = Meter::new("produce", Arc::default());
-            let produced = produce::run(&kafka, &plan, &[Arc::clone(&meter)]).await.unwrap();
-            assert_eq!(produced.acknowledged.values().sum::<u64>(), 500);
-
-            let spans = kafka.spans("t").await.unwrap();
-            let ends: Vec<_> = spans.iter().map(|span| span.end).collect();
-            assert_eq!(ends.iter().map(|end| end.0).sum::<u64>(), 500);
-            let from = vec![Position(0); 2];
-            meter.open(Moment::now());
-            let mut intake = Intake::new(meter, &from, Timing::None).verify(Verifier::new(
-                Arc::clone(&plan.payload),
-                Expectation::exactly(produced.acknowledged),
-            ));
-            let mut consumer = kafka.consumer("t", &from).await.unwrap();
-            while !intake.has_reached(&ends) {
-                consumer.receive(&mut intake).await.unwrap();
-            }
-            assert!(intake.finish(None).unwrap().damage.is_none());
-        });
-    }
-}
+mod tests;

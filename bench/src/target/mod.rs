@@ -29,6 +29,9 @@ pub trait Target: Clone + Send + Sync + 'static {
     /// Receives records.
     type Consumer: TargetConsumer;
 
+    /// The client, and how it sends, for the report.
+    fn client(settings: &ProducerSettings) -> String;
+
     /// Connects to the system at these addresses, separated by commas.
     fn connect(bootstrap: &str) -> impl Future<Output = Result<Self, BenchError>> + Send;
 
@@ -183,4 +186,20 @@ pub struct ProducerSettings {
     pub compression: Compression,
     /// When a record is acknowledged.
     pub acks: Acks,
+}
+
+impl fmt::Display for ProducerSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let acks = match self.acks {
+            Acks::None => "none",
+            Acks::Leader => "leader",
+            Acks::All => "all",
+        };
+        let (batch, memory) = (self.batch_bytes >> 10, self.memory_bytes >> 20);
+        let (linger, compression) = (self.linger.as_secs_f64() * 1e3, self.compression);
+        write!(
+            f,
+            "acks {acks}, batches of {batch} KiB, linger {linger} ms, compression {compression}, memory {memory} MiB"
+        )
+    }
 }

@@ -61,6 +61,11 @@ impl Target for Nats {
     type Producer = NatsProducer;
     type Consumer = NatsConsumer;
 
+    fn client(settings: &ProducerSettings) -> String {
+        // Neither batches nor lingers.
+        format!("async-nats, up to {} MiB in flight", settings.in_flight_bytes >> 20)
+    }
+
     async fn connect(bootstrap: &str) -> Result<Self, BenchError> {
         Ok(Self {
             bootstrap: bootstrap.to_owned(),

@@ -5,6 +5,8 @@
 mod cluster;
 mod documents;
 mod honesty;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod limits;
 mod output;
 mod readme;
