@@ -56,6 +56,8 @@ pub(crate) struct FetchItem {
     pub(crate) offset: i64,
     pub(crate) max_bytes: u64,
     pub(crate) reads: Reads,
+    /// That of the record before the offset, as whoever fetches has it, if that says so: its log may differ from this one.
+    pub(crate) last_epoch: Option<LeaderEpoch>,
 }
 
 /// A fetch request.
@@ -119,6 +121,8 @@ pub(crate) struct FetchedItem<R> {
     pub(crate) available: u64,
     /// Who is to be asked instead: then there are neither records nor an error.
     pub(crate) preferred: Option<(BrokerId, CoreId)>,
+    /// An epoch, and where it ends here: there the log of whoever fetches differs. Then there are neither records nor an error.
+    pub(crate) diverging: Option<(LeaderEpoch, Offset)>,
 }
 
 impl<R> FetchedItem<R> {
@@ -135,6 +139,7 @@ impl<R> FetchedItem<R> {
             records: self.records.map(name),
             available: self.available,
             preferred: self.preferred,
+            diverging: self.diverging,
         }
     }
 }

@@ -16,10 +16,10 @@ use std::{
 };
 
 use futures::future::{Either, FutureExt, select, select_all};
-use headwater_engine::{FetchError, LogRange, ReadLimit};
+use headwater_engine::{EpochEnd, FetchError, LogRange, ReadLimit};
 use headwater_protocol::{
     error::ErrorCode,
-    id::{BrokerId, CoreId, Offset},
+    id::{BrokerId, CoreId, LeaderEpoch, Offset},
 };
 
 use crate::{
@@ -263,7 +263,7 @@ fn is_enough<R>(found: &[FetchedItem<R>], min_bytes: u64) -> bool {
     available >= min_bytes
         || found
             .iter()
-            .any(|item| item.error != ErrorCode::None || item.preferred.is_some())
+            .any(|item| item.error != ErrorCode::None || item.preferred.is_some() || item.diverging.is_some())
 }
 
 fn failed<R>(item: &FetchItem, error: ErrorCode) -> FetchedItem<R> {
@@ -278,6 +278,7 @@ fn failed<R>(item: &FetchItem, error: ErrorCode) -> FetchedItem<R> {
         records: None,
         available: 0,
         preferred: None,
+        diverging: None,
     }
 }
 
@@ -331,6 +332,12 @@ async fn look_into(core: &Core, partition: &Partition, item: &FetchItem, room: R
     let Ok(offset) = Offset::try_from(item.offset) else {
         return failed_at(partition, item, ErrorCode::OffsetOutOfRange);
     };
+    if let Some(diverging) = item.last_epoch.and_then(|epoch| diverging(partition, offset, epoch)) {
+        return FetchedItem {
+            diverging: Some(diverging),
+            ..nothing(partition, item)
+        };
+    }
     let bytes_max = item.max_bytes.min(room.bytes());
     let fetched = match partition.log.fetch(offset, bytes_max, ReadLimit::HighWatermark).await {
         Ok(fetched) => fetched,
@@ -365,6 +372,23 @@ async fn look_into(core: &Core, partition: &Partition, item: &FetchItem, room: R
         available,
         ..failed(item, ErrorCode::None)
     }
+}
+
+/// Where the log of whoever fetches from this offset on differs, if the record before it has this epoch there.
+fn diverging(partition: &Partition, offset: Offset, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+    let log = &partition.log;
+    let offsets = log.offsets();
+    let known = match log.latest_epoch() {
+        Some(latest) if latest > epoch => log.end_of_epoch(epoch),
+        // The epoch goes on, or nothing was written in it yet.
+        _ => EpochEnd {
+            epoch,
+            end: offsets.end,
+        },
+    };
+    // What is gone is out of range, whatever it was.
+    let differs = offset >= offsets.start && (known.epoch < epoch || known.end < offset);
+    differs.then_some((known.epoch, known.end))
 }
 
 /// An error, with the offsets that tell a client how to go on.

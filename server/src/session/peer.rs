@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use futures::future::select;
+use futures::{FutureExt as _, future::select};
 use headwater_engine::Signal;
 
 use super::{
@@ -100,8 +100,20 @@ impl Connection {
             return;
         }
         lease.give_bytes_back();
-        let own = self.budget.lease(bytes).await;
-        lease.holds([self.shared_budget.lease(bytes).await, own]);
+        let mut room = pin!(async {
+            let own = self.budget.lease(bytes).await;
+            [self.shared_budget.lease(bytes).await, own]
+        });
+        lease.holds(match room.as_mut().now_or_never() {
+            Some(room) => room,
+            None => {
+                // Those that only wait for records, and hold what this one needs, are answered.
+                self.held_up.set(true);
+                let room = room.await;
+                self.held_up.set(false);
+                room
+            }
+        });
     }
 
     /// Waits until the client has read most of its responses and no other request that waits for its turn is being answered,

@@ -8,9 +8,9 @@ use std::{borrow::Cow, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 use headwater_kafka::{
     Reader, TopicRef,
     fetch::{Answer, Gap, Part, Request, Response},
-    messages::fetch_response::{LeaderIdAndEpoch, NodeEndpoint},
+    messages::fetch_response::{EpochEndOffset, LeaderIdAndEpoch, NodeEndpoint},
 };
-use headwater_protocol::error::ErrorCode;
+use headwater_protocol::{error::ErrorCode, id::LeaderEpoch};
 
 use self::sessions::{Context, Held};
 use super::{
@@ -241,6 +241,9 @@ impl Asked<'_> {
         }
         let leader = self.places.leader(id);
         check_epoch(wanted.current_leader_epoch, leader)?;
+        if wanted.last_fetched_epoch > leader.epoch.get() {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
         let reads = match rack {
             Some(rack) if leader.is_here => Reads::Near {
                 rack: Arc::clone(rack),
@@ -255,6 +258,7 @@ impl Asked<'_> {
             offset: wanted.fetch_offset,
             max_bytes: u64::from(wanted.partition_max_bytes.max(0).cast_unsigned()),
             reads,
+            last_epoch: Some(LeaderEpoch::new(wanted.last_fetched_epoch)).filter(|epoch| epoch.get() >= 0),
         })
     }
 
@@ -274,6 +278,12 @@ impl Asked<'_> {
         }
         if let Some((broker, core)) = item.preferred {
             answer.preferred_read_replica = self.places.node(broker, core);
+        }
+        if let Some((epoch, end)) = item.diverging {
+            answer.diverging_epoch = EpochEndOffset {
+                epoch: epoch.get(),
+                end_offset: end.as_i64(),
+            };
         }
         let records = item.records.take()?;
         answer.records_len = item.size as usize;

@@ -1,6 +1,6 @@
 //! Offsets of partitions, the deletion of old records, and ids of producers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use headwater_kafka::messages::{
     DeleteRecordsRequest, DeleteRecordsResponse, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest,
@@ -44,7 +44,18 @@ enum Wanted {
 }
 
 pub(super) async fn list<'a>(asking: &Asking, request: ListOffsetsRequest<'a>) -> ListOffsetsResponse<'a> {
-    let mut seen = HashSet::new();
+    // One that is named more than once is refused, once.
+    let mut counts: HashMap<(&str, i32), usize> = HashMap::new();
+    for topic in request.topics.iter().filter(|topic| check_name(&topic.name).is_ok()) {
+        for partition in &topic.partitions {
+            *counts.entry((&topic.name, partition.partition_index)).or_default() += 1;
+        }
+    }
+    let twice: HashSet<(String, i32)> = counts
+        .into_iter()
+        .filter(|(_, count)| *count > 1)
+        .map(|((topic, index), _)| (topic.to_owned(), index))
+        .collect();
     let mut items = Vec::new();
     let mut wanted = Vec::new();
     for topic in &request.topics {
@@ -52,7 +63,7 @@ pub(super) async fn list<'a>(asking: &Asking, request: ListOffsetsRequest<'a>) -
         for partition in &topic.partitions {
             let found = if let Some(code) = unknown {
                 Wanted::Told(code)
-            } else if seen.insert((&topic.name, partition.partition_index)) {
+            } else if twice.is_empty() || !twice.contains(&(topic.name.to_string(), partition.partition_index)) {
                 look_at(asking, &topic.name, partition)
             } else {
                 Wanted::Told(ErrorCode::InvalidRequest)
@@ -96,9 +107,21 @@ pub(super) async fn list<'a>(asking: &Asking, request: ListOffsetsRequest<'a>) -
             None => told(ErrorCode::UnknownServerError),
         }
     };
-    let topics = request.topics.into_iter().map(|topic| ListOffsetsTopicResponse {
-        name: topic.name,
-        partitions: topic.partitions.into_iter().map(&mut partition).collect(),
+    let mut told_once = HashSet::new();
+    let topics = request.topics.into_iter().map(|topic| {
+        let mut is_first = |index: i32| {
+            let key = (topic.name.to_string(), index);
+            !twice.contains(&key) || told_once.insert(key)
+        };
+        let told = topic.partitions.into_iter().filter_map(|asked| {
+            let index = asked.partition_index;
+            let told = partition(asked);
+            (twice.is_empty() || is_first(index)).then_some(told)
+        });
+        ListOffsetsTopicResponse {
+            partitions: told.collect(),
+            name: topic.name.clone(),
+        }
     });
     ListOffsetsResponse {
         topics: topics.collect(),
@@ -200,12 +223,17 @@ pub(super) async fn delete_records<'a>(
     let mut response = DeleteRecordsResponse::default();
     for topic in request.topics {
         let mut partitions = Vec::new();
-        for partition in topic.partitions {
-            let index = partition.partition_index;
+        // Of one that is named twice the last counts.
+        let asked: BTreeMap<i32, i64> = topic
+            .partitions
+            .iter()
+            .map(|partition| (partition.partition_index, partition.offset))
+            .collect();
+        for (index, offset) in asked {
             let found = find_topic(&image, &topic.name).and_then(|topic| partition_of(topic, index));
             let deleted = match found {
                 Ok(id) => {
-                    let done = asking.perform(Op::DeleteRecords(id, partition.offset)).await;
+                    let done = asking.perform(Op::DeleteRecords(id, offset)).await;
                     done.map_err(|refusal| refusal.code)
                 }
                 Err(code) => Err(code),

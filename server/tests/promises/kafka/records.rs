@@ -272,6 +272,19 @@ fn records_are_found_as_kafka_finds_them_at_every_version() {
         let began = Instant::now();
         assert_eq!(wire.fetched(18, &unknown).await[1].error_code, 3);
         assert!(began.elapsed() >= Duration::from_millis(300));
+        // C15: whose log differs is told where.
+        for (last_epoch, offset, expected) in [(5, 6, (1, -1, -1)), (0, 3, (0, -1, -1)), (0, 20, (0, 0, 6))] {
+            let mut differs = fetch(topic, &[(0, offset)]);
+            (differs.max_wait_ms, differs.min_bytes) = (60_000, 1);
+            differs.topics[0].partitions[0].last_fetched_epoch = last_epoch;
+            let told = wire.fetched(18, &differs).await.remove(0);
+            let diverges = (told.diverging_epoch.epoch, told.diverging_epoch.end_offset);
+            assert_eq!(
+                (told.error_code, diverges.0, diverges.1),
+                expected,
+                "{last_epoch} {offset}"
+            );
+        }
         // One that is named twice is answered once, as it is named last.
         let twice = wire.fetched(18, &fetch(topic, &[(0, 0), (1, 0), (0, 6)])).await;
         let found: Vec<_> = twice
@@ -333,6 +346,26 @@ fn offsets_are_told_as_kafka_tells_them() {
                 "{timestamp} at {version}"
             );
         }
+        // D5: one answer.
+        let latest = list_offsets_request::ListOffsetsPartition {
+            timestamp: -1,
+            ..list_offsets_request::ListOffsetsPartition::default()
+        };
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![list_offsets_request::ListOffsetsTopic {
+                name: "d".into(),
+                partitions: vec![latest.clone(), latest],
+            }],
+            ..ListOffsetsRequest::default()
+        };
+        let twice: ListOffsetsResponse<'_> = wire.ask(ApiKey::ListOffsets, 11, &request).await;
+        let codes: Vec<_> = twice.topics[0]
+            .partitions
+            .iter()
+            .map(|found| (found.error_code, found.offset))
+            .collect();
+        assert_eq!(codes, [(42, -1)]);
         let end = async |wire: &mut Wire, epoch| {
             let partition = offset_for_leader_epoch_request::OffsetForLeaderPartition {
                 leader_epoch: epoch,

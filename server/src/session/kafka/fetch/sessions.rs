@@ -15,7 +15,7 @@ use std::{
 use headwater_kafka::{
     TopicRef, Uuid,
     fetch::{Answer, Part, Request},
-    messages::fetch_request::FetchPartition,
+    messages::{fetch_request::FetchPartition, fetch_response::EpochEndOffset},
 };
 use headwater_protocol::{error::ErrorCode, id::CoreId};
 
@@ -246,6 +246,7 @@ impl Held {
         answer.records_len > 0
             || answer.error_code != 0
             || answer.preferred_read_replica != -1
+            || answer.diverging_epoch != EpochEndOffset::default()
             || answer.high_watermark != self.high_watermark
             || answer.log_start_offset != self.log_start_offset
     }

@@ -107,6 +107,7 @@ pub(in crate::session::native) fn read_fetch(bytes: &[u8]) -> Result<FetchCall, 
                 (Some(2), _) => Reads::Follower,
                 _ => Reads::Leader,
             },
+            last_epoch: None,
         });
     }
     Ok(FetchCall {
