@@ -6,6 +6,7 @@
 
 pub(crate) mod assembly;
 mod error;
+mod known_ports;
 mod membership;
 mod ports;
 pub(crate) mod serve;

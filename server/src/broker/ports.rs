@@ -3,10 +3,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::error::StartError;
+use super::{error::StartError, known_ports::KnownPorts};
 use crate::{
     config::{Config, HttpAddress, PeerListen},
     core::mesh::Listeners,
@@ -51,13 +51,45 @@ pub(super) fn bind_all(config: &Config, cores: usize) -> Result<Ports, StartErro
         shared: (address, "kafka.listen"),
         core_port_base: (config.kafka.core_nodes).then_some((config.kafka.core_port_base, "kafka.core_port_base")),
     });
-    Ok(Ports {
-        native: bind_doors(&native, cores)?,
-        kafka: kafka.map(|kafka| bind_doors(&kafka, cores)).transpose()?,
-    })
+    let mut known = KnownPorts::read(&config.log.directory);
+    let chosen = chosen(config, cores);
+    let mut bind = |wanted: Wanted| {
+        let key = wanted.core_port_base.filter(|(base, _)| *base == 0).map(|(_, key)| key);
+        let mut ports = key.map_or(Vec::new(), |key| known.of(key).to_vec());
+        // One that is to be another's by now would be in its way.
+        ports
+            .iter_mut()
+            .filter(|port| chosen.contains(port))
+            .for_each(|port| *port = 0);
+        let doors = bind_doors(&wanted, cores, &ports)?;
+        if let Some(key) = key {
+            known.are(key, &doors.of_cores);
+        }
+        Ok::<Doors, StartError>(doors)
+    };
+    let ports = Ports {
+        native: bind(native)?,
+        kafka: kafka.map(bind).transpose()?,
+    };
+    known.keep();
+    Ok(ports)
 }
 
-fn bind_doors(wanted: &Wanted, cores: usize) -> Result<Doors, StartError> {
+/// Ports that are said in the configuration.
+fn chosen(config: &Config, cores: usize) -> Vec<u16> {
+    let metrics = config.metrics.listen.map(HttpAddress::get);
+    let peers = config.cluster.listen.map(PeerListen::get);
+    let addresses = [Some(config.broker.listen), config.kafka_listen(), metrics, peers];
+    let of_cores = [config.broker.core_port_base, config.kafka.core_port_base];
+    let of_cores = of_cores.into_iter().filter(|base| *base > 0);
+    let of_cores = of_cores.flat_map(|base| (base..=u16::MAX).take(cores));
+    let addresses = addresses.into_iter().flatten().map(|address| address.port());
+    addresses.chain(of_cores).collect()
+}
+
+/// `known`: ports that cores had the last time, 0 for any. All together they are not waited for longer than one is.
+fn bind_doors(wanted: &Wanted, cores: usize, known: &[u16]) -> Result<Doors, StartError> {
+    let deadline = machine::now() + PORT_WAIT_MAX;
     let (mut address, key) = wanted.shared;
     let mut doors = Doors {
         address,
@@ -72,8 +104,15 @@ fn bind_doors(wanted: &Wanted, cores: usize) -> Result<Doors, StartError> {
         address = shared.1;
         let mut listeners = vec![shared.0];
         if let Some((base, key)) = wanted.core_port_base {
-            let own_port = if base == 0 { 0 } else { base + index as u16 };
-            let own = bind(SocketAddr::new(address.ip(), own_port), false, key)?;
+            let at = |port: u16| SocketAddr::new(address.ip(), port);
+            let own = match known.get(index).copied().unwrap_or(0) {
+                _ if base > 0 => bind(at(base + index as u16), false, key)?,
+                0 => bind(at(0), false, key)?,
+                known => match bind_until(deadline, at(known), false, key) {
+                    Ok(own) => own,
+                    Err(_is_somebodys) => bind(at(0), false, key)?,
+                },
+            };
             doors.of_cores.push(own.1.port());
             listeners.push(own.0);
         }
@@ -101,7 +140,15 @@ pub(super) fn bind(
     shared: bool,
     key: &'static str,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
-    let deadline = machine::now() + PORT_WAIT_MAX;
+    bind_until(machine::now() + PORT_WAIT_MAX, address, shared, key)
+}
+
+fn bind_until(
+    deadline: Instant,
+    address: SocketAddr,
+    shared: bool,
+    key: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
     loop {
         let bound = listener::bind(address, shared).and_then(|listener| Ok((listener.local_addr()?, listener)));
         match bound {
