@@ -36,7 +36,7 @@ pub use log::{
 pub use memory::{IndexCounts, Memory};
 pub use moment::{Moment, Since};
 pub use owner::Owner;
-pub use producers::{SequenceError, WINDOW as PRODUCER_WINDOW};
+pub use producers::{ActiveProducer, SequenceError, WINDOW as PRODUCER_WINDOW};
 pub use seldom::Seldom;
 pub use signal::{Signal, Wait};
 pub use tail::TailMemory;

@@ -127,6 +127,19 @@ pub(crate) struct Producer {
     window: VecDeque<Stored>,
 }
 
+/// What a partition knows of one of its producers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// The producer.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: ProducerEpoch,
+    /// The sequence of its last record, or -1 if its batches are too long ago.
+    pub last_sequence: i32,
+    /// When its last batch was appended.
+    pub last_append: Timestamp,
+}
+
 /// All producers of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Producers {
@@ -159,6 +172,19 @@ impl Producers {
     /// What is known now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot(self.by_id.values().cloned().collect())
+    }
+
+    /// All that there are, in the order of their ids.
+    pub(crate) fn active(&self) -> Vec<ActiveProducer> {
+        let active = self.by_id.values().map(|producer| ActiveProducer {
+            id: ProducerId::new(producer.id),
+            epoch: ProducerEpoch::new(producer.epoch),
+            last_sequence: producer.window.back().map_or(-1, |last| last.last),
+            last_append: producer.last_seen.clock(),
+        });
+        let mut active: Vec<ActiveProducer> = active.collect();
+        active.sort_unstable_by_key(|producer| producer.id.get());
+        active
     }
 
     /// Decides about a batch without changing anything. Batches without a producer id are always appended.

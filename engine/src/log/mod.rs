@@ -42,7 +42,7 @@ use crate::{
     epochs::{EpochEnd, EpochTable},
     error::LogError,
     memory::Memory,
-    producers::Producers,
+    producers::{ActiveProducer, Producers},
     segment::{Segment, Stage},
     seldom::Seldom,
     signal::Signal,
@@ -273,6 +273,11 @@ impl<D: Disk> Log<D> {
     /// Producers that are remembered.
     pub fn producer_count(&self) -> usize {
         self.state.borrow().producers.len()
+    }
+
+    /// What is known of producers that number their batches.
+    pub fn active_producers(&self) -> Vec<ActiveProducer> {
+        self.state.borrow().producers.active()
     }
 
     /// Where the log lives.

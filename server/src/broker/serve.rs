@@ -24,7 +24,7 @@ use crate::{
     },
     image::Assignment,
     machine::{self, Daemons, Disk},
-    ops::{Addresses, Ops, fetch, figures, forwarded, offsets, topics},
+    ops::{Addresses, Ops, fetch, figures, forwarded, logs, offsets, topics},
     partition::{self, Partitions},
     session::{
         Follows, Sessions,
@@ -131,6 +131,9 @@ impl Server {
             }),
             CoreMessage::Describe { ids, reply } => {
                 let _ = reply.send(topics::describe_here(&partitions, &ids));
+            }
+            CoreMessage::Producers { id, reply } => {
+                let _ = reply.send(logs::producers_here(&partitions, id));
             }
             CoreMessage::ListGroups { wanted, reply } => {
                 let _ = reply.send(self.groups.list(&wanted));

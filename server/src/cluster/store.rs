@@ -87,7 +87,9 @@ impl<D: Directory> TopicStore<D> {
         if !self.is_alone() {
             self.catch_up().await?;
             let command = proposal::create(new, &self.image(), &self.config, self.brokers())?;
-            return self.place(command, new.replication_factor).await;
+            return self
+                .place(command, new.replication_factor, new.assignments.as_deref())
+                .await;
         }
         if let Some(topic) = self.image().topic(&new.name) {
             // A creation that failed, and could not be taken back then.
@@ -110,7 +112,7 @@ impl<D: Directory> TopicStore<D> {
         let replicas = |topic| self.replicas_of(topic);
         let command = proposal::alter(alteration, &self.image(), &self.config, replicas)?;
         if !self.is_alone() {
-            return self.place(command, -1).await;
+            return self.place(command, -1, alteration.assignments.as_deref()).await;
         }
         // A growth that failed, and whose traces could not be removed then.
         self.undo(command.topic()).await?;
@@ -207,7 +209,7 @@ impl<D: Directory> TopicStore<D> {
         };
         let command = Command::Delete { id: topic.id };
         if !self.is_alone() {
-            return self.place(command, -1).await;
+            return self.place(command, -1, None).await;
         }
         let (next, change) = self.state().apply(command.clone())?;
         if !change.is_none() || self.doubt.is_some() {

@@ -122,10 +122,9 @@ impl Rules<'_> {
             self.conflict("kafka.core_port_base", rule);
         }
         let id_max = i32::MAX / KAFKA_NODES_OF_A_BROKER;
-        if kafka.core_nodes && self.config.broker.id.get() > id_max {
-            let rule = format!(
-                "nodes of cores have numbers only up to broker {id_max}; turn kafka.core_nodes off, or use a lower number"
-            );
+        if self.config.broker.id.get() > id_max {
+            let rule =
+                format!("nodes have numbers only up to broker {id_max}; use a lower number, or turn kafka.listen off");
             self.conflict("broker.id", rule);
         }
     }

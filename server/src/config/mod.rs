@@ -61,7 +61,7 @@ sections! {
         /// What this broker has in common with those that fail with it, such as a rack, a room or a zone; "none" says nothing.
         /// Set it on every broker of a cluster, so that the replicas of a partition are in different ones and consumers read from near ones.
         rack: Option<Rack> = None;
-        /// Port of core 0's own listener, core n has this plus n. 0 takes any free ports.
+        /// Port of core 0's own listener, core n has this plus n. 0 takes any free ports, and the same ones after a restart if they are free still.
         /// Set it when a firewall stands between clients and broker: it must let these ports through.
         core_port_base: u16 = 0, 0..=65_535;
         /// A broker that ends because of a bug in it aborts, which leaves a core dump where the system keeps them, instead of exiting with code 70.
@@ -74,10 +74,10 @@ sections! {
         /// Address and port where Kafka's protocol is spoken. "auto" is port 9092 of the same address if `broker.listen` has its usual port, and none otherwise; "off" has none.
         /// Set it for several brokers on one machine, or where Kafka's clients come from another network.
         listen: KafkaListen = KafkaListen::Auto;
-        /// Each core has a port of its own for Kafka's clients, and is told to them as a node: the broker's number times 1024, plus the core's. Off: the broker is one node, with its own number.
+        /// Each core has a port of its own for Kafka's clients, and is told to them as a node: the broker's number times 1024, plus the core's. Off: the broker is one node, with the number of its first core.
         /// Turn it off where a firewall or a proxy lets one port through; requests are then passed on between cores.
         core_nodes: bool = true;
-        /// Port of core 0's own listener, core n has this plus n. 0 takes any free ports.
+        /// Port of core 0's own listener, core n has this plus n. 0 takes any free ports, and the same ones after a restart if they are free still.
         /// Set it when a firewall stands between clients and broker: it must let these ports through.
         core_port_base: u16 = 0, 0..=65_535;
         /// A topic that a producer or consumer names and that is not there is made, if the client allows it.

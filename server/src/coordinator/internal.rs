@@ -27,6 +27,7 @@ pub(crate) fn new_topic(config: &Config) -> NewTopic {
         partitions: config.groups.offsets_partitions.cast_signed(),
         replication_factor: -1,
         configs: pairs.collect(),
+        assignments: None,
     }
 }
 

@@ -10,7 +10,7 @@ use futures::{
     channel::{mpsc, oneshot},
     future::{Either, select},
 };
-use headwater_engine::VettedBytes;
+use headwater_engine::{ActiveProducer, VettedBytes};
 use headwater_protocol::id::{CoreId, Offset};
 
 use crate::{
@@ -83,6 +83,10 @@ pub(crate) enum CoreMessage {
     Describe {
         ids: Vec<PartitionId>,
         reply: Reply<Vec<PartitionDescription>>,
+    },
+    Producers {
+        id: PartitionId,
+        reply: Reply<Result<Vec<ActiveProducer>, Refusal>>,
     },
     ListGroups {
         wanted: Wanted,

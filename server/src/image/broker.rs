@@ -63,14 +63,12 @@ pub struct KafkaAddress {
 }
 
 impl KafkaAddress {
-    /// The number of the node that is this core of the broker, and its port.
+    /// The number of the node that is this core of the broker, and its port. No other broker's node has that number, whether cores are
+    /// nodes there or not, and however many it has or had.
     pub(crate) fn node(&self, broker: BrokerId, core: CoreId) -> (i32, u16) {
         match self.core_ports.get(usize::from(core.get())) {
-            Some(port) => (
-                broker.get().saturating_mul(KAFKA_NODES_OF_A_BROKER) + i32::from(core.get()),
-                *port,
-            ),
-            None => (broker.get(), self.port),
+            Some(port) => (first_node(broker).saturating_add(core.get().into()), *port),
+            None => (first_node(broker), self.port),
         }
     }
 
@@ -79,6 +77,11 @@ impl KafkaAddress {
         let count = self.core_ports.len().max(1) as u16;
         (0..count).map(move |core| self.node(broker, CoreId::new(core)))
     }
+}
+
+/// The number of a broker's first node, which is its only one if its cores are none.
+pub(crate) fn first_node(broker: BrokerId) -> i32 {
+    broker.get().saturating_mul(KAFKA_NODES_OF_A_BROKER)
 }
 
 /// One broker.
@@ -104,4 +107,37 @@ pub struct Broker {
     /// Where Kafka's clients reach it, if they do. It is written down apart.
     #[serde(skip)]
     pub kafka: Option<Arc<KafkaAddress>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_brokers_have_a_node_of_one_number_whatever_their_cores_are_and_were() {
+        let mut numbers = BTreeSet::new();
+        for broker in 0..4 {
+            let of_cores = |count: u16| {
+                let at = KafkaAddress {
+                    host: "localhost".to_owned(),
+                    port: 1,
+                    core_ports: (0..count).collect(),
+                };
+                at.nodes(BrokerId::new(broker))
+                    .map(|(id, _)| id)
+                    .collect::<BTreeSet<i32>>()
+            };
+            // It was started with so many, or is one node.
+            let own: BTreeSet<i32> = [0, 1, 2, KAFKA_NODES_OF_A_BROKER as u16]
+                .into_iter()
+                .flat_map(of_cores)
+                .collect();
+            assert_eq!(own.first(), Some(&first_node(BrokerId::new(broker))));
+            let before = numbers.len();
+            numbers.extend(&own);
+            assert_eq!(numbers.len(), before + own.len());
+        }
+    }
 }

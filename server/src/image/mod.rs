@@ -17,6 +17,7 @@ use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 
 pub use self::assignment::Assignment;
+pub(crate) use self::broker::first_node;
 pub use self::broker::{Address, Broker, Incarnation, KafkaAddress, Member};
 pub use self::placements::{Placed, Placements};
 pub use self::replicas::{Durability, PartitionEpoch, Replicas, Terms};

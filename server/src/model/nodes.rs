@@ -19,6 +19,8 @@ pub(crate) struct Node {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) rack: Option<String>,
+    /// Its broker leads nothing, and may not be there.
+    pub(crate) is_fenced: bool,
 }
 
 /// Nodes, and where topics are.
@@ -46,6 +48,7 @@ pub(crate) struct PartitionLayout {
     pub(crate) leader: LeaderNode,
     pub(crate) replicas: Vec<i32>,
     pub(crate) isr: Vec<i32>,
+    pub(crate) elr: Vec<i32>,
     pub(crate) offline: Vec<i32>,
 }
 

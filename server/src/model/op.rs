@@ -1,6 +1,7 @@
 //! What a client can ask of the broker and what becomes of it, in no protocol's terms. What is about records themselves is in
 //! [`records`](super::records).
 
+use headwater_engine::ActiveProducer;
 use headwater_protocol::{
     error::ErrorCode,
     id::{BrokerId, CoreId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId},
@@ -29,6 +30,10 @@ pub(crate) enum Op {
     DeleteTopic(String),
     DescribeTopic(String),
     DescribeBroker,
+    /// The logs that this broker has of these partitions; or only, if `true`, those of this core.
+    DescribeLogs(Vec<PartitionId>, bool),
+    /// Who has written to a partition, of those that number their batches.
+    DescribeProducers(PartitionId),
     DescribeQuorum,
     /// Each with its address.
     AddQuorumMembers(Vec<(BrokerId, String)>),
@@ -75,6 +80,8 @@ pub(crate) enum Outcome {
     TopicDeleted,
     Topic(TopicDescription),
     Broker(BrokerDescription),
+    Logs(LogsDescription),
+    Producers(Vec<ActiveProducer>),
     Quorum(QuorumDescription),
     MembersAdded,
     MemberRemoved,
@@ -108,6 +115,8 @@ pub struct NewTopic {
     pub replication_factor: i16,
     /// Settings in Kafka's names.
     pub configs: Vec<(String, String)>,
+    /// Who is to have each of the partitions, the preferred leader first; `None`: the cluster says.
+    pub assignments: Option<Vec<Vec<BrokerId>>>,
 }
 
 /// What is asked for when a topic is altered.
@@ -118,6 +127,8 @@ pub struct TopicAlteration {
     pub configs: Vec<(String, Option<String>)>,
     /// -1: as many as there are.
     pub partitions: i32,
+    /// Who is to have each of those that are new, the preferred leader first; `None`: the cluster says.
+    pub assignments: Option<Vec<Vec<BrokerId>>>,
 }
 
 /// Where everything is.
@@ -178,6 +189,7 @@ pub(crate) struct TopicSetting {
 
 #[derive(Debug, Clone)]
 pub(crate) struct PartitionDescription {
+    pub(crate) id: PartitionId,
     pub(crate) leader: Leader,
     pub(crate) replicas: ReplicasDescription,
     /// Or why it cannot be told.
@@ -191,6 +203,18 @@ pub(crate) struct LogDescription {
     pub(crate) end: Offset,
     pub(crate) segments: usize,
     pub(crate) size_bytes: u64,
+}
+
+/// The logs of a broker.
+#[derive(Debug)]
+pub(crate) struct LogsDescription {
+    pub(crate) directory: String,
+    /// Size of the file system and what is free of it, in bytes, if that is known.
+    pub(crate) disk: Option<(u64, u64)>,
+    /// The broker gets no further replicas.
+    pub(crate) is_cordoned: bool,
+    /// Each with its size in bytes.
+    pub(crate) logs: Vec<(PartitionId, u64)>,
 }
 
 #[derive(Debug)]

@@ -9,6 +9,7 @@ pub(crate) mod fetch;
 pub(crate) mod figures;
 pub(crate) mod forwarded;
 mod groups;
+pub(crate) mod logs;
 pub(crate) mod nodes;
 pub(crate) mod offsets;
 pub(crate) mod produce;
@@ -84,6 +85,8 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcom
         Op::DeleteTopic(name) => topics::delete(control, name).await,
         Op::DescribeTopic(name) => topics::describe(partitions, &name).await,
         Op::DescribeBroker => Ok(Outcome::Broker(broker::describe(ops).await)),
+        Op::DescribeLogs(ids, is_own) => Ok(Outcome::Logs(logs::describe(ops, ids, is_own).await)),
+        Op::DescribeProducers(id) => logs::producers(partitions, id).await.map(Outcome::Producers),
         Op::DescribeQuorum => control.quorum().describe().await.map(Outcome::Quorum),
         Op::AddQuorumMembers(members) => {
             let added = control.quorum().add(members).await;

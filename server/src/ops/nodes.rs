@@ -10,10 +10,12 @@ use headwater_protocol::{
 
 use super::{Ops, topics};
 use crate::{
-    image::{Assignment, Broker, KafkaAddress, Topic, TopicState},
+    config::KAFKA_NODES_OF_A_BROKER,
+    image::{Assignment, KafkaAddress, Topic, TopicState, first_node},
     model::{
         id::PartitionId,
         nodes::{Layout, LeaderNode, Node, PartitionLayout, TopicLayout, TopicRef},
+        replicas::ReplicasDescription,
     },
 };
 
@@ -58,7 +60,13 @@ pub(super) fn node(ops: &Ops, broker: BrokerId, core: CoreId) -> Option<Node> {
     let (at, rack) = places.broker(broker)?;
     let (id, port) = at.node(broker, core);
     let host = at.host.clone();
-    Some(Node { id, host, port, rack })
+    Some(Node {
+        id,
+        host,
+        port,
+        rack,
+        is_fenced: false,
+    })
 }
 
 fn unknown(asked: &TopicRef) -> ErrorCode {
@@ -99,13 +107,22 @@ impl Places<'_> {
 
     /// Every node that is up.
     pub(crate) fn nodes(&self) -> Vec<Node> {
-        let up = |broker: &&Arc<Broker>| !broker.is_fenced;
-        let brokers: Vec<BrokerId> = match &self.assignment {
-            Some(assignment) => assignment.brokers.values().filter(up).map(|broker| broker.id).collect(),
-            None => vec![self.ops.core.config.broker.id],
+        let mut nodes = self.all_nodes();
+        nodes.retain(|node| !node.is_fenced);
+        nodes
+    }
+
+    /// Every node, of brokers that are up and of others.
+    pub(crate) fn all_nodes(&self) -> Vec<Node> {
+        let brokers: Vec<(BrokerId, bool)> = match &self.assignment {
+            Some(assignment) => {
+                let brokers = assignment.brokers.values();
+                brokers.map(|broker| (broker.id, broker.is_fenced)).collect()
+            }
+            None => vec![(self.ops.core.config.broker.id, false)],
         };
         let mut nodes = Vec::new();
-        for broker in brokers {
+        for (broker, is_fenced) in brokers {
             let Some((at, rack)) = self.broker(broker) else {
                 continue;
             };
@@ -114,6 +131,7 @@ impl Places<'_> {
                 host: at.host.clone(),
                 port,
                 rack: rack.clone(),
+                is_fenced,
             }));
         }
         nodes
@@ -130,14 +148,28 @@ impl Places<'_> {
         nodes
     }
 
-    /// A broker that does not speak Kafka's protocol is told of by its own number, and nobody finds it.
+    /// A broker that does not speak Kafka's protocol is told of as one node, which nobody finds.
     pub(crate) fn node(&self, broker: BrokerId, core: CoreId) -> i32 {
         let at = self.broker(broker);
-        at.map_or(broker.get(), |(at, _)| at.node(broker, core).0)
+        at.map_or_else(|| first_node(broker), |(at, _)| at.node(broker, core).0)
+    }
+
+    /// The registered broker of which this is a node.
+    pub(crate) fn broker_of(&self, node: i32) -> Option<BrokerId> {
+        let broker = BrokerId::new(node.div_euclid(KAFKA_NODES_OF_A_BROKER));
+        let is_registered = match &self.assignment {
+            Some(assignment) => assignment.brokers.contains_key(&broker),
+            None => broker == self.ops.core.config.broker.id,
+        };
+        let is_node = match self.broker(broker) {
+            Some((at, _)) => at.nodes(broker).any(|(id, _)| id == node),
+            None => first_node(broker) == node,
+        };
+        Some(broker).filter(|_| is_registered && is_node)
     }
 
     /// The node where a broker has a partition.
-    fn node_of(&self, broker: BrokerId, id: PartitionId) -> i32 {
+    pub(crate) fn node_of(&self, broker: BrokerId, id: PartitionId) -> i32 {
         let cores = match &self.assignment {
             Some(assignment) => {
                 let known = assignment.brokers.get(&broker);
@@ -167,19 +199,33 @@ impl Places<'_> {
         }
     }
 
-    fn topic(&self, topic: &Topic) -> TopicLayout {
-        let partition = |index| {
-            let id = PartitionId { topic: topic.id, index };
-            let replicas = topics::replicas(&self.ops.core, self.assignment.as_deref(), id);
-            let nodes = |brokers: Vec<BrokerId>| brokers.into_iter().map(|broker| self.node_of(broker, id)).collect();
-            PartitionLayout {
-                index,
-                leader: self.leader(id),
-                replicas: nodes(replicas.replicas),
-                isr: nodes(replicas.isr),
-                offline: nodes(replicas.offline),
-            }
+    /// Who has a partition.
+    pub(crate) fn partition(&self, id: PartitionId) -> PartitionLayout {
+        let replicas = topics::replicas(&self.ops.core, self.assignment.as_deref(), id);
+        let nodes = |brokers: Vec<BrokerId>| brokers.into_iter().map(|broker| self.node_of(broker, id)).collect();
+        let offline = self.offline(&replicas);
+        PartitionLayout {
+            index: id.index,
+            leader: self.leader(id),
+            replicas: nodes(replicas.replicas),
+            isr: nodes(replicas.isr),
+            elr: nodes(replicas.elr),
+            offline: nodes(offline),
+        }
+    }
+
+    /// Replicas whose log is not open, or whose broker is not up.
+    fn offline(&self, replicas: &ReplicasDescription) -> Vec<BrokerId> {
+        let is_up = |broker: &BrokerId| match &self.assignment {
+            Some(assignment) => assignment.brokers.get(broker).is_some_and(|broker| !broker.is_fenced),
+            None => true,
         };
+        let is_offline = |broker: &&BrokerId| replicas.offline.contains(broker) || !is_up(broker);
+        replicas.replicas.iter().filter(is_offline).copied().collect()
+    }
+
+    fn topic(&self, topic: &Topic) -> TopicLayout {
+        let partition = |index| self.partition(PartitionId { topic: topic.id, index });
         TopicLayout {
             name: topic.name.to_string(),
             id: topic.id,

@@ -237,6 +237,7 @@ pub(crate) fn describe_here(partitions: &Partitions, ids: &[PartitionId]) -> Vec
             }
         });
         PartitionDescription {
+            id: *id,
             leader: leader(&partitions.core, assignment.as_deref(), *id),
             replicas: replicas(&partitions.core, assignment.as_deref(), *id),
             log: log.map_err(|refusal| refusal.code),

@@ -19,6 +19,7 @@ mod hello;
 mod members;
 mod metadata;
 mod offsets;
+mod operators;
 mod produce;
 mod reply;
 mod topics;

@@ -154,6 +154,7 @@ fn topic(name: &str) -> NewTopic {
         partitions: 3,
         replication_factor: -1,
         configs: Vec::new(),
+        assignments: None,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use headwater_engine::disk::Directory;
-use headwater_protocol::id::TopicId;
+use headwater_protocol::id::{BrokerId, TopicId};
 use tokio::sync::watch;
 
 use super::{StoreError, TopicStore, refused};
@@ -55,11 +55,16 @@ impl<D: Directory> TopicStore<D> {
     }
 
     /// Has a change agreed on, and returns the topic when it is done on this broker: as it is then, or as it was if it is gone. An
-    /// error of the quorum: nobody knows whether it is done, or will be.
-    pub(super) async fn place(&mut self, command: Command, factor: i16) -> Result<Arc<Topic>, TopicError> {
+    /// error of the quorum: nobody knows whether it is done, or will be. `assigned`: who is to have the partitions that are new.
+    pub(super) async fn place(
+        &mut self,
+        command: Command,
+        factor: i16,
+        assigned: Option<&[Vec<BrokerId>]>,
+    ) -> Result<Arc<Topic>, TopicError> {
         let id = command.topic();
         let before = self.image().topic_by_id(id).cloned();
-        let placement = self.placement(&command, factor)?;
+        let placement = self.placement(&command, factor, assigned)?;
         let outcome = self.quorum.propose(Order::Placed(command, placement)).await;
         outcome
             .map_err(refused)?
@@ -75,7 +80,12 @@ impl<D: Directory> TopicStore<D> {
     }
 
     /// Who is to have the partitions that a command makes.
-    fn placement(&self, command: &Command, factor: i16) -> Result<Placement, TopicError> {
+    fn placement(
+        &self,
+        command: &Command,
+        factor: i16,
+        assigned: Option<&[Vec<BrokerId>]>,
+    ) -> Result<Placement, TopicError> {
         let map = self.quorum.replicas();
         let topic = command.topic();
         let has = map.replicas_of(topic);
@@ -88,6 +98,12 @@ impl<D: Directory> TopicStore<D> {
         let new = count.saturating_sub(has.len());
         if new == 0 {
             return Ok(Placement::default());
+        }
+        if let Some(assigned) = assigned {
+            // Whether they can be had is decided when it is agreed on.
+            return Ok(Placement {
+                replicas: assigned.to_vec(),
+            });
         }
         let factor = match self.replicas_of(topic) {
             0 => proposal::factor(factor, map.brokers().len(), &self.config)?,

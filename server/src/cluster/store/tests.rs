@@ -77,6 +77,7 @@ fn new_topic(name: &str, partitions: i32) -> NewTopic {
         partitions,
         replication_factor: -1,
         configs: Vec::new(),
+        assignments: None,
     }
 }
 
@@ -228,6 +229,7 @@ fn alteration(configs: &[(&str, Option<&str>)], partitions: i32) -> TopicAlterat
         name: "orders".to_owned(),
         configs: configs.collect(),
         partitions,
+        assignments: None,
     }
 }
 

@@ -7,7 +7,12 @@ use headwater_kafka::{
     messages::{JoinGroupRequest, SyncGroupRequest},
 };
 
-use super::{asking::Asking, committed, configs, groups, members, metadata, offsets, topics};
+use super::{
+    asking::Asking,
+    committed, configs, groups, members, metadata, offsets,
+    operators::{brokers, elections, log_dirs, partitions, producers, reassignments, resources},
+    topics,
+};
 use crate::model::bounds::ITEMS_MAX;
 
 /// Why a request gets no answer.
@@ -98,11 +103,20 @@ pub(super) const SERVED: &[Served] = &[
     row(ApiKey::OffsetForLeaderEpoch, 2, 4, Way::InTurn(by!(offsets::ends_of_epochs))),
     row(ApiKey::DescribeConfigs, 1, 4, Way::InTurn(by!(configs::describe))),
     row(ApiKey::AlterConfigs, 0, 2, Way::InTurn(by!(configs::alter))),
+    row(ApiKey::DescribeLogDirs, 1, 5, Way::InTurn(by!(log_dirs::describe))),
     row(ApiKey::CreatePartitions, 0, 3, Way::InTurn(by!(topics::create_partitions))),
     row(ApiKey::DeleteGroups, 0, 3, Way::InTurn(by!(groups::delete))),
+    row(ApiKey::ElectLeaders, 0, 2, Way::InTurn(by!(elections::elect))),
     row(ApiKey::IncrementalAlterConfigs, 0, 1, Way::InTurn(by!(configs::alter_incrementally))),
+    row(ApiKey::AlterPartitionReassignments, 0, 1, Way::InTurn(by!(reassignments::alter))),
+    row(ApiKey::ListPartitionReassignments, 0, 0, Way::InTurn(by!(reassignments::list))),
     row(ApiKey::OffsetDelete, 0, 0, Way::InTurn(by!(committed::forget))),
+    row(ApiKey::DescribeQuorum, 0, 2, Way::InTurn(by!(brokers::quorum))),
     row(ApiKey::DescribeCluster, 0, 2, Way::InTurn(by!(metadata::cluster))),
+    row(ApiKey::DescribeProducers, 0, 0, Way::InTurn(by!(producers::describe))),
+    row(ApiKey::UnregisterBroker, 0, 0, Way::InTurn(by!(brokers::unregister))),
+    row(ApiKey::ListConfigResources, 0, 1, Way::InTurn(by!(resources::list))),
+    row(ApiKey::DescribeTopicPartitions, 0, 0, Way::InTurn(by!(partitions::describe))),
 ];
 
 const fn row(key: ApiKey, version_min: i16, version_max: i16, way: Way) -> Served {

@@ -18,6 +18,7 @@ use crate::{
         nodes::{Layout, Node, PartitionLayout, TopicLayout, TopicRef},
         op::{NewTopic, Op, Outcome},
     },
+    ops::nodes::Places,
 };
 
 /// Everything is allowed to everybody, of a topic and of the cluster: a bit for each operation.
@@ -115,6 +116,7 @@ async fn make_missing(asking: &Asking, found: &Layout) -> bool {
             partitions: -1,
             replication_factor: -1,
             configs: Vec::new(),
+            assignments: None,
         };
         let making = pin!(asking.perform(Op::CreateTopic(new, false)));
         let Some(done) = machine::until(end, making).await else {
@@ -211,9 +213,10 @@ pub(super) async fn cluster(asking: &Asking, request: DescribeClusterRequest) ->
         let (error_code, message) = match request.endpoint_type {
             CONTROLLERS => (
                 MISMATCHED_ENDPOINT,
-                "this is an endpoint of brokers, and there are none of controllers",
+                "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
+                    .to_owned(),
             ),
-            _ => (UNSUPPORTED_ENDPOINT, "there are no endpoints of this type"),
+            other => (UNSUPPORTED_ENDPOINT, format!("Unsupported endpoint type {other}")),
         };
         return DescribeClusterResponse {
             error_code,
@@ -227,12 +230,17 @@ pub(super) async fn cluster(asking: &Asking, request: DescribeClusterRequest) ->
         host: node.host.into(),
         port: node.port.into(),
         rack: node.rack.map(Into::into),
-        is_fenced: false,
+        is_fenced: node.is_fenced,
+    };
+    let nodes = if request.include_fenced_brokers {
+        Places::of(asking.ops()).all_nodes()
+    } else {
+        found.nodes
     };
     DescribeClusterResponse {
         cluster_id: found.cluster_id.into(),
         controller_id: found.controller,
-        brokers: found.nodes.into_iter().map(broker).collect(),
+        brokers: nodes.into_iter().map(broker).collect(),
         cluster_authorized_operations: if request.include_cluster_authorized_operations {
             CLUSTER_OPERATIONS
         } else {

@@ -104,7 +104,13 @@ impl Reply {
                 | Key::ListGroups
                 | Key::OffsetForLeaderEpoch
                 | Key::DescribeConfigs
+                | Key::DescribeLogDirs
+                | Key::ListPartitionReassignments
+                | Key::DescribeQuorum
                 | Key::DescribeCluster
+                | Key::DescribeProducers
+                | Key::ListConfigResources
+                | Key::DescribeTopicPartitions
         )
     }
 

@@ -132,7 +132,9 @@ pub(super) fn refuse_unread(reply: Reply, refusal: Refusal) {
 pub(super) fn tell(reply: Reply, outcome: Outcome) {
     match outcome {
         Outcome::Metadata(metadata) => reply.head(&topics::metadata(metadata)),
-        Outcome::Layout(_) => unreachable!("no api of this protocol asks for it"),
+        Outcome::Layout(_) | Outcome::Logs(_) | Outcome::Producers(_) => {
+            unreachable!("no api of this protocol asks for it")
+        }
         Outcome::TopicCreated { id, partitions } => reply.head(&CreateTopicResponseT {
             id: Some(id.into()),
             partitions: partitions.cast_signed(),

@@ -1,6 +1,6 @@
 # What somebody does with Kafka's own command-line tools, step by step: scenario.sh JARS BOOTSTRAP PREFIX.
 #
-# Not here: timestamps of one's own, which the tools cannot set. What a broker may not offer is tried only if it does.
+# Not here: timestamps of one's own, which the tools cannot set.
 jars=$1 bootstrap=$2 prefix=$3
 if [ -z "$prefix" ]; then echo "usage: run BOOTSTRAP PREFIX"; exit 2; fi
 topic=$prefix-records perf=$prefix-perf group=$prefix-group
@@ -28,6 +28,7 @@ tool() {
     log-dirs) class=LogDirsCommand ;;
     leader-election) class=LeaderElectionCommand ;;
     reassign-partitions) class=reassign.ReassignPartitionsCommand ;;
+    metadata-quorum) class=MetadataQuorumCommand ;;
     esac
     shift
     exec java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xlog:disable -Xlog:all=error:stderr $classes -cp "$jars/*" \
@@ -73,10 +74,12 @@ step() {
     fi
 }
 
-offers() { [[ $apis =~ $1\([0-9]+\):\ [0-9] ]]; }
-
+# Of nodes that are cores, one of each broker: any stands for it.
 versions() {
-    check 'Produce\(0\): 0 to' broker-api-versions && apis=$out
+    check 'Produce\(0\): 0 to' broker-api-versions || return 1
+    nodes=$(grep -o '(id: [0-9]*' <<<"$out" | tr -dc '0-9\n' | sort -n |
+        awk '{ broker = int($1 / 1024); all = all $1 ","; if (!(broker in seen)) { seen[broker]; first = first $1 ","; count++ } }
+            END { list = count > 1 ? first : all; print substr(list, 1, length(list) - 1) }')
     classes=-XX:SharedArchiveFile=$work/classes.jsa
 }
 
@@ -204,6 +207,20 @@ seek() {
 
 topics() { check "$topic" topics --list && check 'PartitionCount: 3.*Leader: [0-9]' topics --describe --topic "$topic"; }
 
+# A broker that was killed may still be catching up.
+nothing_amiss() {
+    check '' topics --describe --topic "$perf" "--$1" || return 1
+    why="of $1: $out"
+    [ -z "$out" ]
+}
+
+amiss() {
+    for what in under-replicated-partitions unavailable-partitions under-min-isr-partitions; do
+        start eventually nothing_amiss $what
+    done
+    finish
+}
+
 config() {
     check 'Completed updating config' configs --alter --entity-type topics --entity-name "$topic" --add-config retention.ms=86400000 &&
         eventually check 'retention.ms=86400000' configs --describe --entity-type topics --entity-name "$topic"
@@ -218,13 +235,29 @@ add_partitions() {
     check '' topics --alter --topic "$topic" --partitions 4 && eventually check 'PartitionCount: 4' topics --describe --topic "$topic"
 }
 
-log_dirs() { check "\"partition\":\"$perf-0\"" log-dirs --describe --topic-list "$perf"; }
+log_dirs() { check "\"partition\":\"$perf-0\",\"size\":[1-9]" log-dirs --describe --topic-list "$perf"; }
 
 leader_election() {
     check "(Successfully completed|Valid replica already elected).*$perf-0" leader-election --election-type preferred --topic "$perf" --partition 0
 }
 
-reassignments() { check 'No partition reassignments found' reassign-partitions --list; }
+quorum() { check 'LeaderId: +[0-9]' metadata-quorum describe --status; }
+
+moved() {
+    check "eassignment of partition $perf-0" reassign-partitions --verify --reassignment-json-file "$work/plan" || return 1
+    why="it goes on: $out"
+    [[ ! $out =~ "in progress" ]]
+}
+
+# A plan is made, carried out, and seen to be done.
+reassign() {
+    check 'No partition reassignments found' reassign-partitions --list || return 1
+    echo "{\"topics\": [{\"topic\": \"$perf\"}], \"version\": 1}" >"$work/move"
+    check 'Proposed partition reassignment' reassign-partitions --generate --topics-to-move-json-file "$work/move" --broker-list "$nodes" || return 1
+    sed -n '/^Proposed/{n;p}' <<<"$out" >"$work/plan"
+    check 'Successfully started partition reassignment' reassign-partitions --execute --reassignment-json-file "$work/plan" &&
+        eventually moved
+}
 
 gone() {
     check '' topics --list || return 1
@@ -249,9 +282,11 @@ step "producer-perf-test" perf_produce
     step "topics: list, describe" topics
     step "configs: alter, describe" config
     step "delete-records" delete_records
-    if offers DescribeLogDirs; then step "log-dirs" log_dirs; fi
-    if offers ElectLeaders; then step "leader-election" leader_election; fi
-    if offers ListPartitionReassignments; then step "reassign-partitions: list" reassignments; fi
+    step "topics: under-replicated and the like" amiss
+    step "log-dirs" log_dirs
+    step "metadata-quorum" quorum
+    step "reassign-partitions: list, generate, execute, verify" reassign
+    step "leader-election" leader_election
 ) &
 others=$!
 step "console-consumer: group of two, one killed" group_of_two

@@ -1,14 +1,23 @@
 //! Three brokers: whoever is asked knows all of them, and says who leads.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, TcpListener},
+};
 
-use headwater_kafka::{ApiKey, messages::ProduceResponse};
+use headwater_kafka::{
+    ApiKey,
+    messages::{
+        ProduceResponse,
+        create_topics_request::{CreatableReplicaAssignment, CreatableTopic},
+    },
+};
 
 use super::{
     records::{fetch, produce},
     wire::Wire,
 };
-use crate::support::{Cluster, await_all_in_sync, await_all_there, batch, run};
+use crate::support::{Cluster, Site, await_all_in_sync, await_all_there, batch, run};
 
 /// `NOT_LEADER_OR_FOLLOWER`.
 const NOT_LEADER: i16 = 6;
@@ -80,5 +89,73 @@ fn any_broker_names_the_nodes_of_all_and_a_client_that_asks_the_wrong_one_is_sen
         for broker in cluster.brokers.into_iter().flatten() {
             broker.stop();
         }
+    });
+}
+
+#[test]
+fn a_consumer_is_sent_to_a_replica_nearby_only_if_that_speaks_kafkas_protocol() {
+    run(async {
+        let site = |rack| Site::new().cores(1).set("broker.rack", rack);
+        let cluster = Cluster::of([site("a"), site("b").set("kafka.listen", "off"), site("c")]);
+        let client = cluster.client().await;
+        await_all_there(&client).await;
+        let mut wire = Wire::of(&cluster.sites[0]).await;
+        let assignments = [[0, 1024], [0, 2048]].into_iter().zip(0..);
+        let assignments = assignments.map(|(nodes, partition_index)| CreatableReplicaAssignment {
+            partition_index,
+            broker_ids: nodes.to_vec(),
+        });
+        let topic = CreatableTopic {
+            name: "near".into(),
+            num_partitions: -1,
+            replication_factor: -1,
+            assignments: assignments.collect(),
+            ..CreatableTopic::default()
+        };
+        assert_eq!(wire.create(vec![topic]).await, [(0, String::new())]);
+        await_all_in_sync(&client).await;
+        let topic = ("near", wire.topic("near").await.topic_id);
+        for partition in [0, 1] {
+            wire.produced(13, &produce(topic, partition, -1, batch(&[b"a"]))).await;
+        }
+        for (partition, rack, preferred) in [(0, "b", -1), (1, "c", 2048), (1, "a", -1)] {
+            let mut asked = fetch(topic, &[(partition, 0)]);
+            asked.rack_id = rack.into();
+            let found = wire.fetched(18, &asked).await.remove(0);
+            assert_eq!(found.preferred_read_replica, preferred, "{rack}");
+            assert_eq!(found.records.unwrap().is_empty(), preferred != -1, "{rack}");
+        }
+        for broker in cluster.brokers.into_iter().flatten() {
+            broker.stop();
+        }
+    });
+}
+
+#[test]
+fn nodes_are_where_they_were_when_a_broker_is_started_again() {
+    run(async {
+        let site = Site::new().cores(3);
+        let ports = async || {
+            let told = Wire::of(&site).await.metadata(&[], false).await;
+            told.brokers.iter().map(|node| node.port).collect::<Vec<_>>()
+        };
+        let broker = site.start();
+        let first = ports().await;
+        assert_eq!(first.len(), 3);
+        broker.kill();
+        let broker = site.start();
+        assert_eq!(ports().await, first);
+        broker.stop();
+        // Somebody else has taken one meanwhile.
+        let address = SocketAddr::new(site.address().ip(), first[1] as u16);
+        let taken = TcpListener::bind(address).unwrap();
+        let broker = site.start();
+        let others = ports().await;
+        assert!(
+            others[1] != first[1] && (others[0], others[2]) == (first[0], first[2]),
+            "{first:?} {others:?}"
+        );
+        drop(taken);
+        broker.stop();
     });
 }

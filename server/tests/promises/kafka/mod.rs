@@ -4,7 +4,9 @@
 mod cluster;
 mod framing;
 mod groups;
+mod operators;
 mod records;
 mod sessions;
+mod topics;
 mod versions;
 mod wire;

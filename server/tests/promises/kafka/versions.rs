@@ -3,17 +3,22 @@
 use headwater_kafka::{
     ApiKey,
     messages::{
-        AlterConfigsRequest, AlterConfigsResponse, ApiVersionsRequest, ApiVersionsResponse, CreatePartitionsRequest,
+        AlterConfigsRequest, AlterConfigsResponse, AlterPartitionReassignmentsRequest,
+        AlterPartitionReassignmentsResponse, ApiVersionsRequest, ApiVersionsResponse, CreatePartitionsRequest,
         CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteGroupsRequest, DeleteGroupsResponse,
         DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeClusterRequest,
         DescribeClusterResponse, DescribeConfigsRequest, DescribeConfigsResponse, DescribeGroupsRequest,
-        DescribeGroupsResponse, FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-        HeartbeatRequest, HeartbeatResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
-        InitProducerIdRequest, InitProducerIdResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-        LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse,
-        MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
-        OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, OffsetForLeaderEpochRequest,
-        OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse, SyncGroupRequest, SyncGroupResponse,
+        DescribeGroupsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeProducersRequest,
+        DescribeProducersResponse, DescribeQuorumRequest, DescribeQuorumResponse, DescribeTopicPartitionsRequest,
+        DescribeTopicPartitionsResponse, ElectLeadersRequest, ElectLeadersResponse, FetchRequest, FetchResponse,
+        FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse,
+        IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, InitProducerIdRequest, InitProducerIdResponse,
+        JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListConfigResourcesRequest,
+        ListConfigResourcesResponse, ListGroupsRequest, ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse,
+        ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, MetadataRequest, MetadataResponse,
+        OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
+        OffsetFetchResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest,
+        ProduceResponse, SyncGroupRequest, SyncGroupResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
     },
 };
 
@@ -78,6 +83,15 @@ fn every_version_that_is_offered_is_answered() {
                     IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
                     OffsetDelete OffsetDeleteRequest OffsetDeleteResponse,
                     DescribeCluster DescribeClusterRequest DescribeClusterResponse,
+                    DescribeTopicPartitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
+                    DescribeLogDirs DescribeLogDirsRequest DescribeLogDirsResponse,
+                    ElectLeaders ElectLeadersRequest ElectLeadersResponse,
+                    DescribeProducers DescribeProducersRequest DescribeProducersResponse,
+                    AlterPartitionReassignments AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse,
+                    ListPartitionReassignments ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse,
+                    ListConfigResources ListConfigResourcesRequest ListConfigResourcesResponse,
+                    DescribeQuorum DescribeQuorumRequest DescribeQuorumResponse,
+                    UnregisterBroker UnregisterBrokerRequest UnregisterBrokerResponse,
                 );
             }
         }

@@ -162,6 +162,7 @@ fn alteration() -> TopicAlteration {
         name: "orders".to_owned(),
         configs: vec![("retention.ms".to_owned(), Some("1000".to_owned()))],
         partitions: 5,
+        assignments: None,
     }
 }
 

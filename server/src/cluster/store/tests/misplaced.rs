@@ -64,6 +64,7 @@ fn alteration_of(name: &str, partitions: i32) -> TopicAlteration {
         name: name.to_owned(),
         configs: Vec::new(),
         partitions,
+        assignments: None,
     }
 }
 

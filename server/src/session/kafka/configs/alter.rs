@@ -80,7 +80,9 @@ pub(in crate::session::kafka) async fn alter_incrementally<'a>(
     let mut response = IncrementalAlterConfigsResponse::default();
     for resource in request.resources {
         let (kind, name) = (resource.resource_type, resource.resource_name);
-        let keys = resource.configs.iter().map(|config| &*config.name);
+        // Of a broker nobody has set what nobody can set, and what is deleted is as it was.
+        let set = resource.configs.iter().filter(|config| config.config_operation != DELETE);
+        let keys = set.map(|config| &*config.name);
         let may = may_alter(asking, &twice, (kind, &name), keys).await;
         let done = match may {
             Ok(()) if kind != TOPIC => Ok(()),
@@ -213,6 +215,7 @@ async fn change(asking: &Asking, topic: Str<'_>, configs: Changes, validate_only
         name: topic.into_owned(),
         configs,
         partitions: -1,
+        assignments: None,
     };
     let altered = asking.perform(Op::AlterTopic(alteration, validate_only)).await;
     altered.map(drop)

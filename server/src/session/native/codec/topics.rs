@@ -43,6 +43,7 @@ pub(super) fn read_create(bytes: &[u8]) -> Result<Op, Refusal> {
         configs: configs
             .map(|config| (config.name.unwrap_or_default(), config.value.unwrap_or_default()))
             .collect(),
+        assignments: None,
     };
     Ok(Op::CreateTopic(new, head.validate_only))
 }
@@ -56,6 +57,7 @@ pub(super) fn read_alter(bytes: &[u8]) -> Result<Op, Refusal> {
             .map(|config| (config.name.unwrap_or_default(), config.value))
             .collect(),
         partitions: head.partitions,
+        assignments: None,
     };
     Ok(Op::AlterTopic(alteration, head.validate_only))
 }
