@@ -435,11 +435,10 @@ fn further(
         return Err(refuse(ErrorCode::InvalidReplicaAssignment, message));
     }
     let places = Places::of(asking.ops());
-    let placed = asking.ops().partitions.assignment();
-    let placed = placed
-        .as_ref()
-        .and_then(|assignment| assignment.placements.topic(topic.id));
-    let first = placed.and_then(|placed| placed.partitions.first());
+    let assignment = asking.ops().partitions.assignment();
+    let assignment = assignment.as_ref();
+    let replicas = assignment.and_then(|assignment| assignment.placements.topic(topic.id));
+    let first = replicas.and_then(|replicas| replicas.partitions.first());
     let factor = first.map_or(1, |first| first.target().count());
     let assigned = |partition: &CreatePartitionsAssignment| assigned(&places, &partition.broker_ids, Some(factor));
     assignments.iter().map(assigned).collect()
