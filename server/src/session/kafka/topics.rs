@@ -15,14 +15,10 @@ use headwater_kafka::{
         delete_topics_response::DeletableTopicResult,
     },
 };
-use headwater_protocol::{
-    error::ErrorCode,
-    id::BrokerId,
-    topic::{TopicName, TopicNameError},
-};
+use headwater_protocol::{error::ErrorCode, id::BrokerId};
 
 use super::{
-    asking::{Asking, find_topic, find_topic_by_id, uuid_of},
+    asking::{Asking, check_legal, find_topic, find_topic_by_id, uuid_of},
     configs,
     operators::assigned,
 };
@@ -120,7 +116,7 @@ async fn create_one<'a>(
     topic: CreatableTopic<'_>,
     validate_only: bool,
 ) -> Result<CreatableTopicResult<'a>, Refusal> {
-    check_name(&topic.name)?;
+    check_legal(&topic.name)?;
     if find_topic(&asking.image(), &topic.name).is_ok() {
         let message = format!("Topic '{}' already exists.", topic.name);
         return Err(refuse(ErrorCode::TopicAlreadyExists, message));
@@ -170,24 +166,6 @@ async fn create_one<'a>(
     }
     made.configs = Some(configs::of_created_topic(asking, configs, made.replication_factor));
     Ok(made)
-}
-
-/// Refuses a name that no topic can have.
-fn check_name(name: &str) -> Result<(), Refusal> {
-    let what = match TopicName::new(name) {
-        Ok(_) => return Ok(()),
-        Err(TopicNameError::Empty) => "the empty string is not allowed".to_owned(),
-        Err(TopicNameError::DirectoryAlias) => format!("'{name}' is not allowed"),
-        Err(TopicNameError::TooLong { .. }) => {
-            let max = TopicName::LEN_MAX;
-            format!("the length of '{name}' is longer than the max allowed length {max}")
-        }
-        Err(TopicNameError::IllegalCharacter { .. }) => {
-            format!("'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'")
-        }
-    };
-    let message = format!("Topic name is invalid: {what}");
-    Err(refuse(ErrorCode::InvalidTopicException, message))
 }
 
 /// How many partitions and replicas a topic is to have, and which brokers, if it says so.

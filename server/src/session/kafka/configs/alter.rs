@@ -81,7 +81,10 @@ pub(in crate::session::kafka) async fn alter_incrementally<'a>(
     for resource in request.resources {
         let (kind, name) = (resource.resource_type, resource.resource_name);
         // Of a broker nobody has set what nobody can set, and what is deleted is as it was.
-        let set = resource.configs.iter().filter(|config| config.config_operation != DELETE);
+        let set = resource
+            .configs
+            .iter()
+            .filter(|config| config.config_operation != DELETE);
         let keys = set.map(|config| &*config.name);
         let may = may_alter(asking, &twice, (kind, &name), keys).await;
         let done = match may {
