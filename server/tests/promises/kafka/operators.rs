@@ -159,120 +159,148 @@ fn operators_are_told_of_one_broker_what_kafka_tells_them() {
             wire.produced(13, &produce(topic, partition, 1, batch(&[&[7; 500]])))
                 .await;
         }
-        // H7: each node has the partitions of its core, and all of them have the one directory.
-        let mut found = Vec::new();
-        for node in [0, 1] {
-            let mut told = wire.of_node(node).await.log_dirs(None).await;
-            let directory = told.results.remove(0);
-            assert_eq!(
-                (directory.error_code, directory.is_cordoned, told.results.len()),
-                (0, false, 0)
-            );
-            assert!(directory.log_dir.starts_with('/'));
-            assert!(directory.total_bytes >= directory.usable_bytes && directory.usable_bytes > 0);
-            for log in directory.topics.iter().flat_map(|topic| &topic.partitions) {
-                assert!(log.partition_size > 500 && log.offset_lag == 0 && !log.is_future_key);
-                found.push(log.partition_index);
-            }
-        }
-        found.sort_unstable();
-        assert_eq!(found, [0, 1, 2, 3]);
-        for nothing in [&[][..], &[("nope", &[0][..]), ("h", &[9][..])][..]] {
-            assert_eq!(wire.log_dirs(Some(nothing)).await.results[0].topics.len(), 0);
-        }
-        // H8.
-        let not_needed = "Leader election not needed for topic partition.".to_owned();
-        for kind in [PREFERRED, UNCLEAN] {
-            let told = wire.elect(kind, Some(&[("h", 0)])).await;
-            assert_eq!(told, (0, vec![("h-0".to_owned(), 84, not_needed.clone())]));
-            assert_eq!(wire.elect(kind, None).await, (0, vec![]));
-        }
-        let told = wire.elect(PREFERRED, Some(&[("nope", 0), ("h", 9)])).await.1;
-        let words: Vec<_> = told.iter().map(|(_, code, words)| (*code, words.as_str())).collect();
-        assert_eq!(words, [(3, "No such partition as h-9"), (3, "No such topic as nope")]);
-        let told = wire.elect(5, Some(&[("h", 0)])).await;
-        assert_eq!(
-            told,
-            (42, vec![("h-0".to_owned(), 42, "Unknown election type 5".to_owned())])
-        );
-        // Moves, and brokers that are gone.
-        let cancelled = wire.reassign("h", None, true).await;
-        assert_eq!(cancelled, (85, "No partition reassignment is in progress.".to_owned()));
-        assert_eq!(wire.reassign("h", Some(&[0]), true).await.0, 0, "it is there");
-        assert_eq!(wire.reassign("h", Some(&[7]), true).await.0, 39);
-        assert_eq!(wire.reassign("nope", None, true).await.0, 3);
-        assert_eq!(wire.moves().await, []);
-        let unknown = (102, "Broker ID 7 is not currently registered".to_owned());
-        assert_eq!(wire.unregister(7).await, unknown);
-        // The quorum.
-        let quorum = wire.quorum("__cluster_metadata").await;
-        let partition = &quorum.topics[0].partitions[0];
-        assert_eq!(
-            (
-                partition.error_code,
-                partition.leader_id,
-                partition.current_voters.len()
-            ),
-            (0, 0, 1)
-        );
-        assert_eq!(partition.current_voters[0].log_end_offset, partition.high_watermark);
-        assert_eq!(wire.quorum("h").await.topics[0].partitions[0].error_code, 3);
-        // H6.
-        for (endpoint_type, code, words) in [(2, 114, "of type CONTROLLER"), (3, 115, "Unsupported endpoint type 3")] {
-            let request = DescribeClusterRequest {
-                endpoint_type,
-                ..DescribeClusterRequest::default()
-            };
-            let told: DescribeClusterResponse<'_> = wire.ask(ApiKey::DescribeCluster, 2, &request).await;
-            assert!(told.error_code == code && told.error_message.unwrap().contains(words));
-            assert_eq!((&*told.cluster_id, told.controller_id, told.brokers.len()), ("", -1, 0));
-        }
-        // E11.
-        let resources = async |wire: &mut Wire, version, resource_types: Vec<i8>| {
-            let request = ListConfigResourcesRequest { resource_types };
-            let told: ListConfigResourcesResponse<'_> = wire.ask(ApiKey::ListConfigResources, version, &request).await;
-            let listed = told.config_resources.into_iter();
-            let listed: Vec<_> = listed
-                .map(|listed| (listed.resource_type, listed.resource_name.into_owned()))
-                .collect();
-            (told.error_code, listed)
-        };
-        let is = |kind: i8, name: &str| (kind, name.to_owned());
-        let all = vec![is(8, "0"), is(8, "1"), is(4, "0"), is(4, "1"), is(2, "h")];
-        assert_eq!(resources(&mut wire, 1, vec![]).await, (0, all));
-        assert_eq!(resources(&mut wire, 1, vec![2]).await, (0, vec![is(2, "h")]));
-        assert_eq!(resources(&mut wire, 0, vec![]).await, (0, vec![]));
-        assert_eq!(resources(&mut wire, 1, vec![99]).await, (35, vec![]));
-        // G6.
-        let request = InitProducerIdRequest {
-            transactional_id: None,
-            ..InitProducerIdRequest::default()
-        };
-        let id: InitProducerIdResponse = wire.ask(ApiKey::InitProducerId, 5, &request).await;
-        for sequence in 0..3 {
-            let records = numbered_batch(&[b"x"], id.producer_id, id.producer_epoch, sequence);
-            assert_eq!(wire.produced(13, &produce(topic, 1, 1, records)).await.error_code, 0);
-        }
-        let request = DescribeProducersRequest {
-            topics: vec![describe_producers_request::TopicRequest {
-                name: "h".into(),
-                partition_indexes: vec![0, 1, 9],
-            }],
-        };
-        let told: DescribeProducersResponse<'_> = wire.ask(ApiKey::DescribeProducers, 0, &request).await;
-        let partitions = &told.topics[0].partitions;
-        let codes: Vec<i16> = partitions.iter().map(|partition| partition.error_code).collect();
-        assert_eq!(codes, [0, 0, 3]);
-        assert_eq!(partitions[0].active_producers.len(), 0);
-        let producer = &partitions[1].active_producers[0];
-        let seen = (producer.producer_id, producer.producer_epoch, producer.last_sequence);
-        assert_eq!(seen, (id.producer_id, id.producer_epoch.into(), 2));
-        assert_eq!(
-            (producer.coordinator_epoch, producer.current_txn_start_offset),
-            (-1, -1)
-        );
+        logs_are_told(&mut wire).await;
+        elections_are_told(&mut wire).await;
+        moves_are_told(&mut wire).await;
+        the_quorum_is_told(&mut wire).await;
+        endpoints_are_told(&mut wire).await;
+        resources_are_told(&mut wire).await;
+        producers_are_told(&mut wire, topic).await;
         broker.stop();
     });
+}
+
+/// H7: each node has the partitions of its core, and all of them have the one directory.
+async fn logs_are_told(wire: &mut Wire) {
+    let mut found = Vec::new();
+    for node in [0, 1] {
+        let mut told = wire.of_node(node).await.log_dirs(None).await;
+        let directory = told.results.remove(0);
+        assert_eq!(
+            (directory.error_code, directory.is_cordoned, told.results.len()),
+            (0, false, 0)
+        );
+        assert!(directory.log_dir.starts_with('/'));
+        assert!(directory.total_bytes >= directory.usable_bytes && directory.usable_bytes > 0);
+        for log in directory.topics.iter().flat_map(|topic| &topic.partitions) {
+            assert!(log.partition_size > 500 && log.offset_lag == 0 && !log.is_future_key);
+            found.push(log.partition_index);
+        }
+    }
+    found.sort_unstable();
+    assert_eq!(found, [0, 1, 2, 3]);
+    for nothing in [&[][..], &[("nope", &[0][..]), ("h", &[9][..])][..]] {
+        assert_eq!(wire.log_dirs(Some(nothing)).await.results[0].topics.len(), 0);
+    }
+}
+
+/// H8.
+async fn elections_are_told(wire: &mut Wire) {
+    let not_needed = "Leader election not needed for topic partition.".to_owned();
+    for kind in [PREFERRED, UNCLEAN] {
+        let told = wire.elect(kind, Some(&[("h", 0)])).await;
+        assert_eq!(told, (0, vec![("h-0".to_owned(), 84, not_needed.clone())]));
+        assert_eq!(wire.elect(kind, None).await, (0, vec![]));
+    }
+    let told = wire.elect(PREFERRED, Some(&[("nope", 0), ("h", 9)])).await.1;
+    let words: Vec<_> = told.iter().map(|(_, code, words)| (*code, words.as_str())).collect();
+    assert_eq!(words, [(3, "No such partition as h-9"), (3, "No such topic as nope")]);
+    let told = wire.elect(5, Some(&[("h", 0)])).await;
+    assert_eq!(
+        told,
+        (42, vec![("h-0".to_owned(), 42, "Unknown election type 5".to_owned())])
+    );
+}
+
+/// Moves, and brokers that are gone.
+async fn moves_are_told(wire: &mut Wire) {
+    let cancelled = wire.reassign("h", None, true).await;
+    assert_eq!(cancelled, (85, "No partition reassignment is in progress.".to_owned()));
+    assert_eq!(wire.reassign("h", Some(&[0]), true).await.0, 0, "it is there");
+    assert_eq!(wire.reassign("h", Some(&[7]), true).await.0, 39);
+    assert_eq!(wire.reassign("nope", None, true).await.0, 3);
+    assert_eq!(wire.moves().await, []);
+    let unknown = (102, "Broker ID 7 is not currently registered".to_owned());
+    assert_eq!(wire.unregister(7).await, unknown);
+}
+
+/// The quorum.
+async fn the_quorum_is_told(wire: &mut Wire) {
+    let quorum = wire.quorum("__cluster_metadata").await;
+    let partition = &quorum.topics[0].partitions[0];
+    assert_eq!(
+        (
+            partition.error_code,
+            partition.leader_id,
+            partition.current_voters.len()
+        ),
+        (0, 0, 1)
+    );
+    assert_eq!(partition.current_voters[0].log_end_offset, partition.high_watermark);
+    assert_eq!(wire.quorum("h").await.topics[0].partitions[0].error_code, 3);
+}
+
+/// H6.
+async fn endpoints_are_told(wire: &mut Wire) {
+    for (endpoint_type, code, words) in [(2, 114, "of type CONTROLLER"), (3, 115, "Unsupported endpoint type 3")] {
+        let request = DescribeClusterRequest {
+            endpoint_type,
+            ..DescribeClusterRequest::default()
+        };
+        let told: DescribeClusterResponse<'_> = wire.ask(ApiKey::DescribeCluster, 2, &request).await;
+        assert!(told.error_code == code && told.error_message.unwrap().contains(words));
+        assert_eq!((&*told.cluster_id, told.controller_id, told.brokers.len()), ("", -1, 0));
+    }
+}
+
+/// E11.
+async fn resources_are_told(wire: &mut Wire) {
+    let resources = async |wire: &mut Wire, version, resource_types: Vec<i8>| {
+        let request = ListConfigResourcesRequest { resource_types };
+        let told: ListConfigResourcesResponse<'_> = wire.ask(ApiKey::ListConfigResources, version, &request).await;
+        let listed = told.config_resources.into_iter();
+        let listed: Vec<_> = listed
+            .map(|listed| (listed.resource_type, listed.resource_name.into_owned()))
+            .collect();
+        (told.error_code, listed)
+    };
+    let is = |kind: i8, name: &str| (kind, name.to_owned());
+    let all = vec![is(8, "0"), is(8, "1"), is(4, "0"), is(4, "1"), is(2, "h")];
+    assert_eq!(resources(wire, 1, vec![]).await, (0, all));
+    assert_eq!(resources(wire, 1, vec![2]).await, (0, vec![is(2, "h")]));
+    assert_eq!(resources(wire, 0, vec![]).await, (0, vec![]));
+    assert_eq!(resources(wire, 1, vec![99]).await, (35, vec![]));
+}
+
+/// G6.
+async fn producers_are_told(wire: &mut Wire, topic: (&'static str, headwater_kafka::Uuid)) {
+    let request = InitProducerIdRequest {
+        transactional_id: None,
+        ..InitProducerIdRequest::default()
+    };
+    let id: InitProducerIdResponse = wire.ask(ApiKey::InitProducerId, 5, &request).await;
+    for sequence in 0..3 {
+        let records = numbered_batch(&[b"x"], id.producer_id, id.producer_epoch, sequence);
+        assert_eq!(wire.produced(13, &produce(topic, 1, 1, records)).await.error_code, 0);
+    }
+    let request = DescribeProducersRequest {
+        topics: vec![describe_producers_request::TopicRequest {
+            name: "h".into(),
+            partition_indexes: vec![0, 1, 9],
+        }],
+    };
+    let told: DescribeProducersResponse<'_> = wire.ask(ApiKey::DescribeProducers, 0, &request).await;
+    let partitions = &told.topics[0].partitions;
+    let codes: Vec<i16> = partitions.iter().map(|partition| partition.error_code).collect();
+    assert_eq!(codes, [0, 0, 3]);
+    assert_eq!(partitions[0].active_producers.len(), 0);
+    let producer = &partitions[1].active_producers[0];
+    let seen = (producer.producer_id, producer.producer_epoch, producer.last_sequence);
+    assert_eq!(seen, (id.producer_id, id.producer_epoch.into(), 2));
+    assert_eq!(
+        (producer.coordinator_epoch, producer.current_txn_start_offset),
+        (-1, -1)
+    );
 }
 
 /// Where a topic of one partition is to be.
@@ -332,56 +360,8 @@ fn partitions_of_three_brokers_are_placed_moved_and_led_as_operators_say() {
         eventually(vec![], async || wire.moves().await).await;
         assert_eq!(wire.reassign("moved", None, true).await.0, 85);
         await_all_in_sync(&client).await;
-        // One goes: of what it led another leads, or nobody does.
         cluster.kill(2);
-        eventually((0, vec![2048]), async || {
-            let left = wire.partition("left").await;
-            (left.leader_id, left.offline_replicas)
-        })
-        .await;
-        eventually(-1, async || wire.partition("lost").await.leader_id).await;
-        let lost = wire.described_partition("lost").await;
-        let seen = (
-            lost.error_code,
-            lost.leader_id,
-            lost.isr_nodes,
-            lost.eligible_leader_replicas,
-        );
-        assert_eq!(seen, (0, -1, vec![], Some(vec![2048])));
-        let told = wire.elect(UNCLEAN, Some(&[("lost", 0), ("left", 0)])).await.1;
-        let codes: Vec<_> = told.iter().map(|(_, code, _)| *code).collect();
-        assert_eq!(codes, [84, 83], "somebody leads the one, and nobody can lead the other");
-        let told = wire.elect(PREFERRED, Some(&[("left", 0)])).await.1;
-        assert_eq!(told[0].1, 80);
-        // A move to who is not there goes on until it is given up, or another takes its place.
-        assert_eq!(wire.reassign("left", Some(&[0, 1024, 2048]), true).await.0, 0);
-        eventually(vec![(vec![0, 1024, 2048], vec![1024], vec![])], async || {
-            wire.moves().await
-        })
-        .await;
-        assert_eq!(wire.reassign("left", Some(&[1024, 2048]), true).await.0, 0);
-        eventually(vec![(vec![1024, 2048, 0], vec![1024], vec![0])], async || {
-            wire.moves().await
-        })
-        .await;
-        assert_eq!(wire.reassign("left", None, true).await.0, 0);
-        eventually(vec![], async || wire.moves().await).await;
-        let refused = wire.unregister(2048).await;
-        assert!(
-            refused.0 != 0 && refused.1.contains("still has a replica"),
-            "{refused:?}"
-        );
-        let fenced = async |wire: &mut Wire, include_fenced_brokers| {
-            let request = DescribeClusterRequest {
-                include_fenced_brokers,
-                ..DescribeClusterRequest::default()
-            };
-            let told: DescribeClusterResponse<'_> = wire.ask(ApiKey::DescribeCluster, 2, &request).await;
-            let nodes = told.brokers.iter();
-            nodes.map(|node| (node.broker_id, node.is_fenced)).collect::<Vec<_>>()
-        };
-        assert_eq!(fenced(&mut wire, false).await, [(0, false), (1024, false)]);
-        assert_eq!(fenced(&mut wire, true).await, [(0, false), (1024, false), (2048, true)]);
+        the_others_are_told(&mut wire).await;
         // It comes back, and leads again when it is told to.
         cluster.start_one(2);
         await_list(&client, "all are in sync again", |list| {
@@ -392,16 +372,7 @@ fn partitions_of_three_brokers_are_placed_moved_and_led_as_operators_say() {
         assert_eq!(elected.0, 0);
         eventually(2048, async || wire.partition("left").await.leader_id).await;
         eventually(2048, async || wire.partition("lost").await.leader_id).await;
-        // I1: who knows a leader of before is told at once who leads now, and where.
-        let topic = ("left", wire.topic("left").await.topic_id);
-        let mut fenced = fetch(topic, &[(0, 0)]);
-        (fenced.max_wait_ms, fenced.min_bytes) = (600_000, 1);
-        fenced.topics[0].partitions[0].current_leader_epoch = 0;
-        let told: FetchResponse<'_> = wire.ask(ApiKey::Fetch, 18, &fenced).await;
-        let partition = &told.responses[0].partitions[0];
-        assert_eq!((partition.error_code, partition.current_leader.leader_id), (74, 2048));
-        let named: Vec<i32> = told.node_endpoints.iter().map(|node| node.node_id).collect();
-        assert_eq!(named, [2048]);
+        a_leader_of_before_is_told_at_once(&mut wire).await;
         let quorum = wire.quorum("__cluster_metadata").await;
         let mut voters: Vec<i32> = quorum.topics[0].partitions[0]
             .current_voters
@@ -414,4 +385,69 @@ fn partitions_of_three_brokers_are_placed_moved_and_led_as_operators_say() {
             broker.stop();
         }
     });
+}
+
+/// One has gone: of what it led another leads, or nobody does.
+async fn the_others_are_told(wire: &mut Wire) {
+    eventually((0, vec![2048]), async || {
+        let left = wire.partition("left").await;
+        (left.leader_id, left.offline_replicas)
+    })
+    .await;
+    eventually(-1, async || wire.partition("lost").await.leader_id).await;
+    let lost = wire.described_partition("lost").await;
+    let seen = (
+        lost.error_code,
+        lost.leader_id,
+        lost.isr_nodes,
+        lost.eligible_leader_replicas,
+    );
+    assert_eq!(seen, (0, -1, vec![], Some(vec![2048])));
+    let told = wire.elect(UNCLEAN, Some(&[("lost", 0), ("left", 0)])).await.1;
+    let codes: Vec<_> = told.iter().map(|(_, code, _)| *code).collect();
+    assert_eq!(codes, [84, 83], "somebody leads the one, and nobody can lead the other");
+    let told = wire.elect(PREFERRED, Some(&[("left", 0)])).await.1;
+    assert_eq!(told[0].1, 80);
+    // A move to who is not there goes on until it is given up, or another takes its place.
+    assert_eq!(wire.reassign("left", Some(&[0, 1024, 2048]), true).await.0, 0);
+    eventually(vec![(vec![0, 1024, 2048], vec![1024], vec![])], async || {
+        wire.moves().await
+    })
+    .await;
+    assert_eq!(wire.reassign("left", Some(&[1024, 2048]), true).await.0, 0);
+    eventually(vec![(vec![1024, 2048, 0], vec![1024], vec![0])], async || {
+        wire.moves().await
+    })
+    .await;
+    assert_eq!(wire.reassign("left", None, true).await.0, 0);
+    eventually(vec![], async || wire.moves().await).await;
+    let refused = wire.unregister(2048).await;
+    assert!(
+        refused.0 != 0 && refused.1.contains("still has a replica"),
+        "{refused:?}"
+    );
+    let fenced = async |wire: &mut Wire, include_fenced_brokers| {
+        let request = DescribeClusterRequest {
+            include_fenced_brokers,
+            ..DescribeClusterRequest::default()
+        };
+        let told: DescribeClusterResponse<'_> = wire.ask(ApiKey::DescribeCluster, 2, &request).await;
+        let nodes = told.brokers.iter();
+        nodes.map(|node| (node.broker_id, node.is_fenced)).collect::<Vec<_>>()
+    };
+    assert_eq!(fenced(wire, false).await, [(0, false), (1024, false)]);
+    assert_eq!(fenced(wire, true).await, [(0, false), (1024, false), (2048, true)]);
+}
+
+/// I1: who knows a leader of before is told at once who leads now, and where.
+async fn a_leader_of_before_is_told_at_once(wire: &mut Wire) {
+    let topic = ("left", wire.topic("left").await.topic_id);
+    let mut fenced = fetch(topic, &[(0, 0)]);
+    (fenced.max_wait_ms, fenced.min_bytes) = (600_000, 1);
+    fenced.topics[0].partitions[0].current_leader_epoch = 0;
+    let told: FetchResponse<'_> = wire.ask(ApiKey::Fetch, 18, &fenced).await;
+    let partition = &told.responses[0].partitions[0];
+    assert_eq!((partition.error_code, partition.current_leader.leader_id), (74, 2048));
+    let named: Vec<i32> = told.node_endpoints.iter().map(|node| node.node_id).collect();
+    assert_eq!(named, [2048]);
 }

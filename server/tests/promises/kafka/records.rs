@@ -346,26 +346,7 @@ fn offsets_are_told_as_kafka_tells_them() {
                 "{timestamp} at {version}"
             );
         }
-        // D5: one answer.
-        let latest = list_offsets_request::ListOffsetsPartition {
-            timestamp: -1,
-            ..list_offsets_request::ListOffsetsPartition::default()
-        };
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            topics: vec![list_offsets_request::ListOffsetsTopic {
-                name: "d".into(),
-                partitions: vec![latest.clone(), latest],
-            }],
-            ..ListOffsetsRequest::default()
-        };
-        let twice: ListOffsetsResponse<'_> = wire.ask(ApiKey::ListOffsets, 11, &request).await;
-        let codes: Vec<_> = twice.topics[0]
-            .partitions
-            .iter()
-            .map(|found| (found.error_code, found.offset))
-            .collect();
-        assert_eq!(codes, [(42, -1)]);
+        a_partition_that_is_named_twice_is_refused_once(&mut wire).await;
         let end = async |wire: &mut Wire, epoch| {
             let partition = offset_for_leader_epoch_request::OffsetForLeaderPartition {
                 leader_epoch: epoch,
@@ -476,4 +457,27 @@ fn topics_are_made_when_they_are_named_or_asked_for() {
         );
         broker.stop();
     });
+}
+
+/// D5.
+async fn a_partition_that_is_named_twice_is_refused_once(wire: &mut Wire) {
+    let latest = list_offsets_request::ListOffsetsPartition {
+        timestamp: -1,
+        ..list_offsets_request::ListOffsetsPartition::default()
+    };
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![list_offsets_request::ListOffsetsTopic {
+            name: "d".into(),
+            partitions: vec![latest.clone(), latest],
+        }],
+        ..ListOffsetsRequest::default()
+    };
+    let twice: ListOffsetsResponse<'_> = wire.ask(ApiKey::ListOffsets, 11, &request).await;
+    let codes: Vec<_> = twice.topics[0]
+        .partitions
+        .iter()
+        .map(|found| (found.error_code, found.offset))
+        .collect();
+    assert_eq!(codes, [(42, -1)]);
 }

@@ -131,193 +131,208 @@ fn topics_are_refused_in_kafkas_words() {
         let site = Site::new();
         let broker = site.start();
         let mut wire = Wire::of(&site).await;
-        // Both cores are nodes of the broker: either stands for it.
-        let good = vec![placed("t", &[(1, &[1]), (0, &[0])]), topic("plain", 2, 1)];
-        assert_eq!(wire.create(good).await, [(0, String::new()), (0, String::new())]);
-        let long = "x".repeat(250);
-        let cases: Vec<(CreatableTopic<'_>, i16, &str)> = vec![
-            (
-                topic("", 1, 1),
-                17,
-                "Topic name is invalid: the empty string is not allowed",
-            ),
-            (topic("..", 1, 1), 17, "Topic name is invalid: '..' is not allowed"),
-            (
-                topic("a b", 1, 1),
-                17,
-                "Topic name is invalid: 'a b' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'",
-            ),
-            (topic(&long, 1, 1), 17, "is longer than the max allowed length 249"),
-            (topic("t", 1, 1), 36, "Topic 't' already exists."),
-            (
-                topic("n", 0, 1),
-                37,
-                "Number of partitions was set to an invalid non-positive value.",
-            ),
-            (
-                topic("n", 1, 0),
-                38,
-                "Replication factor must be larger than 0, or -1 to use the default value.",
-            ),
-            (
-                topic("n", 1, 2),
-                38,
-                "Unable to replicate the partition 2 time(s): The target replication factor of 2 cannot be reached because only 1 broker(s) are registered",
-            ),
-            (
-                topic("n", 10_001, 1),
-                44,
-                "Excessively large number of partitions per request.",
-            ),
-            (
-                CreatableTopic {
-                    num_partitions: 1,
-                    replication_factor: 1,
-                    ..placed("n", &[(0, &[0])])
-                },
-                42,
-                "A manual partition assignment was specified, but replication factor was not set to -1.",
-            ),
-            (
-                CreatableTopic {
-                    num_partitions: 1,
-                    ..placed("n", &[(0, &[0])])
-                },
-                42,
-                "A manual partition assignment was specified, but numPartitions was not set to -1.",
-            ),
-            (
-                placed("n", &[(0, &[7])]),
-                39,
-                "The manual partition assignment includes broker 7, but no such broker is registered.",
-            ),
-            (
-                placed("n", &[(0, &[0, 0])]),
-                39,
-                "The manual partition assignment includes the broker 0 more than once.",
-            ),
-            (
-                placed("n", &[(0, &[0, 1])]),
-                39,
-                "The manual partition assignment includes the broker 1 more than once.",
-            ),
-            (
-                placed("n", &[(0, &[])]),
-                39,
-                "The manual partition assignment includes an empty replica list.",
-            ),
-            (
-                placed("n", &[(0, &[0]), (2, &[0])]),
-                39,
-                "partitions should be a consecutive 0-based integer sequence",
-            ),
-            (
-                placed("n", &[(0, &[0]), (0, &[0])]),
-                39,
-                "Found multiple manual partition assignments for partition 0",
-            ),
-        ];
-        for (asked, code, words) in cases {
-            let what = format!("{asked:?}");
-            let told = wire.create(vec![asked]).await.remove(0);
-            assert!(told.0 == code && told.1.contains(words), "{what}: {told:?}");
-        }
-        let few = "Attempted to add 2 additional partition(s), but only 1 assignment(s) were specified.";
-        let cases: [(&str, i32, Option<&[&[i32]]>, i16, &str); 9] = [
-            ("t", 2, None, 37, "Topic already has 2 partition(s)."),
-            (
-                "t",
-                1,
-                None,
-                37,
-                "The topic t currently has 2 partition(s); 1 would not be an increase.",
-            ),
-            ("nope", 3, None, 3, ""),
-            ("t", 4, Some(&[&[0]]), 39, few),
-            (
-                "t",
-                3,
-                Some(&[&[0], &[0]]),
-                39,
-                "Attempted to add 1 additional partition(s), but only 2 assignment(s)",
-            ),
-            ("t", 3, Some(&[]), 39, "but only 0 assignment(s) were specified."),
-            (
-                "t",
-                3,
-                Some(&[&[9]]),
-                39,
-                "includes broker 9, but no such broker is registered.",
-            ),
-            (
-                "t",
-                20_000,
-                None,
-                44,
-                "Excessively large number of additional partitions per request.",
-            ),
-            ("t", 4, Some(&[&[1], &[0]]), 0, ""),
-        ];
-        for (name, count, assigned, code, words) in cases {
-            let told = wire.add_partitions(name, count, assigned).await;
-            assert!(
-                told.0 == code && told.1.contains(words),
-                "{name} {count} {assigned:?}: {told:?}"
-            );
-        }
-        assert_eq!(wire.topic("t").await.partitions.len(), 4);
-        let named = |name: &str| DeleteTopicState {
-            name: Some(name.to_owned().into()),
-            ..DeleteTopicState::default()
-        };
-        let by_id = |topic_id| DeleteTopicState { name: None, topic_id };
-        let id = wire.topic("t").await.topic_id;
-        let both = DeleteTopicState {
-            topic_id: id,
-            ..named("t")
-        };
-        let cases: Vec<(Vec<DeleteTopicState<'_>>, i32, i16, &str)> = vec![
-            (
-                vec![named("nope")],
-                1000,
-                3,
-                "This server does not host this topic-partition.",
-            ),
-            (
-                vec![by_id([9; 16])],
-                1000,
-                100,
-                "This server does not host this topic ID.",
-            ),
-            (
-                vec![by_id([0; 16])],
-                1000,
-                42,
-                "Neither topic name nor id were specified.",
-            ),
-            (
-                vec![both],
-                1000,
-                42,
-                "You may not specify both topic name and topic id.",
-            ),
-            (vec![named("t"), named("t")], 1000, 42, "Duplicate topic name."),
-            (
-                vec![named("t"), by_id(id)],
-                1000,
-                42,
-                "The provided topic name maps to an ID that was already supplied.",
-            ),
-            (vec![named("t")], 0, 7, ""),
-            (vec![by_id(id)], 1000, 0, ""),
-        ];
-        for (asked, timeout_ms, code, words) in cases {
-            let what = format!("{asked:?}");
-            let told = wire.delete(asked, timeout_ms).await;
-            assert_eq!(told, [(code, words.to_owned())], "{what}");
-        }
+        topics_are_made(&mut wire).await;
+        partitions_are_added(&mut wire).await;
+        topics_are_deleted(&mut wire).await;
         broker.stop();
     });
+}
+
+/// E2, E5.
+async fn topics_are_made(wire: &mut Wire) {
+    // Both cores are nodes of the broker: either stands for it.
+    let good = vec![placed("t", &[(1, &[1]), (0, &[0])]), topic("plain", 2, 1)];
+    assert_eq!(wire.create(good).await, [(0, String::new()), (0, String::new())]);
+    let long = "x".repeat(250);
+    let cases: Vec<(CreatableTopic<'_>, i16, &str)> = vec![
+        (
+            topic("", 1, 1),
+            17,
+            "Topic name is invalid: the empty string is not allowed",
+        ),
+        (topic("..", 1, 1), 17, "Topic name is invalid: '..' is not allowed"),
+        (
+            topic("a b", 1, 1),
+            17,
+            "Topic name is invalid: 'a b' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'",
+        ),
+        (topic(&long, 1, 1), 17, "is longer than the max allowed length 249"),
+        (topic("t", 1, 1), 36, "Topic 't' already exists."),
+        (
+            topic("n", 0, 1),
+            37,
+            "Number of partitions was set to an invalid non-positive value.",
+        ),
+        (
+            topic("n", 1, 0),
+            38,
+            "Replication factor must be larger than 0, or -1 to use the default value.",
+        ),
+        (
+            topic("n", 1, 2),
+            38,
+            "Unable to replicate the partition 2 time(s): The target replication factor of 2 cannot be reached because only 1 broker(s) are registered",
+        ),
+        (
+            topic("n", 10_001, 1),
+            44,
+            "Excessively large number of partitions per request.",
+        ),
+        (
+            CreatableTopic {
+                num_partitions: 1,
+                replication_factor: 1,
+                ..placed("n", &[(0, &[0])])
+            },
+            42,
+            "A manual partition assignment was specified, but replication factor was not set to -1.",
+        ),
+        (
+            CreatableTopic {
+                num_partitions: 1,
+                ..placed("n", &[(0, &[0])])
+            },
+            42,
+            "A manual partition assignment was specified, but numPartitions was not set to -1.",
+        ),
+        (
+            placed("n", &[(0, &[7])]),
+            39,
+            "The manual partition assignment includes broker 7, but no such broker is registered.",
+        ),
+        (
+            placed("n", &[(0, &[0, 0])]),
+            39,
+            "The manual partition assignment includes the broker 0 more than once.",
+        ),
+        (
+            placed("n", &[(0, &[0, 1])]),
+            39,
+            "The manual partition assignment includes the broker 1 more than once.",
+        ),
+        (
+            placed("n", &[(0, &[])]),
+            39,
+            "The manual partition assignment includes an empty replica list.",
+        ),
+        (
+            placed("n", &[(0, &[0]), (2, &[0])]),
+            39,
+            "partitions should be a consecutive 0-based integer sequence",
+        ),
+        (
+            placed("n", &[(0, &[0]), (0, &[0])]),
+            39,
+            "Found multiple manual partition assignments for partition 0",
+        ),
+    ];
+    for (asked, code, words) in cases {
+        let what = format!("{asked:?}");
+        let told = wire.create(vec![asked]).await.remove(0);
+        assert!(told.0 == code && told.1.contains(words), "{what}: {told:?}");
+    }
+}
+
+/// E7.
+async fn partitions_are_added(wire: &mut Wire) {
+    let few = "Attempted to add 2 additional partition(s), but only 1 assignment(s) were specified.";
+    let cases: [(&str, i32, Option<&[&[i32]]>, i16, &str); 9] = [
+        ("t", 2, None, 37, "Topic already has 2 partition(s)."),
+        (
+            "t",
+            1,
+            None,
+            37,
+            "The topic t currently has 2 partition(s); 1 would not be an increase.",
+        ),
+        ("nope", 3, None, 3, ""),
+        ("t", 4, Some(&[&[0]]), 39, few),
+        (
+            "t",
+            3,
+            Some(&[&[0], &[0]]),
+            39,
+            "Attempted to add 1 additional partition(s), but only 2 assignment(s)",
+        ),
+        ("t", 3, Some(&[]), 39, "but only 0 assignment(s) were specified."),
+        (
+            "t",
+            3,
+            Some(&[&[9]]),
+            39,
+            "includes broker 9, but no such broker is registered.",
+        ),
+        (
+            "t",
+            20_000,
+            None,
+            44,
+            "Excessively large number of additional partitions per request.",
+        ),
+        ("t", 4, Some(&[&[1], &[0]]), 0, ""),
+    ];
+    for (name, count, assigned, code, words) in cases {
+        let told = wire.add_partitions(name, count, assigned).await;
+        assert!(
+            told.0 == code && told.1.contains(words),
+            "{name} {count} {assigned:?}: {told:?}"
+        );
+    }
+    assert_eq!(wire.topic("t").await.partitions.len(), 4);
+}
+
+/// E8.
+async fn topics_are_deleted(wire: &mut Wire) {
+    let named = |name: &str| DeleteTopicState {
+        name: Some(name.to_owned().into()),
+        ..DeleteTopicState::default()
+    };
+    let by_id = |topic_id| DeleteTopicState { name: None, topic_id };
+    let id = wire.topic("t").await.topic_id;
+    let both = DeleteTopicState {
+        topic_id: id,
+        ..named("t")
+    };
+    let cases: Vec<(Vec<DeleteTopicState<'_>>, i32, i16, &str)> = vec![
+        (
+            vec![named("nope")],
+            1000,
+            3,
+            "This server does not host this topic-partition.",
+        ),
+        (
+            vec![by_id([9; 16])],
+            1000,
+            100,
+            "This server does not host this topic ID.",
+        ),
+        (
+            vec![by_id([0; 16])],
+            1000,
+            42,
+            "Neither topic name nor id were specified.",
+        ),
+        (
+            vec![both],
+            1000,
+            42,
+            "You may not specify both topic name and topic id.",
+        ),
+        (vec![named("t"), named("t")], 1000, 42, "Duplicate topic name."),
+        (
+            vec![named("t"), by_id(id)],
+            1000,
+            42,
+            "The provided topic name maps to an ID that was already supplied.",
+        ),
+        (vec![named("t")], 0, 7, ""),
+        (vec![by_id(id)], 1000, 0, ""),
+    ];
+    for (asked, timeout_ms, code, words) in cases {
+        let what = format!("{asked:?}");
+        let told = wire.delete(asked, timeout_ms).await;
+        assert_eq!(told, [(code, words.to_owned())], "{what}");
+    }
 }
 
 /// E12.
