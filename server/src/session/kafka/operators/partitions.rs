@@ -13,6 +13,7 @@ use headwater_protocol::{error::ErrorCode, id::PartitionIndex, topic::TopicName}
 use super::super::asking::{Asking, find_topic, uuid_of};
 use crate::{
     image::TopicState,
+    machine,
     model::{id::PartitionId, internal, nodes::PartitionLayout},
     ops::nodes::Places,
 };
@@ -49,6 +50,7 @@ pub(in crate::session::kafka) async fn describe(
     let places = Places::of(asking.ops());
     let mut response = DescribeTopicPartitionsResponse::default();
     for name in names {
+        machine::yield_now().await;
         if room == 0 {
             response.next_cursor = Some(cursor(name, 0));
             break;
