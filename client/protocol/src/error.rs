@@ -155,6 +155,7 @@ error_codes! {
     UnreleasedInstanceId = 111, "UNRELEASED_INSTANCE_ID", fatal, "Another member still uses this instance id.";
     UnsupportedAssignor = 112, "UNSUPPORTED_ASSIGNOR", fatal, "The group does not support this assignor.";
     StaleMemberEpoch = 113, "STALE_MEMBER_EPOCH", fatal, "The member epoch is out of date.";
+    InvalidRegularExpression = 128, "INVALID_REGULAR_EXPRESSION", fatal, "The regular expression is not valid.";
 }
 
 impl ErrorCode {

@@ -266,6 +266,12 @@ impl Rules<'_> {
             "groups.session_timeout_ms_min",
         );
         self.at_least(
+            "groups.consumer_session_timeout_ms",
+            groups.consumer_session_timeout_ms.get(),
+            groups.consumer_heartbeat_interval_ms.get(),
+            "groups.consumer_heartbeat_interval_ms",
+        );
+        self.at_least(
             "limits.partitions_per_topic_max",
             limits.partitions_per_topic_max.into(),
             groups.offsets_partitions.into(),

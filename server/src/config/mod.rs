@@ -25,7 +25,7 @@ pub use load::{Effective, Layers, Source, Sources};
 pub use reference::reference;
 pub use value::{
     Balance, ByteSize, ClusterId, CpuSet, HostName, HostPort, HttpAddress, KafkaListen, LogFilter, LogFormat, Members,
-    Micros, Millis, PeerListen, Rack, Ratio, Role, Value,
+    Micros, Migration, Millis, PeerListen, Rack, Ratio, Role, Value,
 };
 
 /// Where a broker listens unless it is told otherwise.
@@ -307,6 +307,18 @@ sections! {
         /// Members of one group.
         /// Lower it to bound memory and the time of a rebalance.
         members_max: u32 = 1_000, 1..=100_000;
+        /// How long a member of the consumer protocol (`group.protocol=consumer`) may be silent. Members of the classic one choose for themselves.
+        /// Lower it, with the interval below it, where the partitions of a consumer that was killed must move sooner.
+        consumer_session_timeout_ms: Millis = Millis::new(45_000), 10..=DAY_MS;
+        /// How often members of the consumer protocol are to be heard of. They learn of new partitions, and give up others, with it.
+        /// Lower it for rebalances that take a fraction of the time; each heartbeat is a request.
+        consumer_heartbeat_interval_ms: Millis = Millis::new(5_000), 10..=DAY_MS;
+        /// Time between two assignments of a group of the consumer protocol: whoever comes meanwhile is part of the next.
+        /// Raise it for groups of many members that start one after the other; 0 assigns with each change.
+        consumer_assignment_interval_ms: Millis = Millis::new(1_000), 0..=60_000;
+        /// Whether a group changes its protocol while it has members: "bidirectional", only to "upgrade" or "downgrade", or "disabled".
+        /// Set it to `upgrade` once no consumer should go back to the classic protocol.
+        consumer_migration: Migration = Migration::Bidirectional;
         /// Longest group id, instance id, protocol type or protocol name.
         /// Raise it for clients that make longer ones.
         id_bytes_max: ByteSize = ByteSize::new(255), 1..=4096;

@@ -4,6 +4,7 @@
 //! what [`Value::show`] prints, [`Value::read`] reads back to the same value.
 
 mod cluster;
+mod groups;
 mod kafka;
 mod names;
 mod units;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use headwater_protocol::id::BrokerId;
 
 pub use cluster::{Balance, HostPort, Members, PeerListen, Role};
+pub use groups::Migration;
 pub use kafka::KafkaListen;
 pub use names::{ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat, Rack};
 pub use units::{ByteSize, Micros, Millis, Ratio};

@@ -3,6 +3,7 @@
 mod assign;
 mod committed;
 mod complete;
+mod consumers;
 mod deadlines;
 mod group;
 mod join;

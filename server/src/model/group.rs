@@ -8,7 +8,12 @@ use bytes::Bytes;
 pub(crate) use headwater_engine::{Moment, Since};
 use headwater_protocol::{error::ErrorCode, id::LeaderEpoch};
 
-use crate::model::{bounds::AnswerSize, id::PartitionId, refusal::Refusal};
+use crate::model::{
+    bounds::AnswerSize,
+    consumer::{ConsumerGroup, ConsumerHeartbeat, Reconciled},
+    id::PartitionId,
+    refusal::Refusal,
+};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $Name:ident;)*) => {$(
@@ -75,7 +80,7 @@ impl Generation {
 pub(crate) struct CallId(pub(crate) u64);
 
 /// Who a request comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Client {
     pub(crate) id: String,
     pub(crate) host: String,
@@ -147,11 +152,29 @@ pub(crate) enum Request {
     Heartbeat(Identity),
     Leave(Vec<(MemberId, Option<InstanceId>)>),
     Commit(Identity, Vec<CommitItem>),
-    /// None: every offset that is committed.
-    Offsets(Option<Vec<(String, i32)>>),
+    ConsumerHeartbeat(ConsumerHeartbeat),
+    /// Who asks, if it says so. None of the places: every offset that is committed.
+    Offsets(Option<Identity>, Option<Vec<(String, i32)>>),
     ForgetOffsets(Vec<(String, i32)>),
     Describe,
+    /// In the terms of groups of type consumer, which it must be.
+    DescribeConsumers,
     Delete,
+}
+
+impl Request {
+    /// It is about who belongs to the group.
+    pub(crate) fn is_of_member(&self) -> bool {
+        matches!(
+            self,
+            Request::Join(_)
+                | Request::Sync(_)
+                | Request::Heartbeat(_)
+                | Request::Leave(_)
+                | Request::ConsumerHeartbeat(_)
+                | Request::Delete
+        )
+    }
 }
 
 /// A request on its way to the core that runs the group.
@@ -204,11 +227,30 @@ pub(crate) struct DescribedMember {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Description {
+    pub(crate) kind: Kind,
     pub(crate) state: &'static str,
     pub(crate) protocol_type: String,
     pub(crate) protocol: String,
     pub(crate) generation: Generation,
     pub(crate) members: Vec<DescribedMember>,
+}
+
+/// Which protocol decides who gets what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Members join, and one of them or the broker assigns.
+    Classic,
+    /// Each member comes by itself to what the broker says (KIP-848).
+    Consumer,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Classic => "classic",
+            Kind::Consumer => "consumer",
+        }
+    }
 }
 
 /// A line of a list of groups.
@@ -217,6 +259,7 @@ pub(crate) struct Listed {
     pub(crate) group: GroupId,
     pub(crate) protocol_type: String,
     pub(crate) state: &'static str,
+    pub(crate) kind: Kind,
     pub(crate) members: usize,
 }
 
@@ -255,6 +298,8 @@ pub(crate) enum Answer {
     /// One code for each partition.
     Forgotten(Vec<ErrorCode>),
     Described(Description),
+    Reconciled(Reconciled),
+    DescribedConsumers(ConsumerGroup),
     Deleted,
 }
 

@@ -2,6 +2,7 @@
 //! else of the broker.
 
 pub(crate) mod bounds;
+pub(crate) mod consumer;
 pub(crate) mod group;
 pub(crate) mod id;
 pub(crate) mod internal;

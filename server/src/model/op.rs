@@ -56,8 +56,8 @@ pub(crate) enum Op {
     DeleteRecords(PartitionId, i64),
     FindGroup(String),
     JoinGroup(String, Joining),
-    /// `None`: all that are committed.
-    FetchOffsets(String, Option<Vec<TopicPartitions>>),
+    /// For a member, if it says who it is. `None`: all that are committed.
+    FetchOffsets(String, Option<group::Identity>, Option<Vec<TopicPartitions>>),
     ForgetOffsets(String, Vec<TopicPartitions>),
     /// `None`: of every state. Or only, if `true`, those that this core runs.
     ListGroups(Option<Vec<String>>, bool),

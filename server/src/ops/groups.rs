@@ -15,6 +15,7 @@ use crate::{
     coordinator::{Service, service},
     machine,
     model::{
+        consumer::ConsumerHeartbeat,
         group::{Client, GroupId, InstanceId, Join, MemberId, Request},
         op::{Joining, Outcome},
         refusal::Refusal,
@@ -59,7 +60,23 @@ pub(super) async fn ask(groups: &Rc<Service>, group: String, request: Request) -
             check_metadata("an assignment", assignment.len(), &groups.config)?;
         }
     }
+    if let Request::ConsumerHeartbeat(beat) = &request {
+        check_heartbeat(beat, &groups.config)?;
+    }
     service::call(groups, group, request).await.map(Outcome::Group)
+}
+
+fn check_heartbeat(beat: &ConsumerHeartbeat, config: &GroupsSection) -> Result<(), Refusal> {
+    check_id("member id", beat.member.as_str(), config)?;
+    check_id(
+        "instance id",
+        beat.instance.as_ref().map_or("", InstanceId::as_str),
+        config,
+    )?;
+    check_id("rack id", beat.rack.as_deref().unwrap_or_default(), config)?;
+    let names = beat.topics.iter().flatten().map(String::len);
+    let pattern = beat.pattern.as_ref().map_or(0, String::len);
+    check_metadata("a subscription", names.sum::<usize>() + pattern, config)
 }
 
 /// Becomes or stays a member.

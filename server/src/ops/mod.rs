@@ -110,7 +110,7 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcom
             .map(Outcome::RecordsDeleted),
         Op::FindGroup(group) => groups::find(ops, group).await,
         Op::JoinGroup(group, joining) => Ok(groups::join(&ops.groups, client, group, joining).await),
-        Op::FetchOffsets(group, topics) => groups::fetch(&ops.groups, group, topics).await,
+        Op::FetchOffsets(group, who, topics) => groups::fetch(&ops.groups, group, who, topics).await,
         Op::ForgetOffsets(group, topics) => groups::forget(&ops.groups, group, topics).await,
         Op::ListGroups(states, is_own) => groups::list(&ops.groups, states, is_own).await,
         Op::Group(group, request) => groups::ask(&ops.groups, group, request).await,

@@ -11,6 +11,7 @@ mod apis;
 mod asking;
 mod committed;
 mod configs;
+mod consumers;
 mod dispatch;
 pub(super) mod fetch;
 mod groups;

@@ -19,6 +19,8 @@ use crate::support::{Cluster, Site, await_list, run_within};
 const FOLDER: &str = "HEADWATER_CLIENTS";
 /// A scenario ends by itself within a minute.
 const LIMIT: Duration = Duration::from_secs(90);
+/// Those that share topics in groups of the newer protocol (KIP-848) with `GROUP_PROTOCOL=consumer`.
+const NEWER_GROUPS: &[&str] = &["confluent-kafka-python", "java"];
 const LOOK: Duration = Duration::from_millis(20);
 
 #[test]
@@ -38,6 +40,26 @@ fn kafkas_clients_work_with_one_broker() {
         }
     });
     say(&clients, "one broker");
+}
+
+#[test]
+fn kafkas_clients_share_topics_in_groups_of_the_newer_protocol() {
+    let Some(mut clients) = Client::installed("kafkas_clients_share_topics_in_groups_of_the_newer_protocol") else {
+        return;
+    };
+    clients.retain(|client| NEWER_GROUPS.contains(&client.name.as_str()));
+    run_within(2 * LIMIT, async {
+        let site = site();
+        let _broker = site.start();
+        let bootstrap = kafka_address(&site);
+        let environment = [("GROUP_PROTOCOL", "consumer".to_owned())];
+        let start = |client: &Client| Scenario::start(client, &bootstrap, &environment);
+        let scenarios: Vec<Scenario> = clients.iter().map(start).collect();
+        for scenario in scenarios {
+            scenario.succeeds().await;
+        }
+    });
+    say(&clients, "one broker, in groups of the newer protocol");
 }
 
 #[test]
@@ -84,6 +106,9 @@ fn site() -> Site {
     site.set("kafka.listen", &address)
         .set("kafka.core_port_base", "9400")
         .set("topics.partitions", "3")
+        // A member that was killed is given up, and partitions move, as soon as in groups of the classic protocol.
+        .set("groups.consumer_session_timeout_ms", "6s")
+        .set("groups.consumer_heartbeat_interval_ms", "500ms")
 }
 
 fn kafka_address(site: &Site) -> String {

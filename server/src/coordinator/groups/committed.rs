@@ -78,6 +78,7 @@ impl Group {
         let is_member = who.generation >= Generation::ZERO || !who.member.as_str().is_empty() || who.instance.is_some();
         match self.phase {
             Phase::Dead => Err(ErrorCode::CoordinatorNotAvailable),
+            Phase::Consumer => self.check_consumer(who),
             // Nobody's membership can be checked: whoever claims one was taken out.
             Phase::Empty if who.generation < Generation::ZERO => Ok(()),
             _ if is_member => self.check_member(who),
@@ -86,7 +87,19 @@ impl Group {
         }
     }
 
-    pub(super) fn fetch_offsets(&self, places: Option<Vec<Place>>) -> Result<Answer, Refusal> {
+    /// Whether it is a member of a group of type consumer, in its epoch.
+    fn check_consumer(&self, who: &Identity) -> Result<(), ErrorCode> {
+        let consumers = self.consumers.as_ref().ok_or(ErrorCode::UnknownMemberId)?;
+        consumers.check(who)
+    }
+
+    /// To a member of a group of type consumer only in its epoch, if it says who it is.
+    pub(super) fn fetch_offsets(&self, who: Option<&Identity>, places: Option<Vec<Place>>) -> Result<Answer, Refusal> {
+        if let Some(who) = who
+            && self.consumers.is_some()
+        {
+            self.check_consumer(who).map_err(refusal)?;
+        }
         let committed = &self.offsets.committed;
         let mut size = AnswerSize::default();
         let mut count = |place: &Place, committed: Option<&Committed>| {
@@ -152,6 +165,7 @@ impl Group {
         offers
             .filter_map(read)
             .flat_map(|subscription| subscription.topics)
+            .chain(self.consumers.iter().flat_map(|consumers| consumers.subscribed()))
             .collect()
     }
 }

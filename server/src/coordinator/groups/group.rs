@@ -19,12 +19,17 @@ use headwater_protocol::{
 use super::{
     assign::Assignor,
     committed::offsets::Offsets,
+    consumers::Consumers,
     deadlines::earliest,
+    record::Record,
     roster::Roster,
     step::{Step, Write},
 };
-use crate::model::group::{
-    Answer, CallId, DescribedMember, Description, Generation, GroupId, MemberId, Moment, Since, refusal,
+use crate::{
+    config::GroupsSection,
+    model::group::{
+        Answer, CallId, DescribedMember, Description, Generation, GroupId, Kind, MemberId, Moment, Since, refusal,
+    },
 };
 
 /// Where a group is in its life.
@@ -38,6 +43,8 @@ pub(super) enum Phase {
         is_assigned: bool,
     },
     Stable,
+    /// It is of type consumer, and has members: `consumers` says where they are.
+    Consumer,
     Dead,
 }
 
@@ -75,6 +82,8 @@ pub(super) struct Group {
     pub(super) writes: usize,
     /// Its record could not be written when it became empty, and says that it has members.
     pub(super) is_behind: bool,
+    /// Its members, if it is of type consumer: then `roster` has none.
+    pub(super) consumers: Option<Box<Consumers>>,
 }
 
 impl Group {
@@ -92,6 +101,7 @@ impl Group {
             assigned_of: BTreeMap::new(),
             writes: 0,
             is_behind: false,
+            consumers: None,
         }
     }
 
@@ -107,7 +117,7 @@ impl Group {
     /// There is nothing to remember of it.
     pub(super) fn is_blank(&self) -> bool {
         let is_unused = self.generation == Generation::ZERO && self.offsets.committed.is_empty();
-        is_unused && self.is_empty() && self.roster.promised.is_empty() && self.writes == 0
+        is_unused && self.is_empty() && self.roster.promised.is_empty() && self.writes == 0 && self.consumers.is_none()
     }
 
     /// The broker's assignor, if the members have chosen one.
@@ -119,7 +129,7 @@ impl Group {
     /// Begins a rebalance, unless one has begun.
     pub(super) fn rebalance(&mut self, step: &mut Step<'_>) {
         let wait = match self.phase {
-            Phase::Preparing(_) | Phase::Dead => return,
+            Phase::Preparing(_) | Phase::Consumer | Phase::Dead => return,
             Phase::Empty => step.config.initial_rebalance_delay_ms.duration(),
             Phase::Completing { .. } | Phase::Stable => Duration::ZERO,
         };
@@ -169,12 +179,15 @@ impl Group {
         match self.phase {
             Phase::Completing { .. } | Phase::Stable => self.rebalance(step),
             Phase::Preparing(_) => self.complete_if_all_joined(step),
-            Phase::Empty | Phase::Dead => {}
+            Phase::Empty | Phase::Consumer | Phase::Dead => {}
         }
     }
 
     /// Does what is due.
     pub(super) fn tick(&mut self, step: &mut Step<'_>) {
+        if self.consumers.is_some() {
+            return self.tick_consumers(step);
+        }
         let now = step.now.monotonic;
         let promised = self.roster.promised.len();
         self.roster.promised.retain(|_, until| *until > now);
@@ -205,7 +218,10 @@ impl Group {
     }
 
     /// When [`tick`](Self::tick) has something to do.
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
+    pub(super) fn next_deadline(&self, config: &GroupsSection) -> Option<Duration> {
+        if self.consumers.is_some() {
+            return self.next_consumers_deadline(config.consumer_assignment_interval_ms.duration());
+        }
         let joining = match self.phase {
             Phase::Preparing(Preparing { until, .. }) => Some(until),
             _ => None,
@@ -215,6 +231,9 @@ impl Group {
 
     /// The partitions of topics have changed.
     pub(super) fn topics_changed(&mut self, step: &mut Step<'_>) {
+        if self.consumers.is_some() {
+            return self.consumers_topics_changed(step);
+        }
         let differ = |(topic, count): (&String, &u32)| step.topics.count(topic) != *count;
         if matches!(self.phase, Phase::Completing { .. } | Phase::Stable) && self.assigned_of.iter().any(differ) {
             self.rebalance(step);
@@ -227,15 +246,58 @@ impl Group {
             Phase::Empty => {
                 self.phase = Phase::Dead;
                 let mut records = self.offset_tombstones(&self.places(step));
-                records.push(self.tombstone());
+                records.extend(self.tombstones());
                 step.write(self, Write::Delete { call }, records);
             }
             _ => step.refuse(call, refusal(ErrorCode::NonEmptyGroup)),
         }
     }
 
+    /// As if it had never had members. Whether nothing is left.
+    pub(super) fn forget(&mut self, now: Moment) -> bool {
+        let fresh = Group::new(self.id.clone(), now);
+        let former = std::mem::replace(self, fresh);
+        (self.offsets, self.consumers) = (former.offsets, former.consumers);
+        self.is_blank()
+    }
+
+    /// It is becoming a classic group, and answers no member until it is.
+    pub(super) fn is_turning(&self) -> bool {
+        self.consumers.as_ref().is_some_and(|consumers| consumers.is_turning)
+    }
+
+    /// How often members have changed.
+    pub(super) fn rebalances(&self) -> Generation {
+        let epoch = self
+            .consumers
+            .as_ref()
+            .map(|consumers| Generation::new(consumers.epoch));
+        epoch.unwrap_or(self.generation)
+    }
+
+    /// Records that take back all that was said of it, but for its offsets.
+    pub(super) fn tombstones(&self) -> Vec<Record> {
+        match self.consumers {
+            Some(_) => self.consumers_tombstones(),
+            None => vec![self.tombstone()],
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self.consumers {
+            Some(_) => Kind::Consumer,
+            None => Kind::Classic,
+        }
+    }
+
+    pub(super) fn member_count(&self) -> usize {
+        let consumers = self.consumers.as_ref().map_or(0, |consumers| consumers.members.len());
+        self.roster.members.len() + consumers
+    }
+
     pub(super) fn state(&self) -> &'static str {
         match self.phase {
+            Phase::Consumer => self.consumers.as_ref().map_or("Empty", |consumers| consumers.state()),
             Phase::Empty => "Empty",
             Phase::Preparing(_) => "PreparingRebalance",
             Phase::Completing { .. } => "CompletingRebalance",
@@ -244,7 +306,10 @@ impl Group {
         }
     }
 
-    pub(super) fn describe(&self) -> Answer {
+    pub(super) fn describe(&self, step: &Step<'_>) -> Answer {
+        if let Some(consumers) = &self.consumers {
+            return self.describe_as_classic(consumers, step);
+        }
         let protocol = self.protocol.clone().unwrap_or_default();
         let members = self.roster.members.iter().map(|(id, member)| DescribedMember {
             id: id.clone(),
@@ -257,6 +322,7 @@ impl Group {
             },
         });
         Answer::Described(Description {
+            kind: Kind::Classic,
             state: self.state(),
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             members: members.collect(),

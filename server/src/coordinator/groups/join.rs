@@ -12,6 +12,9 @@ use crate::model::group::{Answer, CallId, Identity, InstanceId, Join, Joined, Me
 
 impl Group {
     pub(super) fn join(&mut self, call: CallId, join: &Join, step: &mut Step<'_>) {
+        if self.consumers.is_some() && self.phase != Phase::Dead {
+            return self.join_consumers(call, join, step);
+        }
         let may_join = self.may_join(join, step).map_err(refusal);
         if let Err(refusal) = may_join.and_then(|()| self.check_size(join, step)) {
             return step.refuse(call, refusal);
@@ -103,7 +106,7 @@ impl Group {
         // Its leader joins again when it has seen that there is something new to assign.
         let is_to_assign = self.roster.is_leader(id) && self.assignor().is_none();
         match self.phase {
-            Phase::Empty | Phase::Dead => step.refuse(call, refusal(ErrorCode::UnknownMemberId)),
+            Phase::Empty | Phase::Consumer | Phase::Dead => step.refuse(call, refusal(ErrorCode::UnknownMemberId)),
             Phase::Completing { .. } if !has_changed => self.answer_joined(id, call, step),
             Phase::Stable if !has_changed && !is_to_assign => self.answer_joined(id, call, step),
             Phase::Preparing(_) | Phase::Completing { .. } | Phase::Stable => {
@@ -219,6 +222,9 @@ impl Group {
         if self.phase == Phase::Dead {
             return step.refuse(call, refusal(ErrorCode::CoordinatorNotAvailable));
         }
+        if self.consumers.is_some() {
+            return self.leave_consumers(call, members, step);
+        }
         let leave = |(id, instance): &(MemberId, Option<InstanceId>)| {
             if self.roster.promised.remove(id).is_some() {
                 self.complete_if_all_joined(step);
@@ -250,6 +256,9 @@ impl Group {
     }
 
     pub(super) fn heartbeat(&mut self, call: CallId, who: &Identity, step: &mut Step<'_>) {
+        if self.phase == Phase::Consumer {
+            return self.classic_heartbeat(call, who, step);
+        }
         if let Err(code) = self.check_member(who) {
             return step.refuse(call, refusal(code));
         }

@@ -6,9 +6,12 @@
 //! value  version i16 = 3:    offset i64, leader epoch i32, metadata string, commit timestamp i64
 //!        version i16 = 3:    protocol type, generation i32, protocol, leader, since i64, members …
 //! ```
+//! Those of groups of type consumer are in [`consumer`].
 //! Older versions of values are read; keys that are not known are left alone. No value: the key is deleted.
 //! Source: Kafka's `OffsetCommitKey.json`, `OffsetCommitValue.json`, `GroupMetadataKey.json`, `GroupMetadataValue.json`.
 
+pub(crate) mod consumer;
+mod flexible;
 mod size;
 mod stored;
 
@@ -42,6 +45,11 @@ pub(crate) enum Record {
     Group {
         group: GroupId,
         value: Option<StoredGroup>,
+    },
+    /// Of a group of type consumer.
+    Consumer {
+        group: GroupId,
+        told: consumer::Told,
     },
 }
 
@@ -83,6 +91,7 @@ impl Record {
                 .string(topic)
                 .i32(*partition),
             Record::Group { group, .. } => writer.i16(GROUP_KEY).string(group.as_str()),
+            Record::Consumer { group, told } => told.write_key(group, &mut writer),
         };
         writer.into_bytes()
     }
@@ -92,6 +101,7 @@ impl Record {
         match self {
             Record::Offset { value, .. } => value.as_ref().map(encode_offset),
             Record::Group { value, .. } => value.as_ref().map(encode_group),
+            Record::Consumer { told, .. } => told.value(),
         }
     }
 
@@ -109,7 +119,7 @@ impl Record {
                 group: GroupId::new(reader.string()?),
                 value: value.map(decode_group).transpose()?,
             }),
-            _ => None,
+            number => consumer::decode(number, &mut reader, value)?,
         })
     }
 }

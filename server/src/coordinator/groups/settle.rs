@@ -16,7 +16,7 @@ pub(super) fn settle(group: &mut Group, write: Write, outcome: Result<(), ErrorC
                 group.assigned(assigned, outcome, step);
             }
         }
-        (Write::Emptied, outcome) => group.is_behind = outcome.is_err(),
+        (Write::Emptied, outcome) => group.is_behind = outcome.is_err() && group.consumers.is_none(),
         (Write::End, Ok(())) => {}
         (Write::Delete { call }, Ok(())) => step.answer(call, Answer::Deleted),
         // A group whose end could not be written is as it was.
@@ -25,6 +25,8 @@ pub(super) fn settle(group: &mut Group, write: Write, outcome: Result<(), ErrorC
             group.phase = Phase::Empty;
             step.refuse(call, refusal(error));
         }
+        (Write::Changes(changes), outcome) => group.stored_changes(changes, outcome, step),
+        (Write::TurnClassic { then }, outcome) => group.turned_classic(then, outcome, step),
         (Write::Replace { call, member }, outcome) => group.replaced(call, &member, outcome, step),
         (Write::Commit { call, offsets, codes }, Ok(())) => {
             for (place, committed) in offsets {

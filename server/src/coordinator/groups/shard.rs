@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::GroupsSection,
     model::{
+        consumer::{JOINS, no_group},
         group::{Answer, CallId, Generation, GroupId, Listed, Moment, Reply, Request, refusal},
         refusal::Refusal,
     },
@@ -96,15 +97,22 @@ impl Shard {
                 group,
                 value: Some(stored),
             } => self.group(&group, now).restore(stored, now.monotonic),
+            // What it has committed has records of its own, and stays if the group is of type consumer from here on.
             Record::Group { group, value: None } => {
-                // Offsets that were committed before were deleted with it; those of later come after this record.
-                self.remove(&group);
+                let known = self.groups.get_mut(&group);
+                if known.is_some_and(|group| group.forget(now)) {
+                    self.remove(&group);
+                }
             }
+            Record::Consumer { group, told } => self.group(&group, now).restore_consumers(told),
         }
     }
 
     /// All records have been taken over.
     pub(crate) fn replayed(&mut self, topics: Rc<Topics>, now: Moment) -> Vec<Effect> {
+        for group in self.groups.values_mut() {
+            group.restored(now.monotonic, &self.config);
+        }
         let blank: Vec<GroupId> = self
             .groups
             .values()
@@ -115,7 +123,7 @@ impl Shard {
             self.remove(&group);
         }
         for group in self.groups.values() {
-            self.deadlines.set(&group.id, group.next_deadline());
+            self.deadlines.set(&group.id, group.next_deadline(&self.config));
         }
         self.step(Event::Topics(topics), now)
     }
@@ -147,7 +155,8 @@ impl Shard {
             group: group.id.clone(),
             protocol_type: group.protocol_type.clone().unwrap_or_default(),
             state: group.state(),
-            members: group.roster.members.len(),
+            kind: group.kind(),
+            members: group.member_count(),
         })
     }
 
@@ -161,7 +170,7 @@ impl Shard {
 
     /// Members of all groups.
     pub(crate) fn member_count(&self) -> usize {
-        self.groups.values().map(|group| group.roster.members.len()).sum()
+        self.groups.values().map(Group::member_count).sum()
     }
 
     fn group(&mut self, id: &GroupId, now: Moment) -> &mut Group {
@@ -184,24 +193,32 @@ impl Shard {
             return effects.push(Effect::Answer { call, reply });
         }
         if !self.groups.contains_key(id) {
-            if let Some(reply) = without_group(&request) {
+            if let Some(reply) = without_group(id, &request) {
                 return effects.push(Effect::Answer { call, reply });
             }
             self.group(id, now);
         }
         self.with(id, now, effects, |group, step| match request {
+            _ if group.is_turning() && request.is_of_member() => {
+                step.refuse(call, refusal(ErrorCode::CoordinatorLoadInProgress));
+            }
             Request::Join(join) => group.join(call, &join, step),
             Request::Sync(sync) => group.sync(call, sync, step),
             Request::Heartbeat(who) => group.heartbeat(call, &who, step),
             Request::Leave(members) => group.leave(call, &members, step),
             Request::Commit(who, items) => group.commit(call, &who, items, step),
-            Request::Offsets(places) => match group.fetch_offsets(places) {
+            Request::ConsumerHeartbeat(beat) => group.consumer_heartbeat(call, &beat, step),
+            Request::DescribeConsumers => match group.describe_consumers() {
+                Some(answer) => step.answer(call, answer),
+                None => step.refuse(call, not_consumers(id)),
+            },
+            Request::Offsets(who, places) => match group.fetch_offsets(who.as_ref(), places) {
                 Ok(answer) => step.answer(call, answer),
                 Err(refusal) => step.refuse(call, refusal),
             },
             Request::ForgetOffsets(places) => group.forget_offsets(call, places, step),
             Request::Describe => {
-                let answer = group.describe();
+                let answer = group.describe(step);
                 step.answer(call, answer);
             }
             Request::Delete => group.delete(call, step),
@@ -224,7 +241,12 @@ impl Shard {
                 return Err(Refusal::new(ErrorCode::InvalidRequest, message));
             }
         }
-        let makes_group = matches!(request, Request::Join(_) | Request::Commit(..)) && !self.groups.contains_key(id);
+        let makes = match request {
+            Request::Join(_) | Request::Commit(..) => true,
+            Request::ConsumerHeartbeat(beat) => beat.epoch == JOINS,
+            _ => false,
+        };
+        let makes_group = makes && !self.groups.contains_key(id);
         if makes_group && self.population.get() >= self.config.count_max as usize {
             let message = format!(
                 "the core runs {} groups, as many as it may (groups.count_max)",
@@ -290,11 +312,11 @@ impl Shard {
         if step.has_rebalanced {
             effects.push(Effect::Rebalanced {
                 group: id.clone(),
-                generation: group.generation,
-                members: group.roster.members.len(),
+                generation: group.rebalances(),
+                members: group.member_count(),
             });
         }
-        self.deadlines.set(id, group.next_deadline());
+        self.deadlines.set(id, group.next_deadline(&self.config));
         let is_over = group.phase == Phase::Dead && group.writes == 0;
         if is_over || group.is_blank() {
             self.remove(id);
@@ -308,14 +330,30 @@ impl Drop for Shard {
     }
 }
 
+fn not_consumers(group: &GroupId) -> Refusal {
+    Refusal::new(
+        ErrorCode::GroupIdNotFound,
+        format!("Group {group} is not a consumer group."),
+    )
+}
+
 /// The answer of a group that does not exist; `None` if the request makes it.
-fn without_group(request: &Request) -> Option<Reply> {
+fn without_group(id: &GroupId, request: &Request) -> Option<Reply> {
     let code = match request {
         Request::Join(join) if join.member.is_none() => return None,
         Request::Commit(who, _) if who.generation < Generation::ZERO && who.member.as_str().is_empty() => return None,
         // It has committed as a member of a group that has been forgotten.
         Request::Commit(..) => ErrorCode::IllegalGeneration,
-        Request::Offsets(places) => {
+        Request::ConsumerHeartbeat(beat) if beat.epoch == JOINS => return None,
+        Request::ConsumerHeartbeat(beat) => {
+            let message = no_group(id, beat.epoch);
+            return Some(Err(Refusal::new(ErrorCode::GroupIdNotFound, message)));
+        }
+        Request::DescribeConsumers => {
+            let message = format!("Group {id} not found.");
+            return Some(Err(Refusal::new(ErrorCode::GroupIdNotFound, message)));
+        }
+        Request::Offsets(_, places) => {
             let places = places.clone().unwrap_or_default().into_iter();
             let none = places.map(|(topic, partition)| (topic, partition, None));
             return Some(Ok(Answer::Offsets(none.collect())));

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use headwater_protocol::error::ErrorCode;
 
-use super::{committed::offsets::Place, group::Group, record::Record, topics::Topics};
+use super::{committed::offsets::Place, consumers::Changes, group::Group, record::Record, topics::Topics};
 use crate::{
     config::GroupsSection,
     model::{
-        group::{Answer, CallId, Committed, Generation, GroupId, MemberId, Moment, Reply},
+        group::{Answer, CallId, Committed, Generation, GroupId, Join, MemberId, Moment, Reply},
         refusal::Refusal,
     },
 };
@@ -71,6 +71,12 @@ pub(super) enum Write {
     },
     /// It has expired.
     End,
+    /// Of a group of type consumer.
+    Changes(Changes),
+    /// A group of type consumer becomes a classic one, which somebody then joins.
+    TurnClassic {
+        then: Option<(CallId, Join)>,
+    },
 }
 
 #[derive(Debug)]
@@ -96,6 +102,10 @@ pub(super) struct Step<'a> {
 impl Step<'_> {
     pub(super) fn effect(&mut self, effect: Effect) {
         self.effects.push(effect);
+    }
+
+    pub(super) fn reply(&mut self, call: CallId, reply: Reply) {
+        self.effects.push(Effect::Answer { call, reply });
     }
 
     pub(super) fn answer(&mut self, call: CallId, answer: Answer) {
@@ -142,4 +152,17 @@ impl Step<'_> {
 pub(super) struct Writes {
     next: u64,
     pub(super) queue: VecDeque<Queued>,
+}
+
+impl Writes {
+    /// The last changes of a group of type consumer that are not durable yet.
+    pub(super) fn last_changes(&mut self, group: &GroupId) -> Option<&mut Changes> {
+        let of_group = self.queue.iter_mut().rev().filter(|queued| queued.group == *group);
+        of_group
+            .filter_map(|queued| match &mut queued.write {
+                Write::Changes(changes) => Some(changes),
+                _ => None,
+            })
+            .next()
+    }
 }

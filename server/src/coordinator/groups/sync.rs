@@ -16,13 +16,16 @@ use crate::model::{
 
 impl Group {
     pub(super) fn sync(&mut self, call: CallId, sync: Sync, step: &mut Step<'_>) {
+        if self.phase == Phase::Consumer {
+            return self.sync_consumers(call, &sync, step);
+        }
         if let Err(refusal) = self.may_sync(&sync) {
             return step.refuse(call, refusal);
         }
         let id = sync.who.member;
         match self.phase {
             // A group that has none has no members either, so the check above has refused.
-            Phase::Empty | Phase::Dead => step.refuse(call, refusal(ErrorCode::UnknownMemberId)),
+            Phase::Empty | Phase::Consumer | Phase::Dead => step.refuse(call, refusal(ErrorCode::UnknownMemberId)),
             Phase::Preparing(_) => step.refuse(call, refusal(ErrorCode::RebalanceInProgress)),
             Phase::Stable => self.answer_synced(&id, call, step),
             // The broker assigns as soon as all have joined, if it can.

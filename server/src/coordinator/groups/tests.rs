@@ -1,6 +1,8 @@
 //! Promises of groups, in simulated time. `HEADWATER_SEEDS` sets for how many seeds; `HEADWATER_SEED` runs one alone.
 
+mod consumers;
 mod errors;
+mod fleet;
 mod node;
 mod places;
 mod promises;

@@ -12,7 +12,7 @@ use crate::{
     coordinator::{Service, service},
     model::{
         bounds,
-        group::Request,
+        group::{Identity, Request},
         op::{Outcome, TopicPartitions},
         refusal::Refusal,
     },
@@ -36,11 +36,12 @@ fn places(topics: Vec<TopicPartitions>) -> Result<Vec<(String, i32)>, Refusal> {
 pub(crate) async fn fetch(
     groups: &Rc<Service>,
     group: String,
+    who: Option<Identity>,
     topics: Option<Vec<TopicPartitions>>,
 ) -> Result<Outcome, Refusal> {
     let group = group_id(group, &groups.config)?;
     let places = topics.map(places).transpose()?;
-    service::call(groups, group, Request::Offsets(places))
+    service::call(groups, group, Request::Offsets(who, places))
         .await
         .map(Outcome::Group)
 }

@@ -9,7 +9,7 @@ use headwater_kafka::{
 
 use super::{
     asking::Asking,
-    committed, configs, groups, members, metadata, offsets,
+    committed, configs, consumers, groups, members, metadata, offsets,
     operators::{brokers, elections, log_dirs, partitions, producers, reassignments, resources},
     topics,
 };
@@ -115,6 +115,8 @@ pub(super) const SERVED: &[Served] = &[
     row(ApiKey::DescribeCluster, 0, 2, Way::InTurn(by!(metadata::cluster))),
     row(ApiKey::DescribeProducers, 0, 0, Way::InTurn(by!(producers::describe))),
     row(ApiKey::UnregisterBroker, 0, 0, Way::InTurn(by!(brokers::unregister))),
+    row(ApiKey::ConsumerGroupHeartbeat, 0, 1, Way::InTurn(by!(consumers::heartbeat))),
+    row(ApiKey::ConsumerGroupDescribe, 0, 1, Way::InTurn(by!(consumers::describe))),
     row(ApiKey::ListConfigResources, 0, 1, Way::InTurn(by!(resources::list))),
     row(ApiKey::DescribeTopicPartitions, 0, 0, Way::InTurn(by!(partitions::describe))),
 ];

@@ -29,6 +29,9 @@ const IDS_FROM: i16 = 10;
 /// From this version on a request asks for several groups.
 const GROUPS_FROM: i16 = 8;
 
+/// From this version on members of groups of type consumer say in which epoch they are.
+const EPOCHS_FROM: i16 = 9;
+
 /// The name of a topic, by its id if it has one.
 fn name_of<'a>(asking: &Asking, name: Str<'a>, id: Uuid) -> Result<Str<'a>, ErrorCode> {
     if asking.version < IDS_FROM {
@@ -37,6 +40,14 @@ fn name_of<'a>(asking: &Asking, name: Str<'a>, id: Uuid) -> Result<Str<'a>, Erro
     }
     let image = asking.image();
     find_topic_by_id(&image, id).map(|topic| topic.name.to_string().into())
+}
+
+/// A member of a group of type consumer must say in which epoch it is.
+fn code_for(asking: &Asking, code: ErrorCode) -> ErrorCode {
+    match code {
+        ErrorCode::StaleMemberEpoch if asking.version < EPOCHS_FROM => ErrorCode::UnsupportedVersion,
+        code => code,
+    }
 }
 
 pub(super) async fn commit<'a>(asking: &Asking, request: OffsetCommitRequest<'a>) -> OffsetCommitResponse<'a> {
@@ -69,7 +80,7 @@ pub(super) async fn commit<'a>(asking: &Asking, request: OffsetCommitRequest<'a>
         match asking.perform(Op::Group(group, Request::Commit(who, items))).await {
             Ok(Outcome::Group(Answer::Committed(codes))) => Ok(codes),
             Ok(_) => Err(ErrorCode::UnknownServerError),
-            Err(refusal) => Err(refusal.code),
+            Err(refusal) => Err(code_for(asking, refusal.code)),
         }
     };
     let mut codes = done.as_ref().map(|codes| codes.iter().copied());
@@ -166,8 +177,15 @@ async fn fetch_group<'a>(asking: &Asking, group: OffsetFetchRequestGroup<'a>) ->
         group_id: group.group_id.clone(),
         ..OffsetFetchResponseGroup::default()
     };
+    let member = group.member_id.unwrap_or_default();
+    let is_member = !member.is_empty() || group.member_epoch >= 0;
+    let who = is_member.then(|| Identity {
+        generation: Generation::new(group.member_epoch),
+        member: MemberId::new(&*member),
+        instance: None,
+    });
     let Some(topics) = group.topics else {
-        match offsets(asking, group.group_id, None).await {
+        match offsets(asking, group.group_id, who, None).await {
             Ok(offsets) => response.topics = all(asking, offsets),
             Err(refusal) => response.error_code = asking.tells(refusal.code),
         }
@@ -185,7 +203,7 @@ async fn fetch_group<'a>(asking: &Asking, group: OffsetFetchRequestGroup<'a>) ->
         }
         named.push((name.err(), topic));
     }
-    let offsets = match offsets(asking, group.group_id, Some(asked)).await {
+    let offsets = match offsets(asking, group.group_id, who, Some(asked)).await {
         Ok(offsets) => offsets,
         Err(refusal) => {
             response.error_code = asking.tells(refusal.code);
@@ -213,8 +231,16 @@ async fn fetch_group<'a>(asking: &Asking, group: OffsetFetchRequestGroup<'a>) ->
 
 type Offsets = Vec<(String, i32, Option<Committed>)>;
 
-async fn offsets(asking: &Asking, group: Str<'_>, topics: Option<Vec<TopicPartitions>>) -> Result<Offsets, Refusal> {
-    match asking.perform(Op::FetchOffsets(group.into_owned(), topics)).await? {
+async fn offsets(
+    asking: &Asking,
+    group: Str<'_>,
+    who: Option<Identity>,
+    topics: Option<Vec<TopicPartitions>>,
+) -> Result<Offsets, Refusal> {
+    match asking
+        .perform(Op::FetchOffsets(group.into_owned(), who, topics))
+        .await?
+    {
         Outcome::Group(Answer::Offsets(offsets)) => Ok(offsets),
         _ => Err(Refusal::new(ErrorCode::UnknownServerError, "no offsets were answered")),
     }

@@ -12,7 +12,7 @@ use headwater_protocol::error::ErrorCode;
 
 use super::asking::Asking;
 use crate::model::{
-    group::{Answer, DescribedMember, Description, Request},
+    group::{Answer, DescribedMember, Description, Kind, Request},
     nodes::Node,
     op::{Op, Outcome},
     refusal::Refusal,
@@ -25,14 +25,11 @@ const TRANSACTION: i8 = 1;
 /// From this version on several coordinators are asked for.
 const SEVERAL_FROM: i16 = 4;
 
-/// The kind of all groups that there are.
-const CLASSIC: &str = "classic";
-
 /// From this version on a group that is not there is an error.
 const UNKNOWN_IS_ERROR_FROM: i16 = 6;
 
 /// Everything is allowed to everybody: read, delete, describe, and settings.
-const OPERATIONS: i32 = 3400;
+pub(super) const OPERATIONS: i32 = 3400;
 
 pub(super) async fn find<'a>(asking: &Asking, request: FindCoordinatorRequest<'a>) -> FindCoordinatorResponse<'a> {
     if asking.version >= SEVERAL_FROM {
@@ -112,10 +109,9 @@ async fn find_one(asking: &Asking, kind: i8, key: &str) -> (Place, ErrorCode, St
 }
 
 pub(super) async fn list(asking: &Asking, request: ListGroupsRequest<'_>) -> ListGroupsResponse<'static> {
-    let kinds = &request.types_filter;
-    if !kinds.is_empty() && !kinds.iter().any(|kind| kind.eq_ignore_ascii_case(CLASSIC)) {
-        return ListGroupsResponse::default();
-    }
+    let kinds = request.types_filter;
+    let is_wanted =
+        |kind: Kind| kinds.is_empty() || kinds.iter().any(|wanted| wanted.eq_ignore_ascii_case(kind.name()));
     let states = request.states_filter;
     let states = (!states.is_empty()).then(|| states.into_iter().map(headwater_kafka::Str::into_owned).collect());
     // Of a broker whose cores are nodes, each is asked.
@@ -134,10 +130,14 @@ pub(super) async fn list(asking: &Asking, request: ListGroupsRequest<'_>) -> Lis
         group_id: listed.group.to_string().into(),
         protocol_type: listed.protocol_type.into(),
         group_state: listed.state.into(),
-        group_type: CLASSIC.into(),
+        group_type: listed.kind.name().into(),
     };
     ListGroupsResponse {
-        groups: listed.into_iter().map(group).collect(),
+        groups: listed
+            .into_iter()
+            .filter(|listed| is_wanted(listed.kind))
+            .map(group)
+            .collect(),
         ..ListGroupsResponse::default()
     }
 }
@@ -158,11 +158,16 @@ pub(super) async fn describe<'a>(asking: &Asking, request: DescribeGroupsRequest
             Err(code) => Err(Refusal::new(code, "too much is asked for at once")),
         };
         let told = match asked {
+            Ok(Outcome::Group(Answer::Described(described))) if described.kind != Kind::Classic => {
+                nobody(asking, format!("Group {group} is not a classic group."))
+            }
             Ok(Outcome::Group(Answer::Described(described))) => DescribedGroup {
                 authorized_operations: operations,
                 ..description(described)
             },
-            Err(refusal) if refusal.code == ErrorCode::GroupIdNotFound => nobody(asking, &group),
+            Err(refusal) if refusal.code == ErrorCode::GroupIdNotFound => {
+                nobody(asking, format!("Group {group} not found."))
+            }
             done => {
                 let code = done.err().map_or(ErrorCode::UnknownServerError, |refusal| refusal.code);
                 DescribedGroup {
@@ -190,8 +195,8 @@ fn size_of_group(told: &DescribedGroup<'_>) -> usize {
     size_of_val(told) + message.len() + members.sum::<usize>()
 }
 
-/// A group that is not there.
-fn nobody(asking: &Asking, group: &str) -> DescribedGroup<'static> {
+/// A group that is not there, or not one of this protocol.
+fn nobody(asking: &Asking, why: String) -> DescribedGroup<'static> {
     let dead = DescribedGroup {
         group_state: "Dead".into(),
         ..DescribedGroup::default()
@@ -201,7 +206,7 @@ fn nobody(asking: &Asking, group: &str) -> DescribedGroup<'static> {
     }
     DescribedGroup {
         error_code: asking.tells(ErrorCode::GroupIdNotFound),
-        error_message: Some(format!("Group {group} not found.").into()),
+        error_message: Some(why.into()),
         ..dead
     }
 }

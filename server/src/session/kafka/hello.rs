@@ -2,7 +2,10 @@
 
 use headwater_kafka::{
     Message as _, Reader,
-    messages::{ApiVersionsRequest, ApiVersionsResponse, api_versions_response::ApiVersion},
+    messages::{
+        ApiVersionsRequest, ApiVersionsResponse,
+        api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey},
+    },
 };
 use headwater_protocol::{error::ErrorCode, id::CoreId};
 
@@ -12,6 +15,9 @@ use crate::{ops::nodes::Places, session::protocol::Taken};
 /// `ApiVersions` itself, and its newest version.
 const API_VERSIONS: i16 = 18;
 const VERSION_MAX: i16 = 5;
+
+/// From this version on the range of a feature may begin at 0.
+const ZERO_FROM: i16 = 4;
 
 /// `REBOOTSTRAP_REQUIRED`: the client means another cluster, or another node, than it has reached.
 const REBOOTSTRAP_REQUIRED: i16 = 129;
@@ -36,10 +42,38 @@ pub(super) fn answer(reply: Reply, body: &[u8]) -> Taken {
     let response = ApiVersionsResponse {
         error_code,
         api_keys: offered().filter(|_| error_code == 0).collect(),
-        ..ApiVersionsResponse::default()
+        ..if error_code == 0 {
+            features(version)
+        } else {
+            ApiVersionsResponse::default()
+        }
     };
     reply.send(ErrorCode::from_i16(error_code), |frame| response.write(frame, version));
     Taken::Done
+}
+
+/// What clients ask the cluster for by a level: groups of type consumer.
+fn features(version: i16) -> ApiVersionsResponse<'static> {
+    let (name, level) = (|| "group.version".into(), 1);
+    ApiVersionsResponse {
+        // Older clients take no range that begins at 0.
+        supported_features: (version >= ZERO_FROM)
+            .then(|| SupportedFeatureKey {
+                name: name(),
+                min_version: 0,
+                max_version: level,
+            })
+            .into_iter()
+            .collect(),
+        // It never changes.
+        finalized_features_epoch: 0,
+        finalized_features: vec![FinalizedFeatureKey {
+            name: name(),
+            max_version_level: level,
+            min_version_level: level,
+        }],
+        ..ApiVersionsResponse::default()
+    }
 }
 
 fn offered() -> impl Iterator<Item = ApiVersion> {

@@ -1,6 +1,7 @@
 """confluent-kafka (librdkafka) at work: topics, records, groups, administration."""
 
 import contextlib
+import os
 import time
 
 from confluent_kafka import (
@@ -27,8 +28,11 @@ from confluent_kafka.admin import (
 from steps import BOOTSTRAP, IS_MEMBER, PARTITIONS, PREFIX, REPLICAS, TOPIC
 from steps import Member, Record, eventually, ledger, new_records, pause_before, run, step, tell
 
+# With the newer protocol of groups the broker says who gets what, and when members are to be heard of.
+NEWER = os.environ.get("GROUP_PROTOCOL") == "consumer"
+MEMBERSHIP = {"group.protocol": "consumer"} if NEWER else {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
 # Members keep the partitions that stay theirs while others move.
-COOPERATIVE = {"partition.assignment.strategy": "cooperative-sticky"}
+COOPERATIVE = {} if NEWER else {"partition.assignment.strategy": "cooperative-sticky"}
 admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
 
 
@@ -50,8 +54,7 @@ def consumer(group, **settings):
             "group.id": f"{PREFIX}-{group}",
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
-            "session.timeout.ms": 6000,
-            "heartbeat.interval.ms": 500,
+            **MEMBERSHIP,
             **settings,
         }
     )

@@ -24,7 +24,8 @@ impl Group {
         let (retention, now) = (step.config.offsets_retention_ms.duration(), step.now);
         let empty = self.since.age(now);
         // Consumers that assign themselves have no membership to end: each offset counts from its commit.
-        let had_members = self.protocol_type.is_some();
+        // A group of type consumer does not remember since when it is empty.
+        let had_members = self.protocol_type.is_some() && self.consumers.is_none();
         let is_old = |committed: &mut Committed| {
             let age = committed.at.age(now);
             let age = if had_members { age.min(empty) } else { age };
@@ -43,7 +44,7 @@ impl Group {
     /// Deletes the group with its last offsets.
     fn end(&mut self, mut records: Vec<Record>, step: &mut Step<'_>) {
         self.phase = Phase::Dead;
-        records.push(self.tombstone());
+        records.extend(self.tombstones());
         step.write(self, Write::End, records);
     }
 

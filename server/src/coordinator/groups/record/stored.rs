@@ -91,6 +91,7 @@ impl Group {
         self.protocol = stored.protocol;
         self.since = stored.since;
         self.roster = roster;
+        self.consumers = None;
         self.note_assigned_topics();
     }
 

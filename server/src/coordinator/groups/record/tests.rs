@@ -1,6 +1,22 @@
-use proptest::{collection::vec, option, prelude::*};
+use headwater_protocol::id::TopicId;
+use proptest::{
+    collection::{btree_set, vec},
+    option,
+    prelude::*,
+};
+use uuid::Uuid;
 
-use super::*;
+use super::{
+    consumer::{Epoch, Told},
+    *,
+};
+use crate::{
+    coordinator::groups::consumers::{Classic, Current, State, Subscriber},
+    model::{
+        consumer::{ServerAssignor, Share},
+        group::Protocol,
+    },
+};
 
 fn text() -> impl Strategy<Value = String> {
     "[a-zä.-]{0,12}"
@@ -62,7 +78,63 @@ fn records() -> impl Strategy<Value = Record> {
         group: GroupId::new(group),
         value,
     });
-    prop_oneof![offset, group]
+    let consumer = (text(), told()).prop_map(|(group, told)| Record::Consumer {
+        group: GroupId::new(group),
+        told,
+    });
+    prop_oneof![offset, group, consumer]
+}
+
+fn shares() -> impl Strategy<Value = Share> {
+    let spot = (0..4_u128, 0..9).prop_map(|(topic, partition)| (TopicId::new(Uuid::from_u128(topic)), partition));
+    btree_set(spot, 0..8)
+}
+
+fn subscribers() -> impl Strategy<Value = Subscriber> {
+    let protocol = (text(), any::<Vec<u8>>()).prop_map(|(name, metadata)| Protocol {
+        name,
+        metadata: metadata.into(),
+    });
+    let classic = (1..i32::MAX, vec(protocol, 0..3)).prop_map(|(session, protocols)| Classic {
+        session_timeout: duration(session),
+        protocols,
+    });
+    let ids = (option::of(text()), option::of(text()), text(), text());
+    let assignor = option::of(prop::sample::select(&ServerAssignor::ALL));
+    let wishes = (btree_set(text(), 0..4), option::of("[a-z]{1,9}"), assignor);
+    (ids, wishes, 1..i32::MAX, option::of(classic)).prop_map(
+        |((instance, rack, id, host), (topics, pattern, assignor), timeout, classic)| Subscriber {
+            instance: instance.map(InstanceId::new),
+            rack,
+            client: Client { id, host },
+            rebalance_timeout: duration(timeout),
+            assignor,
+            topics,
+            pattern,
+            classic,
+        },
+    )
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    let epoch = (any::<i32>(), any::<i64>()).prop_map(|(epoch, hash)| Epoch { epoch, hash });
+    let current = (any::<(i32, i32)>(), 1..4_i8, shares(), shares()).prop_map(
+        |((epoch, previous_epoch), state, assigned, revoking)| Current {
+            epoch,
+            previous_epoch,
+            state: State::numbered(state),
+            assigned,
+            revoking,
+        },
+    );
+    let member = || text().prop_map(MemberId::new);
+    prop_oneof![
+        option::of(epoch).prop_map(Told::Epoch),
+        option::of(any::<i32>()).prop_map(Told::TargetEpoch),
+        (member(), option::of(subscribers())).prop_map(|(member, told)| Told::Member(member, told)),
+        (member(), option::of(shares())).prop_map(|(member, told)| Told::Target(member, told)),
+        (member(), option::of(current)).prop_map(|(member, told)| Told::Current(member, told)),
+    ]
 }
 
 proptest! {
@@ -93,7 +165,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_record_or_refused(key: Vec<u8>, value: Option<Vec<u8>>, version in 0..4_u8) {
+    fn any_bytes_are_a_record_or_refused(key: Vec<u8>, value: Option<Vec<u8>>, version in 0..9_u8) {
         let _ = Record::decode(&key, value.as_deref());
         let _ = Record::decode(&[&[0, version][..], &key].concat(), value.as_deref());
     }
@@ -166,6 +238,6 @@ fn older_values_are_read_and_unknown_keys_left_alone() {
         (value.offset, value.leader_epoch, value.at.clock().get()),
         (4, LeaderEpoch::NONE, 7)
     );
-    assert_eq!(Record::decode(b"\0\x03\0\x01g", Some(b"x")), Ok(None));
+    assert_eq!(Record::decode(b"\0\x63\0\x01g", Some(b"x")), Ok(None));
     assert!(Record::decode(key, Some(b"\0\x09")).is_err());
 }

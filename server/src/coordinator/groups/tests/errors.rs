@@ -236,9 +236,10 @@ fn offsets_that_no_answer_can_hold_are_not_put_together_for_one() {
         ..item(1)
     });
     bench.ask("g", Request::Commit(who, items.collect())).unwrap();
-    let named = |places: Range<i32>| Request::Offsets(Some(places.map(|place| ("a".to_owned(), place)).collect()));
+    let named =
+        |places: Range<i32>| Request::Offsets(None, Some(places.map(|place| ("a".to_owned(), place)).collect()));
     let all = named(places.clone());
-    for request in [Request::Offsets(None), all] {
+    for request in [Request::Offsets(None, None), all] {
         let refused = bench.ask("g", request).unwrap_err();
         assert_eq!(refused.code, ErrorCode::InvalidRequest);
         assert!(refused.message.contains("name the partitions"), "{}", refused.message);
@@ -282,7 +283,7 @@ fn an_offset_that_cannot_be_is_refused_and_the_others_are_committed() {
         bench.ask("g", Request::Commit(who, items)),
         Ok(Answer::Committed(codes.to_vec()))
     );
-    let Ok(Answer::Offsets(offsets)) = bench.ask("g", Request::Offsets(None)) else {
+    let Ok(Answer::Offsets(offsets)) = bench.ask("g", Request::Offsets(None, None)) else {
         panic!("offsets are shown");
     };
     let shown: Vec<(i32, i64)> = offsets

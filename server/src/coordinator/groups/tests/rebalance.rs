@@ -30,7 +30,7 @@ fn commit(offset: i64) -> Request {
 }
 
 fn committed(bench: &mut Bench, group: &str) -> usize {
-    match bench.ask(group, Request::Offsets(None)) {
+    match bench.ask(group, Request::Offsets(None, None)) {
         Ok(Answer::Offsets(offsets)) => offsets.len(),
         other => panic!("{other:?}"),
     }

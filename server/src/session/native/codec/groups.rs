@@ -118,7 +118,7 @@ pub(super) fn read_commit(bytes: &[u8]) -> Result<Op, Refusal> {
 pub(super) fn read_fetch(bytes: &[u8]) -> Result<Op, Refusal> {
     let head = read::<OffsetFetchRequest>(bytes)?.unpack();
     let topics = head.topics.map(topics);
-    Ok(Op::FetchOffsets(head.group_id.unwrap_or_default(), topics))
+    Ok(Op::FetchOffsets(head.group_id.unwrap_or_default(), None, topics))
 }
 
 pub(super) fn read_forget(bytes: &[u8]) -> Result<Op, Refusal> {
@@ -180,6 +180,10 @@ pub(super) fn tell(reply: Reply, answer: Answer) {
             assignment: Some(assignment.into()),
             ..SyncGroupResponseT::default()
         }),
+        // This protocol does not ask for them.
+        Answer::Reconciled(_) | Answer::DescribedConsumers(_) => {
+            reply.head(&HeartbeatResponseT::default());
+        }
         Answer::Alive => reply.head(&HeartbeatResponseT::default()),
         Answer::Left(codes) => reply.head(&LeaveGroupResponseT {
             members: Some(numbers(&codes)),

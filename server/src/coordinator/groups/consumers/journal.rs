@@ -1,0 +1,197 @@
+//! What of a group is not in the log yet, or not for sure, and the answers that wait for it.
+//!
+//! Each key has a record that says all there is to say about it, as it is when it is written. A write that fails leaves its keys here,
+//! to be written again with the next; writes behind it that succeed do not count until then, as they tell of what it should have said.
+
+use std::collections::BTreeSet;
+
+use headwater_protocol::error::ErrorCode;
+
+use crate::{
+    coordinator::groups::{
+        group::{Group, Phase},
+        record::{
+            Record,
+            consumer::{Epoch, Told},
+        },
+        step::{Step, Write},
+    },
+    model::group::{CallId, MemberId, Reply, refusal},
+};
+
+/// Something that has a record of its own, in the order in which they are written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    /// What the group was before it was of type consumer.
+    Classic,
+    Epoch,
+    Member(MemberId),
+    Target(MemberId),
+    TargetEpoch,
+    Current(MemberId),
+}
+
+impl Key {
+    /// All that a member has.
+    pub(super) fn of(member: &MemberId) -> [Key; 3] {
+        [
+            Key::Member(member.clone()),
+            Key::Target(member.clone()),
+            Key::Current(member.clone()),
+        ]
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    /// To be written.
+    keys: BTreeSet<Key>,
+    /// Writes under way.
+    pub(super) under_way: usize,
+    /// How many have failed, and how many of these have been made up for.
+    failed: u64,
+    healed: u64,
+}
+
+impl Journal {
+    pub(super) fn note(&mut self, key: Key) {
+        self.keys.insert(key);
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.keys.is_empty() && self.under_way == 0
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_behind(&self) -> bool {
+        self.healed < self.failed
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.keys.clear();
+    }
+}
+
+/// Changes of a group of type consumer on their way to the disk, and who is to be told of them then.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    keys: BTreeSet<Key>,
+    /// How many writes had failed when this one was made: it makes up for those.
+    failed: u64,
+    pub(crate) answers: Vec<(CallId, Reply)>,
+}
+
+impl Group {
+    /// Writes what has changed, and answers when it, and all before it, is durable.
+    pub(crate) fn store(&mut self, answer: Option<(CallId, Reply)>, step: &mut Step<'_>) {
+        let Some(consumers) = self.consumers.as_mut() else {
+            return answer.into_iter().for_each(|(call, reply)| step.reply(call, reply));
+        };
+        let journal = &mut consumers.journal;
+        if journal.keys.is_empty() {
+            if let Some((call, reply)) = answer {
+                match step.writes.last_changes(&self.id) {
+                    Some(changes) => changes.answers.push((call, reply)),
+                    None => step.reply(call, reply),
+                }
+            }
+            return;
+        }
+        let keys = std::mem::take(&mut journal.keys);
+        journal.under_way += 1;
+        let changes = Changes {
+            failed: journal.failed,
+            answers: answer.into_iter().collect(),
+            keys,
+        };
+        let records = changes.keys.iter().map(|key| self.consumers_record(key)).collect();
+        step.write(self, Write::Changes(changes), records);
+    }
+
+    /// Changes are durable, or could not be made so.
+    pub(crate) fn stored_changes(&mut self, changes: Changes, outcome: Result<(), ErrorCode>, step: &mut Step<'_>) {
+        let Changes { keys, failed, answers } = changes;
+        let mut outcome = outcome;
+        if let Some(consumers) = self.consumers.as_mut() {
+            let journal = &mut consumers.journal;
+            journal.under_way -= 1;
+            if outcome.is_err() {
+                journal.failed += 1;
+                journal.keys.extend(keys);
+            } else if failed == journal.failed {
+                journal.healed = failed;
+            }
+            if outcome.is_ok() && journal.healed < journal.failed {
+                outcome = Err(ErrorCode::CoordinatorNotAvailable);
+            }
+        }
+        for (call, reply) in answers {
+            match outcome {
+                Ok(()) => step.reply(call, reply),
+                Err(code) => step.refuse(call, refusal(coordinator_code(code))),
+            }
+        }
+        self.downgrade(step);
+    }
+
+    /// A record as things are now.
+    fn consumers_record(&self, key: &Key) -> Record {
+        let Some(consumers) = self.consumers.as_ref() else {
+            return self.tombstone();
+        };
+        let member = |id: &MemberId| consumers.members.get(id);
+        let told = match key {
+            Key::Classic => return self.tombstone(),
+            Key::Epoch => Told::Epoch(Some(Epoch {
+                epoch: consumers.epoch,
+                hash: consumers.hash,
+            })),
+            Key::Member(id) => Told::Member(id.clone(), member(id).map(|member| member.subscriber.clone())),
+            Key::Target(id) => Told::Target(id.clone(), member(id).map(|member| member.target.clone())),
+            Key::TargetEpoch => Told::TargetEpoch(Some(consumers.target_epoch)),
+            Key::Current(id) => Told::Current(id.clone(), member(id).map(|member| member.current.clone())),
+        };
+        Record::Consumer {
+            group: self.id.clone(),
+            told,
+        }
+    }
+
+    /// Records that take back all that was said of a group of type consumer.
+    pub(crate) fn consumers_tombstones(&self) -> Vec<Record> {
+        let Some(consumers) = self.consumers.as_ref() else {
+            return Vec::new();
+        };
+        let members = consumers.members.keys().flat_map(Key::of);
+        let keys: BTreeSet<Key> = members.chain(consumers.journal.keys.iter().cloned()).collect();
+        let take_back = |key: Key| match key {
+            Key::Classic | Key::Epoch | Key::TargetEpoch => None,
+            Key::Member(id) => Some(Told::Member(id, None)),
+            Key::Target(id) => Some(Told::Target(id, None)),
+            Key::Current(id) => Some(Told::Current(id, None)),
+        };
+        let told = keys.into_iter().filter_map(take_back);
+        let told = told.chain([Told::TargetEpoch(None), Told::Epoch(None)]);
+        let record = |told| Record::Consumer {
+            group: self.id.clone(),
+            told,
+        };
+        told.map(record).collect()
+    }
+
+    /// Nothing of the group is under way to the disk, or was to be.
+    pub(crate) fn consumers_are_settled(&self) -> bool {
+        self.consumers
+            .as_ref()
+            .is_none_or(|consumers| consumers.journal.is_settled())
+            && self.phase != Phase::Dead
+    }
+}
+
+/// What a member is told when a record could not be written: to ask again, here or elsewhere.
+fn coordinator_code(code: ErrorCode) -> ErrorCode {
+    match code {
+        ErrorCode::NotCoordinator | ErrorCode::CoordinatorLoadInProgress => code,
+        _ => ErrorCode::CoordinatorNotAvailable,
+    }
+}

@@ -1,0 +1,78 @@
+//! What each member is to have: made anew when the group's epoch has risen, at most once in an interval.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Consumers, Key, Member, assign::assign};
+use crate::{
+    coordinator::groups::{group::Group, step::Step, topics::Topics},
+    model::consumer::ServerAssignor,
+};
+
+impl Group {
+    /// Makes new targets if there is something new, and the interval is over.
+    pub(super) fn retarget(&mut self, step: &mut Step<'_>) {
+        let Some(consumers) = self.consumers.as_mut() else {
+            return;
+        };
+        let interval = step.config.consumer_assignment_interval_ms.duration();
+        if consumers
+            .target_due(interval)
+            .is_none_or(|due| due > step.now.monotonic)
+        {
+            return;
+        }
+        consumers.assigned_at = Some(step.now.monotonic);
+        consumers.make_targets(step.topics);
+        step.rebalanced();
+    }
+}
+
+impl Consumers {
+    /// When there are to be new targets.
+    pub(super) fn target_due(&self, interval: Duration) -> Option<Duration> {
+        let is_due = self.epoch > self.target_epoch && !self.members.is_empty();
+        is_due.then(|| self.assigned_at.map_or(Duration::ZERO, |at| at + interval))
+    }
+
+    fn make_targets(&mut self, topics: &Topics) {
+        // A static member stays in its place when it is started again.
+        let mut order: Vec<_> = self.members.iter().collect();
+        order.sort_by_key(|&(id, member)| match &member.subscriber.instance {
+            Some(instance) => (false, instance.as_str()),
+            None => (true, id.as_str()),
+        });
+        let wishes = order.iter().map(|(_, member)| -> BTreeMap<_, _> {
+            let names = self.topics_of(&member.subscriber);
+            names.into_iter().filter_map(|name| topics.find(name)).collect()
+        });
+        let wishes: Vec<BTreeMap<_, _>> = wishes.collect();
+        let former: Vec<_> = order.iter().map(|(_, member)| &member.target).collect();
+        let targets = assign(self.assignor(), &wishes, &former);
+        let ids: Vec<_> = order.into_iter().map(|(id, _)| id.clone()).collect();
+        for (id, target) in ids.into_iter().zip(targets) {
+            if let Some(member) = self.members.get_mut(&id)
+                && member.target != target
+            {
+                member.target = target;
+                self.journal.note(Key::Target(id));
+            }
+        }
+        self.target_epoch = self.epoch;
+        self.journal.note(Key::TargetEpoch);
+    }
+
+    /// The assignor that most members want; the first if none of them says.
+    pub(super) fn assignor(&self) -> ServerAssignor {
+        let mut votes: BTreeMap<ServerAssignor, usize> = BTreeMap::new();
+        for assignor in self
+            .members
+            .values()
+            .filter_map(|member: &Member| member.subscriber.assignor)
+        {
+            *votes.entry(assignor).or_default() += 1;
+        }
+        // Of two with as many votes the first.
+        let most = votes.into_iter().rev().max_by_key(|(_, count)| *count);
+        most.map_or(ServerAssignor::default(), |(assignor, _)| assignor)
+    }
+}
