@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! append --> [Log] --copy once--> [tail buffer] --flush--> [SegmentFile] --fdatasync--> durable offset --> ticket
+//!                                       a few bytes --> [Journal], the segment file later --^
 //! fetch  --> [Log] --index------> [LogRange]: tail buffer while it is there, else the segment file, perhaps through [ColdMemory]
 //! ```
 //!
@@ -14,6 +15,7 @@ pub mod disk;
 mod epochs;
 mod error;
 mod index;
+pub mod journal;
 mod log;
 mod memory;
 mod moment;
@@ -29,6 +31,7 @@ mod unsealed;
 pub use cold::ColdMemory;
 pub use epochs::{CommonPoint, EpochEnd};
 pub use error::{AppendError, FetchError, LogError, ReplicaError};
+pub use journal::{Journal, JournalConfig};
 pub use log::{
     Appended, Begins, CompactionConfig, CompactionReport, Cut, DECOMPRESSED_SIZE_MAX, Fetched, FlushConfig, Log,
     LogConfig, LogOffsets, LogRange, ProducerConfig, ReadLimit, Recovery, Ticket, Vetted, VettedBytes,

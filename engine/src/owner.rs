@@ -21,7 +21,7 @@ const FORMAT: &str = "headwater-partition 1";
 const FILE_NAME: &str = "partition";
 
 /// Whose a directory is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
     /// The topic, which no later topic of the same name is.
     pub topic: TopicId,
@@ -42,6 +42,12 @@ struct Stored {
 }
 
 impl Owner {
+    /// No partition at all.
+    pub(crate) const NOBODY: Owner = Owner {
+        topic: TopicId::NIL,
+        partition: PartitionIndex::new(0),
+    };
+
     /// Who the directory says that it belongs to; `None` if it does not say.
     pub async fn read(disk: &impl Directory, directory: &Path) -> Result<Option<Owner>, LogError> {
         let path = directory.join(FILE_NAME);

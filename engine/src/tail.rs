@@ -265,6 +265,27 @@ impl Tail {
         }
     }
 
+    /// Drops everything at and after `end`, and keeps what lies before, which is not all on disk.
+    pub(crate) fn truncate(&mut self, end: u64) {
+        while let Some(last) = self.chunks.pop_back() {
+            if last.position.get() >= end {
+                continue;
+            }
+            let kept = (end - last.position.get()) as usize;
+            let filled = last.buffer().filter(|buffer| buffer.filled() > kept);
+            let Some(filled) = filled else {
+                self.chunks.push_back(last);
+                return;
+            };
+            // What was filled never changes, as long as somebody may look at it.
+            let again = self.push_chunk(last.position.get(), last.capacity.get());
+            again.append(&filled.bytes()[..kept]);
+            let chunk = self.chunks.back().expect("pushed just now");
+            chunk.durable.set(last.durable.get().min(kept));
+            return;
+        }
+    }
+
     /// Frees all but the last partial block; for a partition that has fallen idle with everything durable.
     pub(crate) fn shrink(&mut self, end: u64) {
         let start = end / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;

@@ -169,7 +169,14 @@ fn stamp_and_put<D: Disk>(
     header.copy_from_slice(&batch.bytes()[..HEADER_LEN]);
     batch::stamp(&mut header, offset, state.leader_epoch);
     let header = &header;
-    put(state, segment, batch, Placed { offset, header }, now, config);
+    put(
+        state,
+        segment,
+        batch,
+        Placed { offset, header },
+        Since::now(now),
+        config,
+    );
 }
 
 /// What the log has decided of a batch.
@@ -187,7 +194,7 @@ pub(super) fn put<D: Disk>(
     segment: &Segment<D>,
     batch: &RecordBatch<'_>,
     placed: Placed<'_>,
-    now: Moment,
+    appended: Since,
     config: &LogConfig,
 ) {
     let Placed { offset, header } = placed;
@@ -196,12 +203,12 @@ pub(super) fn put<D: Disk>(
         .tail
         .borrow_mut()
         .append(end, header, &batch.bytes()[HEADER_LEN..]);
-    times.note(batch.max_timestamp(), Since::now(now));
+    times.note(batch.max_timestamp(), appended);
     if let Some(index) = segment.index.borrow_mut().as_mut() {
         index.add(offset, end, times.max_timestamp);
     }
-    let durable = state.durable.offset;
-    state.producers.note(batch, offset, Since::now(now), durable);
+    let filed = state.filed.offset;
+    state.producers.note(batch, offset, appended, filed);
     state.spares.note(segment.base_offset, end, config.segment_size_bytes);
     segment.extent.set(Extent {
         end: end + batch.bytes().len() as u64,

@@ -5,6 +5,8 @@
 //! write makes itself durable (`RWF_DSYNC`), into blocks that were filled with zeros ahead of it. Two writes never cover the same
 //! block: a partial last block is waited for, and so are zeros.
 //!
+//! With a journal a few bytes go there first, and to the segment later ([`journaled`](super::journaled)).
+//!
 //! A failed write or flush is final. If the disk is full, what is not durable is dropped and the file cut back, so that
 //! stale bytes can never be taken for records later; any other failure fences the log and cuts off what is in doubt.
 
@@ -19,7 +21,7 @@ use futures::{
 };
 
 use self::plan::{Plan, Step};
-use super::{DurablePoint, Log};
+use super::{DurablePoint, Log, journaled::Goal};
 use crate::{
     disk::{BLOCK_SIZE, Disk, SegmentFile, is_full, is_out_of_files},
     error::LogError,
@@ -31,9 +33,9 @@ const WRITE_BYTES_MAX: u64 = 512 << 10;
 
 /// A failed operation on a segment.
 #[derive(Debug)]
-struct Failure {
+pub(super) struct Failure {
     operation: &'static str,
-    source: io::Error,
+    pub(super) source: io::Error,
 }
 
 impl Failure {
@@ -52,59 +54,79 @@ impl<D: Disk> Log<D> {
     pub async fn flush(&self) -> Result<(), LogError> {
         let _entered = self.flush_gate.enter().await;
         loop {
-            let segment = {
-                let state = self.state.borrow();
-                if let Some(fence) = &state.fence {
-                    return Err(fence.clone());
-                }
-                let segment = state
-                    .segments
-                    .iter()
-                    .rev()
-                    .skip_while(|segment| segment.end() == 0) // Just rolled: the one before may have more to write.
-                    .take_while(|segment| !segment.is_durable())
-                    .last()
-                    .cloned();
-                match segment {
-                    Some(segment) => segment,
-                    None => return Ok(()),
-                }
+            if let Some(fence) = self.fence() {
+                return Err(fence);
+            }
+            if self.journaled.is_some() && !self.needs_flush() {
+                return Ok(());
+            }
+            if self.flush_into_journal().await {
+                continue;
+            }
+            let _entered = self.file_gate.enter().await;
+            if let Some(fence) = self.fence() {
+                return Err(fence);
+            }
+            let Some(segment) = self.first_to_write() else {
+                return Ok(());
             };
-            let abandoned = FenceIfDropped {
-                log: self,
-                finished: Cell::new(false),
-            };
-            let opened = self.file_for_writing(&segment).await;
-            let flushed = match opened {
-                Ok(file) => self.flush_segment(&segment, file).await,
-                // Nothing was begun.
-                Err(failure) if is_out_of_files(&failure.source) => {
+            let goal = self.goal_of(&segment);
+            match self.write_segment(&segment, goal).await {
+                Err(Stopped::OutOfFiles(error)) => return Err(error),
+                Err(Stopped::Failed { failure, abandoned }) => {
+                    let error = self.fail(&segment, failure).await;
                     abandoned.finished.set(true);
-                    let path = segment.path.clone();
-                    return Err(LogError::OutOfFiles { path });
+                    return Err(error);
                 }
-                Err(failure) => Err(failure),
-            };
-            let outcome = match flushed {
-                Ok(()) => {
-                    if segment.await_sealing(&self.memory.unsealed) {
-                        self.state.borrow_mut().has_unsealed = true;
-                    }
-                    Ok(())
-                }
-                Err(failure) => Err(self.fail(&segment, failure).await),
-            };
-            abandoned.finished.set(true);
-            outcome?;
+                Ok(()) => {}
+            }
         }
     }
 
-    async fn flush_segment(&self, segment: &Rc<Segment<D>>, file: D::File) -> Result<(), Failure> {
-        let mut plan = Plan::new(self.config().flush, segment.durable.get());
+    /// The first segment of which something is not in its file.
+    pub(super) fn first_to_write(&self) -> Option<Rc<Segment<D>>> {
+        let state = self.state.borrow();
+        state
+            .segments
+            .iter()
+            .rev()
+            .skip_while(|segment| segment.end() == 0) // Just rolled: the one before may have more to write.
+            .take_while(|segment| !segment.is_durable())
+            .last()
+            .cloned()
+    }
+
+    /// Writes a segment to its file as far as the goal.
+    pub(super) async fn write_segment(&self, segment: &Rc<Segment<D>>, goal: Goal) -> Result<(), Stopped<'_, D>> {
+        let abandoned = self.fence_if_dropped();
+        let opened = self.file_for_writing(segment).await;
+        let flushed = match opened {
+            Ok(file) => self.flush_segment(segment, file, goal).await,
+            // Nothing was begun.
+            Err(failure) if is_out_of_files(&failure.source) => {
+                abandoned.finished.set(true);
+                let path = segment.path.clone();
+                return Err(Stopped::OutOfFiles(LogError::OutOfFiles { path }));
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = flushed {
+            return Err(Stopped::Failed { failure, abandoned });
+        }
+        abandoned.finished.set(true);
+        if segment.await_sealing(&self.memory.unsealed) {
+            self.state.borrow_mut().has_unsealed = true;
+        }
+        Ok(())
+    }
+
+    async fn flush_segment(&self, segment: &Rc<Segment<D>>, file: D::File, mut goal: Goal) -> Result<(), Failure> {
+        let mut plan = Plan::new(self.flush_config(), segment.durable.get());
         let mut running: FuturesUnordered<Running> = FuturesUnordered::new();
         loop {
             let appended = self.appended.wait();
-            while let Some(step) = self.next_step(&mut plan, segment) {
+            goal.look_at(segment);
+            while let Some(step) = self.next_step(&mut plan, segment, goal.position(segment)) {
                 running.push(start(step, segment, &file));
             }
             if running.is_empty() {
@@ -136,7 +158,7 @@ impl<D: Disk> Log<D> {
                 }
                 (_, Ok(())) => {
                     if plan.done(step) {
-                        self.made_durable(segment, plan.durable);
+                        self.made_durable(segment, plan.durable, goal);
                     }
                 }
                 (_, Err(source)) => {
@@ -154,8 +176,8 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    fn next_step(&self, plan: &mut Plan, segment: &Segment<D>) -> Option<Step> {
-        let end = segment.end();
+    /// `end`: how far it is to be written.
+    fn next_step(&self, plan: &mut Plan, segment: &Segment<D>, end: u64) -> Option<Step> {
         let is_active = segment.stage.get() == Stage::Active;
         let prepare = || plan.next_prepare(end, segment.prepared.get(), self.config().segment_size_bytes);
         if let Some(step) = is_active.then(prepare).flatten() {
@@ -176,6 +198,13 @@ impl<D: Disk> Log<D> {
         is_active.then(zero).flatten()
     }
 
+    pub(super) fn fence_if_dropped(&self) -> FenceIfDropped<'_, D> {
+        FenceIfDropped {
+            log: self,
+            finished: Cell::new(false),
+        }
+    }
+
     async fn file_for_writing(&self, segment: &Segment<D>) -> Result<D::File, Failure> {
         if let Some(file) = segment.file.get() {
             return Ok(file);
@@ -190,8 +219,8 @@ impl<D: Disk> Log<D> {
         Ok(file)
     }
 
-    /// Everything of the segment below `position` is on stable storage: acknowledge it.
-    fn made_durable(&self, segment: &Segment<D>, position: u64) {
+    /// Everything of the segment below `position` is on stable storage in its file: acknowledge what is not yet.
+    fn made_durable(&self, segment: &Segment<D>, position: u64, goal: Goal) {
         assert!(
             position > segment.durable.get() && position <= segment.end(),
             "durable position moves back or too far"
@@ -204,14 +233,19 @@ impl<D: Disk> Log<D> {
             state.durable = reached;
             state.watermark.made_durable(reached.offset);
         }
+        state.filed = state.filed_by(segment, position, goal);
         // Not `position`: it may lie within an append, and if that fails the block where the append began is needed again.
-        let acknowledged = state.durable.position;
-        segment.tail.borrow_mut().made_durable(acknowledged, is_complete);
+        let filed = state.filed.position;
+        segment.tail.borrow_mut().made_durable(filed, is_complete);
         state.step_over_segment_end();
         state.changed();
         state.spares.has_room();
         state.check();
+        let filed = state.filed.offset;
         drop(state);
+        if let Some(journaled) = &self.journaled {
+            journaled.filed(filed);
+        }
         self.advanced.notify();
     }
 
@@ -220,15 +254,25 @@ impl<D: Disk> Log<D> {
         let path = segment.path.clone();
         // What is dropped may be with others already, who would take what comes in its place for the same.
         let is_alone = !self.state.borrow().watermark.is_held();
-        if is_full(&failure.source) && is_alone {
+        // Nor may recovery bring it back.
+        let is_in_doubt = self
+            .journaled
+            .as_ref()
+            .is_some_and(|journaled| journaled.journal.is_in_doubt());
+        if is_full(&failure.source) && is_alone && !is_in_doubt {
             self.is_short().await;
             let error = LogError::DiskFull { path };
             let durable = self.state.borrow().durable;
             return self.cut_back(durable, None, &error).await.err().unwrap_or(error);
         }
+        self.fence_after(segment, failure).await
+    }
+
+    /// Fences the log after a failure on this segment.
+    pub(super) async fn fence_after(&self, segment: &Segment<D>, failure: Failure) -> LogError {
         let error = LogError::Fenced {
             operation: failure.operation,
-            path,
+            path: segment.path.clone(),
             source: Arc::new(failure.source),
         };
         self.fence_with(error.clone());
@@ -239,10 +283,10 @@ impl<D: Disk> Log<D> {
     /// Cuts off what a failed flush has left in doubt: it may read back now and yet be lost with the power, whatever is flushed
     /// later, so the next process must not find it and build on it. What is durable stays.
     async fn forget_doubtful(&self, segment: &Segment<D>) {
-        let durable = self.state.borrow().durable;
+        let filed = self.state.borrow().filed;
         if let Some(file) = segment.file.get()
-            && durable.segment == segment.base_offset
-            && let Err(error) = file.truncate(durable.position).await
+            && filed.segment == segment.base_offset
+            && let Err(error) = file.truncate(filed.position).await
         {
             tracing::warn!(path = %segment.path.display(), %error, "cannot cut off what is in doubt after the failure");
         }
@@ -288,15 +332,22 @@ impl<D: Disk> Log<D> {
                 kept.cut();
                 kept.named.set(end.position);
             }
-            let start = end.position / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
-            let in_memory = || kept.tail_slice(start, end.position).map(|slice| slice.to_vec());
-            let block = block.or_else(in_memory).unwrap_or_default();
-            assert_eq!(
-                start + block.len() as u64,
-                end.position,
-                "the partial block is in memory"
-            );
-            kept.tail.borrow_mut().restart(start, &block);
+            if state.filed.offset < end.offset {
+                // What is not in its file stays in memory.
+                kept.tail.borrow_mut().truncate(end.position);
+            } else {
+                state.filed = end;
+                let start = end.position / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
+                let in_memory = || kept.tail_slice(start, end.position).map(|slice| slice.to_vec());
+                let block = block.or_else(in_memory).unwrap_or_default();
+                assert_eq!(
+                    start + block.len() as u64,
+                    end.position,
+                    "the partial block is in memory"
+                );
+                kept.tail.borrow_mut().restart(start, &block);
+            }
+            let filed = state.filed;
             kept.cold.forget(kept.id, end.position);
             // It takes appends from now on, which its index has to be told of.
             let mut index = kept.index.borrow_mut();
@@ -309,7 +360,12 @@ impl<D: Disk> Log<D> {
             extent.end = end.position;
             extent.next_offset = end.offset;
             kept.extent.set(extent);
-            kept.durable.set(kept.durable.get().min(end.position));
+            let in_file = if filed.segment == end.segment {
+                filed.position
+            } else {
+                0
+            };
+            kept.durable.set(kept.durable.get().min(in_file));
             kept.prepared.set(0);
             kept.zeroed.set(0);
             kept.stage.set(Stage::Active);
@@ -323,22 +379,27 @@ impl<D: Disk> Log<D> {
             state.check();
             kept
         };
-        let cut = self.cut_files(end, &kept).await;
+        let cut = self.cut_files(&kept).await;
         if let Err(cause) = &cut {
             self.fence_with(cause.clone());
         }
         cut
     }
 
-    async fn cut_files(&self, end: DurablePoint, kept: &Segment<D>) -> Result<(), LogError> {
+    async fn cut_files(&self, kept: &Segment<D>) -> Result<(), LogError> {
         self.remove_dropped().await?;
+        let filed = self.state.borrow().filed;
+        if filed.segment != kept.base_offset {
+            // The one before is not all in its file, and this one has none yet.
+            return Ok(());
+        }
         let file = match self.file_for_writing(kept).await {
             Ok(file) => file,
             // Not even the file could be made: there is nothing in it to cut.
-            Err(_) if end.position == 0 => return Ok(()),
+            Err(_) if filed.position == 0 => return Ok(()),
             Err(failure) => return Err(LogError::io(failure.operation, &kept.path)(failure.source)),
         };
-        file.truncate(end.position)
+        file.truncate(filed.position)
             .await
             .map_err(LogError::io("truncate", &kept.path))
     }
@@ -363,9 +424,20 @@ fn start<D: Disk>(step: Step, segment: &Segment<D>, file: &D::File) -> Running {
     operation.map(move |result| (step, result)).boxed_local()
 }
 
-struct FenceIfDropped<'a, D: Disk> {
+/// Why a segment was not written as far as it was to be.
+pub(super) enum Stopped<'a, D: Disk> {
+    /// Nothing was begun.
+    OutOfFiles(LogError),
+    /// Until its outcome is settled, the log is fenced if nobody does.
+    Failed {
+        failure: Failure,
+        abandoned: FenceIfDropped<'a, D>,
+    },
+}
+
+pub(super) struct FenceIfDropped<'a, D: Disk> {
     log: &'a Log<D>,
-    finished: Cell<bool>,
+    pub(super) finished: Cell<bool>,
 }
 
 impl<D: Disk> Drop for FenceIfDropped<'_, D> {

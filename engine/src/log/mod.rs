@@ -10,6 +10,7 @@ mod config;
 mod fetch;
 mod files;
 mod flush;
+mod journaled;
 mod recovery;
 mod recycle;
 mod replica;
@@ -67,6 +68,9 @@ struct State<D: Disk> {
     segments: VecDeque<Rc<Segment<D>>>,
     start: Offset,
     durable: DurablePoint,
+    /// How far the durable part is in the segments' files: what lies between is in the journal, and in memory. Without a journal the
+    /// same. Both are in one segment, or `durable` is where the next one begins.
+    filed: DurablePoint,
     watermark: watermark::Watermark,
     /// What is stamped into batches.
     leader_epoch: LeaderEpoch,
@@ -154,19 +158,31 @@ impl<D: Disk> State<D> {
 
     /// A durable point at the end of a rolled segment is the same as one at the start of the next.
     fn step_over_segment_end(&mut self) {
+        self.durable = self.stepped_over(self.durable);
+        self.filed = self.stepped_over(self.filed);
+    }
+
+    /// Where the next segment begins, if the point is the end of one that has a next.
+    fn stepped_over(&self, point: DurablePoint) -> DurablePoint {
         let index = self
             .segments
-            .partition_point(|segment| segment.base_offset < self.durable.segment);
-        let Some(next) = self.segments.get(index + 1) else {
-            return;
-        };
-        if self.segments[index].is_durable() {
-            self.durable = DurablePoint {
+            .partition_point(|segment| segment.base_offset < point.segment);
+        match self.segments.get(index + 1) {
+            Some(next) if point.position == self.segments[index].end() => DurablePoint {
                 segment: next.base_offset,
                 position: 0,
                 offset: next.base_offset,
-            };
+            },
+            _ => point,
         }
+    }
+
+    /// The segment that a point lies in.
+    fn segment_at(&self, point: DurablePoint) -> &Rc<Segment<D>> {
+        let index = self
+            .segments
+            .partition_point(|segment| segment.base_offset < point.segment);
+        &self.segments[index]
     }
 
     fn check(&self) {
@@ -177,6 +193,11 @@ impl<D: Disk> State<D> {
             "high watermark {watermark} outside of the log, {start} to {end}"
         );
         assert!(durable <= end, "durable offset {durable} beyond {end}");
+        let filed = self.filed.offset;
+        assert!(
+            filed <= durable,
+            "filed up to {filed}, beyond the durable offset {durable}"
+        );
         assert!(
             self.watermark.is_held() || watermark >= durable,
             "high watermark {watermark} of one replica below its durable offset {durable}"
@@ -197,8 +218,12 @@ pub struct Log<D: Disk> {
     appended: Signal,
     /// The durable offset or the high watermark has moved, or will never move again.
     advanced: Signal,
+    /// The core's journal, if it has one.
+    journaled: Option<journaled::Journaled<D>>,
     /// One flush at a time.
     flush_gate: Gate,
+    /// One at a time writes to the segments' files. Entered after the others.
+    file_gate: Gate,
     /// One change of the structure (seal, retention, truncation, checkpoint) at a time.
     upkeep_gate: Gate,
     compactor: compact::Compactor,

@@ -19,6 +19,7 @@ use super::{
     DurablePoint, Gate, Log, LogConfig, State,
     compact::{self, Compactor, Progress},
     files::remove_segment_files,
+    journaled::Journaled,
     recycle::{self, Spares},
     ticket::Pending,
     upkeep::checkpoint_of,
@@ -29,7 +30,9 @@ use crate::{
     disk::{BLOCK_SIZE, DirEntry, Disk, EntryKind, SegmentFile, out_of_place},
     epochs::EpochTable,
     error::LogError,
+    journal::{Aside, Journal},
     memory::Memory,
+    owner::Owner,
     producers::Producers,
     segment::{Extent, Segment, Stage, base_offset_of, segment_path},
     seldom::Seldom,
@@ -76,6 +79,8 @@ struct Opening<'a, D: Disk> {
     epochs: EpochTable,
     compaction: compact::Record,
     report: Recovery,
+    /// A journal has kept something that may not be in the segments.
+    has_aside: bool,
 }
 
 impl<D: Disk> Log<D> {
@@ -86,7 +91,22 @@ impl<D: Disk> Log<D> {
         config: LogConfig,
         memory: impl Into<Memory>,
     ) -> Result<(Log<D>, Recovery), LogError> {
+        Log::open_with(disk, directory, config, memory, None).await
+    }
+
+    /// The same, for a log whose small appends become durable in its core's journal, under the name of the partition whose log it is. Every
+    /// directory must be [claimed](Owner::claim) by its owner before.
+    pub async fn open_with(
+        disk: D,
+        directory: PathBuf,
+        config: LogConfig,
+        memory: impl Into<Memory>,
+        journal: Option<(Rc<Journal<D>>, Owner)>,
+    ) -> Result<(Log<D>, Recovery), LogError> {
         config.check();
+        if let Some((journal, owner)) = &journal {
+            journal.check_undoubted(*owner).await?;
+        }
         let memory = memory.into();
         disk.create_dir(&directory)
             .await
@@ -100,6 +120,7 @@ impl<D: Disk> Log<D> {
             epochs: EpochTable::default(),
             compaction: compact::Record::default(),
             report: Recovery::default(),
+            has_aside: false,
         };
         let mut files = opening.list_segments().await?;
         let mut checkpoint = opening.read_checkpoint().await?;
@@ -121,7 +142,9 @@ impl<D: Disk> Log<D> {
             state.saved_changes = state.changes;
         }
         opening.cut_compaction(&state).await?;
-        let report = opening.report;
+        let Opening {
+            mut report, has_aside, ..
+        } = opening;
         let log = Log {
             disk,
             directory,
@@ -130,11 +153,16 @@ impl<D: Disk> Log<D> {
             state: RefCell::new(state),
             appended: Signal::default(),
             advanced: Signal::default(),
+            journaled: journal.map(Journaled::new),
             flush_gate: Gate::default(),
+            file_gate: Gate::default(),
             upkeep_gate: Gate::default(),
             compactor: Compactor::default(),
             unreadable: Seldom::default(),
         };
+        if has_aside {
+            log.take_back(&mut report).await?;
+        }
         Ok((log, report))
     }
 }
@@ -161,6 +189,7 @@ impl<D: Disk> Opening<'_, D> {
         if entries.iter().any(|entry| entry.name == compact::progress::FILE_NAME) {
             self.compaction = compact::Record::read(self.disk, self.directory).await?;
         }
+        self.has_aside = entries.iter().any(|entry| entry.name == Aside::FILE_NAME);
         let mut segments = BTreeMap::new();
         for entry in entries.iter().filter(|entry| entry.kind == EntryKind::File) {
             let is_spare = base_offset_of(&entry.name, recycle::EXTENSION).is_some();
@@ -199,9 +228,12 @@ impl<D: Disk> Opening<'_, D> {
     }
 
     /// Finishes what a crash has interrupted: drops all segments, and then the word that says so.
-    async fn begin_again(&self, files: BTreeMap<Offset, u64>, empty: Checkpoint) -> Result<Checkpoint, LogError> {
+    async fn begin_again(&mut self, files: BTreeMap<Offset, u64>, empty: Checkpoint) -> Result<Checkpoint, LogError> {
         for base_offset in files.into_keys().rev() {
             self.remove(base_offset).await?;
+        }
+        if std::mem::take(&mut self.has_aside) {
+            Aside::remove(self.disk, self.directory).await?;
         }
         let empty = Checkpoint {
             begins_again: false,
@@ -255,13 +287,15 @@ impl<D: Disk> Opening<'_, D> {
         let start = start.max(first).min(next_offset);
         let mut epochs = std::mem::take(&mut self.epochs);
         epochs.begin_at(start, next_offset);
+        let durable = DurablePoint {
+            segment: active.base_offset,
+            position: end,
+            offset: next_offset,
+        };
         let state = State {
             start,
-            durable: DurablePoint {
-                segment: active.base_offset,
-                position: end,
-                offset: next_offset,
-            },
+            durable,
+            filed: durable,
             watermark: Watermark::new(next_offset),
             segments,
             leader_epoch: epochs.latest().unwrap_or(LeaderEpoch::new(0)),

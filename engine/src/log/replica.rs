@@ -15,7 +15,12 @@ use super::{
     Appended, DurablePoint, Log, State,
     append::{Placed, put},
 };
-use crate::{disk::Disk, error::LogError, error::ReplicaError, moment::Moment, segment::Extent};
+use crate::{
+    disk::Disk,
+    error::{LogError, ReplicaError},
+    moment::{Moment, Since},
+    segment::Extent,
+};
 
 impl<D: Disk> Log<D> {
     /// Appends whole batches as the leader has them, from the end of this log on: all of them or none. They may be larger than this
@@ -33,24 +38,7 @@ impl<D: Disk> Log<D> {
             return Err(fence.clone().into());
         }
         state.check_follows(&batches)?;
-        let config = self.config();
-        let mut segment = self.segment_for(&mut state, first.size(), now);
-        for batch in &batches {
-            let fitting = self.segment_for(&mut state, batch.size(), now);
-            if fitting.base_offset != segment.base_offset {
-                // An append ends in the segment where it began; here another begins.
-                let _others = state.pending.push(end_of(segment.base_offset, segment.extent.get()));
-                segment = fitting;
-            }
-            let (epoch, offset) = (batch.leader_epoch(), batch.base_offset());
-            if state.epochs.latest() != Some(epoch) {
-                let before = state.end();
-                state.begin_epoch(epoch, before);
-            }
-            let header = &batch.bytes()[..HEADER_LEN];
-            put(&mut state, &segment, batch, Placed { offset, header }, now, &config);
-        }
-        let end = end_of(segment.base_offset, segment.extent.get());
+        let end = self.put_all(&mut state, &batches, now, Since::now(now));
         let durable = state.pending.push(end);
         state.last_append = Some(now.monotonic);
         state.changed();
@@ -64,6 +52,34 @@ impl<D: Disk> Log<D> {
             append_time: None,
             durable,
         })
+    }
+
+    /// Puts batches that follow the log's end there, as they are. Returns the end, for which nobody waits yet.
+    pub(super) fn put_all(
+        &self,
+        state: &mut State<D>,
+        batches: &[RecordBatch<'_>],
+        now: Moment,
+        appended: Since,
+    ) -> DurablePoint {
+        let config = self.config();
+        let mut segment = self.segment_for(state, batches.first().map_or(0, |first| first.size()), now);
+        for batch in batches {
+            let fitting = self.segment_for(state, batch.size(), now);
+            if fitting.base_offset != segment.base_offset {
+                // An append ends in the segment where it began; here another begins.
+                let _others = state.pending.push(end_of(segment.base_offset, segment.extent.get()));
+                segment = fitting;
+            }
+            let (epoch, offset) = (batch.leader_epoch(), batch.base_offset());
+            if state.epochs.latest() != Some(epoch) {
+                let before = state.end();
+                state.begin_epoch(epoch, before);
+            }
+            let header = &batch.bytes()[..HEADER_LEN];
+            put(state, &segment, batch, Placed { offset, header }, appended, &config);
+        }
+        end_of(segment.base_offset, segment.extent.get())
     }
 
     /// The offset below which compaction may have left holes. A follower must know its leader's
@@ -97,7 +113,7 @@ impl<D: Disk> Log<D> {
     }
 }
 
-fn end_of(segment: Offset, extent: Extent) -> DurablePoint {
+pub(super) fn end_of(segment: Offset, extent: Extent) -> DurablePoint {
     DurablePoint {
         segment,
         position: extent.end,
@@ -107,7 +123,7 @@ fn end_of(segment: Offset, extent: Extent) -> DurablePoint {
 
 impl<D: Disk> State<D> {
     /// Whether the batches go on where the log ends.
-    fn check_follows(&self, batches: &[RecordBatch<'_>]) -> Result<(), ReplicaError> {
+    pub(super) fn check_follows(&self, batches: &[RecordBatch<'_>]) -> Result<(), ReplicaError> {
         let mut end = self.end();
         let mut latest = self.epochs.latest().unwrap_or(LeaderEpoch::new(0));
         for batch in batches {

@@ -55,6 +55,7 @@ impl<D: Disk> Log<D> {
         self.finish_swap().await?;
         self.look_at_clock(now);
         self.roll_by_age(now);
+        self.file_rolled().await;
         self.seal().await?;
         self.drop_idle_spares(now).await?;
         let start = self.retained_start(now);
@@ -72,6 +73,9 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         self.finish_swap().await?;
+        if self.is_idle(now) {
+            self.file_if_possible().await;
+        }
         self.seal().await?;
         let producers = self.config().producers;
         self.state.borrow_mut().producers.expire(now, producers);
@@ -85,6 +89,7 @@ impl<D: Disk> Log<D> {
     pub async fn close(&self) -> Result<(), LogError> {
         self.halt_compaction().await;
         self.flush().await?;
+        self.file().await?;
         let _entered = self.upkeep_gate.enter().await;
         self.finish_swap().await?;
         self.seal().await?;
@@ -106,8 +111,13 @@ impl<D: Disk> Log<D> {
         self.halt_compaction().await;
         let _flush = self.flush_gate.enter().await;
         let _entered = self.upkeep_gate.enter().await;
+        let _file = self.file_gate.enter().await;
         for segment in &self.state.borrow().segments {
             segment.retire();
+        }
+        if let (Err(error), Some(journaled)) = (self.leave_journal().await, &self.journaled) {
+            tracing::warn!(directory = %self.directory.display(), %error, "the journal does not forget a log that was given up yet");
+            journaled.journal.doubt(journaled.owner);
         }
         let directory = self.directory.clone();
         self.fail_for_good(LogError::Retired { directory });
@@ -122,24 +132,27 @@ impl<D: Disk> Log<D> {
         self.halt_compaction().await;
         let _flush = self.flush_gate.enter().await;
         let _entered = self.upkeep_gate.enter().await;
+        let _file = self.file_gate.enter().await;
         if let Some(gone) = self.fence().filter(|_| self.is_retired()) {
             return Err(gone);
         }
         self.finish_swap().await?;
-        let durable = self.state.borrow().durable;
-        let last = Rc::clone(self.state.borrow().segment_of(durable.offset));
+        self.set_aside_unfiled().await?;
+        let filed = self.state.borrow().filed;
+        let last = Rc::clone(self.state.borrow().segment_at(filed));
         match last.open(&self.disk).await {
             Ok(file) => file
-                .truncate(durable.position)
+                .truncate(filed.position)
                 .await
                 .map_err(LogError::io("truncate", &last.path))?,
             // It was never made.
-            Err(LogError::Io { source, .. }) if durable.position == 0 && source.kind() == ErrorKind::NotFound => {}
+            Err(LogError::Io { source, .. }) if filed.position == 0 && source.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         self.remove_dropped().await?;
         self.state.borrow_mut().changed();
-        self.write_checkpoint_at(durable, Purpose::MakesRoom).await?;
+        self.write_checkpoint_at(filed, Purpose::MakesRoom).await?;
+        self.leave_journal().await?;
         for segment in &self.state.borrow().segments {
             segment.retire();
             segment.replaced.set(true);
@@ -165,6 +178,10 @@ impl<D: Disk> Log<D> {
         self.seal().await?;
         let offsets = self.offsets();
         let before = before.min(offsets.durable).min(offsets.high_watermark);
+        if before > self.state.borrow().filed.offset {
+            // A checkpoint says nothing of what is not in the segments.
+            self.file().await?;
+        }
         self.advance_start(before).await?;
         Ok(self.offsets().start)
     }
@@ -356,8 +373,8 @@ impl<D: Disk> Log<D> {
     }
 
     pub(super) async fn write_checkpoint(&self, purpose: Purpose) -> Result<(), LogError> {
-        let durable = self.state.borrow().durable;
-        self.write_checkpoint_at(durable, purpose).await
+        let filed = self.state.borrow().filed;
+        self.write_checkpoint_at(filed, purpose).await
     }
 
     pub(super) async fn write_checkpoint_at(&self, end: DurablePoint, purpose: Purpose) -> Result<(), LogError> {
@@ -401,14 +418,37 @@ impl<D: Disk> Log<D> {
         written.map_err(LogError::io("write", &path))
     }
 
+    /// Nothing was appended for a while.
+    fn is_idle(&self, now: Moment) -> bool {
+        let last = self.state.borrow().last_append;
+        last.is_none_or(|last| now.monotonic.saturating_sub(last) >= IDLE)
+    }
+
+    /// Only what is in its file can be sealed.
+    async fn file_rolled(&self) {
+        let is_rolled = {
+            let state = self.state.borrow();
+            state.has_unfiled() && state.segment_at(state.filed).stage.get() != Stage::Active
+        };
+        if is_rolled {
+            self.file_if_possible().await;
+        }
+    }
+
+    /// [`file`](Self::file): what fails is tried again, and what makes room must not wait for it.
+    async fn file_if_possible(&self) {
+        if let Err(error) = self.file().await {
+            tracing::debug!(directory = %self.directory.display(), %error, "what the journal holds is not in the segments yet");
+        }
+    }
+
     fn free_idle_memory(&self, now: Moment) {
         self.forget_sealed_indexes();
+        let is_idle = self.is_idle(now);
         let state = self.state.borrow();
-        let is_idle = state
-            .last_append
-            .is_none_or(|last| now.monotonic.saturating_sub(last) >= IDLE);
         let active = state.active();
-        if is_idle && active.is_durable() && !self.flush_gate.closed.get() {
+        let is_used = self.flush_gate.closed.get() || self.file_gate.closed.get();
+        if is_idle && active.is_durable() && !is_used {
             let mut tail = active.tail.borrow_mut();
             if tail.size() > BLOCK_SIZE {
                 tail.shrink(active.end());

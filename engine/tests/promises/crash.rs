@@ -6,7 +6,7 @@ use std::{
 };
 
 use headwater_engine::{
-    FlushConfig, LogConfig, TailMemory,
+    FlushConfig, JournalConfig, LogConfig, TailMemory,
     disk::{Halt, SimDisk, SimExecutor},
 };
 use headwater_protocol::id::{Offset, Timestamp};
@@ -14,7 +14,10 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     history::History,
-    support::{NOON, Record, SimLog, batch, directory, for_each_seed, open_with, small_config, try_fetch},
+    support::{
+        NOON, Record, SimJournal, SimLog, batch, directory, for_each_seed, open_journal, open_journaled, open_with,
+        small_config, try_fetch, turn,
+    },
 };
 
 /// Most batches of a payload.
@@ -28,10 +31,12 @@ struct Plan {
     config: LogConfig,
     memory: usize,
     retention: bool,
+    journal: Option<JournalConfig>,
 }
 
 impl Plan {
-    fn new(rng: &mut StdRng) -> Plan {
+    /// `journaled`: half of them all, half what is little.
+    fn new(rng: &mut StdRng, journaled: bool) -> Plan {
         let mut pick = |choices: &[u64]| choices[rng.random_range(0..choices.len())];
         let flush = FlushConfig {
             writes_in_flight_max: pick(&[1, 2, 8]) as usize,
@@ -51,6 +56,10 @@ impl Plan {
             config,
             memory: pick(&[16 << 10, 64 << 20]) as usize,
             retention: retention_bytes.is_some(),
+            journal: journaled.then(|| JournalConfig {
+                size_bytes: pick(&[64 << 10, 64 << 10, 256 << 10]),
+                batch_bytes_max: pick(&[2_000, 1 << 20]),
+            }),
         }
     }
 }
@@ -60,6 +69,7 @@ impl Plan {
 struct Life {
     executor: SimExecutor,
     log: Rc<SimLog>,
+    journal: Option<Rc<SimJournal>>,
     history: Rc<RefCell<History>>,
     rng: Rc<RefCell<StdRng>>,
     clock: Rc<Cell<i64>>,
@@ -86,6 +96,9 @@ impl Life {
             }
             if self.draw(2) == 0 {
                 self.executor.spawn(self.clone().maintain());
+            }
+            if self.journal.is_some() && self.draw(2) == 0 {
+                self.executor.spawn(self.clone().file());
             }
             self.executor.run()?;
             match self.draw(8) {
@@ -151,6 +164,18 @@ impl Life {
         self.history.borrow_mut().start_moved(start);
     }
 
+    /// Now and then although it is not due.
+    async fn file(self) {
+        let journal = self.journal.as_ref().expect("asked before");
+        for _ in 0..self.draw(4) {
+            let due = journal.due_now();
+            if due.is_some() || self.draw(3) == 0 {
+                self.log.file().await.expect("the disk works");
+            }
+            turn().await;
+        }
+    }
+
     async fn truncate(&self) {
         let offsets = self.log.offsets();
         let to = offsets.start.get() + self.draw((offsets.end.get() - offsets.start.get()) as usize + 1) as u64;
@@ -204,10 +229,10 @@ struct Lives {
 }
 
 impl Lives {
-    fn new(seed: u64) -> Lives {
+    fn new(seed: u64, journaled: bool) -> Lives {
         let mut rng = StdRng::seed_from_u64(seed);
         Lives {
-            plan: Plan::new(&mut rng),
+            plan: Plan::new(&mut rng, journaled),
             history: Rc::default(),
             rng: Rc::new(RefCell::new(rng)),
             clock: Rc::new(Cell::new(NOON)),
@@ -219,18 +244,27 @@ impl Lives {
         let executor = SimExecutor::new(disk, seed);
         let opening = async {
             let memory = TailMemory::new(self.plan.memory);
-            let (log, recovery) = open_with(disk, &self.plan.config, &memory)
-                .await
-                .expect("it can be recovered");
+            let config = &self.plan.config;
+            let (journal, opened) = match self.plan.journal {
+                Some(plan) => {
+                    let journal = open_journal(disk, plan, &memory).await.expect("it can be recovered");
+                    let opened = open_journaled(disk, config, &memory, &journal).await;
+                    (Some(journal), opened)
+                }
+                None => (None, open_with(disk, config, &memory).await),
+            };
+            let (log, recovery) = opened.expect("it can be recovered");
             if let Some(cut) = recovery.cut {
                 assert_eq!(cut.offset, log.offsets().end, "the report names the end of the log");
                 assert!(cut.path.starts_with(directory()) && cut.bytes > 0 && !cut.reason.is_empty());
             }
             self.history.borrow_mut().check_recovered(&log).await;
-            log
+            (log, journal)
         };
+        let (log, journal) = executor.block_on(opening)?;
         let life = Life {
-            log: executor.block_on(opening)?,
+            log,
+            journal,
             executor,
             history: Rc::clone(&self.history),
             rng: Rc::clone(&self.rng),
@@ -246,8 +280,8 @@ impl Lives {
 }
 
 /// One log from its first append over a stop at operation `crash_at` to its end two stops later.
-fn stopped_at(seed: u64, crash_at: u64, rounds: usize) -> Result<(), Halt> {
-    let lives = Lives::new(seed);
+fn stopped_at(seed: u64, crash_at: u64, rounds: usize, journaled: bool) -> Result<(), Halt> {
+    let lives = Lives::new(seed, journaled);
     let mut disk = SimDisk::new(seed);
     disk.crash_at(crash_at);
     let first = lives.live(&disk, seed, rounds);
@@ -285,10 +319,25 @@ fn acknowledged_records_survive_a_crash_at_every_write_and_flush() {
     for_each_seed(name, 40, |seed| {
         for change in 0.. {
             let _at = At(change);
-            match stopped_at(seed, change, 3) {
+            match stopped_at(seed, change, 3, false) {
                 Err(Halt::Crashed) => {}
                 Err(Halt::Deadlock) => panic!("deadlock"),
                 Ok(()) => break, // The log's first life was over before that operation.
+            }
+        }
+    });
+}
+
+#[test]
+fn acknowledged_records_survive_a_crash_at_every_write_and_flush_with_a_journal() {
+    let name = "acknowledged_records_survive_a_crash_at_every_write_and_flush_with_a_journal";
+    for_each_seed(name, 12, |seed| {
+        for change in 0.. {
+            let _at = At(change);
+            match stopped_at(seed, change, 3, true) {
+                Err(Halt::Crashed) => {}
+                Err(Halt::Deadlock) => panic!("deadlock"),
+                Ok(()) => break,
             }
         }
     });

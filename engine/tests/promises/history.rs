@@ -42,6 +42,16 @@ impl History {
         self.next_id
     }
 
+    /// How many ids were given.
+    pub fn ids(&self) -> u64 {
+        self.next_id
+    }
+
+    /// So many ids are another's.
+    pub fn skip_ids(&mut self, count: u64) {
+        self.next_id = count;
+    }
+
     pub fn appended(&mut self, base_offset: u64, ids: &[u64]) {
         for (offset, id) in (base_offset..).zip(ids) {
             let fate = Fate::Open;

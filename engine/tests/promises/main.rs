@@ -19,6 +19,7 @@ mod flips;
 mod full;
 mod history;
 mod indexes;
+mod journal;
 mod memory;
 mod open_files;
 mod producers;

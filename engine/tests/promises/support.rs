@@ -4,12 +4,14 @@ use std::{future::Future, path::PathBuf, rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use headwater_engine::{
-    FetchError, FlushConfig, Log, LogConfig, LogError, LogRange, Memory, ReadLimit, Recovery, TailMemory,
-    disk::{Disk, SimDisk, SimExecutor},
+    FetchError, FlushConfig, Journal, JournalConfig, Log, LogConfig, LogError, LogRange, Memory, Owner, ReadLimit,
+    Recovery, TailMemory,
+    disk::{Directory, Disk, SimDisk, SimExecutor},
+    journal::recover,
 };
 use headwater_protocol::{
     batch::{BatchBuilder, BatchLimits, Batches, Compression, RecordSet},
-    id::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp},
+    id::{CoreId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId},
 };
 
 pub type SimLog = Log<SimDisk>;
@@ -46,6 +48,58 @@ impl Drop for TellIfFailed<'_> {
 
 pub fn directory() -> PathBuf {
     PathBuf::from("/data/topic-0")
+}
+
+/// The directory that journals lie in, and those of partitions.
+pub fn data_directory() -> PathBuf {
+    PathBuf::from("/data")
+}
+
+/// Whose the log is.
+pub fn owner() -> Owner {
+    Owner {
+        topic: TopicId::NIL,
+        partition: PartitionIndex::new(3),
+    }
+}
+
+pub type SimJournal = Journal<SimDisk>;
+
+/// A core begins: what journals hold is handed to the partitions, and it gets an empty one.
+pub async fn open_journal(
+    disk: &SimDisk,
+    config: JournalConfig,
+    tail: &Rc<TailMemory>,
+) -> Result<Rc<SimJournal>, LogError> {
+    let directory = data_directory();
+    disk.create_dir(&directory).await.expect("the disk works");
+    recover(disk, &directory).await?;
+    Journal::open(
+        disk.clone(),
+        &directory,
+        CoreId::new(0),
+        u128::from(disk.changes()) << 64 | 7,
+        config,
+        Rc::clone(tail),
+    )
+    .await
+}
+
+/// A log whose small appends go through the journal.
+pub async fn open_journaled(
+    disk: &SimDisk,
+    config: &LogConfig,
+    tail: &Rc<TailMemory>,
+    journal: &Rc<SimJournal>,
+) -> Result<(Rc<SimLog>, Recovery), LogError> {
+    rustix::thread::disable_transparent_huge_pages(true).expect("any process may do without");
+    let directory = directory();
+    disk.create_dir(&directory).await.expect("the disk works");
+    let entries = disk.list(&directory).await.expect("the disk works");
+    owner().claim(disk, &directory, &entries).await?;
+    let journal = Some((Rc::clone(journal), owner()));
+    let (log, recovery) = Log::open_with(disk.clone(), directory, config.clone(), Rc::clone(tail), journal).await?;
+    Ok((Rc::new(log), recovery))
 }
 
 /// Of files so small that zeros are written ahead in small steps.

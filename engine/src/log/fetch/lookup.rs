@@ -52,6 +52,10 @@ impl<D: Disk> Log<D> {
 
     /// The same as [`offset_for_timestamp`](Self::offset_for_timestamp), in the log as it is now.
     async fn as_late(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, LogError> {
+        if self.state.borrow().has_unfiled() {
+            // It is read from the files.
+            self.file().await?;
+        }
         let (start, segments) = {
             let state = self.state.borrow();
             let holds_some = |segment: &&Rc<Segment<D>>| segment.base_offset < state.durable.offset;

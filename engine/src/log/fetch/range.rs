@@ -53,9 +53,9 @@ impl<D: Disk> LogRange<D> {
         self.next_offset
     }
 
-    /// Bytes of the segment file up to which a reader that goes on may be read ahead for.
+    /// Bytes of the segment file up to which a reader that goes on may be read ahead for: what is only in a journal is in memory.
     pub fn durable_end(&self) -> u64 {
-        self.durable_end
+        self.durable_end.min(self.segment.durable.get())
     }
 
     /// Whether nothing is left.
@@ -110,7 +110,7 @@ impl<D: Disk> LogRange<D> {
     /// Begins to read `[position, position + length)` of the segment file into memory, whose end may lie beyond the range's, as
     /// far as that is durable and not there yet. Returns whether there was memory for all of it.
     pub fn begin_read(&self, file: &D::File, position: u64, length: u64, now: Instant) -> bool {
-        let (segment, durable_end) = (&self.segment, self.durable_end);
+        let (segment, durable_end) = (&self.segment, self.durable_end());
         self.check().is_ok() && segment.cold.begin(file, segment.id, position, length, durable_end, now)
     }
 

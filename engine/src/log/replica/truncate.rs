@@ -47,6 +47,8 @@ impl<D: Disk> Log<D> {
         if to >= offsets.end {
             return Ok(());
         }
+        let _file = self.file_gate.enter().await;
+        self.settle_in_journal().await?;
         if to >= offsets.durable {
             let durable = self.state.borrow().durable;
             // Between the durable and the log end offset nothing is on disk for certain: all of it goes.
@@ -143,6 +145,8 @@ impl<D: Disk> Log<D> {
             return Err(fence);
         }
         self.finish_swap().await?;
+        let _file = self.file_gate.enter().await;
+        self.settle_in_journal().await?;
         self.drop_spares().await?;
         // Even if this one fails it may be there: only a fence keeps more from being acknowledged that it would drop.
         self.state.borrow_mut().changed();
@@ -181,6 +185,7 @@ impl<D: Disk> Log<D> {
             position: 0,
             offset: start,
         };
+        state.filed = state.durable;
         state.epochs = EpochTable::default();
         state.producers = Producers::default();
         state.spares = Spares::default();

@@ -1,0 +1,142 @@
+//! Journals that do not read back as they were written.
+
+use std::path::PathBuf;
+
+use headwater_engine::{
+    JournalConfig, LogError, TailMemory,
+    disk::{BLOCK_SIZE, BlockBuffer, Directory, Disk, SegmentFile, SimDisk},
+    journal::{JournalRecovery, recover},
+};
+
+use crate::support::{
+    Record, SimLog, append_durably, batch, data_directory, ids, open, open_journal, open_journaled, read_all, run,
+    small_config,
+};
+
+const CONFIG: JournalConfig = JournalConfig {
+    size_bytes: 64 << 10,
+    batch_bytes_max: 1 << 20,
+};
+
+fn journal_file() -> PathBuf {
+    data_directory().join("core-0.journal")
+}
+
+async fn append_each(log: &SimLog, first: u64, count: u64) {
+    for id in first..first + count {
+        append_durably(log, &batch(&[Record::new(id, 20)])).await;
+    }
+}
+
+/// A log of which records 2 to 4 are each in a frame of the journal, and the first in the segment.
+async fn journaled_records(disk: &SimDisk) {
+    let tail = TailMemory::new(1 << 20);
+    let journal = open_journal(disk, CONFIG, &tail).await.unwrap();
+    let (log, _) = open_journaled(disk, &small_config(), &tail, &journal).await.unwrap();
+    append_each(&log, 1, 4).await;
+    assert_eq!(journal.figures().frames, 3, "the first has made the segment's file");
+}
+
+/// Spoils a byte of the journal.
+async fn spoil(disk: &SimDisk, block: u64) {
+    let file = disk.open(&journal_file(), false).await.unwrap();
+    let position = block * BLOCK_SIZE as u64;
+    let mut bytes = file.read(position, BLOCK_SIZE).await.unwrap();
+    bytes[100] ^= 1;
+    let buffer = std::rc::Rc::new(BlockBuffer::new(BLOCK_SIZE));
+    buffer.append(&bytes);
+    file.write_durable(buffer.blocks(0, BLOCK_SIZE), position)
+        .await
+        .unwrap();
+}
+
+async fn recovered_ids(disk: &SimDisk) -> Vec<u64> {
+    let (log, recovery) = open(disk, &small_config()).await.unwrap();
+    assert_eq!(recovery.cut, None);
+    ids(&read_all(&log).await)
+}
+
+#[test]
+fn damage_in_the_middle_is_named_and_nothing_is_skipped() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, journaled_records(&disk));
+    let disk = disk.certain_image(2);
+    run(&disk, 3, async {
+        spoil(&disk, 2).await;
+        for _ in 0..2 {
+            let error = recover(&disk, &data_directory()).await.unwrap_err();
+            let LogError::Corrupt {
+                path, position, reason, ..
+            } = error
+            else {
+                panic!("{error}")
+            };
+            assert_eq!((path, position), (journal_file(), 2 * BLOCK_SIZE as u64));
+            assert!(reason.contains("frame 2 does not read back"), "{reason}");
+        }
+        // Put right, it is as if nothing had been.
+        spoil(&disk, 2).await;
+        recover(&disk, &data_directory()).await.unwrap();
+        assert_eq!(recovered_ids(&disk).await, [1, 2, 3, 4]);
+    });
+}
+
+#[test]
+fn a_torn_end_is_no_damage() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, journaled_records(&disk));
+    let disk = disk.certain_image(2);
+    run(&disk, 3, async {
+        spoil(&disk, 3).await;
+        let found = recover(&disk, &data_directory()).await.unwrap();
+        assert_eq!((found.journals, found.partitions, found.gone), (1, 1, 0));
+        assert_eq!(recovered_ids(&disk).await, [1, 2, 3]);
+        let again = recover(&disk, &data_directory()).await.unwrap();
+        assert_eq!(again, JournalRecovery::default(), "it was put away");
+    });
+}
+
+#[test]
+fn a_damaged_head_is_named() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, journaled_records(&disk));
+    run(&disk, 3, async {
+        let file = disk.open(&journal_file(), false).await.unwrap();
+        file.write_zeros(0, BLOCK_SIZE as u64).await.unwrap();
+        let error = recover(&disk, &data_directory()).await.unwrap_err();
+        assert!(error.to_string().contains("does not begin as a journal"), "{error}");
+    });
+}
+
+/// What an earlier use of the file has left is whole, and of no use.
+#[test]
+fn frames_of_an_earlier_use_are_not_read() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, async {
+        for life in 0..3 {
+            let tail = TailMemory::new(1 << 20);
+            let journal = open_journal(&disk, CONFIG, &tail).await.unwrap();
+            let (log, _) = open_journaled(&disk, &small_config(), &tail, &journal).await.unwrap();
+            let count = 6 - 2 * life;
+            append_each(&log, 10 * life + 1, count).await;
+            log.truncate(headwater_protocol::id::Offset::ZERO).await.unwrap();
+            append_each(&log, 100, 1).await;
+        }
+    });
+    let disk = disk.certain_image(2);
+    run(&disk, 3, async {
+        recover(&disk, &data_directory()).await.unwrap();
+        assert_eq!(recovered_ids(&disk).await, [100]);
+    });
+}
+
+#[test]
+fn what_is_kept_for_a_topic_that_is_gone_is_dropped() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, async {
+        journaled_records(&disk).await;
+        disk.remove_dir_all(&crate::support::directory()).await.unwrap();
+        let found = recover(&disk, &data_directory()).await.unwrap();
+        assert_eq!((found.partitions, found.gone), (0, 1));
+    });
+}
