@@ -1,7 +1,7 @@
 //! The partitions of a core: which there are, brought in line with the cluster image, and what state each is in.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::BTreeSet,
     rc::Rc,
     sync::Arc,
@@ -9,14 +9,14 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use headwater_engine::{Log, LogConfig, Owner, Signal, disk::Directory as _};
+use headwater_engine::{Journal, Log, LogConfig, Owner, Signal, disk::Directory as _};
 use headwater_protocol::{error::ErrorCode, id::BrokerId};
 
-use super::{replicated::Replicated, replication::Lag, served::Partition};
+use super::{filing, replicated::Replicated, replication::Lag, served::Partition};
 use crate::{
     core::Core,
     image::{Assignment, ClusterImage, Placements, Replicas, Topic, TopicState, Wishes, settings::TopicSettings},
-    machine::HashMap,
+    machine::{Disk, HashMap},
     model::{id::PartitionId, internal, refusal::Refusal},
 };
 
@@ -108,6 +108,8 @@ pub(crate) struct Partitions {
     /// The partition that is being opened again, whose directory must not go meanwhile.
     opening: Cell<Option<PartitionId>>,
     opened: Signal,
+    /// What small appends go through, if the core has it.
+    journal: OnceCell<Rc<Journal<Disk>>>,
 }
 
 impl Partitions {
@@ -124,7 +126,21 @@ impl Partitions {
             owned: RefCell::default(),
             opening: Cell::new(None),
             opened: Signal::default(),
+            journal: OnceCell::new(),
         })
+    }
+
+    /// Begins the core's journal, before any partition is opened.
+    pub(crate) async fn begin_journal(&self) {
+        if let Some(journal) = filing::begin(&self.core).await {
+            let is_first = self.journal.set(journal).is_ok();
+            assert!(is_first, "a core has one journal");
+        }
+    }
+
+    /// The core's journal, if it has one.
+    pub(crate) fn journal(&self) -> Option<Rc<Journal<Disk>>> {
+        self.journal.get().cloned()
     }
 
     /// The cluster as it is known now.
@@ -378,7 +394,15 @@ impl Partitions {
         let claimed = owner.claim(&self.core.disk, &directory, &entries).await;
         claimed.map_err(|error| Refusal::because(error.code(), &error))?;
         let config = self.log_config(topic);
-        let opened = Log::open(self.core.disk.clone(), directory, config, self.core.memory.clone()).await;
+        let journal = self.journal().map(|journal| (journal, owner));
+        let opened = Log::open_with(
+            self.core.disk.clone(),
+            directory,
+            config,
+            self.core.memory.clone(),
+            journal,
+        )
+        .await;
         let (log, recovery) = opened.map_err(|error| {
             self.core.metrics.log_failed(&error);
             Refusal::because(error.code(), &error)
