@@ -104,16 +104,16 @@ impl Connection {
             let own = self.budget.lease(bytes).await;
             [self.shared_budget.lease(bytes).await, own]
         });
-        lease.holds(match room.as_mut().now_or_never() {
-            Some(room) => room,
-            None => {
-                // Those that only wait for records, and hold what this one needs, are answered.
-                self.held_up.set(true);
-                let room = room.await;
-                self.held_up.set(false);
-                room
-            }
-        });
+        let room = if let Some(room) = room.as_mut().now_or_never() {
+            room
+        } else {
+            // Those that only wait for records, and hold what this one needs, are answered.
+            self.held_up.set(true);
+            let room = room.await;
+            self.held_up.set(false);
+            room
+        };
+        lease.holds(room);
     }
 
     /// Waits until the client has read most of its responses and no other request that waits for its turn is being answered,

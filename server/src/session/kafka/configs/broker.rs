@@ -6,7 +6,7 @@ use headwater_protocol::id::CoreId;
 
 use super::kinds::Kind;
 use crate::{
-    config::{Balance, Config, Role},
+    config::{Balance, Config, Millis, Role},
     image::{Durability, Terms},
     ops::{Ops, nodes::Places},
 };
@@ -67,7 +67,7 @@ pub(super) const BROKER_CONFIGS: &[BrokerConfig] = &[
     row("log.cleaner.backoff.ms", Long, Configuration, |broker| told(broker.config.compaction.check_interval_ms.get())),
     row("log.cleaner.delete.retention.ms", Long, Configuration, |broker| told(broker.config.compaction.delete_retention_ms.get())),
     row("log.cleaner.enable", Boolean, Fixed, |_| told(true)),
-    row("log.cleaner.max.compaction.lag.ms", Long, Configuration, |broker| told(broker.config.compaction.lag_ms_max.map_or(i64::MAX.cast_unsigned(), |lag| lag.get()))),
+    row("log.cleaner.max.compaction.lag.ms", Long, Configuration, |broker| told(broker.config.compaction.lag_ms_max.map_or(i64::MAX.cast_unsigned(), Millis::get))),
     row("log.cleaner.min.cleanable.ratio", Double, Configuration, |broker| told(broker.config.compaction.dirty_ratio_min)),
     row("log.cleaner.min.compaction.lag.ms", Long, Configuration, |broker| told(broker.config.compaction.lag_ms_min.get())),
     row("log.cleanup.policy", List, Fixed, |_| told("delete")),
@@ -119,6 +119,10 @@ const fn row(
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the table has settings without a value")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the table is read more easily without references"
+)]
 fn told(value: impl ToString) -> Option<String> {
     Some(value.to_string())
 }

@@ -284,7 +284,7 @@ impl Partitions {
     }
 
     /// The others come first from now on.
-    fn to_the_end(&mut self, place: u64) {
+    fn put_last(&mut self, place: u64) {
         if let Some(held) = self.in_order.remove(&place) {
             self.next_place += 1;
             let key = (held.topic.clone(), held.wanted.partition);
@@ -361,7 +361,7 @@ impl Session {
             let is_news = held.is_news(answer);
             held.told(answer);
             if answer.records_len > 0 {
-                partitions.to_the_end(place);
+                partitions.put_last(place);
             }
             is_news
         };

@@ -6,7 +6,10 @@ use headwater_kafka::messages::{
     ElectLeadersRequest, ElectLeadersResponse,
     elect_leaders_response::{PartitionResult, ReplicaElectionResult},
 };
-use headwater_protocol::{error::ErrorCode, id::BrokerId};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{BrokerId, PartitionIndex},
+};
 
 use super::super::asking::{Asking, check_name, find_topic, partition_of};
 use crate::{
@@ -105,7 +108,7 @@ fn all(asking: &Asking) -> Vec<(String, Vec<i32>)> {
     let topics = image.topics().filter(|topic| topic.state == TopicState::Ready);
     topics
         .map(|topic| {
-            let partitions = topic.partitions().map(|index| index.get());
+            let partitions = topic.partitions().map(PartitionIndex::get);
             (topic.name.to_string(), partitions.collect())
         })
         .collect()

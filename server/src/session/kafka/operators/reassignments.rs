@@ -48,9 +48,13 @@ pub(in crate::session::kafka) async fn alter<'a>(
             }
             let key = (topic.name.to_string(), partition.partition_index);
             let refusal = match wanted(asking, &key, partition.replicas.as_deref(), may_change) {
-                Ok(None) => None,
-                Ok(Some(to)) => {
-                    moves.insert(key.clone(), to);
+                Ok(Wanted::There) => None,
+                Ok(Wanted::Back) => {
+                    moves.insert(key.clone(), None);
+                    None
+                }
+                Ok(Wanted::On(brokers)) => {
+                    moves.insert(key.clone(), Some(brokers));
                     None
                 }
                 Err(refusal) => Some(refusal),
@@ -92,13 +96,22 @@ pub(in crate::session::kafka) async fn alter<'a>(
     }
 }
 
-/// Where a partition is to be: on these brokers, or, of a move that is given up, on none that it has not been on. `None`: it is there.
+/// Where a partition is to be.
+enum Wanted {
+    /// Where it is.
+    There,
+    /// Where it was before its move, which is given up.
+    Back,
+    /// On these brokers.
+    On(Vec<BrokerId>),
+}
+
 fn wanted(
     asking: &Asking,
     (topic, index): &(String, i32),
     nodes: Option<&[i32]>,
     may_change: bool,
-) -> Result<Option<Option<Vec<BrokerId>>>, Refusal> {
+) -> Result<Wanted, Refusal> {
     let unknown = |message: String| Refusal::new(ErrorCode::UnknownTopicOrPartition, message);
     let image = asking.image();
     let found = find_topic(&image, topic).map_err(|_code| unknown(format!("Unable to find a topic named {topic}.")))?;
@@ -111,14 +124,14 @@ fn wanted(
     );
     let Some(nodes) = nodes else {
         return match asking.ops().partitions.assignment() {
-            Some(_) => Ok(Some(None)),
+            Some(_) => Ok(Wanted::Back),
             None => Err(nothing),
         };
     };
     let to = assigned(&places, nodes, None)?;
     let Some(assignment) = asking.ops().partitions.assignment() else {
         // A broker that is alone has everything.
-        return Ok(None);
+        return Ok(Wanted::There);
     };
     let has = assignment
         .placements
@@ -128,7 +141,7 @@ fn wanted(
         let message = format!("The replication factor is changed from {has} to {}", to.len());
         return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
     }
-    Ok(Some(Some(to)))
+    Ok(Wanted::On(to))
 }
 
 /// A move takes the place of one that is under way.
