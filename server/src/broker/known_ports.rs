@@ -69,9 +69,10 @@ impl KnownPorts {
         for (key, ports) in &self.by_key {
             text += key;
             for port in ports {
-                text += &format!(" {port}");
+                text.push(' ');
+                text += &port.to_string();
             }
-            text += "\n";
+            text.push('\n');
         }
         let written = StdDirectory::default()
             .replace_file(&self.path, text.into_bytes())

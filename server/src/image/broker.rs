@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn no_two_brokers_have_a_node_of_one_number_whatever_their_cores_are_and_were() {
-        let mut numbers = BTreeSet::new();
+        let mut numbers: BTreeSet<i32> = BTreeSet::new();
         for broker in 0..4 {
             let of_cores = |count: u16| {
                 let at = KafkaAddress {

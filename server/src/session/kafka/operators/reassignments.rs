@@ -206,7 +206,6 @@ async fn reassign(asking: &Asking, moves: Vec<PartitionMove>) -> Result<Vec<Refu
     }
 }
 
-#[expect(clippy::unused_async, reason = "each api is answered by a future")]
 pub(in crate::session::kafka) async fn list(
     asking: &Asking,
     request: ListPartitionReassignmentsRequest<'_>,

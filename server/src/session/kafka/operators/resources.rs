@@ -18,7 +18,6 @@ const GROUP: i8 = 32;
 /// Before this version only the settings of clients' metrics could be asked for.
 const TYPES_FROM: i16 = 1;
 
-#[expect(clippy::unused_async, reason = "each api is answered by a future")]
 pub(in crate::session::kafka) async fn list(
     asking: &Asking,
     request: ListConfigResourcesRequest,
