@@ -194,7 +194,7 @@ impl Producers {
             return Ok(Verdict::Append);
         }
         let Some(producer) = self.by_id.get(&id.get()) else {
-            return if got == 0 || begins == Begins::Anywhere {
+            return if begins.allows(batch.base_sequence()) {
                 Ok(Verdict::Append)
             } else {
                 Err(SequenceError::Unknown {

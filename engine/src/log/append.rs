@@ -239,26 +239,33 @@ fn check_times(vetted: &Vetted<'_>, config: &LogConfig, now: i64) -> Result<(), 
 /// Whether each batch says what the latest timestamp of its records is.
 fn has_right_times(vetted: &Vetted<'_>) -> bool {
     let mut batches = vetted.batches().iter().zip(vetted.seen());
-    batches.all(|(batch, seen)| batch.max_timestamp() == seen.latest.1)
+    batches.all(|(batch, seen)| batch.max_timestamp() == latest(batch, seen))
+}
+
+/// The latest timestamp of a batch, which no batch has before its base.
+fn latest(batch: &RecordBatch<'_>, seen: &Seen) -> Timestamp {
+    seen.latest.1.max(batch.base_timestamp())
 }
 
 /// A copy of the batches that say so: searches by time and retention go by it.
 fn correct_times(vetted: &Vetted<'_>) -> Vec<u8> {
-    changed(vetted, |batch, seen| batch::set_max_timestamp(batch, seen.latest.1))
+    changed(vetted, |bytes, (batch, seen)| {
+        batch::set_max_timestamp(bytes, latest(batch, seen));
+    })
 }
 
 /// A copy of the batches with the broker's time in it.
 fn stamp_append_time(vetted: &Vetted<'_>, now: Timestamp) -> Vec<u8> {
-    changed(vetted, |batch, _| batch::set_append_time(batch, now))
+    changed(vetted, |bytes, _| batch::set_append_time(bytes, now))
 }
 
 /// A copy of which each batch is changed. This alone changes bytes that the checksum covers.
-fn changed(vetted: &Vetted<'_>, change: impl Fn(&mut [u8], &Seen)) -> Vec<u8> {
+fn changed(vetted: &Vetted<'_>, change: impl Fn(&mut [u8], (&RecordBatch<'_>, &Seen))) -> Vec<u8> {
     let mut copy = vetted.payload().to_vec();
     let mut rest = copy.as_mut_slice();
     for (batch, seen) in vetted.batches().iter().zip(vetted.seen()) {
         let (this, after) = rest.split_at_mut(batch.size());
-        change(this, seen);
+        change(this, (batch, seen));
         rest = after;
     }
     copy

@@ -26,6 +26,32 @@ pub(crate) struct Produce<'a> {
     pub(crate) id: PartitionId,
     pub(crate) acks: Acks,
     pub(crate) records: &'a [u8],
+    /// An idempotent producer whom the partition does not know may begin with any sequence number, as far as nothing of it was refused.
+    pub(crate) begins_anywhere: bool,
+}
+
+/// What else is known of records that were refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RefusedRecords {
+    /// Where the log begins that did not take them; none if it was not asked.
+    pub(crate) log_start: Option<Offset>,
+    pub(crate) blame: Blame,
+}
+
+/// Which records are to blame, by their numbers in their batch, from 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// None of them.
+    Nobody,
+    /// So many that have no key, of which these are the first.
+    NoKey { count: u32, first: Vec<u32> },
+    /// The one whose timestamp is farthest off, and what is allowed.
+    Time {
+        index: u32,
+        timestamp: i64,
+        earliest: i64,
+        latest: i64,
+    },
 }
 
 /// What became of a produce request, once it is as safe as was asked for.

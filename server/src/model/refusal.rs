@@ -4,11 +4,15 @@ use std::fmt::{self, Write as _};
 
 use headwater_protocol::error::ErrorCode;
 
+use super::records::RefusedRecords;
+
 /// An error for a client: a code and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: ErrorCode,
     pub(crate) message: String,
+    /// Of records.
+    pub(crate) refused: Option<Box<RefusedRecords>>,
 }
 
 /// Longest message in bytes. Messages quote what the client sent, which may be megabytes.
@@ -20,12 +24,22 @@ impl Refusal {
         if write!(start, "{message}").is_err() {
             start.0.push('…');
         }
-        Refusal { code, message: start.0 }
+        Refusal {
+            code,
+            message: start.0,
+            refused: None,
+        }
     }
 
     /// What went wrong, in the words of the error.
     pub(crate) fn because(code: ErrorCode, error: &dyn std::error::Error) -> Refusal {
         Refusal::new(code, error)
+    }
+
+    /// The same of records of which more is known.
+    pub(crate) fn of(self, refused: RefusedRecords) -> Refusal {
+        let refused = Some(Box::new(refused));
+        Refusal { refused, ..self }
     }
 
     /// The other core has ended, which it only does when the broker stops.

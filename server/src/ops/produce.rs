@@ -11,8 +11,11 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use headwater_engine::{AppendError, Appended, Vetted, VettedBytes};
-use headwater_protocol::{batch::BatchLimits, error::ErrorCode};
+use headwater_engine::{AppendError, Appended, Begins, Vetted, VettedBytes};
+use headwater_protocol::{
+    batch::{BatchError, BatchHeader, BatchLimits},
+    error::ErrorCode,
+};
 
 use crate::{
     core::{
@@ -24,7 +27,7 @@ use crate::{
     metrics::{Refused, Stage},
     model::{
         id::PartitionId,
-        records::{Acks, Produce, Produced},
+        records::{Acks, Blame, Produce, Produced, RefusedRecords},
         refusal::Refusal,
     },
     partition::{Partition, Partitions},
@@ -45,13 +48,26 @@ pub(crate) async fn take(
     produce: Produce<'_>,
 ) -> Result<Pending<impl Future<Output = Result<Produced, Refusal>> + use<>>, Refusal> {
     let core = &partitions.core;
-    let Produce { id, acks, records } = produce;
+    let Produce { id, acks, records, .. } = produce;
     let owner = id.owner(core.mesh.len());
     let vetted = match vet_at_once(partitions, id, records) {
-        Some(vetted) => vetted?,
+        Some(vetted) => vetted,
         // A future of its own: it is large, and every connection, idle ones too, would hold the space for it.
-        None => Box::pin(vet(partitions, id, records)).await?,
+        None => Box::pin(vet(partitions, id, records)).await,
     };
+    let vetted = if produce.begins_anywhere {
+        let header = || BatchHeader::read(records).ok();
+        let refuse = |_: &Refusal| {
+            header()
+                .into_iter()
+                .for_each(|batch| partitions.beginnings.refuse(id, batch))
+        };
+        let vetted = vetted.inspect_err(refuse)?;
+        vetted.beginning(Begins::Anywhere)
+    } else {
+        vetted?
+    };
+    let vetted = begin(partitions, id, vetted);
     if owner == core.id {
         let (partition, appended) = append(partitions, id, acks, &vetted)?;
         return Ok(Pending::Here(partition, appended, acks));
@@ -103,9 +119,21 @@ pub(crate) fn answer_other_core(
         let _ = reply.send(produced);
     };
     let vetted = records.borrow().map_err(|error| Refusal::because(error.code(), &error));
+    let vetted = vetted.map(|vetted| begin(partitions, id, vetted));
     match vetted.and_then(|vetted| append(partitions, id, acks, &vetted)) {
         Ok((partition, appended)) => partition.tell_when_safe(&partitions.core, appended, acks, tell),
         Err(refusal) => tell(Err(refusal)),
+    }
+}
+
+/// Whoever may begin anywhere must begin with what this core has refused of it.
+fn begin<'a>(partitions: &Partitions, id: PartitionId, vetted: Vetted<'a>) -> Vetted<'a> {
+    match vetted.begins() {
+        Begins::Anywhere => {
+            let begins = partitions.beginnings.of(id, vetted.batches()[0].header());
+            vetted.beginning(begins)
+        }
+        _ => vetted,
     }
 }
 
@@ -135,7 +163,7 @@ fn vet_at_once<'a>(partitions: &Partitions, id: PartitionId, records: &'a [u8]) 
     };
     let began = machine::now();
     let vetted = Vetted::look(records, &limits, future::pending).now_or_never()?;
-    Some(judged(&partitions.core, began, vetted))
+    Some(judged(partitions, id, began, vetted))
 }
 
 /// Looks at every record, so that whatever is stored can be read. Compressed ones are opened by one request at a time, which bounds the
@@ -153,18 +181,78 @@ async fn vet<'a>(partitions: &Partitions, id: PartitionId, records: &'a [u8]) ->
         }
     };
     let vetted = Vetted::look(records, &limits, give_way).await;
-    judged(&partitions.core, began, vetted)
+    judged(partitions, id, began, vetted)
 }
 
-fn judged<'a>(core: &Core, began: Instant, vetted: Result<Vetted<'a>, AppendError>) -> Result<Vetted<'a>, Refusal> {
-    core.metrics.passed(Stage::Vet, machine::since(began));
+fn judged<'a>(
+    partitions: &Partitions,
+    id: PartitionId,
+    began: Instant,
+    vetted: Result<Vetted<'a>, AppendError>,
+) -> Result<Vetted<'a>, Refusal> {
+    let metrics = &partitions.core.metrics;
+    metrics.passed(Stage::Vet, machine::since(began));
     vetted.map_err(|error| {
-        core.metrics.refused(Refused::Rules);
-        Refusal::because(error.code(), &error)
+        metrics.refused(Refused::Rules);
+        // Kafka says where the log begins once it has found whole batches.
+        let is_whole = !matches!(
+            error,
+            AppendError::Empty
+                | AppendError::Batch(
+                    BatchError::Truncated { .. }
+                        | BatchError::TooLarge { .. }
+                        | BatchError::BadLength { .. }
+                        | BatchError::BadMagic { .. }
+                        | BatchError::BadCrc { .. }
+                )
+        );
+        let partition = is_whole.then(|| partitions.get(id).ok()).flatten();
+        refusal(&error, partition.as_deref())
     })
 }
 
+/// An error in the terms of whoever asked.
+fn refusal(error: &AppendError, partition: Option<&Partition>) -> Refusal {
+    let blame = match error {
+        AppendError::NoKey { count, first } => Blame::NoKey {
+            count: *count,
+            first: first.clone(),
+        },
+        AppendError::Timestamp {
+            index,
+            timestamp,
+            earliest,
+            latest,
+        } => Blame::Time {
+            index: *index,
+            timestamp: *timestamp,
+            earliest: *earliest,
+            latest: *latest,
+        },
+        _ => Blame::Nobody,
+    };
+    let log_start = partition.map(|partition| partition.log.offsets().start);
+    Refusal::because(error.code(), error).of(RefusedRecords { log_start, blame })
+}
+
 fn append(
+    partitions: &Partitions,
+    id: PartitionId,
+    acks: Acks,
+    vetted: &Vetted<'_>,
+) -> Result<(Rc<Partition>, Appended), Refusal> {
+    let appended = append_here(partitions, id, acks, vetted);
+    if vetted.begins() != Begins::AtZero {
+        let batch = vetted.batches()[0].header();
+        match &appended {
+            Ok(_) => partitions.beginnings.forget(id, batch),
+            Err(_) => partitions.beginnings.refuse(id, batch),
+        }
+    }
+    appended
+}
+
+fn append_here(
     partitions: &Partitions,
     id: PartitionId,
     acks: Acks,
@@ -187,7 +275,7 @@ fn append(
             AppendError::Log(error) => Refused::by(error),
             _ => Refused::Rules,
         });
-        Refusal::because(error.code(), &error)
+        refusal(&error, Some(&partition))
     })?;
     Ok((partition, appended))
 }

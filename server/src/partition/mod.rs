@@ -2,6 +2,7 @@
 
 mod acknowledge;
 pub(crate) mod backoff;
+mod beginnings;
 mod closing;
 mod compaction;
 mod filing;

@@ -12,7 +12,7 @@ use futures::{StreamExt as _, stream};
 use headwater_engine::{Journal, Log, LogConfig, Owner, Signal, disk::Directory as _};
 use headwater_protocol::{error::ErrorCode, id::BrokerId};
 
-use super::{filing, replicated::Replicated, replication::Lag, served::Partition};
+use super::{beginnings::Beginnings, filing, replicated::Replicated, replication::Lag, served::Partition};
 use crate::{
     core::Core,
     image::{Assignment, ClusterImage, Placements, Replicas, Topic, TopicState, Wishes, settings::TopicSettings},
@@ -110,6 +110,8 @@ pub(crate) struct Partitions {
     opened: Signal,
     /// What small appends go through, if the core has it.
     journal: OnceCell<Rc<Journal<Disk>>>,
+    /// Where producers begin that a partition does not know.
+    pub(crate) beginnings: Beginnings,
 }
 
 impl Partitions {
@@ -127,6 +129,7 @@ impl Partitions {
             opening: Cell::new(None),
             opened: Signal::default(),
             journal: OnceCell::new(),
+            beginnings: Beginnings::default(),
         })
     }
 

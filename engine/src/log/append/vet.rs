@@ -5,7 +5,10 @@
 //! whichever core the batches came to. It depends on no log.
 
 use futures::FutureExt as _;
-use headwater_protocol::batch::{BatchError, BatchLimits, Batches, RecordBatch, Seen};
+use headwater_protocol::{
+    batch::{BatchError, BatchLimits, Batches, RecordBatch, Seen},
+    id::Sequence,
+};
 
 use crate::{error::AppendError, log::DECOMPRESSED_SIZE_MAX};
 
@@ -25,9 +28,17 @@ pub enum Begins {
     /// With the first, so that a rejected first batch is never overtaken by its successor.
     #[default]
     AtZero,
+    /// With the first, or with this one, which was refused before.
+    At(Sequence),
     /// With any, as in Kafka: what was known of it may have been forgotten. Whoever says so sees to it that nothing of the producer was
     /// refused before.
     Anywhere,
+}
+
+impl Begins {
+    pub(crate) fn allows(self, sequence: Sequence) -> bool {
+        sequence.get() == 0 || self == Begins::Anywhere || self == Begins::At(sequence)
+    }
 }
 
 impl<'a> Vetted<'a> {
@@ -91,7 +102,8 @@ impl<'a> Vetted<'a> {
         &self.seen
     }
 
-    pub(super) fn begins(&self) -> Begins {
+    /// Where a producer that is not known may begin.
+    pub fn begins(&self) -> Begins {
         self.begins
     }
 

@@ -3,11 +3,13 @@
 
 mod cluster;
 mod consumers;
+mod codecs;
 mod framing;
 mod groups;
 mod operators;
 mod records;
 mod sessions;
+mod table;
 mod topics;
 mod versions;
 mod wire;

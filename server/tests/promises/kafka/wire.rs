@@ -27,6 +27,11 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// Where it leads.
+    pub fn peer(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
+    }
+
     pub async fn connect(address: SocketAddr) -> Wire {
         Wire {
             stream: TcpStream::connect(address).await.unwrap(),
@@ -92,6 +97,16 @@ impl Wire {
 
     /// Makes a topic of a site.
     pub async fn create_topic(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+        let code = self.code_of_new(name, partitions, configs).await;
+        assert_eq!(code, 0, "{name}");
+    }
+
+    /// The code of what is said to a topic with such a setting.
+    pub async fn try_create(&mut self, name: &str, config: (&str, &str)) -> i16 {
+        self.code_of_new(name, 1, &[config]).await
+    }
+
+    async fn code_of_new(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> i16 {
         use headwater_kafka::messages::create_topics_request::CreatableTopicConfig;
         let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
             name: (*name).into(),
@@ -110,7 +125,7 @@ impl Wire {
             validate_only: false,
         };
         let response: CreateTopicsResponse<'_> = self.ask(ApiKey::CreateTopics, 7, &request).await;
-        assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0]);
+        response.topics[0].error_code
     }
 
     /// Where topics are; `make` those that are not there.

@@ -100,7 +100,7 @@ fn describe_one(
         // There are no defaults for all brokers, and no loggers whose level could be set.
         BROKER if name.is_empty() => Vec::new(),
         BROKER => {
-            check_is_own(asking, name, " or empty string")?;
+            check_is_own(asking, name, " or empty string,")?;
             of_broker(asking, besides)
         }
         BROKER_LOGGER => {
@@ -126,7 +126,7 @@ fn check_is_own(asking: &Asking, name: &str, or: &str) -> Result<(), Refusal> {
     };
     match own_node(asking, id) {
         Ok(()) => Ok(()),
-        Err(own) => refuse(format!("Unexpected broker id, expected {own}{or}, but received {id}")),
+        Err(own) => refuse(format!("Unexpected broker id, expected {own}{or} but received {id}")),
     }
 }
 

@@ -53,7 +53,12 @@ pub(in crate::session::native) fn read_produce<'a>(bytes: &[u8], records: &'a [u
     let is_answered = acks != Ok(Acks::None);
     let produce = acks.and_then(|acks| {
         let id = partition_id(&head)?;
-        Ok(Produce { id, acks, records })
+        Ok(Produce {
+            id,
+            acks,
+            records,
+            begins_anywhere: false,
+        })
     });
     Ok(Asked { is_answered, produce })
 }

@@ -1,0 +1,169 @@
+//! Whether a part of a produce request may be taken in, as far as the request and the forms of records tell it.
+
+use std::{borrow::Cow, time::Duration};
+
+use headwater_kafka::{
+    TopicRef,
+    produce::{Part, Request},
+};
+use headwater_protocol::{
+    batch::{self, BatchHeader},
+    error::ErrorCode,
+    id::Timestamp,
+};
+
+use crate::{
+    model::{id::PartitionId, internal, records::Acks, refusal::Refusal},
+    ops,
+    session::kafka::asking::{find_topic, find_topic_by_id, partition_of},
+};
+
+/// No producer waits longer for replicas, which bounds for how long they keep what its request holds.
+const REPLICAS_WAIT_MAX: Duration = Duration::from_mins(5);
+
+/// From this version on a broker may be given records that are compressed with zstd (KIP-110).
+const ZSTD_FROM: i16 = 7;
+
+/// Where they lie in a batch.
+const LENGTH_AT: usize = 8;
+const MAGIC_AT: usize = 16;
+const CRC_AT: usize = 17;
+const ATTRIBUTES_AT: usize = 22;
+const BASE_TIMESTAMP_AT: usize = 27;
+const MAX_TIMESTAMP_AT: usize = 35;
+
+/// Bytes before those that the length counts.
+const LENGTH_END: usize = 12;
+
+/// What the attributes say.
+const CODEC: u8 = 7;
+const ZSTD: u8 = 4;
+const APPEND_TIME: u8 = 8;
+const TRANSACTIONAL: u8 = 16;
+
+/// Records that may be taken in.
+pub(super) struct Judged<'a> {
+    pub(super) id: PartitionId,
+    pub(super) acks: Acks,
+    pub(super) records: Cow<'a, [u8]>,
+}
+
+pub(super) fn judge<'a>(
+    ops: &ops::Ops,
+    request: &Request<'_>,
+    part: &Part<'_>,
+    (version, records): (i16, &'a [u8]),
+) -> Result<Judged<'a>, Refusal> {
+    let acks = match request.acks {
+        0 => Acks::None,
+        1 => Acks::Leader,
+        -1 => Acks::All {
+            within: Duration::from_millis(request.timeout_ms.max(0).cast_unsigned().into()).min(REPLICAS_WAIT_MAX),
+        },
+        other => {
+            let message = format!("acks is {other}; it may be 0 (none), 1 (leader) or -1 (all)");
+            return Err(Refusal::new(ErrorCode::InvalidRequiredAcks, message));
+        }
+    };
+    if request.transactional_id.is_some() {
+        return Err(no_transactions());
+    }
+    let id = find(ops, part).map_err(|code| Refusal::new(code, code.description()))?;
+    check_form(version, records)?;
+    let records = in_order(records).map_or(Cow::Borrowed(records), Cow::Owned);
+    Ok(Judged { id, acks, records })
+}
+
+fn no_transactions() -> Refusal {
+    let code = ErrorCode::TransactionalIdAuthorizationFailed;
+    Refusal::new(code, "this broker has no transactions yet")
+}
+
+fn find(ops: &ops::Ops, part: &Part<'_>) -> Result<PartitionId, ErrorCode> {
+    let image = ops.partitions.image();
+    let topic = match part.topic {
+        TopicRef::Name(name) => find_topic(&image, name)?,
+        TopicRef::Id(id) => find_topic_by_id(&image, id)?,
+    };
+    if internal::is_internal(topic.name.as_str()) {
+        return Err(ErrorCode::InvalidTopicException);
+    }
+    partition_of(topic, part.partition)
+}
+
+/// What this protocol says of forms of records that no other has: whole batches of magic 2, which have not been anywhere else, no
+/// transactions, and zstd where it may be.
+fn check_form(version: i16, records: &[u8]) -> Result<(), Refusal> {
+    let refuse = |code, message: String| Err(Refusal::new(code, message));
+    if records.is_empty() {
+        return refuse(ErrorCode::InvalidRecord, "there is no record batch".to_owned());
+    }
+    let mut rest = records;
+    while !rest.is_empty() {
+        let cut = || "a record batch is cut off".to_owned();
+        let (Some(length), Some(magic)) = (i32_at(rest, LENGTH_AT), rest.get(MAGIC_AT)) else {
+            return refuse(ErrorCode::InvalidRecord, cut());
+        };
+        let Some(length) = usize::try_from(length)
+            .ok()
+            .filter(|length| LENGTH_END + length > MAGIC_AT)
+        else {
+            let message = format!("a record batch says that it has {length} bytes");
+            return refuse(ErrorCode::CorruptMessage, message);
+        };
+        let Some((batch, after)) = rest.split_at_checked(LENGTH_END + length) else {
+            return refuse(ErrorCode::InvalidRecord, cut());
+        };
+        rest = after;
+        match magic {
+            2 => {}
+            0..=1 => {
+                let message = format!("the records have the form of magic {magic}, which is older than record batches");
+                return refuse(ErrorCode::InvalidRecord, message);
+            }
+            _ => {
+                let message = format!("Invalid magic found in record: {magic}");
+                return refuse(ErrorCode::CorruptMessage, message);
+            }
+        }
+        let attributes = batch.get(ATTRIBUTES_AT).copied().unwrap_or_default();
+        if version < ZSTD_FROM && attributes & CODEC == ZSTD {
+            let message = "zstd may be used from version 7 of produce requests on";
+            return refuse(ErrorCode::UnsupportedCompressionType, message.to_owned());
+        }
+        if attributes & TRANSACTIONAL != 0 {
+            return Err(no_transactions());
+        }
+    }
+    Ok(())
+}
+
+fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
+    let field = bytes.get(at..)?.first_chunk()?;
+    Some(i32::from_be_bytes(*field))
+}
+
+fn time_at(batch: &[u8], at: usize) -> Option<i64> {
+    let field = batch.get(at..)?.first_chunk()?;
+    Some(i64::from_be_bytes(*field))
+}
+
+/// A copy of a lone batch that says that its latest timestamp is before its first, as some clients have it that write down the last
+/// record's: of the copy the first is. The log finds out which it is. `None` if it is right, or not whole: then nothing is mended.
+fn in_order(batch: &[u8]) -> Option<Vec<u8>> {
+    let (base, max) = (time_at(batch, BASE_TIMESTAMP_AT)?, time_at(batch, MAX_TIMESTAMP_AT)?);
+    let is_theirs = batch.get(ATTRIBUTES_AT)? & APPEND_TIME == 0;
+    let is_alone = usize::try_from(i32_at(batch, LENGTH_AT)?).ok()? + LENGTH_END == batch.len();
+    if max >= base || !is_theirs || !is_alone {
+        return None;
+    }
+    let mut mended = batch.to_vec();
+    // The checksum must have been right before.
+    batch::set_max_timestamp(&mut mended, Timestamp::new(max));
+    let crc = |batch: &[u8]| i32_at(batch, CRC_AT);
+    if crc(&mended) != crc(batch) {
+        return None;
+    }
+    batch::set_max_timestamp(&mut mended, Timestamp::new(base));
+    BatchHeader::read(&mended).is_ok().then_some(mended)
+}
