@@ -1,7 +1,10 @@
 //! The bench as a user runs it: real processes, a real disk, real sockets.
+//!
+//! Tests begin in the order of their names: those that wait longest come first.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod as_documented;
 mod cluster;
 mod documents;
 mod honesty;
@@ -9,7 +12,6 @@ mod honesty;
 mod kafka;
 mod limits;
 mod output;
-mod readme;
 mod runs;
 mod support;
 mod workloads;

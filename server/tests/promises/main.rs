@@ -2,6 +2,8 @@
 //!
 //! Every test that draws from a seed prints it when it fails, with the command that runs that seed alone. `HEADWATER_KILLS`
 //! sets how often the broker is killed under load, `HEADWATER_CLUSTER_KILLS` how often one of three. Nothing here measures time; the limits only end what hangs.
+//!
+//! Tests begin in the order of their names. Those of accidents wait longest, so theirs is the first.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +12,7 @@
     reason = "tests may panic, and read best with the names of the matter"
 )]
 
+mod accidents;
 mod bad_input;
 mod checkpoints;
 mod cli;
@@ -51,5 +54,4 @@ mod stalled;
 mod support;
 mod times;
 mod topics;
-mod trouble;
 mod unreadable;

@@ -1,4 +1,4 @@
-//! A cluster of three processes in trouble, under load all the time: brokers are killed, stand still, have a full disk or an empty
+//! Accidents of a cluster of three processes that is under load all the time: brokers are killed, stand still, have a full disk or an empty
 //! one, and are cut off. Whatever happens, nothing that was acknowledged is lost, doubled or out of order, and it goes on by itself.
 
 mod cut;
@@ -34,8 +34,8 @@ const RATE: usize = 600;
 /// So long a client waits for a broker that does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// So long a broker that cannot do what is asked for may take to say so.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// So long a broker that cannot do what is asked for may take to say so, on a machine that does much else.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// A cluster with a topic, two producers, and a consumer that follows.
 struct Trouble {
