@@ -256,7 +256,7 @@ fn stopped_for_a_second() -> Value {
     let process = rustix::process::Pid::from_child(&running.0);
     while !is_at_work(running.0.id()) {
         assert!(running.0.try_wait().unwrap().is_none(), "it ended by itself");
-        thread::yield_now();
+        thread::sleep(Duration::from_millis(5));
     }
     // Behind the warm-up, most likely.
     thread::sleep(Duration::from_millis(700));

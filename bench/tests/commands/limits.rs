@@ -54,7 +54,7 @@ fn an_interrupted_run_says_so_and_leaves_no_file() {
     // It holds the file open (deleted from the beginning), so it is measuring or about to.
     while !holds_file_in(id, place.path()) {
         assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let id = rustix::process::Pid::from_raw(id.cast_signed()).unwrap();
     rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();

@@ -25,7 +25,7 @@ fn at_work(place: &Place) -> Child {
     let is_new = |name: &&String| !before.contains(*name);
     while !place.names().iter().filter(is_new).any(|name| has_records(name)) {
         assert!(running.try_wait().unwrap().is_none(), "it ended by itself");
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
     running
 }
@@ -76,7 +76,7 @@ fn an_interrupted_bench_removes_its_topic_from_a_running_broker() {
     };
     while !has_topic() {
         assert!(running.try_wait().unwrap().is_none(), "it ended by itself");
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
     signal(&running, rustix::process::Signal::INT);
     assert_eq!(running.wait().unwrap().code(), Some(130));

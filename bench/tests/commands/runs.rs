@@ -44,6 +44,9 @@ fn quick_reports_what_it_measured_and_leaves_nothing_behind() {
         }
     }
     assert_eq!(produce["records"], consume["records"]);
+    let shares = report["shares"].as_array().unwrap();
+    assert!(shares.iter().any(|share| share["limit"] == "loopback"), "{shares:?}");
+    assert!(report["limits"]["loopback_bytes_per_s"].as_f64().unwrap() > 0.0);
     assert_eq!(
         produce["bytes"].as_u64().unwrap(),
         1024 * produce["records"].as_u64().unwrap()

@@ -245,14 +245,19 @@ fn repeated_runs_are_all_in_the_result_and_can_be_compared() {
 #[test]
 fn limits_are_measured_next_to_the_workload() {
     let place = Place::new();
-    let report = run(&place, "consume --bytes 4MB --limits on");
+    // Those of a rate leave the CPUs to others.
+    let report = run(&place, "end-to-end --rate 500 --seconds 0.3 --limits on");
     let shares = report["shares"].as_array().unwrap();
-    assert!(shares.iter().any(|share| share["limit"] == "loopback"), "{shares:?}");
+    for limit in ["the floor", "the floor at this rate"] {
+        assert!(shares.iter().any(|share| share["limit"] == limit), "{shares:?}");
+    }
     for share in shares {
         let [value, limit, ratio] = ["value", "limit_value", "ratio"].map(|name| share[name].as_f64().unwrap());
         assert!(limit > 0.0 && (value / limit - ratio).abs() < 1e-9, "{share}");
     }
-    assert!(report["limits"]["loopback_bytes_per_s"].as_f64().unwrap() > 0.0);
+    for floor in ["floor_end_to_end_us", "floor_paced_end_to_end_us"] {
+        assert!(report["limits"][floor]["p50"].as_f64().unwrap() > 0.0, "{report}");
+    }
 }
 
 #[test]
@@ -304,10 +309,13 @@ fn what_cannot_be_done_is_refused_with_what_to_do_instead() {
         ("sweep --axis flush.speed=1", "flush.speed"),
         ("sweep --axis flush.delay_us=0us --server localhost:1", "--server"),
         ("produce --keys zipf", "uniform:COUNT"),
-        ("mixed --catch-up-consumers 0 --limits off", "--slow-members"),
+        (
+            "mixed --catch-up-consumers 0 --limits off --set cores.prefault=false",
+            "--slow-members",
+        ),
         ("compare missing.json missing.json", "missing.json"),
         (
-            "produce --seconds 0.1 --limits off --report /nowhere/at/all.html",
+            "produce --seconds 0.1 --limits off --set cores.prefault=false --report /nowhere/at/all.html",
             "/nowhere",
         ),
     ] {

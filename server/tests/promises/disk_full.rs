@@ -8,7 +8,8 @@ use headwater_client::{ErrorCode, NewTopic, OffsetSpec, Producer, Record, TopicA
 use headwater_protocol::schema::CreateTopicRequestT;
 
 use crate::support::{
-    Ballast, Kind, Load, Raw, Site, SmallDisk, batch, check, fetch, list_offsets, produce, read_topic, run, values,
+    Ballast, Kind, Load, Raw, Site, SmallDisk, batch, check, fetch, list_offsets, pause, produce, read_topic, run,
+    values,
 };
 
 const KIND: Kind = Kind {
@@ -76,19 +77,29 @@ fn a_full_disk_refuses_records_by_name_serves_what_it_has_and_takes_more_when_th
     });
 }
 
+/// How often somebody was told that records were refused.
+async fn refused(site: &Site) -> u64 {
+    let told = |name: &str| name.starts_with("headwater_errors_total") && name.contains("KAFKA_STORAGE_ERROR");
+    let samples = site.scrape().await.into_iter();
+    samples.filter(|(name, _)| told(name)).map(|(_, count)| count).sum()
+}
+
 #[test]
 fn producers_go_on_by_themselves_after_a_full_disk_has_room_again_and_nothing_is_lost_or_doubled() {
     let Some(disk) = disk() else { return };
     run(async {
-        let site = site(&disk);
+        let site = site(&disk).with_metrics();
         let mut broker = site.start();
         let checker = site.client_with_topic(KIND.topic, KIND.partitions.into()).await;
         let load = Load::start([site.client().await, site.client().await], KIND, 0).await;
         for crash in [false, true, false] {
             let ballast = disk.fill(4 << 20);
-            let logged = broker.lines().len();
+            let before = refused(&site).await;
             load.allow(3_000);
-            broker.await_line_after(logged, "records were refused");
+            while refused(&site).await == before {
+                pause().await;
+            }
+            broker.await_line("records were refused");
             let acknowledged = load.ledger.acknowledged();
             check(&acknowledged, &read_topic(&checker, KIND.topic).await);
             if crash {

@@ -13,7 +13,7 @@ use headwater_protocol::{
     },
 };
 
-use crate::support::{Raw, Site, batch, produce, run};
+use crate::support::{Raw, Site, batch, pause, produce, run};
 
 pub(super) const TOPIC: &str = "work";
 
@@ -39,7 +39,9 @@ pub(super) async fn connect(site: &Site, group: &str) -> Raw {
     assert_eq!(code(found.error), ErrorCode::None, "{:?}", found.message);
     assert_eq!(found.host.as_deref(), Some(site.address().ip().to_string().as_str()));
     let list = ListGroupsRequestT { states: None };
-    while code(raw.call(&list, &[]).await.list_groups().error) == ErrorCode::CoordinatorLoadInProgress {}
+    while code(raw.call(&list, &[]).await.list_groups().error) == ErrorCode::CoordinatorLoadInProgress {
+        pause().await;
+    }
     Raw::connect((site.address().ip(), found.core_port).into()).await
 }
 
@@ -148,7 +150,9 @@ impl Member {
 
     /// Works until the group rebalances, and then joins again.
     async fn work_until_rebalanced(&mut self) {
-        while self.heartbeat().await == ErrorCode::None {}
+        while self.heartbeat().await == ErrorCode::None {
+            pause().await;
+        }
         self.join().await;
     }
 
@@ -432,7 +436,9 @@ fn a_broker_that_stops_does_not_wait_for_members_that_wait_for_each_other() {
         let mut second = Member::new(&site, "g").await;
         // The first does not join again, so the second would wait for its whole rebalance timeout.
         let (joined, ()) = tokio::join!(second.try_join(), async {
-            while first.heartbeat().await == ErrorCode::None {}
+            while first.heartbeat().await == ErrorCode::None {
+                pause().await;
+            }
             broker.stop();
         });
         assert_eq!(code(joined.error), ErrorCode::CoordinatorNotAvailable);

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use headwater_client::{Client, GroupConsumer, GroupState};
 use tokio::sync::mpsc;
 
-use crate::support::{Kind, Load, Site, Source, run};
+use crate::support::{Kind, Load, Site, Source, pause, run};
 
 /// More than what the client of a member that does not ask would fetch ahead.
 const KIND: Kind = Kind {
@@ -38,7 +38,9 @@ async fn follow(mut consumer: GroupConsumer, received: mpsc::UnboundedSender<(So
 
 /// Waits for a state that a group comes to by itself.
 async fn await_state(client: &Client, group: &str, state: GroupState) {
-    while client.admin().groups().describe(group).await.unwrap().state != state {}
+    while client.admin().groups().describe(group).await.unwrap().state != state {
+        pause().await;
+    }
 }
 
 #[test]

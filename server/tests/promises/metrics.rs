@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs::File, os::fd::AsFd};
 
 use headwater_client::{Client, CommittedOffset, Offset, PartitionIndex, Record};
 
-use crate::support::{Broker, Raw, Site, fetch, read_topic, run, values};
+use crate::support::{Broker, Raw, Site, fetch, pause, read_topic, run, values};
 
 /// More than the tail buffer holds.
 const RECORDS: usize = 1_500;
@@ -207,7 +207,7 @@ fn a_consumer_that_stops_reading_keeps_no_memory_from_those_who_read() {
         stopped.send(&fetch(topic, &[(0, 0)], 0, 1), &[]).await;
         let mut before = HashMap::new();
         while setting.served(&mut before).await["direct"] == 0 {
-            tokio::task::yield_now().await;
+            pause().await;
         }
         // The memory comes free when nobody has asked for it for a while.
         let mut direct = 0;

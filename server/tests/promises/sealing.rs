@@ -11,7 +11,7 @@ use futures::future::{join, select};
 use headwater_protocol::id::TopicId;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::support::{Raw, Site, batch, produce, read_topic, run};
+use crate::support::{Raw, Site, batch, pause, produce, read_topic, run};
 
 /// Each fills a segment: two of these do not fit one.
 const VALUE_LEN: usize = 40_000;
@@ -68,7 +68,7 @@ fn whoever_fills_segments_faster_than_they_are_sealed_waits_on_whichever_core() 
         let mut held_up = join(first, second);
         let without_sealing = async {
             while filled.load(Ordering::Relaxed) < WAITING_MAX {
-                tokio::task::yield_now().await;
+                pause().await;
             }
             // The other partition is the other core's, where nothing is held up: as long as it takes to fill many segments there.
             let (first, second) = both(1, &others);

@@ -6,7 +6,7 @@ use headwater_protocol::{
     id::Timestamp,
 };
 
-use crate::support::{Raw, Site, produce, run};
+use crate::support::{Raw, Site, pause, produce, run};
 
 #[test]
 fn retention_keeps_records_without_a_timestamp_also_over_a_restart() {
@@ -52,7 +52,7 @@ fn retention_keeps_records_without_a_timestamp_also_over_a_restart() {
             for _ in 0..3 {
                 let end = append(&mut raw, "old", 1).await;
                 while start("old").await < end {
-                    tokio::task::yield_now().await;
+                    pause().await;
                 }
             }
             assert_eq!(start("untimed").await, 0);

@@ -7,7 +7,7 @@ use headwater_client::{BrokerId, Client, ClusterListing};
 use super::{broker::Broker, site::Site};
 
 /// Nothing takes so long, on a machine that does anything at all.
-pub const LONG: Duration = Duration::from_mins(1);
+pub const LONG: Duration = Duration::from_mins(2);
 
 pub struct Cluster {
     /// They end before their directories go.

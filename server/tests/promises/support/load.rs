@@ -18,7 +18,7 @@ use super::records::{Source, Stored};
 const OUTSTANDING_MAX: usize = 256;
 
 /// Longer than any test: every record is to be acknowledged in the end, whatever happens meanwhile.
-const DELIVERY_TIMEOUT: Duration = Duration::from_mins(2);
+const DELIVERY_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// For each source the offset of each of its records, in the order of their numbers; `None` if the broker no longer knew.
 pub type Acknowledged = BTreeMap<Source, Vec<Option<u64>>>;

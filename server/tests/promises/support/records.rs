@@ -15,20 +15,25 @@ const HEADER_LEN: usize = 16;
 impl Source {
     /// The value of this source's record with this number.
     pub fn value(self, number: u64, len: usize) -> Vec<u8> {
-        let mut value = Vec::with_capacity(len);
-        value.extend_from_slice(&self.producer.to_le_bytes());
-        value.extend_from_slice(&self.partition.to_le_bytes());
-        value.extend_from_slice(&(len as u32).to_le_bytes());
-        value.extend_from_slice(&number.to_le_bytes());
+        let mut value = vec![0; len.max(HEADER_LEN)];
+        let (header, rest) = value.split_at_mut(HEADER_LEN);
+        header[..2].copy_from_slice(&self.producer.to_le_bytes());
+        header[2..4].copy_from_slice(&self.partition.to_le_bytes());
+        header[4..8].copy_from_slice(&(len as u32).to_le_bytes());
+        header[8..].copy_from_slice(&number.to_le_bytes());
         let mut state = number ^ (u64::from(self.producer) << 48) ^ (u64::from(self.partition) << 32) ^ len as u64;
-        while value.len() < len {
+        let mut next = || {
             // Sebastiano Vigna's splitmix64.
             state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            value.extend_from_slice(&(mixed ^ (mixed >> 31)).to_le_bytes());
+            (mixed ^ (mixed >> 31)).to_le_bytes()
+        };
+        let (words, last) = rest.as_chunks_mut::<8>();
+        for word in words {
+            *word = next();
         }
-        value.truncate(len.max(HEADER_LEN));
+        last.copy_from_slice(&next()[..last.len()]);
         value
     }
 

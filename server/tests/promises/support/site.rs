@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::broker::Broker;
+use super::{broker::Broker, pause};
 
 /// The port that all cores share.
 const SHARED_PORT: u16 = 9292;
@@ -173,9 +173,9 @@ impl Site {
             .collect()
     }
 
-    /// The sum of a gauge over all cores, in a moment: it is mostly asked for until it has changed, by who needs the CPUs less.
+    /// The sum of a gauge over all cores, in a moment: it is mostly asked for until it has changed.
     pub async fn gauge(&self, name: &str) -> u64 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        pause().await;
         let prefix = format!("headwater_{name}{{core=");
         let samples = self.scrape().await.into_iter();
         samples
