@@ -233,7 +233,7 @@ fn next_after(pieces: &BTreeMap<(SegmentId, u64), Piece>, segment: SegmentId, po
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::{io, sync::OnceLock};
 
     use futures::channel::oneshot;
     use proptest::prelude::*;
@@ -243,13 +243,31 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// What a file holds at a position.
-    fn byte_at(position: u64) -> u8 {
-        (position / 4096 * 31 + position) as u8
+    /// What a file holds: every MiB of it the same, as bytes that are made one by one take longer than all the rest.
+    fn content() -> &'static [u8] {
+        static CONTENT: OnceLock<Vec<u8>> = OnceLock::new();
+        let byte_at = |position: u64| (position / 4096 * 31 + position) as u8;
+        CONTENT.get_or_init(|| (0..MIB).map(byte_at).collect())
+    }
+
+    /// The same from a position on, piece by piece.
+    fn content_from(position: u64, mut length: usize) -> impl Iterator<Item = &'static [u8]> {
+        let mut at = (position % MIB) as usize;
+        std::iter::from_fn(move || {
+            let piece = &content()[at..];
+            let piece = &piece[..piece.len().min(length)];
+            (at, length) = (0, length - piece.len());
+            (!piece.is_empty()).then_some(piece)
+        })
     }
 
     fn is_content(bytes: &[u8], position: u64) -> bool {
-        bytes.iter().copied().eq((position..).take(bytes.len()).map(byte_at))
+        let mut rest = bytes;
+        content_from(position, bytes.len()).all(|piece| {
+            let (bytes, behind) = rest.split_at(piece.len());
+            rest = behind;
+            bytes == piece
+        })
     }
 
     /// Reads of a file that wait until they are let go.
@@ -269,7 +287,8 @@ mod tests {
                 reads.waiting.borrow_mut().push(end);
                 async move {
                     ended.await.expect("every read is ended")?;
-                    Ok((position..size.min(position + length as u64)).map(byte_at).collect())
+                    let length = size.min(position + length as u64).saturating_sub(position);
+                    Ok(content_from(position, length as usize).collect::<Vec<_>>().concat())
                 }
                 .boxed_local()
             };

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -20,12 +21,36 @@ pub(super) enum Node {
 /// Every name there is. The root, and the place that relative paths start from, exist always.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names {
-    nodes: BTreeMap<PathBuf, Node>,
+    nodes: BTreeMap<Key, (PathBuf, Node)>,
+}
+
+/// A path whose separators sort before all else: in the order of paths, and compared much faster than these.
+type Key = Vec<u8>;
+
+fn key(path: &Path) -> Key {
+    let separator = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
+    let mut key: Key = path.as_os_str().as_bytes().iter().map(separator).collect();
+    // Of the root.
+    if key.last() == Some(&0) {
+        key.pop();
+    }
+    key
 }
 
 impl Names {
+    fn get(&self, path: &Path) -> Option<&Node> {
+        self.nodes.get(&key(path)).map(|(_, node)| node)
+    }
+
+    fn insert(&mut self, path: PathBuf, node: Node) {
+        self.nodes.insert(key(&path), (path, node));
+    }
+
     fn is_directory(&self, path: &Path) -> bool {
-        path.parent().is_none() || matches!(self.nodes.get(path), Some(Node::Directory))
+        match self.get(path) {
+            Some(node) => matches!(node, Node::Directory),
+            None => path.parent().is_none(),
+        }
     }
 
     fn check_parent(&self, path: &Path) -> io::Result<()> {
@@ -48,15 +73,15 @@ impl Names {
 
     pub fn create_dir(&mut self, path: &Path) -> io::Result<()> {
         self.check_parent(path)?;
-        if let Some(Node::File(_)) = self.nodes.get(path) {
+        if let Some(Node::File(_)) = self.get(path) {
             return Err(already_there(path));
         }
-        self.nodes.insert(path.to_path_buf(), Node::Directory);
+        self.insert(path.to_path_buf(), Node::Directory);
         Ok(())
     }
 
     pub fn file(&self, path: &Path) -> io::Result<FileRef> {
-        match self.nodes.get(path) {
+        match self.get(path) {
             Some(Node::File(file)) => Ok(Rc::clone(file)),
             Some(Node::Directory) => Err(is_a_directory(path)),
             None => Err(not_found(path)),
@@ -69,16 +94,16 @@ impl Names {
         if self.is_directory(path) {
             return Err(is_a_directory(path));
         }
-        self.nodes.insert(path.to_path_buf(), Node::File(file));
+        self.insert(path.to_path_buf(), Node::File(file));
         Ok(())
     }
 
     pub fn remove_file(&mut self, path: &Path) -> io::Result<()> {
-        match self.nodes.get(path) {
+        match self.get(path) {
             Some(Node::Directory) => return Err(is_a_directory(path)),
-            Some(Node::File(_)) => self.nodes.remove(path),
-            None => None,
-        };
+            Some(Node::File(_)) => self.remove(path),
+            None => {}
+        }
         Ok(())
     }
 
@@ -90,11 +115,11 @@ impl Names {
     }
 
     pub fn remove(&mut self, path: &Path) {
-        self.nodes.remove(path);
+        self.nodes.remove(&key(path));
     }
 
     pub fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        if !self.nodes.contains_key(from) {
+        if !self.nodes.contains_key(&key(from)) {
             return Err(not_found(from));
         }
         self.check_parent(to)?;
@@ -105,7 +130,7 @@ impl Names {
             ));
         }
         for name in self.below(from).into_iter().rev() {
-            let (Ok(rest), Some(node)) = (name.strip_prefix(from), self.nodes.remove(&name)) else {
+            let (Ok(rest), Some((_, node))) = (name.strip_prefix(from), self.nodes.remove(&key(&name))) else {
                 continue;
             };
             // Joining an empty rest would add a trailing slash.
@@ -114,7 +139,7 @@ impl Names {
             } else {
                 to.join(rest)
             };
-            self.nodes.insert(name, node);
+            self.insert(name, node);
         }
         Ok(())
     }
@@ -128,18 +153,23 @@ impl Names {
     }
 
     /// All files and their paths.
-    pub fn files_mut(&mut self) -> impl Iterator<Item = (&PathBuf, &mut FileRef)> {
-        self.nodes.iter_mut().filter_map(|(path, node)| match node {
+    pub fn files_mut(&mut self) -> impl Iterator<Item = (&mut PathBuf, &mut FileRef)> {
+        self.nodes.values_mut().filter_map(|(path, node)| match node {
             Node::File(file) => Some((path, file)),
             Node::Directory => None,
         })
     }
 
-    /// `path` itself and everything below it, in order; paths sort by their components.
+    /// `path` itself and everything below it, in order.
     fn under(&self, path: &Path) -> impl Iterator<Item = (&PathBuf, &Node)> {
-        self.nodes
-            .range(path.to_path_buf()..)
-            .take_while(move |(name, _)| name.starts_with(path))
+        let first = key(path);
+        let rest = self.nodes.range(first.clone()..);
+        // What has the path's name at the beginning of a longer one is no part of it.
+        let below = rest.take_while(move |(name, _)| {
+            let behind = name.strip_prefix(&first[..]);
+            behind.is_some_and(|behind| first.is_empty() || behind.first().is_none_or(|next| *next == 0))
+        });
+        below.map(|(_, (path, node))| (path, node))
     }
 }
 

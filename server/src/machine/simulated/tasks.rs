@@ -1,7 +1,7 @@
 //! The tasks of a world, by their places, and what is planned: both are asked at every step.
 
 use std::{
-    cmp::Reverse,
+    cmp::{Ordering as Order, Reverse},
     collections::BinaryHeap,
     future::Future,
     pin::Pin,
@@ -119,18 +119,56 @@ impl Tasks {
 }
 
 /// A place in the agenda.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     at: Duration,
     number: u64,
     place: usize,
+    /// The time in nanoseconds and then the number, as entries are compared more often than anything else is done.
+    order: u128,
 }
+
+impl Entry {
+    fn new(at: Duration, number: u64, place: usize) -> Entry {
+        let order = at.as_nanos() << u64::BITS | u128::from(number);
+        Entry {
+            at,
+            number,
+            place,
+            order,
+        }
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Entry) -> Order {
+        self.order.cmp(&other.order)
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Entry) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+
+    fn lt(&self, other: &Entry) -> bool {
+        self.order < other.order
+    }
+
+    fn le(&self, other: &Entry) -> bool {
+        self.order <= other.order
+    }
+}
+
+/// The agenda is looked through when this many of it are forgotten, and they are most of it.
+const FORGOTTEN_MAX: usize = 64;
 
 /// What happens when.
 #[derive(Default)]
 pub(super) struct Agenda {
     /// With those that were forgotten since.
     order: BinaryHeap<Reverse<Entry>>,
+    forgotten: usize,
     places: Vec<(u64, Option<Happening>)>,
     free: Vec<usize>,
 }
@@ -144,13 +182,29 @@ impl Agenda {
         } else {
             self.places[place] = (number, Some(what));
         }
-        let entry = Entry { at, number, place };
+        let entry = Entry::new(at, number, place);
         self.order.push(Reverse(entry));
         entry
     }
 
     /// Takes out what was planned, unless it has happened.
     pub(super) fn forget(&mut self, entry: Entry) -> Option<Happening> {
+        let forgotten = self.take(entry);
+        self.forgotten += usize::from(forgotten.is_some());
+        if self.forgotten > FORGOTTEN_MAX.max(self.order.len() / 2) {
+            // Mostly limits of what has long ended.
+            let places = &self.places;
+            let is_planned = |entry: &Entry| {
+                let (number, what) = &places[entry.place];
+                *number == entry.number && what.is_some()
+            };
+            self.order.retain(|Reverse(entry)| is_planned(entry));
+            self.forgotten = 0;
+        }
+        forgotten
+    }
+
+    fn take(&mut self, entry: Entry) -> Option<Happening> {
         let (number, what) = self.places.get_mut(entry.place)?;
         let forgotten = what.take_if(|_| *number == entry.number);
         if forgotten.is_some() {
@@ -167,8 +221,9 @@ impl Agenda {
                 return None;
             }
             self.order.pop();
-            if let Some(what) = self.forget(first) {
-                return Some((first.at, what));
+            match self.take(first) {
+                Some(what) => return Some((first.at, what)),
+                None => self.forgotten = self.forgotten.saturating_sub(1),
             }
         }
     }
