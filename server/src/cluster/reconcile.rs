@@ -119,17 +119,25 @@ impl<D: Directory> Reconciler<D> {
         self.remove_all(partitions.map(deleted)).await
     }
 
-    /// Takes away directories that say that they belong to topics of which the quorum says that they are gone.
+    /// Takes away directories that say that they belong to topics of which the quorum says that they are gone, and those of which a
+    /// crash came before they could say anything: there is nothing in them.
     pub(super) async fn remove_of<'a>(
         &self,
         gone: &BTreeSet<TopicId>,
         directories: impl Iterator<Item = (&'a str, &'a str, PartitionIndex)>,
     ) -> Result<(), StoreError> {
-        let mut renamed = Vec::new();
+        let (mut renamed, mut empty) = (Vec::new(), Vec::new());
         for (name, topic, partition) in directories {
             let path = self.directory.join(name);
-            // One that does not say whose it is, is nobody's.
-            let Ok(Some(owner)) = Owner::read(&self.disk, &path).await else {
+            let Ok(owner) = Owner::read(&self.disk, &path).await else {
+                continue;
+            };
+            let Some(owner) = owner else {
+                // One that does not say whose it is, is nobody's.
+                if self.is_empty(&path).await {
+                    tracing::info!(path = %path.display(), "an empty directory that is no topic's is removed");
+                    empty.push(path);
+                }
                 continue;
             };
             if gone.contains(&owner.topic) {
@@ -140,7 +148,14 @@ impl<D: Directory> Reconciler<D> {
         }
         let moved = self.disk.rename_all(&renamed).await;
         moved.map_err(StoreError::io("rename partitions in", &self.directory))?;
-        self.remove_all(renamed.into_iter().map(|(_, to)| to)).await
+        self.remove_all(renamed.into_iter().map(|(_, to)| to).chain(empty))
+            .await
+    }
+
+    /// Whether there is nothing in a directory but what was not finished.
+    async fn is_empty(&self, path: &Path) -> bool {
+        let entries = self.disk.list(path).await;
+        entries.is_ok_and(|entries| entries.iter().all(|entry| entry.name.ends_with(".tmp")))
     }
 
     /// Where what has the name of a partition is set aside, if it says that it belongs to another topic.

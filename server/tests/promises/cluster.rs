@@ -265,6 +265,10 @@ fn what_a_broker_has_of_topics_that_were_deleted_while_it_was_down_is_removed_wh
         let load = Load::start([cluster.client().await], KIND, RECORDS).await;
         load.finish().await;
         cluster.kill(2);
+        // As if it had been killed before it could note whose one of them is.
+        let first = cluster.sites[2].directory().join(format!("{}-0", KIND.topic));
+        let _ = std::fs::remove_dir_all(&first);
+        std::fs::create_dir(&first).unwrap();
         client.admin().delete_topic(KIND.topic).await.unwrap();
         cluster.start_one(2);
         for site in &cluster.sites {
