@@ -4,6 +4,7 @@
 //! of xerial's snappy-java and read with or without it. Decompression never yields, nor allocates, more than its limit
 //! allows, whatever the input claims.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::str::FromStr;
@@ -94,6 +95,17 @@ const XERIAL_BLOCK_SIZE: usize = 32 * 1024;
 /// No snappy block becomes more than this many times as long: its densest element makes 64 bytes of three.
 const SNAPPY_RATIO_MAX: usize = 22;
 
+/// A frame of zstd's that says that it becomes no longer than this is decompressed at once.
+const ZSTD_FRAME_AT_ONCE_MAX: usize = 64 * 1024;
+
+thread_local! {
+    /// What zstd needs to compress takes longer to set up than to compress an ordinary batch, so each thread keeps its own: up to
+    /// about 2 MiB, but only once it has compressed.
+    static ZSTD_COMPRESSOR: RefCell<zstd::bulk::Compressor<'static>> = RefCell::default();
+    /// The same to decompress at once: about 160 KiB.
+    static ZSTD_DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> = RefCell::default();
+}
+
 /// Compresses `records` to the end of `out`.
 pub(super) fn compress(compression: Compression, records: &[u8], out: &mut Vec<u8>) {
     let result = match compression {
@@ -137,7 +149,8 @@ fn compress_lz4(records: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
 }
 
 fn compress_zstd(records: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-    let frame = zstd::bulk::compress(records, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+    // As it is set up by itself: at the default level.
+    let frame = ZSTD_COMPRESSOR.with_borrow_mut(|compressor| compressor.compress(records))?;
     out.extend_from_slice(&frame);
     Ok(())
 }
@@ -161,6 +174,8 @@ enum Source<'a> {
     Stream(Box<dyn Read + 'a>),
     /// One block without any framing.
     SnappyBlock(Option<&'a [u8]>),
+    /// One frame that becomes so long, and that is little.
+    ZstdFrame(Option<(&'a [u8], usize)>),
     /// What is left of the blocks in xerial's framing.
     XerialBlocks(&'a [u8]),
 }
@@ -176,12 +191,14 @@ impl<'a> Decoder<'a> {
             }
             Compression::Snappy => Source::SnappyBlock(Some(input)),
             Compression::Lz4 => Source::Stream(Box::new(lz4_flex::frame::FrameDecoder::new(input))),
-            Compression::Zstd => {
+            Compression::Zstd => match small_zstd_frame(input) {
+                Some(size) => Source::ZstdFrame(Some((input, size))),
                 // A frame may claim a window of up to 128 MiB, the library's own limit: as much address space, but memory
                 // only for what is then decompressed.
-                let decoder = zstd::Decoder::with_buffer(input).map_err(|error| bad(error.to_string()))?;
-                Source::Stream(Box::new(decoder))
-            }
+                None => Source::Stream(Box::new(
+                    zstd::Decoder::with_buffer(input).map_err(|error| bad(error.to_string()))?,
+                )),
+            },
         };
         Ok(Self {
             compression,
@@ -190,7 +207,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Decompresses about `piece` bytes more to the end of `records`, a whole block of snappy's at least. Returns whether there may
+    /// Decompresses about `piece` bytes more to the end of `records`, a whole block of snappy's or a small frame of zstd's at least. Returns whether there may
     /// be more. `records` holds what came before, and nothing else.
     pub(super) fn more(&mut self, records: &mut Vec<u8>, piece: usize) -> Result<bool, BatchError> {
         let size_max = self.size_max;
@@ -215,6 +232,12 @@ impl<'a> Decoder<'a> {
                 }
                 Ok(false)
             }
+            Source::ZstdFrame(frame) => {
+                if let Some((frame, size)) = frame.take() {
+                    decompress_zstd_frame(frame, size, size_max, records)?;
+                }
+                Ok(false)
+            }
             Source::XerialBlocks(rest) => {
                 let end = records.len().saturating_add(piece);
                 while !rest.is_empty() && records.len() < end {
@@ -236,6 +259,30 @@ fn xerial_is_cut_off() -> BatchError {
         compression: Compression::Snappy,
         reason: "the xerial framing is cut off".to_owned(),
     }
+}
+
+/// How long a frame says that it becomes, if that is little and there is nothing behind it.
+fn small_zstd_frame(input: &[u8]) -> Option<usize> {
+    let size = zstd::zstd_safe::get_frame_content_size(input).ok()??;
+    let is_all = zstd::zstd_safe::find_frame_compressed_size(input).is_ok_and(|len| len == input.len());
+    (is_all && size <= ZSTD_FRAME_AT_ONCE_MAX as u64).then_some(size as usize)
+}
+
+/// Decompresses one frame that says that it becomes so long to the end of `records`, which is to stay within the limit.
+fn decompress_zstd_frame(frame: &[u8], size: usize, size_max: usize, records: &mut Vec<u8>) -> Result<(), BatchError> {
+    let start = records.len();
+    if size > size_max - start {
+        return Err(BatchError::DecompressedTooLarge { max: size_max });
+    }
+    records.resize(start + size, 0);
+    let to = &mut records[start..];
+    let len = ZSTD_DECOMPRESSOR.with_borrow_mut(|decompressor| decompressor.decompress_to_buffer(frame, to));
+    let len = len.map_err(|error| BatchError::BadCompression {
+        compression: Compression::Zstd,
+        reason: error.to_string(),
+    })?;
+    records.truncate(start + len);
+    Ok(())
 }
 
 /// Decompresses one block to the end of `records`, which is to stay within the limit.
