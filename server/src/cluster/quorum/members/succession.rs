@@ -21,7 +21,7 @@ use crate::{
     machine,
 };
 
-/// A leader that is there, and whose connection stays, is asked again after this.
+/// A leader that is there, and whose connection stays, is asked again after this. A member that leads itself looks as often.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Nobody leads, or the others do not know yet that the leader has ended: a look again after this.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -33,12 +33,16 @@ pub(in crate::cluster::quorum) async fn watch(quorum: &Quorum) -> Infallible {
     let mut line: Option<(NodeId, Line)> = None;
     let mut refused_since = None;
     loop {
-        let led = quorum.led_by();
-        let Some((leader, vote)) = led.filter(|(leader, _)| *leader != quorum.identity().node) else {
+        let Some((leader, vote)) = quorum.led_by() else {
             (line, refused_since) = (None, None);
             sleep(LOOK_EVERY).await;
             continue;
         };
+        if leader == quorum.identity().node {
+            (line, refused_since) = (None, None);
+            sleep(ASK_EVERY).await;
+            continue;
+        }
         if line.as_ref().is_none_or(|(to, _)| *to != leader) {
             line = quorum.line_to(leader).map(|line| (leader, line));
         }
