@@ -85,7 +85,10 @@ fn verdict(gathered: &Gathered, is_good: impl Fn(&Gathered) -> bool) -> Response
 async fn gather(asked: &Asked) -> Gathered {
     let mesh = &asked.mesh;
     let ask = |core| async move {
-        let answer = mesh.ask(core, |reply| CoreMessage::Metrics { reply });
+        let answer = mesh.ask(core, |reply| CoreMessage::Metrics {
+            with_times: true,
+            reply,
+        });
         let answer = tokio::time::timeout(ANSWER_MAX, answer).await;
         (core, answer.unwrap_or_default())
     };

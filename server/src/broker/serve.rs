@@ -139,8 +139,8 @@ impl Server {
             CoreMessage::ListGroups { wanted, reply } => {
                 let _ = reply.send(self.groups.list(&wanted));
             }
-            CoreMessage::Metrics { reply } => {
-                let _ = reply.send(figures::snapshot(&self.ops));
+            CoreMessage::Metrics { with_times, reply } => {
+                let _ = reply.send(figures::snapshot(&self.ops, with_times));
             }
             CoreMessage::Apply { image, reply } => {
                 let have_role = have_role(&self.groups, &self.follows);

@@ -105,7 +105,11 @@ fn when_a_core_panics_everybody_who_waits_gets_an_error_and_the_broker_says_why(
     run_on(&broker, CORE, || panic!("a bug"));
     assert_eq!(answered.recv_timeout(LIMIT), Ok(None), "whoever waits gets an error");
     assert_eq!(
-        block_on(broker.mesh.ask(CORE, |reply| CoreMessage::Metrics { reply })).map(drop),
+        block_on(broker.mesh.ask(CORE, |reply| CoreMessage::Metrics {
+            with_times: true,
+            reply
+        }))
+        .map(drop),
         None
     );
     let failure = broker.failure().unwrap().to_string();

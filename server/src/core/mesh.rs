@@ -94,6 +94,8 @@ pub(crate) enum CoreMessage {
     },
     /// What has been counted so far?
     Metrics {
+        /// How long things take is much to copy: only for those who look at it.
+        with_times: bool,
         reply: Reply<CoreSnapshot>,
     },
     /// The cluster looks like this now: open what is new, let go of what is gone.

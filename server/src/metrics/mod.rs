@@ -249,13 +249,16 @@ impl CoreMetrics {
         add(&self.damage, 1);
     }
 
-    /// What has been counted, for a snapshot.
+    /// How long each stage takes, for a snapshot.
+    pub(crate) fn add_times(&self, snapshot: &mut CoreSnapshot) {
+        for stage in Stage::ALL {
+            snapshot.stage(stage.name(), self.stages[*stage as usize].snapshot());
+        }
+    }
+
+    /// What has been counted, for a snapshot, without times.
     pub(crate) fn snapshot(&self) -> CoreSnapshot {
         let mut snapshot = CoreSnapshot::default();
-        let stages = Stage::ALL
-            .iter()
-            .map(|stage| (stage.name(), self.stages[*stage as usize].snapshot()));
-        snapshot.stages.extend(stages);
         let mut sample = |family, label, value: u64| snapshot.samples.push((family, label, value as f64));
         for api in Api::REQUESTS.iter().copied() {
             let count = self.requests.0[usize::from(api.as_u16())].get();

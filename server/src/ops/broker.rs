@@ -30,9 +30,12 @@ async fn status(ops: &Ops) -> BrokerStatus {
     let deadline = machine::now() + ANSWER_MAX;
     let ask = |id: CoreId| async move {
         if id == core.id {
-            return Some(figures::snapshot(ops));
+            return Some(figures::snapshot(ops, false));
         }
-        let answer = core.mesh.ask(id, |reply| CoreMessage::Metrics { reply });
+        let answer = core.mesh.ask(id, |reply| CoreMessage::Metrics {
+            with_times: false,
+            reply,
+        });
         machine::until(deadline, answer).await.flatten()
     };
     let cores: Vec<CoreSnapshot> = join_all(core.mesh.ids().map(ask)).await.into_iter().flatten().collect();

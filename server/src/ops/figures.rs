@@ -12,8 +12,8 @@ use crate::{
     partition::Partitions,
 };
 
-/// Takes a core's figures. Call it on the core.
-pub(crate) fn snapshot(ops: &Ops) -> CoreSnapshot {
+/// Takes a core's figures, with how long things take and what its disk has written if that is asked for. Call it on the core.
+pub(crate) fn snapshot(ops: &Ops, with_times: bool) -> CoreSnapshot {
     let Ops {
         core,
         partitions,
@@ -21,10 +21,13 @@ pub(crate) fn snapshot(ops: &Ops) -> CoreSnapshot {
         ..
     } = ops;
     let mut snapshot = core.metrics.snapshot();
-    let (writes, flushes) = machine::disk_stages(&core.disk);
-    for (stage, times) in [("write", writes), ("flush", flushes)] {
-        snapshot.sample(Family::DiskBytes, stage, times.bytes as f64);
-        snapshot.stage(stage, times);
+    if with_times {
+        core.metrics.add_times(&mut snapshot);
+        let (writes, flushes) = machine::disk_stages(&core.disk);
+        for (stage, times) in [("write", writes), ("flush", flushes)] {
+            snapshot.sample(Family::DiskBytes, stage, times.bytes as f64);
+            snapshot.stage(stage, times);
+        }
     }
     let indexes = &core.memory.indexes;
     snapshot.sample(Family::Failures, "index_write", indexes.not_written.get() as f64);

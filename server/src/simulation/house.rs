@@ -198,9 +198,12 @@ impl House {
     /// What the broker's cores hold at the moment; nothing if it is not there to say.
     pub(super) async fn figures(&self) -> Option<Vec<CoreSnapshot>> {
         let mesh = self.run.borrow().as_ref()?.state.mesh.borrow().clone()?;
-        let asked = mesh
-            .ids()
-            .map(|core| mesh.ask(core, |reply| CoreMessage::Metrics { reply }));
+        let asked = mesh.ids().map(|core| {
+            mesh.ask(core, |reply| CoreMessage::Metrics {
+                with_times: false,
+                reply,
+            })
+        });
         join_all(asked).await.into_iter().collect()
     }
 

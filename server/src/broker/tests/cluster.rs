@@ -249,7 +249,12 @@ impl Cluster {
     /// Bytes that consumers were given by this broker of partitions that another one leads.
     pub(super) fn read_as_follower(&self, id: i32) -> u64 {
         let mesh = &self.broker(id).mesh;
-        let ask = |core| block_on(mesh.ask(core, |reply| CoreMessage::Metrics { reply }));
+        let ask = |core| {
+            block_on(mesh.ask(core, |reply| CoreMessage::Metrics {
+                with_times: false,
+                reply,
+            }))
+        };
         let cores = mesh.ids().filter_map(ask);
         cores.map(|core| core.sum(Family::FollowerFetchBytes)).sum()
     }
