@@ -27,6 +27,7 @@ use crate::{
 };
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "almost all are calls, and each is looked at once")]
 pub(crate) enum Event {
     Call {
         call: CallId,

@@ -157,12 +157,10 @@ pub(super) struct Writes {
 impl Writes {
     /// The last changes of a group of type consumer that are not durable yet.
     pub(super) fn last_changes(&mut self, group: &GroupId) -> Option<&mut Changes> {
-        let of_group = self.queue.iter_mut().rev().filter(|queued| queued.group == *group);
-        of_group
-            .filter_map(|queued| match &mut queued.write {
-                Write::Changes(changes) => Some(changes),
-                _ => None,
-            })
-            .next()
+        let mut of_group = self.queue.iter_mut().rev().filter(|queued| queued.group == *group);
+        of_group.find_map(|queued| match &mut queued.write {
+            Write::Changes(changes) => Some(changes),
+            _ => None,
+        })
     }
 }

@@ -2,8 +2,8 @@
 //! expected is what Kafka 4.4.0 answered to the same.
 
 mod cluster;
-mod consumers;
 mod codecs;
+mod consumers;
 mod framing;
 mod groups;
 mod operators;

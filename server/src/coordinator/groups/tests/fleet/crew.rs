@@ -63,8 +63,8 @@ impl Mate {
     }
 
     pub(super) fn wants(&self, topics: &Topics) -> BTreeSet<String> {
-        let matches = |name: &&str| self.pattern.is_some() && name.starts_with('b');
-        let matched = topics.names().filter(matches).map(str::to_owned);
+        let is_wanted = |name: &&str| self.pattern.is_some() && name.starts_with('b');
+        let matched = topics.names().filter(is_wanted).map(str::to_owned);
         self.topics.iter().cloned().chain(matched).collect()
     }
 
