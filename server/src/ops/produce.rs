@@ -56,11 +56,10 @@ pub(crate) async fn take(
         None => Box::pin(vet(partitions, id, records)).await,
     };
     let vetted = if produce.begins_anywhere {
-        let header = || BatchHeader::read(records).ok();
         let refuse = |_: &Refusal| {
-            header()
-                .into_iter()
-                .for_each(|batch| partitions.beginnings.refuse(id, batch))
+            if let Ok(batch) = BatchHeader::read(records) {
+                partitions.beginnings.refuse(id, batch);
+            }
         };
         let vetted = vetted.inspect_err(refuse)?;
         vetted.beginning(Begins::Anywhere)

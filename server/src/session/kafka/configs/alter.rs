@@ -14,9 +14,8 @@ use headwater_kafka::{
 use headwater_protocol::error::ErrorCode;
 
 use super::{
-    BROKER, BROKER_LOGGER, TOPIC,
     describe::own_node,
-    kinds::Kind,
+    kinds::{BROKER, BROKER_LOGGER, Kind, TOPIC},
     topic::{Means, TopicConfig},
 };
 use crate::{

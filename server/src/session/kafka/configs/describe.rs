@@ -14,9 +14,8 @@ use headwater_protocol::{
 };
 
 use super::{
-    BROKER, BROKER_LOGGER, FROM_BROKER, FROM_DEFAULT, FROM_TOPIC, TOPIC,
     broker::{BROKER_CONFIGS, BrokerConfig, Described, Origin},
-    kinds::Kind,
+    kinds::{BROKER, BROKER_LOGGER, FROM_BROKER, FROM_DEFAULT, FROM_TOPIC, Kind, TOPIC},
     topic::{Means, TOPIC_CONFIGS, TopicConfig},
 };
 use crate::{

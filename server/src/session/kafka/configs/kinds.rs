@@ -1,10 +1,20 @@
-//! Kinds of values, which values Kafka allows, and its words for others.
+//! Kinds of resources, of sources and of values, which values Kafka allows, and its words for others.
 
 use std::fmt::Display;
 
 use headwater_protocol::error::ErrorCode;
 
 use crate::model::refusal::Refusal;
+
+/// What has settings.
+pub(super) const TOPIC: i8 = 2;
+pub(super) const BROKER: i8 = 4;
+pub(super) const BROKER_LOGGER: i8 = 8;
+
+/// Where a value comes from: the topic, the broker's configuration, or nobody has set it.
+pub(super) const FROM_TOPIC: i8 = 1;
+pub(super) const FROM_BROKER: i8 = 4;
+pub(super) const FROM_DEFAULT: i8 = 5;
 
 /// The kind of a value, as Kafka numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

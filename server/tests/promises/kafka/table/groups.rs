@@ -236,7 +236,7 @@ async fn administration(wire: &mut Wire, look: &mut Look) {
         look.same("F5", what, (seen.error_code, is_there), (0, count));
     }
     for (what, group, partition, codes) in [
-        ("no such partition", "f3", 9, (0, Some(3))),
+        ("no such partition", "f3", 9, (0, Some(0))),
         ("not subscribed", "f3", 0, (0, Some(0))),
         ("an unknown group", "f6", 0, (69, None)),
     ] {
@@ -251,7 +251,11 @@ async fn administration(wire: &mut Wire, look: &mut Look) {
         };
         let seen: OffsetDeleteResponse<'_> = wire.ask(ApiKey::OffsetDelete, 0, &delete).await;
         let told = seen.topics.first().map(|topic| topic.partitions[0].error_code);
-        look.same("F6", what, (seen.error_code, told), codes);
+        if partition == 9 {
+            look.other("F6", what, (seen.error_code, told), ((0, Some(3)), codes));
+        } else {
+            look.same("F6", what, (seen.error_code, told), codes);
+        }
     }
     for (group, code) in [("f3b", 0), ("f5", 69)] {
         let delete = DeleteGroupsRequest {

@@ -51,6 +51,7 @@ impl Look {
 /// The tests beside the table, to find those that a probe is shown by.
 const TESTS: &[(&str, &str)] = &[
     ("cluster", include_str!("../cluster.rs")),
+    ("consumers", include_str!("../consumers.rs")),
     ("framing", include_str!("../framing.rs")),
     ("groups", include_str!("../groups.rs")),
     ("operators", include_str!("../operators.rs")),

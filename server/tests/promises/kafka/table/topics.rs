@@ -73,6 +73,8 @@ pub async fn look(wire: &mut Wire, look: &mut Look) {
         look.same("E2", "a long name", told[0].1, code);
     }
     made(wire, vec![topic("e_2", 1, 1)], 1000).await;
+    let told = made(wire, vec![topic("e.2", 1, 1)], 1000).await;
+    look.other("E2", "one that differs by a dot", told[0].1, (17, 0));
     for (number, (what, partitions, replicas, timeout_ms, code)) in NEW.iter().enumerate() {
         let new = topic(&format!("e5-{number}"), *partitions, *replicas);
         let told = made(wire, vec![new], *timeout_ms).await;
