@@ -2,6 +2,7 @@
 //! killed while it produces. A scenario is its own judge, and says which of its steps failed.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::Write as _,
     os::unix::process::CommandExt as _,
@@ -22,6 +23,36 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// Those that share topics in groups of the newer protocol (KIP-848) with `GROUP_PROTOCOL=consumer`.
 const NEWER_GROUPS: &[&str] = &["confluent-kafka-python", "java"];
 const LOOK: Duration = Duration::from_millis(20);
+/// The programs that documents show: they are small, and do not wait for a broker to be killed.
+const QUICKSTART: &str = "quickstart";
+
+#[test]
+fn the_programs_that_documents_show_are_those_that_are_run() {
+    let shown = [
+        include_str!("../../../README.md"),
+        include_str!("../../../docs/languages.md"),
+    ]
+    .concat();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/clients")
+        .join(QUICKSTART);
+    let mut programs = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let Some(extension) = path.extension().and_then(OsStr::to_str) else {
+            continue;
+        };
+        let language = if extension == "py" { "python" } else { extension };
+        let name = path.file_name().unwrap().display();
+        let block = shown.split_once(&format!("```{language} {name}\n"));
+        let (program, _) = block
+            .and_then(|(_, rest)| rest.split_once("```"))
+            .unwrap_or_else(|| panic!("nothing shows {name}"));
+        assert_eq!(program, fs::read_to_string(&path).unwrap(), "{name}");
+        programs += 1;
+    }
+    assert!(programs > 0);
+}
 
 #[test]
 fn kafkas_clients_work_with_one_broker() {
@@ -64,9 +95,10 @@ fn kafkas_clients_share_topics_in_groups_of_the_newer_protocol() {
 
 #[test]
 fn kafkas_clients_work_with_three_brokers_of_which_one_is_killed() {
-    let Some(clients) = Client::installed("kafkas_clients_work_with_three_brokers_of_which_one_is_killed") else {
+    let Some(mut clients) = Client::installed("kafkas_clients_work_with_three_brokers_of_which_one_is_killed") else {
         return;
     };
+    clients.retain(|client| client.name != QUICKSTART);
     let limit = LIMIT * (1 + u32::try_from(clients.len()).unwrap());
     run_within(limit, async {
         let mut cluster = Cluster::of([site(), site(), site()]);
@@ -222,6 +254,9 @@ impl Scenario {
         };
         if !status.success() || self.steps() == 0 {
             self.fail(&format!("has failed ({status})"));
+        }
+        for line in self.said("stdout").lines().filter(|line| line.starts_with("!!!")) {
+            tell(line);
         }
     }
 
