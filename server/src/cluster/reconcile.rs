@@ -155,7 +155,8 @@ impl<D: Directory> Reconciler<D> {
     /// Whether there is nothing in a directory but what was not finished.
     async fn is_empty(&self, path: &Path) -> bool {
         let entries = self.disk.list(path).await;
-        entries.is_ok_and(|entries| entries.iter().all(|entry| entry.name.ends_with(".tmp")))
+        let is_unfinished = |name: &str| Path::new(name).extension().is_some_and(|found| found == "tmp");
+        entries.is_ok_and(|entries| entries.iter().all(|entry| is_unfinished(&entry.name)))
     }
 
     /// Where what has the name of a partition is set aside, if it says that it belongs to another topic.

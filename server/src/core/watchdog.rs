@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn it_sleeps_while_no_core_has_work_and_the_first_that_has_some_wakes_it() {
-        let (cores, stop): (Vec<Arc<Activity>>, _) = (vec![Arc::default(), Arc::default()], Arc::default());
+        let cores: Vec<Arc<Activity>> = vec![Arc::default(), Arc::default()];
+        let stop: Arc<AtomicBool> = Arc::default();
         let beats = Arc::new(Beats::default());
         let watching = thread::spawn({
             let (cores, stop) = (cores.clone(), Arc::clone(&stop));

@@ -130,7 +130,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     fn new(at: Duration, number: u64, place: usize) -> Entry {
-        let order = at.as_nanos() << u64::BITS | u128::from(number);
+        let order = at.as_nanos().min(u64::MAX.into()) << u64::BITS | u128::from(number);
         Entry {
             at,
             number,
