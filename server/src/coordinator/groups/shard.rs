@@ -27,7 +27,10 @@ use crate::{
 };
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "almost all are calls, and each is looked at once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost all are calls, and each is looked at once"
+)]
 pub(crate) enum Event {
     Call {
         call: CallId,
