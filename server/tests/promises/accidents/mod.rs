@@ -14,11 +14,12 @@ use std::{
 };
 
 use headwater_client::{Client, ErrorCode, NewTopic, OffsetReset, PartitionDescription, PartitionIndex, Start};
-use headwater_protocol::schema::CreateTopicRequestT;
+use headwater_protocol::schema::{CreateTopicRequestT, MetadataRequestT};
 use tokio::time::timeout;
 
 use crate::support::{
-    Cluster, Kind, LONG, Load, Raw, Source, Stored, await_all_in_sync, await_all_there, await_list, read_topic,
+    Cluster, Kind, LONG, Load, Raw, Site, Source, Stored, await_all_in_sync, await_all_there, await_list, pause,
+    read_topic,
 };
 
 /// One more than there are brokers, so that each leads some.
@@ -56,6 +57,9 @@ impl Trouble {
         await_all_there(&client).await;
         let new = NewTopic::new(KIND.topic).partitions(KIND.partitions.into());
         client.admin().create_topic(new).await.unwrap();
+        for site in &cluster.sites {
+            await_known(site).await;
+        }
         let producers = [
             cluster.client_that_waits(PATIENCE).await,
             cluster.client_that_waits(PATIENCE).await,
@@ -175,6 +179,22 @@ impl Trouble {
                 );
             }
         }
+    }
+}
+
+/// Waits until a broker knows of the topic: clients ask any of them.
+async fn await_known(site: &Site) {
+    let deadline = Instant::now() + LONG;
+    let mut raw = Raw::connect(site.address()).await;
+    let topics = Some(vec![KIND.topic.to_owned()]);
+    let question = MetadataRequestT { topics };
+    loop {
+        let told = raw.call(&question, &[]).await.metadata().topics.unwrap_or_default();
+        if told.first().is_some_and(|topic| topic.error == 0) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "a broker does not hear of a topic: {told:?}");
+        pause().await;
     }
 }
 
