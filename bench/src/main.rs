@@ -46,6 +46,8 @@ fn main() -> ExitCode {
     start_logging(match cli.command {
         // Its topics are meant to be deleted under the eyes of those who read them.
         Command::Churn(_) => "warn,headwater_client::consumer::state=error",
+        // Brokers are meant to be missed, which librdkafka tells again and again.
+        Command::Failover(_) => "warn,librdkafka=off,rdkafka=off",
         // Into a file of its own.
         Command::Broker(_) => "info",
         _ => "warn",

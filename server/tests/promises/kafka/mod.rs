@@ -4,10 +4,13 @@
 mod cluster;
 mod codecs;
 mod consumers;
+mod conversation;
 mod framing;
 mod groups;
+mod hostile;
 mod operators;
 mod records;
+mod seeds;
 mod sessions;
 mod table;
 mod topics;

@@ -80,7 +80,7 @@ impl Bench {
 
     fn refuses(&mut self, beat: ConsumerHeartbeat) -> (ErrorCode, String) {
         match self.ask("g", Request::ConsumerHeartbeat(beat)) {
-            Err(Refusal { code, message }) => (code, message),
+            Err(Refusal { code, message, .. }) => (code, message),
             Ok(other) => panic!("{other:?}"),
         }
     }

@@ -93,7 +93,7 @@ impl Told {
         answer.error_code = code.as_i16();
         let refused = refusal.refused.as_ref();
         let log_start = refused.and_then(|refused| refused.log_start);
-        answer.log_start_offset = log_start.map_or(-1, |offset| offset.as_i64());
+        answer.log_start_offset = log_start.map_or(-1, Offset::as_i64);
         if version >= MESSAGES_FROM {
             let blame = refused.map_or(&Blame::Nobody, |refused| &refused.blame);
             let (errors, message) = self.blamed(blame, image);
