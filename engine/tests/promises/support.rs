@@ -1,6 +1,12 @@
 //! What all promises need: seeds, record batches whose records can be told apart, and a log on a simulated disk.
 
-use std::{future::Future, path::PathBuf, rc::Rc, time::Instant};
+use std::{
+    future::Future,
+    path::PathBuf,
+    rc::Rc,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use headwater_engine::{
@@ -65,6 +71,12 @@ pub fn owner() -> Owner {
 
 pub type SimJournal = Journal<SimDisk>;
 
+/// One that no other journal has.
+pub fn generation() -> u128 {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    u128::from(COUNT.fetch_add(1, Ordering::Relaxed)) << 64 | 7
+}
+
 /// A core begins: what journals hold is handed to the partitions, and it gets an empty one.
 pub async fn open_journal(
     disk: &SimDisk,
@@ -78,7 +90,7 @@ pub async fn open_journal(
         disk.clone(),
         &directory,
         CoreId::new(0),
-        u128::from(disk.changes()) << 64 | 7,
+        generation(),
         config,
         Rc::clone(tail),
     )

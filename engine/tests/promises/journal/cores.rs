@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     history::History,
-    support::{NOON, Record, SimJournal, SimLog, batch, data_directory, for_each_seed, small_config, turn},
+    support::{NOON, Record, SimJournal, SimLog, batch, data_directory, for_each_seed, generation, small_config, turn},
 };
 
 const PARTITIONS: usize = 3;
@@ -91,13 +91,12 @@ impl World {
         let tail = TailMemory::new(64 << 10);
         let mut journals = Vec::new();
         for core in 0..cores {
-            let generation = u128::from(self.rng.borrow_mut().random::<u64>()) << 32 | 5;
             let (core, directory) = (CoreId::new(core as u16), data_directory());
             let journal = Journal::open(
                 disk.clone(),
                 &directory,
                 core,
-                generation,
+                generation(),
                 self.journal,
                 Rc::clone(&tail),
             );
