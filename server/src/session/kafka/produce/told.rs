@@ -10,7 +10,7 @@ use headwater_kafka::{
     messages::produce_response::{BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint},
     produce::{Answer, Part, Response},
 };
-use headwater_protocol::error::ErrorCode;
+use headwater_protocol::{error::ErrorCode, id::Offset};
 
 use crate::{
     image::ClusterImage,
