@@ -51,6 +51,8 @@ def consumer(*topics, group=None, **settings):
             enable_auto_commit=False,
             session_timeout_ms=6000,
             heartbeat_interval_ms=500,
+            # One that begins while leadership moves would ask the former leader for as long as that.
+            metadata_max_age_ms=2000,
             **settings,
         )
     )
