@@ -18,7 +18,7 @@ use crate::support::{Cluster, Site, await_list, run_within};
 
 /// The folder that `tests/clients/install` has made, from the root of the workspace.
 const FOLDER: &str = "HEADWATER_CLIENTS";
-/// A scenario ends by itself within a minute.
+/// A scenario ends by itself before this.
 const LIMIT: Duration = Duration::from_secs(90);
 /// Those that share topics in groups of the newer protocol (KIP-848) with `GROUP_PROTOCOL=consumer`.
 const NEWER_GROUPS: &[&str] = &["confluent-kafka-python", "java"];
