@@ -235,8 +235,10 @@ async fn topics_are_made(wire: &mut Wire) {
 
 /// E7.
 async fn partitions_are_added(wire: &mut Wire) {
+    /// Topic, partitions that it is to have, on which brokers, code and words of the answer.
+    type Case<'a> = (&'a str, i32, Option<&'a [&'a [i32]]>, i16, &'a str);
     let few = "Attempted to add 2 additional partition(s), but only 1 assignment(s) were specified.";
-    let cases: [(&str, i32, Option<&[&[i32]]>, i16, &str); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("t", 2, None, 37, "Topic already has 2 partition(s)."),
         (
             "t",

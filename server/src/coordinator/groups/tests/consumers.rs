@@ -25,6 +25,7 @@ pub(super) fn share(topic: &str, partitions: impl IntoIterator<Item = i32>) -> S
     partitions.into_iter().map(|partition| (id, partition)).collect()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an answer may tell of no share")]
 fn a(partitions: impl IntoIterator<Item = i32>) -> Option<Share> {
     Some(share("a", partitions))
 }

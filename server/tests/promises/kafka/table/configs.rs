@@ -435,6 +435,7 @@ async fn replacements(wire: &mut Wire, look: &mut Look) {
     look.same("E11", "none any more", replaced(&[], false).await, (0, vec![]));
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of what a broker describes")]
 async fn brokers(wire: &mut Wire, look: &mut Look) {
     let node = wire.metadata(&[], false).await.brokers[0].node_id.to_string();
     let seen = described(wire, resource(BROKER, &node)).await;

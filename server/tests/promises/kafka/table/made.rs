@@ -94,7 +94,9 @@ impl Batch {
     /// Of these records, from the time on; right in all.
     pub fn of(base_time: i64, records: &[Record]) -> Batch {
         let mut bytes = Vec::new();
-        records.iter().for_each(|record| record.put(&mut bytes));
+        for record in records {
+            record.put(&mut bytes);
+        }
         let latest = records.iter().map(|record| record.time).max().unwrap_or(0);
         Batch {
             base_offset: 0,

@@ -39,7 +39,7 @@ type Row = (
     Told,
 );
 
-fn partition<'r, 'a>(request: &'r mut FetchRequest<'a>) -> &'r mut fetch_request::FetchPartition {
+fn partition<'r>(request: &'r mut FetchRequest<'_>) -> &'r mut fetch_request::FetchPartition {
     &mut request.topics[0].partitions[0]
 }
 

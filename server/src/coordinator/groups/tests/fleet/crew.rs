@@ -27,6 +27,7 @@ enum Doing {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of one another")]
 pub(super) struct Mate {
     pub(super) is_alive: bool,
     pub(super) paused_until: Duration,
