@@ -222,7 +222,7 @@ impl Producers {
                 got,
             });
         }
-        producer.look_back(got, batch.last_sequence().get())
+        producer.look_back(got, batch.last_sequence().get(), begins)
     }
 
     /// Notes a batch that has been appended (or was found in the log, then at no known time) at `base_offset`. Batches
@@ -349,8 +349,9 @@ impl Producer {
         is_empty || !self.window.is_empty() || self.next == 0
     }
 
-    /// A batch that does not go on where the last one ended: sent before, or ahead of one that is missing.
-    fn look_back(&self, first: i32, last: i32) -> Result<Verdict, SequenceError> {
+    /// A batch that does not go on where the last one ended: sent before, or ahead of one that is missing. What lies before all that is
+    /// remembered was stored only if the producer had to begin with its first sequence number.
+    fn look_back(&self, first: i32, last: i32, begins: Begins) -> Result<Verdict, SequenceError> {
         let window = || self.window.iter().rev().take(WINDOW);
         if let Some(stored) = window().find(|stored| stored.first == first && stored.last == last) {
             return Ok(Verdict::Duplicate(stored.original()));
@@ -359,6 +360,7 @@ impl Producer {
         let behind = Sequence::new(self.next).distance(Sequence::new(first)) < 1 << 30;
         let producer = self.id;
         if behind
+            && begins == Begins::AtZero
             && window()
                 .next_back()
                 .is_some_and(|oldest| is_before(first, oldest.first))

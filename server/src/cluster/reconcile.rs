@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use headwater_engine::disk::{Directory, EntryKind};
+use headwater_engine::disk::{DirEntry, Directory, EntryKind};
 use headwater_engine::{LogError, Owner};
 use headwater_protocol::id::{PartitionIndex, TopicId};
 
@@ -148,15 +148,22 @@ impl<D: Directory> Reconciler<D> {
         }
         let moved = self.disk.rename_all(&renamed).await;
         moved.map_err(StoreError::io("rename partitions in", &self.directory))?;
-        self.remove_all(renamed.into_iter().map(|(_, to)| to).chain(empty))
-            .await
+        for path in empty {
+            // Nothing waits for it, and nobody may be able to remove it.
+            if let Err(error) = self.remove_all([path].into_iter()).await {
+                tracing::warn!(%error, "an empty directory that is no topic's stays");
+            }
+        }
+        self.remove_all(renamed.into_iter().map(|(_, to)| to)).await
     }
 
     /// Whether there is nothing in a directory but what was not finished.
     async fn is_empty(&self, path: &Path) -> bool {
         let entries = self.disk.list(path).await;
-        let is_unfinished = |name: &str| Path::new(name).extension().is_some_and(|found| found == "tmp");
-        entries.is_ok_and(|entries| entries.iter().all(|entry| is_unfinished(&entry.name)))
+        let is_unfinished = |entry: &DirEntry| {
+            entry.kind == EntryKind::File && Path::new(&entry.name).extension().is_some_and(|found| found == "tmp")
+        };
+        entries.is_ok_and(|entries| entries.iter().all(is_unfinished))
     }
 
     /// Where what has the name of a partition is set aside, if it says that it belongs to another topic.

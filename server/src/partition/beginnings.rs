@@ -13,7 +13,7 @@ use std::{
 use headwater_engine::Begins;
 use headwater_protocol::{
     batch::BatchHeader,
-    id::{ProducerId, Sequence},
+    id::{ProducerEpoch, ProducerId, Sequence},
 };
 
 use crate::{machine, model::id::PartitionId};
@@ -35,6 +35,7 @@ struct Refused {
     id: PartitionId,
     producer: ProducerId,
     /// Of the first batch that was refused.
+    epoch: ProducerEpoch,
     sequence: Sequence,
     at: Instant,
 }
@@ -43,11 +44,17 @@ impl Beginnings {
     /// Where the producer of a batch may begin.
     pub(crate) fn of(&self, id: PartitionId, batch: BatchHeader<'_>) -> Begins {
         let producer = batch.producer_id();
+        if producer == ProducerId::NONE {
+            return Begins::Anywhere;
+        }
         let refused = self.refused.borrow();
         let found = refused
             .iter()
             .find(|refused| (refused.id, refused.producer) == (id, producer));
-        let found = found.filter(|refused| machine::since(refused.at) < REMEMBERED);
+        // In another epoch its numbers begin again.
+        let counts =
+            |refused: &&Refused| refused.epoch == batch.producer_epoch() && machine::since(refused.at) < REMEMBERED;
+        let found = found.filter(counts);
         found.map_or(Begins::Anywhere, |refused| Begins::At(refused.sequence))
     }
 
@@ -64,6 +71,7 @@ impl Beginnings {
         refused.push_back(Refused {
             id,
             producer: batch.producer_id(),
+            epoch: batch.producer_epoch(),
             sequence: batch.base_sequence(),
             at: machine::now(),
         });
@@ -71,6 +79,9 @@ impl Beginnings {
 
     /// A batch was taken in.
     pub(crate) fn forget(&self, id: PartitionId, batch: BatchHeader<'_>) {
+        if batch.producer_id() == ProducerId::NONE {
+            return;
+        }
         let mut refused = self.refused.borrow_mut();
         refused.retain(|refused| (refused.id, refused.producer) != (id, batch.producer_id()));
     }

@@ -167,7 +167,8 @@ pub(super) async fn ends_of_epochs<'a>(
         let mut partitions = Vec::new();
         for asked in topic.partitions {
             let index = asked.partition;
-            let found = led(asking, &topic.topic, (index, asked.current_leader_epoch));
+            let found = asking.part().await;
+            let found = found.and_then(|()| led(asking, &topic.topic, (index, asked.current_leader_epoch)));
             let told = match found {
                 Ok(id) => end_of_epoch(asking, id, asked.leader_epoch).await,
                 Err(code) => Err(code),
@@ -230,7 +231,9 @@ pub(super) async fn delete_records<'a>(
             .map(|partition| (partition.partition_index, partition.offset))
             .collect();
         for (index, offset) in asked {
-            let found = find_topic(&image, &topic.name).and_then(|topic| partition_of(topic, index));
+            let found = asking.part().await;
+            let found =
+                found.and_then(|()| find_topic(&image, &topic.name).and_then(|topic| partition_of(topic, index)));
             let deleted = match found {
                 Ok(id) => {
                     let done = asking.perform(Op::DeleteRecords(id, offset)).await;

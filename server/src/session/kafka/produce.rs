@@ -73,6 +73,7 @@ async fn take_unanswered(reply: Reply, request: &Request<'_>, body: &[u8]) -> Ta
     let (ops, connection) = (Rc::clone(&reply.sessions.ops), Rc::clone(&reply.connection));
     let version = reply.version;
     let unanswered = Rc::new(Unanswered(Some(reply)));
+    let mut first_refused = None;
     for (place, part) in request.partitions.iter().enumerate() {
         give_way(place).await;
         let judged = judge(&ops, request, part, (version, records(body, part)));
@@ -90,13 +91,17 @@ async fn take_unanswered(reply: Reply, request: &Request<'_>, body: &[u8]) -> Ta
                 connection.outbox.hang_up();
                 drop(unanswered);
             }),
-            Err(refusal) => {
-                connection.outbox.hang_up();
-                return Taken::Close(refusal.message);
-            }
+            // The others are taken in first.
+            Err(refusal) => first_refused = first_refused.or(Some(refusal.message)),
         }
     }
-    Taken::Done
+    match first_refused {
+        None => Taken::Done,
+        Some(message) => {
+            connection.outbox.hang_up();
+            Taken::Close(message)
+        }
+    }
 }
 
 /// A request with very many partitions does not keep the core to itself.

@@ -355,6 +355,9 @@ async fn producers(wire: &mut Wire, look: &mut Look) {
             .await;
         look.same("B16", "in order", seen.error_code, 0);
     }
+    // What lies before where it began was never stored, and must not be taken for a repetition.
+    let before = wire.produced(12, &produce(topic, 0, -1, numbered((11, 0), 0, 1))).await;
+    look.same("B17", "before where it began", before.error_code, 45);
     // The window is longer than Kafka's.
     for sequence in 0..7 {
         wire.produced(12, &produce(topic, 0, -1, numbered((12, 0), sequence, 1)))
