@@ -165,7 +165,12 @@ impl Group {
         offers
             .filter_map(read)
             .flat_map(|subscription| subscription.topics)
-            .chain(self.consumers.iter().flat_map(|consumers| consumers.subscribed()))
+            .chain(
+                self.consumers
+                    .iter()
+                    .flat_map(|consumers| consumers.subscribed())
+                    .map(str::to_owned),
+            )
             .collect()
     }
 }

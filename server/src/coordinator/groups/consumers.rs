@@ -33,10 +33,11 @@ use self::{journal::Journal, pattern::Pattern};
 use super::{
     group::{Group, Phase},
     step::Step,
+    topics::Topics,
 };
 use crate::model::{
     consumer::{PAUSES, ServerAssignor, Share, Spot},
-    group::{Client, Identity, InstanceId, MemberId, Protocol},
+    group::{CallId, Client, Identity, InstanceId, MemberId, Protocol},
 };
 
 pub(super) use journal::{Changes, Key};
@@ -97,6 +98,9 @@ impl State {
     }
 }
 
+/// Members of the classic protocol that leave with one request.
+type Leavers = Vec<(MemberId, Option<InstanceId>)>;
+
 /// How far a member is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Current {
@@ -140,6 +144,8 @@ pub(super) struct Consumers {
     journal: Journal,
     /// It is becoming a classic group.
     pub(super) is_turning: bool,
+    /// Who leaves once it is.
+    leaving: Vec<(CallId, Leavers)>,
 }
 
 impl Consumers {
@@ -158,6 +164,7 @@ impl Consumers {
             assigned_at: None,
             journal,
             is_turning: false,
+            leaving: Vec::new(),
         }
     }
 
@@ -307,18 +314,19 @@ impl Group {
         let consumers = self.working()?;
         let members = consumers.members.values().map(Member::deadline);
         let target = consumers.target_due(interval);
-        members.chain(target).min()
+        let promised = self.roster.promised.values().copied();
+        members.chain(target).chain(promised).min()
     }
 
-    /// Topics have come, gone or grown.
-    pub(super) fn consumers_topics_changed(&mut self, step: &mut Step<'_>) {
+    /// Topics have come, gone or grown since they were as in `former`.
+    pub(super) fn consumers_topics_changed(&mut self, former: &Topics, step: &mut Step<'_>) {
         let Some(consumers) = self.consumers.as_mut() else {
             return;
         };
         if consumers.members.is_empty() || consumers.is_turning {
             return;
         }
-        consumers.match_patterns(step.topics);
+        consumers.match_patterns(former, step.topics);
         if consumers.note_topics(step.topics) {
             consumers.bump();
         }

@@ -24,6 +24,7 @@ use super::{
     record::Record,
     roster::Roster,
     step::{Step, Write},
+    topics::Topics,
 };
 use crate::{
     config::GroupsSection,
@@ -229,10 +230,10 @@ impl Group {
         earliest([self.roster.next_deadline(), joining, self.sync_until])
     }
 
-    /// The partitions of topics have changed.
-    pub(super) fn topics_changed(&mut self, step: &mut Step<'_>) {
+    /// The partitions of topics have changed since they were as in `former`.
+    pub(super) fn topics_changed(&mut self, former: &Topics, step: &mut Step<'_>) {
         if self.consumers.is_some() {
-            return self.consumers_topics_changed(step);
+            return self.consumers_topics_changed(former, step);
         }
         let differ = |(topic, count): (&String, &u32)| step.topics.count(topic) != *count;
         if matches!(self.phase, Phase::Completing { .. } | Phase::Stable) && self.assigned_of.iter().any(differ) {

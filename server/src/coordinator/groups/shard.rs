@@ -139,10 +139,10 @@ impl Shard {
             Event::Written { write, outcome } => self.written(write, outcome, now, &mut effects),
             Event::Tick => self.tick(now, &mut effects),
             Event::Topics(topics) => {
-                self.topics = topics;
+                let former = std::mem::replace(&mut self.topics, topics);
                 self.with_all(now, &mut effects, |group, step| {
                     group.forget_deleted_topics(step);
-                    group.topics_changed(step);
+                    group.topics_changed(&former, step);
                 });
             }
         }
@@ -203,9 +203,7 @@ impl Shard {
             self.group(id, now);
         }
         self.with(id, now, effects, |group, step| match request {
-            _ if group.is_turning() && request.is_of_member() => {
-                step.refuse(call, refusal(ErrorCode::CoordinatorLoadInProgress));
-            }
+            request if group.is_turning() && request.is_of_member() => group.put_off(call, request, step),
             Request::Join(join) => group.join(call, &join, step),
             Request::Sync(sync) => group.sync(call, sync, step),
             Request::Heartbeat(who) => group.heartbeat(call, &who, step),

@@ -17,6 +17,7 @@ use crate::{
     image::ClusterImage,
     machine,
     model::{
+        bounds,
         consumer::{
             ConsumerGroup, ConsumerHeartbeat, ConsumerMember, JOINS, LEAVES, PAUSES, Reconciled, ServerAssignor, Share,
         },
@@ -150,11 +151,15 @@ fn read(asking: &Asking, request: &ConsumerGroupHeartbeatRequest<'_>) -> Result<
     } else {
         MemberId::new(&*request.member_id)
     };
-    let topics = request.subscribed_topic_names.as_ref().map(|names| {
+    let (names, owned) = (&request.subscribed_topic_names, &request.topic_partitions);
+    bounds::check_items("topics", names.as_ref().map_or(0, Vec::len))?;
+    let partitions = owned.iter().flatten().map(|topic| topic.partitions.len());
+    bounds::check_items("partitions", partitions.sum())?;
+    let topics = names.as_ref().map(|names| {
         let names = names.iter().map(ToString::to_string);
         names.collect::<BTreeSet<String>>()
     });
-    let owned = request.topic_partitions.as_ref().map(|owned| {
+    let owned = owned.as_ref().map(|owned| {
         let spots = owned.iter().flat_map(|topic| {
             let id = topic_id(topic.topic_id);
             topic.partitions.iter().map(move |partition| (id, *partition))

@@ -21,6 +21,9 @@ impl Group {
             let records = vec![self.stored()];
             return step.write(self, Write::Emptied, records);
         }
+        if self.consumers_are_behind() {
+            return self.store(None, step);
+        }
         let (retention, now) = (step.config.offsets_retention_ms.duration(), step.now);
         let empty = self.since.age(now);
         // Consumers that assign themselves have no membership to end: each offset counts from its commit.

@@ -97,7 +97,9 @@ impl Group {
             Standing::Replaces(former) => {
                 let Some(former) = consumers.remove(former) else { return };
                 // Should it be here under another instance id: it has said that it owns nothing.
-                consumers.remove(id);
+                if consumers.remove(id).is_some() {
+                    consumers.bump();
+                }
                 let current = Current {
                     epoch: JOINS,
                     previous_epoch: JOINS,

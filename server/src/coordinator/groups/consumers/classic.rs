@@ -25,6 +25,8 @@ impl Group {
             if self.consumers_are_settled() {
                 return self.turn_classic(Some((call, join.clone())), step);
             }
+            // What could not be written may be written now.
+            self.store(None, step);
             return step.refuse(call, refusal(ErrorCode::CoordinatorLoadInProgress));
         }
         let judged = consumers.judge(join, self.roster.promised.len(), step);

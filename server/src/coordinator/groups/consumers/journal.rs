@@ -62,6 +62,10 @@ impl Journal {
         self.keys.is_empty() && self.under_way == 0
     }
 
+    pub(super) fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
     #[cfg(test)]
     pub(super) fn is_behind(&self) -> bool {
         self.healed < self.failed
@@ -164,19 +168,27 @@ impl Group {
         };
         let members = consumers.members.keys().flat_map(Key::of);
         let keys: BTreeSet<Key> = members.chain(consumers.journal.keys.iter().cloned()).collect();
-        let take_back = |key: Key| match key {
-            Key::Classic | Key::Epoch | Key::TargetEpoch => None,
-            Key::Member(id) => Some(Told::Member(id, None)),
-            Key::Target(id) => Some(Told::Target(id, None)),
-            Key::Current(id) => Some(Told::Current(id, None)),
-        };
-        let told = keys.into_iter().filter_map(take_back);
-        let told = told.chain([Told::TargetEpoch(None), Told::Epoch(None)]);
         let record = |told| Record::Consumer {
             group: self.id.clone(),
             told,
         };
-        told.map(record).collect()
+        let take_back = |key: Key| match key {
+            Key::Classic => Some(self.tombstone()),
+            Key::Epoch | Key::TargetEpoch => None,
+            Key::Member(id) => Some(record(Told::Member(id, None))),
+            Key::Target(id) => Some(record(Told::Target(id, None))),
+            Key::Current(id) => Some(record(Told::Current(id, None))),
+        };
+        let records = keys.into_iter().filter_map(take_back);
+        let last = [Told::TargetEpoch(None), Told::Epoch(None)];
+        records.chain(last.map(record)).collect()
+    }
+
+    /// Something of the group is to be written, as it could not be.
+    pub(crate) fn consumers_are_behind(&self) -> bool {
+        self.consumers
+            .as_ref()
+            .is_some_and(|consumers| consumers.journal.has_keys())
     }
 
     /// Nothing of the group is under way to the disk, or was to be.
@@ -189,7 +201,7 @@ impl Group {
 }
 
 /// What a member is told when a record could not be written: to ask again, here or elsewhere.
-fn coordinator_code(code: ErrorCode) -> ErrorCode {
+pub(super) fn coordinator_code(code: ErrorCode) -> ErrorCode {
     match code {
         ErrorCode::NotCoordinator | ErrorCode::CoordinatorLoadInProgress => code,
         _ => ErrorCode::CoordinatorNotAvailable,

@@ -14,6 +14,7 @@ use headwater_protocol::{
 use super::{
     Classic, Consumers, Current, Key, Member, State, Subscriber,
     describe::{encode, spots},
+    journal::coordinator_code,
 };
 use crate::{
     coordinator::groups::{
@@ -21,9 +22,10 @@ use crate::{
         member,
         roster::Roster,
         step::{Step, Write},
+        topics::Topics,
     },
     model::{
-        group::{CallId, Generation, Join, MemberId, Timeouts, refusal},
+        group::{CallId, Generation, Join, MemberId, Request, Timeouts, refusal},
         refusal::Refusal,
     },
 };
@@ -137,7 +139,7 @@ impl Group {
         };
         consumers.is_turning = true;
         if !consumers.members.is_empty() {
-            let (roster, generation) = (consumers.as_roster(step), Generation::new(consumers.epoch));
+            let (roster, generation) = (consumers.as_roster(step), consumers.generation());
             let former = std::mem::replace(&mut self.roster, roster);
             let (protocol, earlier) = (self.roster.vote(), self.generation);
             let named = std::mem::replace(&mut self.protocol, protocol);
@@ -156,16 +158,28 @@ impl Group {
         outcome: Result<(), ErrorCode>,
         step: &mut Step<'_>,
     ) {
-        if let Err(code) = outcome {
-            if let Some(consumers) = self.consumers.as_mut() {
-                consumers.is_turning = false;
-            }
-            self.consumers_topics_changed(step);
-            if let Some((call, _)) = then {
-                step.refuse(call, refusal(code));
-            }
+        let Some(consumers) = self.consumers.as_mut() else {
             return;
+        };
+        consumers.is_turning = false;
+        let leaving = std::mem::take(&mut consumers.leaving);
+        match outcome {
+            Ok(()) => self.go_classic(then, step),
+            Err(code) => {
+                // What has changed in the meantime has been passed over.
+                self.consumers_topics_changed(&Topics::default(), step);
+                if let Some((call, _)) = then {
+                    step.refuse(call, refusal(coordinator_code(code)));
+                }
+            }
         }
+        for (call, members) in leaving {
+            self.leave(call, &members, step);
+        }
+    }
+
+    /// The group is a classic one from now on.
+    fn go_classic(&mut self, then: Option<(CallId, Join)>, step: &mut Step<'_>) {
         let Some(consumers) = self.consumers.take() else { return };
         if !consumers.members.is_empty() {
             let promised = std::mem::take(&mut self.roster.promised);
@@ -173,13 +187,25 @@ impl Group {
                 promised,
                 ..consumers.as_roster(step)
             };
-            self.generation = Generation::new(consumers.epoch);
+            self.generation = consumers.generation();
             self.protocol = self.roster.vote();
             self.enter(Phase::Stable, step);
             self.rebalance(step);
         }
         if let Some((call, join)) = then {
             self.join(call, &join, step);
+        }
+    }
+
+    /// What a member asks for while the group is becoming a classic one. Whoever leaves will not ask again: it leaves afterwards.
+    pub(crate) fn put_off(&mut self, call: CallId, request: Request, step: &mut Step<'_>) {
+        match (request, self.consumers.as_mut()) {
+            (Request::Leave(members), Some(consumers)) => consumers.leaving.push((call, members)),
+            // Clients give up on any other refusal of these.
+            (Request::Sync(_) | Request::Heartbeat(_), _) => {
+                step.refuse(call, refusal(ErrorCode::RebalanceInProgress));
+            }
+            _ => step.refuse(call, refusal(ErrorCode::CoordinatorLoadInProgress)),
         }
     }
 }
@@ -205,6 +231,12 @@ fn subscriber_of(former: &member::Member) -> Option<(Subscriber, Vec<TopicPartit
 }
 
 impl Consumers {
+    /// The generation of the members once the group is a classic one: what they were told, though the group's epoch has risen since.
+    fn generation(&self) -> Generation {
+        let epochs = self.members.values().map(|member| member.current.epoch);
+        Generation::new(epochs.max().unwrap_or_default())
+    }
+
     /// The members as those of a classic group.
     fn as_roster(&self, step: &Step<'_>) -> Roster {
         let mut roster = Roster::default();

@@ -1,12 +1,12 @@
 //! Subscriptions by a pattern: which topics it matches, found out anew when topics come or go.
 //!
-//! The syntax is that of RE2, as in Kafka; a pattern must match the whole name. A pattern is compiled when it is needed and dropped
-//! again, within limits to its size: what it takes to match a name is bounded by both.
+//! The syntax is that of RE2, as in Kafka; a pattern must match the whole name. What it takes to match one is bounded by the size that
+//! a pattern is compiled to, and each name is matched once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use headwater_protocol::error::ErrorCode;
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::{Consumers, Subscriber};
 use crate::{
@@ -16,14 +16,37 @@ use crate::{
 
 /// Most bytes of a pattern, and of what it is compiled to.
 const PATTERN_BYTES_MAX: usize = 8 << 10;
-const COMPILED_BYTES_MAX: usize = 1 << 20;
+const COMPILED_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of what matching finds out on its way: with few it finds the same out again and again.
+const CACHE_BYTES_MAX: usize = 4 << 20;
 /// Most patterns of one group that differ.
 const PATTERNS_MAX: usize = 64;
 
-/// The topics that match.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pattern {
+    /// None for what only another version takes.
+    regex: Option<Regex>,
+    /// Those that match.
     topics: BTreeSet<String>,
+}
+
+impl Pattern {
+    fn new(text: &str, topics: &Topics) -> Pattern {
+        let mut pattern = Pattern {
+            regex: compile(text).ok(),
+            topics: BTreeSet::new(),
+        };
+        pattern.add(topics.names());
+        pattern
+    }
+
+    /// Takes in those that match.
+    fn add<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        // The clone has a cache of its own, which is gone with it.
+        let Some(regex) = self.regex.clone() else { return };
+        let matched = names.filter(|name| !is_internal(name) && regex.is_match(name.as_bytes()));
+        self.topics.extend(matched.map(str::to_owned));
+    }
 }
 
 fn compile(pattern: &str) -> Result<Regex, Refusal> {
@@ -38,12 +61,18 @@ fn compile(pattern: &str) -> Result<Regex, Refusal> {
         );
         return Err(Refusal::new(ErrorCode::InvalidRegularExpression, message));
     }
-    let build = |pattern: &str| {
+    let build_in = |pattern: &str, is_unicode| {
         let mut builder = RegexBuilder::new(pattern);
         builder
+            .unicode(is_unicode)
             .size_limit(COMPILED_BYTES_MAX)
-            .dfa_size_limit(COMPILED_BYTES_MAX);
-        builder.build().map_err(|error| {
+            .dfa_size_limit(CACHE_BYTES_MAX);
+        builder.build()
+    };
+    let build = |pattern: &str| {
+        // `\w` and its like are ASCII's in RE2, and small; classes that have names are not.
+        let built = build_in(pattern, false).or_else(|_| build_in(pattern, true));
+        built.map_err(|error| {
             let error = error.to_string();
             // The last line says what is wrong; those before it show where.
             let last = error.lines().last().unwrap_or_default();
@@ -53,18 +82,6 @@ fn compile(pattern: &str) -> Result<Regex, Refusal> {
     // By itself first: it must not end the group around it.
     build(pattern)?;
     build(&format!("^(?:{pattern})$"))
-}
-
-fn matches(pattern: &str, topics: &Topics) -> Pattern {
-    let topics = match compile(pattern) {
-        Ok(regex) => {
-            let names = topics.names().filter(|name| !is_internal(name) && regex.is_match(name));
-            names.map(str::to_owned).collect()
-        }
-        // Of another version, which took it.
-        Err(_) => BTreeSet::new(),
-    };
-    Pattern { topics }
 }
 
 impl Consumers {
@@ -89,15 +106,20 @@ impl Consumers {
             .collect();
         let mut known = std::mem::take(&mut self.patterns);
         let pattern = |text: &String| {
-            let pattern = known.remove(text).unwrap_or_else(|| matches(text, topics));
+            let pattern = known.remove(text).unwrap_or_else(|| Pattern::new(text, topics));
             (text.clone(), pattern)
         };
         self.patterns = wanted.into_iter().map(pattern).collect();
     }
 
-    /// Finds out anew what all patterns match.
-    pub(super) fn match_patterns(&mut self, topics: &Topics) {
-        self.patterns.clear();
+    /// Finds out what all patterns match of the topics that have come or gone since they were as in `former`.
+    pub(super) fn match_patterns(&mut self, former: &Topics, topics: &Topics) {
+        let is_new = |name: &&str| former.find(name).is_none();
+        let fresh: Vec<&str> = topics.names().filter(is_new).collect();
+        for pattern in self.patterns.values_mut() {
+            pattern.topics.retain(|name| topics.find(name).is_some());
+            pattern.add(fresh.iter().copied());
+        }
         self.update_patterns(topics);
     }
 
@@ -109,23 +131,20 @@ impl Consumers {
     }
 
     /// All topics that anybody subscribes to.
-    pub(crate) fn subscribed(&self) -> BTreeSet<String> {
+    pub(crate) fn subscribed(&self) -> BTreeSet<&str> {
         let topics = self
             .members
             .values()
             .flat_map(|member| self.topics_of(&member.subscriber));
-        topics.map(str::to_owned).collect()
+        topics.collect()
     }
 
     /// Notes the topics as they are. Whether they differ from what they were.
     pub(super) fn note_topics(&mut self, topics: &Topics) -> bool {
         let mut hash = Fnv::default();
-        let subscribed: BTreeMap<String, _> = self
-            .subscribed()
-            .into_iter()
-            .filter_map(|name| topics.find(&name).map(|found| (name, found)))
-            .collect();
-        for (id, count) in subscribed.values() {
+        let subscribed = self.subscribed().into_iter();
+        let subscribed: Vec<_> = subscribed.filter_map(|name| topics.find(name)).collect();
+        for (id, count) in &subscribed {
             hash.add(id.as_uuid().as_bytes());
             hash.add(&count.to_be_bytes());
         }

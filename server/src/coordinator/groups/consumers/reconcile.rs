@@ -45,10 +45,11 @@ impl Consumers {
         let gives_up: Share = current.assigned.difference(&keeps).copied().collect();
         if !gives_up.is_empty() && still_has(&gives_up) {
             return Some(Current {
+                epoch: current.epoch,
+                previous_epoch: current.epoch,
                 state: State::Revoking,
                 assigned: keeps,
                 revoking: gives_up,
-                ..current.clone()
             });
         }
         let is_free = |spot: &&super::Spot| self.owners.get(*spot).is_none_or(|owner| owner == id);

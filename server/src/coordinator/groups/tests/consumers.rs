@@ -203,6 +203,8 @@ fn a_lost_answer_is_asked_for_again_with_the_epoch_before() {
     bench.pass(2 * SECOND);
     bench.beats(joins("m2", &["a"]));
     bench.beats(beat("m1", 2));
+    // It has come with 2, so it knows of it.
+    assert_eq!(bench.refuses(joins("m1", &["a"])).0, ErrorCode::FencedMemberEpoch);
     assert_eq!(bench.beats(owns("m1", 2, a(0..2))), (3, None));
     // It has not heard of 3, and says what it has.
     assert_eq!(bench.beats(owns("m1", 2, a(0..2))), (3, None));
@@ -495,8 +497,10 @@ fn members_of_both_protocols_share_a_group_that_changes_its_type_both_ways() {
         ErrorCode::GroupIdNotFound
     );
     let generation = bench.shard.group_named("g").unwrap().generation;
+    // It goes on in the generation that it was told.
+    assert_eq!(generation.get(), 2);
     assert_eq!(
-        fails(bench.ask("g", Request::Heartbeat(own_generation(generation.get())))),
+        fails(bench.ask("g", Request::Heartbeat(own_generation(2)))),
         ErrorCode::RebalanceInProgress
     );
     let call = bench.send("g", classic(Some(who.member.clone()), &[0, 1], 2));
@@ -507,6 +511,27 @@ fn members_of_both_protocols_share_a_group_that_changes_its_type_both_ways() {
         partitions(bench.ask("g", super::errors::sync(&who, vec![]))),
         [0, 1, 2, 3].into()
     );
+}
+
+#[test]
+fn what_could_not_be_written_of_an_emptied_group_is_written_for_who_joins_it() {
+    let mut bench = Bench::new(config());
+    bench.beats(joins("m1", &["a"]));
+    let now = bench.moment();
+    let leaves = Event::Call {
+        call: CallId(1_000),
+        group: GroupId::new("g"),
+        request: Request::ConsumerHeartbeat(beat("m1", LEAVES)),
+    };
+    for effect in bench.shard.step(leaves, now) {
+        if let Effect::Append { write, .. } = effect {
+            let outcome = Err(ErrorCode::KafkaStorageError);
+            bench.shard.step(Event::Written { write, outcome }, now);
+        }
+    }
+    let refused = bench.ask("g", classic(None, &[], -1)).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::CoordinatorLoadInProgress);
+    bench.stable("g", SERVER_STICKY);
 }
 
 #[test]
