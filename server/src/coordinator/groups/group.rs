@@ -19,7 +19,7 @@ use headwater_protocol::{
 use super::{
     assign::Assignor,
     committed::offsets::Offsets,
-    consumers::Consumers,
+    consumers::state::Consumers,
     deadlines::earliest,
     record::Record,
     roster::Roster,

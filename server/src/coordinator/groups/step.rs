@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use headwater_protocol::error::ErrorCode;
 
-use super::{committed::offsets::Place, consumers::Changes, group::Group, record::Record, topics::Topics};
+use super::{committed::offsets::Place, consumers::keys::Changes, group::Group, record::Record, topics::Topics};
 use crate::{
     config::GroupsSection,
     model::{

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -209,10 +209,17 @@ pub async fn client_of(address: SocketAddr) -> Client {
 
 /// A loopback address that no other site of this or any other process has.
 pub fn own_ip() -> Ipv4Addr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    /// 0 and 255 are left out of the last byte.
+    const OF_EACH: u16 = 254;
     let process = std::process::id();
-    let last = NEXT.fetch_add(1, Ordering::Relaxed);
-    assert!(last < u8::MAX, "a process has addresses for 254 sites");
-    // Not 127.0, where everything else on the machine listens.
-    Ipv4Addr::new(127, 1 + (process / 256 % 254) as u8, (process % 256) as u8, last)
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!(
+        number < 2 * OF_EACH,
+        "a process has addresses for {} sites",
+        2 * OF_EACH
+    );
+    // Not 127.0, where everything else on the machine listens: of 1 to 252 two for each process.
+    let second = 1 + 2 * (process / 256 % 126) as u8 + (number / OF_EACH) as u8;
+    Ipv4Addr::new(127, second, (process % 256) as u8, 1 + (number % OF_EACH) as u8)
 }

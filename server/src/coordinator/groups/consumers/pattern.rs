@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use headwater_protocol::error::ErrorCode;
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::{Consumers, Subscriber};
+use super::state::{Consumers, Subscriber};
 use crate::{
     coordinator::groups::topics::Topics,
     model::{internal::is_internal, refusal::Refusal},

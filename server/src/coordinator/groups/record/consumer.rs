@@ -20,7 +20,7 @@ use super::{
     millis,
 };
 use crate::{
-    coordinator::groups::consumers::{Classic, Current, State, Subscriber},
+    coordinator::groups::consumers::state::{Classic, Current, State, Subscriber},
     model::{
         consumer::{ServerAssignor, Share},
         group::{Client, GroupId, InstanceId, MemberId, Protocol},

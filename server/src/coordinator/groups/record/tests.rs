@@ -11,7 +11,7 @@ use super::{
     *,
 };
 use crate::{
-    coordinator::groups::consumers::{Classic, Current, State, Subscriber},
+    coordinator::groups::consumers::state::{Classic, Current, State, Subscriber},
     model::{
         consumer::{ServerAssignor, Share},
         group::Protocol,

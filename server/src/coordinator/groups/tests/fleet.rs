@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     coordinator::groups::{
-        consumers::Current,
+        consumers::state::Current,
         group::{Group, Phase},
         record::consumer::Told,
     },
