@@ -73,7 +73,7 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         self.finish_swap().await?;
-        if self.is_idle(now) {
+        if self.state.borrow().has_unfiled() && self.is_idle(now) {
             self.file_if_possible().await;
         }
         self.seal().await?;
@@ -89,7 +89,9 @@ impl<D: Disk> Log<D> {
     pub async fn close(&self) -> Result<(), LogError> {
         self.halt_compaction().await;
         self.flush().await?;
-        self.file().await?;
+        if self.state.borrow().has_unfiled() {
+            self.file().await?;
+        }
         let _entered = self.upkeep_gate.enter().await;
         self.finish_swap().await?;
         self.seal().await?;
