@@ -390,8 +390,12 @@ impl<D: Disk> Log<D> {
         self.remove_dropped().await?;
         let filed = self.state.borrow().filed;
         if filed.segment != kept.base_offset {
-            // The one before is not all in its file, and this one has none yet.
-            return Ok(());
+            // The one before is not all in its file: of this one nothing is to be found in a file.
+            return match kept.open(&self.disk).await {
+                Ok(file) => file.truncate(0).await.map_err(LogError::io("truncate", &kept.path)),
+                Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            };
         }
         let file = match self.file_for_writing(kept).await {
             Ok(file) => file,

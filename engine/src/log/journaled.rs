@@ -116,7 +116,10 @@ impl<D: Disk> State<D> {
     /// How far the log is in its files, once so much of the segment is.
     pub(super) fn filed_by(&self, segment: &Segment<D>, position: u64, goal: Goal) -> DurablePoint {
         let is_in_file = |point: &DurablePoint| point.segment == segment.base_offset && point.position <= position;
+        let is_all = position == segment.end() && self.durable.segment > segment.base_offset;
         let goal = match goal {
+            // The durable offset has gone on to the next one by the journal.
+            Goal::End if is_all => end_of(segment.base_offset, segment.extent.get()),
             Goal::End => self.filed,
             Goal::Point { point, .. } => point,
         };
@@ -130,6 +133,15 @@ impl<D: Disk> State<D> {
     /// Whether something is durable that is not in the segments' files.
     pub(super) fn has_unfiled(&self) -> bool {
         self.filed.offset < self.durable.offset
+    }
+
+    /// Where the part of a segment ends that is durable in its file.
+    pub(super) fn filed_end_of(&self, segment: &Segment<D>) -> u64 {
+        if segment.base_offset == self.filed.segment {
+            self.filed.position
+        } else {
+            segment.end()
+        }
     }
 
     /// The segment that is not all in its file although it is durable, and where the durable part of it ends.

@@ -58,7 +58,7 @@ impl<D: Disk> Log<D> {
         }
         let (start, segments) = {
             let state = self.state.borrow();
-            let holds_some = |segment: &&Rc<Segment<D>>| segment.base_offset < state.durable.offset;
+            let holds_some = |segment: &&Rc<Segment<D>>| segment.base_offset < state.filed.offset;
             let segments = state.segments.iter().take_while(holds_some).map(Sight::of);
             (state.start, segments.collect::<Vec<_>>())
         };
@@ -85,7 +85,7 @@ impl<D: Disk> Log<D> {
         timestamp: Timestamp,
         start: Offset,
     ) -> Result<Option<(Offset, Timestamp)>, LogError> {
-        let size = self.state.borrow().durable_end_of(segment);
+        let size = self.state.borrow().filed_end_of(segment);
         self.load_index(segment).await?;
         let indexed = with_index(segment, |index| {
             // Both lie before what is wanted, and the later one is nearer.

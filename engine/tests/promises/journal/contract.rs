@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use headwater_engine::{
-    JournalConfig, TailMemory,
-    disk::{OpKind, SimDisk},
+    JournalConfig, LogError, TailMemory,
+    disk::{Fault, OpKind, SimDisk},
     journal::recover,
 };
 use headwater_protocol::id::{LeaderEpoch, Offset, Timestamp};
@@ -141,5 +141,34 @@ fn what_is_not_in_segments_is_found_by_time_and_deleted_like_all_else() {
             (log.offsets().start, log.offsets().end),
             (Offset::new(5), Offset::new(5))
         );
+    });
+}
+
+/// The durable offset has gone on to the next segment by the journal when the one before is written.
+#[test]
+fn a_segment_that_the_durable_offset_has_left_is_filed_when_all_of_it_is_written() {
+    let disk = SimDisk::new(6);
+    run(&disk, 6, async {
+        let (log, journal) = begin(&disk).await;
+        let large: Vec<Record> = (0..20).map(|at| Record::new(100 + at, 1000)).collect();
+        append_durably(&log, &batch(&large)).await;
+        append_durably(&log, &batch(&[Record::new(1, 20)])).await;
+        assert_eq!(journal.figures().held_partitions, 1);
+        log.use_journal(false);
+        // It has no place in the first segment, and the second gets no file.
+        let refused = log.append(&batch(&large), Timestamp::new(NOON)).unwrap();
+        disk.fail_nth(OpKind::Open, 0, Fault::StorageFull);
+        let error = log.flush().await.unwrap_err();
+        assert!(matches!(error, LogError::DiskFull { .. }), "{error}");
+        assert!(refused.durable.await.is_err());
+        assert_eq!(journal.figures().held_partitions, 0);
+        append_durably(&log, &batch(&[Record::new(2, 20)])).await;
+        assert_eq!(ids(&read_all(&log).await).split_off(20), [1, 2]);
+    });
+    let disk = disk.certain_image(7);
+    run(&disk, 8, async {
+        recover(&disk, &data_directory()).await.unwrap();
+        let (log, _) = open(&disk, &small_config()).await.unwrap();
+        assert_eq!(ids(&read_all(&log).await).split_off(20), [1, 2]);
     });
 }
