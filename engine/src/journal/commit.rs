@@ -56,6 +56,13 @@ pub(super) struct Filling {
     batches: Vec<(Owner, Offset)>,
 }
 
+impl Filling {
+    /// Whether it has batches of this partition.
+    pub(super) fn has(&self, owner: Owner) -> bool {
+        self.batches.iter().any(|(whose, _)| *whose == owner)
+    }
+}
+
 /// An entry in a frame.
 struct Enlisted {
     frame: Rc<Frame>,
@@ -179,9 +186,11 @@ impl<D: Disk> Journal<D> {
             let abandoned = FailIfDropped {
                 journal: self,
                 frame: &frame,
+                has_begun: Cell::new(false),
                 finished: Cell::new(false),
             };
             self.idle.until(|| !self.state.borrow().is_writing).await;
+            abandoned.has_begun.set(true);
             self.write_filling().await;
             abandoned.finished.set(true);
         } else {
@@ -266,6 +275,7 @@ impl<D: Disk> Journal<D> {
 struct FailIfDropped<'a, D: Disk> {
     journal: &'a Journal<D>,
     frame: &'a Frame,
+    has_begun: Cell<bool>,
     finished: Cell<bool>,
 }
 
@@ -274,8 +284,10 @@ impl<D: Disk> Drop for FailIfDropped<'_, D> {
         if !self.finished.get() {
             let source = io::Error::new(io::ErrorKind::Interrupted, "the write was dropped");
             self.journal.fail(LogError::io("write", &self.journal.path)(source));
-            // What may be under way is the last that is written here.
-            self.journal.state.borrow_mut().is_writing = false;
+            if self.has_begun.get() {
+                // What may be under way is the last that is written here.
+                self.journal.state.borrow_mut().is_writing = false;
+            }
             self.frame.settle(false);
             self.journal.idle.notify();
         }

@@ -7,34 +7,38 @@ use crate::{disk::Disk, error::LogError, owner::Owner};
 
 impl<D: Disk> Journal<D> {
     /// Lets go of all that is held for a partition, and makes sure that recovery will not bring back anything of it. To be called
-    /// before a log drops what it has, once what is to stay is in its segments, and while it commits nothing. After an error it may be
-    /// tried again.
+    /// before a log drops what it has, once what is to stay is in its segments, or set aside, and while it commits nothing. After an
+    /// error it may be tried again, and what was held is held until then, unless the journal has failed: then nothing takes its place.
     pub(crate) async fn settle(&self, owner: Owner) -> Result<(), LogError> {
-        {
-            let mut state = self.state.borrow_mut();
-            state.holds.release(owner);
-            if state
-                .newest
-                .get(&owner)
-                .is_none_or(|newest| *newest < state.first_needed)
-            {
-                state.newest.remove(&owner);
-                return Ok(());
+        if self.may_bring_back(owner) {
+            if self.is_in_doubt() {
+                self.state.borrow_mut().holds.release(owner);
+                return self.put_away().await;
+            }
+            if !self.note(owner).await {
+                return Err(self.refusal());
             }
         }
-        if self.is_in_doubt() {
-            return self.put_away().await;
-        }
-        if !self.note(owner).await {
-            return Err(self.refusal());
-        }
-        self.state.borrow_mut().newest.remove(&owner);
+        let mut state = self.state.borrow_mut();
+        state.holds.release(owner);
+        state.newest.remove(&owner);
         Ok(())
+    }
+
+    /// Whether recovery may find batches of this partition, also such that are about to be written.
+    fn may_bring_back(&self, owner: Owner) -> bool {
+        let state = self.state.borrow();
+        let newest = state.newest.get(&owner);
+        let is_to_be_written = || matches!(state.condition, Condition::Works) && state.filling.has(owner);
+        newest.is_some_and(|newest| *newest >= state.first_needed) || is_to_be_written()
     }
 
     /// The partition is given up, and was not settled: no log may have its place before the journal is put away.
     pub(crate) fn doubt(&self, owner: Owner) {
-        self.state.borrow_mut().doubted.insert(owner);
+        let mut state = self.state.borrow_mut();
+        // Nobody will file it.
+        state.holds.release(owner);
+        state.doubted.insert(owner);
     }
 
     /// Whether recovery might bring something into a new log of this partition that is not its own.
