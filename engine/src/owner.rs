@@ -64,10 +64,11 @@ impl Owner {
     }
 
     /// Makes sure that the directory, which has these entries, is this owner's, before a log is opened in it: what is another's is
-    /// refused, and left as it is. A directory that does not say whose it is, is taken over.
-    pub async fn claim(self, disk: &impl Directory, directory: &Path, entries: &[DirEntry]) -> Result<(), LogError> {
+    /// refused, and left as it is. A directory that does not say whose it is, is taken over. False if it could not be marked, and has
+    /// records: then the log must do without a journal, whose recovery would not find the directory.
+    pub async fn claim(self, disk: &impl Directory, directory: &Path, entries: &[DirEntry]) -> Result<bool, LogError> {
         match Owner::read(disk, directory).await? {
-            Some(found) if found == self => return Ok(()),
+            Some(found) if found == self => return Ok(true),
             Some(found) => {
                 return Err(LogError::Foreign {
                     directory: directory.to_owned(),
@@ -87,9 +88,9 @@ impl Owner {
         match written.map_err(LogError::io("write", &path)) {
             Err(error) if has_records => {
                 tracing::warn!(%error, "a partition's directory is not marked as its topic's; it is tried again when it is opened next");
-                Ok(())
+                Ok(false)
             }
-            written => written,
+            written => written.map(|()| true),
         }
     }
 

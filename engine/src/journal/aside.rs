@@ -6,7 +6,10 @@
 
 use std::{io::ErrorKind, path::Path};
 
-use headwater_protocol::batch::{BatchLimits, Batches, RecordBatch};
+use headwater_protocol::{
+    batch::{BatchLimits, Batches, RecordBatch},
+    id::Offset,
+};
 
 use crate::{disk::Directory, error::LogError};
 
@@ -63,6 +66,13 @@ impl Aside {
         };
         let batches = Batches::new(&self.bytes, &limits).collect::<Result<_, _>>();
         batches.map_err(|error| error.to_string())
+    }
+
+    /// Those of its batches that end at this offset or before.
+    pub(super) fn before(&self, offset: Offset) -> Result<Vec<u8>, String> {
+        let batches = self.batches()?.into_iter();
+        let before = batches.take_while(|batch| batch.next_offset() <= offset);
+        Ok(before.flat_map(|batch| batch.bytes().iter().copied()).collect())
     }
 
     fn encode(&self) -> Vec<u8> {

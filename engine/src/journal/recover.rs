@@ -27,6 +27,7 @@ use crate::{
     disk::{Directory, EntryKind},
     error::LogError,
     owner::Owner,
+    segment::base_offset_of,
 };
 
 /// What was found in journals.
@@ -43,16 +44,28 @@ pub struct JournalRecovery {
 }
 
 /// Batches of one partition, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
     bytes: Vec<u8>,
+    first: Offset,
     next: Offset,
+}
+
+impl Kept {
+    fn beginning_at(first: Offset) -> Kept {
+        Kept {
+            bytes: Vec::new(),
+            first,
+            next: first,
+        }
+    }
 }
 
 /// Sets aside, in the directories of their partitions, what the journals in the data directory hold, and puts the journals away. To be called
 /// at each start before any log is opened, also if no journal is to be used.
 ///
-/// An error if a journal is damaged, or cannot be read: then it is not known whose records are missing, and nothing has changed.
+/// An error if a journal is damaged, or cannot be read, or if it is not known which directory is that of a partition: then nothing is
+/// lost, and it may be tried again once that is put right.
 pub async fn recover<D: Directory>(disk: &D, directory: &Path) -> Result<JournalRecovery, LogError> {
     let entries = disk.list(directory).await.map_err(LogError::io("list", directory))?;
     let named = |extensions: &[&str]| -> Vec<PathBuf> {
@@ -99,33 +112,74 @@ async fn set_aside<D: Directory>(
     mut kept: HashMap<Owner, Kept>,
     report: &mut JournalRecovery,
 ) -> Result<(), LogError> {
+    let mut places: HashMap<Owner, PathBuf> = HashMap::new();
     let mut unknown = None;
     for directory in directories {
-        match Owner::read(disk, &directory).await {
-            Ok(Some(owner)) => {
-                if let Some(Kept { bytes, .. }) = kept.remove(&owner) {
-                    report.partitions += 1;
-                    report.bytes += bytes.len() as u64;
-                    Aside::of(bytes).write(disk, &directory).await?;
+        let Some(number) = number_of(&directory) else { continue };
+        match owner_of(disk, &directory).await {
+            Ok(Some(owner)) if owner.partition.to_string() == number && kept.contains_key(&owner) => {
+                if let Some(other) = places.insert(owner, directory.clone()) {
+                    let reason = format!("{} says too that it is {owner}: move away what is not", other.display());
+                    return Err(unusable(directory, reason));
                 }
             }
-            Err(error) if is_named_as_one(&directory) => unknown = Some(error),
-            Ok(None) | Err(_) => {}
+            Ok(_) => {}
+            Err(error) => unknown = Some(error),
         }
     }
-    report.gone = kept.len();
-    match unknown {
+    report.gone = kept.len() - places.len();
+    if let Some(error) = unknown.filter(|_| report.gone > 0) {
         // It may be one of those that have not been found.
-        Some(error) if report.gone > 0 => Err(error),
-        _ => Ok(()),
+        return Err(error);
     }
+    for (owner, directory) in places {
+        let Some(Kept { mut bytes, first, .. }) = kept.remove(&owner) else {
+            continue;
+        };
+        report.partitions += 1;
+        report.bytes += bytes.len() as u64;
+        if let Some(before) = Aside::read(disk, &directory).await? {
+            let before = before
+                .before(first)
+                .map_err(|reason| unusable(directory.clone(), reason))?;
+            bytes.splice(0..0, before);
+        }
+        Aside::of(bytes).write(disk, &directory).await?;
+    }
+    for owner in kept.keys() {
+        tracing::warn!(%owner, "what its journal has kept is dropped: the partition is not there any more");
+    }
+    Ok(())
 }
 
-/// Whether a directory has the name of a partition's.
-fn is_named_as_one(directory: &Path) -> bool {
-    let name = directory.file_name().and_then(|name| name.to_str());
-    let number = name.and_then(|name| name.rsplit_once('-'));
-    number.is_some_and(|(_, number)| number.parse::<u32>().is_ok())
+/// What stands behind the last hyphen of the name of a partition's directory; `None` if a directory has not the name of one.
+fn number_of(directory: &Path) -> Option<&str> {
+    let name = directory.file_name().and_then(OsStr::to_str)?;
+    let (_, number) = name.rsplit_once('-')?;
+    number.parse::<u32>().is_ok().then_some(number)
+}
+
+/// Whose a directory is; `None` if it is nobody's, and an error if it has records and does not say whose.
+async fn owner_of<D: Directory>(disk: &D, directory: &Path) -> Result<Option<Owner>, LogError> {
+    if let Some(owner) = Owner::read(disk, directory).await? {
+        return Ok(Some(owner));
+    }
+    let entries = disk.list(directory).await.map_err(LogError::io("list", directory))?;
+    if entries.iter().any(|entry| base_offset_of(&entry.name, "log").is_some()) {
+        let reason = "it has records and does not say whose, and a journal has kept records of a partition that is not found: \
+                      move the directory away, or the journal, to start without";
+        return Err(unusable(directory.to_owned(), reason.to_owned()));
+    }
+    Ok(None)
+}
+
+fn unusable(path: PathBuf, reason: String) -> LogError {
+    LogError::Corrupt {
+        path,
+        position: 0,
+        reason,
+        resume_at: None,
+    }
 }
 
 /// Takes what one journal holds.
@@ -175,7 +229,7 @@ fn take_entry(entry: Entry<'_>, kept: &mut HashMap<Owner, Kept>) -> Result<(), S
             next,
             bytes,
         } => {
-            let kept = kept.entry(owner).or_default();
+            let kept = kept.entry(owner).or_insert_with(|| Kept::beginning_at(base));
             if base < kept.next {
                 return Err(format!("offset {base} of {owner} follows {}", kept.next));
             }

@@ -65,7 +65,7 @@ pub fn data_directory() -> PathBuf {
 pub fn owner() -> Owner {
     Owner {
         topic: TopicId::NIL,
-        partition: PartitionIndex::new(3),
+        partition: PartitionIndex::new(0),
     }
 }
 

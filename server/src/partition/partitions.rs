@@ -395,9 +395,10 @@ impl Partitions {
             partition: id.index,
         };
         let claimed = owner.claim(&self.core.disk, &directory, &entries).await;
-        claimed.map_err(|error| Refusal::because(error.code(), &error))?;
+        let is_marked = claimed.map_err(|error| Refusal::because(error.code(), &error))?;
         let config = self.log_config(topic);
-        let journal = self.journal().map(|journal| (journal, owner));
+        // What is kept in a journal has to find its directory again.
+        let journal = self.journal().filter(|_| is_marked).map(|journal| (journal, owner));
         let opened = Log::open_with(
             self.core.disk.clone(),
             directory,

@@ -140,3 +140,72 @@ fn what_is_kept_for_a_topic_that_is_gone_is_dropped() {
         assert_eq!((found.partitions, found.gone), (0, 1));
     });
 }
+
+/// A directory of records that does not say whose it is may be the one.
+#[test]
+fn a_directory_that_may_be_the_one_that_is_missed_keeps_the_journal() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, async {
+        journaled_records(&disk).await;
+        let whose = crate::support::directory().join("partition");
+        let hidden = crate::support::directory().join("hidden");
+        disk.rename(&whose, &hidden).await.unwrap();
+        for _ in 0..2 {
+            let error = recover(&disk, &data_directory()).await.unwrap_err();
+            assert!(error.to_string().contains("does not say whose"), "{error}");
+        }
+        disk.rename(&hidden, &whose).await.unwrap();
+        let found = recover(&disk, &data_directory()).await.unwrap();
+        assert_eq!((found.partitions, found.gone), (1, 0));
+        assert_eq!(recovered_ids(&disk).await, [1, 2, 3, 4]);
+    });
+}
+
+#[test]
+fn two_directories_of_one_partition_are_an_error_unless_one_is_not_named_so() {
+    for (name, is_error) in [("copy-0", true), ("topic-1", false), ("topic-0.copy", false)] {
+        let disk = SimDisk::new(1);
+        run(&disk, 1, async {
+            journaled_records(&disk).await;
+            let copy = data_directory().join(name);
+            disk.create_dir(&copy).await.unwrap();
+            crate::support::owner().claim(&disk, &copy, &[]).await.unwrap();
+            if is_error {
+                let error = recover(&disk, &data_directory()).await.unwrap_err();
+                assert!(error.to_string().contains("says too that it is"), "{error}");
+                disk.remove_dir_all(&copy).await.unwrap();
+            }
+            let found = recover(&disk, &data_directory()).await.unwrap();
+            assert_eq!((found.partitions, found.gone), (1, 0), "{name}");
+            assert_eq!(recovered_ids(&disk).await, [1, 2, 3, 4], "{name}");
+        });
+    }
+}
+
+/// What was set aside before the first batch that the journal still has is in nothing else.
+#[test]
+fn what_lies_aside_already_stays_before_what_the_journal_has() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, async {
+        journaled_records(&disk).await;
+        let directory = crate::support::directory();
+        let segment = directory.join("00000000000000000000.log");
+        disk.remove_file(&segment).await.unwrap();
+        // The second is in the journal too.
+        let mut second = batch(&[Record::new(2, 20)]);
+        second[..8].copy_from_slice(&1_u64.to_be_bytes());
+        let mut before = [batch(&[Record::new(1, 20)]), second];
+        for batch in &mut before {
+            // The epoch of its leader.
+            batch[12..16].copy_from_slice(&0_u32.to_be_bytes());
+        }
+        let before = before.concat();
+        let mut aside = format!("headwater-journaled 1 {:08x}\n", crc32c::crc32c(&before)).into_bytes();
+        aside.extend_from_slice(&before);
+        disk.replace_file(&directory.join("journaled"), aside).await.unwrap();
+        for _ in 0..2 {
+            recover(&disk, &data_directory()).await.unwrap();
+        }
+        assert_eq!(recovered_ids(&disk).await, [1, 2, 3, 4]);
+    });
+}

@@ -70,7 +70,7 @@ fn what_a_failed_journal_holds_is_filed_before_anything_is_dropped() {
     let disk = SimDisk::new(2);
     run(&disk, 2, async {
         let (log, journal) = begin(&disk).await;
-        let directory = data_directory().join("other-0");
+        let directory = data_directory().join("other-1");
         let other = open_other(&disk, &journal, &directory).await;
         for log in [&log, &other] {
             append(log, 1).await;
@@ -93,7 +93,7 @@ fn what_a_failed_journal_holds_is_filed_before_anything_is_dropped() {
 async fn open_other(disk: &SimDisk, journal: &Rc<SimJournal>, directory: &std::path::Path) -> Rc<SimLog> {
     use headwater_engine::{Log, disk::Directory};
     let whose = headwater_engine::Owner {
-        partition: headwater_protocol::id::PartitionIndex::new(0),
+        partition: headwater_protocol::id::PartitionIndex::new(1),
         ..owner()
     };
     disk.create_dir(directory).await.unwrap();
@@ -175,7 +175,7 @@ fn a_commit_that_is_dropped_fences_its_log_and_holds_up_nobody() {
     let disk = SimDisk::new(4);
     run(&disk, 4, async {
         let (log, journal) = begin(&disk).await;
-        let other = open_other(&disk, &journal, &data_directory().join("other-0")).await;
+        let other = open_other(&disk, &journal, &data_directory().join("other-1")).await;
         append(&log, 1).await;
         append(&other, 1).await;
         let _lost = log.append(&batch(&[Record::new(2, 20)]), Timestamp::new(NOON)).unwrap();

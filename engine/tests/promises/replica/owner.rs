@@ -15,7 +15,7 @@ fn owner(number: i32) -> Owner {
     }
 }
 
-async fn claim(disk: &SimDisk, owner: Owner) -> Result<(), LogError> {
+async fn claim(disk: &SimDisk, owner: Owner) -> Result<bool, LogError> {
     let entries = disk.list(&directory()).await.unwrap();
     owner.claim(disk, &directory(), &entries).await
 }
