@@ -55,6 +55,8 @@ async fn run(partitions: Rc<Partitions>, journal: Rc<Journal<Disk>>) {
             // It is not named again meanwhile.
             machine::sleep(RETRY).await;
         }
+        // What is durable in the journal is filed once its flush knows, which has to run for that.
+        machine::yield_now().await;
     }
 }
 
