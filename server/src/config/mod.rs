@@ -188,7 +188,7 @@ sections! {
 
     /// The journal of each core, through which small appends of all its partitions become durable together.
     journal: JournalSection {
-        /// Small appends become durable in one sequential file for each core, and come to their segments later. New, and off until it has been in use for longer.
+        /// Small appends become durable in one sequential file for each core, and come to their segments later. New, off, and not yet measured: for trying out, not for production, until it has been measured and has run in the crash tests of whole brokers.
         /// Turn it on for many partitions that get a little each. Before an older version is started on the same data, stop the broker in order.
         enabled: bool = false;
         /// Size of the file of each core, written once as a whole when it is made. It bounds what is not in segments yet, and so what a start after a crash reads.
