@@ -268,15 +268,18 @@ fn who_is_slow_to_speak_or_never_listens_takes_nothing_from_others() {
 fn ten_thousand_connections_are_served_and_cost_little() {
     const NAME: &str = "ten_thousand_connections_are_served_and_cost_little";
     const WANTED: u64 = 10_000;
+    // Each core takes its share, and the kernel deals connections out by chance: some more must be allowed.
+    let allowed = |count: u64| count + count / 20;
     // A broker starts only with twice as many files as it may have connections, and some.
-    let count = raise_open_files(2 * WANTED + 1_000).map_or(WANTED, |most| WANTED.min((most - 1_000) / 2));
+    let count =
+        raise_open_files(2 * allowed(WANTED) + 1_000).map_or(WANTED, |most| WANTED.min((most - 1_000) / 2 * 20 / 21));
     if count < WANTED {
         let fewer = format!("{NAME} has {count} connections: a process may have too few files open (ulimit -Hn)\n");
         // Past the harness, which would keep it to itself.
         let _ = std::io::stderr().write_all(fewer.as_bytes());
     }
     run(async {
-        let site = few_partitions().set("limits.connections_max", &(count + 100).to_string());
+        let site = few_partitions().set("limits.connections_max", &allowed(count).to_string());
         let mut target = Target::new(site).await;
         let before = target.setting.broker.resident_bytes();
         let address = target.address;
