@@ -10,13 +10,10 @@ use super::{
     guests::{Admin, Book, Keeper, Member, Producer, Reader, Topics, Trimmer},
     house::CLIENT_PORTS,
     ledger::Ledger,
-    scenario::{CALM_MAX, host},
+    scenario::host,
     trouble::Guest,
 };
-use crate::machine::{
-    self,
-    simulated::{World, clock::Clock, net::Net},
-};
+use crate::machine::simulated::{World, clock::Clock, net::Net};
 
 /// Those who take part, each a process on a host of its own.
 pub(super) struct Cast {
@@ -31,12 +28,8 @@ pub(super) struct Cast {
     /// Of the one who keeps the compacted topic, if there is one.
     pub(super) book: Option<Rc<Book>>,
     pub(super) working: Rc<Working>,
-    /// The administrator is at work.
-    administering: Rc<Working>,
     /// Nothing new is sent any more.
     pub(super) is_calm: Rc<Cell<bool>>,
-    /// All that was sent is acknowledged.
-    pub(super) is_written: Rc<Cell<bool>>,
     /// The run is over.
     pub(super) is_over: Rc<Cell<bool>>,
 }
@@ -53,9 +46,7 @@ impl Cast {
             topics: Rc::default(),
             book: None,
             working: Rc::default(),
-            administering: Rc::default(),
             is_calm: Rc::default(),
-            is_written: Rc::default(),
             is_over: Rc::default(),
         }
     }
@@ -67,16 +58,6 @@ impl Cast {
         let guest = Guest { host, process };
         self.guests.push(guest);
         guest
-    }
-
-    /// Nobody begins anything any more, and what the administrator has begun is over.
-    pub(super) async fn ends(&self) {
-        self.is_over.set(true);
-        let all = machine::until(machine::now() + CALM_MAX, self.administering.are_done()).await;
-        assert!(
-            all.is_some(),
-            "an administrator is not answered, though nothing is wrong any more"
-        );
     }
 
     /// Everybody is gone at once.
@@ -122,7 +103,7 @@ impl Cast {
                 partition: self.world.draw(0..self.partitions),
                 brokers: self.brokers.clone(),
                 ledger: Rc::clone(&self.ledger),
-                is_over: Rc::clone(&self.is_written),
+                is_over: Rc::clone(&self.is_over),
             };
             let guest = self.enter(format!("reader-{number}"), reader.run());
             Net::lead_astray(&self.world, guest.process, CLIENT_PORTS);
@@ -177,19 +158,18 @@ impl Cast {
         }
     }
 
-    pub(super) fn administrator(&mut self) {
-        if self.world.chance(0.3) {
+    /// Whether there is one.
+    pub(super) fn administrator(&mut self) -> bool {
+        let is_there = self.world.chance(0.3);
+        if is_there {
             let admin = Admin {
                 brokers: self.brokers.clone(),
                 topics: Rc::clone(&self.topics),
                 is_over: Rc::clone(&self.is_over),
             };
-            let work = self.administering.begin();
-            self.enter("admin".to_owned(), async move {
-                admin.run().await;
-                drop(work);
-            });
+            self.enter("admin".to_owned(), admin.run());
         }
+        is_there
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     judge,
     ledger::Ledger,
     retention::Retention,
-    trouble,
+    trouble::{self, CORES_MAX},
     wire::pause,
 };
 use crate::{
@@ -106,7 +106,7 @@ async fn play(world: Rc<World>) -> Outcome {
     let broker = host(1);
     let house = Rc::new(House::new(&world, broker, config(&world, broker), None));
     let partitions = world.draw(1..=3);
-    house.begin();
+    house.begin(world.draw(1..=CORES_MAX));
     trouble::bring_up(&house).await;
     let brokers = Brokers::new([house.address()]);
     let client = connect(&brokers).await;
@@ -139,7 +139,7 @@ async fn play(world: Rc<World>) -> Outcome {
         book,
         working,
         is_calm,
-        is_written,
+        is_over,
         ..
     } = &cast;
     is_calm.set(true);
@@ -159,9 +159,8 @@ async fn play(world: Rc<World>) -> Outcome {
             "members do not come to the end of the log, though nothing is wrong any more"
         );
     }
-    is_written.set(true);
-    cast.ends().await;
-    // Whoever deletes records may be at work.
+    is_over.set(true);
+    // The administrator may be at work.
     machine::sleep(PATIENCE * 5).await;
     compare_topics(&world, topics, &client).await;
     compare(&brokers, ledger, partitions).await;
@@ -174,9 +173,10 @@ async fn play(world: Rc<World>) -> Outcome {
     let late = async || commit_late(&brokers).await;
     insist(&world, "a straggler does not come to commit", late).await;
     cast.leave();
-    house.check_at_rest(PATIENCE).await;
+    machine::sleep(PATIENCE).await;
+    house.check_at_rest().await;
     assert!(house.stop().await, "the broker does not stop");
-    house.begin();
+    house.begin(world.draw(1..=CORES_MAX));
     trouble::bring_up(&house).await;
     compare_topics(&world, topics, &client).await;
     compare(&brokers, ledger, partitions).await;

@@ -44,9 +44,7 @@ impl Admin {
             if let Err(error) = self.change_one(&client).await {
                 tell(&format!("does not know what became of it: {error}"));
             }
-            if !self.is_over.get() {
-                pause(Duration::from_millis(1500)).await;
-            }
+            pause(Duration::from_millis(1500)).await;
         }
     }
 

@@ -21,15 +21,15 @@ use super::{
     client::{Brokers, PATIENCE, connect},
     compare::{compare, compare_topics, create_topic, insist, processed},
     guests::commit_late,
-    house::{CORES_MAX, House},
+    house::House,
     ledger::Ledger,
     scenario::{CALM_MAX, Outcome, RUN_MAX, TOPIC, config, host},
-    trouble::{bring_up, make as make_trouble_for},
+    trouble::{CORES_MAX, bring_up, make as make_trouble_for},
     wire::pause,
 };
 use crate::{
     cluster::{Agreement, PEER_PORT},
-    config::{ByteSize, Config, Millis, Value as _},
+    config::{ByteSize, Config, Value as _},
     machine::{
         self,
         simulated::{Stuck, World, clock::Clock, here, net::Net},
@@ -54,11 +54,10 @@ fn run(world: &Rc<World>) -> Result<Outcome, Stuck> {
 }
 
 async fn play(world: Rc<World>) -> Outcome {
-    let size = Size::draw(&world);
-    let cluster = Cluster::start(&world, size).await;
+    let cluster = Cluster::start(&world).await;
     let brokers = Brokers::new(cluster.houses.iter().map(|house| house.address()));
     let client = connect(&brokers).await;
-    let partitions = world.draw(1..=size.partitions_max);
+    let partitions = world.draw(1..=3);
     let topic = NewTopic::new(TOPIC).partitions(partitions);
     create_topic(&client, &world, topic.replication_factor(REPLICAS)).await;
 
@@ -66,11 +65,9 @@ async fn play(world: Rc<World>) -> Outcome {
     holdings::watch(&cluster, &cast.ledger, partitions);
     cast.producers();
     cast.readers();
-    let has_members = world.chance(size.extras) && cast.members();
-    if world.chance(size.extras) {
-        cast.administrator();
-    }
-    cluster.trouble(&cast, size).await;
+    let has_members = cast.members();
+    let has_administrator = cast.administrator();
+    cluster.trouble(&cast).await;
     cast.is_calm.set(true);
     world.tell(None, "the trouble is over");
     let all = machine::until(machine::now() + CALM_MAX, cast.working.are_done()).await;
@@ -78,8 +75,6 @@ async fn play(world: Rc<World>) -> Outcome {
         all.is_some(),
         "producers do not come to their end, though nothing is wrong any more"
     );
-    // Nothing new is to be read.
-    cast.is_written.set(true);
     if has_members {
         let all = machine::until(machine::now() + CALM_MAX, processed(&cast.ledger)).await;
         assert!(
@@ -88,17 +83,20 @@ async fn play(world: Rc<World>) -> Outcome {
         );
     }
     replicas::all_in_sync(&cluster.agreement).await;
-    cast.ends().await;
+    cast.is_over.set(true);
+    if has_administrator {
+        // Who may be at work.
+        machine::sleep(PATIENCE * 5).await;
+    }
     compare_topics(&world, &cast.topics, &client).await;
     compare(&brokers, &cast.ledger, partitions).await;
-    if has_members || world.chance(size.extras) {
-        let late = async || commit_late(&brokers).await;
-        insist(&world, "a straggler does not come to commit", late).await;
-    }
+    let late = async || commit_late(&brokers).await;
+    insist(&world, "a straggler does not come to commit", late).await;
     cast.leave();
+    machine::sleep(PATIENCE).await;
     for house in &cluster.houses {
         house.check_budgets().await;
-        house.check_at_rest(PATIENCE).await;
+        house.check_at_rest().await;
     }
     replicas::all_in_sync(&cluster.agreement).await;
     cluster.stop().await;
@@ -114,40 +112,6 @@ async fn play(world: Rc<World>) -> Outcome {
     }
 }
 
-/// How much there is of a world. Most are small, so that there are many of them: what goes wrong in a large one does so in a small one
-/// too, if it is no matter of several cores or partitions.
-#[derive(Clone, Copy)]
-struct Size {
-    brokers: i32,
-    cores_max: usize,
-    partitions_max: i32,
-    /// What befalls each host, and what befalls the cluster, at most.
-    pieces_max: (usize, usize),
-    /// How likely what not all worlds have is.
-    extras: f64,
-}
-
-impl Size {
-    fn draw(world: &World) -> Size {
-        if world.chance(0.5) {
-            return Size {
-                brokers: 3,
-                cores_max: 1,
-                partitions_max: 1,
-                pieces_max: (2, 3),
-                extras: 0.2,
-            };
-        }
-        Size {
-            brokers: if world.chance(0.7) { 3 } else { 5 },
-            cores_max: CORES_MAX,
-            partitions_max: 3,
-            pieces_max: (3, 4),
-            extras: 1.0,
-        }
-    }
-}
-
 /// The brokers, and what they agree on.
 struct Cluster {
     world: Rc<World>,
@@ -156,9 +120,10 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start(world: &Rc<World>, size: Size) -> Cluster {
+    async fn start(world: &Rc<World>) -> Cluster {
         let process = here().expect("a run has a world").process;
-        let ids = (0..size.brokers).map(BrokerId::new);
+        let count = if world.chance(0.8) { 3 } else { 5 };
+        let ids = (0..count).map(BrokerId::new);
         let hosts = ids.map(|id| (id, host(1 + id.get() as u8)));
         let agreement = Agreement::new(world, process, hosts.clone());
         world.spawn(process, {
@@ -174,9 +139,6 @@ impl Cluster {
         shared.cores.tail_buffer_bytes_max = ByteSize::new(4 << 20);
         // So little that whoever was away has to wait for its turn.
         shared.cluster.catch_up_bytes_per_second_max = ByteSize::new(64 << 10);
-        // Nothing is deleted, and every look at it has a price.
-        shared.log.retention_check_interval_ms = Millis::new(30_000);
-        shared.groups.offsets_partitions = size.partitions_max.unsigned_abs();
         Net::widen(world, WINDOW_MIN);
         let disks_to_lose = Rc::new(Cell::new(u32::from(world.chance(0.4))));
         let houses = hosts.map(|(id, host)| {
@@ -188,7 +150,6 @@ impl Cluster {
             );
             let mut house = House::new(world, host, config, Some(Rc::clone(&agreement)));
             house.disks_to_lose = Rc::clone(&disks_to_lose);
-            house.cores_max = size.cores_max;
             Rc::new(house)
         });
         let houses = houses.collect();
@@ -203,17 +164,17 @@ impl Cluster {
 
     async fn begin(&self) {
         for house in &self.houses {
-            house.begin();
+            house.begin(self.world.draw(1..=CORES_MAX));
         }
-        trouble::bring_up_all(self).await;
+        join_all(self.houses.iter().map(bring_up)).await;
     }
 
     /// Trouble, until everybody is there and nothing is wrong any more.
-    async fn trouble(&self, cast: &Cast, size: Size) {
+    async fn trouble(&self, cast: &Cast) {
         let process = here().expect("a run has a world").process;
         // Tasks of their own, so that one does not have all of them looked at.
         let of_each = self.houses.iter().map(|house| {
-            let pieces = self.world.draw(0..=size.pieces_max.0);
+            let pieces = self.world.draw(0..=3);
             let (house, guests) = (Rc::clone(house), cast.guests.clone());
             let (tell, told) = oneshot::channel();
             self.world.spawn(process, async move {
@@ -222,14 +183,13 @@ impl Cluster {
             });
             told
         });
-        let between = trouble::make(self, self.world.draw(0..=size.pieces_max.1));
+        let between = trouble::make(self, self.world.draw(0..=4));
         join(join_all(of_each), between).await;
         for _ in 0..self.world.draw(0..=2) {
             pause(QUIET_MAX).await;
-            match self.world.draw(0..7) {
+            match self.world.draw(0..5) {
                 0..3 => self.black_out().await,
                 3 => self.lose_leaders().await,
-                4 | 5 => trouble::come_late(self).await,
                 _ => trouble::reassign(self).await,
             }
         }
@@ -258,7 +218,7 @@ impl Cluster {
                 house.lose_directories(0.7).await;
             }
         }
-        trouble::bring_up_all(self).await;
+        join_all(self.houses.iter().map(bring_up)).await;
     }
 
     /// Whoever leads loses power, and whoever leads then, soon after that.
@@ -277,7 +237,7 @@ impl Cluster {
                 bring_up(house).await;
             }
         }
-        trouble::bring_up_all(self).await;
+        join_all(self.houses.iter().map(bring_up)).await;
     }
 
     /// Whoever leads the first partition that somebody leads.

@@ -22,7 +22,8 @@ pub(super) async fn all_in_sync(agreement: &Agreement) {
             replicas.leader.is_none() || is_moving || !is_whole
         });
         let Some(lacking) = lacking else {
-            return;
+            // Leaders hear of it in their own time, and only then let readers read all that was acknowledged.
+            return machine::sleep(Duration::from_secs(1)).await;
         };
         assert!(
             machine::now() < deadline,

@@ -93,25 +93,11 @@ pub(crate) struct Agreement {
     outcomes: RefCell<BTreeMap<ProposalId, Outcome>>,
     /// Is told who comes into sync.
     when_in_sync: RefCell<Option<WhenInSync>>,
-    /// What a leader wishes, held back until it is released.
-    held: RefCell<Held>,
-    holds: Signal,
     /// Since when the active coordinator does not hear a broker that is not fenced.
     unheard: RefCell<BTreeMap<NodeId, Duration>>,
 }
 
 type WhenInSync = Box<dyn Fn(PartitionId, BrokerId)>;
-
-/// Whether a wish is held back.
-#[derive(Default)]
-enum Held {
-    #[default]
-    Nothing,
-    /// The next that has somebody come into sync is to be.
-    Next,
-    /// This one is, whenever it is proposed.
-    This(Proposal),
-}
 
 impl Agreement {
     /// Of members on these hosts, none of which is there yet.
@@ -134,8 +120,6 @@ impl Agreement {
             is_calm: Cell::default(),
             outcomes: RefCell::default(),
             when_in_sync: RefCell::default(),
-            held: RefCell::default(),
-            holds: Signal::default(),
             unheard: RefCell::default(),
         })
     }
@@ -158,42 +142,6 @@ impl Agreement {
     /// From now on somebody is told who comes into sync.
     pub(crate) fn when_in_sync(&self, told: impl Fn(PartitionId, BrokerId) + 'static) {
         *self.when_in_sync.borrow_mut() = Some(Box::new(told));
-    }
-
-    /// Holds the next wish back that has somebody come into sync, and says whom.
-    pub(crate) async fn hold_a_wish(&self) -> BrokerId {
-        *self.held.borrow_mut() = Held::Next;
-        loop {
-            let holds = self.holds.wait();
-            if let Held::This(proposal) = &*self.held.borrow()
-                && let Some(joins) = joins(&proposal.order)
-            {
-                return joins;
-            }
-            holds.await;
-        }
-    }
-
-    /// What is held back comes now, and nothing more is held.
-    pub(crate) fn release(self: &Rc<Self>) {
-        if let Held::This(proposal) = self.held.take() {
-            self.append_in(proposal, Duration::ZERO);
-        }
-    }
-
-    /// Whether this is held back.
-    fn is_held(&self, proposal: &Proposal) -> bool {
-        let mut held = self.held.borrow_mut();
-        match &*held {
-            Held::Nothing => false,
-            Held::This(this) => this.id == proposal.id,
-            Held::Next if joins(&proposal.order).is_some() => {
-                *held = Held::This(proposal.clone());
-                self.holds.notify();
-                true
-            }
-            Held::Next => false,
-        }
     }
 
     /// An operator asks for something, once, and does not wait.
@@ -337,17 +285,6 @@ impl Agreement {
     }
 }
 
-/// Who is to come into sync by an order.
-fn joins(order: &Order) -> Option<BrokerId> {
-    match order {
-        Order::Replicas(ReplicaCommand::Alter { changes, .. }) => {
-            let joins = changes.iter().flat_map(|change| &change.join);
-            joins.map(|(broker, _)| *broker).next()
-        }
-        _ => None,
-    }
-}
-
 /// A member for as long as its process runs.
 struct Seat {
     agreement: Rc<Agreement>,
@@ -439,7 +376,7 @@ impl Seat {
         let is_wish = matches!(proposal.order, Order::Replicas(ReplicaCommand::Alter { .. }));
         loop {
             machine::sleep(self.delay()).await;
-            if agreement.is_reached(self.node) && !agreement.is_held(&proposal) {
+            if agreement.is_reached(self.node) {
                 let fate = world.draw(0..100);
                 match fate {
                     0 | 1 if !agreement.is_calm.get() => {}
