@@ -71,9 +71,6 @@ pub(super) fn config(world: &World, broker: IpAddr) -> Config {
     }
     config.groups.offsets_segment_size_bytes = ByteSize::new(64 << 10);
     config.limits.shutdown_grace_ms = Millis::new(2_000);
-    config.journal.enabled = world.chance(0.5);
-    config.journal.size_bytes = ByteSize::new([64 << 10, 256 << 10, 1 << 20][world.draw(0..3)]);
-    config.journal.batch_bytes_max = ByteSize::new([1 << 10, 64 << 10][world.draw(0..2)]);
     config
 }
 
