@@ -1,7 +1,7 @@
 //! The partitions of a core: which there are, brought in line with the cluster image, and what state each is in.
 
 use std::{
-    cell::{Cell, OnceCell, RefCell},
+    cell::{Cell, RefCell},
     collections::BTreeSet,
     rc::Rc,
     sync::Arc,
@@ -9,14 +9,14 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use headwater_engine::{Journal, Log, LogConfig, Owner, Signal, disk::Directory as _};
+use headwater_engine::{Log, LogConfig, Owner, Signal, disk::Directory as _};
 use headwater_protocol::{error::ErrorCode, id::BrokerId};
 
-use super::{beginnings::Beginnings, filing, replicated::Replicated, replication::Lag, served::Partition};
+use super::{beginnings::Beginnings, replicated::Replicated, replication::Lag, served::Partition};
 use crate::{
     core::Core,
     image::{Assignment, ClusterImage, Placements, Replicas, Topic, TopicState, Wishes, settings::TopicSettings},
-    machine::{Disk, HashMap},
+    machine::HashMap,
     model::{id::PartitionId, internal, refusal::Refusal},
 };
 
@@ -108,8 +108,6 @@ pub(crate) struct Partitions {
     /// The partition that is being opened again, whose directory must not go meanwhile.
     opening: Cell<Option<PartitionId>>,
     opened: Signal,
-    /// What small appends go through, if the core has it.
-    journal: OnceCell<Rc<Journal<Disk>>>,
     /// Where producers begin that a partition does not know.
     pub(crate) beginnings: Beginnings,
 }
@@ -128,22 +126,8 @@ impl Partitions {
             owned: RefCell::default(),
             opening: Cell::new(None),
             opened: Signal::default(),
-            journal: OnceCell::new(),
             beginnings: Beginnings::default(),
         })
-    }
-
-    /// Begins the core's journal, before any partition is opened.
-    pub(crate) async fn begin_journal(&self) {
-        if let Some(journal) = filing::begin(&self.core).await {
-            let is_first = self.journal.set(journal).is_ok();
-            assert!(is_first, "a core has one journal");
-        }
-    }
-
-    /// The core's journal, if it has one.
-    pub(crate) fn journal(&self) -> Option<Rc<Journal<Disk>>> {
-        self.journal.get().cloned()
     }
 
     /// The cluster as it is known now.
@@ -395,18 +379,9 @@ impl Partitions {
             partition: id.index,
         };
         let claimed = owner.claim(&self.core.disk, &directory, &entries).await;
-        let is_marked = claimed.map_err(|error| Refusal::because(error.code(), &error))?;
+        claimed.map_err(|error| Refusal::because(error.code(), &error))?;
         let config = self.log_config(topic);
-        // What is kept in a journal has to find its directory again.
-        let journal = self.journal().filter(|_| is_marked).map(|journal| (journal, owner));
-        let opened = Log::open_with(
-            self.core.disk.clone(),
-            directory,
-            config,
-            self.core.memory.clone(),
-            journal,
-        )
-        .await;
+        let opened = Log::open(self.core.disk.clone(), directory, config, self.core.memory.clone()).await;
         let (log, recovery) = opened.map_err(|error| {
             self.core.metrics.log_failed(&error);
             Refusal::because(error.code(), &error)
