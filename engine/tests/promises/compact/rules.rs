@@ -107,7 +107,7 @@ fn a_record_without_a_key_is_refused_and_nothing_of_its_request_is_stored() {
         let mut payload = batch_of(&[Keyed::new(1, 1, NOON)], 10, Compression::None);
         payload.extend_from_slice(&batch(&[Record::new(1, 20)]));
         let refused = log.append(&payload, NOW).unwrap_err();
-        assert!(matches!(refused, AppendError::Batch(_)), "{refused}");
+        assert!(matches!(refused, AppendError::NoKey { count: 1, .. }), "{refused}");
         assert_eq!(refused.code(), ErrorCode::InvalidRecord);
         assert_eq!(log.offsets().end, Offset::ZERO);
         let plain = LogConfig {
