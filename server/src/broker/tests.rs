@@ -15,12 +15,13 @@ use std::{
         mpsc,
     },
     thread,
+    time::Instant,
 };
 
 use tempfile::TempDir;
 
 use super::*;
-use crate::failure;
+use crate::{failure, metrics::Family};
 
 /// Longer than any of it takes; only what hangs comes to it.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -62,10 +63,23 @@ fn connect(broker: &Broker) -> Vec<TcpStream> {
         stream.set_read_timeout(Some(LIMIT))?;
         Ok(stream)
     };
-    let connections = (0..24).filter_map(|_| connect().ok()).collect();
-    // They are to be taken in before anything fails: what the kernel has accepted for a core that never looks stays open with the process.
-    thread::sleep(Duration::from_secs(1));
-    connections
+    (0..24).filter_map(|_| connect().ok()).collect()
+}
+
+/// What the kernel has accepted for a core that never looks stays open with the process: nothing may fail before all are taken in.
+fn await_taken_in(broker: &Broker, connections: &[TcpStream]) {
+    let open = |core| {
+        let asked = broker.mesh.ask(CoreId::new(core), |reply| CoreMessage::Metrics {
+            with_times: false,
+            reply,
+        });
+        block_on(asked).unwrap().sum(Family::Connections)
+    };
+    let deadline = Instant::now() + LIMIT;
+    while (0..CORES).map(open).sum::<u64>() < connections.len() as u64 {
+        assert!(Instant::now() < deadline, "the broker does not take them in");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// The other side has closed it, or it was never accepted.
@@ -89,6 +103,7 @@ fn when_a_core_panics_everybody_who_waits_gets_an_error_and_the_broker_says_why(
     let broker = start(directory.path());
     let connections = connect(&broker);
     assert!(!connections.is_empty() && broker.failure().is_none());
+    await_taken_in(&broker, &connections);
     // Taken in by the core that fails, and never answered by it.
     let mesh = broker.mesh.clone();
     let (asked, is_asked) = mpsc::channel();

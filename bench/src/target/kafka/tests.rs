@@ -22,13 +22,17 @@ fn partitions(leaders: &[bool]) -> Vec<Partition> {
     (0..).zip(leaders).map(partition).collect()
 }
 
-#[test]
-fn a_new_topic_is_waited_for_until_each_of_its_partitions_has_a_leader() {
+fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async {
+    runtime.block_on(test);
+}
+
+#[test]
+fn a_new_topic_is_waited_for_until_each_of_its_partitions_has_a_leader() {
+    run(async {
         // As a broker tells it: not known yet, without leaders, some, all.
         let mut answers = [&[][..], &[false, false], &[true, false], &[true, true]].into_iter();
         let look = || std::future::ready(Ok(partitions(answers.next().unwrap())));
@@ -44,11 +48,7 @@ fn a_new_topic_is_waited_for_until_each_of_its_partitions_has_a_leader() {
 fn a_partition_without_a_leader_is_seen_as_one() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("t", 2, 1).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    run(async {
         let kafka = Kafka::connect(&cluster.bootstrap_servers()).await.unwrap();
         assert_eq!(kafka.partitions("t").await.unwrap(), partitions(&[true, true]));
         cluster.partition_leader("t", 1, None).unwrap();
@@ -60,11 +60,7 @@ fn a_partition_without_a_leader_is_seen_as_one() {
 fn what_passes_while_a_partition_gets_its_leader_is_asked_again() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("t", 1, 1).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    run(async {
         let kafka = Kafka::connect(&cluster.bootstrap_servers()).await.unwrap();
         // More of them than librdkafka hides by itself.
         let passing = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION; 20];
@@ -81,11 +77,7 @@ fn what_passes_while_a_partition_gets_its_leader_is_asked_again() {
 fn a_broker_that_is_gone_is_not_in_sync_whatever_metadata_says() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let place = ("127.0.0.1".to_owned(), listener.local_addr().unwrap().port());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    run(async {
         assert!(is_there(&place).await);
         drop(listener);
         assert!(!is_there(&place).await);
