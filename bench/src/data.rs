@@ -225,18 +225,23 @@ mod tests {
         path
     }
 
+    /// Lets go of a lock as when its process ends. To close the file is not enough: a program that another test starts at this
+    /// moment has it too, from fork(2) to execve(2).
+    fn let_go(lock: &File) {
+        rustix::fs::flock(lock, FlockOperation::Unlock).unwrap();
+    }
+
     #[test]
     fn only_what_a_bench_has_left_that_is_gone_is_removed() {
         let place = place();
         let parent = place.path();
         let killed = directory(parent, "headwater-bench-killed");
-        // Its lock is let go of here, as when its process ends.
-        drop(own(&killed).unwrap());
+        let_go(&own(&killed).unwrap());
         let running = directory(parent, "headwater-bench-running");
         let lock = own(&running).unwrap();
         let kept = directory(parent, "headwater-bench-kept");
         let other = directory(parent, "precious");
-        drop(own(&other).unwrap());
+        let_go(&own(&other).unwrap());
         let file = parent.join("headwater-bench-file");
         fs::write(&file, "text").unwrap();
         let link = parent.join("headwater-bench-link");
@@ -257,7 +262,7 @@ mod tests {
             assert!(path.exists(), "{} is gone", path.display());
         }
         assert!(other.join("bench-0/00000000000000000000.log").exists());
-        drop(lock);
+        let_go(&lock);
         let again = DataDirectory::make(Some(parent), false).unwrap();
         assert!(!running.exists() && made.path().exists() && again.path().exists());
     }

@@ -12,7 +12,7 @@ use super::lock_path;
 /// The data directory is ours while this lives.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    file: File,
 }
 
 impl DirectoryLock {
@@ -43,7 +43,31 @@ impl DirectoryLock {
         // On a full disk the lock holds without the number.
         match writeln!(file, "{}", std::process::id()) {
             Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
-            _ => Ok(Self { _file: file }),
+            _ => Ok(Self { file }),
         }
+    }
+}
+
+impl Drop for DirectoryLock {
+    /// To close the file is not enough where the broker runs inside another program: if that starts a process just now, the new
+    /// one has the file too, from fork(2) to execve(2), and with it the lock.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_goes_even_if_a_process_that_was_started_meanwhile_has_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = DirectoryLock::take(directory.path()).unwrap();
+        assert!(DirectoryLock::take(directory.path()).is_err(), "the lock is held");
+        let of_the_new_process = lock.file.try_clone().unwrap();
+        drop(lock);
+        assert!(DirectoryLock::take(directory.path()).is_ok(), "and is let go of");
+        drop(of_the_new_process);
     }
 }
