@@ -13,7 +13,7 @@ Every setting that `Client::builder().set(name, value)` knows, as the program kn
 client's builder or of that of a producer or consumer. This page is generated; to renew it, run
 
 ```sh
-cargo run -p headwater-client --example settings > docs/client-settings.md
+cargo run -p headwater-client --example client_settings > docs/client-settings.md
 ```
 
 The names also work in a map (`set_all`) and in the environment (`set_from_env(\"HEADWATER_CLIENT_\")`): `linger`, `linger.ms` and
