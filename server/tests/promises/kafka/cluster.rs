@@ -17,7 +17,7 @@ use super::{
     records::{fetch, produce},
     wire::Wire,
 };
-use crate::support::{Cluster, Site, await_all_in_sync, await_all_there, batch, run};
+use crate::support::{Cluster, Site, await_all_in_sync, await_all_there, batch, pause, run};
 
 /// `NOT_LEADER_OR_FOLLOWER`.
 const NOT_LEADER: i16 = 6;
@@ -60,7 +60,14 @@ fn any_broker_names_the_nodes_of_all_and_a_client_that_asks_the_wrong_one_is_sen
             let address: SocketAddr = format!("{host}:{port}").parse().unwrap();
             let mut wire = Wire::connect(address).await;
             if *node == leader {
-                assert_eq!(wire.produced(13, &request()).await.error_code, 0);
+                // The others may know of the topic before the leader's core does.
+                let error_code = loop {
+                    match wire.produced(13, &request()).await.error_code {
+                        NOT_LEADER => pause().await,
+                        error_code => break error_code,
+                    }
+                };
+                assert_eq!(error_code, 0);
                 continue;
             }
             let told: ProduceResponse<'_> = wire.ask(ApiKey::Produce, 13, &request()).await;
