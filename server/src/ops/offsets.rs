@@ -67,8 +67,12 @@ async fn list_one(partitions: &Partitions, item: ListItem) -> ListedItem {
             .unwrap_or(LeaderEpoch::NONE),
         ..none
     };
+    // What an earlier leader has shown must not seem to be gone.
+    let is_known = partition.knows_watermark();
+    let later = not_listed(item.id, ErrorCode::OffsetNotAvailable);
     let found = |found: Result<Option<(Offset, Timestamp)>, LogError>| match found {
         Ok(Some((offset, timestamp))) => at(timestamp.get(), offset),
+        Ok(None) if !is_known => later,
         Ok(None) => none,
         Err(error) => {
             partitions.core.metrics.log_failed(&error);
@@ -76,10 +80,12 @@ async fn list_one(partitions: &Partitions, item: ListItem) -> ListedItem {
         }
     };
     match item.sought {
+        Sought::Timestamp(LATEST) if !is_known => later,
         Sought::Timestamp(LATEST) => at(-1, offsets.high_watermark),
         Sought::Timestamp(EARLIEST) => at(-1, offsets.start),
         Sought::Timestamp(timestamp) if timestamp < 0 => not_listed(item.id, ErrorCode::InvalidRequest),
         Sought::Timestamp(timestamp) => found(log.offset_for_timestamp(Timestamp::new(timestamp)).await),
+        Sought::LatestTimestamp if !is_known => later,
         Sought::LatestTimestamp => found(log.offset_of_latest_timestamp().await),
         Sought::EndOfEpoch(epoch) => {
             let EpochEnd { epoch, end } = log.end_of_epoch(epoch);

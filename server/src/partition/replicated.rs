@@ -176,6 +176,17 @@ impl Partition {
         }
     }
 
+    /// Whether no earlier leader can have shown a later high watermark than this one knows (KIP-207).
+    pub(crate) fn knows_watermark(&self) -> bool {
+        let Some(replicated) = &self.replicated else {
+            return true;
+        };
+        match replicated.replica.borrow_mut().role() {
+            Role::Leads(leader) => leader.knows_watermark(),
+            Role::Follows(_) | Role::Waits => true,
+        }
+    }
+
     /// Refuses records that this broker cannot have acknowledged as they are to be.
     pub(crate) fn check_takes(&self, acks: Acks) -> Result<(), Refusal> {
         self.led()?;

@@ -154,6 +154,11 @@ impl Leader {
         self.watermark
     }
 
+    /// Whether the watermark has come to where the log ended when it began to lead: until then an earlier leader may have shown more.
+    pub(crate) fn knows_watermark(&self) -> bool {
+        self.watermark >= self.began_at
+    }
+
     /// The epoch in which it leads.
     pub(crate) fn epoch(&self) -> LeaderEpoch {
         self.replicas.leader_epoch

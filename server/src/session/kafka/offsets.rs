@@ -36,6 +36,9 @@ const TIERED: [(i64, i16); 2] = [(-5, 9), (-6, 11)];
 /// From this version on offsets come with their epochs.
 const EPOCHS_FROM: i16 = 4;
 
+/// From this version on clients know that an offset is not available yet (KIP-207).
+const NOT_AVAILABLE_FROM: i16 = 5;
+
 /// What is asked of one partition, as far as it could be read.
 enum Wanted {
     Ask(ListItem),
@@ -101,6 +104,10 @@ pub(super) async fn list<'a>(asking: &Asking, request: ListOffsetsRequest<'a>) -
                     },
                     ..none
                 },
+                // Older clients do not know that code, and ask again after this one.
+                Some(found) if found.error == ErrorCode::OffsetNotAvailable && asking.version < NOT_AVAILABLE_FROM => {
+                    told(ErrorCode::LeaderNotAvailable)
+                }
                 found => told(found.map_or(ErrorCode::NotLeaderOrFollower, |found| found.error)),
             },
             Some(Wanted::Told(code)) => told(code),

@@ -94,6 +94,21 @@ fn fetch(held: Held) -> Fetch {
 }
 
 #[test]
+fn a_new_leader_knows_the_watermark_once_all_that_an_earlier_one_may_have_shown_is_on_enough_replicas() {
+    let mut led = Led::new(replicas(&[1, 2, 3], 0, 2, Durability::Disk));
+    led.fetches(2, held(100, 100)).unwrap();
+    led.fetches(3, held(100, 99)).unwrap();
+    assert_eq!((led.watermark(), led.leader.knows_watermark()), (99, false));
+    led.fetches(3, held(100, 100)).unwrap();
+    assert_eq!((led.watermark(), led.leader.knows_watermark()), (100, true));
+    // What is appended from here on no other has shown.
+    led.leader.appended(held(200, 200), offset(200), led.now);
+    assert!(led.leader.knows_watermark());
+    let alone = Led::new(replicas(&[1], 0, 1, Durability::Disk));
+    assert!(alone.leader.knows_watermark());
+}
+
+#[test]
 fn a_follower_is_behind_by_what_it_lacks_on_its_disk_and_since_it_had_everything() {
     let mut led = Led::new(replicas(&[1, 2, 3], 0, 2, Durability::Disk));
     led.fetches(2, held(100, 100)).unwrap();
