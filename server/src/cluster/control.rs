@@ -28,7 +28,10 @@ use std::{
 
 use futures::{FutureExt as _, channel::oneshot, executor::block_on, future::Shared};
 use headwater_engine::disk::Directory;
-use headwater_protocol::{error::ErrorCode, id::ProducerId};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{ProducerId, TopicId},
+};
 use tokio::sync::mpsc;
 
 use self::{
@@ -104,9 +107,9 @@ impl ControlHandle {
         ask(&self.topics, request).await
     }
 
-    /// Deletes a topic; its records are gone when this returns.
-    pub(crate) async fn delete_topic(&self, name: String) -> Result<(), Refusal> {
-        ask(&self.topics, |reply| TopicRequest::Delete { name, reply }).await
+    /// Deletes a topic, if it is the one that is named, where one is; its records are gone when this returns.
+    pub(crate) async fn delete_topic(&self, name: String, only: Option<TopicId>) -> Result<(), Refusal> {
+        ask(&self.topics, |reply| TopicRequest::Delete { name, only, reply }).await
     }
 
     /// A producer id that has never been handed out.

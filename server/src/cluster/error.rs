@@ -34,6 +34,12 @@ pub enum TopicError {
         /// The name.
         name: TopicName,
     },
+    /// Somebody else has altered it just now.
+    #[error("the topic {name} was altered by others meanwhile; try again")]
+    Changed {
+        /// The name.
+        name: TopicName,
+    },
     /// No topic can have this name.
     #[error(transparent)]
     Name(#[from] TopicNameError),
@@ -108,7 +114,7 @@ impl TopicError {
         match self {
             Self::Exists { .. } => ErrorCode::TopicAlreadyExists,
             Self::Unknown { .. } => ErrorCode::UnknownTopicOrPartition,
-            Self::Growing { .. } => ErrorCode::CoordinatorLoadInProgress,
+            Self::Growing { .. } | Self::Changed { .. } => ErrorCode::CoordinatorLoadInProgress,
             Self::Name(_) => ErrorCode::InvalidTopicException,
             Self::Partitions { .. } | Self::FewerPartitions { .. } => ErrorCode::InvalidPartitions,
             Self::Full { .. } => ErrorCode::PolicyViolation,

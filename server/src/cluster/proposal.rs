@@ -4,7 +4,7 @@ use headwater_protocol::id::TopicId;
 use headwater_protocol::topic::TopicName;
 
 use super::error::TopicError;
-use super::state::Command;
+use super::state::{Command, Shape};
 use crate::config::Config;
 use crate::image::settings::{self, TopicSettings};
 use crate::image::{ClusterImage, Topic, TopicState};
@@ -72,12 +72,13 @@ pub(super) fn alter(
         return Err(TopicError::Unknown { name });
     };
     let partition_count = altered_partition_count(topic, alteration.partitions, image, config)?;
-    let overrides = settings::altered(&topic.overrides, &alteration.configs)?;
+    let overrides = settings::altered(&topic.overrides, &alteration.configs, alteration.is_all)?;
     let changed = alteration.configs.iter().map(|(key, _)| key.as_str());
     TopicSettings::of_altered_topic(&overrides, changed, config)?;
     settings::check_min_isr(&overrides, replicas(topic.id))?;
     Ok(Command::Alter {
         id: topic.id,
+        before: Some(Shape::from(&**topic)),
         partition_count,
         overrides,
     })

@@ -15,9 +15,28 @@ use std::sync::Arc;
 
 use headwater_protocol::id::TopicId;
 use headwater_protocol::topic::TopicName;
+use serde::{Deserialize, Serialize};
 
 use super::error::TopicError;
 use crate::image::{ClusterImage, Topic, TopicState};
+
+/// What can be altered of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    /// Number of partitions.
+    pub(crate) partition_count: u32,
+    /// Its settings by name.
+    pub(crate) overrides: BTreeMap<String, String>,
+}
+
+impl From<&Topic> for Shape {
+    fn from(topic: &Topic) -> Shape {
+        Shape {
+            partition_count: topic.partition_count,
+            overrides: topic.overrides.clone(),
+        }
+    }
+}
 
 /// What somebody asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +56,8 @@ pub(crate) enum Command {
     Alter {
         /// The topic.
         id: TopicId,
+        /// What it had when this was decided: if it has something else by now, it is to be decided again.
+        before: Option<Shape>,
         /// Number of partitions, not less than it has.
         partition_count: u32,
         /// All its settings by name.
@@ -122,11 +143,12 @@ impl ClusterState {
             }
             Command::Alter {
                 id,
+                before: as_decided,
                 partition_count,
                 overrides,
             } => {
                 let topic = before.as_deref().ok_or_else(|| TopicError::unknown(id))?;
-                Some(altered(topic, partition_count, overrides)?)
+                Some(altered(topic, as_decided.as_ref(), (partition_count, overrides))?)
             }
             Command::Delete { id } => {
                 let topic = before.as_deref().ok_or_else(|| TopicError::unknown(id))?;
@@ -174,13 +196,21 @@ fn with_state(topic: &Topic, state: TopicState) -> Topic {
     Topic { state, ..topic.clone() }
 }
 
-fn altered(topic: &Topic, partition_count: u32, overrides: BTreeMap<String, String>) -> Result<Topic, TopicError> {
+fn altered(
+    topic: &Topic,
+    as_decided: Option<&Shape>,
+    (partition_count, overrides): (u32, BTreeMap<String, String>),
+) -> Result<Topic, TopicError> {
     if topic.state != TopicState::Ready {
         return Err(TopicError::unknown(topic.id));
     }
     if topic.becoming.is_some() {
         let name = topic.name.clone();
         return Err(TopicError::Growing { name });
+    }
+    if as_decided.is_some_and(|before| *before != Shape::from(topic)) {
+        let name = topic.name.clone();
+        return Err(TopicError::Changed { name });
     }
     if partition_count < topic.partition_count {
         return Err(TopicError::FewerPartitions {
@@ -249,6 +279,7 @@ mod tests {
     fn alter(number: u128, partition_count: u32) -> Command {
         Command::Alter {
             id: id(number),
+            before: None,
             partition_count,
             overrides: settings(2),
         }
@@ -313,6 +344,14 @@ mod tests {
         let ready = settle(&apply(&ClusterState::default(), create(1, 2)));
         let growing = apply(&ready, alter(1, 3));
         let deleting = delete(&ready);
+        let changed = apply(&ready, alter(1, 2));
+        let from_before = Command::Alter {
+            id: id(1),
+            before: Some(Shape::from(&*topic(&ready, 1))),
+            partition_count: 2,
+            overrides: settings(3),
+        };
+        assert!(ready.apply(from_before.clone()).is_ok());
         let same_name = Command::Create {
             name: topic(&ready, 1).name.clone(),
             id: id(2),
@@ -327,6 +366,7 @@ mod tests {
             (&ready, alter(7, 1), "there is no topic"),
             (&deleting, alter(1, 3), "there is no topic"),
             (&growing, alter(1, 4), "is still getting partitions"),
+            (&changed, from_before, "was altered by others meanwhile; try again"),
             (&ready, Command::Delete { id: id(7) }, "there is no topic"),
         ] {
             let refused = state.apply(command).unwrap_err().to_string();

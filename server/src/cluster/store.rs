@@ -100,7 +100,8 @@ impl<D: Directory> TopicStore<D> {
     }
 
     /// The topic that [`alter`](Self::alter) would leave, or why it would not. Changes nothing.
-    pub fn check_alter(&self, alteration: &TopicAlteration) -> Result<Topic, TopicError> {
+    pub async fn check_alter(&mut self, alteration: &TopicAlteration) -> Result<Topic, TopicError> {
+        self.catch_up().await?;
         let replicas = |topic| self.replicas_of(topic);
         self.check(proposal::alter(alteration, &self.image(), &self.config, replicas)?)
     }
@@ -108,14 +109,14 @@ impl<D: Directory> TopicStore<D> {
     /// Alters a topic. When it has returned `Ok`, the change stays whatever happens. After an error the topic is served as it
     /// was; if the disk failed, a restart may finish the change.
     pub async fn alter(&mut self, alteration: &TopicAlteration) -> Result<Arc<Topic>, TopicError> {
-        self.catch_up().await?;
-        let replicas = |topic| self.replicas_of(topic);
-        let command = proposal::alter(alteration, &self.image(), &self.config, replicas)?;
         if !self.is_alone() {
-            return self.place(command, -1, alteration.assignments.as_deref()).await;
+            return self.alter_placed(alteration).await;
         }
-        // A growth that failed, and whose traces could not be removed then.
-        self.undo(command.topic()).await?;
+        if let Some(topic) = self.image().topic(&alteration.name) {
+            // A growth that failed, and whose traces could not be removed then.
+            self.undo(topic.id).await?;
+        }
+        let command = proposal::alter(alteration, &self.image(), &self.config, |_| 1)?;
         self.carry_out(command).await
     }
 
@@ -201,10 +202,12 @@ impl<D: Directory> TopicStore<D> {
     }
 
     /// Begins to delete a topic, in whatever state a failure has left it. When it has returned `Ok` the topic will be
-    /// gone, also after a crash. The cores must close its partitions before [`finish_delete`](Self::finish_delete).
-    pub async fn begin_delete(&mut self, name: &str) -> Result<Arc<Topic>, TopicError> {
+    /// gone, also after a crash. The cores must close its partitions before [`finish_delete`](Self::finish_delete). `only`: the topic
+    /// that is meant; another that has its name by now stays.
+    pub async fn begin_delete(&mut self, name: &str, only: Option<TopicId>) -> Result<Arc<Topic>, TopicError> {
         self.catch_up().await?;
-        let Some(topic) = self.image().topic(name).cloned() else {
+        let topic = self.image().topic(name).cloned();
+        let Some(topic) = topic.filter(|topic| only.is_none_or(|only| topic.id == only)) else {
             return Err(TopicError::Unknown { name: name.to_owned() });
         };
         let command = Command::Delete { id: topic.id };

@@ -1,15 +1,18 @@
 //! What a topic can set for itself: Kafka's names, over the broker's configuration.
 //!
-//! Each key but four stands for a key of the broker's configuration, whose type and range it shares, so that the two
-//! cannot disagree. A topic's settings are kept by name and as text, as they were checked when they were set; what is in force is
+//! Each key but four stands for a key of the broker's configuration, whose type it shares, and its range but for times, which may be
+//! what they may be in Kafka. A topic's settings are kept by name and as text, as they were checked when they were set; what is in force is
 //! found out where it is used, with the configuration of the broker that uses it, and is a typed [`TopicSettings`] from then on.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod change;
+
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use headwater_engine::{CompactionConfig, FlushConfig, LogConfig, ProducerConfig};
 use headwater_protocol::batch::{BatchLimits, TimestampType};
 
+pub(crate) use self::change::{altered, overrides};
 use super::{Durability, Terms};
 use crate::config::{ByteSize, Config, Knob, Millis, Ratio, Value};
 
@@ -254,10 +257,15 @@ impl TopicSettings {
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), SettingError> {
         match key {
-            RETENTION_MS => set(&mut self.retention_ms, "log.retention_ms", key, value),
+            RETENTION_MS => set_time(&mut self.retention_ms, 0, key, value),
+            // Kafka takes any negative number for no limit.
+            RETENTION_BYTES if value.parse().is_ok_and(|bytes: i64| bytes < 0) => {
+                self.retention_bytes = None;
+                Ok(())
+            }
             RETENTION_BYTES => set(&mut self.retention_bytes, "log.retention_bytes", key, value),
             SEGMENT_BYTES => set(&mut self.segment_size_bytes, "log.segment_size_bytes", key, value),
-            SEGMENT_MS => set(&mut self.segment_age_ms, "log.segment_age_ms", key, value),
+            SEGMENT_MS => set_time(&mut self.segment_age_ms, 1, key, value),
             MAX_MESSAGE_BYTES => set(&mut self.batch_size_bytes_max, "log.batch_size_bytes_max", key, value),
             CLEANUP_POLICY => {
                 self.cleanup = Cleanup::read(value).ok_or_else(|| invalid(key, value, Cleanup::ALLOWED))?;
@@ -269,16 +277,13 @@ impl TopicSettings {
                 key,
                 value,
             ),
-            MIN_COMPACTION_LAG_MS => set(&mut self.compaction.lag_ms_min, "compaction.lag_ms_min", key, value),
+            MIN_COMPACTION_LAG_MS => set_time(&mut self.compaction.lag_ms_min, 0, key, value),
             MAX_COMPACTION_LAG_MS if is_unlimited(value) => {
                 self.compaction.lag_ms_max = None;
                 Ok(())
             }
-            MAX_COMPACTION_LAG_MS => set(&mut self.compaction.lag_ms_max, "compaction.lag_ms_max", key, value),
-            DELETE_RETENTION_MS => {
-                let field = &mut self.compaction.delete_retention_ms;
-                set(field, "compaction.delete_retention_ms", key, value)
-            }
+            MAX_COMPACTION_LAG_MS => set_time(&mut self.compaction.lag_ms_max, 1, key, value),
+            DELETE_RETENTION_MS => set_time(&mut self.compaction.delete_retention_ms, 0, key, value),
             TIMESTAMP_TYPE => {
                 self.timestamp_type = match value {
                     "CreateTime" => TimestampType::CreateTime,
@@ -287,24 +292,14 @@ impl TopicSettings {
                 };
                 Ok(())
             }
-            TIMESTAMP_AFTER if is_unlimited(value) => {
-                self.timestamp_ahead_ms_max = Millis::new(i64::MAX.cast_unsigned());
-                Ok(())
-            }
-            TIMESTAMP_AFTER => set(
-                &mut self.timestamp_ahead_ms_max,
-                "log.timestamp_ahead_ms_max",
-                key,
-                value,
-            ),
+            TIMESTAMP_AFTER => set_time(&mut self.timestamp_ahead_ms_max, 0, key, value),
             TIMESTAMP_BEFORE if is_unlimited(value) => {
                 self.timestamp_behind_ms_max = None;
                 Ok(())
             }
-            // No key of the broker's; what may be is the same as of the other direction.
             TIMESTAMP_BEFORE => {
                 let mut behind = Millis::new(0);
-                set(&mut behind, "log.timestamp_ahead_ms_max", key, value)?;
+                set_time(&mut behind, 0, key, value)?;
                 self.timestamp_behind_ms_max = Some(behind);
                 Ok(())
             }
@@ -474,39 +469,6 @@ pub(crate) fn check_min_isr(overrides: &BTreeMap<String, String>, replicas: usiz
     }
 }
 
-/// Puts a request's list of settings in order; a key given twice is refused.
-pub(crate) fn overrides(entries: &[(String, String)]) -> Result<BTreeMap<String, String>, SettingError> {
-    let mut overrides = BTreeMap::new();
-    for (key, value) in entries {
-        if overrides.insert(key.clone(), value.trim().to_owned()).is_some() {
-            return Err(SettingError::Repeated { key: key.clone() });
-        }
-    }
-    Ok(overrides)
-}
-
-/// A topic's overrides with changes over them; a key without a value is taken out.
-pub(crate) fn altered(
-    overrides: &BTreeMap<String, String>,
-    changes: &[(String, Option<String>)],
-) -> Result<BTreeMap<String, String>, SettingError> {
-    let mut altered = overrides.clone();
-    let mut seen = BTreeSet::new();
-    for (key, value) in changes {
-        if !KEYS.contains(&key.as_str()) {
-            return Err(SettingError::UnknownKey { key: key.clone() });
-        }
-        if !seen.insert(key) {
-            return Err(SettingError::Repeated { key: key.clone() });
-        }
-        match value {
-            Some(value) => altered.insert(key.clone(), value.trim().to_owned()),
-            None => altered.remove(key),
-        };
-    }
-    Ok(altered)
-}
-
 /// Reads a value with the type and the range of the broker's key `knob`.
 fn set(field: &mut dyn Value, knob: &str, key: &str, value: &str) -> Result<(), SettingError> {
     field.read(value).map_err(|expected| invalid(key, value, expected))?;
@@ -520,6 +482,18 @@ fn set(field: &mut dyn Value, knob: &str, key: &str, value: &str) -> Result<(), 
         Ok(())
     } else {
         Err(invalid(key, value, knob.allowed(&Config::default())))
+    }
+}
+
+/// Reads a time from so many milliseconds on, up to Kafka's largest number: the broker's own keys, which people write by hand, have
+/// narrower ranges.
+fn set_time(field: &mut dyn Value, ms_min: u64, key: &str, value: &str) -> Result<(), SettingError> {
+    field.read(value).map_err(|expected| invalid(key, value, expected))?;
+    let allowed = ms_min..=i64::MAX.cast_unsigned();
+    if field.magnitude().is_none_or(|ms| allowed.contains(&ms)) {
+        Ok(())
+    } else {
+        Err(invalid(key, value, format!("{ms_min} ms or more")))
     }
 }
 

@@ -27,7 +27,8 @@ pub(crate) enum Op {
     /// Or only, if `true`, to say whether it could be done.
     CreateTopic(NewTopic, bool),
     AlterTopic(TopicAlteration, bool),
-    DeleteTopic(String),
+    /// Only, if one is named, the topic that has this id: another may have its name by now.
+    DeleteTopic(String, Option<TopicId>),
     DescribeTopic(String),
     DescribeBroker,
     /// The logs that this broker has of these partitions; or only, if `true`, those of this core.
@@ -123,12 +124,33 @@ pub struct NewTopic {
 #[derive(Debug, Clone)]
 pub struct TopicAlteration {
     pub name: String,
-    /// Settings in Kafka's names. Without a value: the broker's default.
-    pub configs: Vec<(String, Option<String>)>,
+    /// Settings in Kafka's names.
+    pub configs: Vec<(String, SettingChange)>,
+    /// What is not among them follows the broker from now on.
+    pub is_all: bool,
     /// -1: as many as there are.
     pub partitions: i32,
     /// Who is to have each of those that are new, the preferred leader first; `None`: the cluster says.
     pub assignments: Option<Vec<Vec<BrokerId>>>,
+}
+
+/// What is to become of a setting, whatever it is until then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingChange {
+    /// It has this value.
+    Value(String),
+    /// It follows the broker.
+    Inherited,
+    /// A list has these elements too.
+    With(String),
+    /// A list does not have these elements any more.
+    Without(String),
+}
+
+impl From<Option<String>> for SettingChange {
+    fn from(value: Option<String>) -> SettingChange {
+        value.map_or(SettingChange::Inherited, SettingChange::Value)
+    }
 }
 
 /// Where everything is.

@@ -82,7 +82,7 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcom
         Op::Layout(topics) => Ok(Outcome::Layout(nodes::layout(ops, topics))),
         Op::CreateTopic(new, validate_only) => topics::create(control, new, validate_only).await,
         Op::AlterTopic(alteration, validate_only) => topics::alter(control, alteration, validate_only).await,
-        Op::DeleteTopic(name) => topics::delete(control, name).await,
+        Op::DeleteTopic(name, only) => topics::delete(control, name, only).await,
         Op::DescribeTopic(name) => topics::describe(partitions, &name).await,
         Op::DescribeBroker => Ok(Outcome::Broker(broker::describe(ops).await)),
         Op::DescribeLogs(ids, is_own) => Ok(Outcome::Logs(logs::describe(ops, ids, is_own).await)),

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use headwater_protocol::{error::ErrorCode, id::LeaderEpoch, topic::TopicName};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{LeaderEpoch, TopicId},
+    topic::TopicName,
+};
 
 use super::Ops;
 use crate::{
@@ -177,10 +181,10 @@ pub(super) async fn alter(
     })
 }
 
-/// Deletes a topic and its records.
-pub(super) async fn delete(control: &ControlHandle, name: String) -> Result<Outcome, Refusal> {
+/// Deletes a topic and its records; `only`: if it is this one.
+pub(super) async fn delete(control: &ControlHandle, name: String, only: Option<TopicId>) -> Result<Outcome, Refusal> {
     check_not_internal(&name)?;
-    control.delete_topic(name).await?;
+    control.delete_topic(name, only).await?;
     Ok(Outcome::TopicDeleted)
 }
 

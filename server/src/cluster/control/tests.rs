@@ -212,7 +212,7 @@ async fn changes_to_topics_are_made_in_the_order_in_which_they_were_asked_for() 
     let handle = &plane.handle;
     let first = handle.create_topic(topic("a"), false);
     let again = handle.create_topic(topic("a"), false);
-    let delete = handle.delete_topic("a".to_owned());
+    let delete = handle.delete_topic("a".to_owned(), None);
     let last = handle.create_topic(topic("a"), false);
     let mut all = std::pin::pin!(futures::future::join4(first, again, delete, last));
     assert!(all.as_mut().now_or_never().is_none());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use headwater_engine::disk::Directory;
-use headwater_protocol::error::ErrorCode;
+use headwater_protocol::{error::ErrorCode, id::TopicId};
 
 use super::Requests;
 use crate::{
@@ -30,6 +30,8 @@ pub(super) enum TopicRequest {
     },
     Delete {
         name: String,
+        /// The topic must have this id.
+        only: Option<TopicId>,
         reply: Reply<Result<(), Refusal>>,
     },
 }
@@ -64,8 +66,8 @@ impl<D: Directory> TopicWorker<D> {
                 } => {
                     let _ = reply.send(self.alter(&alteration, validate_only).await);
                 }
-                TopicRequest::Delete { name, reply } => {
-                    let _ = reply.send(self.delete(&name).await);
+                TopicRequest::Delete { name, only, reply } => {
+                    let _ = reply.send(self.delete(&name, only).await);
                 }
             }
         }
@@ -90,7 +92,8 @@ impl<D: Directory> TopicWorker<D> {
 
     async fn alter(&mut self, alteration: &TopicAlteration, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
         if validate_only {
-            return self.store.check_alter(alteration).map(Arc::new).map_err(refusal);
+            let checked = self.store.check_alter(alteration).await;
+            return checked.map(Arc::new).map_err(refusal);
         }
         let topic = self.store.alter(alteration).await.map_err(refusal)?;
         self.publish().await;
@@ -98,8 +101,8 @@ impl<D: Directory> TopicWorker<D> {
         Ok(topic)
     }
 
-    async fn delete(&mut self, name: &str) -> Result<(), Refusal> {
-        let begun = self.store.begin_delete(name).await;
+    async fn delete(&mut self, name: &str, only: Option<TopicId>) -> Result<(), Refusal> {
+        let begun = self.store.begin_delete(name, only).await;
         if matches!(begun, Ok(_) | Err(TopicError::Store(_))) {
             // The cores let go of the partitions before their files are removed; and also if nobody knows what becomes of them.
             self.publish().await;

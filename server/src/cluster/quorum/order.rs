@@ -10,7 +10,7 @@ use super::id::{Incarnation, NodeId, StoreId};
 use crate::{
     cluster::{
         replicas::{Placement, ReplicaCommand},
-        state::Command,
+        state::{Command, Shape},
     },
     image::{Topic, TopicState},
     machine,
@@ -130,13 +130,6 @@ fn name<E: serde::de::Error>(name: &str) -> Result<TopicName, E> {
     TopicName::new(name).map_err(E::custom)
 }
 
-/// What a topic has: so many partitions, and settings by name.
-#[derive(Serialize, Deserialize)]
-struct Shape {
-    partition_count: u32,
-    overrides: BTreeMap<String, String>,
-}
-
 mod command_form {
     use super::{
         BTreeMap, Command, Deserialize, Deserializer, Serialize, Serializer, Shape, TopicId, Uuid, name,
@@ -148,6 +141,7 @@ mod command_form {
         Create { name: String, id: Uuid, shape: Shape },
         Alter { id: Uuid, shape: Shape },
         Delete { id: Uuid },
+        AlterFrom { id: Uuid, before: Shape, shape: Shape },
     }
 
     pub(super) fn serialize<S: Serializer>(command: &Command, serializer: S) -> Result<S::Ok, S::Error> {
@@ -168,13 +162,17 @@ mod command_form {
                 shape: shape(partition_count, overrides),
             },
             Command::Alter {
+                before,
                 partition_count,
                 overrides,
                 ..
-            } => Form::Alter {
-                id,
-                shape: shape(partition_count, overrides),
-            },
+            } => {
+                let shape = shape(partition_count, overrides);
+                match before.clone() {
+                    Some(before) => Form::AlterFrom { id, before, shape },
+                    None => Form::Alter { id, shape },
+                }
+            }
             Command::Delete { .. } => Form::Delete { id },
         };
         form.serialize(serializer)
@@ -190,6 +188,13 @@ mod command_form {
             },
             Form::Alter { id, shape } => Command::Alter {
                 id: TopicId::new(id),
+                before: None,
+                partition_count: partition_count(shape.partition_count)?,
+                overrides: shape.overrides,
+            },
+            Form::AlterFrom { id, before, shape } => Command::Alter {
+                id: TopicId::new(id),
+                before: Some(before),
                 partition_count: partition_count(shape.partition_count)?,
                 overrides: shape.overrides,
             },
@@ -218,10 +223,6 @@ enum StateForm {
 
 impl From<&Topic> for TopicForm {
     fn from(topic: &Topic) -> TopicForm {
-        let shape = |topic: &Topic| Shape {
-            partition_count: topic.partition_count,
-            overrides: topic.overrides.clone(),
-        };
         TopicForm {
             name: topic.name.as_str().to_owned(),
             id: *topic.id.as_uuid(),
@@ -230,8 +231,8 @@ impl From<&Topic> for TopicForm {
                 TopicState::Ready => StateForm::Ready,
                 TopicState::Deleting => StateForm::Deleting,
             },
-            shape: shape(topic),
-            becoming: topic.becoming.as_deref().map(shape),
+            shape: topic.into(),
+            becoming: topic.becoming.as_deref().map(Shape::from),
         }
     }
 }

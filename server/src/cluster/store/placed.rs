@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use headwater_engine::disk::Directory;
-use headwater_protocol::id::{BrokerId, TopicId};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{BrokerId, TopicId},
+};
 use tokio::sync::watch;
 
 use super::{StoreError, TopicStore, refused};
@@ -18,7 +21,11 @@ use crate::{
         state::Command,
     },
     image::Topic,
+    model::op::TopicAlteration,
 };
+
+/// So often an alteration is decided while others are altering the same topic.
+const TRIES_MAX: u32 = 8;
 
 impl<D: Directory> TopicStore<D> {
     /// Whether this broker has all partitions of all topics, and asks nobody.
@@ -77,6 +84,21 @@ impl<D: Directory> TopicStore<D> {
         }
         let topic = image.topic_by_id(id).cloned().or(before);
         topic.ok_or_else(|| TopicError::unknown(id))
+    }
+
+    /// Has an alteration agreed on. What another broker has changed meanwhile stays: it is decided again with that.
+    pub(super) async fn alter_placed(&mut self, alteration: &TopicAlteration) -> Result<Arc<Topic>, TopicError> {
+        let mut tries = 0;
+        loop {
+            self.catch_up().await?;
+            let replicas = |topic| self.replicas_of(topic);
+            let command = proposal::alter(alteration, &self.image(), &self.config, replicas)?;
+            tries += 1;
+            match self.place(command, -1, alteration.assignments.as_deref()).await {
+                Err(error) if error.code() == ErrorCode::CoordinatorLoadInProgress && tries < TRIES_MAX => {}
+                done => return done,
+            }
+        }
     }
 
     /// Who is to have the partitions that a command makes.

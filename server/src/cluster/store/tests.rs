@@ -82,7 +82,7 @@ fn new_topic(name: &str, partitions: i32) -> NewTopic {
 }
 
 fn delete(store: &mut Store, name: &str) -> Result<(), TopicError> {
-    let topic = now(store.begin_delete(name))?;
+    let topic = now(store.begin_delete(name, None))?;
     Ok(now(store.finish_delete(topic.id))?)
 }
 
@@ -111,17 +111,17 @@ fn a_deleted_topic_is_gone_and_its_name_starts_anew() {
     let mut store = open(&disk);
     let first = now(store.create(&new_topic("orders", 2))).unwrap();
     disk.write("/data/orders-1/00000000000000000000.log", b"records");
-    let deleting = now(store.begin_delete("orders")).unwrap();
+    let deleting = now(store.begin_delete("orders", None)).unwrap();
     assert_eq!(store.image().topic("orders").unwrap().state, TopicState::Deleting);
     let refused = now(store.create(&new_topic("orders", 2))).unwrap_err();
     assert!(
         matches!(refused, TopicError::Exists { deleting: true, .. }),
         "{refused}"
     );
-    let again = now(store.begin_delete("orders")).unwrap();
+    let again = now(store.begin_delete("orders", None)).unwrap();
     assert_eq!(again, deleting, "a deletion that did not finish can be begun again");
     now(store.finish_delete(deleting.id)).unwrap();
-    let unknown = now(store.begin_delete("orders")).unwrap_err();
+    let unknown = now(store.begin_delete("orders", None)).unwrap_err();
     assert_eq!(unknown.code(), ErrorCode::UnknownTopicOrPartition);
     assert!(store.image().topic("orders").is_none());
     assert!(
@@ -134,11 +134,27 @@ fn a_deleted_topic_is_gone_and_its_name_starts_anew() {
 }
 
 #[test]
+fn a_topic_that_is_meant_by_its_id_is_deleted_and_not_the_next_one_of_its_name() {
+    let disk = MemoryDisk::default();
+    let mut store = open(&disk);
+    let first = now(store.create(&new_topic("orders", 1))).unwrap();
+    delete(&mut store, "orders").unwrap();
+    let second = now(store.create(&new_topic("orders", 1))).unwrap();
+    let refused = now(store.begin_delete("orders", Some(first.id))).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(store.image().topic("orders"), Some(&second), "it stays");
+    assert_eq!(
+        now(store.begin_delete("orders", Some(second.id))).unwrap().id,
+        second.id
+    );
+}
+
+#[test]
 fn a_removal_that_a_stop_cuts_short_is_finished_at_the_next_start() {
     let disk = MemoryDisk::default();
     let mut store = open(&disk);
     now(store.create(&new_topic("orders", 40))).unwrap();
-    let topic = now(store.begin_delete("orders")).unwrap();
+    let topic = now(store.begin_delete("orders", None)).unwrap();
     store.stopping().store(true, Ordering::Relaxed);
     let error = now(store.finish_delete(topic.id)).unwrap_err();
     assert!(matches!(error, StoreError::Stopping), "{error}");
@@ -224,10 +240,11 @@ fn what_exceeds_a_limit_is_refused_with_the_limit() {
 fn alteration(configs: &[(&str, Option<&str>)], partitions: i32) -> TopicAlteration {
     let configs = configs
         .iter()
-        .map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned)));
+        .map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned).into()));
     TopicAlteration {
         name: "orders".to_owned(),
         configs: configs.collect(),
+        is_all: false,
         partitions,
         assignments: None,
     }
@@ -244,7 +261,7 @@ fn an_altered_topic_is_found_again_as_it_was_altered() {
     assert_eq!(settings(&altered).retention_ms.unwrap().get(), 1000);
     assert_eq!(open(&disk).image().topic("orders"), Some(&altered));
     let unset = alteration(&[("retention.ms", None), ("retention.bytes", None)], -1);
-    let checked = store.check_alter(&unset).unwrap();
+    let checked = now(store.check_alter(&unset)).unwrap();
     assert_eq!(store.image().topic("orders"), Some(&altered), "a check changes nothing");
     let unset = now(store.alter(&unset)).unwrap();
     assert_eq!(*unset, checked);
@@ -451,7 +468,7 @@ fn the_longest_name_fits_a_real_disk_from_creation_to_removal() {
     std::fs::write(partition.join("file"), "records").unwrap();
     let (mut store, recovery) = now(open_on(&StdDirectory::default(), Arc::clone(&config))).unwrap();
     assert_eq!(recovery, Recovery::default());
-    let topic = now(store.begin_delete(&name)).unwrap();
+    let topic = now(store.begin_delete(&name, None)).unwrap();
     now(store.finish_delete(topic.id)).unwrap();
     let left = std::fs::read_dir(&config.log.directory)
         .unwrap()

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::op::SettingChange;
 
 fn of(entries: &[(&str, &str)]) -> Result<TopicSettings, SettingError> {
     let entries: Vec<_> = entries
@@ -90,7 +91,8 @@ fn what_is_not_valid_is_refused_with_what_is() {
             "segment.bytes = \"1\" is not valid: allowed is 64KiB to 2GiB",
         ),
         (&[("segment.ms", "-1")], "allowed is a time, such as 10ms"),
-        (&[("retention.ms", "0")], "allowed is 1ms to"),
+        (&[("segment.ms", "0")], "allowed is 1 ms or more"),
+        (&[("retention.ms", "9223372036854775808")], "allowed is 0 ms or more"),
         (&[("min.insync.replicas", "0")], "allowed is a number from 1 on"),
         (&[("durability", "none")], "allowed is \"disk\" or \"memory\""),
         (
@@ -211,4 +213,59 @@ fn what_a_broker_does_not_know_of_a_topics_settings_is_as_if_it_were_not_set() {
     assert!(TopicSettings::check(&overrides, &Config::default()).is_err());
     let known = of(&[("retention.ms", "1000")]).unwrap();
     assert_eq!(TopicSettings::in_force(&overrides, &Config::default()), known);
+}
+
+#[test]
+fn a_list_changes_by_what_it_is_when_that_is_decided() {
+    let set = |policy: Option<&str>| -> BTreeMap<String, String> {
+        let policy = policy.map(|policy| (CLEANUP_POLICY.to_owned(), policy.to_owned()));
+        policy
+            .into_iter()
+            .chain([(RETENTION_MS.to_owned(), "1000".to_owned())])
+            .collect()
+    };
+    let with = |elements: &str| SettingChange::With(elements.to_owned());
+    let without = |elements: &str| SettingChange::Without(elements.to_owned());
+    for (now, change, after) in [
+        (None, with("compact"), "delete,compact"),
+        (Some("delete"), with("compact"), "delete,compact"),
+        (Some("delete,compact"), with("compact"), "delete,compact"),
+        (Some("delete,compact"), without("delete"), "compact"),
+        (Some("compact"), without("compact"), ""),
+        (Some("compact"), without("delete"), "compact"),
+        (Some(""), with(" delete , compact "), "delete,compact"),
+    ] {
+        let changes = [(CLEANUP_POLICY.to_owned(), change)];
+        let altered = altered(&set(now), &changes, false).unwrap();
+        assert_eq!(altered, set(Some(after)), "{now:?} {changes:?}");
+    }
+    let changes = [(SEGMENT_MS.to_owned(), SettingChange::Value(" 60000 ".to_owned()))];
+    let all = altered(&set(Some("compact")), &changes, true).unwrap();
+    assert_eq!(all, BTreeMap::from([(SEGMENT_MS.to_owned(), "60000".to_owned())]));
+    let no_list = [(SEGMENT_MS.to_owned(), with("1"))];
+    assert!(altered(&set(None), &no_list, false).is_err());
+}
+
+#[test]
+fn times_may_be_what_they_may_be_in_kafka() {
+    let most = i64::MAX.to_string();
+    let least = [
+        ("delete.retention.ms", "0"),
+        ("max.compaction.lag.ms", "1"),
+        ("message.timestamp.after.max.ms", "0"),
+        ("message.timestamp.before.max.ms", "0"),
+        ("min.compaction.lag.ms", "0"),
+        ("retention.ms", "0"),
+        ("segment.ms", "1"),
+    ];
+    for (key, least) in least {
+        for value in [least, &most] {
+            let described = of(&[(key, value)]).unwrap().entries(1);
+            let seen = described.iter().find(|(name, _)| *name == key).unwrap();
+            assert_eq!(seen.1, value, "{key}");
+        }
+    }
+    for value in ["-1", "-7"] {
+        assert_eq!(of(&[("retention.bytes", value)]).unwrap().retention_bytes, None);
+    }
 }

@@ -18,7 +18,7 @@ use headwater_kafka::{
 use headwater_protocol::{error::ErrorCode, id::BrokerId};
 
 use super::{
-    asking::{Asking, check_legal, find_topic, find_topic_by_id, uuid_of},
+    asking::{Asking, check_legal, find_topic, find_topic_by_id, topic_id, uuid_of},
     configs,
     operators::assigned,
 };
@@ -277,8 +277,15 @@ pub(super) async fn delete<'a>(asking: &Asking, request: DeleteTopicsRequest<'a>
             )),
             Ok((name, id)) => match check_time(request.timeout_ms) {
                 Ok(()) => {
-                    let done = asking.perform(Op::DeleteTopic(name.clone())).await;
-                    done.map(|_| (name, id))
+                    let only = topic.name.is_none().then(|| topic_id(id));
+                    let done = asking.perform(Op::DeleteTopic(name.clone(), only)).await;
+                    match (done, only) {
+                        // Another topic has its name by now.
+                        (Err(refusal), Some(_)) if refusal.code == ErrorCode::UnknownTopicOrPartition => {
+                            Err(not_hosted(ErrorCode::UnknownTopicId, "topic ID"))
+                        }
+                        (done, _) => done.map(|_| (name, id)),
+                    }
                 }
                 Err(refusal) => Err(refusal),
             },
@@ -320,7 +327,11 @@ fn name_of(asking: &Asking, topic: &DeleteTopicState<'_>) -> Result<(String, Uui
     };
     found
         .map(|topic| (topic.name.to_string(), uuid_of(topic.id)))
-        .map_err(|code| refuse(code, format!("This server does not host this {unknown}.")))
+        .map_err(|code| not_hosted(code, unknown))
+}
+
+fn not_hosted(code: ErrorCode, unknown: &str) -> Refusal {
+    refuse(code, format!("This server does not host this {unknown}."))
 }
 
 pub(super) async fn create_partitions<'a>(
@@ -390,6 +401,7 @@ async fn extend(asking: &Asking, topic: CreatePartitionsTopic<'_>, validate_only
     let alteration = TopicAlteration {
         name: topic.name.into_owned(),
         configs: Vec::new(),
+        is_all: false,
         partitions: topic.count,
         assignments,
     };

@@ -3,13 +3,19 @@
 use std::{
     collections::BTreeSet,
     net::{SocketAddr, TcpListener},
+    time::{Duration, Instant},
 };
+
+use futures::future::join_all;
 
 use headwater_kafka::{
     ApiKey,
     messages::{
-        ProduceResponse,
+        DescribeConfigsRequest, DescribeConfigsResponse, IncrementalAlterConfigsRequest,
+        IncrementalAlterConfigsResponse, ProduceResponse,
         create_topics_request::{CreatableReplicaAssignment, CreatableTopic},
+        describe_configs_request::DescribeConfigsResource,
+        incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig},
     },
 };
 
@@ -93,10 +99,65 @@ fn any_broker_names_the_nodes_of_all_and_a_client_that_asks_the_wrong_one_is_sen
                 NOT_LEADER
             );
         }
+        alter_at_once(&cluster.sites, "of-three").await;
         for broker in cluster.brokers.into_iter().flatten() {
             broker.stop();
         }
     });
+}
+
+/// The kind of a topic, where resources are named.
+const TOPIC: i8 = 2;
+
+/// Has each broker alter another setting of a topic at the same time, again and again: none undoes what another has done.
+async fn alter_at_once(sites: &[Site], topic: &str) {
+    const SETTINGS: [&str; 3] = ["retention.ms", "segment.ms", "retention.bytes"];
+    const ROUNDS: u32 = 15;
+    let alter = async |site: &Site, setting: &str| {
+        let mut wire = Wire::of(site).await;
+        for round in 1..=ROUNDS {
+            let config = AlterableConfig {
+                name: setting.into(),
+                value: Some((60_000 + round).to_string().into()),
+                ..AlterableConfig::default()
+            };
+            let request = IncrementalAlterConfigsRequest {
+                resources: vec![AlterConfigsResource {
+                    resource_type: TOPIC,
+                    resource_name: topic.into(),
+                    configs: vec![config],
+                }],
+                ..IncrementalAlterConfigsRequest::default()
+            };
+            let told: IncrementalAlterConfigsResponse<'_> =
+                wire.ask(ApiKey::IncrementalAlterConfigs, 1, &request).await;
+            let told = &told.responses[0];
+            assert_eq!(told.error_code, 0, "{setting}: {:?}", told.error_message);
+        }
+    };
+    join_all(sites.iter().zip(SETTINGS).map(|(site, setting)| alter(site, setting))).await;
+    let mut wire = Wire::of(&sites[0]).await;
+    let asked = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: TOPIC,
+            resource_name: topic.into(),
+            configuration_keys: Some(SETTINGS.map(Into::into).into()),
+        }],
+        ..DescribeConfigsRequest::default()
+    };
+    let last = (60_000 + ROUNDS).to_string();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let told: DescribeConfigsResponse<'_> = wire.ask(ApiKey::DescribeConfigs, 4, &asked).await;
+        let values = told.results[0].configs.iter().map(|config| config.value.as_deref());
+        let values: Vec<_> = values.collect();
+        if values == [Some(last.as_str()); 3] {
+            return;
+        }
+        // This broker may learn the last of it a little later.
+        assert!(Instant::now() < deadline, "{values:?} is left of what was set");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[test]

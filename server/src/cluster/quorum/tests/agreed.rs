@@ -17,7 +17,7 @@ use crate::{
             state::{PRODUCER_ID_BLOCK, State},
         },
         replicas::{self, Election, Levels, Placement, ReplicaCommand},
-        state::Command,
+        state::{Command, Shape},
     },
     image::{Address, KafkaAddress, PartitionId, Replicas, Topic, TopicState},
 };
@@ -124,12 +124,22 @@ fn any_order() -> impl Strategy<Value = Order> {
             partition_count,
             overrides,
         });
-    let alter =
-        (1..4_u128, 1..6_u32, any_overrides()).prop_map(|(number, partition_count, overrides)| Command::Alter {
-            id: id(number),
-            partition_count,
-            overrides,
-        });
+    let before = (1..4_u32, any_overrides()).prop_map(|(partition_count, overrides)| Shape {
+        partition_count,
+        overrides,
+    });
+    let altered = (
+        1..4_u128,
+        proptest::option::weighted(0.2, before),
+        1..6_u32,
+        any_overrides(),
+    );
+    let alter = altered.prop_map(|(number, before, partition_count, overrides)| Command::Alter {
+        id: id(number),
+        before,
+        partition_count,
+        overrides,
+    });
     let delete = (1..4_u128).prop_map(|number| Command::Delete { id: id(number) });
     prop_oneof![
         create.prop_map(Order::Topic),
@@ -357,6 +367,7 @@ fn a_topic_of_a_cluster_comes_and_goes_with_its_replicas_in_one_step_or_not_at_a
     assert!(replicas.iter().all(|replicas| replicas.leader == Some(BROKER)));
     let larger = Command::Alter {
         id: id(1),
+        before: None,
         partition_count: 3,
         overrides: BTreeMap::new(),
     };
@@ -364,6 +375,7 @@ fn a_topic_of_a_cluster_comes_and_goes_with_its_replicas_in_one_step_or_not_at_a
     assert_eq!(state.replicas().replicas_of(id(1)).len(), 3);
     let stricter = Command::Alter {
         id: id(1),
+        before: None,
         partition_count: 3,
         overrides: BTreeMap::from([("min.insync.replicas".to_owned(), "2".to_owned())]),
     };

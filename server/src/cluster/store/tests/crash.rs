@@ -109,7 +109,7 @@ fn a_crash_at_any_operation_of_delete_leaves_the_topic_wholly_there_or_gone() {
             let disk = populated(true);
             let mut store = open(&disk);
             disk.plan(Fault::crash(at, outcome));
-            let begun = now(store.begin_delete("orders"));
+            let begun = now(store.begin_delete("orders", None));
             if let Ok(topic) = &begun {
                 let _ = now(store.finish_delete(topic.id));
             }
@@ -160,7 +160,8 @@ fn orders_altered_or_as_before(disk: &MemoryDisk) -> bool {
 fn alteration() -> TopicAlteration {
     TopicAlteration {
         name: "orders".to_owned(),
-        configs: vec![("retention.ms".to_owned(), Some("1000".to_owned()))],
+        configs: vec![("retention.ms".to_owned(), Some("1000".to_owned()).into())],
+        is_all: false,
         partitions: 5,
         assignments: None,
     }

@@ -63,6 +63,7 @@ fn alteration_of(name: &str, partitions: i32) -> TopicAlteration {
     TopicAlteration {
         name: name.to_owned(),
         configs: Vec::new(),
+        is_all: false,
         partitions,
         assignments: None,
     }
@@ -86,7 +87,7 @@ fn a_topic_whose_partition_is_a_link_or_a_file_is_deleted_with_all_its_names_and
         let (_, recovery) = now(open_on(&StdDirectory::default(), Arc::clone(&config))).unwrap();
         let missing: Vec<i32> = recovery.missing.iter().map(|(_, partition)| partition.get()).collect();
         assert_eq!(missing, [0, 1]);
-        let topic = now(store.begin_delete("orders")).unwrap();
+        let topic = now(store.begin_delete("orders", None)).unwrap();
         if finished_by_recovery {
             store = open_real(&config).unwrap();
         } else {
@@ -105,7 +106,7 @@ fn a_topic_whose_partition_is_a_link_or_a_file_is_deleted_with_all_its_names_and
 }
 
 fn delete_real(store: &mut TopicStore<StdDirectory>, name: &str) {
-    let topic = now(store.begin_delete(name)).unwrap();
+    let topic = now(store.begin_delete(name, None)).unwrap();
     now(store.finish_delete(topic.id)).unwrap();
 }
 

@@ -19,9 +19,9 @@ use super::{
     topic::{Means, TopicConfig},
 };
 use crate::{
-    config::Config,
     model::{
-        op::{Op, TopicAlteration},
+        internal::is_internal,
+        op::{Op, SettingChange, TopicAlteration},
         refusal::Refusal,
     },
     session::kafka::asking::{Asking, find_topic},
@@ -33,8 +33,12 @@ const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-/// Which settings of a topic become what; none: what follows the broker.
-type Changes = Vec<(String, Option<String>)>;
+/// Which settings of a topic become what. What comes of it is decided where the topic is known as it is, not as it was shown here.
+struct Changes {
+    configs: Vec<(String, SettingChange)>,
+    /// What is not among them follows the broker again.
+    are_all: bool,
+}
 
 fn refuse<T>(code: ErrorCode, message: impl std::fmt::Display) -> Result<T, Refusal> {
     Err(Refusal::new(code, message))
@@ -88,10 +92,12 @@ pub(in crate::session::kafka) async fn alter_incrementally<'a>(
         let may = may_alter(asking, &twice, (kind, &name), keys).await;
         let done = match may {
             Ok(()) if kind != TOPIC => Ok(()),
-            Ok(()) => match changes(asking, &name, resource.configs) {
-                Ok(changes) => change(asking, name.clone(), changes, request.validate_only).await,
-                Err(refusal) => Err(refusal),
-            },
+            Ok(()) => {
+                change(asking, &name, request.validate_only, || {
+                    changes(asking, resource.configs)
+                })
+                .await
+            }
             Err(refusal) => Err(refusal),
         };
         let (error_code, error_message) = told(asking, &name, done);
@@ -120,10 +126,7 @@ pub(in crate::session::kafka) async fn alter<'a>(
         let configs = resource.configs.into_iter().map(|config| (config.name, config.value));
         let done = match may {
             Ok(()) if kind != TOPIC => Ok(()),
-            Ok(()) => match replacement(asking, &name, configs) {
-                Ok(changes) => change(asking, name.clone(), changes, request.validate_only).await,
-                Err(refusal) => Err(refusal),
-            },
+            Ok(()) => change(asking, &name, request.validate_only, || replacement(asking, configs)).await,
             Err(refusal) => Err(refusal),
         };
         let (error_code, error_message) = told(asking, &name, done);
@@ -209,13 +212,31 @@ fn told<'a>(asking: &Asking, name: &str, done: Result<(), Refusal>) -> (i16, Opt
     (asking.tells(code), message.map(Into::into))
 }
 
-async fn change(asking: &Asking, topic: Str<'_>, configs: Changes, validate_only: bool) -> Result<(), Refusal> {
-    if configs.is_empty() {
+/// Makes the changes, or only says if they could be made. That the topic is missing counts before what is wrong with them.
+async fn change(
+    asking: &Asking,
+    topic: &str,
+    validate_only: bool,
+    changes: impl FnOnce() -> Result<Changes, Refusal>,
+) -> Result<(), Refusal> {
+    check_is_there(asking, topic).await?;
+    let Changes { configs, are_all } = changes()?;
+    if configs.is_empty() && !are_all {
         return Ok(());
     }
+    alter_topic(asking, topic, (configs, are_all), validate_only).await
+}
+
+async fn alter_topic(
+    asking: &Asking,
+    topic: &str,
+    (configs, is_all): (Vec<(String, SettingChange)>, bool),
+    validate_only: bool,
+) -> Result<(), Refusal> {
     let alteration = TopicAlteration {
-        name: topic.into_owned(),
+        name: topic.to_owned(),
         configs,
+        is_all,
         partitions: -1,
         assignments: None,
     };
@@ -223,31 +244,36 @@ async fn change(asking: &Asking, topic: Str<'_>, configs: Changes, validate_only
     altered.map(drop)
 }
 
-/// What a topic sets for itself.
-fn own(asking: &Asking, topic: &str) -> Result<BTreeMap<String, String>, Refusal> {
-    let image = asking.image();
-    match find_topic(&image, topic) {
-        Ok(topic) => Ok(topic.overrides.clone()),
-        Err(code) => refuse(code, format_args!("The topic '{topic}' does not exist.")),
+/// Refuses a topic that is not there. One that another broker has made may not have been shown to this one yet.
+async fn check_is_there(asking: &Asking, topic: &str) -> Result<(), Refusal> {
+    let Err(code) = find_topic(&asking.image(), topic).map(drop) else {
+        return Ok(());
+    };
+    if code == ErrorCode::UnknownTopicOrPartition && !is_internal(topic) {
+        match alter_topic(asking, topic, (Vec::new(), false), true).await {
+            Err(refusal) if refusal.code == code => {}
+            asked => return asked,
+        }
     }
+    refuse(code, format_args!("The topic '{topic}' does not exist."))
 }
 
-/// What the changes come to.
-fn changes(asking: &Asking, topic: &str, configs: Vec<AlterableConfig<'_>>) -> Result<Changes, Refusal> {
-    let own = own(asking, topic)?;
+/// What is asked for of each setting.
+fn changes(asking: &Asking, configs: Vec<AlterableConfig<'_>>) -> Result<Changes, Refusal> {
     let broker = &asking.ops().core.config;
     let mut seen = HashSet::new();
-    let mut changes = Changes::new();
+    let mut changes = Vec::new();
     for config in configs {
         let name = config.name.into_owned();
         if !seen.insert(name.clone()) {
             return refuse(ErrorCode::InvalidRequest, "Error due to duplicate config keys");
         }
-        let value = match (config.config_operation, config.value) {
+        let operation = config.config_operation;
+        let value = match (operation, config.value) {
             (DELETE, _) => {
                 // Nobody has set what nobody can set.
                 if TopicConfig::named(&name).is_some_and(|config| !matches!(config.means, Means::Fixed(_))) {
-                    changes.push((name, None));
+                    changes.push((name, SettingChange::Inherited));
                 }
                 continue;
             }
@@ -255,25 +281,37 @@ fn changes(asking: &Asking, topic: &str, configs: Vec<AlterableConfig<'_>>) -> R
                 let message = format_args!("Null value not supported for : {name}");
                 return refuse(ErrorCode::InvalidRequest, message);
             }
-            (SET, Some(value)) => value.into_owned(),
-            (operation @ (APPEND | SUBTRACT), Some(value)) => {
-                let now = listed(&name, own.get(&name), operation, broker)?;
-                list_after(&now, operation == APPEND, &value)
-            }
+            (SET..=SUBTRACT, Some(value)) => value.into_owned(),
             // Kafka has no words for it.
             _ => return refuse(ErrorCode::UnknownServerError, ""),
         };
-        if known(&name)?.takes(&value, broker)? {
-            changes.push((name, Some(value)));
+        if operation == SET {
+            if known(&name)?.takes(&value, broker)? {
+                changes.push((name, SettingChange::Value(value)));
+            }
+            continue;
+        }
+        // What is taken out may be anything.
+        let added = if operation == APPEND { value.as_str() } else { "" };
+        if list(&name, operation)?.takes(added, broker)? {
+            let change = if operation == APPEND {
+                SettingChange::With
+            } else {
+                SettingChange::Without
+            };
+            changes.push((name, change(value)));
         }
     }
-    Ok(changes)
+    Ok(Changes {
+        configs: changes,
+        are_all: false,
+    })
 }
 
-/// What a list has now.
-fn listed(name: &str, own: Option<&String>, operation: i8, broker: &Config) -> Result<String, Refusal> {
+/// A setting that is a list.
+fn list(name: &str, operation: i8) -> Result<&'static TopicConfig, Refusal> {
     match TopicConfig::named(name) {
-        Some(config) if config.kind == Kind::List => Ok(own.cloned().unwrap_or_else(|| config.fixed(broker))),
+        Some(config) if config.kind == Kind::List => Ok(config),
         _ => {
             let word = if operation == APPEND { "APPEND" } else { "SUBTRACT" };
             let message = format_args!("Can't {word} to key {name} because its type is not LIST.");
@@ -282,57 +320,22 @@ fn listed(name: &str, own: Option<&String>, operation: i8, broker: &Config) -> R
     }
 }
 
-/// A list with these elements too, or without them.
-fn list_after(now: &str, append: bool, elements: &str) -> String {
-    let parts = |list: &'_ str| -> Vec<String> {
-        let parts = list.split(',').map(str::trim).filter(|element| !element.is_empty());
-        parts.map(str::to_owned).collect()
-    };
-    let named = parts(elements);
-    let mut list = parts(now);
-    list.retain(|element| append || !named.contains(element));
-    if append {
-        list.extend(named);
-        let mut seen = HashSet::new();
-        list.retain(|element| seen.insert(element.clone()));
-    }
-    list.join(",")
-}
-
 fn replacement<'a>(
     asking: &Asking,
-    topic: &str,
     configs: impl Iterator<Item = (Str<'a>, Option<Str<'a>>)>,
 ) -> Result<Changes, Refusal> {
-    let own = own(asking, topic)?;
-    let mut changes: BTreeMap<String, Option<String>> = own.into_keys().map(|name| (name, None)).collect();
+    let mut changes = BTreeMap::new();
     for (name, value) in configs {
         let Some(value) = value else {
             let message = format_args!("Null value not supported for : {name}");
             return refuse(ErrorCode::InvalidRequest, message);
         };
         if known(&name)?.takes(&value, &asking.ops().core.config)? {
-            changes.insert(name.into_owned(), Some(value.into_owned()));
+            changes.insert(name.into_owned(), SettingChange::Value(value.into_owned()));
         }
     }
-    Ok(changes.into_iter().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn elements_are_added_once_in_their_order_and_taken_out() {
-        for (now, append, elements, after) in [
-            ("delete", true, "compact", "delete,compact"),
-            ("delete,compact", true, "compact", "delete,compact"),
-            ("delete,compact", false, "delete", "compact"),
-            ("compact", false, "compact", ""),
-            ("compact", false, "delete", "compact"),
-            ("", true, " delete , compact ", "delete,compact"),
-        ] {
-            assert_eq!(list_after(now, append, elements), after, "{now} {append} {elements}");
-        }
-    }
+    Ok(Changes {
+        configs: changes.into_iter().collect(),
+        are_all: true,
+    })
 }

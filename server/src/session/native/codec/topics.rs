@@ -54,8 +54,9 @@ pub(super) fn read_alter(bytes: &[u8]) -> Result<Op, Refusal> {
     let alteration = TopicAlteration {
         name: head.name.unwrap_or_default(),
         configs: configs
-            .map(|config| (config.name.unwrap_or_default(), config.value))
+            .map(|config| (config.name.unwrap_or_default(), config.value.into()))
             .collect(),
+        is_all: false,
         partitions: head.partitions,
         assignments: None,
     };
@@ -64,7 +65,7 @@ pub(super) fn read_alter(bytes: &[u8]) -> Result<Op, Refusal> {
 
 pub(super) fn read_delete(bytes: &[u8]) -> Result<Op, Refusal> {
     let head = read::<DeleteTopicRequest>(bytes)?;
-    Ok(Op::DeleteTopic(head.name().unwrap_or_default().to_owned()))
+    Ok(Op::DeleteTopic(head.name().unwrap_or_default().to_owned(), None))
 }
 
 pub(super) fn read_describe(bytes: &[u8]) -> Result<Op, Refusal> {
