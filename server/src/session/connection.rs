@@ -4,8 +4,9 @@
 //! waits is a task of its own, and responses leave in the order in which they are ready. Before a request is taken in there
 //! must be room for it: in the connection's share, in the core's, in the tail buffers, and for its response among those that
 //! the client has not read yet. Otherwise the socket is not read. Requests that only wait, for records or for other members of
-//! a group, end as soon as the client sends nothing more: it has gone, or soon will. What has come of a client that cannot be
-//! answered any more is taken in all the same: it may hold records that need no answer.
+//! a group, end as soon as the client sends nothing more: it has gone, or soon will. Of what has come of a client that cannot be
+//! answered any more, records that need no answer are taken in all the same, and nothing else: who has sent it does not know what became
+//! of it, and may have said something newer elsewhere meanwhile, such as where its group is.
 
 use std::{
     convert::Infallible,

@@ -34,7 +34,7 @@ pub(super) trait Protocol {
     }
 
     /// Takes a request in: its head, and all of its bytes, the head among them. Only the append of a produce request happens before this
-    /// returns.
+    /// returns. Of a client that cannot be answered any more only that is done which needs no answer.
     async fn take(
         sessions: &Rc<Sessions>,
         connection: &Rc<Connection>,

@@ -58,6 +58,9 @@ impl Protocol for Kafka {
             .metrics
             .received_kafka(header.key.api().name, bytes.len() as u64);
         connection.is_named(header.client_id.unwrap_or_default());
+        if connection.outbox.is_closed() && !matches!(way, Way::Produce) {
+            return Taken::Done;
+        }
         let reply = Reply::new(sessions, connection, &header, lease);
         let body = &request[reader.at()..];
         match way {

@@ -47,6 +47,10 @@ pub(super) async fn take(reply: Reply, body: &[u8]) -> Taken {
     if request.acks == 0 {
         return take_unanswered(reply, &request, body).await;
     }
+    if reply.connection.outbox.is_closed() {
+        reply.send_nothing();
+        return Taken::Done;
+    }
     let (ops, core) = (Rc::clone(&reply.sessions.ops), Rc::clone(&reply.sessions.core));
     let version = reply.version;
     let waiting = Rc::new(Waiting::new(reply, &request.partitions));

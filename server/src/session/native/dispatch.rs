@@ -72,6 +72,9 @@ async fn take(sessions: &Rc<Sessions>, connection: &Rc<Connection>, frame: &Fram
     if matches!(way, Way::Produce) {
         return produce(reply, frame).await;
     }
+    if connection.outbox.is_closed() {
+        return Taken::Done;
+    }
     if !frame.payload.is_empty() {
         let message = format!(
             "{api:?} has no payload, but {} bytes follow its head",
@@ -117,6 +120,9 @@ async fn produce(reply: Reply, frame: &Frame<'_>) -> Taken {
         Ok(asked) => asked,
         Err(refusal) => return refused(reply, refusal),
     };
+    if asked.is_answered && reply.connection.outbox.is_closed() {
+        return Taken::Done;
+    }
     let pending = match asked.produce {
         Ok(produce) => ops::produce::take(&reply.sessions.ops.partitions, produce).await,
         Err(refusal) => Err(refusal),

@@ -2,16 +2,11 @@
 //! expected is what Kafka 4.4.0 answered to the same.
 
 mod cluster;
-mod codecs;
-mod consumers;
-mod conversation;
 mod framing;
 mod groups;
 mod hostile;
 mod operators;
 mod records;
-mod seeds;
-mod sessions;
 mod table;
 mod topics;
 mod versions;

@@ -51,12 +51,12 @@ impl Look {
 /// The tests beside the table, to find those that a probe is shown by.
 const TESTS: &[(&str, &str)] = &[
     ("cluster", include_str!("../cluster.rs")),
-    ("consumers", include_str!("../consumers.rs")),
+    ("consumers", include_str!("../groups/consumers.rs")),
     ("framing", include_str!("../framing.rs")),
-    ("groups", include_str!("../groups.rs")),
+    ("groups", include_str!("../groups/mod.rs")),
     ("operators", include_str!("../operators.rs")),
-    ("records", include_str!("../records.rs")),
-    ("sessions", include_str!("../sessions.rs")),
+    ("records", include_str!("../records/mod.rs")),
+    ("sessions", include_str!("../records/sessions.rs")),
     ("topics", include_str!("../topics.rs")),
     ("versions", include_str!("../versions.rs")),
 ];

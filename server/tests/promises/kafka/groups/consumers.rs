@@ -14,8 +14,10 @@ use headwater_kafka::{
     },
 };
 
-use super::wire::Wire;
-use crate::support::{Site, run};
+use crate::{
+    kafka::wire::Wire,
+    support::{Site, run},
+};
 
 type Beat<'a> = ConsumerGroupHeartbeatRequest<'a>;
 type Told = ConsumerGroupHeartbeatResponse<'static>;

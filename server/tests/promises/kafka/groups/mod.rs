@@ -1,5 +1,7 @@
 //! Groups of Kafka's clients.
 
+mod consumers;
+
 use headwater_kafka::{
     ApiKey, Str, Uuid,
     messages::{

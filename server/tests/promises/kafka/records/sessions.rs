@@ -7,11 +7,11 @@ use headwater_kafka::{
     messages::{FetchRequest, FetchResponse, fetch_request::ForgottenTopic},
 };
 
-use super::{
-    records::{fetch, produce},
-    wire::Wire,
+use super::{fetch, produce};
+use crate::{
+    kafka::wire::Wire,
+    support::{Site, batch, run},
 };
-use crate::support::{Site, batch, run};
 
 const WAIT: Duration = Duration::from_millis(300);
 

@@ -4,6 +4,9 @@
 //! `HEADWATER_FUZZ=1000000` holds so many conversations instead of a thousand. What they find belongs into `corpus`, whose every file is
 //! what one client says.
 
+mod conversation;
+mod seeds;
+
 use std::{collections::BTreeSet, fs, io::Write as _, net::SocketAddr, path::Path, time::Duration};
 
 use futures::{StreamExt as _, stream};
@@ -19,17 +22,14 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{
-    conversation,
-    seeds::{self, Conversation},
-    wire::{PORT, Wire, frame_of},
-};
+use self::seeds::Conversation;
+use super::wire::{PORT, Wire, frame_of};
 use crate::{
     bad_input::{FRAME_SIZE_MAX, Setting},
     support::{Seed, Site, run, run_within},
 };
 
-const CORPUS: &str = "tests/promises/kafka/corpus";
+const CORPUS: &str = "tests/promises/kafka/hostile/corpus";
 
 /// Conversations at once.
 const TALKERS: u64 = 8;

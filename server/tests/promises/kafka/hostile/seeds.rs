@@ -31,10 +31,8 @@ use headwater_protocol::{
     id::{ProducerEpoch, ProducerId, Sequence, Timestamp},
 };
 
-use super::{
-    conversation::TOPIC_ID,
-    records::{fetch, produce},
-};
+use super::conversation::TOPIC_ID;
+use crate::kafka::records::{fetch, produce};
 
 /// A conversation with its name: mostly that of an api, of which it has a frame for each version.
 pub type Conversation = (&'static str, Vec<u8>);

@@ -1,20 +1,24 @@
 //! Records are taken in and given out as Kafka does it.
 
+mod codecs;
+mod leaving;
+mod sessions;
+
 use std::time::{Duration, Instant};
 
 use headwater_kafka::{
     ApiKey, Uuid,
     messages::{
-        ApiVersionsRequest, CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest, DeleteRecordsResponse,
-        FetchRequest, FetchResponse, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest,
-        ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest,
-        OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse, create_topics_request::CreatableTopic,
-        delete_records_request, fetch_request, fetch_response::PartitionData, list_offsets_request,
-        offset_for_leader_epoch_request, produce_request, produce_response::PartitionProduceResponse,
+        CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest, DeleteRecordsResponse, FetchRequest,
+        FetchResponse, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse,
+        MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest,
+        ProduceResponse, create_topics_request::CreatableTopic, delete_records_request, fetch_request,
+        fetch_response::PartitionData, list_offsets_request, offset_for_leader_epoch_request, produce_request,
+        produce_response::PartitionProduceResponse,
     },
 };
 
-use super::wire::{Wire, frame_of};
+use super::wire::Wire;
 use crate::support::{Site, batch, numbered_batch, run, stored_values};
 
 /// A produce request for one partition.
@@ -159,44 +163,6 @@ fn records_are_judged_as_kafka_judges_them() {
         assert_eq!((told.error_code, told.base_offset), (0, 2));
         wire.send(ApiKey::Produce, 12, &produce(topic, 9, 0, good())).await;
         assert_eq!(wire.receive().await, None);
-        broker.stop();
-    });
-}
-
-#[test]
-fn what_a_client_sent_before_it_left_is_taken_in_though_it_cannot_be_answered() {
-    const CLIENTS: i64 = 20;
-    const REQUESTS: i64 = 100;
-    run(async {
-        let site = Site::new();
-        let broker = site.start();
-        let mut wire = Wire::of(&site).await;
-        wire.create_topic("gone", 1, &[]).await;
-        let topic = ("gone", wire.topic("gone").await.topic_id);
-        let mut bytes = Vec::new();
-        for _ in 0..REQUESTS {
-            // The answer to the first can reach nobody any more, and the second wants none.
-            bytes.extend(frame_of(ApiKey::ApiVersions, 0, 1, &ApiVersionsRequest::default()));
-            let records = batch(&[b"a"]);
-            bytes.extend(frame_of(ApiKey::Produce, 13, 2, &produce(topic, 0, 0, records)));
-        }
-        for _ in 0..CLIENTS {
-            let mut client = Wire::of(&site).await;
-            client.send_bytes(&bytes).await;
-        }
-        let end = async |wire: &mut Wire| {
-            let found = wire.fetched(18, &fetch(topic, &[(0, 0)])).await;
-            found[0].high_watermark
-        };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let end = end(&mut wire).await;
-            if end == CLIENTS * REQUESTS {
-                break;
-            }
-            assert!(Instant::now() < deadline, "only {end} records are there");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
         broker.stop();
     });
 }

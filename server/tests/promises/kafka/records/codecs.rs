@@ -8,11 +8,11 @@ use headwater_protocol::{
     id::{Timestamp, TopicId},
 };
 
-use super::{
-    records::{fetch, produce},
-    wire::Wire,
+use super::{fetch, produce};
+use crate::{
+    kafka::wire::Wire,
+    support::{Raw, Site, run},
 };
-use crate::support::{Raw, Site, run};
 
 /// Key, value and time of each record; all have the same header.
 fn records() -> Vec<(Option<Vec<u8>>, Vec<u8>, i64)> {
