@@ -21,6 +21,7 @@ mod migrate;
 mod pattern;
 mod reconcile;
 mod restore;
+mod size;
 pub(super) mod state;
 mod target;
 

@@ -247,7 +247,7 @@ impl Group {
             Phase::Empty => {
                 self.phase = Phase::Dead;
                 let mut records = self.offset_tombstones(&self.places(step));
-                records.extend(self.tombstones());
+                records.extend(self.tombstones(step));
                 step.write(self, Write::Delete { call }, records);
             }
             _ => step.refuse(call, refusal(ErrorCode::NonEmptyGroup)),
@@ -277,9 +277,9 @@ impl Group {
     }
 
     /// Records that take back all that was said of it, but for its offsets.
-    pub(super) fn tombstones(&self) -> Vec<Record> {
+    pub(super) fn tombstones(&self, step: &Step<'_>) -> Vec<Record> {
         match self.consumers {
-            Some(_) => self.consumers_tombstones(),
+            Some(_) => self.consumers_tombstones(step),
             None => vec![self.tombstone()],
         }
     }

@@ -155,6 +155,15 @@ pub(super) struct Writes {
 }
 
 impl Writes {
+    /// Changes of a group of type consumer that are not durable yet.
+    pub(super) fn changes_of(&self, group: &GroupId) -> impl Iterator<Item = &Changes> {
+        let of_group = self.queue.iter().filter(move |queued| queued.group == *group);
+        of_group.filter_map(|queued| match &queued.write {
+            Write::Changes(changes) => Some(changes),
+            _ => None,
+        })
+    }
+
     /// The last changes of a group of type consumer that are not durable yet.
     pub(super) fn last_changes(&mut self, group: &GroupId) -> Option<&mut Changes> {
         let mut of_group = self.queue.iter_mut().rev().filter(|queued| queued.group == *group);

@@ -47,7 +47,7 @@ impl Group {
     /// Deletes the group with its last offsets.
     fn end(&mut self, mut records: Vec<Record>, step: &mut Step<'_>) {
         self.phase = Phase::Dead;
-        records.extend(self.tombstones());
+        records.extend(self.tombstones(step));
         step.write(self, Write::End, records);
     }
 

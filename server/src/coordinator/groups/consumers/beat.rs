@@ -50,6 +50,7 @@ impl Group {
         };
         known.check_pattern(beat.pattern.as_deref().unwrap_or_default())?;
         let standing = known.standing(beat, self.id.as_str(), step.config.members_max as usize)?;
+        self.check_beat(known, beat, &standing, step)?;
         if let Some(fresh) = fresh {
             self.become_consumers(fresh, step);
         }
@@ -63,8 +64,29 @@ impl Group {
             return Err(Refusal::new(ErrorCode::GroupIdNotFound, message));
         };
         consumers.check_pattern(beat.pattern.as_deref().unwrap_or_default())?;
-        consumers.standing(beat, self.id.as_str(), usize::MAX)?;
+        let standing = consumers.standing(beat, self.id.as_str(), usize::MAX)?;
+        self.check_beat(consumers, beat, &standing, step)?;
         self.consumer_goes_on(beat, step)
+    }
+
+    /// Refuses a member of which a record could not be stored.
+    fn check_beat(
+        &self,
+        consumers: &Consumers,
+        beat: &ConsumerHeartbeat,
+        standing: &Standing,
+        step: &Step<'_>,
+    ) -> Result<(), Refusal> {
+        let former = match standing {
+            Standing::New => None,
+            Standing::Known => consumers.members.get(&beat.member),
+            Standing::Replaces(former) => consumers.members.get(former),
+        };
+        let said = subscriber(beat, former.map_or(&Subscriber::default(), |former| &former.subscriber));
+        if former.is_some_and(|former| former.subscriber == said) {
+            return Ok(());
+        }
+        self.check_consumer_size(consumers, &beat.member, &said, step)
     }
 
     /// Puts a member in its place.
@@ -119,20 +141,7 @@ impl Group {
     /// A member that belongs to the group says what is new, and is told what is.
     fn consumer_goes_on(&mut self, beat: &ConsumerHeartbeat, step: &mut Step<'_>) -> Result<Reconciled, Refusal> {
         let id = &beat.member;
-        let subscriber = |former: &Subscriber| Subscriber {
-            instance: beat.instance.clone().or_else(|| former.instance.clone()),
-            rack: beat.rack.clone().or_else(|| former.rack.clone()),
-            client: beat.client.clone(),
-            rebalance_timeout: beat.rebalance_timeout.unwrap_or(former.rebalance_timeout),
-            assignor: beat.assignor.or(former.assignor),
-            topics: beat.topics.clone().unwrap_or_else(|| former.topics.clone()),
-            pattern: match &beat.pattern {
-                Some(pattern) => Some(pattern.clone()).filter(|pattern| !pattern.is_empty()),
-                None => former.pattern.clone(),
-            },
-            classic: None,
-        };
-        self.subscribe(id, subscriber, step);
+        self.subscribe(id, |former| subscriber(beat, former), step);
         self.retarget(step);
         let before = self.assigned_to(id);
         self.reconcile(id, beat.epoch, beat.owned.as_ref(), step);
@@ -289,6 +298,23 @@ impl Consumers {
                 Err(Refusal::new(ErrorCode::UnknownMemberId, message))
             }
         }
+    }
+}
+
+/// What a member says of itself, and has said before.
+fn subscriber(beat: &ConsumerHeartbeat, former: &Subscriber) -> Subscriber {
+    Subscriber {
+        instance: beat.instance.clone().or_else(|| former.instance.clone()),
+        rack: beat.rack.clone().or_else(|| former.rack.clone()),
+        client: beat.client.clone(),
+        rebalance_timeout: beat.rebalance_timeout.unwrap_or(former.rebalance_timeout),
+        assignor: beat.assignor.or(former.assignor),
+        topics: beat.topics.clone().unwrap_or_else(|| former.topics.clone()),
+        pattern: match &beat.pattern {
+            Some(pattern) => Some(pattern.clone()).filter(|pattern| !pattern.is_empty()),
+            None => former.pattern.clone(),
+        },
+        classic: None,
     }
 }
 

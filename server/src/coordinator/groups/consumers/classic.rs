@@ -44,10 +44,7 @@ impl Group {
         if standing == Standing::New && join.member.is_some() && !self.roster.promised.contains_key(&id) {
             return step.refuse(call, refusal(ErrorCode::UnknownMemberId));
         }
-        self.roster.promised.remove(&id);
-        self.admit_consumer(&standing, &id, join.instance.as_ref(), step);
-        let owned = spots(&subscription.owned_partitions, step.topics);
-        let subscriber = |_: &Subscriber| Subscriber {
+        let subscriber = Subscriber {
             instance: join.instance.clone(),
             rack: subscription.rack.clone(),
             client: join.client.clone(),
@@ -60,7 +57,13 @@ impl Group {
                 protocols: join.protocols.clone(),
             }),
         };
-        self.subscribe(&id, subscriber, step);
+        if let Err(refusal) = self.check_consumer_size(consumers, &id, &subscriber, step) {
+            return step.refuse(call, refusal);
+        }
+        self.roster.promised.remove(&id);
+        self.admit_consumer(&standing, &id, join.instance.as_ref(), step);
+        let owned = spots(&subscription.owned_partitions, step.topics);
+        self.subscribe(&id, |_| subscriber, step);
         self.retarget(step);
         let epoch = self.consumers.as_mut().and_then(|consumers| {
             let member = consumers.members.get_mut(&id)?;

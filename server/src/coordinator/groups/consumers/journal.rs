@@ -96,13 +96,15 @@ impl Group {
         }
     }
 
-    /// Records that take back all that was said of a group of type consumer.
-    pub(crate) fn consumers_tombstones(&self) -> Vec<Record> {
+    /// Records that take back all that was said of a group of type consumer, or may have been: what is under way may fail.
+    pub(crate) fn consumers_tombstones(&self, step: &Step<'_>) -> Vec<Record> {
         let Some(consumers) = self.consumers.as_ref() else {
             return Vec::new();
         };
         let members = consumers.members.keys().flat_map(Key::of);
-        let keys: BTreeSet<Key> = members.chain(consumers.journal.keys.iter().cloned()).collect();
+        let under_way = step.writes.changes_of(&self.id).flat_map(|changes| &changes.keys);
+        let others = consumers.journal.keys.iter().chain(under_way).cloned();
+        let keys: BTreeSet<Key> = members.chain(others).collect();
         let record = |told| Record::Consumer {
             group: self.id.clone(),
             told,

@@ -133,7 +133,7 @@ impl Group {
 
     /// Begins to become a classic group. Then somebody may join it.
     pub(super) fn turn_classic(&mut self, then: Option<(CallId, Join)>, step: &mut Step<'_>) {
-        let mut records = self.consumers_tombstones();
+        let mut records = self.consumers_tombstones(step);
         let Some(consumers) = self.consumers.as_mut() else {
             return;
         };

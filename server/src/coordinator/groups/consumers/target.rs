@@ -5,8 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Consumers, Key, Member, assign::assign};
 use crate::{
     coordinator::groups::{group::Group, step::Step, topics::Topics},
-    model::consumer::ServerAssignor,
+    model::{
+        consumer::{ServerAssignor, Share},
+        group::MemberId,
+    },
 };
+
+/// Before targets are made again that were too large to be stored.
+const TOO_LARGE_PAUSE: Duration = Duration::from_secs(30);
 
 impl Group {
     /// Makes new targets if there is something new, and the interval is over.
@@ -22,7 +28,16 @@ impl Group {
             return;
         }
         consumers.assigned_at = Some(step.now.monotonic);
-        consumers.make_targets(step.topics);
+        let targets = consumers.targets(step.topics);
+        let fit = self.targets_fit(&targets, step);
+        let Some(consumers) = self.consumers.as_mut() else {
+            return;
+        };
+        if !fit {
+            consumers.assigned_at = Some(step.now.monotonic + TOO_LARGE_PAUSE);
+            return;
+        }
+        consumers.take_targets(targets);
         step.rebalanced();
     }
 }
@@ -34,7 +49,8 @@ impl Consumers {
         is_due.then(|| self.assigned_at.map_or(Duration::ZERO, |at| at + interval))
     }
 
-    fn make_targets(&mut self, topics: &Topics) {
+    /// What each member is to have.
+    fn targets(&self, topics: &Topics) -> Vec<(MemberId, Share)> {
         // A static member stays in its place when it is started again.
         let mut order: Vec<_> = self.members.iter().collect();
         order.sort_by_key(|&(id, member)| match &member.subscriber.instance {
@@ -48,8 +64,12 @@ impl Consumers {
         let wishes: Vec<BTreeMap<_, _>> = wishes.collect();
         let former: Vec<_> = order.iter().map(|(_, member)| &member.target).collect();
         let targets = assign(self.assignor(), &wishes, &former);
-        let ids: Vec<_> = order.into_iter().map(|(id, _)| id.clone()).collect();
-        for (id, target) in ids.into_iter().zip(targets) {
+        let ids = order.into_iter().map(|(id, _)| id.clone());
+        ids.zip(targets).collect()
+    }
+
+    fn take_targets(&mut self, targets: Vec<(MemberId, Share)>) {
+        for (id, target) in targets {
             if let Some(member) = self.members.get_mut(&id)
                 && member.target != target
             {

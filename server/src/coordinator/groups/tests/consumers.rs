@@ -1,6 +1,10 @@
 //! Groups of type consumer, one request after the other: what Kafka 4.4.0 answered to the same.
 
-use std::{collections::BTreeSet, rc::Rc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
 
 use headwater_protocol::{
     error::ErrorCode,
@@ -554,4 +558,66 @@ fn an_empty_group_is_whatever_joins_it_next_and_others_are_told_why_it_cannot_be
         message.ends_with("because the online upgrade is disabled."),
         "{message}"
     );
+}
+
+#[test]
+fn a_group_that_is_deleted_while_its_last_changes_fail_leaves_nothing_of_its_members() {
+    let mut bench = Bench::new(config());
+    bench.beats(joins("m1", &["a"]));
+    let now = bench.moment();
+    let mut appends = Vec::new();
+    let leaves = Request::ConsumerHeartbeat(beat("m1", LEAVES));
+    for (number, request) in [(100, leaves), (101, Request::Delete)] {
+        let (call, group) = (CallId(number), GroupId::new("g"));
+        for effect in bench.shard.step(Event::Call { call, group, request }, now) {
+            if let Effect::Append { write, records } = effect {
+                appends.push((write, records));
+            }
+        }
+    }
+    let (deleting, records) = appends.pop().unwrap();
+    let (leaving, _) = appends.pop().unwrap();
+    assert!(appends.is_empty());
+    let failed = Err(ErrorCode::KafkaStorageError);
+    for (write, outcome) in [(leaving, failed), (deleting, Ok(()))] {
+        bench.shard.step(Event::Written { write, outcome }, now);
+    }
+    bench.records.extend(records);
+    // What is left once the log was compacted, and its tombstones are gone too.
+    let said = bench.records.iter().map(|record| (record.key(), record.value()));
+    let last: BTreeMap<Vec<u8>, Option<Vec<u8>>> = said.collect();
+    let left: Vec<_> = last.into_values().flatten().collect();
+    assert!(left.is_empty(), "{} records are left", left.len());
+}
+
+#[test]
+fn a_member_whose_records_would_not_fit_is_refused_and_topics_that_grow_take_nothing_from_the_others() {
+    let mut bench = Bench::new(config());
+    bench.shard.hold_records_to(1_000);
+    assert_eq!(bench.beats(joins("m1", &["a"])), (2, a(0..4)));
+    let named = "t".repeat(1_000);
+    let (code, message) = bench.refuses(joins("m2", &[&named]));
+    assert_eq!(code, ErrorCode::GroupMaxSizeReached);
+    assert!(
+        message.contains("one may have 1000 (log.batch_size_bytes_max"),
+        "{message}"
+    );
+    bench.knows(&[("a", 4), ("b", 1_000)]);
+    assert_eq!(bench.refuses(joins("m2", &["b"])).0, ErrorCode::GroupMaxSizeReached);
+    // The group takes no notice of either.
+    assert_eq!(bench.beats(beat("m1", 2)), (2, None));
+    bench.knows(&[("a", 1_000), ("b", 1_000)]);
+    bench.pass(2 * SECOND);
+    assert_eq!(bench.beats(owns("m1", 2, a(0..4))), (2, None), "it keeps what it has");
+    // Now it fits again.
+    bench.knows(&[("a", 200)]);
+    bench.pass(4 * SECOND);
+    assert_eq!(bench.beats(beat("m1", 2)), (2, None), "there is a pause");
+    for _ in 0..6 {
+        bench.pass(4 * SECOND);
+        bench.beats(beat("m1", 2));
+    }
+    bench.pass(4 * SECOND);
+    let (epoch, assigned) = bench.beats(beat("m1", 2));
+    assert!(epoch > 2 && assigned == a(0..200), "{epoch} {assigned:?}");
 }
