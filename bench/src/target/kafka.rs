@@ -181,7 +181,12 @@ impl Target for Kafka {
     fn client(settings: &ProducerSettings) -> String {
         let in_flight = in_flight_max(settings);
         let (_, version) = get_rdkafka_version();
-        format!("librdkafka {version}, {settings}, up to {in_flight} requests in flight to each broker")
+        // It counts messages where it means requests: findings/librdkafka-counts-messages-for-requests.sh
+        let of_each = match settings.acks {
+            Acks::All => ", one of each partition",
+            Acks::None | Acks::Leader => "",
+        };
+        format!("librdkafka {version}, {settings}, up to {in_flight} requests in flight to each broker{of_each}")
     }
 
     async fn connect(bootstrap: &str) -> Result<Self, BenchError> {
