@@ -1,9 +1,9 @@
 //! Flush: from the tail buffer to stable storage, in groups.
 //!
-//! [`Plan`] decides (no I/O, no await), [`Log::flush`] acts. Full writes go out as the tail fills, several at a time; one fdatasync
-//! at a time covers all writes that had completed when it began; what arrives meanwhile rides on the next. A lone small
-//! write makes itself durable (`RWF_DSYNC`), into blocks that were filled with zeros ahead of it. Two writes never cover the same
-//! block: a partial last block is waited for, and so are zeros.
+//! [`Plan`] decides (no I/O, no await), [`Log::flush`] acts. Full writes go out as the tail fills, several at a time, and what is left
+//! beside the first of them; one fdatasync at a time covers all writes that had completed when it began; what arrives meanwhile rides on
+//! the next. A lone small write makes itself durable (`RWF_DSYNC`), into blocks that were filled with zeros ahead of it. Two writes never
+//! cover the same block: a partial last block is waited for, and so are zeros.
 //!
 //! With a journal a few bytes go there first, and to the segment later ([`journaled`](super::journaled)).
 //!

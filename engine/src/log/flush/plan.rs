@@ -86,11 +86,11 @@ impl Plan {
             return None; // The zeros have to be written first.
         }
         let is_full = end >= full_end;
-        if !is_full && !self.writes.is_empty() {
+        if !is_full && !self.writes.is_empty() && !self.is_first_round() {
             return None; // Let it fill while others are being written.
         }
         let to = end.min(full_end);
-        let alone = self.writes.is_empty() && !self.syncing && self.written == self.durable && to == end;
+        let alone = self.writes.is_empty() && self.is_first_round() && to == end;
         let bytes = to - self.issued;
         let from = std::mem::replace(&mut self.issued, to);
         self.writes.push_back((to, false));
@@ -100,6 +100,12 @@ impl Plan {
         } else {
             Step::Write { from, to }
         })
+    }
+
+    /// Nothing was under way when the writes of now began: what was appended then goes out with them, as one flush covers all of it. It
+    /// would else wait for them, and for a flush of its own after theirs.
+    fn is_first_round(&self) -> bool {
+        !self.syncing && self.written == self.durable
     }
 
     pub(super) fn next_sync(&mut self) -> Option<Step> {
@@ -174,5 +180,43 @@ impl Plan {
             }
         }
         self.durable > before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1 << 10;
+    const FULL: u64 = 512 * KIB;
+
+    /// All writes that are begun now.
+    fn writes(plan: &mut Plan, end: u64) -> Vec<(u64, u64)> {
+        let mut begun = Vec::new();
+        while let Some(step) = plan.next_write(end, (plan.issued + 1).next_multiple_of(FULL)) {
+            let Step::Write { from, to } = step else {
+                panic!("{step:?} of several")
+            };
+            begun.push((from, to));
+        }
+        begun
+    }
+
+    #[test]
+    fn what_was_appended_at_once_is_written_at_once_and_flushed_once() {
+        let mut plan = Plan::new(FlushConfig::default(), 0);
+        // It ends in the second of two full writes, and not where a block ends.
+        let end = FULL + 200 * KIB + 7;
+        assert_eq!(writes(&mut plan, end), [(0, FULL), (FULL, end)]);
+        assert!(!plan.done(Step::Write { from: 0, to: FULL }));
+        assert_eq!(plan.next_sync(), None, "the other is not written yet");
+        plan.done(Step::Write { from: FULL, to: end });
+        let sync = plan.next_sync().unwrap();
+        assert_eq!(sync, Step::Sync { covers: end });
+        // While that goes on: full ones go out, and what is left fills.
+        let later = 2 * FULL + 100;
+        assert_eq!(writes(&mut plan, later), [(end, 2 * FULL)]);
+        assert!(plan.done(sync));
+        assert_eq!(plan.durable, end);
     }
 }
