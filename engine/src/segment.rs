@@ -127,7 +127,7 @@ pub(crate) struct Segment<D: Disk> {
     cuts: Cell<u64>,
     pub(crate) prepared: Cell<u64>,
     pub(crate) zeroed: Cell<u64>,
-    /// Space is being reserved or filled with zeros: the file must not be cut meanwhile.
+    /// Space is being reserved or filled with zeros, or the file is being cut: it must not be cut meanwhile.
     pub(crate) preparing: Cell<bool>,
     pub(crate) stage: Cell<Stage>,
     /// Monotonic time of the first append, for rolling by age.

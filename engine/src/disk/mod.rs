@@ -37,6 +37,7 @@ use std::{
     fmt,
     future::Future,
     io,
+    ops::Range,
     path::{Path, PathBuf},
     rc::Rc,
     time::Instant,
@@ -101,6 +102,16 @@ pub trait Directory: Clone + std::fmt::Debug + 'static {
     /// Reads a whole file.
     fn read_file(&self, path: &Path) -> impl Future<Output = io::Result<Vec<u8>>>;
 
+    /// Reads up to `length` bytes of a file at `position`; fewer only at its end.
+    fn read_part(&self, path: &Path, position: u64, length: usize) -> impl Future<Output = io::Result<Vec<u8>>> {
+        async move {
+            let mut bytes = self.read_file(path).await?;
+            bytes.drain(..bytes.len().min(usize::try_from(position).unwrap_or(usize::MAX)));
+            bytes.truncate(length);
+            Ok(bytes)
+        }
+    }
+
     /// Creates or replaces a whole file, atomically and durably: after a crash it holds the old content or the new
     /// (temporary file, fsync, rename, fsync of the directory). A temporary file left by a crash ends in `.tmp` and may
     /// be removed by anyone.
@@ -110,6 +121,21 @@ pub trait Directory: Clone + std::fmt::Debug + 'static {
     /// By default there is none.
     fn replace_file_to_make_room(&self, path: &Path, content: Vec<u8>) -> impl Future<Output = io::Result<()>> {
         self.replace_file(path, content)
+    }
+
+    /// The same for several files; any order. After a failure any of them may have been replaced.
+    fn replace_files_to_make_room(&self, files: &[(PathBuf, Vec<u8>)]) -> impl Future<Output = io::Result<()>> {
+        async move {
+            for (path, content) in files {
+                self.replace_file_to_make_room(path, content.clone()).await?;
+            }
+            Ok(())
+        }
+    }
+
+    /// Gives the space of these parts of a file back, if the file system can: then they read as zeros. By default nothing is done.
+    fn give_back(&self, _path: &Path, _parts: &[Range<u64>]) -> impl Future<Output = io::Result<()>> {
+        async { Ok(()) }
     }
 
     /// Renames a file or directory within one parent directory, atomically and durably.

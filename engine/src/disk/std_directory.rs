@@ -2,12 +2,22 @@
 //! on its blocking pool. Shares one [`Reserve`] among all threads of a broker, for a disk that is full.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
+use rustix::fs::{FallocateFlags, fallocate};
+
 use super::{DirEntry, Directory, EntryKind, is_full, out_of_place, reserve::Reserve};
+
+/// Files that are replaced at the same time, where there are several.
+const REPLACED_AT_ONCE: usize = 16;
 
 /// Blocking [`Directory`] over `std::fs`, for threads that may wait: the control plane, tools and tests. Its futures are
 /// ready at once.
@@ -51,6 +61,21 @@ impl StdDirectory {
                 ))
             }
             Err(error) => Err(abandon(&temporary, error)),
+        }
+    }
+
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let (file, replacement) = self.begin_replacing(path, content)?;
+        replacement.finish(file.sync_all())?.sync_all()
+    }
+
+    fn replace_to_make_room(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        match (self.replace(path, content), &self.reserve) {
+            (Err(error), Some(reserve)) if is_full(&error) => {
+                reserve.become_file(path, content)?;
+                Self::sync_parent(path)
+            }
+            (replaced, _) => replaced,
         }
     }
 
@@ -174,22 +199,52 @@ impl Directory for StdDirectory {
         std::fs::read(path)
     }
 
+    async fn read_part(&self, path: &Path, position: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        file.seek(SeekFrom::Start(position))?;
+        let mut bytes = Vec::new();
+        file.take(length as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     async fn replace_file(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
-        let (file, replacement) = self.begin_replacing(path, &content)?;
-        replacement.finish(file.sync_all())?.sync_all()
+        self.replace(path, &content)
     }
 
     async fn replace_file_to_make_room(&self, path: &Path, content: Vec<u8>) -> io::Result<()> {
-        let Some(reserve) = &self.reserve else {
-            return self.replace_file(path, content).await;
-        };
-        match self.replace_file(path, content.clone()).await {
-            Err(error) if is_full(&error) => {
-                reserve.become_file(path, &content)?;
-                Self::sync_parent(path)
+        self.replace_to_make_room(path, &content)
+    }
+
+    async fn replace_files_to_make_room(&self, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
+        let next = AtomicUsize::new(0);
+        let replace_some = || -> io::Result<()> {
+            while let Some((path, content)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.replace_to_make_room(path, content)?;
             }
-            written => written,
+            Ok(())
+        };
+        // Their flushes share the commits of the file system's journal.
+        thread::scope(|scope| {
+            let others: Vec<_> = (1..REPLACED_AT_ONCE.min(files.len()))
+                .map(|_| scope.spawn(replace_some))
+                .collect();
+            let own = replace_some();
+            let all = others.into_iter().map(thread::ScopedJoinHandle::join);
+            all.fold(own, |all, other| {
+                let other = other.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                all.and(other)
+            })
+        })
+    }
+
+    async fn give_back(&self, path: &Path, parts: &[Range<u64>]) -> io::Result<()> {
+        let file = std::fs::OpenOptions::new().write(true).open(path)?;
+        for part in parts {
+            let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            fallocate(&file, how, part.start, part.end - part.start)?;
         }
+        // The space is free when the file system's journal says so.
+        file.sync_all()
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -269,6 +324,39 @@ mod tests {
 
     fn now<T>(future: impl Future<Output = T>) -> T {
         future.now_or_never().unwrap()
+    }
+
+    #[test]
+    fn many_files_are_replaced_at_once_and_an_error_is_told() {
+        let temporary = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let disk = StdDirectory::default();
+        let file = |number: usize| (temporary.path().join(number.to_string()), vec![u8::try_from(number).unwrap(); number]);
+        let mut files: Vec<_> = (0..50).map(file).collect();
+        now(disk.replace_files_to_make_room(&files)).unwrap();
+        for (path, content) in &files {
+            assert_eq!(&std::fs::read(path).unwrap(), content);
+        }
+        assert_eq!(now(disk.read_part(&files[40].0, 35, 10)).unwrap(), [40; 5]);
+        assert_eq!(now(disk.read_part(&files[40].0, 40, 10)).unwrap(), []);
+        files[20].0 = temporary.path().join("missing").join("20");
+        assert!(now(disk.replace_files_to_make_room(&files)).is_err());
+        now(disk.replace_files_to_make_room(&[])).unwrap();
+    }
+
+    #[test]
+    fn what_is_given_back_is_free_and_reads_as_zeros() {
+        use std::os::unix::fs::MetadataExt as _;
+        let temporary = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let disk = StdDirectory::default();
+        let path = temporary.path().join("file");
+        now(disk.replace_file(&path, vec![7; 64 << 10])).unwrap();
+        let before = std::fs::metadata(&path).unwrap().blocks();
+        now(disk.give_back(&path, &[8 << 10..16 << 10, 32 << 10..64 << 10])).unwrap();
+        assert_eq!(before - std::fs::metadata(&path).unwrap().blocks(), (8 + 32) * 2);
+        let mut expected = vec![7; 64 << 10];
+        expected[8 << 10..16 << 10].fill(0);
+        expected[32 << 10..].fill(0);
+        assert_eq!(std::fs::read(&path).unwrap(), expected);
     }
 
     #[test]

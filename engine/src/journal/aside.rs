@@ -4,7 +4,10 @@
 //!
 //! First line: format name, version and the CRC-32C of what follows, in hexadecimal; then whole batches, in order.
 
-use std::{io::ErrorKind, path::Path};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use headwater_protocol::{
     batch::{BatchLimits, Batches, RecordBatch},
@@ -45,11 +48,16 @@ impl Aside {
         }
     }
 
+    /// The file in the partition's directory, and what stands in it.
+    pub(super) fn file(&self, directory: &Path) -> (PathBuf, Vec<u8>) {
+        (directory.join(Aside::FILE_NAME), self.encode())
+    }
+
     /// Durable when it returns.
     pub(crate) async fn write(&self, disk: &impl Directory, directory: &Path) -> Result<(), LogError> {
-        let path = directory.join(Aside::FILE_NAME);
+        let (path, content) = self.file(directory);
         // Without it nothing can be let go.
-        let written = disk.replace_file_to_make_room(&path, self.encode()).await;
+        let written = disk.replace_file_to_make_room(&path, content).await;
         written.map_err(LogError::io("write", &path))
     }
 

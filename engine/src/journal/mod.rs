@@ -12,6 +12,7 @@
 //! back what was dropped.
 
 mod aside;
+mod beside;
 mod commit;
 mod filing;
 mod frame;
@@ -22,7 +23,7 @@ mod space;
 
 use std::{
     cell::RefCell,
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     rc::Rc,
@@ -44,6 +45,7 @@ pub use self::{
 use crate::{
     disk::{BLOCK_SIZE, BlockBuffer, Disk, SegmentFile},
     error::LogError,
+    log::Gate,
     owner::Owner,
     signal::Signal,
     tail::TailMemory,
@@ -115,8 +117,6 @@ enum Condition {
     Works,
     /// A write has failed. What it holds is being written to segments, and it takes nothing more.
     Failed(LogError),
-    /// It has failed, and its file is put away: no recovery will find it.
-    PutAway,
 }
 
 #[derive(Debug)]
@@ -137,6 +137,8 @@ struct State {
     newest: HashMap<Owner, u64>,
     /// Partitions that were given up and could not be settled.
     doubted: HashSet<Owner>,
+    /// Partitions of which recovery is to bring back nothing, as a file beside the journal says.
+    forgotten: BTreeSet<Owner>,
     figures: JournalFigures,
 }
 
@@ -156,6 +158,8 @@ pub struct Journal<D: Disk> {
     taken: Signal,
     /// Something is to be filed.
     pressed: Signal,
+    /// One at a time says in the file beside the journal what is to be forgotten.
+    beside_gate: Gate,
 }
 
 /// Path of a core's journal.
@@ -204,6 +208,7 @@ impl<D: Disk> Journal<D> {
             first_needed: 1,
             newest: HashMap::new(),
             doubted: HashSet::new(),
+            forgotten: BTreeSet::new(),
             figures: JournalFigures::default(),
         };
         Ok(Rc::new(Journal {
@@ -217,6 +222,7 @@ impl<D: Disk> Journal<D> {
             idle: Signal::default(),
             taken: Signal::default(),
             pressed: Signal::default(),
+            beside_gate: Gate::default(),
         }))
     }
 
@@ -236,8 +242,7 @@ impl<D: Disk> Journal<D> {
         matches!(self.state.borrow().condition, Condition::Works).then(|| self.config.entry_bytes_max())
     }
 
-    /// Whether what was under way here when it failed may be on the disk, and recovery would bring it back.
-    pub(crate) fn is_in_doubt(&self) -> bool {
+    fn has_failed(&self) -> bool {
         matches!(self.state.borrow().condition, Condition::Failed(_))
     }
 

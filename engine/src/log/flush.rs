@@ -21,7 +21,7 @@ use futures::{
 };
 
 use self::plan::{Plan, Step};
-use super::{DurablePoint, Log, journaled::Goal};
+use super::{DurablePoint, Log, files::remove_segment_files, journaled::Goal};
 use crate::{
     disk::{BLOCK_SIZE, Disk, SegmentFile, is_full, is_out_of_files},
     error::LogError,
@@ -258,7 +258,7 @@ impl<D: Disk> Log<D> {
         let is_in_doubt = self
             .journaled
             .as_ref()
-            .is_some_and(|journaled| journaled.journal.is_in_doubt());
+            .is_some_and(|journaled| journaled.journal.is_in_doubt(journaled.owner));
         if is_full(&failure.source) && is_alone && !is_in_doubt {
             self.is_short().await;
             let error = LogError::DiskFull { path };
@@ -387,6 +387,14 @@ impl<D: Disk> Log<D> {
     }
 
     async fn cut_files(&self, kept: &Segment<D>) -> Result<(), LogError> {
+        // It takes appends already, and if it is rolled meanwhile it must not be sealed, which cuts it too.
+        kept.preparing.set(true);
+        let cut = self.cut_file(kept).await;
+        kept.preparing.set(false);
+        cut
+    }
+
+    async fn cut_file(&self, kept: &Segment<D>) -> Result<(), LogError> {
         self.remove_dropped().await?;
         let filed = self.state.borrow().filed;
         if filed.segment != kept.base_offset {
@@ -399,8 +407,10 @@ impl<D: Disk> Log<D> {
         }
         let file = match self.file_for_writing(kept).await {
             Ok(file) => file,
-            // Not even the file could be made: there is nothing in it to cut.
-            Err(_) if filed.position == 0 => return Ok(()),
+            // Nothing in it is needed, and perhaps it could not even be made.
+            Err(_) if filed.position == 0 => {
+                return remove_segment_files(&self.disk, &self.directory, kept.base_offset).await;
+            }
             Err(failure) => return Err(LogError::io(failure.operation, &kept.path)(failure.source)),
         };
         file.truncate(filed.position)

@@ -330,10 +330,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Takes in what a journal, or a log before, has set aside, as far as it is not in the segments: nobody else has the log yet.
-    pub(super) async fn take_back(&self, report: &mut Recovery) -> Result<(), LogError> {
-        let Some(aside) = Aside::read(&self.disk, &self.directory).await? else {
-            return Ok(());
-        };
+    pub(super) async fn take_back(&self, aside: &Aside, report: &mut Recovery) -> Result<(), LogError> {
         let unusable = |reason: String| LogError::Corrupt {
             path: self.directory.clone(),
             position: 0,

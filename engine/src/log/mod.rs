@@ -358,13 +358,13 @@ impl<D: Disk> Log<D> {
 
 /// An asynchronous mutex without data.
 #[derive(Debug, Default)]
-struct Gate {
+pub(crate) struct Gate {
     closed: Cell<bool>,
     opened: Signal,
 }
 
 impl Gate {
-    async fn enter(&self) -> Entered<'_> {
+    pub(crate) async fn enter(&self) -> Entered<'_> {
         self.opened.until(|| !self.closed.get()).await;
         self.closed.set(true);
         Entered { gate: self }
@@ -372,7 +372,7 @@ impl Gate {
 }
 
 #[derive(Debug)]
-struct Entered<'a> {
+pub(crate) struct Entered<'a> {
     gate: &'a Gate,
 }
 

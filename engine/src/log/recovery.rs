@@ -79,8 +79,8 @@ struct Opening<'a, D: Disk> {
     epochs: EpochTable,
     compaction: compact::Record,
     report: Recovery,
-    /// A journal has kept something that may not be in the segments.
-    has_aside: bool,
+    /// What a journal has kept, which may not be in the segments.
+    aside: Option<Aside>,
 }
 
 impl<D: Disk> Log<D> {
@@ -120,7 +120,7 @@ impl<D: Disk> Log<D> {
             epochs: EpochTable::default(),
             compaction: compact::Record::default(),
             report: Recovery::default(),
-            has_aside: false,
+            aside: None,
         };
         let mut files = opening.list_segments().await?;
         let mut checkpoint = opening.read_checkpoint().await?;
@@ -142,9 +142,7 @@ impl<D: Disk> Log<D> {
             state.saved_changes = state.changes;
         }
         opening.cut_compaction(&state).await?;
-        let Opening {
-            mut report, has_aside, ..
-        } = opening;
+        let Opening { mut report, aside, .. } = opening;
         let log = Log {
             disk,
             directory,
@@ -160,8 +158,8 @@ impl<D: Disk> Log<D> {
             compactor: Compactor::default(),
             unreadable: Seldom::default(),
         };
-        if has_aside {
-            log.take_back(&mut report).await?;
+        if let Some(aside) = aside {
+            log.take_back(&aside, &mut report).await?;
         }
         Ok((log, report))
     }
@@ -189,7 +187,9 @@ impl<D: Disk> Opening<'_, D> {
         if entries.iter().any(|entry| entry.name == compact::progress::FILE_NAME) {
             self.compaction = compact::Record::read(self.disk, self.directory).await?;
         }
-        self.has_aside = entries.iter().any(|entry| entry.name == Aside::FILE_NAME);
+        if entries.iter().any(|entry| entry.name == Aside::FILE_NAME) {
+            self.aside = Aside::read(self.disk, self.directory).await?;
+        }
         let mut segments = BTreeMap::new();
         for entry in entries.iter().filter(|entry| entry.kind == EntryKind::File) {
             let is_spare = base_offset_of(&entry.name, recycle::EXTENSION).is_some();
@@ -232,7 +232,7 @@ impl<D: Disk> Opening<'_, D> {
         for base_offset in files.into_keys().rev() {
             self.remove(base_offset).await?;
         }
-        if std::mem::take(&mut self.has_aside) {
+        if self.aside.take().is_some() {
             Aside::remove(self.disk, self.directory).await?;
         }
         let empty = Checkpoint {

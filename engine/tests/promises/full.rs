@@ -168,3 +168,40 @@ fn power_loss_on_a_full_disk_loses_nothing_that_was_acknowledged() {
     assert!(stopped.get() > 100, "it was stopped {} times", stopped.get());
     assert!(filled.get() > 20, "it was full {} times", filled.get());
 }
+
+/// What is cut back takes appends at once, and the next may begin another segment before it has been cut.
+#[test]
+fn a_segment_that_is_cut_back_on_a_full_disk_is_not_sealed_meanwhile() {
+    let name = "a_segment_that_is_cut_back_on_a_full_disk_is_not_sealed_meanwhile";
+    for_each_seed(name, 60, |seed| {
+        let disk = SimDisk::new(seed);
+        let executor = SimExecutor::new(&disk, seed);
+        let filled = executor.block_on(async {
+            let (log, _) = open(&disk, &small_config()).await.unwrap();
+            fill(&log, 5).await;
+            log
+        });
+        let log = filled.unwrap();
+        for kind in [OpKind::Write, OpKind::WriteDurable] {
+            disk.fail_nth(kind, 0, Fault::StorageFull);
+        }
+        let refused = log.append(&batch(&[Record::new(50, 100)]), NOW).unwrap();
+        let flushing = Rc::clone(&log);
+        executor.spawn(async move {
+            let error = flushing.flush().await.unwrap_err();
+            assert!(matches!(error, LogError::DiskFull { .. }), "{error}");
+        });
+        let (log, healed) = (log, disk.clone());
+        let done = executor.block_on(async {
+            refused.durable.await.unwrap_err();
+            healed.heal();
+            let fits_no_more = batch(&[Record::new(5, 20_000)]);
+            let appended = log.append(&fits_no_more, NOW).unwrap();
+            log.maintain(NOW).await.unwrap();
+            log.flush().await.unwrap();
+            appended.durable.await.unwrap();
+            assert_eq!(crate::support::ids(&read_all(&log).await), [0, 1, 2, 3, 4, 5]);
+        });
+        done.unwrap();
+    });
+}

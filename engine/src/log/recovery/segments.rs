@@ -14,6 +14,7 @@ use crate::{
     disk::{BLOCK_SIZE, BlockBuffer, Disk, SegmentFile, is_full},
     error::LogError,
     index::Index,
+    journal::Aside,
     log::{
         files::read_index,
         recycle::is_earlier_use,
@@ -137,6 +138,14 @@ impl<D: Disk> Opening<'_, D> {
             return Err(self.corrupt(base_offset, size, &reason));
         }
         let is_last = next.is_none();
+        // What a journal has kept need not be in the last segment yet: in its place there may be what was never acknowledged. Where
+        // compaction was, all of it is there, and some of it encoded again.
+        let may_differ = is_last && !self.compaction.has_holes(base_offset);
+        let kept = self.aside.as_ref().filter(|_| may_differ);
+        let kept = kept.map_or_else(|| Ok(Vec::new()), Aside::batches);
+        let kept =
+            kept.map_err(|reason| self.corrupt(base_offset, 0, &format!("what its journal has kept: {reason}")))?;
+        let mut other: Option<(u64, Offset)> = None;
         let (producers, epochs) = (&mut self.producers, &mut self.epochs);
         // Batches that the checkpoint knows of are in its epochs and its producer state already.
         let noted = known.map_or(base_offset, |known| Offset::new(known.next_offset));
@@ -146,6 +155,12 @@ impl<D: Disk> Opening<'_, D> {
             let file = segment.open(self.disk).await?;
             let batch_size_max = self.config.batch.batch_size_max;
             let note = |batch: &RecordBatch<'_>, position| {
+                if other.is_none() && is_other(&kept, batch) {
+                    other = Some((position, next_offset));
+                }
+                if other.is_some() {
+                    return;
+                }
                 times.note(batch.max_timestamp(), Since::UNKNOWN);
                 index.add(batch.base_offset(), position, times.max_timestamp);
                 if batch.base_offset() >= noted {
@@ -162,7 +177,11 @@ impl<D: Disk> Opening<'_, D> {
                 has_holes: self.compaction.has_holes(base_offset),
             };
             let found = scan(&file, stretch, batch_size_max, note);
-            let found = found.await.map_err(LogError::io("read", &path))?;
+            let mut found = found.await.map_err(LogError::io("read", &path))?;
+            if let Some((position, offset)) = other {
+                (found.position, found.next_offset) = (position, offset);
+                found.end = ScanEnd::Bad("a batch in the place of the one that was acknowledged".to_owned());
+            }
             self.report.scanned_bytes += found.position - extent.end;
             scanned = Extent {
                 end: found.position,
@@ -182,6 +201,12 @@ impl<D: Disk> Opening<'_, D> {
             }
             if is_last && found.position > extent.end {
                 let written = write_again(&file, extent.end, found.position).await;
+                let written = match written {
+                    // Where it takes room to write in place (copy on write), serving what there is comes before this; but what a
+                    // journal has kept must be certain to be here before it is forgotten there.
+                    Err(error) if is_full(&error) && self.aside.is_none() => Ok(()),
+                    written => written,
+                };
                 written.map_err(LogError::io("write again", &path))?;
                 file.sync().await.map_err(LogError::io("flush", &path))?;
             }
@@ -247,6 +272,12 @@ impl<D: Disk> Opening<'_, D> {
     }
 }
 
+/// Whether the journal has kept another batch for its place.
+fn is_other(kept: &[RecordBatch<'_>], batch: &RecordBatch<'_>) -> bool {
+    let at = kept.binary_search_by_key(&batch.base_offset(), |kept| kept.base_offset());
+    at.is_ok_and(|at| kept[at].bytes() != batch.bytes())
+}
+
 /// Has the disk take in again what reads back from `from` to `to`; stable after a flush.
 ///
 /// If only the process died, what it had not flushed reads back and could yet be lost with the power. Nor would a flush alone do: one
@@ -260,11 +291,7 @@ async fn write_again<F: SegmentFile>(file: &F, from: u64, to: u64) -> io::Result
         }
         let buffer = Rc::new(BlockBuffer::new(bytes.len().next_multiple_of(BLOCK_SIZE)));
         buffer.append(&bytes);
-        match file.write(buffer.blocks(0, bytes.len()), position).await {
-            // Where it takes room to write in place (copy on write), serving what there is comes before this.
-            Err(error) if is_full(&error) => return Ok(()),
-            written => written?,
-        }
+        file.write(buffer.blocks(0, bytes.len()), position).await?;
         position += bytes.len() as u64;
     }
     Ok(())

@@ -209,3 +209,57 @@ fn what_lies_aside_already_stays_before_what_the_journal_has() {
         assert_eq!(recovered_ids(&disk).await, [1, 2, 3, 4]);
     });
 }
+
+/// What a cut that has failed has left of batches that were never acknowledged may lie in the place of those that the journal has.
+#[test]
+fn what_lies_in_a_segment_in_the_place_of_what_the_journal_has_is_dropped() {
+    let even = |id| batch(&[Record::new(id, BLOCK_SIZE - 70)]);
+    let disk = SimDisk::new(1);
+    run(&disk, 1, async {
+        let config = JournalConfig {
+            size_bytes: 256 << 10,
+            ..CONFIG
+        };
+        let tail = TailMemory::new(1 << 20);
+        let journal = open_journal(&disk, config, &tail).await.unwrap();
+        let (log, _) = open_journaled(&disk, &small_config(), &tail, &journal).await.unwrap();
+        append_durably(&log, &even(1)).await;
+        append_durably(&log, &even(2)).await;
+        assert_eq!(journal.figures().entries, 1, "the second is in the journal");
+        let buffer = std::rc::Rc::new(BlockBuffer::new(2 * BLOCK_SIZE));
+        for (offset, id) in [(1_u64, 8), (2, 9)] {
+            let mut stale = even(id);
+            stale[..8].copy_from_slice(&offset.to_be_bytes());
+            // The epoch of its leader.
+            stale[12..16].copy_from_slice(&0_u32.to_be_bytes());
+            buffer.append(&stale);
+        }
+        let segment = crate::support::directory().join("00000000000000000000.log");
+        let file = disk.open(&segment, false).await.unwrap();
+        let written = file.write_durable(buffer.blocks(0, 2 * BLOCK_SIZE), BLOCK_SIZE as u64);
+        written.await.unwrap();
+    });
+    let disk = disk.certain_image(2);
+    run(&disk, 3, async {
+        recover(&disk, &data_directory()).await.unwrap();
+        assert_eq!(recovered_ids(&disk).await, [1, 2]);
+    });
+}
+
+#[test]
+fn a_disk_that_has_no_room_for_what_journals_hold_is_named_and_nothing_is_lost() {
+    let disk = SimDisk::new(1);
+    run(&disk, 1, journaled_records(&disk));
+    let disk = disk.certain_image(2);
+    run(&disk, 3, async {
+        disk.set_capacity(Some(disk.used()));
+        for _ in 0..2 {
+            let error = recover(&disk, &data_directory()).await.unwrap_err();
+            assert!(error.to_string().contains("no room for"), "{error}");
+        }
+        disk.set_capacity(None);
+        let found = recover(&disk, &data_directory()).await.unwrap();
+        assert_eq!((found.journals, found.partitions), (1, 1));
+        assert_eq!(recovered_ids(&disk).await, [1, 2, 3, 4]);
+    });
+}

@@ -4,3 +4,4 @@ mod contract;
 mod cores;
 mod damage;
 mod failures;
+mod hardships;
