@@ -2,6 +2,8 @@
 
 use std::{io, net::SocketAddr};
 
+use headwater_engine::LogError;
+
 use crate::{check::CheckError, cluster::StoreError, failure::StopError};
 
 /// Why the broker does not start.
@@ -33,6 +35,9 @@ pub enum StartError {
         /// Why not.
         reason: String,
     },
+    /// What the last run acknowledged cannot be read.
+    #[error("cannot recover what the last run acknowledged: {0}")]
+    Journal(LogError),
     /// A core or thread cannot be started.
     #[error("cannot start {what}: {reason}")]
     Thread {

@@ -145,6 +145,7 @@ impl Broker {
             return Ok(None);
         };
         let was_clean = begin_unclean(&config.log.directory)?;
+        recover_journals(&names, &config.log.directory)?;
         let ports = bind_all(config, cpus.len())?;
         let (metrics, metrics_address) = bind_metrics(config)?.unzip();
         let own = Address {
@@ -407,6 +408,20 @@ fn begin_unclean(directory: &Path) -> Result<bool, StartError> {
 fn stop_max(config: &Config) -> Duration {
     let limits = &config.limits;
     Duration::from_millis(limits.shutdown_grace_ms.get() + limits.shutdown_close_ms_max.get()) + STOP_MARGIN
+}
+
+/// Hands what the journals of the last run hold to the partitions, before any is opened: also if there is to be no journal now.
+fn recover_journals(names: &StdDirectory, directory: &Path) -> Result<(), StartError> {
+    let found = block_on(headwater_engine::journal::recover(names, directory)).map_err(StartError::Journal)?;
+    if found.partitions > 0 {
+        tracing::info!(
+            journals = found.journals,
+            partitions = found.partitions,
+            bytes = found.bytes,
+            "journals were read; their partitions take in what is not in segments"
+        );
+    }
+    Ok(())
 }
 
 /// Starts a core and waits until it takes messages.

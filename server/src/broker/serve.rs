@@ -88,6 +88,7 @@ impl Server {
         } = &self;
         let daemons = Daemons::default();
         core.keep_awake(&daemons);
+        partitions.begin_journal().await;
         let news = have_role(groups, follows);
         partition::start(partitions, &daemons, news);
         daemons.spawn(service::keep_time(Rc::clone(groups)));

@@ -186,6 +186,19 @@ sections! {
         timestamp_ahead_ms_max: Millis = Millis::new(60 * 60 * 1000), 0..=36_500 * DAY_MS;
     }
 
+    /// The journal of each core, through which small appends of all its partitions become durable together.
+    journal: JournalSection {
+        /// Small appends become durable in one sequential file for each core, and come to their segments later. New, and off until it has been measured.
+        /// Turn it on to try it out, where many partitions get a little each. Before an older version is started on the same data, stop the broker in order.
+        enabled: bool = false;
+        /// Size of the file of each core, written once as a whole when it is made. It bounds what is not in segments yet, and so what a start after a crash reads.
+        /// Raise it for more than a thousand busy partitions on a core, with `cores.tail_buffer_bytes_max`: what is in the journal stays in memory until it is in segments.
+        size_bytes: ByteSize = ByteSize::new(128 * MIB), MIB..=16 * GIB;
+        /// A partition that has at most this much to make durable does it in the journal; with more it writes to its segment, so that large streams are written once.
+        /// Lower it where every written byte counts.
+        batch_bytes_max: ByteSize = ByteSize::new(64 * KIB), KIB..=512 * KIB;
+    }
+
     /// Compaction of topics with cleanup.policy=compact: what a topic gets when it does not say, and what it may cost a core.
     compaction: CompactionSection {
         /// A partition is compacted when this share of its sealed segments, by bytes, has not been compacted yet.

@@ -41,6 +41,14 @@ families! {
         "Bytes of records that consumers were given of partitions that another broker leads, as they are in this broker's rack";
     DiskBytes = Counter "disk_bytes" by "operation":
         "Bytes that were written to segments, and bytes that flushes have made durable";
+    JournalFrames = Counter "journal_frames": "Writes of the journal, each of which makes small appends of several partitions durable";
+    JournalEntries = Counter "journal_entries": "Times that a partition has made appends durable in the journal";
+    JournalBytes = Counter "journal_bytes": "Bytes that were written to the journal";
+    JournalHeldBytes = Gauge "journal_held_bytes": "Bytes of the journal with records that are not in segments yet";
+    JournalRefusals = Counter "journal_refusals":
+        "Times that a partition has written to its segment because the journal had no room";
+    JournalFailed = Gauge "journal_failed":
+        "1 if a write of the journal has failed: small appends are slower until the broker is started again";
     TailBytes = Gauge "tail_buffer_bytes": "Memory that tail buffers hold";
     TailBytesMax = Gauge "tail_buffer_bytes_max": "What cores.tail_buffer_bytes_max allows";
     ColdBytes = Gauge "cold_read_bytes": "Memory for records that consumers read from disk";

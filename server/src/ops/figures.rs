@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use headwater_engine::disk::Disk as _;
+use headwater_engine::{disk::Disk as _, journal::JournalFigures};
 
 use super::Ops;
 use crate::{
@@ -40,10 +40,18 @@ pub(crate) fn snapshot(ops: &Ops, with_times: bool) -> CoreSnapshot {
         counted.under_replicated as f64,
     );
     snapshot.sample(Family::PartitionsLagging, "under_min_isr", counted.under_min_isr as f64);
+    let journal = partitions.journal();
+    let journal = journal.map_or_else(JournalFigures::default, |journal| journal.figures());
     let files = core.disk.open_files();
     let (stalls, stalled) = core.stalls();
     let counts = groups.counts();
     for (family, value) in [
+        (Family::JournalFrames, journal.frames),
+        (Family::JournalEntries, journal.entries),
+        (Family::JournalBytes, journal.bytes),
+        (Family::JournalHeldBytes, journal.held_bytes),
+        (Family::JournalRefusals, journal.refusals),
+        (Family::JournalFailed, u64::from(journal.has_failed)),
         (Family::TailBytes, core.memory.tail.used() as u64),
         (Family::TailBytesMax, core.memory.tail.limit() as u64),
         (Family::ColdBytes, core.memory.cold.mapped() as u64),

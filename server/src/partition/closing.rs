@@ -26,7 +26,7 @@ pub(crate) async fn close_partitions(partitions: &Partitions) -> io::Result<()> 
     loop {
         match machine::until(tell.min(began + limit), closing.next()).await {
             Some(Some(())) => closed += 1,
-            Some(None) => return Ok(()),
+            Some(None) => break,
             None if machine::since(began) >= limit => {
                 let left = total - closed;
                 let message = format!(
@@ -45,6 +45,17 @@ pub(crate) async fn close_partitions(partitions: &Partitions) -> io::Result<()> 
                 tell = machine::now() + PROGRESS;
             }
         }
+    }
+    close_journal(partitions).await;
+    Ok(())
+}
+
+/// Leaves nothing in the journal for the next start.
+async fn close_journal(partitions: &Partitions) {
+    if let Some(journal) = partitions.journal()
+        && let Err(error) = journal.close().await
+    {
+        tracing::warn!(core = partitions.core.id.get(), %error, "the journal was not closed; the next start reads it");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The partitions of a core: which there are, brought in line with the cluster image, and what state each is in.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::BTreeSet,
     rc::Rc,
     sync::Arc,
@@ -9,14 +9,14 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use headwater_engine::{Log, LogConfig, Owner, Signal, disk::Directory as _};
+use headwater_engine::{Journal, Log, LogConfig, LogError, Owner, Signal, disk::Directory as _};
 use headwater_protocol::{error::ErrorCode, id::BrokerId};
 
-use super::{beginnings::Beginnings, replicated::Replicated, replication::Lag, served::Partition};
+use super::{beginnings::Beginnings, filing, replicated::Replicated, replication::Lag, served::Partition};
 use crate::{
     core::Core,
     image::{Assignment, ClusterImage, Placements, Replicas, Topic, TopicState, Wishes, settings::TopicSettings},
-    machine::HashMap,
+    machine::{Disk, HashMap},
     model::{id::PartitionId, internal, refusal::Refusal},
 };
 
@@ -108,6 +108,8 @@ pub(crate) struct Partitions {
     /// The partition that is being opened again, whose directory must not go meanwhile.
     opening: Cell<Option<PartitionId>>,
     opened: Signal,
+    /// What small appends go through, if the core has it.
+    journal: OnceCell<Rc<Journal<Disk>>>,
     /// Where producers begin that a partition does not know.
     pub(crate) beginnings: Beginnings,
 }
@@ -126,8 +128,22 @@ impl Partitions {
             owned: RefCell::default(),
             opening: Cell::new(None),
             opened: Signal::default(),
+            journal: OnceCell::new(),
             beginnings: Beginnings::default(),
         })
+    }
+
+    /// Begins the core's journal, before any partition is opened.
+    pub(crate) async fn begin_journal(&self) {
+        if let Some(journal) = filing::begin(&self.core).await {
+            let is_first = self.journal.set(journal).is_ok();
+            assert!(is_first, "a core has one journal");
+        }
+    }
+
+    /// The core's journal, if it has one.
+    pub(crate) fn journal(&self) -> Option<Rc<Journal<Disk>>> {
+        self.journal.get().cloned()
     }
 
     /// The cluster as it is known now.
@@ -378,10 +394,25 @@ impl Partitions {
             topic: id.topic,
             partition: id.index,
         };
+        let refused = |error: LogError| Refusal::because(error.code(), &error);
+        let journal = self.journal();
+        if let Some(journal) = &journal {
+            // From then on what the journal keeps of the owner belongs here.
+            journal.check_undoubted(owner).await.map_err(refused)?;
+        }
         let claimed = owner.claim(&self.core.disk, &directory, &entries).await;
-        claimed.map_err(|error| Refusal::because(error.code(), &error))?;
+        let is_marked = claimed.map_err(refused)?;
         let config = self.log_config(topic);
-        let opened = Log::open(self.core.disk.clone(), directory, config, self.core.memory.clone()).await;
+        // What is kept in a journal has to find its directory again.
+        let journal = journal.filter(|_| is_marked).map(|journal| (journal, owner));
+        let opened = Log::open_with(
+            self.core.disk.clone(),
+            directory,
+            config,
+            self.core.memory.clone(),
+            journal,
+        )
+        .await;
         let (log, recovery) = opened.map_err(|error| {
             self.core.metrics.log_failed(&error);
             Refusal::because(error.code(), &error)

@@ -92,6 +92,7 @@ impl Partition {
     /// What counts from now on, as the leader of several replicas goes by.
     pub(super) fn counts(&self, durability: Durability) {
         self.durability.set(durability);
+        self.log.use_journal(durability == Durability::Disk);
     }
 
     /// What counts from now on, by the settings of the topic: for a broker that is alone. Of several replicas their terms say it.
@@ -99,6 +100,7 @@ impl Partition {
         if self.replicated.is_some() || self.durability.replace(durability) == durability {
             return;
         }
+        self.log.use_journal(durability == Durability::Disk);
         match durability {
             Durability::Disk => self.log.follow_durable_offset(),
             Durability::Memory => {

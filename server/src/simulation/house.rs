@@ -382,6 +382,8 @@ async fn serve(
         port: PORT,
         core_ports: (0..cores as u16).map(|core| CORE_PORTS + core).collect(),
     };
+    let recovered = headwater_engine::journal::recover(&disk, &config.log.directory).await;
+    recovered.map_err(|error| error.to_string())?;
     let (mesh, inboxes) = Mesh::new(cores);
     let mut membership = if is_alone {
         None

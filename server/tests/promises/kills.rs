@@ -20,12 +20,15 @@ const RECORDS_BETWEEN_KILLS: usize = 3_000;
 fn acknowledged_records_survive_sigkill() {
     let mut seed = Seed::of("acknowledged_records_survive_sigkill");
     let kills = seed.number("HEADWATER_KILLS", 20);
-    // Small segments roll and are sealed now and then, so that the kills hit that as well.
+    let mut random = seed.random();
+    let has_journal = random.random_bool(0.5);
+    // Small segments roll and are sealed now and then, so that the kills hit that as well, and a small journal is filled.
     let site = Site::new()
         .set("log.segment_size_bytes", "1MiB")
-        .set("log.checkpoint_interval_ms", "20ms");
+        .set("log.checkpoint_interval_ms", "20ms")
+        .set("journal.enabled", &has_journal.to_string())
+        .set("journal.size_bytes", "1MiB");
     run(async {
-        let mut random = seed.random();
         let mut broker = site.start();
         let checker = site.client_with_topic(KIND.topic, KIND.partitions.into()).await;
         let producers = [site.client().await, site.client().await, site.client().await];

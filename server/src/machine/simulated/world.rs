@@ -123,6 +123,12 @@ impl World {
         self.random.borrow_mut().random_bool(probability)
     }
 
+    /// Chance for what is drawn without changing anything that is drawn later.
+    pub(crate) fn random_beside(&self) -> SmallRng {
+        let next: u64 = self.random.borrow().clone().random();
+        SmallRng::seed_from_u64(!next)
+    }
+
     /// Begins a process on a host.
     pub(crate) fn process(&self, name: impl Into<String>, host: IpAddr, clock: Clock) -> ProcessId {
         let mut processes = self.processes.borrow_mut();

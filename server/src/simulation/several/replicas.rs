@@ -48,6 +48,20 @@ impl Batches {
     pub(super) fn contains(&self, offset: u64) -> bool {
         offset < self.end
     }
+
+    /// What was acknowledged in a journal and is not in segments: batches behind a first line.
+    fn take_in(&mut self, journaled: &[u8]) {
+        let line = journaled.iter().position(|byte| *byte == b'\n');
+        let mut rest = &journaled[line.expect("it has a first line") + 1..];
+        while let Ok(header) = BatchHeader::read(rest) {
+            let (batch, after) = rest.split_at(header.size());
+            if header.base_offset().get() >= self.end {
+                self.batches.insert(header.base_offset().get(), batch.to_vec());
+                self.end = header.next_offset().get();
+            }
+            rest = after;
+        }
+    }
 }
 
 /// Compares what all replicas of the topic have on their disks. The brokers have stopped in order.
@@ -80,6 +94,9 @@ pub(super) async fn compare_logs(cluster: &Cluster, partitions: i32) {
 
 /// Reads a log; none if it has no directory.
 pub(super) async fn read(disk: &SimDisk, directory: &Path) -> Option<Batches> {
+    let data = directory.parent().expect("partitions lie in the data directory");
+    let recovered = headwater_engine::journal::recover(disk, data).await;
+    recovered.expect("journals are whole");
     let entries = disk.list(directory).await.ok()?;
     let mut log = Batches::default();
     let mut next = None;
@@ -104,6 +121,9 @@ pub(super) async fn read(disk: &SimDisk, directory: &Path) -> Option<Batches> {
             log.batches.insert(header.base_offset().get(), batch);
         }
         next = Some(log.end);
+    }
+    if let Ok(journaled) = disk.read_file(&directory.join("journaled")).await {
+        log.take_in(&journaled);
     }
     Some(log)
 }
