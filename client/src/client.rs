@@ -3,6 +3,7 @@
 //! A client owns nothing but a share of the cluster state; connections are made when they are first needed.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +17,10 @@ use crate::error::Error;
 use crate::producer::ProducerBuilder;
 #[cfg(test)]
 use crate::runtime::transport::Connector;
-use crate::runtime::transport::Tcp;
+use crate::runtime::transport::{Encrypted, Tcp};
 use crate::settings::{self, Defaults};
 use crate::statistics::ClientStatistics;
+use crate::tls::TlsSettings;
 
 /// A connection to a Headwater cluster. Cheap to clone; all clones share connections and metadata.
 ///
@@ -146,6 +148,7 @@ impl Default for ClientBuilder {
             metadata_age_max: Duration::from_secs(30),
             backoff,
             connector: Arc::new(Tcp),
+            tls: TlsSettings::default(),
             defaults: Defaults::default(),
         };
         Self {
@@ -263,6 +266,31 @@ impl ClientBuilder {
         self
     }
 
+    /// Encrypts every connection, and believes no broker that does not show a certificate for its host. Default off, but on where one of
+    /// the settings below is made. Without [`tls_ca`](ClientBuilder::tls_ca) the CAs of the system are trusted.
+    pub fn tls(mut self, is_on: bool) -> Self {
+        self.settings.tls.is_on = Some(is_on);
+        self
+    }
+
+    /// PEM file of the CAs that are trusted, instead of those of the system.
+    pub fn tls_ca(mut self, file: impl Into<PathBuf>) -> Self {
+        self.settings.tls.ca = Some(file.into());
+        self
+    }
+
+    /// PEM files of the certificate that this client shows, with those that lead to its CA behind it, and of its private key.
+    pub fn tls_certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        (self.settings.tls.certificate, self.settings.tls.key) = (Some(certificate.into()), Some(key.into()));
+        self
+    }
+
+    /// The name that the brokers' certificates must be for, where it is not the host that is connected to.
+    pub fn tls_server_name(mut self, name: impl Into<String>) -> Self {
+        self.settings.tls.server_name = Some(name.into());
+        self
+    }
+
     /// Connects to a network of its own and makes the pauses between attempts the same in every run.
     #[cfg(test)]
     pub(crate) fn simulated(mut self, connector: Arc<dyn Connector>, seed: u64) -> Self {
@@ -284,6 +312,9 @@ impl ClientBuilder {
             return Err(Error::config("bootstrap", "there is no address"));
         }
         check(&self.settings)?;
+        if let Some(tls) = self.settings.tls.read()? {
+            self.settings.connector = Arc::new(Encrypted(tls));
+        }
         let cluster = Cluster::new(self.settings);
         cluster.greet().await?;
         Ok(Client { cluster })

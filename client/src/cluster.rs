@@ -29,6 +29,7 @@ use crate::runtime::transport::Connector;
 use crate::runtime::{self, sleep, timeout};
 use crate::settings::Defaults;
 use crate::statistics::AddressStatistics;
+use crate::tls::TlsSettings;
 
 /// After so many that do not answer soon, one is waited for.
 const OTHERS_ASKED_MAX: usize = 3;
@@ -51,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) metadata_age_max: Duration,
     pub(crate) backoff: BackoffLimits,
     pub(crate) connector: Arc<dyn Connector>,
+    /// How the connector is made, if that is not said otherwise.
+    pub(crate) tls: TlsSettings,
     /// What producers and consumers begin with.
     pub(crate) defaults: Defaults,
 }

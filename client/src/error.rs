@@ -256,7 +256,7 @@ impl Sign {
 fn hint(stranger: Stranger) -> &'static str {
     match stranger {
         Stranger::Http => "; is it the metrics port?",
-        Stranger::Tls => "; is there a proxy in front of the broker?",
+        Stranger::Tls => ", and this client was not told to: set tls, or tls_ca",
         _ => ", and this client Headwater's own protocol",
     }
 }

@@ -46,6 +46,7 @@ mod requests;
 mod runtime;
 mod settings;
 mod statistics;
+mod tls;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! `/metrics`, `/health` and `/ready` over HTTP, on a thread of its own: a slow reader costs no core anything.
 
+mod door;
+
 use std::{net::TcpListener, sync::Arc};
 
 use axum::{
@@ -16,6 +18,7 @@ use crate::{
     config::Config,
     core::mesh::{CoreMessage, Mesh},
     metrics::{ANSWER_MAX, DiskSpace, Gathered, LookAtQuorum, Process, text},
+    tls::Tls,
 };
 
 /// What a person sees who opens the address in a browser.
@@ -27,11 +30,12 @@ struct Asked {
     mesh: Mesh,
     quorum: LookAtQuorum,
     config: Arc<Config>,
+    tls: Arc<Tls>,
 }
 
 /// Serves until the runtime ends.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Arc<Tls>),
     mesh: Mesh,
     quorum: LookAtQuorum,
     config: Arc<Config>,
@@ -43,8 +47,17 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics))
         .route("/health", get(health))
         .route("/ready", get(ready))
-        .with_state(Asked { mesh, quorum, config });
-    axum::serve(listener, router).await
+        .with_state(Asked {
+            mesh,
+            quorum,
+            config,
+            tls: Arc::clone(&tls),
+        });
+    if tls.http.is_some() {
+        axum::serve(door::SecureDoor::open(listener, tls)?, router).await
+    } else {
+        axum::serve(listener, router).await
+    }
 }
 
 async fn metrics(State(asked): State<Asked>) -> Response {
@@ -98,5 +111,6 @@ async fn gather(asked: &Asked) -> Gathered {
         series_max: asked.config.metrics.series_max as usize,
         process: Process::now(),
         disk: DiskSpace::of(&asked.config.log.directory),
+        certificates: asked.tls.expiries(),
     }
 }

@@ -31,6 +31,7 @@ mod rooms;
 mod session;
 #[cfg(test)]
 mod simulation;
+mod tls;
 
 pub use broker::{Broker, StartError};
 pub use config::Config;

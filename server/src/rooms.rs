@@ -12,6 +12,7 @@ const ROOMS: &[&str] = &[
     "machine",
     "config",
     "failure",
+    "tls",
     "model",
     "image",
     "metrics",

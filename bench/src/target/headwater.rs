@@ -38,7 +38,14 @@ pub struct Headwater {
 }
 
 async fn connect(bootstrap: &str) -> Result<Client, BenchError> {
-    let connected = Client::connect(bootstrap).await;
+    // TLS and the like are said by the environment: HEADWATER_CLIENT_TLS_CA.
+    let told = Client::builder()
+        .bootstrap([bootstrap])
+        .set_from_env("HEADWATER_CLIENT_");
+    let connected = match told {
+        Ok(builder) => builder.build().await,
+        Err(error) => Err(error),
+    };
     connected.map_err(BenchError::client("cannot connect"))
 }
 

@@ -10,6 +10,7 @@ use crate::commands::{
     bench, broker, cluster, config, consume, group, log, offsets, partition, produce, shell, status, topic,
 };
 use crate::failure::EXIT_CODES;
+use crate::tls::Tls;
 
 /// The command line of the Headwater log.
 #[derive(Debug, Parser)]
@@ -70,6 +71,8 @@ pub struct Global {
     /// How long to wait for an answer, or for a record to be stored, such as 500ms or 1m
     #[arg(long, global = true, default_value = "10s", value_name = "TIME", value_parser = crate::values::duration)]
     pub timeout: Duration,
+    #[command(flatten)]
+    pub tls: Tls,
 }
 
 /// What to print on standard output.

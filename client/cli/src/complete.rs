@@ -7,6 +7,7 @@ use clap_complete::CompletionCandidate;
 use headwater_client::{Admin, Client, Error};
 
 use crate::args::SERVER;
+use crate::tls::Tls;
 
 /// With this in its environment the program prints completions, and does nothing else.
 pub const VARIABLE: &str = "HEADWATER_COMPLETE";
@@ -59,7 +60,8 @@ fn ask(question: impl AsyncFnOnce(Admin) -> Result<Vec<String>, Error>) -> Vec<C
     };
     let asked = async {
         let server = server(std::env::args()).or_else(|| std::env::var("HEADWATER_SERVER").ok());
-        let client = Client::builder()
+        let client = Tls::of_environment()
+            .tell(Client::builder())
             .bootstrap([server.unwrap_or_else(|| SERVER.to_owned())])
             .connect_timeout(LIMIT)
             .request_timeout(LIMIT)

@@ -161,6 +161,10 @@ impl Failure {
 pub const CONNECTION_HINT: &str =
     "check that a broker runs there, or name another with --server HOST:PORT or HEADWATER_SERVER";
 
+/// What to do when TLS cannot be agreed on.
+pub const TLS_HINT: &str =
+    "the options are --tls-ca, --tls-certificate with --tls-key, and --tls-server-name; docs/operate.md has an example";
+
 /// One line on standard error, in colour where that is a terminal; nobody hears if it cannot be written.
 fn say(title: &str, style: Style, text: &str) {
     anstream::eprintln!("{style}{title}:{style:#} {}", escaped_text(text));

@@ -15,6 +15,7 @@ mod format;
 mod json;
 mod screen;
 mod session;
+mod tls;
 mod values;
 
 use std::process::ExitCode;

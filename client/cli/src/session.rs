@@ -1,12 +1,13 @@
 //! A command's connection to a broker, and the look-ups that many commands begin with.
 
+use std::io;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use headwater_client::{Admin, Client, Error, OffsetSpec, PartitionIndex, TopicDescription};
 
 use crate::args::Global;
-use crate::failure::{CONNECTION_HINT, Failure, chain};
+use crate::failure::{CONNECTION_HINT, Failure, TLS_HINT, chain};
 use crate::screen::Screen;
 
 /// How old the knowledge of topics may become: somebody may watch who has just added partitions.
@@ -43,8 +44,10 @@ impl Session {
             server,
             output,
             timeout,
+            tls,
         } = global;
-        let client = Client::builder()
+        let client = tls
+            .tell(Client::builder())
             .bootstrap([server])
             .bootstrap_timeout(Duration::ZERO)
             .connect_timeout(*timeout)
@@ -54,7 +57,14 @@ impl Session {
             .build()
             .await
             .map_err(|error| match error {
-                Error::Config { reason, .. } => Failure::usage(format!("--server {server}: {reason}")),
+                Error::Config {
+                    setting: "bootstrap",
+                    reason,
+                } => Failure::usage(format!("--server {server}: {reason}")),
+                error @ Error::Config { .. } => Failure::usage(error.to_string()),
+                Error::Connect { ref source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                    Failure::connection(chain(&error)).hint(TLS_HINT)
+                }
                 error => Failure::connection(chain(&error)).hint(CONNECTION_HINT),
             })?;
         let admin = client.admin();

@@ -28,6 +28,7 @@ use crate::runtime::sync::Mutex;
 use crate::runtime::transport::{Connector, Halves};
 use crate::runtime::{self, Instant, timeout};
 use crate::statistics::Traffic;
+use crate::tls;
 
 pub(crate) use frames::Frame;
 pub(crate) use reply::{Outcome, Reply};
@@ -487,6 +488,18 @@ impl Shared {
 
 /// What a failure of the first exchange says of the peer.
 fn unlike_headwater(address: &Address, error: Error) -> Error {
+    // A broker that wants a certificate says so only here: by then this side has agreed already.
+    if let Error::Disconnected {
+        source: Some(source), ..
+    } = &error
+        && let Some(source) = tls::in_words(source)
+    {
+        return Error::Connect {
+            address: address.clone(),
+            is_advertised: false,
+            source: Arc::new(source),
+        };
+    }
     let sign = match error {
         Error::Disconnected { .. } => Sign::Closes,
         Error::Timeout { .. } => Sign::Silent,

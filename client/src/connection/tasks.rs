@@ -83,6 +83,10 @@ async fn write_frames(shared: &Shared, mut half: Box<dyn AsyncWrite + Send + Unp
     loop {
         batch.fill(&mut shared.queue.lock().outgoing);
         if batch.is_empty() {
+            // What encrypts may still hold some of it.
+            if let Err(error) = half.flush().await {
+                return error;
+            }
             shared.submitted.notified().await;
         } else if let Err(error) = batch.write(&mut half).await {
             return error;

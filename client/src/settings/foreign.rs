@@ -50,8 +50,12 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
         "a partitioner is chosen in the program: ProducerBuilder::partitioner",
     ),
     (
-        &["security.protocol", "ssl.", "sasl.", "security.providers"],
-        "connections are neither encrypted nor authenticated: keep the broker in a network that is",
+        &["security.protocol", "ssl.", "security.providers"],
+        "connections are encrypted by `tls`, with PEM files: `tls_ca`, `tls_certificate`, `tls_key`",
+    ),
+    (
+        &["sasl."],
+        "a client shows who it is by a certificate: `tls_certificate`",
     ),
     (
         &["transactional.id", "transaction.timeout.ms", "isolation.level"],

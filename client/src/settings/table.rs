@@ -99,6 +99,52 @@ pub(super) const SETTINGS: &[Setting] = &[
         set: |client, value| put(&mut client.settings.connection.frame_size_max, bytes(value)),
     },
     Setting {
+        name: "tls",
+        kafka: &[],
+        part: Client,
+        default: "",
+        meaning: "`true` encrypts every connection, and believes no broker that does not show a certificate for its host; it is what one of the \
+                  settings below means already",
+        set: |client, value| put(&mut client.settings.tls.is_on, flag(value).map(Some)),
+    },
+    Setting {
+        name: "tls_ca",
+        kafka: &["ssl.ca.location"],
+        part: Client,
+        default: "",
+        meaning: "PEM file of the CAs that are trusted; without it those of the system",
+        set: |client, value| put(&mut client.settings.tls.ca, text(value).map(|file| Some(file.into()))),
+    },
+    Setting {
+        name: "tls_certificate",
+        kafka: &["ssl.certificate.location"],
+        part: Client,
+        default: "",
+        meaning: "PEM file of the certificate that the client shows, with those that lead to its CA behind it",
+        set: |client, value| {
+            put(
+                &mut client.settings.tls.certificate,
+                text(value).map(|file| Some(file.into())),
+            )
+        },
+    },
+    Setting {
+        name: "tls_key",
+        kafka: &["ssl.key.location"],
+        part: Client,
+        default: "",
+        meaning: "PEM file of its private key",
+        set: |client, value| put(&mut client.settings.tls.key, text(value).map(|file| Some(file.into()))),
+    },
+    Setting {
+        name: "tls_server_name",
+        kafka: &[],
+        part: Client,
+        default: "",
+        meaning: "the name that the brokers' certificates must be for, where it is not the host that is connected to",
+        set: |client, value| put(&mut client.settings.tls.server_name, text(value).map(Some)),
+    },
+    Setting {
         name: "acks",
         kafka: &["acks"],
         part: Producer,

@@ -17,6 +17,7 @@ use crate::{
     image::{Assignment, KafkaAddress},
     machine,
     ops::Addresses,
+    tls::Tls,
 };
 
 /// Where clients find a broker: a port that its cores share, and one of each core.
@@ -28,6 +29,8 @@ pub(crate) struct Door {
     pub(crate) kafka: Option<KafkaAddress>,
     /// Who else is there, and who has what; `None` if the broker is alone.
     pub(crate) assignment: Option<Arc<Assignment>>,
+    /// What each port shows and asks for, where it has TLS.
+    pub(crate) tls: Arc<Tls>,
 }
 
 /// A broker that is put together. Its cores are started first, then they are told of the topics, then the control plane is started,
@@ -63,6 +66,7 @@ impl<D: Directory> Assembly<D> {
             control: handle,
             assignment: door.assignment,
             addresses,
+            tls: door.tls,
         };
         let control = ControlParts { store, mesh, queues };
         Assembly {

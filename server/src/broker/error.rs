@@ -16,6 +16,12 @@ pub enum StartError {
     /// The data directory is not.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A certificate, a key or a CA cannot be used.
+    #[error("{reason}")]
+    Tls {
+        /// Which, by its setting, and why not.
+        reason: String,
+    },
     /// A port cannot be listened on.
     #[error("cannot listen on {address}: {source}; choose another port with {key}")]
     Listen {

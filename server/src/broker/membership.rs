@@ -10,6 +10,7 @@ use crate::{
     cluster::{self, Joined, NodeId, QUORUM_FILE, QuorumHandle, QuorumStore, QuorumThread, Seat, TopicStore},
     config::Config,
     core::mesh::Mesh,
+    tls::Tls,
 };
 
 /// Waits for the others, and says whether they have come: what it is given may be given up.
@@ -19,10 +20,10 @@ pub(super) type Wait<'a> = &'a mut dyn FnMut(Pin<&mut dyn Future<Output = ()>>) 
 pub(super) fn with_topics(
     config: &Arc<Config>,
     names: &StdDirectory,
-    mesh: &Mesh,
+    (mesh, tls): (&Mesh, &Arc<Tls>),
     wait: Wait<'_>,
 ) -> Result<Option<(QuorumThread, TopicStore<StdDirectory>)>, StartError> {
-    let (quorum, joined, _) = start(config, names, mesh)?;
+    let (quorum, joined, _) = start(config, names, (mesh, tls))?;
     let find = async {
         let handle = joined.wait().await.map_err(|error| refused(&error))?;
         Ok::<_, StartError>(TopicStore::open(names.clone(), Arc::clone(config), handle).await?)
@@ -41,10 +42,10 @@ pub(super) fn with_topics(
 pub(super) fn alone(
     config: &Arc<Config>,
     names: &StdDirectory,
-    mesh: &Mesh,
+    (mesh, tls): (&Mesh, &Arc<Tls>),
     wait: Wait<'_>,
 ) -> Result<Option<(QuorumThread, QuorumHandle, SocketAddr)>, StartError> {
-    let (quorum, joined, address) = start(config, names, mesh)?;
+    let (quorum, joined, address) = start(config, names, (mesh, tls))?;
     let has_joined = async { joined.wait().await.map_err(|error| refused(&error)) };
     let joined = unless_given_up(has_joined, wait)?;
     let address = address.unwrap_or(config.broker.listen);
@@ -54,7 +55,7 @@ pub(super) fn alone(
 fn start(
     config: &Config,
     names: &StdDirectory,
-    mesh: &Mesh,
+    (mesh, tls): (&Mesh, &Arc<Tls>),
 ) -> Result<(QuorumThread, Joined, Option<SocketAddr>), StartError> {
     let (listener, address) = bind_peers(config)?.unzip();
     let store = config.log.directory.join(QUORUM_FILE);
@@ -66,6 +67,7 @@ fn start(
     let seat = Seat {
         store,
         listener,
+        tls: Arc::clone(tls),
         members: members.collect(),
         balance: config.cluster.balance,
     };

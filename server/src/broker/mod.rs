@@ -46,6 +46,7 @@ use crate::{
     image::{Address, Assignment, KafkaAddress, Wishes},
     machine,
     model::refusal::Refusal,
+    tls::{Reloading, Tls},
 };
 
 /// So long a core's executor goes on when the core is gone, to close its files.
@@ -75,6 +76,8 @@ pub struct Broker {
     quorum: Option<QuorumThread>,
     /// There until it has been stopped.
     watchdog: Option<Watchdog>,
+    /// Where there are certificates that may change.
+    reloading: Option<Reloading>,
     clean_marker: PathBuf,
     /// The longest that the cores may take to stop.
     stop_max: Duration,
@@ -125,23 +128,27 @@ impl Broker {
         *directory = directory.canonicalize().map_err(StoreError::io("find", directory))?;
         let config = Arc::new(config);
         warn_of_strangers(&config);
+        let tls = Tls::read(&config).map_err(|error| StartError::Tls {
+            reason: error.to_string(),
+        })?;
+        let tls = Arc::new(tls);
         match config.cluster.role {
-            Role::Both => Broker::serve(&config, lock, assignment, wait),
-            Role::Coordinator => Broker::coordinate(&config, lock, wait),
+            Role::Both => Broker::serve(&config, (lock, &tls), assignment, wait),
+            Role::Coordinator => Broker::coordinate(&config, (lock, &tls), wait),
         }
     }
 
     /// A member of the quorum that serves clients.
     fn serve(
         config: &Arc<Config>,
-        lock: DirectoryLock,
+        (lock, tls): (DirectoryLock, &Arc<Tls>),
         assignment: Option<Arc<Assignment>>,
         wait: Wait<'_>,
     ) -> Result<Option<Broker>, StartError> {
         let names = StdDirectory::with_reserve(&config.log.directory);
         let cpus = check::cpus(&config.cores);
         let (mesh, inboxes) = Mesh::new(cpus.len());
-        let Some((quorum, mut store)) = membership::with_topics(config, &names, &mesh, wait)? else {
+        let Some((quorum, mut store)) = membership::with_topics(config, &names, (&mesh, tls), wait)? else {
             return Ok(None);
         };
         let was_clean = begin_unclean(&config.log.directory)?;
@@ -168,6 +175,7 @@ impl Broker {
             port: own.port,
             core_ports: own.core_ports.clone(),
             kafka,
+            tls: Arc::clone(tls),
             assignment: assignment.or_else(|| membership.as_ref().map(|own| Arc::new(own.assignment()))),
         };
         let open_files_max = check::open_files_max(config) as usize;
@@ -183,6 +191,7 @@ impl Broker {
             control: None,
             quorum: Some(quorum),
             watchdog: Some(watchdog(&activities, &mesh)?),
+            reloading: reloading(tls, &mesh)?,
             clean_marker: config.log.directory.join(CLEAN_MARKER),
             stop_max: stop_max(config),
             lock: Some(lock),
@@ -208,7 +217,7 @@ impl Broker {
             }
             block_on(membership.follow());
         }
-        let metrics = metrics.map(|listener| (listener, Arc::clone(config)));
+        let metrics = metrics.map(|listener| (listener, Arc::clone(config), Arc::clone(tls)));
         let control = Control::start(assembly.into_control(), membership, metrics);
         broker.control = Some(control.map_err(|error| thread("the control plane", &error))?);
         broker.say_ready(config);
@@ -216,15 +225,19 @@ impl Broker {
     }
 
     /// A member of the quorum and nothing else.
-    fn coordinate(config: &Arc<Config>, lock: DirectoryLock, wait: Wait<'_>) -> Result<Option<Broker>, StartError> {
+    fn coordinate(
+        config: &Arc<Config>,
+        (lock, tls): (DirectoryLock, &Arc<Tls>),
+        wait: Wait<'_>,
+    ) -> Result<Option<Broker>, StartError> {
         let names = StdDirectory::with_reserve(&config.log.directory);
         let (mesh, _) = Mesh::new(0);
-        let Some((quorum, handle, address)) = membership::alone(config, &names, &mesh, wait)? else {
+        let Some((quorum, handle, address)) = membership::alone(config, &names, (&mesh, tls), wait)? else {
             return Ok(None);
         };
         begin_unclean(&config.log.directory)?;
         let (metrics, metrics_address) = bind_metrics(config)?.unzip();
-        let metrics = metrics.map(|listener| (listener, Arc::clone(config)));
+        let metrics = metrics.map(|listener| (listener, Arc::clone(config), Arc::clone(tls)));
         let control = Control::start_without_topics(&mesh, handle.look(), metrics);
         let broker = Broker {
             address,
@@ -239,6 +252,7 @@ impl Broker {
             control: Some(control.map_err(|error| thread("the control plane", &error))?),
             quorum: Some(quorum),
             watchdog: Some(watchdog(&[], &mesh)?),
+            reloading: reloading(tls, &mesh)?,
             mesh,
             clean_marker: config.log.directory.join(CLEAN_MARKER),
             stop_max: stop_max(config),
@@ -330,6 +344,11 @@ impl Broker {
         if let Some(control) = self.control.take() {
             ended.extend(control.end(began + CONTROL_WAIT));
         }
+        ended.extend(
+            self.reloading
+                .take()
+                .map(|reloading| reloading.end(began + CONTROL_WAIT)),
+        );
         // It has nobody left who could ask for something.
         ended.extend(self.quorum.take().map(|quorum| quorum.end(began + CONTROL_WAIT)));
         for core in self.mesh.ids() {
@@ -379,6 +398,11 @@ fn thread(what: &str, error: &io::Error) -> StartError {
 fn watchdog(activities: &[Arc<Activity>], mesh: &Mesh) -> Result<Watchdog, StartError> {
     let watchdog = Watchdog::start(activities.to_vec(), mesh);
     watchdog.map_err(|error| thread("the watchdog", &error))
+}
+
+fn reloading(tls: &Arc<Tls>, mesh: &Mesh) -> Result<Option<Reloading>, StartError> {
+    let started = Reloading::start(tls, mesh.alarm());
+    started.map_err(|error| thread("the look at certificates", &error))
 }
 
 /// Presents the broker to its cluster.

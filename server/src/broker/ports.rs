@@ -12,6 +12,7 @@ use crate::{
     core::mesh::Listeners,
     machine,
     session::listener,
+    tls::{self, Port},
 };
 
 /// How long a port may be in use by a broker that was killed: the kernel closes what its rings hold after the process is gone.
@@ -173,19 +174,29 @@ pub(super) fn bind_peers(config: &Config) -> Result<Option<(TcpListener, SocketA
     config.cluster.listen.map(bind).transpose()
 }
 
-/// Until there is authentication, whoever reaches a port may do everything there.
+/// Says of each port that other machines reach who may do there what.
 pub(super) fn warn_of_strangers(config: &Config) {
-    let metrics = config.metrics.listen.map(|address| ("metrics.listen", address.get()));
-    let peers = config.cluster.listen.map(|address| ("cluster.listen", address.get()));
-    let kafka = config.kafka_listen().map(|address| ("kafka.listen", address));
-    for (key, address) in [("broker.listen", config.broker.listen)]
-        .into_iter()
-        .chain(kafka)
-        .chain(metrics)
-        .chain(peers)
-    {
-        if !address.ip().is_loopback() {
-            tracing::warn!(key, %address, "other machines can reach this port, and nobody is asked who they are: let a firewall decide who may");
+    let addresses = [
+        (Port::Native, Some(config.broker.listen)),
+        (Port::Kafka, config.kafka_listen()),
+        (Port::Http, config.metrics.listen.map(HttpAddress::get)),
+        (Port::Peers, config.cluster.listen.map(PeerListen::get)),
+    ];
+    for (port, address) in addresses {
+        let Some(address) = address.filter(|address| !address.ip().is_loopback()) else {
+            continue;
+        };
+        let key = format!("{}.listen", port.section());
+        match tls::Wanted::of(config, port) {
+            None => {
+                tracing::warn!(key, %address, "other machines can reach this port without TLS, and nobody is asked who they are: let a \
+                    firewall decide who may, or make it safe as docs/operate.md says");
+            }
+            Some(wanted) if !wanted.asks() => {
+                tracing::warn!(key, %address, "other machines can reach this port, and nobody is asked for a certificate: let a firewall \
+                    decide who may");
+            }
+            Some(_) => {}
         }
     }
 }

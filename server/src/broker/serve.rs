@@ -30,6 +30,7 @@ use crate::{
         Follows, Sessions,
         listener::{self, Speaks},
     },
+    tls::Tls,
 };
 
 /// What all cores are told when they start.
@@ -45,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) assignment: Option<Arc<Assignment>>,
     /// Where clients find the broker and each core.
     pub(crate) addresses: Arc<Addresses>,
+    /// What each port shows and asks for, where it has TLS.
+    pub(crate) tls: Arc<Tls>,
 }
 
 /// All that a core is.
@@ -65,7 +68,7 @@ impl Server {
         let partitions = Partitions::new(&core, setup.assignment);
         let groups = Service::new(&partitions);
         let ops = Ops::new(&partitions, &groups, setup.control, setup.addresses);
-        let sessions = Sessions::new(&ops);
+        let sessions = Sessions::new(&ops, setup.tls);
         let follows = Follows::new(&sessions);
         Server {
             core,

@@ -1,46 +1,58 @@
 //! The signals that stop a broker.
 
-use std::io;
+use std::{io, pin::pin};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     failure::{self, EXIT_SECOND_SIGNAL},
     machine,
+    tls::Reloading,
 };
 
-/// SIGTERM and SIGINT. From when this is made they no longer end the process, and one that comes is kept until
+/// SIGTERM and SIGINT; SIGHUP only has certificates read again. From when this is made they no longer end the process, and one that comes is kept until
 /// [`run_until`](Broker::run_until): make it before the broker, or a signal while it starts would leave it unclean.
 #[derive(Debug)]
 pub struct StopSignals {
     runtime: tokio::runtime::Runtime,
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl StopSignals {
     /// Begins to catch the signals.
     pub fn catch() -> io::Result<StopSignals> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (terminate, interrupt) = {
+        let (terminate, interrupt, hangup) = {
             let _entered = runtime.enter();
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+            let catch = |kind| signal(kind);
+            (
+                catch(SignalKind::terminate())?,
+                catch(SignalKind::interrupt())?,
+                catch(SignalKind::hangup())?,
+            )
         };
         Ok(StopSignals {
             runtime,
             terminate,
             interrupt,
+            hangup,
         })
     }
 
     /// Waits for a signal, and names it; `None` if the other thing happens first.
     pub(super) fn wait(&mut self, other: impl Future<Output = ()>) -> Option<&'static str> {
-        let (terminate, interrupt) = (&mut self.terminate, &mut self.interrupt);
+        let (terminate, interrupt, hangup) = (&mut self.terminate, &mut self.interrupt, &mut self.hangup);
         self.runtime.block_on(async {
-            tokio::select! {
-                _ = terminate.recv() => Some("SIGTERM"),
-                _ = interrupt.recv() => Some("SIGINT"),
-                () = other => None,
+            let mut other = pin!(other);
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return Some("SIGTERM"),
+                    _ = interrupt.recv() => return Some("SIGINT"),
+                    _ = hangup.recv() => Reloading::ask(),
+                    () = other.as_mut() => return None,
+                }
             }
         })
     }

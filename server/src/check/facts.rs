@@ -7,8 +7,10 @@ use std::time::Instant;
 
 use rustix::process::{Resource, getrlimit};
 
+use super::network::TlsFacts;
 use super::root::Root;
 use super::root::storage::StorageFacts;
+use crate::config::Config;
 
 /// The outcome of an attempt.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(super) struct Facts {
     pub storage: StorageFacts,
     pub network: NetworkFacts,
     pub clock: ClockFacts,
+    /// What the configuration names; nothing unless it is looked at.
+    pub tls: TlsFacts,
 }
 
 impl Facts {
@@ -49,7 +53,14 @@ impl Facts {
             storage,
             network: NetworkFacts::read(root),
             clock: ClockFacts::read(root),
+            tls: TlsFacts::default(),
         }
+    }
+
+    /// With what is in the files that the configuration names.
+    pub(super) fn with_files_of(mut self, config: &Config) -> Self {
+        self.tls = TlsFacts::look(config);
+        self
     }
 }
 

@@ -87,6 +87,7 @@ pub const ITEMS: &[Item] = &[
     item(Section::Network, "receive buffers", network::receive_buffers),
     item(Section::Network, "send buffers", network::send_buffers),
     item(Section::Network, "local ports", network::local_ports),
+    item(Section::Network, "TLS", network::tls),
     item(Section::Clock, "clock source", clock::source),
     item(Section::Clock, "clock reading", clock::reading),
 ];

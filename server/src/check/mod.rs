@@ -63,7 +63,8 @@ impl Checks {
             Ok(lock) => (Some(lock), Probe::Passed),
             Err(error) => (None, Probe::Failed(error)),
         };
-        let facts = Facts::gather(&Root::machine(), Asked::now(), DirectoryFacts::after(path, taken));
+        let facts =
+            Facts::gather(&Root::machine(), Asked::now(), DirectoryFacts::after(path, taken)).with_files_of(config);
         let (failures, warnings) = sentences(&facts, config);
         Self {
             failures,

@@ -3,11 +3,15 @@
 //! `net.core.rmem_max` and `wmem_max` are left out: they bound buffers that a program sets, and neither the broker nor the
 //! client sets any, so that the kernel grows them up to `tcp_rmem` and `tcp_wmem`.
 
+mod tls;
+
 use super::facts::{Facts, NetworkFacts};
 use super::finding::Finding;
 use super::root::{Root, rounded};
 use crate::config::Config;
 use crate::session::listener::BACKLOG;
+
+pub(super) use tls::{TlsFacts, tls};
 
 /// What a connection needs in flight at 10 Gbit/s over 3 ms, or 1 Gbit/s over 30 ms.
 const BUFFER_BYTES_MIN: u64 = 4 << 20;

@@ -40,7 +40,8 @@ impl Report {
     /// file without a name is written in the data directory, or the nearest one above that exists.
     pub fn look(config: &Config) -> Self {
         let directory = DirectoryFacts::look(&config.log.directory);
-        Self::of(&Facts::gather(&Root::machine(), Asked::now(), directory), config)
+        let facts = Facts::gather(&Root::machine(), Asked::now(), directory).with_files_of(config);
+        Self::of(&facts, config)
     }
 
     pub(super) fn of(facts: &Facts, config: &Config) -> Self {

@@ -50,6 +50,7 @@ use crate::{
         op::{NewTopic, TopicAlteration},
         refusal::Refusal,
     },
+    tls::Tls,
 };
 
 /// Requests that wait in one queue; further ones are refused.
@@ -172,7 +173,7 @@ impl Control {
     pub(crate) fn start<D: Directory + Send>(
         control: ControlParts<D>,
         membership: Option<Membership<D>>,
-        metrics: Option<(TcpListener, Arc<Config>)>,
+        metrics: Option<(TcpListener, Arc<Config>, Arc<Tls>)>,
     ) -> io::Result<Control> {
         let mesh = control.mesh.clone();
         let (stop, stopped) = stop();
@@ -204,7 +205,7 @@ impl Control {
     pub(crate) fn start_without_topics(
         mesh: &Mesh,
         quorum: LookAtQuorum,
-        metrics: Option<(TcpListener, Arc<Config>)>,
+        metrics: Option<(TcpListener, Arc<Config>, Arc<Tls>)>,
     ) -> io::Result<Control> {
         let (stop, stopped) = stop();
         Ok(Control {
@@ -268,14 +269,14 @@ impl<R> Requests<R> {
 fn metrics_part(
     mesh: &Mesh,
     quorum: LookAtQuorum,
-    metrics: Option<(TcpListener, Arc<Config>)>,
+    metrics: Option<(TcpListener, Arc<Config>, Arc<Tls>)>,
     stopped: Stopped,
 ) -> io::Result<Option<Part>> {
-    let Some((listener, config)) = metrics else {
+    let Some((listener, config, tls)) = metrics else {
         return Ok(None);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let serve = serve_metrics(listener, mesh.clone(), quorum, config, stopped);
+    let serve = serve_metrics((listener, tls), mesh.clone(), quorum, config, stopped);
     let part = Part::start("metrics", mesh.alarm(), move || {
         runtime.block_on(serve);
         Ok(())
@@ -283,10 +284,16 @@ fn metrics_part(
     part.map(Some)
 }
 
-async fn serve_metrics(listener: TcpListener, mesh: Mesh, quorum: LookAtQuorum, config: Arc<Config>, stopped: Stopped) {
+async fn serve_metrics(
+    door: (TcpListener, Arc<Tls>),
+    mesh: Mesh,
+    quorum: LookAtQuorum,
+    config: Arc<Config>,
+    stopped: Stopped,
+) {
     tokio::select! {
         _ = stopped => {}
-        served = admin_http::serve(listener, mesh, quorum, config) => {
+        served = admin_http::serve(door, mesh, quorum, config) => {
             if let Err(error) = served {
                 tracing::error!(%error, "metrics are no longer served");
             }

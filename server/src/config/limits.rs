@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use headwater_engine::disk::BLOCK_SIZE;
 
-use super::{ByteSize, Config, KAFKA_NODES_OF_A_BROKER, Knob, Problem, Role, Sources, Value};
+use super::{ByteSize, ClientAuth, Config, KAFKA_NODES_OF_A_BROKER, Knob, Problem, Role, Sources, Value};
 
 /// A produce or fetch frame carries a header and a head besides its records; heads are far smaller than this.
 const FRAME_OVERHEAD_BYTES: u64 = 4096;
@@ -31,6 +31,7 @@ impl Config {
         if rules.problems.is_empty() {
             rules.addresses_and_cores();
             rules.cluster();
+            rules.tls();
             rules.frames_and_memory();
             rules.disk();
             rules.topics();
@@ -169,6 +170,72 @@ impl Rules<'_> {
                 "cluster.role",
                 format!("{named} has no broker to hold anything for; use \"both\""),
             );
+        }
+    }
+
+    fn tls(&mut self) {
+        let Config {
+            broker,
+            kafka,
+            cluster,
+            metrics,
+            ..
+        } = self.config;
+        for (section, certificates, keys) in [
+            ("broker", &broker.tls_certificate, &broker.tls_key),
+            ("kafka", &kafka.tls_certificate, &kafka.tls_key),
+            ("cluster", &cluster.tls_certificate, &cluster.tls_key),
+            ("metrics", &metrics.tls_certificate, &metrics.tls_key),
+        ] {
+            if certificates.len() != keys.len() {
+                let named = self.named(&format!("{section}.tls_certificate"));
+                let rule = format!("{named}; name one key for each certificate, in the same order");
+                self.conflict(&format!("{section}.tls_key"), rule);
+            }
+        }
+        for (section, certificates, cas, auth) in [
+            (
+                "broker",
+                &broker.tls_certificate,
+                &broker.tls_client_ca,
+                broker.tls_client_auth,
+            ),
+            (
+                "kafka",
+                &kafka.tls_certificate,
+                &kafka.tls_client_ca,
+                kafka.tls_client_auth,
+            ),
+        ] {
+            let key = format!("{section}.tls_client_auth");
+            if auth == ClientAuth::None {
+                continue;
+            }
+            if certificates.is_empty() {
+                let named = self.named(&format!("{section}.tls_certificate"));
+                self.conflict(&key, format!("{named}: without TLS nobody can show a certificate"));
+            } else if cas.is_empty() {
+                let named = self.named(&format!("{section}.tls_client_ca"));
+                self.conflict(&key, format!("{named}; name the CA of the clients' certificates"));
+            }
+        }
+        if cluster.tls_certificate.len() > 1 {
+            self.conflict(
+                "cluster.tls_certificate",
+                "a broker has one certificate for the others".to_owned(),
+            );
+        }
+        if cluster.tls_certificate.is_empty() != cluster.tls_ca.is_empty() {
+            let named = self.named("cluster.tls_certificate");
+            self.conflict("cluster.tls_ca", format!("{named}; set both, and the key, or neither"));
+        }
+        // Followers connect to the port of clients.
+        let several = cluster.members.len() > 1 && cluster.role == Role::Both;
+        if several && cluster.tls_certificate.is_empty() != broker.tls_certificate.is_empty() {
+            let named = self.named("broker.tls_certificate");
+            let rule =
+                format!("{named}, and brokers reach each other on that port too; set TLS on both, or on neither");
+            self.conflict("cluster.tls_certificate", rule);
         }
     }
 

@@ -137,8 +137,16 @@ impl Config {
 /// Every environment variable that is meant for Headwater begins so.
 const PREFIX: &str = "HEADWATER_";
 
-/// Those of them that are no key: the file of this program, and the broker's address for the command line.
-const OF_OTHERS: [&str; 2] = ["HEADWATER_CONFIG", "HEADWATER_SERVER"];
+/// Those of them that are no key: the file of this program, and what the command line is told of the broker.
+const OF_OTHERS: [&str; 7] = [
+    "HEADWATER_CONFIG",
+    "HEADWATER_SERVER",
+    "HEADWATER_TLS",
+    "HEADWATER_TLS_CA",
+    "HEADWATER_TLS_CERTIFICATE",
+    "HEADWATER_TLS_KEY",
+    "HEADWATER_TLS_SERVER_NAME",
+];
 
 #[derive(Default)]
 struct Loader {

@@ -24,8 +24,8 @@ use knob::sections;
 pub use load::{Effective, Layers, Source, Sources};
 pub use reference::reference;
 pub use value::{
-    Balance, ByteSize, ClusterId, CpuSet, HostName, HostPort, HttpAddress, KafkaListen, LogFilter, LogFormat, Members,
-    Micros, Migration, Millis, PeerListen, Rack, Ratio, Role, Value,
+    Balance, ByteSize, ClientAuth, ClusterId, CpuSet, Files, HostName, HostPort, HttpAddress, KafkaListen, LogFilter,
+    LogFormat, Members, Micros, Migration, Millis, PeerListen, PrincipalRules, Rack, Ratio, Role, Value,
 };
 
 /// Where a broker listens unless it is told otherwise.
@@ -64,6 +64,20 @@ sections! {
         /// Port of core 0's own listener, core n has this plus n. 0 takes any free ports, and the same ones after a restart if they are free still.
         /// Set it when a firewall stands between clients and broker: it must let these ports through.
         core_port_base: u16 = 0, 0..=65_535;
+        /// PEM file of the certificate that a client is shown, and behind it those that lead to its CA; "off" speaks no TLS on this port. Of several, with commas between, each serves the names that it is for, and the first those that none is for.
+        /// Set it, with the key, wherever others than this machine connect. It names the host that clients connect to (subjectAltName). Changed files are read again.
+        tls_certificate: Files = Files::default();
+        /// PEM file of its private key; of several certificates each, in the same order. Nobody but the broker may read it.
+        tls_key: Files = Files::default();
+        /// PEM file of the CAs whose certificates clients may show, or several files.
+        /// Set it with `broker.tls_client_auth`. Whoever has a certificate of one of them is let in, so let it be a CA of your own.
+        tls_client_ca: Files = Files::default();
+        /// Whether clients show a certificate: "none" are asked for one, it is "requested", or "required".
+        /// Set it to `required` where every client has a certificate; to `requested` while some have.
+        tls_client_auth: ClientAuth = ClientAuth::None;
+        /// What a client is called by its certificate: rules as in Kafka's `ssl.principal.mapping.rules`, the first that fits the subject. Whom none fits is refused.
+        /// Set it to `RULE:^CN=([^,]+).*$/$1/,DEFAULT`, say, to call clients by their common names.
+        tls_principal_rules: PrincipalRules = PrincipalRules::default();
         /// A broker that ends because of a bug in it aborts, which leaves a core dump where the system keeps them, instead of exiting with code 70.
         /// Set it to find such a bug. The dump holds records, and is as large as the broker's memory.
         core_dump: bool = false;
@@ -80,6 +94,20 @@ sections! {
         /// Port of core 0's own listener, core n has this plus n. 0 takes any free ports, and the same ones after a restart if they are free still.
         /// Set it when a firewall stands between clients and broker: it must let these ports through.
         core_port_base: u16 = 0, 0..=65_535;
+        /// PEM file of the certificate that a client of Kafka's is shown, and behind it those that lead to its CA; "off" speaks no TLS on this port. Of several, with commas between, each serves the names that it is for, and the first those that none is for.
+        /// Set it, with the key, wherever others than this machine connect. It names the host that clients connect to (subjectAltName). Changed files are read again.
+        tls_certificate: Files = Files::default();
+        /// PEM file of its private key; of several certificates each, in the same order. Nobody but the broker may read it.
+        tls_key: Files = Files::default();
+        /// PEM file of the CAs whose certificates clients may show, or several files.
+        /// Set it with `kafka.tls_client_auth`. Whoever has a certificate of one of them is let in, so let it be a CA of your own.
+        tls_client_ca: Files = Files::default();
+        /// Whether clients show a certificate: "none" are asked for one, it is "requested", or "required".
+        /// Set it to `required` where every client has a certificate; to `requested` while some have.
+        tls_client_auth: ClientAuth = ClientAuth::None;
+        /// What a client is called by its certificate: rules as in Kafka's `ssl.principal.mapping.rules`, the first that fits the subject. Whom none fits is refused.
+        /// Set it to `RULE:^CN=([^,]+).*$/$1/,DEFAULT`, say, to call clients by their common names.
+        tls_principal_rules: PrincipalRules = PrincipalRules::default();
         /// A topic that a producer or consumer names and that is not there is made, if the client allows it.
         /// Turn it off where a misspelt name must not become a topic.
         auto_create_topics: bool = true;
@@ -90,9 +118,17 @@ sections! {
         /// "both": serves clients and is a member of the quorum. "coordinator": is a member and nothing else.
         /// Set it to `coordinator` on members that are to have no records.
         role: Role = Role::Both;
-        /// Address and port on which the other members reach this one; "off" has none. Nobody is asked for a password there.
+        /// Address and port on which the other members reach this one; "off" has none. Who calls there is asked for a certificate if `cluster.tls_certificate` is set, and else for nothing.
         /// Set it on each of several members, to an address of a network that only they can reach.
         listen: Option<PeerListen> = None;
+        /// PEM file of the certificate by which brokers know this one, both as the one that calls and as the one that is called, and behind it those that lead to its CA; "off" asks for none.
+        /// Set it, with the key and the CA, on every broker, where others than brokers reach the network between them. It names the host that brokers connect to. Changed files are read again.
+        tls_certificate: Files = Files::default();
+        /// PEM file of its private key. Nobody but the broker may read it.
+        tls_key: Files = Files::default();
+        /// PEM file of the CAs whose certificates brokers show each other, or several files.
+        /// Let it be a CA for brokers and nothing else: whoever has a certificate of it is taken for a broker.
+        tls_ca: Files = Files::default();
         /// Members that the first start makes a quorum of: number and address of each, such as `0@10.0.0.1:9293,1@10.0.0.2:9293`, the same on each. All must run.
         /// One, three or five. Later it says only where this member is reached; one that has lost its disk is removed and added again.
         members: Members = Members::default();
@@ -258,6 +294,12 @@ sections! {
         /// A connection without a request for this long is closed.
         /// Lower it where clients vanish without closing; raise it for clients that speak rarely.
         connection_idle_ms: Millis = Millis::new(10 * 60 * 1000), 10..=365 * DAY_MS;
+        /// How long a connection may take until TLS is agreed on; then it is closed.
+        /// Raise it for clients behind very slow links.
+        handshake_wait_ms_max: Millis = Millis::new(10_000), 10..=3_600_000;
+        /// Connections of one core on which TLS is not agreed on yet; when there are more, the one that has been at it the longest is closed.
+        /// Raise it where very many clients connect at the same moment.
+        handshakes_max: u32 = 512, 1..=100_000;
         /// How long a frame may take from its first byte to its last; then the connection is closed.
         /// Raise it for producers with large batches behind slow links.
         frame_wait_ms_max: Millis = Millis::new(30_000), 10..=365 * DAY_MS;
@@ -360,6 +402,14 @@ sections! {
         /// Address and port of the HTTP endpoints `/metrics`, `/health` and `/ready`; "off" has none. Whoever can reach it can read it.
         /// Set it to `127.0.0.1:9644` to see what a broker does; each look costs the cores a copy of their counters.
         listen: Option<HttpAddress> = None;
+        /// PEM file of the certificate for HTTPS, and behind it those that lead to its CA; "off" speaks plain HTTP. Of several, with commas between, each serves the names that it is for, and the first those that none is for.
+        /// Set it, with the key, where others than this machine look.
+        tls_certificate: Files = Files::default();
+        /// PEM file of its private key; of several certificates each, in the same order. Nobody but the broker may read it.
+        tls_key: Files = Files::default();
+        /// PEM file of the CAs of whose certificates those who look must show one, or several files; "off" asks nobody.
+        /// Set it where not everybody who reaches the port may look.
+        tls_client_ca: Files = Files::default();
         /// Most partitions that have metrics of their own, and most committed offsets of groups with their lag; 0 has none. Those whose topics come first by name are shown.
         /// Up where dashboards need all of them; 0 where the collector has too many series already.
         series_max: u32 = 1_000, 0..=1_000_000;

@@ -7,6 +7,7 @@ mod cluster;
 mod groups;
 mod kafka;
 mod names;
+mod tls;
 mod units;
 
 use std::fmt;
@@ -19,6 +20,7 @@ pub use cluster::{Balance, HostPort, Members, PeerListen, Role};
 pub use groups::Migration;
 pub use kafka::KafkaListen;
 pub use names::{ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat, Rack};
+pub use tls::{ClientAuth, Files, PrincipalRules};
 pub use units::{ByteSize, Micros, Millis, Ratio};
 
 /// What a file, a variable or a flag can set. Object-safe, so that knobs of all types fit one table.

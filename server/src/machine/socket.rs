@@ -4,7 +4,6 @@
 //! whose end is the end of the connection. In tests each may be one of a simulated network.
 
 use std::{
-    future::poll_fn,
     io::{self, IoSlice},
     net::{IpAddr, SocketAddr, TcpListener as StdListener, ToSocketAddrs as _},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -200,13 +199,7 @@ impl KernelStream {
         }
     }
 
-    /// Waits for bytes and reads them; 0 at the end of the stream.
-    #[inline]
-    pub(crate) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|context| self.poll_read(context, buffer)).await
-    }
-
-    /// The same, into a buffer that is only needed once something has come.
+    /// Waits for bytes and reads them, into a buffer that is only needed once something has come; 0 at the end of the stream.
     #[inline]
     pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
@@ -257,7 +250,18 @@ impl KernelSocket {
         let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         flags.set(SendFlags::MORE, more);
         let parts = [IoSlice::new(first), IoSlice::new(second)];
-        match rustix::net::sendmsg(&self.hangup.0, &parts, &mut SendAncillaryBuffer::default(), flags) {
+        self.send_parts(&parts, flags)
+    }
+
+    /// The same for any number of pieces.
+    pub(crate) fn try_send_parts(&self, parts: &[IoSlice<'_>], more: bool) -> io::Result<Option<usize>> {
+        let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        flags.set(SendFlags::MORE, more);
+        self.send_parts(parts, flags)
+    }
+
+    fn send_parts(&self, parts: &[IoSlice<'_>], flags: SendFlags) -> io::Result<Option<usize>> {
+        match rustix::net::sendmsg(&self.hangup.0, parts, &mut SendAncillaryBuffer::default(), flags) {
             Ok(count) => Ok(Some(count)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),

@@ -36,7 +36,8 @@ families! {
     Sent = Counter "sent_bytes": "Bytes of responses, with their records";
     FetchBytes = Counter "fetch_bytes" by "path":
         "Bytes of records that were sent to consumers, by where they came from: tail buffer, disk past the page cache \
-         (direct), page cache (sendfile), disk through the page cache (buffered), another core (remote)";
+         (direct), page cache (sendfile), disk through the page cache (buffered), another core (remote), page cache by a copy, \
+         to encrypted connections (copied)";
     FollowerFetchBytes = Counter "follower_fetch_bytes":
         "Bytes of records that consumers were given of partitions that another broker leads, as they are in this broker's rack";
     DiskBytes = Counter "disk_bytes" by "operation":
@@ -58,6 +59,9 @@ families! {
     ConnectionsRefused = Counter "connections_refused":
         "Connections that were closed at once, because limits.connections_max were open";
     Strangers = Counter "strangers" by "protocol": "Connections that were closed because they spoke another protocol";
+    Handshakes = Counter "tls_handshakes" by "outcome":
+        "Handshakes of TLS on the ports of clients: done, failed, late (limits.handshake_wait_ms_max), or given up as too many \
+         others were under way (crowded, limits.handshakes_max)";
     Errors = Counter "errors" by "error": "Responses that told of an error; of a fetch the first partition's";
     Tasks = Gauge "tasks":
         "Tasks that have not ended: of connections, of requests that wait, of partitions that are being flushed";

@@ -84,6 +84,19 @@ labels! {
         Buffered = "buffered",
         /// Another core, by a copy.
         Remote = "remote",
+        /// The page cache, by a copy, as what goes to an encrypted connection is encrypted in memory.
+        Copied = "copied",
+    }
+
+    /// What has become of a handshake of TLS.
+    Handshake {
+        Done = "done",
+        /// The peer is not trusted, speaks something else, or has gone.
+        Failed = "failed",
+        /// It took too long.
+        Late = "late",
+        /// Too many others were under way.
+        Crowded = "crowded",
     }
 
     /// What has failed, and is tried again.
@@ -133,6 +146,7 @@ pub(crate) struct CoreMetrics {
     changes: [Cell<u64>; ReplicaChange::ALL.len()],
     connections_refused: Cell<u64>,
     strangers: [Cell<u64>; Stranger::ALL.len()],
+    handshakes: [Cell<u64>; Handshake::ALL.len()],
     stages: [Timed; Stage::ALL.len()],
     read: [Cell<u64>; ReadPath::ALL.len()],
     requests: ByApi,
@@ -237,6 +251,11 @@ impl CoreMetrics {
         add(&self.strangers[stranger as usize], 1);
     }
 
+    /// Counts a handshake of TLS that has ended.
+    pub(crate) fn shook_hands(&self, outcome: Handshake) {
+        add(&self.handshakes[outcome as usize], 1);
+    }
+
     /// Counts an error of a log if it is that stored bytes do not read back as they were written.
     pub(crate) fn log_failed(&self, error: &LogError) {
         if matches!(error, LogError::Corrupt { .. }) {
@@ -281,6 +300,13 @@ impl CoreMetrics {
                 Family::Strangers,
                 stranger.name(),
                 self.strangers[stranger as usize].get(),
+            );
+        }
+        for &outcome in Handshake::ALL {
+            sample(
+                Family::Handshakes,
+                outcome.name(),
+                self.handshakes[outcome as usize].get(),
             );
         }
         for &refused in Refused::ALL {

@@ -50,6 +50,8 @@ pub(crate) struct Gathered {
     pub(crate) series_max: usize,
     pub(crate) process: Process,
     pub(crate) disk: Option<DiskSpace>,
+    /// When the first certificate of each port ends, in seconds since 1970.
+    pub(crate) certificates: Vec<(&'static str, i64)>,
 }
 
 impl Gathered {
@@ -61,6 +63,7 @@ impl Gathered {
             series_max,
             process: Process::default(),
             disk: None,
+            certificates: Vec::new(),
         }
     }
 

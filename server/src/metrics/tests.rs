@@ -28,6 +28,7 @@ fn gathered() -> Gathered {
         series_max: 2,
         process: Process::now(),
         disk: DiskSpace::of(std::path::Path::new(".")),
+        certificates: vec![("kafka", 1_700_000_000)],
     }
 }
 
@@ -36,6 +37,7 @@ fn figures_are_told_apart_by_core_and_label_and_a_silent_core_is_down() {
     let text = text::encode(gathered()).unwrap();
     for line in [
         "headwater_core_up{core=\"0\"} 1",
+        "headwater_tls_certificate_expiry_timestamp_seconds{port=\"kafka\"} 1700000000",
         "headwater_core_up{core=\"1\"} 0",
         "headwater_fetch_bytes_total{core=\"0\",path=\"tail\"} 7.0",
         "headwater_fetch_bytes_total{core=\"0\",path=\"buffered\"} 9.0",

@@ -61,6 +61,14 @@ impl Gathered {
         ];
         let mut build = encoder.encode_descriptor("build_info", "What is running", None, MetricType::Gauge)?;
         build.encode_family(&labels)?.encode_gauge(&1_u32)?;
+        if !self.certificates.is_empty() {
+            let help = "When the first certificate of a port ends, in seconds since 1970";
+            let name = "tls_certificate_expiry_timestamp_seconds";
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (port, at) in &self.certificates {
+                family.encode_family(&[("port", *port)])?.encode_gauge(at)?;
+            }
+        }
         let Some(disk) = self.disk else { return Ok(()) };
         for (name, help, bytes) in [
             (

@@ -27,8 +27,10 @@ use futures::{
 use headwater_protocol::{frame::FrameHeader, stranger::Stranger};
 
 use super::{
+    channel::{self, Channel, Reading, Writing},
     frame::{FrameHead, FrameLimits, FrameReader, ReadError},
     kafka::Kafka,
+    listener::Speaks,
     native::dispatch::Native,
     outbox::Outbox,
     peer::Connection,
@@ -39,7 +41,7 @@ use super::{
 };
 use crate::{
     core::{Admitted, Core, warn_seldom},
-    machine::{self, Socket, Stream},
+    machine::{self, Stream},
     metrics::Stage,
     model::group::Client,
 };
@@ -48,37 +50,64 @@ use crate::{
 /// calls.
 const TURN_MAX: Duration = Duration::from_micros(50);
 
-/// Serves a connection of Headwater's own protocol until either side ends it.
-pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream, admitted: Admitted) {
-    let connection = connection_of(&sessions, &stream);
-    let reader = reader(&sessions, stream);
-    end(&connection, run(&sessions, &connection, reader, admitted).await);
-}
-
-/// Serves a connection of Kafka's protocol until either side ends it.
-pub(crate) async fn serve_kafka(sessions: Rc<Sessions>, stream: Stream, admitted: Admitted) {
-    let connection = connection_of(&sessions, &stream);
-    let mut reader = reader(&sessions, stream);
-    let served = match reader.writing_side(&sessions.core.disk).await {
-        Ok(socket) => serve_client::<Kafka>(&sessions, &connection, &mut reader, &socket).await,
-        Err(error) => Err(error.into()),
-    };
-    end(&connection, served.map(|_ended| ()));
-    drop(admitted);
-}
-
-fn connection_of(sessions: &Sessions, stream: &Stream) -> Rc<Connection> {
+/// Serves a connection until either side ends it.
+pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream, speaks: Speaks, admitted: Admitted) {
     let host = stream.peer().map_or_else(String::new, |peer| peer.to_string());
-    Connection::new(&sessions.core, host)
+    let Some(channel) = open(&sessions, stream, &host, speaks).await else {
+        return;
+    };
+    let Channel {
+        reading,
+        writing,
+        shown,
+    } = channel;
+    let connection = Connection::new(&sessions.core, host, shown);
+    match speaks {
+        Speaks::Native => {
+            let reader = reader(&sessions, reading);
+            end(
+                &connection,
+                run(&sessions, &connection, reader, &writing, admitted).await,
+            );
+        }
+        Speaks::Kafka => {
+            let mut reader = reader(&sessions, reading);
+            let served = serve_client::<Kafka>(&sessions, &connection, &mut reader, &writing).await;
+            end(&connection, served.map(|_ended| ()));
+        }
+    }
 }
 
-fn reader<H: FrameHead>(sessions: &Sessions, stream: Stream) -> FrameReader<H> {
+/// Agrees on TLS where the port has it. None: the connection has ended, and it was said why.
+async fn open(sessions: &Sessions, stream: Stream, host: &str, speaks: Speaks) -> Option<Channel> {
+    let (core, tls) = (&sessions.core, &sessions.tls);
+    let served = match speaks {
+        Speaks::Native => tls.native.as_ref(),
+        Speaks::Kafka => tls.kafka.as_ref(),
+    };
+    let peers = tls.peers.as_ref().filter(|_| matches!(speaks, Speaks::Native));
+    let watch = (&sessions.handshakes, &core.metrics);
+    let accepted = pin!(channel::accept(stream, &core.disk, (served, peers), watch));
+    let error = match select(accepted, pin!(core.stopping())).await {
+        Either::Left((Ok(channel), _)) => return Some(channel),
+        Either::Left((Err(error), _)) => error,
+        Either::Right(_) => return None,
+    };
+    if served.is_some() {
+        warn_seldom!(peer = %host, reason = %error, port = speaks.section(), "a connection is closed: TLS could not be agreed on");
+    } else {
+        tracing::debug!(%host, %error, "a connection has ended");
+    }
+    None
+}
+
+fn reader<H: FrameHead>(sessions: &Sessions, reading: Reading) -> FrameReader<H> {
     let limits = &sessions.core.config.limits;
     let limits = FrameLimits {
         size_max: limits.frame_size_bytes_max.bytes() as u32,
         wait_max: Duration::from_millis(limits.frame_wait_ms_max.get()),
     };
-    FrameReader::new(stream, Rc::clone(&sessions.read_buffers), limits)
+    FrameReader::new(reading, Rc::clone(&sessions.read_buffers), limits)
 }
 
 fn end<E: Error>(connection: &Connection, served: Result<(), E>) {
@@ -102,14 +131,22 @@ async fn run(
     sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
     mut reader: FrameReader<FrameHeader>,
+    socket: &Writing,
     admitted: Admitted,
 ) -> Result<(), ReadError> {
-    let socket = reader.writing_side(&sessions.core.disk).await?;
-    if let Ended::Peer(hello) = serve_client::<Native>(sessions, connection, &mut reader, &socket).await? {
+    if let Ended::Peer(hello) = serve_client::<Native>(sessions, connection, &mut reader, socket).await? {
+        if sessions.tls.peers.is_some() && !connection.is_peer() {
+            warn_seldom!(
+                peer = connection.client().host,
+                "a connection is closed: it says that it is a broker, and has not shown \
+                a certificate of cluster.tls_ca; set cluster.tls_certificate there if it is one"
+            );
+            return Ok(());
+        }
         // It is no client, and is not waited for when there is none any more.
         drop(admitted);
         // A future of its own: it is large, and every connection would hold the space for it.
-        let ended = Box::pin(replication::lead::serve(sessions, &mut reader, &socket, hello)).await;
+        let ended = Box::pin(replication::lead::serve(sessions, &mut reader, socket, hello)).await;
         let Err(error) = ended;
         tracing::info!(peer = connection.client().host, %error, "a follower's stream has ended");
     }
@@ -120,7 +157,7 @@ async fn serve_client<P: Protocol>(
     sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
     reader: &mut FrameReader<P::Head>,
-    socket: &Socket,
+    socket: &Writing,
 ) -> Result<Ended<P::Head>, Unread<P>> {
     let core = &sessions.core;
     let grace = Duration::from_millis(core.config.limits.shutdown_grace_ms.get());
@@ -151,7 +188,7 @@ async fn take_in<P: Protocol>(
     sessions: &Rc<Sessions>,
     connection: &Rc<Connection>,
     reader: &mut FrameReader<P::Head>,
-    socket: &Socket,
+    socket: &Writing,
 ) -> Result<Ended<P::Head>, Unread<P>> {
     let core = &sessions.core;
     let mut is_first = true;
@@ -213,7 +250,7 @@ async fn take_in<P: Protocol>(
 
 /// While the socket is not read: notices if the client closes it. Otherwise what waits for records or for others of
 /// a group would keep what this connection waits for.
-async fn notice_hangup(connection: &Connection, socket: &Socket) -> Infallible {
+async fn notice_hangup(connection: &Connection, socket: &Writing) -> Infallible {
     match socket.hung_up().await {
         Ok(()) => connection.ending.set(true),
         Err(error) => tracing::debug!(%error, "cannot notice that a client closes its connection"),
@@ -282,7 +319,7 @@ fn meet<P: Protocol>(core: &Core, connection: &Connection, stranger: Stranger) {
     let peer = &connection.client().host;
     let advice = match stranger {
         Stranger::Http => "metrics are at metrics.listen",
-        Stranger::Tls => "TLS ends at a proxy, if anywhere",
+        Stranger::Tls => "set tls_certificate of this port, or turn TLS off in the client",
         Stranger::Kafka => "Kafka's clients are served at kafka.listen",
         _ => "clients are those of Headwater",
     };

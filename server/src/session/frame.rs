@@ -21,9 +21,10 @@ use headwater_protocol::{
     stranger::Stranger,
 };
 
+use super::channel::Reading;
 use crate::{
     core::budget::{Budget, Lease},
-    machine::{self, Disk, Socket, Stream},
+    machine,
 };
 
 /// Buffer of a connection to which something has come while the budget is spent, in bytes: beside it.
@@ -207,7 +208,7 @@ impl<'a> Frame<'a> {
 
 /// The reading side of a connection.
 pub(crate) struct FrameReader<H = FrameHeader> {
-    stream: Stream,
+    stream: Reading,
     buffers: Rc<ReadBuffers>,
     buffer: Buffer,
     /// The last read has left nothing in the socket.
@@ -226,7 +227,7 @@ impl FrameReader {
 }
 
 impl<H: FrameHead> FrameReader<H> {
-    pub(crate) fn new(stream: Stream, buffers: Rc<ReadBuffers>, limits: FrameLimits) -> FrameReader<H> {
+    pub(crate) fn new(stream: Reading, buffers: Rc<ReadBuffers>, limits: FrameLimits) -> FrameReader<H> {
         FrameReader {
             stream,
             buffers,
@@ -246,11 +247,6 @@ impl<H: FrameHead> FrameReader<H> {
     /// Frames may be such ones from now on.
     pub(crate) fn expect(&mut self, limits: FrameLimits) {
         self.limits = limits;
-    }
-
-    /// The other side of the connection.
-    pub(crate) async fn writing_side(&mut self, disk: &Disk) -> io::Result<Socket> {
-        self.stream.writing_side(disk).await
     }
 
     /// What a peer speaks whose bytes are no frame, if that can be told.

@@ -29,6 +29,16 @@ pub(crate) enum Speaks {
     Kafka,
 }
 
+impl Speaks {
+    /// Where in the configuration the port is.
+    pub(crate) const fn section(self) -> &'static str {
+        match self {
+            Speaks::Native => "broker",
+            Speaks::Kafka => "kafka",
+        }
+    }
+}
+
 /// Binds a listening socket. `shared`: several cores bind the same port and the kernel spreads connections over them.
 pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     let family = if address.is_ipv4() {
@@ -74,9 +84,6 @@ pub(crate) async fn accept(sessions: Rc<Sessions>, bound: Bound, speaks: Speaks)
             continue;
         };
         let sessions = Rc::clone(&sessions);
-        match speaks {
-            Speaks::Native => machine::spawn(connection::serve(sessions, stream, admitted)),
-            Speaks::Kafka => machine::spawn(connection::serve_kafka(sessions, stream, admitted)),
-        }
+        machine::spawn(connection::serve(sessions, stream, speaks, admitted));
     }
 }

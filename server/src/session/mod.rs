@@ -1,5 +1,6 @@
 //! Connections of clients: accepted, read, answered, each on the core that accepted it.
 
+mod channel;
 mod connection;
 mod frame;
 mod in_flight;

@@ -11,6 +11,7 @@ use futures::{FutureExt as _, future::select};
 use headwater_engine::Signal;
 
 use super::{
+    channel::Shown,
     frame::FrameHead,
     in_flight::{InFlight, RequestLease},
     order::InOrder,
@@ -59,11 +60,13 @@ pub(crate) struct Connection {
     pub(super) held: Flag,
     /// Who it comes from, as far as it has said.
     client: RefCell<Rc<Client>>,
+    /// Who it has shown that it is, and whether others can read what it says.
+    shown: Shown,
 }
 
 impl Connection {
-    /// Of a client at this host.
-    pub(super) fn new(core: &Core, host: String) -> Rc<Connection> {
+    /// Of a client at this host, which has shown this.
+    pub(super) fn new(core: &Core, host: String, shown: Shown) -> Rc<Connection> {
         Rc::new(Connection {
             outbox: Outbox::default(),
             in_order: InOrder::default(),
@@ -79,7 +82,25 @@ impl Connection {
                 id: String::new(),
                 host,
             })),
+            shown,
         })
+    }
+
+    /// What it is called by the certificate that it has shown, if it has shown one.
+    #[expect(dead_code, reason = "who may do what is decided elsewhere")]
+    pub(crate) fn certificate_principal(&self) -> Option<&str> {
+        self.shown.principal.as_deref()
+    }
+
+    /// Whether what passes is encrypted.
+    #[expect(dead_code, reason = "who may do what is decided elsewhere")]
+    pub(crate) fn is_secure(&self) -> bool {
+        self.shown.secure
+    }
+
+    /// Whether it has shown that it is a broker of this cluster.
+    pub(super) fn is_peer(&self) -> bool {
+        self.shown.is_peer
     }
 
     /// Waits for what a request needs of the budgets, that of a frame with this header if it is one.

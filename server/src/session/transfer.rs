@@ -3,7 +3,8 @@
 //! Records in the tail buffer are sent from there, and those in the page cache by sendfile(2). Cold ones are read past the page
 //! cache into memory of the core's own, ahead of a consumer that reads in order. When that memory is in use by others, they are read
 //! through the page cache, a piece at a time. The kernel does either beside the executor, which no cold read holds up. While a socket
-//! is full nothing is held: after the wait, the log is asked again where the bytes are.
+//! is full nothing is held: after the wait, the log is asked again where the bytes are. What goes to an encrypted connection is copied
+//! once, by the encryption, and what is in the page cache once more; four records of it are held while the socket is full.
 
 use std::{cell::RefCell, io};
 
@@ -13,12 +14,13 @@ use headwater_engine::{
 };
 
 use super::{
+    channel::{SECURE_PIECE_BYTES, Writing},
     outbox::Piece,
     read_ahead::{self, ReadAhead, Readers, STEP_BYTES},
 };
 use crate::{
     core::{Core, remote::RemoteRange, warn_seldom},
-    machine::{self, Disk, File, SendFileError, Socket},
+    machine::{self, Disk, File, SendFileError},
     metrics::ReadPath,
     ops::fetch::Records,
 };
@@ -28,7 +30,7 @@ const PIECE_BYTES: usize = 256 * 1024;
 
 /// The writing side of a connection.
 pub(crate) struct Sender<'a> {
-    socket: &'a Socket,
+    socket: &'a Writing,
     core: &'a Core,
     readers: RefCell<Readers>,
     /// How far ahead to read, in bytes.
@@ -66,7 +68,7 @@ impl SendError {
 }
 
 impl<'a> Sender<'a> {
-    pub(crate) fn new(socket: &'a Socket, core: &'a Core) -> Sender<'a> {
+    pub(crate) fn new(socket: &'a Writing, core: &'a Core) -> Sender<'a> {
         let cores = &core.config.cores;
         Sender {
             socket,
@@ -110,7 +112,17 @@ impl<'a> Sender<'a> {
                 }
             }
         }
-        Ok(())
+        Ok(self.socket.flushed().await?)
+    }
+
+    /// Most bytes that are read for one call of the socket.
+    fn piece_bytes(&self) -> u64 {
+        let bytes = if self.socket.is_plain() {
+            PIECE_BYTES
+        } else {
+            SECURE_PIECE_BYTES
+        };
+        bytes as u64
     }
 
     /// Sends responses and the first records in one system call, if those are in memory. What the socket does not take is left.
@@ -136,7 +148,7 @@ impl<'a> Sender<'a> {
                 None => self.socket.writable().await?,
             }
         }
-        Ok(())
+        if more { Ok(()) } else { self.socket.flushed().await }
     }
 
     async fn send_range(&self, mut range: LogRange<Disk>, more: bool) -> Result<(), SendError> {
@@ -164,7 +176,7 @@ impl<'a> Sender<'a> {
     /// Asks the other core for a piece whenever the socket may take it, so that nothing is held while it does not.
     async fn send_remote(&self, mut range: RemoteRange) -> Result<(), SendError> {
         while !range.is_empty() {
-            let wanted = range.len().min(PIECE_BYTES as u64);
+            let wanted = range.len().min(self.piece_bytes());
             let lease = self.core.in_flight.lease(wanted).await;
             let piece = range.piece(wanted).await.map_err(SendError::Records)?;
             let sent = self.try_send(&piece, false)?.unwrap_or(0);
@@ -241,9 +253,13 @@ impl<'a> Sender<'a> {
             }
             ahead.told();
         }
-        let piece = range.len().min(PIECE_BYTES as u64);
+        let piece = range.len().min(self.piece_bytes());
         if !machine::is_resident(file, range.position(), piece).map_err(&cannot_read)? {
-            return self.send_copy(file, range, piece).await;
+            return self.send_copy(file, range, piece, ReadPath::Buffered).await;
+        }
+        if !self.socket.is_plain() {
+            // The kernel cannot encrypt it.
+            return self.send_copy(file, range, piece, ReadPath::Copied).await;
         }
         range.check().map_err(SendError::of_log)?;
         match self.socket.try_send_file(file, range.position(), piece as usize) {
@@ -259,6 +275,7 @@ impl<'a> Sender<'a> {
         file: &File,
         range: &LogRange<Disk>,
         piece: u64,
+        path: ReadPath,
     ) -> Result<Option<(ReadPath, u64)>, SendError> {
         let _lease = self.core.in_flight.lease(piece).await;
         let read = file.read(range.position(), piece as usize).await;
@@ -268,6 +285,6 @@ impl<'a> Sender<'a> {
             return Err(SendError::of_file(range)(io::ErrorKind::UnexpectedEof.into()));
         }
         let sent = self.try_send(&read, false)?;
-        Ok(sent.map(|count| (ReadPath::Buffered, count as u64)))
+        Ok(sent.map(|count| (path, count as u64)))
     }
 }

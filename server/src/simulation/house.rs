@@ -396,6 +396,7 @@ async fn serve(
         port: own.port,
         core_ports: own.core_ports.clone(),
         kafka: None,
+        tls: Arc::default(),
         assignment: membership.as_ref().map(|own| Arc::new(own.assignment())),
     };
     let mut assembly = Assembly::new(&config, store, (mesh.clone(), inboxes), open_files_max, door);

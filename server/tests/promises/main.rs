@@ -53,5 +53,6 @@ mod shutdown;
 mod stalled;
 mod support;
 mod times;
+mod tls;
 mod topics;
 mod unreadable;

@@ -88,6 +88,7 @@ pub(super) struct Machine {
     tree: tempfile::TempDir,
     pub asked: Asked,
     pub directory: DirectoryFacts,
+    pub tls: network::TlsFacts,
     pub config: Config,
 }
 
@@ -119,6 +120,7 @@ impl Machine {
                 misplaced: Vec::new(),
                 lock_inode: None,
             },
+            tls: network::TlsFacts::default(),
             config: Config::default(),
         };
         for (path, text) in FILES {
@@ -168,7 +170,9 @@ impl Machine {
 
     pub fn facts(self) -> (Facts, Config) {
         let root = Root::new(self.tree.path());
-        (Facts::gather(&root, self.asked, self.directory), self.config)
+        let mut facts = Facts::gather(&root, self.asked, self.directory);
+        facts.tls = self.tls;
+        (facts, self.config)
     }
 
     pub fn report(self) -> Report {

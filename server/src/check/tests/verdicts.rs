@@ -396,6 +396,24 @@ const NETWORK_AND_CLOCK_CASES: &[Case] = &[
         "echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource",
     ),
     (
+        "TLS",
+        |m| m.config.broker.listen = ([0, 0, 0, 0], 9292).into(),
+        BETTER,
+        "set tls_certificate",
+    ),
+    (
+        "TLS",
+        |m| m.tls.wrong.push("the certificate in /etc/c.pem has expired".to_owned()),
+        MUST,
+        "Make it safe",
+    ),
+    (
+        "TLS",
+        |m| m.tls.unusable = Some("broker.tls_key: it is gone".to_owned()),
+        FORBIDS,
+        "give the files",
+    ),
+    (
         "clock reading",
         |m| m.asked.clock_ns = 100,
         BETTER,

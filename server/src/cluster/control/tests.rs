@@ -110,7 +110,7 @@ impl Plane {
         let (handle, queues) = channel(&store);
         let (mesh, _) = Mesh::new(0);
         let parts = ControlParts { store, mesh, queues };
-        let control = Control::start(parts, None, Some((listener, config))).unwrap();
+        let control = Control::start(parts, None, Some((listener, config, Arc::default()))).unwrap();
         Plane {
             handle,
             metrics,

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     failure::{Part, StopError},
     metrics::{LookAtQuorum, QuorumFigures},
+    tls::Tls,
 };
 
 /// How often a leader says that it is there. Disks pause for up to 180 ms, and a round trip has a flush in it.
@@ -128,6 +129,7 @@ impl Quorum {
     pub(crate) async fn start(
         store: &Path,
         listener: Option<std::net::TcpListener>,
+        tls: Arc<Tls>,
         tell: impl FnOnce(StopError) + Send + 'static,
     ) -> Result<Quorum, StartError> {
         let open = |listener: std::net::TcpListener| {
@@ -138,7 +140,7 @@ impl Quorum {
         let listener = listener.map_err(|source| StartError::Listen { source })?;
         let (store, writer) = Store::open(store, tell)?;
         let identity = store.identity().clone();
-        let local = Arc::new(Local::new(identity.clone(), store.incarnation()));
+        let local = Arc::new(Local::new(identity.clone(), store.incarnation(), tls));
         let dialer = Dialer::new(Arc::clone(&local));
         let (applier, shown) = Applier::new(store.clone()).map_err(|source| StartError::Snapshot { source })?;
         let refused = |reason: String| StartError::Raft { reason };

@@ -1,4 +1,5 @@
-//! How members speak with each other: over TCP, one request at a time on a connection, each within a limit of time.
+//! How members speak with each other: over TCP, with TLS if `cluster.tls_certificate` is set, one request at a time on a connection, each
+//! within a limit of time.
 //!
 //! ```text
 //! Dialer ─► Line ─ connect ─►  serve: greeting (a number that was never used)
@@ -18,6 +19,7 @@ mod serve;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     net::TcpListener,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,7 @@ use crate::{
     failure::{Part, StopError},
     machine,
     model::refusal::Refusal,
+    tls::Tls,
 };
 
 /// So long a member may take to end.
@@ -33,6 +35,8 @@ pub(crate) struct Seat {
     pub(crate) store: PathBuf,
     /// Where others reach it; nobody if there is none.
     pub(crate) listener: Option<TcpListener>,
+    /// What it shows to them, and wants of them.
+    pub(crate) tls: Arc<Tls>,
     /// Whom the first start makes a quorum of, each with its address; of no effect if this one belongs to a quorum.
     pub(crate) members: BTreeMap<NodeId, String>,
     /// What it spreads over the brokers when it is the active coordinator.
@@ -68,7 +72,7 @@ impl QuorumThread {
         let runtime = runtime.map_err(thread)?;
         let tell_of_writer = tell.clone();
         let run = async move || {
-            let quorum = match Quorum::start(&seat.store, seat.listener, tell_of_writer).await {
+            let quorum = match Quorum::start(&seat.store, seat.listener, seat.tls, tell_of_writer).await {
                 Ok(quorum) => quorum,
                 Err(error) => {
                     let _ = tell_joined.send(Err(error));

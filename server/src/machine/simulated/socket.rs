@@ -1,7 +1,7 @@
 //! Sockets of the kernel and of a simulated network, in one build.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     net::{IpAddr, SocketAddr, TcpListener as StdListener},
     task::{Context, Poll},
 };
@@ -85,13 +85,6 @@ impl Stream {
         }
     }
 
-    pub(crate) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Kernel(stream) => stream.read(buffer).await,
-            Stream::Simulated(stream) => stream.read(buffer).await,
-        }
-    }
-
     pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Stream::Kernel(stream) => stream.poll_read(context, buffer),
@@ -112,6 +105,16 @@ impl Socket {
         match self {
             Socket::Kernel(socket) => socket.try_send_both(first, second, more),
             Socket::Simulated(stream) => stream.try_send(&[first, second].concat()),
+        }
+    }
+
+    pub(crate) fn try_send_parts(&self, parts: &[IoSlice<'_>], more: bool) -> io::Result<Option<usize>> {
+        match self {
+            Socket::Kernel(socket) => socket.try_send_parts(parts, more),
+            Socket::Simulated(stream) => {
+                let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
+                stream.try_send(&parts.concat())
+            }
         }
     }
 

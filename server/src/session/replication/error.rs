@@ -10,7 +10,11 @@ use headwater_protocol::{
     id::{BrokerId, CoreId, IdError},
 };
 
-use crate::{image::Incarnation, model::id::PartitionId, session::frame::ReadError};
+use crate::{
+    image::Incarnation,
+    model::id::PartitionId,
+    session::{channel::HandshakeError, frame::ReadError},
+};
 
 /// Why a frame, or whoever sends it, is refused. The connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,8 @@ pub(crate) enum PeerError {
 pub(crate) enum LinkError {
     #[error(transparent)]
     Peer(#[from] PeerError),
+    #[error(transparent)]
+    Tls(#[from] HandshakeError),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("the connection has failed: {0}")]

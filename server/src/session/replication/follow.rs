@@ -36,6 +36,7 @@ use crate::{
         replication::{Answer, News},
     },
     session::{
+        channel::{self, Channel},
         frame::{FrameLimits, FrameReader},
         sessions::Sessions,
         transfer::Sender,
@@ -262,9 +263,12 @@ impl Follows {
             size_max: ANSWER_FRAME_BYTES_MAX,
             wait_max: Duration::from_millis(core.config.limits.frame_wait_ms_max.get()),
         };
-        let mut reader = FrameReader::new(connected, Rc::clone(&self.sessions.read_buffers), limits);
-        let socket = reader.writing_side(&core.disk).await?;
-        let sender = Sender::new(&socket, core);
+        let (peers, handshakes) = (self.sessions.tls.peers.as_ref(), &self.sessions.handshakes);
+        let opened = channel::connect(connected, &known.address.host, &core.disk, peers, handshakes);
+        let opened = machine::until(deadline, opened).await;
+        let Channel { reading, writing, .. } = opened.ok_or(LinkError::Late(GREETING_WAIT))??;
+        let mut reader = FrameReader::new(reading, Rc::clone(&self.sessions.read_buffers), limits);
+        let sender = Sender::new(&writing, core);
         let hello = self.hello(&assignment, stream.leader);
         sender.send_bytes(&begin(Kind::Hello, &hello.head(), 0), false).await?;
         let welcomed = machine::until(deadline, welcomed(&mut reader)).await;

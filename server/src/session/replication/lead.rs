@@ -24,7 +24,7 @@ use super::{
     pacing::Pacing,
 };
 use crate::{
-    machine::{self, HashMap, Socket},
+    machine::{self, HashMap},
     model::id::PartitionId,
     ops::fetch::Records,
     partition::{
@@ -33,6 +33,7 @@ use crate::{
         replication::{Answer, FetchRefused, News, Peer, Place, read_from},
     },
     session::{
+        channel::Writing,
         frame::{FrameLimits, FrameReader},
         outbox::Piece,
         sessions::Sessions,
@@ -74,7 +75,7 @@ struct Link<'a> {
 pub(crate) async fn serve(
     sessions: &Sessions,
     reader: &mut FrameReader,
-    socket: &Socket,
+    socket: &Writing,
     header: FrameHeader,
 ) -> Result<Infallible, LinkError> {
     let core = &sessions.core;

@@ -1,6 +1,7 @@
 //! What all promises need: brokers, well-behaved clients and others, records that can be told apart, seeds and time limits.
 
 mod broker;
+mod certificates;
 mod cluster;
 mod disk;
 mod load;
@@ -15,6 +16,7 @@ use std::{future::Future, io::Write as _, pin::pin, time::Duration};
 use rand::{SeedableRng as _, rngs::SmallRng};
 
 pub use broker::Broker;
+pub use certificates::{Authority, Certified, secure_stream, tunnel};
 pub use cluster::{Cluster, LONG, await_all_in_sync, await_all_there, await_list, replicas};
 pub use disk::{Ballast, MemoryFile, SmallDisk};
 pub use load::{Kind, Load, check};

@@ -49,7 +49,9 @@ pub(super) async fn send(to: &mut (impl AsyncWrite + Unpin), content: &[u8]) -> 
     frame.extend_from_slice(&(content.len() as u32).to_be_bytes());
     frame.extend_from_slice(&crc32c::crc32c(content).to_be_bytes());
     frame.extend_from_slice(content);
-    Ok(to.write_all(&frame).await?)
+    to.write_all(&frame).await?;
+    // One that encrypts may still hold some of it.
+    Ok(to.flush().await?)
 }
 
 /// Receives one of at most so many bytes. Memory grows with what arrives, not with what is announced.

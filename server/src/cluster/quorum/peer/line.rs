@@ -23,6 +23,7 @@ use super::{
     frame::{self, FrameError},
     handshake::{self, Greeting, Hello, Refused, Welcome},
     standing::Local,
+    wire::Wire,
 };
 use crate::cluster::quorum::{
     codec::{decode, encode},
@@ -129,7 +130,7 @@ pub(crate) struct Line {
     address: String,
     store: Option<StoreId>,
     /// One on which nobody waits for an answer.
-    connection: Option<TcpStream>,
+    connection: Option<Wire>,
 }
 
 impl Line {
@@ -149,7 +150,7 @@ impl Line {
         let Some(connection) = &self.connection else {
             return pending().await;
         };
-        while is_open(connection) && connection.readable().await.is_ok() {}
+        while is_open(connection) && connection.socket().readable().await.is_ok() {}
     }
 
     async fn exchange(&mut self, request: &Request) -> Result<Response, CallError> {
@@ -167,7 +168,7 @@ impl Line {
         Ok(response)
     }
 
-    async fn connect(&self) -> Result<TcpStream, CallError> {
+    async fn connect(&self) -> Result<Wire, CallError> {
         let node = self.node;
         let unreachable = |source| CallError::Unreachable {
             node,
@@ -176,8 +177,10 @@ impl Line {
         };
         let broken = |source| CallError::Broken { node, source };
         let refused = |source| CallError::Refused { node, source };
-        let mut connection = TcpStream::connect(&self.address).await.map_err(unreachable)?;
+        let connection = TcpStream::connect(&self.address).await.map_err(unreachable)?;
         connection.set_nodelay(true).map_err(unreachable)?;
+        let secured = Wire::call(connection, &self.address, self.local.tls()).await;
+        let mut connection = secured.map_err(|source| broken(source.into()))?;
         let greeting = handshake::hear::<Greeting>(&mut connection).await.map_err(broken)?;
         let hello = Hello {
             nonce: greeting.map_err(refused)?.nonce,
@@ -246,8 +249,8 @@ impl Line {
 }
 
 /// Whether the other side has not closed a connection on which it has nothing to say.
-fn is_open(connection: &TcpStream) -> bool {
-    let read = connection.try_read(&mut [0]);
+fn is_open(connection: &Wire) -> bool {
+    let read = connection.socket().try_read(&mut [0]);
     read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 

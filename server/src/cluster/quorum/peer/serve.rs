@@ -17,6 +17,7 @@ use super::{
     line::Dialer,
     reach::{Unheard, kept_out, lets_in},
     standing::Local,
+    wire::Wire,
 };
 use crate::{
     cluster::quorum::{
@@ -102,7 +103,13 @@ enum Ended {
 }
 
 /// One connection, from the greeting to its end.
-async fn converse(server: &Server, mut connection: TcpStream) -> Result<(), Ended> {
+async fn converse(server: &Server, connection: TcpStream) -> Result<(), Ended> {
+    connection.set_nodelay(true).map_err(FrameError::from)?;
+    let secured = timeout(HANDSHAKE_MAX, Wire::answer(connection, server.local.tls())).await?;
+    let mut connection = secured.map_err(|error| {
+        warn_seldom!(%error, "a caller is refused on the port of members: TLS could not be agreed on");
+        FrameError::from(error)
+    })?;
     let hello = timeout(HANDSHAKE_MAX, welcome(&server.local, &mut connection)).await??;
     let conversation = Conversation {
         server,
@@ -114,8 +121,7 @@ async fn converse(server: &Server, mut connection: TcpStream) -> Result<(), Ende
 }
 
 /// Hears who it is. Whoever is not welcome is told why, if it can be.
-async fn welcome(local: &Local, connection: &mut TcpStream) -> Result<Hello, Ended> {
-    connection.set_nodelay(true).map_err(FrameError::from)?;
+async fn welcome(local: &Local, connection: &mut Wire) -> Result<Hello, Ended> {
     let nonce = machine::random();
     handshake::say(connection, &Greeting { nonce }).await?;
     let heard: Result<Hello, Refused> = handshake::hear(connection).await?;
@@ -123,7 +129,7 @@ async fn welcome(local: &Local, connection: &mut TcpStream) -> Result<Hello, End
     let words: Welcome = judged.as_ref().map(drop).map_err(Clone::clone);
     if let Err(refused) = &words {
         // Whoever calls may call again and again.
-        warn_seldom!(peer = ?connection.peer_addr().ok(), %refused, "a member is refused");
+        warn_seldom!(peer = ?connection.socket().peer_addr().ok(), %refused, "a member is refused");
     }
     handshake::say(connection, &words).await?;
     Ok(judged?)
@@ -147,7 +153,7 @@ struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    async fn go_on(mut self, connection: &mut TcpStream) -> Result<(), Ended> {
+    async fn go_on(mut self, connection: &mut Wire) -> Result<(), Ended> {
         loop {
             let request = timeout(IDLE_MAX, frame::receive(connection, FRAME_LEN_MAX)).await??;
             let request = decode(&request).map_err(FrameError::from)?;

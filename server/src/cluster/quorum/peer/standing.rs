@@ -8,9 +8,12 @@ use std::{
 use openraft::{RaftMetrics, async_runtime::watch::WatchReceiver as _, type_config::alias::WatchReceiverOf};
 
 use super::handshake::{Caller, Hello, Refused};
-use crate::cluster::quorum::{
-    id::{Identity, Incarnation, Member, NodeId, StoreId},
-    types::{Membership, Types, Vote},
+use crate::{
+    cluster::quorum::{
+        id::{Identity, Incarnation, Member, NodeId, StoreId},
+        types::{Membership, Types, Vote},
+    },
+    tls::Tls,
 };
 
 /// Who this member is, and whom it knows.
@@ -22,18 +25,25 @@ pub(crate) struct Local {
     incarnations: Mutex<BTreeMap<NodeId, (StoreId, Incarnation)>>,
     /// The vote of a leader whose process was found ended.
     deserted: Mutex<Option<Vote>>,
+    /// What it shows to others, and wants of them.
+    tls: Arc<Tls>,
 }
 
 impl Local {
     /// It knows nobody until it is told how ([`watch`](Self::watch)).
-    pub(crate) fn new(identity: Identity, incarnation: Incarnation) -> Local {
+    pub(crate) fn new(identity: Identity, incarnation: Incarnation, tls: Arc<Tls>) -> Local {
         Local {
             identity,
             incarnation,
             metrics: OnceLock::new(),
             incarnations: Mutex::default(),
             deserted: Mutex::default(),
+            tls,
         }
+    }
+
+    pub(super) fn tls(&self) -> &Arc<Tls> {
+        &self.tls
     }
 
     /// Notes that the process of the leader with this vote has ended, or that the leader was heard.

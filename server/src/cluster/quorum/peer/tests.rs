@@ -46,7 +46,7 @@ fn bind() -> (std::net::TcpListener, SocketAddr) {
 }
 
 async fn start(store: &Path, listener: std::net::TcpListener) -> Quorum {
-    let quorum = Quorum::start(store, Some(listener), |error| panic!("{error}")).await;
+    let quorum = Quorum::start(store, Some(listener), Arc::default(), |error| panic!("{error}")).await;
     quorum.unwrap()
 }
 

@@ -86,7 +86,10 @@ impl House {
     }
 
     async fn start_with(&mut self, number: u64, listener: std::net::TcpListener) {
-        let quorum = Quorum::start(&self.path(number), Some(listener), |error| panic!("{error}")).await;
+        let quorum = Quorum::start(&self.path(number), Some(listener), Arc::default(), |error| {
+            panic!("{error}")
+        })
+        .await;
         self.members.insert(number, quorum.unwrap());
     }
 
