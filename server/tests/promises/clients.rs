@@ -104,36 +104,41 @@ fn kafkas_clients_work_with_three_brokers_of_which_one_is_killed() {
         return;
     };
     clients.retain(|client| client.name != QUICKSTART);
-    let limit = LIMIT * (1 + u32::try_from(clients.len()).unwrap());
+    let (some, others) = clients.split_at(clients.len() / 2);
+    let limit = LIMIT * (1 + u32::try_from(others.len()).unwrap());
     run_within(limit, async {
-        let mut cluster = Cluster::of([site(), site(), site()]);
-        // One after the other, as each has a broker killed in the middle of what it produces.
-        for (number, client) in clients.iter().enumerate() {
-            let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-            let signal = directory.path().join("now");
-            let environment = [
-                ("REPLICAS", "3".to_owned()),
-                ("FAILOVER_FILE", signal.display().to_string()),
-            ];
-            let mut scenario = Scenario::start(client, &bootstrap(&cluster.sites), &environment);
-            let victim = number % 3;
-            scenario.await_so("it produces", |_| signal.exists()).await;
-            cluster.kill(victim);
-            // It goes on without that broker until it has produced everything.
-            let before = scenario.steps();
-            scenario
-                .await_so("it has produced", |scenario| scenario.steps() > before)
-                .await;
-            cluster.start_one(victim);
-            scenario.succeeds().await;
-            let client = cluster.client().await;
-            await_list(&client, "all are there and in sync", |list| {
-                list.under_replicated == 0 && list.brokers.iter().filter(|broker| !broker.is_fenced).count() == 3
-            })
-            .await;
-        }
+        tokio::join!(lose_a_broker_each(some), lose_a_broker_each(others));
     });
     say(&clients, "three brokers, of which one was killed for each");
+}
+
+/// One after the other, as each has a broker killed in the middle of what it produces.
+async fn lose_a_broker_each(clients: &[Client]) {
+    let mut cluster = Cluster::of([site(), site(), site()]);
+    for (number, client) in clients.iter().enumerate() {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let signal = directory.path().join("now");
+        let environment = [
+            ("REPLICAS", "3".to_owned()),
+            ("FAILOVER_FILE", signal.display().to_string()),
+        ];
+        let mut scenario = Scenario::start(client, &bootstrap(&cluster.sites), &environment);
+        let victim = number % 3;
+        scenario.await_so("it produces", |_| signal.exists()).await;
+        cluster.kill(victim);
+        // It goes on without that broker until it has produced everything.
+        let before = scenario.steps();
+        scenario
+            .await_so("it has produced", |scenario| scenario.steps() > before)
+            .await;
+        cluster.start_one(victim);
+        scenario.succeeds().await;
+        let client = cluster.client().await;
+        await_list(&client, "all are there and in sync", |list| {
+            list.under_replicated == 0 && list.brokers.iter().filter(|broker| !broker.is_fenced).count() == 3
+        })
+        .await;
+    }
 }
 
 /// Speaks Kafka's protocol, on ports that are the same after a restart, and makes topics as the clients do that cannot ask for partitions.
