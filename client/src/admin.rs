@@ -7,6 +7,7 @@ mod alter;
 mod groups;
 mod quorum;
 mod replicas;
+mod security;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use groups::{
 };
 pub use quorum::{QuorumDescription, QuorumMember};
 pub use replicas::{BrokerListing, ClusterListing, PartitionMove, RefusedPartition};
+pub use security::{Acl, AclFilter, AclOperation, AclPattern, AclPermission, AclResource, User};
 
 /// So long the leaders of a topic's partitions are asked about their logs; a description goes without what they do not say by then.
 const LEADER_ANSWER_MAX: Duration = Duration::from_secs(2);

@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::admin::Admin;
 use crate::cluster::{Cluster, Settings};
 use crate::connection::ConnectionSettings;
+use crate::connection::credentials::SaslMechanism;
 use crate::consumer::{ConsumerBuilder, GroupConsumerBuilder};
 use crate::deadline::{BackoffLimits, LONGEST};
 use crate::error::Error;
@@ -133,6 +134,7 @@ impl Default for ClientBuilder {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             frame_size_max: 64 << 20,
+            credentials: None,
         };
         let backoff = BackoffLimits {
             min: Duration::from_millis(20),
@@ -170,6 +172,20 @@ impl ClientBuilder {
     /// this crate.
     pub fn client_id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.settings.connection.client_id = Some(id.into());
+        self
+    }
+
+    /// Who the client is, and its password, where brokers ask for that (`security.sasl`). Nobody, by default.
+    pub fn user(mut self, name: impl Into<Arc<str>>, password: impl Into<Arc<str>>) -> Self {
+        let credentials = self.settings.connection.credentials.get_or_insert_default();
+        (credentials.user, credentials.password) = (name.into(), password.into());
+        self
+    }
+
+    /// How the client proves that it knows the password. Default [`SaslMechanism::ScramSha256`].
+    pub fn sasl_mechanism(mut self, mechanism: SaslMechanism) -> Self {
+        let credentials = self.settings.connection.credentials.get_or_insert_default();
+        credentials.mechanism = mechanism;
         self
     }
 

@@ -12,6 +12,7 @@ use headwater_protocol::error::ErrorCode;
 use headwater_protocol::frame::FrameError;
 use headwater_protocol::head::HeadError;
 use headwater_protocol::id::{Offset, PartitionIndex};
+use headwater_protocol::scram::ScramError;
 use headwater_protocol::stranger::Stranger;
 use headwater_protocol::topic::{TopicName, TopicNameError};
 
@@ -144,6 +145,16 @@ pub enum Error {
         code: ErrorCode,
         /// The broker's own words; may be empty.
         message: Arc<str>,
+    },
+
+    /// The broker did not prove that it knows the user's password, or the exchange went wrong: it may not be the broker that it says it
+    /// is.
+    #[error("{address} could not be asked to let the user in")]
+    Authentication {
+        /// The broker's address.
+        address: Address,
+        /// What went wrong.
+        source: ScramError,
     },
 
     // --- A broker that breaks the protocol ----------------------------------------------------------------------
@@ -316,6 +327,7 @@ impl Error {
             | Self::UnknownTopic(_)
             | Self::UnknownPartition { .. }
             | Self::OffsetOutOfRange { .. }
+            | Self::Authentication { .. }
             | Self::Unsupported { .. }
             | Self::CorruptBatch { .. }
             | Self::CorruptLog { .. } => false,

@@ -53,12 +53,14 @@ mod tests;
 
 pub use address::{Address, DEFAULT_PORT};
 pub use admin::{
-    Admin, BrokerDescription, BrokerListing, BrokerSetting, BrokerStatus, ClusterListing, CommittedOffset, ConfigEntry,
-    CreatedTopic, DiskSpace, GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions,
-    NewTopic, OffsetSpec, PartitionDescription, PartitionLag, PartitionMove, PartitionReplicas, QuorumDescription,
-    QuorumMember, RefusedPartition, TopicAlteration, TopicDescription, TopicListing,
+    Acl, AclFilter, AclOperation, AclPattern, AclPermission, AclResource, Admin, BrokerDescription, BrokerListing,
+    BrokerSetting, BrokerStatus, ClusterListing, CommittedOffset, ConfigEntry, CreatedTopic, DiskSpace,
+    GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions, NewTopic, OffsetSpec,
+    PartitionDescription, PartitionLag, PartitionMove, PartitionReplicas, QuorumDescription, QuorumMember,
+    RefusedPartition, TopicAlteration, TopicDescription, TopicListing, User,
 };
 pub use client::{Client, ClientBuilder};
+pub use connection::credentials::SaslMechanism;
 pub use consumer::{
     Advance, Assignor, Consumer, ConsumerBuilder, ConsumerRecord, GroupConsumer, GroupConsumerBuilder, Header, Hold,
     OffsetReset, PartitionPosition, RebalanceListener, Records, RecordsIter, Skip, SkipCause, Skipped, Start,

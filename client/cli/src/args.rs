@@ -1,13 +1,14 @@
 //! The command line as a whole: what all commands share, and the list of commands. Each command's own options are where the
 //! command is.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::commands::{
-    bench, broker, cluster, config, consume, group, log, offsets, partition, produce, shell, status, topic,
+    acl, bench, broker, cluster, config, consume, group, log, offsets, partition, produce, shell, status, topic, user,
 };
 use crate::failure::EXIT_CODES;
 use crate::tls::Tls;
@@ -73,6 +74,25 @@ pub struct Global {
     pub timeout: Duration,
     #[command(flatten)]
     pub tls: Tls,
+    /// Who you are, where brokers ask for that; the password comes from --password-file or HEADWATER_PASSWORD
+    #[arg(
+        long,
+        global = true,
+        env = "HEADWATER_USER",
+        value_name = "NAME",
+        hide_env_values = true
+    )]
+    pub user: Option<String>,
+    /// A file whose first line is your password
+    #[arg(
+        long,
+        global = true,
+        env = "HEADWATER_PASSWORD_FILE",
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        hide_env_values = true
+    )]
+    pub password_file: Option<PathBuf>,
 }
 
 /// What to print on standard output.
@@ -139,6 +159,12 @@ pub enum Command {
     /// Look after a cluster: whether all is well, and who belongs to the coordinator quorum
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Make, list and remove users, and change their passwords
+    #[command(subcommand, visible_alias = "users")]
+    User(user::UserCommand),
+    /// Say who may do what: make, list and remove rules
+    #[command(subcommand, visible_alias = "acls")]
+    Acl(acl::AclCommand),
     /// Show how a broker is: cores, partitions, connections, disk, throughput
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),

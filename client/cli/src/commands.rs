@@ -1,5 +1,6 @@
 //! The commands, each in a file of its own with its options and examples.
 
+pub mod acl;
 pub mod bench;
 pub mod broker;
 pub mod cluster;
@@ -13,6 +14,7 @@ pub mod produce;
 pub mod shell;
 pub mod status;
 pub mod topic;
+pub mod user;
 mod watch;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -44,6 +46,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(args) => config::run(&session, args).await,
         Command::Broker(command) => broker::run(&session, command).await,
         Command::Cluster(command) => cluster::run(&session, command).await,
+        Command::User(command) => user::run(&session, command).await,
+        Command::Acl(command) => acl::run(&session, command).await,
         Command::Status(args) => status::run(&session, &server, args).await,
         Command::Bench(_) | Command::Log(_) | Command::Completions(_) | Command::Man(_) => unreachable!("done before"),
     }

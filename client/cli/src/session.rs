@@ -45,9 +45,13 @@ impl Session {
             output,
             timeout,
             tls,
+            ..
         } = global;
-        let client = tls
-            .tell(Client::builder())
+        let mut builder = tls.tell(Client::builder());
+        if let Some(user) = &global.user {
+            builder = builder.user(user.as_str(), password(global)?);
+        }
+        let client = builder
             .bootstrap([server])
             .bootstrap_timeout(Duration::ZERO)
             .connect_timeout(*timeout)
@@ -168,6 +172,26 @@ impl Session {
             .into_iter()
             .map(|offset| offset.map(headwater_client::Offset::get))
             .collect())
+    }
+}
+
+/// The password of whoever uses the program: never an argument, which everybody on the machine could read.
+fn password(global: &Global) -> Result<String, Failure> {
+    let Some(path) = &global.password_file else {
+        let password = std::env::var("HEADWATER_PASSWORD");
+        return password.map_err(|_absent| {
+            Failure::usage("there is a user and no password")
+                .hint("--password-file names a file that has it; the environment's HEADWATER_PASSWORD may be it")
+        });
+    };
+    let place = path.display();
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| Failure::failed(format!("cannot read {place}: {error}")))?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => Err(Failure::failed(format!(
+            "the first line of {place} is empty; the password should be there"
+        ))),
     }
 }
 

@@ -154,6 +154,13 @@ fn request(api: Api, head: &[u8]) -> bool {
             ReassignPartitionsRequest,
             head
         ),
+        Api::Authenticate => read_back!(head::decode::<schema::AuthenticateRequest>, AuthenticateRequest, head),
+        Api::DescribeAcls => read_back!(head::decode::<schema::DescribeAclsRequest>, DescribeAclsRequest, head),
+        Api::CreateAcls => read_back!(head::decode::<schema::CreateAclsRequest>, CreateAclsRequest, head),
+        Api::DeleteAcls => read_back!(head::decode::<schema::DeleteAclsRequest>, DeleteAclsRequest, head),
+        Api::DescribeUsers => read_back!(head::decode::<schema::DescribeUsersRequest>, DescribeUsersRequest, head),
+        Api::SetUser => read_back!(head::decode::<schema::SetUserRequest>, SetUserRequest, head),
+        Api::RemoveUser => read_back!(head::decode::<schema::RemoveUserRequest>, RemoveUserRequest, head),
     };
     assert_eq!(read, api);
     true
@@ -212,6 +219,13 @@ fn response(api: Api, head: &[u8]) -> bool {
             ReassignPartitionsResponse,
             head
         ),
+        Api::Authenticate => read_back!(decode::<schema::AuthenticateResponse>, AuthenticateResponse, head),
+        Api::DescribeAcls => read_back!(decode::<schema::DescribeAclsResponse>, DescribeAclsResponse, head),
+        Api::CreateAcls => read_back!(decode::<schema::CreateAclsResponse>, CreateAclsResponse, head),
+        Api::DeleteAcls => read_back!(decode::<schema::DeleteAclsResponse>, DeleteAclsResponse, head),
+        Api::DescribeUsers => read_back!(decode::<schema::DescribeUsersResponse>, DescribeUsersResponse, head),
+        Api::SetUser => read_back!(decode::<schema::SetUserResponse>, SetUserResponse, head),
+        Api::RemoveUser => read_back!(decode::<schema::RemoveUserResponse>, RemoveUserResponse, head),
     };
     assert_eq!(read, api);
     true

@@ -113,6 +113,20 @@ apis! {
     ReassignPartitions = 32, "reassign_partitions";
     /// Has the cluster be at another feature level.
     FinaliseFeatures = 33, "finalise_features";
+    /// Proves who the client is.
+    Authenticate = 34, "authenticate";
+    /// The rules about who may do what.
+    DescribeAcls = 35, "describe_acls";
+    /// Makes rules.
+    CreateAcls = 36, "create_acls";
+    /// Removes rules.
+    DeleteAcls = 37, "delete_acls";
+    /// The users that have passwords.
+    DescribeUsers = 38, "describe_users";
+    /// Gives a user a password.
+    SetUser = 39, "set_user";
+    /// Takes a user's passwords away.
+    RemoveUser = 40, "remove_user";
 }
 
 impl Api {

@@ -162,6 +162,13 @@ heads! {
     DrainBroker: DrainBrokerRequestT => DrainBrokerResponseT;
     ElectLeaders: ElectLeadersRequestT => ElectLeadersResponseT;
     ReassignPartitions: ReassignPartitionsRequestT => ReassignPartitionsResponseT;
+    Authenticate: AuthenticateRequestT => AuthenticateResponseT;
+    DescribeAcls: DescribeAclsRequestT => DescribeAclsResponseT;
+    CreateAcls: CreateAclsRequestT => CreateAclsResponseT;
+    DeleteAcls: DeleteAclsRequestT => DeleteAclsResponseT;
+    DescribeUsers: DescribeUsersRequestT => DescribeUsersResponseT;
+    SetUser: SetUserRequestT => SetUserResponseT;
+    RemoveUser: RemoveUserRequestT => RemoveUserResponseT;
 }
 
 #[cfg(test)]

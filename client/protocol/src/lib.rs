@@ -14,6 +14,7 @@
 //! - [`frame`], [`head`], [`schema`]: the native protocol's frame and its FlatBuffers heads.
 //! - [`stranger`]: what a peer speaks that sends something else.
 //! - [`classic`]: Kafka's plain encoding of fields; [`group`]: what members of a group tell each other in it.
+//! - [`scram`]: how one side proves that it knows a password, and the other that it has its keys.
 //! - [`batch`]: Kafka's `RecordBatch` v2, the only form in which records exist outside a client.
 //!
 //! Nothing here does I/O, keeps time or starts a task. Every parser takes untrusted bytes: it returns a typed error,
@@ -30,5 +31,6 @@ pub mod group;
 pub mod head;
 pub mod id;
 pub mod schema;
+pub mod scram;
 pub mod stranger;
 pub mod topic;

@@ -4,6 +4,7 @@
 //! writer sends what was submitted, in that order, many frames in one vectored write. A connection that fails in any way
 //! is closed for good, and every open request ends with the same error. Reconnecting is the pool's business.
 
+pub(crate) mod credentials;
 mod frames;
 pub(crate) mod probe;
 mod reply;
@@ -30,6 +31,7 @@ use crate::runtime::{self, Instant, timeout};
 use crate::statistics::Traffic;
 use crate::tls;
 
+pub(crate) use credentials::Credentials;
 pub(crate) use frames::Frame;
 pub(crate) use reply::{Outcome, Reply};
 
@@ -47,6 +49,8 @@ pub(crate) struct ConnectionSettings {
     pub(crate) request_timeout: Duration,
     /// Largest frame to read, in bytes.
     pub(crate) frame_size_max: u32,
+    /// Who the client is, if it says so.
+    pub(crate) credentials: Option<Credentials>,
 }
 
 /// A handle to a connection. Cheap to clone; the connection closes when the last one is dropped.
@@ -164,6 +168,9 @@ impl Connection {
         let response = handle.call(&request, Bytes::new()).await;
         let response = response.map_err(|error| unlike_headwater(address, error))?;
         handle.broker = crate::requests::read_api_versions(&response.head).map_err(|error| error.at(address))?;
+        if let Some(credentials) = &settings.credentials {
+            handle.authenticate(address, credentials).await?;
+        }
         handle.request_timeout = settings.request_timeout;
         handle.shared.queue.lock().is_greeted = true;
         tracing::debug!(%address, broker = %handle.broker.broker_id, "connected");
@@ -278,6 +285,26 @@ impl Connection {
 }
 
 impl Handle {
+    /// Proves who the client is.
+    async fn authenticate(&self, address: &Address, credentials: &Credentials) -> Result<(), Error> {
+        self.check_support(Api::Authenticate)?;
+        let failed = |source| Error::Authentication {
+            address: address.clone(),
+            source,
+        };
+        let (mut proof, mut message) = credentials.begin();
+        let mut mechanism = Some(credentials.mechanism);
+        loop {
+            let request = credentials::request(mechanism.take(), message);
+            let frame = self.call(&request, Bytes::new()).await?;
+            let answer = credentials::read(&frame.head).map_err(|error| error.at(address))?;
+            (proof, message) = match proof.next(&answer).map_err(failed)? {
+                Some(next) => next,
+                None => return Ok(()),
+            };
+        }
+    }
+
     fn check_support(&self, api: Api) -> Result<(), Error> {
         if self.broker.supports(api, VERSION) {
             return Ok(());
@@ -554,5 +581,12 @@ fn api_name(api: Api) -> &'static str {
         Api::FinaliseFeatures => "finalise features",
         Api::ElectLeaders => "elect leaders",
         Api::ReassignPartitions => "reassign partitions",
+        Api::Authenticate => "authenticate",
+        Api::DescribeAcls => "describe acls",
+        Api::CreateAcls => "create acls",
+        Api::DeleteAcls => "delete acls",
+        Api::DescribeUsers => "describe users",
+        Api::SetUser => "set user",
+        Api::RemoveUser => "remove user",
     }
 }

@@ -8,6 +8,7 @@ mod membership;
 mod quorum;
 mod records;
 mod replicas;
+mod security;
 mod topics;
 
 use headwater_protocol::error::ErrorCode;
@@ -42,6 +43,10 @@ pub(crate) use replicas::{
     cordon_broker, drain_broker, elect_leaders, finalise_features, forget_broker, list_brokers, read_cordon_broker,
     read_drain_broker, read_elect_leaders, read_finalise_features, read_forget_broker, read_list_brokers,
     read_reassign_partitions, reassign_partitions,
+};
+pub(crate) use security::{
+    create_acls, delete_acls, describe_acls, describe_users, read_create_acls, read_delete_acls, read_describe_acls,
+    read_describe_users, read_remove_user, read_set_user, remove_user, set_user,
 };
 pub(crate) use topics::{
     ClusterImage, Leader, Node, TopicImage, alter_topic, create_topic, delete_topic, describe_broker, describe_topic,

@@ -55,7 +55,7 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
     ),
     (
         &["sasl."],
-        "a client shows who it is by a certificate: `tls_certificate`",
+        "a user and a password are given by sasl.username and sasl.password, or a client shows who it is by a certificate: `tls_certificate`",
     ),
     (
         &["transactional.id", "transaction.timeout.ms", "isolation.level"],

@@ -2,7 +2,7 @@
 
 use super::Part::{Client, Consumer, Group, Producer};
 use super::Setting;
-use super::value::{acks, assignor, bytes, count, duration, flag, put, reset, start, text};
+use super::value::{acks, assignor, bytes, count, duration, flag, mechanism, put, reset, start, text};
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
@@ -24,6 +24,39 @@ pub(super) const SETTINGS: &[Setting] = &[
                 &mut client.settings.connection.client_id,
                 text(value).map(|id| Some(id.into())),
             )
+        },
+    },
+    Setting {
+        name: "user",
+        kafka: &["sasl.username"],
+        part: Client,
+        default: "",
+        meaning: "who the client is, where brokers ask for that (`security.sasl`)",
+        set: |client, value| {
+            let credentials = client.settings.connection.credentials.get_or_insert_default();
+            put(&mut credentials.user, text(value).map(Into::into))
+        },
+    },
+    Setting {
+        name: "password",
+        kafka: &["sasl.password"],
+        part: Client,
+        default: "",
+        meaning: "its password; better in the environment or a file that only the program's user can read",
+        set: |client, value| {
+            let credentials = client.settings.connection.credentials.get_or_insert_default();
+            put(&mut credentials.password, text(value).map(Into::into))
+        },
+    },
+    Setting {
+        name: "sasl_mechanism",
+        kafka: &["sasl.mechanism", "sasl.mechanisms"],
+        part: Client,
+        default: "",
+        meaning: "how it proves that it knows the password: `SCRAM-SHA-256`, which it is if nothing is said, `SCRAM-SHA-512`, or `PLAIN`, which brokers take only over encrypted connections unless they are told otherwise",
+        set: |client, value| {
+            let credentials = client.settings.connection.credentials.get_or_insert_default();
+            put(&mut credentials.mechanism, mechanism(value))
         },
     },
     Setting {

@@ -26,6 +26,7 @@ fn told(builder: &ClientBuilder) -> String {
 fn other(setting: &Setting) -> &'static str {
     match (setting.name, setting.default) {
         ("bootstrap", _) => "broker-1:1,broker-2:2",
+        ("sasl_mechanism", _) => "SCRAM-SHA-512",
         ("acks", _) => "1",
         ("compression", _) => "zstd",
         ("start", _) => "earliest",

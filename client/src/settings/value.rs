@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::connection::credentials::SaslMechanism;
 use crate::consumer::{Assignor, OffsetReset, Start};
 use crate::producer::Acks;
 
@@ -58,6 +59,10 @@ pub(super) fn acks(text: &str) -> Result<Acks, String> {
         ("none", Acks::None),
     ];
     one_of(text, &all)
+}
+
+pub(super) fn mechanism(text: &str) -> Result<SaslMechanism, String> {
+    one_of(text, &SaslMechanism::ALL.map(|mechanism| (mechanism.name(), mechanism)))
 }
 
 pub(super) fn reset(text: &str) -> Result<OffsetReset, String> {

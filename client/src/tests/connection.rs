@@ -26,6 +26,7 @@ const LIMITS: ConnectionSettings = ConnectionSettings {
     connect_timeout: Duration::from_secs(5),
     request_timeout: Duration::from_secs(30),
     frame_size_max: 1 << 20,
+    credentials: None,
 };
 
 /// The other end of a connection.

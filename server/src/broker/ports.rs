@@ -187,16 +187,30 @@ pub(super) fn warn_of_strangers(config: &Config) {
             continue;
         };
         let key = format!("{}.listen", port.section());
-        match tls::Wanted::of(config, port) {
+        let is_encrypted = tls::Wanted::of(config, port);
+        let asks_by_sasl = matches!(port, Port::Native | Port::Kafka) && !config.security.sasl.is_empty();
+        match is_encrypted {
+            None if asks_by_sasl => {
+                tracing::warn!(key, %address, "clients say who they are at this port, and nothing is encrypted: keep it in a network that \
+                    is, or set TLS as docs/operate.md says");
+            }
             None => {
                 tracing::warn!(key, %address, "other machines can reach this port without TLS, and nobody is asked who they are: let a \
                     firewall decide who may, or make it safe as docs/operate.md says");
             }
-            Some(wanted) if !wanted.asks() => {
-                tracing::warn!(key, %address, "other machines can reach this port, and nobody is asked for a certificate: let a firewall \
+            Some(wanted) if !wanted.asks() && !asks_by_sasl => {
+                tracing::warn!(key, %address, "other machines can reach this port, and nobody is asked who they are: let a firewall \
                     decide who may");
             }
             Some(_) => {}
         }
+    }
+    if !config.security.sasl.is_empty() && !config.security.authorizer {
+        tracing::warn!("every user may do everything: security.authorizer is off");
+    }
+    if config.security.plain_without_tls {
+        tracing::warn!(
+            "passwords may be sent as they are, over connections that are not encrypted: security.plain_without_tls is on"
+        );
     }
 }

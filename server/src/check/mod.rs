@@ -22,6 +22,7 @@ mod root;
 #[cfg(test)]
 mod tests;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use futures::FutureExt as _;
@@ -37,6 +38,22 @@ use root::Root;
 pub use root::mount::Mount;
 
 use crate::config::{Config, CoresSection};
+
+/// Whether the secret can be had, and by whom else.
+fn judge_secret(config: &Config, failures: &mut Vec<String>, warnings: &mut Vec<String>) {
+    let place = &config.security.admin_password;
+    if let Err(why) = place.fetch() {
+        failures.push(format!("security.admin_password cannot be read: {why}"));
+    }
+    let Some(path) = place.file() else { return };
+    let others = |mode: u32| mode & 0o077 != 0;
+    if std::fs::metadata(path).is_ok_and(|file| others(file.permissions().mode())) {
+        let path = path.display();
+        warnings.push(format!(
+            "others can read the password in {path}: run `chmod 600 {path}`"
+        ));
+    }
+}
 
 /// What the checks found.
 #[derive(Debug)]
@@ -65,7 +82,8 @@ impl Checks {
         };
         let facts =
             Facts::gather(&Root::machine(), Asked::now(), DirectoryFacts::after(path, taken)).with_files_of(config);
-        let (failures, warnings) = sentences(&facts, config);
+        let (mut failures, mut warnings) = sentences(&facts, config);
+        judge_secret(config, &mut failures, &mut warnings);
         Self {
             failures,
             warnings,

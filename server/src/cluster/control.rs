@@ -47,6 +47,7 @@ use crate::{
     image::Topic,
     metrics::LookAtQuorum,
     model::{
+        access::AccessChange,
         op::{NewTopic, TopicAlteration},
         refusal::Refusal,
     },
@@ -111,6 +112,11 @@ impl ControlHandle {
     /// Deletes a topic, if it is the one that is named, where one is; its records are gone when this returns.
     pub(crate) async fn delete_topic(&self, name: String, only: Option<TopicId>) -> Result<(), Refusal> {
         ask(&self.topics, |reply| TopicRequest::Delete { name, only, reply }).await
+    }
+
+    /// Changes who may do what; every core goes by it when this returns.
+    pub(crate) async fn change_access(&self, change: AccessChange) -> Result<(), Refusal> {
+        ask(&self.topics, |reply| TopicRequest::Access { change, reply }).await
     }
 
     /// A producer id that has never been handed out.

@@ -270,7 +270,7 @@ impl<D: Directory> Membership<D> {
             return Ok(());
         }
         let left = shown.image.topics().filter(stays).cloned();
-        let left = ClusterImage::new(shown.image.version(), left);
+        let left = ClusterImage::new(shown.image.version(), left).with_access(Arc::clone(shown.image.access()));
         publish(&self.mesh, Arc::new(left)).await;
         for topic in gone {
             self.reconciler.remove(topic).await?;

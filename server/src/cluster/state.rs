@@ -18,7 +18,8 @@ use headwater_protocol::topic::TopicName;
 use serde::{Deserialize, Serialize};
 
 use super::error::TopicError;
-use crate::image::{ClusterImage, Topic, TopicState};
+use crate::image::{AccessRules, ClusterImage, Topic, TopicState};
+use crate::model::{access::AccessChange, refusal::Refusal};
 
 /// What can be altered of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,8 +188,25 @@ impl ClusterState {
         let former = change.before.as_ref().map(|topic| topic.id);
         let others = self.image.topics().filter(|other| Some(other.id) != former);
         let topics = others.chain(&change.after).cloned();
-        let image = Arc::new(ClusterImage::new(self.image.version() + 1, topics));
+        let image = ClusterImage::new(self.image.version() + 1, topics);
+        let image = Arc::new(image.with_access(Arc::clone(self.image.access())));
         (ClusterState { image }, change)
+    }
+
+    /// The state after a change of rules or users; or why it cannot be.
+    pub(crate) fn change_access(&self, change: &AccessChange) -> Result<ClusterState, Refusal> {
+        let access = self.image.access().after(change)?;
+        if access == **self.image.access() {
+            return Ok(self.clone());
+        }
+        Ok(self.with_access(self.image.version() + 1, access))
+    }
+
+    /// The same topics with these rules and users.
+    pub(crate) fn with_access(&self, version: u64, access: AccessRules) -> ClusterState {
+        let image = ClusterImage::new(version, self.image.topics().cloned());
+        let image = Arc::new(image.with_access(Arc::new(access)));
+        ClusterState { image }
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use headwater_engine::{Seldom, disk::Directory};
-use headwater_protocol::id::TopicId;
+use headwater_protocol::{error::ErrorCode, id::TopicId};
 use tokio::sync::watch;
 
 pub use error::StoreError;
@@ -35,6 +35,7 @@ use super::state::{ClusterState, Command};
 use crate::config::Config;
 use crate::image::{ClusterImage, Topic, TopicState};
 use crate::machine;
+use crate::model::access::AccessChange;
 use crate::model::op::{NewTopic, TopicAlteration};
 use crate::model::refusal::Refusal;
 
@@ -231,6 +232,29 @@ impl<D: Directory> TopicStore<D> {
             return Ok(());
         }
         self.settle(id).await
+    }
+
+    /// Changes who may do what, and returns when this broker shows it. An error of the quorum: nobody knows whether it is done.
+    pub(crate) async fn change_access(&mut self, change: AccessChange) -> Result<(), Refusal> {
+        let said = |error: StoreError| match error {
+            StoreError::Quorum { code, reason } => Refusal::new(code, reason),
+            other => Refusal::because(ErrorCode::KafkaStorageError, &other),
+        };
+        self.settle_doubt().await.map_err(said)?;
+        match self.quorum.propose(Order::Access(change)).await {
+            Ok(outcome) => outcome.refusal().map_or(Ok(()), Err)?,
+            Err(refusal) => {
+                // What is shown stays what it was until it is known.
+                self.doubt = Some(self.image());
+                return Err(refusal);
+            }
+        }
+        let version = self.image().version();
+        if let Some(followed) = &mut self.followed {
+            // It ends before this only if the broker stops.
+            let _ = followed.wait_for(|shown| *shown >= version).await;
+        }
+        Ok(())
     }
 
     /// Has the quorum agree on an order that leads to this state.

@@ -47,7 +47,11 @@ impl Knob {
             .read(text.trim())
             .map_err(|expected| Problem::Unreadable {
                 name: self.name(),
-                value: text.to_owned(),
+                value: if self.value(config).is_secret() {
+                    "***".to_owned()
+                } else {
+                    text.to_owned()
+                },
                 place: place.clone(),
                 expected,
             })

@@ -36,6 +36,7 @@ impl Config {
             rules.disk();
             rules.topics();
             rules.groups();
+            rules.security();
         }
         rules.problems
     }
@@ -303,6 +304,17 @@ impl Rules<'_> {
             self.conflict(
                 "log.prepare_step_bytes_max",
                 format!("allowed are multiples of {}", ByteSize::new(block)),
+            );
+        }
+    }
+
+    fn security(&mut self) {
+        let security = &self.config.security;
+        if security.authorizer && security.super_users.iter().next().is_none() && !security.admin_password.is_some() {
+            self.conflict(
+                "security.authorizer",
+                "nobody could allow anything to anybody: set security.super_users or security.admin_password"
+                    .to_owned(),
             );
         }
     }

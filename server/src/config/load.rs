@@ -137,8 +137,8 @@ impl Config {
 /// Every environment variable that is meant for Headwater begins so.
 const PREFIX: &str = "HEADWATER_";
 
-/// Those of them that are no key: the file of this program, and what the command line is told of the broker.
-const OF_OTHERS: [&str; 7] = [
+/// Those of them that are no key: the file of this program, and what the command line goes by.
+const OF_OTHERS: [&str; 10] = [
     "HEADWATER_CONFIG",
     "HEADWATER_SERVER",
     "HEADWATER_TLS",
@@ -146,6 +146,9 @@ const OF_OTHERS: [&str; 7] = [
     "HEADWATER_TLS_CERTIFICATE",
     "HEADWATER_TLS_KEY",
     "HEADWATER_TLS_SERVER_NAME",
+    "HEADWATER_USER",
+    "HEADWATER_PASSWORD",
+    "HEADWATER_PASSWORD_FILE",
 ];
 
 #[derive(Default)]

@@ -25,7 +25,8 @@ pub use load::{Effective, Layers, Source, Sources};
 pub use reference::reference;
 pub use value::{
     Balance, ByteSize, ClientAuth, ClusterId, CpuSet, Files, HostName, HostPort, HttpAddress, KafkaListen, LogFilter,
-    LogFormat, Members, Micros, Migration, Millis, PeerListen, PrincipalRules, Rack, Ratio, Role, Value,
+    LogFormat, Members, Micros, Migration, Millis, PeerListen, PrincipalRules, Rack, Ratio, Role, SaslMechanism,
+    SaslMechanisms, SecretPlace, Users, Value,
 };
 
 /// Where a broker listens unless it is told otherwise.
@@ -333,6 +334,31 @@ sections! {
         /// How long a shutdown may then take to close partitions. What is not closed by then is recovered at the next start; nothing is lost.
         /// Raise it for very many partitions on a slow disk.
         shutdown_close_ms_max: Millis = Millis::new(30_000), 0..=3_600_000;
+    }
+
+    /// Who may come in, and who may do what. Nobody is asked unless it is set here.
+    security: SecuritySection {
+        /// How clients prove who they are, on the ports of both protocols: some of SCRAM-SHA-256, SCRAM-SHA-512 and PLAIN, with commas between them. Empty: nobody is asked.
+        /// Set it to `SCRAM-SHA-256,SCRAM-SHA-512` wherever others than friends can reach the broker. Users are made by `headwater user add`.
+        sasl: SaslMechanisms = SaslMechanisms::default();
+        /// PLAIN is offered also where nothing is encrypted: whoever listens learns the passwords.
+        /// Leave it off.
+        plain_without_tls: bool = false;
+        /// Only what rules (ACLs) allow, and what super users ask for, is done. Off: everybody may do everything.
+        /// Turn it on, the same on each broker, together with `security.sasl`. Rules are made by `headwater acl add` and Kafka's kafka-acls.
+        authorizer: bool = false;
+        /// Users who may do everything, with commas between them.
+        /// Name those who administer the cluster, the same on each broker.
+        super_users: Users = Users::default();
+        /// Where the password of the user `admin` is, `file:PATH` or `env:NAME`. That user is a super user, and there before any other is made.
+        /// Set it for the first start with `security.sasl`, to make users; take it out once there are super users that the quorum knows.
+        admin_password: SecretPlace = SecretPlace::None;
+        /// After so long a client must prove again who it is, or is disconnected (KIP-368). 0: never, once it has.
+        /// Set it so that a user that was removed is out after that time also on connections that are open.
+        reauthenticate_ms: Millis = Millis::new(0), 0..=365 * DAY_MS;
+        /// So long a client waits to be told that it could not come in.
+        /// Raise it where passwords are guessed.
+        failure_wait_ms: Millis = Millis::new(500), 0..=60_000;
     }
 
     /// What a new topic gets when its creator does not say.

@@ -7,6 +7,7 @@ mod cluster;
 mod groups;
 mod kafka;
 mod names;
+mod security;
 mod tls;
 mod units;
 
@@ -20,6 +21,7 @@ pub use cluster::{Balance, HostPort, Members, PeerListen, Role};
 pub use groups::Migration;
 pub use kafka::KafkaListen;
 pub use names::{ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat, Rack};
+pub use security::{SaslMechanism, SaslMechanisms, SecretPlace, Users};
 pub use tls::{ClientAuth, Files, PrincipalRules};
 pub use units::{ByteSize, Micros, Millis, Ratio};
 
@@ -39,6 +41,11 @@ pub trait Value: fmt::Debug {
     /// A bound of the range in the form in which values are shown.
     fn show_magnitude(&self, magnitude: u64) -> String {
         magnitude.to_string()
+    }
+
+    /// What is given for it may be a secret by mistake, and is not repeated.
+    fn is_secret(&self) -> bool {
+        false
     }
 
     /// The value as TOML.

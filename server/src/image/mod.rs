@@ -3,6 +3,7 @@
 //! A change makes a new [`ClusterImage`]; whoever holds the old one keeps a consistent view. Nothing here is persisted
 //! or changed in place: that is the coordinator quorum's.
 
+mod access;
 mod assignment;
 mod broker;
 mod placements;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use headwater_protocol::id::{PartitionIndex, TopicId};
 use headwater_protocol::topic::TopicName;
 
+pub(crate) use self::access::AccessRules;
 pub use self::assignment::Assignment;
 pub(crate) use self::broker::first_node;
 pub use self::broker::{Address, Broker, Incarnation, KafkaAddress, Member};
@@ -76,10 +78,11 @@ impl Topic {
     }
 }
 
-/// All topics at one moment.
+/// All topics at one moment, and who may do what.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterImage {
     version: u64,
+    access: Arc<AccessRules>,
     by_name: BTreeMap<TopicName, Arc<Topic>>,
     by_id: HashMap<TopicId, Arc<Topic>>,
 }
@@ -91,9 +94,20 @@ impl ClusterImage {
         let by_id = by_name.values().map(|topic| (topic.id, Arc::clone(topic))).collect();
         Self {
             version,
+            access: Arc::default(),
             by_name,
             by_id,
         }
+    }
+
+    /// The same with these rules and users.
+    pub(crate) fn with_access(self, access: Arc<AccessRules>) -> Self {
+        Self { access, ..self }
+    }
+
+    /// Who may do what, and the keys of users.
+    pub(crate) fn access(&self) -> &Arc<AccessRules> {
+        &self.access
     }
 
     /// Number of changes, the same on all members of the quorum.

@@ -58,6 +58,8 @@ families! {
     Connections = Gauge "connections": "Open connections";
     ConnectionsRefused = Counter "connections_refused":
         "Connections that were closed at once, because limits.connections_max were open";
+    Authentications = Counter "authentications" by "outcome": "Clients that wanted to prove who they are, and have (succeeded) or have not (failed)";
+    Denied = Counter "denied": "Times that somebody asked for what it may not do";
     Strangers = Counter "strangers" by "protocol": "Connections that were closed because they spoke another protocol";
     Handshakes = Counter "tls_handshakes" by "outcome":
         "Handshakes of TLS on the ports of clients: done, failed, late (limits.handshake_wait_ms_max), or given up as too many \

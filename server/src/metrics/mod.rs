@@ -145,6 +145,8 @@ pub(crate) struct CoreMetrics {
     refused: [Cell<u64>; Refused::ALL.len()],
     changes: [Cell<u64>; ReplicaChange::ALL.len()],
     connections_refused: Cell<u64>,
+    authenticated: Cell<u64>,
+    authentications_failed: Cell<u64>,
     strangers: [Cell<u64>; Stranger::ALL.len()],
     handshakes: [Cell<u64>; Handshake::ALL.len()],
     stages: [Timed; Stage::ALL.len()],
@@ -246,6 +248,16 @@ impl CoreMetrics {
         add(&self.connections_refused, 1);
     }
 
+    /// Counts a client that has proved who it is.
+    pub(crate) fn authenticated(&self) {
+        add(&self.authenticated, 1);
+    }
+
+    /// Counts one that has not.
+    pub(crate) fn authentication_failed(&self) {
+        add(&self.authentications_failed, 1);
+    }
+
     /// Counts a connection that was closed as it speaks something else.
     pub(crate) fn met(&self, stranger: Stranger) {
         add(&self.strangers[stranger as usize], 1);
@@ -323,6 +335,8 @@ impl CoreMetrics {
         sample(Family::Sent, "", self.sent_bytes.get());
         sample(Family::FollowerFetchBytes, "", self.read_as_follower.get());
         sample(Family::ConnectionsRefused, "", self.connections_refused.get());
+        sample(Family::Authentications, "succeeded", self.authenticated.get());
+        sample(Family::Authentications, "failed", self.authentications_failed.get());
         sample(Family::Damage, "", self.damage.get());
         sample(Family::CatchUpBytes, "", self.catch_up_bytes.get());
         self.compaction.sample(&mut snapshot);

@@ -1,6 +1,7 @@
 //! What a request asks and what became of it: data that every part of the broker speaks in, and that crosses cores. It uses nothing
 //! else of the broker.
 
+pub(crate) mod access;
 pub(crate) mod bounds;
 pub(crate) mod consumer;
 pub(crate) mod group;

@@ -5,9 +5,11 @@ use headwater_engine::ActiveProducer;
 use headwater_protocol::{
     error::ErrorCode,
     id::{BrokerId, CoreId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId},
+    scram::Mechanism,
 };
 
 use super::{
+    access::{Acl, AclFilter, StoredKeys, UserDescription},
     group::{self, InstanceId, MemberId, Protocol, Timeouts},
     id::PartitionId,
     nodes::{Layout, Node, TopicRef},
@@ -64,6 +66,14 @@ pub(crate) enum Op {
     ListGroups(Option<Vec<String>>, bool),
     /// A request that a group is given as it is.
     Group(String, group::Request),
+    DescribeAcls(AclFilter),
+    CreateAcls(Vec<Acl>),
+    DeleteAcls(Vec<AclFilter>),
+    /// `None`: all.
+    DescribeUsers(Option<Vec<String>>),
+    SetUser(String, StoredKeys),
+    /// Its keys of this mechanism, or all.
+    RemoveUser(String, Option<Mechanism>),
 }
 
 /// What has become of it.
@@ -105,6 +115,13 @@ pub(crate) enum Outcome {
     NotJoined(Refusal, Option<String>),
     Groups(Vec<group::Listed>),
     Group(group::Answer),
+    Acls(Vec<Acl>),
+    AclsCreated,
+    /// Of each filter.
+    AclsDeleted(Vec<Vec<Acl>>),
+    Users(Vec<UserDescription>),
+    UserSet,
+    UserRemoved,
 }
 
 /// What is asked for when a topic is created; -1 stands for the broker's default.

@@ -58,6 +58,7 @@ pub(crate) fn snapshot(ops: &Ops, with_times: bool) -> CoreSnapshot {
         (Family::InFlightBytes, core.in_flight.used()),
         (Family::ReadBufferBytes, core.reading.used()),
         (Family::Connections, core.connections() as u64),
+        (Family::Denied, ops.access.denied.get()),
         (Family::Tasks, machine::tasks() as u64),
         (Family::OpenFiles, files.open() as u64),
         (Family::OpenFilesMax, files.limit() as u64),

@@ -1,9 +1,10 @@
 //! What clients ask of the broker, done: on the core that took the request, or by asking the cores that own the partitions. Free of any
 //! protocol: a session reads what is asked, and writes down what has become of it.
 //!
-//! There are three ways in, and whoever wants to know who asks for what stands before them: [`produce::take`] and [`fetch::fetch`]
-//! for records, [`perform`] for everything else.
+//! There are three ways in: [`produce::take`] and [`fetch::fetch`] for records, before which a session asks [`Ops::may_partition`], and
+//! [`perform`] for everything else. Who may do what decides [`access`].
 
+pub(crate) mod access;
 mod broker;
 pub(crate) mod fetch;
 pub(crate) mod figures;
@@ -15,17 +16,19 @@ pub(crate) mod offsets;
 pub(crate) mod produce;
 mod producers;
 mod replicas;
+mod security;
 pub(crate) mod topics;
 
 use std::{rc::Rc, sync::Arc};
 
-use self::forwarded::Forwarded;
+use self::{access::Access, forwarded::Forwarded};
 use crate::{
     cluster::ControlHandle,
     coordinator::Service,
     core::Core,
     image::KafkaAddress,
     model::{
+        access::Asker,
         group::Client,
         op::{Op, Outcome},
         refusal::Refusal,
@@ -51,6 +54,7 @@ pub(crate) struct Ops {
     pub(crate) groups: Rc<Service>,
     control: ControlHandle,
     pub(crate) addresses: Arc<Addresses>,
+    pub(crate) access: Access,
     forwarded: Forwarded,
 }
 
@@ -67,13 +71,25 @@ impl Ops {
             groups: Rc::clone(groups),
             control,
             addresses,
+            access: Access::new(&partitions.core.config),
             forwarded: Forwarded::default(),
         })
     }
 }
 
-/// Does what a client asks.
-pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcome, Refusal> {
+/// Does what a client asks, if it may.
+pub(crate) async fn perform(ops: &Ops, client: &Client, asker: &Asker, op: Op) -> Result<Outcome, Refusal> {
+    if !ops.access.is_on() {
+        return carry_out(ops, client, op).await;
+    }
+    access::admit(ops, asker, &op)?;
+    let of_all = access::is_of_all(&op);
+    let mut outcome = carry_out(ops, client, op).await?;
+    access::cut(ops, asker, of_all, &mut outcome);
+    Ok(outcome)
+}
+
+async fn carry_out(ops: &Ops, client: &Client, op: Op) -> Result<Outcome, Refusal> {
     let Ops {
         partitions, control, ..
     } = ops;
@@ -114,5 +130,11 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, op: Op) -> Result<Outcom
         Op::ForgetOffsets(group, topics) => groups::forget(&ops.groups, group, topics).await,
         Op::ListGroups(states, is_own) => groups::list(&ops.groups, states, is_own).await,
         Op::Group(group, request) => groups::ask(&ops.groups, group, request).await,
+        Op::DescribeAcls(filter) => security::describe_acls(ops, &filter),
+        Op::CreateAcls(acls) => security::create_acls(ops, acls).await,
+        Op::DeleteAcls(filters) => security::delete_acls(ops, filters).await,
+        Op::DescribeUsers(names) => Ok(security::describe_users(ops, names)),
+        Op::SetUser(user, keys) => security::set_user(ops, user, keys).await,
+        Op::RemoveUser(user, mechanism) => security::remove_user(ops, user, mechanism).await,
     }
 }

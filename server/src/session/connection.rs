@@ -28,6 +28,7 @@ use headwater_protocol::{frame::FrameHeader, stranger::Stranger};
 
 use super::{
     channel::{self, Channel, Reading, Writing},
+    entry::{ENTRY_MAX, OUTSIDE_LEN_MAX},
     frame::{FrameHead, FrameLimits, FrameReader, ReadError},
     kafka::Kafka,
     listener::Speaks,
@@ -64,14 +65,14 @@ pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream, speaks: Speaks
     let connection = Connection::new(&sessions.core, host, shown);
     match speaks {
         Speaks::Native => {
-            let reader = reader(&sessions, reading);
+            let reader = reader(&sessions, reading, &connection);
             end(
                 &connection,
                 run(&sessions, &connection, reader, &writing, admitted).await,
             );
         }
         Speaks::Kafka => {
-            let mut reader = reader(&sessions, reading);
+            let mut reader = reader(&sessions, reading, &connection);
             let served = serve_client::<Kafka>(&sessions, &connection, &mut reader, &writing).await;
             end(&connection, served.map(|_ended| ()));
         }
@@ -101,13 +102,23 @@ async fn open(sessions: &Sessions, stream: Stream, host: &str, speaks: Speaks) -
     None
 }
 
-fn reader<H: FrameHead>(sessions: &Sessions, reading: Reading) -> FrameReader<H> {
-    let limits = &sessions.core.config.limits;
-    let limits = FrameLimits {
-        size_max: limits.frame_size_bytes_max.bytes() as u32,
-        wait_max: Duration::from_millis(limits.frame_wait_ms_max.get()),
-    };
+fn reader<H: FrameHead>(sessions: &Sessions, reading: Reading, connection: &Connection) -> FrameReader<H> {
+    let limits = frame_limits(&sessions.core, connection);
     FrameReader::new(reading, Rc::clone(&sessions.read_buffers), limits)
+}
+
+/// Who has not come in yet has little to say.
+fn frame_limits(core: &Core, connection: &Connection) -> FrameLimits {
+    let limits = &core.config.limits;
+    let (size_max, wait_max) = if connection.entry.is_outside() {
+        (OUTSIDE_LEN_MAX, ENTRY_MAX)
+    } else {
+        (u32::MAX, Duration::MAX)
+    };
+    FrameLimits {
+        size_max: size_max.min(limits.frame_size_bytes_max.bytes() as u32),
+        wait_max: wait_max.min(Duration::from_millis(limits.frame_wait_ms_max.get())),
+    }
 }
 
 fn end<E: Error>(connection: &Connection, served: Result<(), E>) {
@@ -234,11 +245,18 @@ async fn take_in<P: Protocol>(
         let lease = beside(connection, hangup.as_mut(), connection.lease(Some(header))).await;
         // Others may have filled them while the frame came.
         beside(connection, hangup.as_mut(), core.memory.room()).await;
+        let was_outside = connection.entry.is_outside();
         let taken = P::take(sessions, connection, (header, reader.bytes(header)), lease).await;
         reader.consume(header);
-        if let Taken::Close(reason) = taken {
+        if was_outside && !connection.entry.is_outside() {
+            reader.expect(frame_limits(core, connection));
+        }
+        if let Taken::Close(reason) = &taken {
             let client = connection.client();
             tracing::info!(reason, client = ?client.id, host = %client.host, "a connection is closed: its request cannot be answered");
+            return Ok(Ended::Left);
+        }
+        if let Taken::Forget = taken {
             return Ok(Ended::Left);
         }
         // What the disk has done meanwhile, and the flush that this request may have started, must go on while the socket still
@@ -300,7 +318,14 @@ async fn over(core: &Core, connection: &Connection) {
     let idle_max = Duration::from_millis(core.config.limits.connection_idle_ms.get());
     let mut stopping = pin!(core.stopping());
     loop {
-        let idle_end = connection.quiet_since.get() + idle_max;
+        let mut idle_end = connection.quiet_since.get() + idle_max;
+        if connection.entry.is_outside() {
+            let deadline = connection.entry.deadline;
+            if machine::now() >= deadline {
+                return;
+            }
+            idle_end = idle_end.min(deadline);
+        }
         if machine::until(idle_end, stopping.as_mut()).await.is_some() {
             return;
         }

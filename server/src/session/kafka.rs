@@ -23,6 +23,7 @@ mod offsets;
 mod operators;
 mod produce;
 mod reply;
+mod security;
 mod topics;
 
 pub(super) use self::dispatch::Kafka;

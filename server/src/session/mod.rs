@@ -2,6 +2,7 @@
 
 mod channel;
 mod connection;
+mod entry;
 mod frame;
 mod in_flight;
 mod kafka;

@@ -2,6 +2,7 @@
 
 mod codec;
 pub(super) mod dispatch;
+mod entering;
 pub(super) mod heads;
 mod hello;
 mod reply;

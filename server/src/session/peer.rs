@@ -12,6 +12,7 @@ use headwater_engine::Signal;
 
 use super::{
     channel::Shown,
+    entry::Entry,
     frame::FrameHead,
     in_flight::{InFlight, RequestLease},
     order::InOrder,
@@ -60,14 +61,18 @@ pub(crate) struct Connection {
     pub(super) held: Flag,
     /// Who it comes from, as far as it has said.
     client: RefCell<Rc<Client>>,
-    /// Who it has shown that it is, and whether others can read what it says.
-    shown: Shown,
+    /// Who it comes from, as far as it has proved, and whether it may ask for anything.
+    pub(crate) entry: Entry,
+    /// It has shown that it is a broker of this cluster.
+    is_peer: bool,
 }
 
 impl Connection {
     /// Of a client at this host, which has shown this.
     pub(super) fn new(core: &Core, host: String, shown: Shown) -> Rc<Connection> {
         Rc::new(Connection {
+            is_peer: shown.is_peer,
+            entry: Entry::new(&core.config, &host, shown),
             outbox: Outbox::default(),
             in_order: InOrder::default(),
             in_flight: Rc::default(),
@@ -82,25 +87,12 @@ impl Connection {
                 id: String::new(),
                 host,
             })),
-            shown,
         })
-    }
-
-    /// What it is called by the certificate that it has shown, if it has shown one.
-    #[expect(dead_code, reason = "who may do what is decided elsewhere")]
-    pub(crate) fn certificate_principal(&self) -> Option<&str> {
-        self.shown.principal.as_deref()
-    }
-
-    /// Whether what passes is encrypted.
-    #[expect(dead_code, reason = "who may do what is decided elsewhere")]
-    pub(crate) fn is_secure(&self) -> bool {
-        self.shown.secure
     }
 
     /// Whether it has shown that it is a broker of this cluster.
     pub(super) fn is_peer(&self) -> bool {
-        self.shown.is_peer
+        self.is_peer
     }
 
     /// Waits for what a request needs of the budgets, that of a frame with this header if it is one.

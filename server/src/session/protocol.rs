@@ -16,6 +16,8 @@ pub(crate) enum Taken {
     Done,
     /// It cannot be answered, for this reason, and the client must learn that something is wrong.
     Close(String),
+    /// Nothing more is heard of whoever has not come in: of those there may be many, and a log is no place for each.
+    Forget,
 }
 
 /// Why no further frame of a protocol can be read.

@@ -12,6 +12,7 @@
     reason = "tests may panic, and read best with the names of the matter"
 )]
 
+mod access;
 mod accidents;
 mod bad_input;
 mod checkpoints;

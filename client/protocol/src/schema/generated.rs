@@ -19071,6 +19071,3095 @@ impl DeleteGroupResponseT {
     })
   }
 }
+pub enum AuthenticateRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// One message of an exchange of SASL; the first one names the mechanism. Until it has come to its end the broker answers nothing else
+/// but ApiVersions, if it asks who clients are.
+pub struct AuthenticateRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AuthenticateRequest<'a> {
+  type Inner = AuthenticateRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AuthenticateRequest<'a> {
+  pub const VT_MECHANISM: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AuthenticateRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AuthenticateRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AuthenticateRequest<'bldr>> {
+    let mut builder = AuthenticateRequestBuilder::new(_fbb);
+    if let Some(x) = args.message { builder.add_message(x); }
+    if let Some(x) = args.mechanism { builder.add_mechanism(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> AuthenticateRequestT {
+    let mechanism = self.mechanism().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let message = self.message().map(|x| {
+      x.into_iter().collect()
+    });
+    AuthenticateRequestT {
+      mechanism,
+      message,
+    }
+  }
+
+  #[inline]
+  pub fn mechanism(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(AuthenticateRequest::VT_MECHANISM, None)}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(AuthenticateRequest::VT_MESSAGE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AuthenticateRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("mechanism", Self::VT_MECHANISM, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("message", Self::VT_MESSAGE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AuthenticateRequestArgs<'a> {
+    pub mechanism: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub message: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for AuthenticateRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AuthenticateRequestArgs {
+      mechanism: None,
+      message: None,
+    }
+  }
+}
+
+pub struct AuthenticateRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AuthenticateRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_mechanism(&mut self, mechanism: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AuthenticateRequest::VT_MECHANISM, mechanism);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AuthenticateRequest::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AuthenticateRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AuthenticateRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AuthenticateRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AuthenticateRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AuthenticateRequest");
+      ds.field("mechanism", &self.mechanism());
+      ds.field("message", &self.message());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthenticateRequestT {
+  pub mechanism: Option<alloc::string::String>,
+  pub message: Option<alloc::vec::Vec<u8>>,
+}
+impl Default for AuthenticateRequestT {
+  fn default() -> Self {
+    Self {
+      mechanism: None,
+      message: None,
+    }
+  }
+}
+impl AuthenticateRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<AuthenticateRequest<'b>> {
+    let mechanism = self.mechanism.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
+    AuthenticateRequest::create(_fbb, &AuthenticateRequestArgs{
+      mechanism,
+      message,
+    })
+  }
+}
+pub enum AuthenticateResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// `is_done`: the client is in, for `lifetime_ms`; 0: for as long as it likes. Otherwise it is to answer `challenge`.
+pub struct AuthenticateResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AuthenticateResponse<'a> {
+  type Inner = AuthenticateResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AuthenticateResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_CHALLENGE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_IS_DONE: ::flatbuffers::VOffsetT = 10;
+  pub const VT_LIFETIME_MS: ::flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AuthenticateResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AuthenticateResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AuthenticateResponse<'bldr>> {
+    let mut builder = AuthenticateResponseBuilder::new(_fbb);
+    builder.add_lifetime_ms(args.lifetime_ms);
+    if let Some(x) = args.challenge { builder.add_challenge(x); }
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.add_is_done(args.is_done);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> AuthenticateResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let challenge = self.challenge().map(|x| {
+      x.into_iter().collect()
+    });
+    let is_done = self.is_done();
+    let lifetime_ms = self.lifetime_ms();
+    AuthenticateResponseT {
+      error,
+      message,
+      challenge,
+      is_done,
+      lifetime_ms,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(AuthenticateResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(AuthenticateResponse::VT_MESSAGE, None)}
+  }
+  #[inline]
+  pub fn challenge(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(AuthenticateResponse::VT_CHALLENGE, None)}
+  }
+  #[inline]
+  pub fn is_done(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(AuthenticateResponse::VT_IS_DONE, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn lifetime_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AuthenticateResponse::VT_LIFETIME_MS, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AuthenticateResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("challenge", Self::VT_CHALLENGE, false)?
+     .visit_field::<bool>("is_done", Self::VT_IS_DONE, false)?
+     .visit_field::<u64>("lifetime_ms", Self::VT_LIFETIME_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AuthenticateResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub challenge: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub is_done: bool,
+    pub lifetime_ms: u64,
+}
+impl<'a> Default for AuthenticateResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AuthenticateResponseArgs {
+      error: 0,
+      message: None,
+      challenge: None,
+      is_done: false,
+      lifetime_ms: 0,
+    }
+  }
+}
+
+pub struct AuthenticateResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AuthenticateResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(AuthenticateResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AuthenticateResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn add_challenge(&mut self, challenge: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AuthenticateResponse::VT_CHALLENGE, challenge);
+  }
+  #[inline]
+  pub fn add_is_done(&mut self, is_done: bool) {
+    self.fbb_.push_slot::<bool>(AuthenticateResponse::VT_IS_DONE, is_done, false);
+  }
+  #[inline]
+  pub fn add_lifetime_ms(&mut self, lifetime_ms: u64) {
+    self.fbb_.push_slot::<u64>(AuthenticateResponse::VT_LIFETIME_MS, lifetime_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AuthenticateResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AuthenticateResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AuthenticateResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AuthenticateResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AuthenticateResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.field("challenge", &self.challenge());
+      ds.field("is_done", &self.is_done());
+      ds.field("lifetime_ms", &self.lifetime_ms());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthenticateResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+  pub challenge: Option<alloc::vec::Vec<u8>>,
+  pub is_done: bool,
+  pub lifetime_ms: u64,
+}
+impl Default for AuthenticateResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+      challenge: None,
+      is_done: false,
+      lifetime_ms: 0,
+    }
+  }
+}
+impl AuthenticateResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<AuthenticateResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let challenge = self.challenge.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
+    let is_done = self.is_done;
+    let lifetime_ms = self.lifetime_ms;
+    AuthenticateResponse::create(_fbb, &AuthenticateResponseArgs{
+      error,
+      message,
+      challenge,
+      is_done,
+      lifetime_ms,
+    })
+  }
+}
+pub enum AclOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Numbers are Kafka's (AclBinding): types of resources, operations, permissions; `pattern` 3 literal, 4 prefixed. `host` may also be a
+/// range of addresses, such as 10.0.0.0/8.
+pub struct Acl<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Acl<'a> {
+  type Inner = Acl<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Acl<'a> {
+  pub const VT_KIND: ::flatbuffers::VOffsetT = 4;
+  pub const VT_PATTERN: ::flatbuffers::VOffsetT = 6;
+  pub const VT_NAME: ::flatbuffers::VOffsetT = 8;
+  pub const VT_PRINCIPAL: ::flatbuffers::VOffsetT = 10;
+  pub const VT_HOST: ::flatbuffers::VOffsetT = 12;
+  pub const VT_OPERATION: ::flatbuffers::VOffsetT = 14;
+  pub const VT_PERMISSION: ::flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Acl { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AclArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Acl<'bldr>> {
+    let mut builder = AclBuilder::new(_fbb);
+    if let Some(x) = args.host { builder.add_host(x); }
+    if let Some(x) = args.principal { builder.add_principal(x); }
+    if let Some(x) = args.name { builder.add_name(x); }
+    builder.add_permission(args.permission);
+    builder.add_operation(args.operation);
+    builder.add_pattern(args.pattern);
+    builder.add_kind(args.kind);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> AclT {
+    let kind = self.kind();
+    let pattern = self.pattern();
+    let name = self.name().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let principal = self.principal().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let host = self.host().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let operation = self.operation();
+    let permission = self.permission();
+    AclT {
+      kind,
+      pattern,
+      name,
+      principal,
+      host,
+      operation,
+      permission,
+    }
+  }
+
+  #[inline]
+  pub fn kind(&self) -> i8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i8>(Acl::VT_KIND, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn pattern(&self) -> i8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i8>(Acl::VT_PATTERN, Some(3)).unwrap()}
+  }
+  #[inline]
+  pub fn name(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Acl::VT_NAME, None)}
+  }
+  #[inline]
+  pub fn principal(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Acl::VT_PRINCIPAL, None)}
+  }
+  #[inline]
+  pub fn host(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Acl::VT_HOST, None)}
+  }
+  #[inline]
+  pub fn operation(&self) -> i8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i8>(Acl::VT_OPERATION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn permission(&self) -> i8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i8>(Acl::VT_PERMISSION, Some(3)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Acl<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i8>("kind", Self::VT_KIND, false)?
+     .visit_field::<i8>("pattern", Self::VT_PATTERN, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("principal", Self::VT_PRINCIPAL, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("host", Self::VT_HOST, false)?
+     .visit_field::<i8>("operation", Self::VT_OPERATION, false)?
+     .visit_field::<i8>("permission", Self::VT_PERMISSION, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AclArgs<'a> {
+    pub kind: i8,
+    pub pattern: i8,
+    pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub principal: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub host: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub operation: i8,
+    pub permission: i8,
+}
+impl<'a> Default for AclArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AclArgs {
+      kind: 0,
+      pattern: 3,
+      name: None,
+      principal: None,
+      host: None,
+      operation: 0,
+      permission: 3,
+    }
+  }
+}
+
+pub struct AclBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AclBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_kind(&mut self, kind: i8) {
+    self.fbb_.push_slot::<i8>(Acl::VT_KIND, kind, 0);
+  }
+  #[inline]
+  pub fn add_pattern(&mut self, pattern: i8) {
+    self.fbb_.push_slot::<i8>(Acl::VT_PATTERN, pattern, 3);
+  }
+  #[inline]
+  pub fn add_name(&mut self, name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Acl::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_principal(&mut self, principal: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Acl::VT_PRINCIPAL, principal);
+  }
+  #[inline]
+  pub fn add_host(&mut self, host: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Acl::VT_HOST, host);
+  }
+  #[inline]
+  pub fn add_operation(&mut self, operation: i8) {
+    self.fbb_.push_slot::<i8>(Acl::VT_OPERATION, operation, 0);
+  }
+  #[inline]
+  pub fn add_permission(&mut self, permission: i8) {
+    self.fbb_.push_slot::<i8>(Acl::VT_PERMISSION, permission, 3);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AclBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AclBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Acl<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Acl<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Acl");
+      ds.field("kind", &self.kind());
+      ds.field("pattern", &self.pattern());
+      ds.field("name", &self.name());
+      ds.field("principal", &self.principal());
+      ds.field("host", &self.host());
+      ds.field("operation", &self.operation());
+      ds.field("permission", &self.permission());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct AclT {
+  pub kind: i8,
+  pub pattern: i8,
+  pub name: Option<alloc::string::String>,
+  pub principal: Option<alloc::string::String>,
+  pub host: Option<alloc::string::String>,
+  pub operation: i8,
+  pub permission: i8,
+}
+impl Default for AclT {
+  fn default() -> Self {
+    Self {
+      kind: 0,
+      pattern: 3,
+      name: None,
+      principal: None,
+      host: None,
+      operation: 0,
+      permission: 3,
+    }
+  }
+}
+impl AclT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<Acl<'b>> {
+    let kind = self.kind;
+    let pattern = self.pattern;
+    let name = self.name.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let principal = self.principal.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let host = self.host.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let operation = self.operation;
+    let permission = self.permission;
+    Acl::create(_fbb, &AclArgs{
+      kind,
+      pattern,
+      name,
+      principal,
+      host,
+      operation,
+      permission,
+    })
+  }
+}
+pub enum AclFilterOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// 1, or an absent text, is any; `pattern` 2 means the rules that are about something of that name.
+pub struct AclFilter<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AclFilter<'a> {
+  type Inner = AclFilter<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AclFilter<'a> {
+  pub const VT_KIND: ::flatbuffers::VOffsetT = 4;
+  pub const VT_PATTERN: ::flatbuffers::VOffsetT = 6;
+  pub const VT_NAME: ::flatbuffers::VOffsetT = 8;
+  pub const VT_PRINCIPAL: ::flatbuffers::VOffsetT = 10;
+  pub const VT_HOST: ::flatbuffers::VOffsetT = 12;
+  pub const VT_OPERATION: ::flatbuffers::VOffsetT = 14;
+  pub const VT_PERMISSION: ::flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AclFilter { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AclFilterArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AclFilter<'bldr>> {
+    let mut builder = AclFilterBuilder::new(_fbb);
+    if let Some(x) = args.host { builder.add_host(x); }
+    if let Some(x) = args.principal { builder.add_principal(x); }
+    if let Some(x) = args.name { builder.add_name(x); }
+    builder.add_permission(args.permission);
+    builder.add_operation(args.operation);
+    builder.add_pattern(args.pattern);
+    builder.add_kind(args.kind);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> AclFilterT {
+    let kind = self.kind();
+    let pattern = self.pattern();
+    let name = self.name().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let principal = self.principal().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let host = self.host().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let operation = self.operation();
+    let permission = self.permission();
+    AclFilterT {
+      kind,
+      pattern,
+      name,
+      principal,
+      host,
+      operation,
+      permission,
+    }
+  }
+
+  #[inline]
+  pub fn kind(&self) -> i8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i8>(AclFilter::VT_KIND, Some(1)).unwrap()}
+  }
+  #[inline]
+  pub fn pattern(&self) -> i8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i8>(AclFilter::VT_PATTERN, Some(1)).unwrap()}
+  }
+  #[inline]
+  pub fn name(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(AclFilter::VT_NAME, None)}
+  }
+  #[inline]
+  pub fn principal(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(AclFilter::VT_PRINCIPAL, None)}
+  }
+  #[inline]
+  pub fn host(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(AclFilter::VT_HOST, None)}
+  }
+  #[inline]
+  pub fn operation(&self) -> i8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i8>(AclFilter::VT_OPERATION, Some(1)).unwrap()}
+  }
+  #[inline]
+  pub fn permission(&self) -> i8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i8>(AclFilter::VT_PERMISSION, Some(1)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AclFilter<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i8>("kind", Self::VT_KIND, false)?
+     .visit_field::<i8>("pattern", Self::VT_PATTERN, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("principal", Self::VT_PRINCIPAL, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("host", Self::VT_HOST, false)?
+     .visit_field::<i8>("operation", Self::VT_OPERATION, false)?
+     .visit_field::<i8>("permission", Self::VT_PERMISSION, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AclFilterArgs<'a> {
+    pub kind: i8,
+    pub pattern: i8,
+    pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub principal: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub host: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub operation: i8,
+    pub permission: i8,
+}
+impl<'a> Default for AclFilterArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AclFilterArgs {
+      kind: 1,
+      pattern: 1,
+      name: None,
+      principal: None,
+      host: None,
+      operation: 1,
+      permission: 1,
+    }
+  }
+}
+
+pub struct AclFilterBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AclFilterBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_kind(&mut self, kind: i8) {
+    self.fbb_.push_slot::<i8>(AclFilter::VT_KIND, kind, 1);
+  }
+  #[inline]
+  pub fn add_pattern(&mut self, pattern: i8) {
+    self.fbb_.push_slot::<i8>(AclFilter::VT_PATTERN, pattern, 1);
+  }
+  #[inline]
+  pub fn add_name(&mut self, name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AclFilter::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_principal(&mut self, principal: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AclFilter::VT_PRINCIPAL, principal);
+  }
+  #[inline]
+  pub fn add_host(&mut self, host: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AclFilter::VT_HOST, host);
+  }
+  #[inline]
+  pub fn add_operation(&mut self, operation: i8) {
+    self.fbb_.push_slot::<i8>(AclFilter::VT_OPERATION, operation, 1);
+  }
+  #[inline]
+  pub fn add_permission(&mut self, permission: i8) {
+    self.fbb_.push_slot::<i8>(AclFilter::VT_PERMISSION, permission, 1);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AclFilterBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AclFilterBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AclFilter<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AclFilter<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AclFilter");
+      ds.field("kind", &self.kind());
+      ds.field("pattern", &self.pattern());
+      ds.field("name", &self.name());
+      ds.field("principal", &self.principal());
+      ds.field("host", &self.host());
+      ds.field("operation", &self.operation());
+      ds.field("permission", &self.permission());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct AclFilterT {
+  pub kind: i8,
+  pub pattern: i8,
+  pub name: Option<alloc::string::String>,
+  pub principal: Option<alloc::string::String>,
+  pub host: Option<alloc::string::String>,
+  pub operation: i8,
+  pub permission: i8,
+}
+impl Default for AclFilterT {
+  fn default() -> Self {
+    Self {
+      kind: 1,
+      pattern: 1,
+      name: None,
+      principal: None,
+      host: None,
+      operation: 1,
+      permission: 1,
+    }
+  }
+}
+impl AclFilterT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<AclFilter<'b>> {
+    let kind = self.kind;
+    let pattern = self.pattern;
+    let name = self.name.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let principal = self.principal.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let host = self.host.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let operation = self.operation;
+    let permission = self.permission;
+    AclFilter::create(_fbb, &AclFilterArgs{
+      kind,
+      pattern,
+      name,
+      principal,
+      host,
+      operation,
+      permission,
+    })
+  }
+}
+pub enum DescribeAclsRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DescribeAclsRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DescribeAclsRequest<'a> {
+  type Inner = DescribeAclsRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DescribeAclsRequest<'a> {
+  pub const VT_FILTER: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DescribeAclsRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DescribeAclsRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<DescribeAclsRequest<'bldr>> {
+    let mut builder = DescribeAclsRequestBuilder::new(_fbb);
+    if let Some(x) = args.filter { builder.add_filter(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> DescribeAclsRequestT {
+    let filter = self.filter().map(|x| {
+      alloc::boxed::Box::new(x.unpack())
+    });
+    DescribeAclsRequestT {
+      filter,
+    }
+  }
+
+  #[inline]
+  pub fn filter(&self) -> Option<AclFilter<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<AclFilter>>(DescribeAclsRequest::VT_FILTER, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DescribeAclsRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<AclFilter>>("filter", Self::VT_FILTER, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DescribeAclsRequestArgs<'a> {
+    pub filter: Option<::flatbuffers::WIPOffset<AclFilter<'a>>>,
+}
+impl<'a> Default for DescribeAclsRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DescribeAclsRequestArgs {
+      filter: None,
+    }
+  }
+}
+
+pub struct DescribeAclsRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DescribeAclsRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_filter(&mut self, filter: ::flatbuffers::WIPOffset<AclFilter<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<AclFilter>>(DescribeAclsRequest::VT_FILTER, filter);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DescribeAclsRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DescribeAclsRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DescribeAclsRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DescribeAclsRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DescribeAclsRequest");
+      ds.field("filter", &self.filter());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescribeAclsRequestT {
+  pub filter: Option<alloc::boxed::Box<AclFilterT>>,
+}
+impl Default for DescribeAclsRequestT {
+  fn default() -> Self {
+    Self {
+      filter: None,
+    }
+  }
+}
+impl DescribeAclsRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<DescribeAclsRequest<'b>> {
+    let filter = self.filter.as_ref().map(|x|{
+      x.pack(_fbb)
+    });
+    DescribeAclsRequest::create(_fbb, &DescribeAclsRequestArgs{
+      filter,
+    })
+  }
+}
+pub enum DescribeAclsResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DescribeAclsResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DescribeAclsResponse<'a> {
+  type Inner = DescribeAclsResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DescribeAclsResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_ACLS: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DescribeAclsResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DescribeAclsResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<DescribeAclsResponse<'bldr>> {
+    let mut builder = DescribeAclsResponseBuilder::new(_fbb);
+    if let Some(x) = args.acls { builder.add_acls(x); }
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> DescribeAclsResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let acls = self.acls().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    DescribeAclsResponseT {
+      error,
+      message,
+      acls,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(DescribeAclsResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DescribeAclsResponse::VT_MESSAGE, None)}
+  }
+  #[inline]
+  pub fn acls(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Acl<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Acl>>>>(DescribeAclsResponse::VT_ACLS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DescribeAclsResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Acl>>>>("acls", Self::VT_ACLS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DescribeAclsResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub acls: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Acl<'a>>>>>,
+}
+impl<'a> Default for DescribeAclsResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DescribeAclsResponseArgs {
+      error: 0,
+      message: None,
+      acls: None,
+    }
+  }
+}
+
+pub struct DescribeAclsResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DescribeAclsResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(DescribeAclsResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DescribeAclsResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn add_acls(&mut self, acls: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Acl<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DescribeAclsResponse::VT_ACLS, acls);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DescribeAclsResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DescribeAclsResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DescribeAclsResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DescribeAclsResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DescribeAclsResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.field("acls", &self.acls());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescribeAclsResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+  pub acls: Option<alloc::vec::Vec<AclT>>,
+}
+impl Default for DescribeAclsResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+      acls: None,
+    }
+  }
+}
+impl DescribeAclsResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<DescribeAclsResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let acls = self.acls.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    DescribeAclsResponse::create(_fbb, &DescribeAclsResponseArgs{
+      error,
+      message,
+      acls,
+    })
+  }
+}
+pub enum CreateAclsRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct CreateAclsRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for CreateAclsRequest<'a> {
+  type Inner = CreateAclsRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> CreateAclsRequest<'a> {
+  pub const VT_ACLS: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    CreateAclsRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args CreateAclsRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<CreateAclsRequest<'bldr>> {
+    let mut builder = CreateAclsRequestBuilder::new(_fbb);
+    if let Some(x) = args.acls { builder.add_acls(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> CreateAclsRequestT {
+    let acls = self.acls().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    CreateAclsRequestT {
+      acls,
+    }
+  }
+
+  #[inline]
+  pub fn acls(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Acl<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Acl>>>>(CreateAclsRequest::VT_ACLS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for CreateAclsRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Acl>>>>("acls", Self::VT_ACLS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct CreateAclsRequestArgs<'a> {
+    pub acls: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Acl<'a>>>>>,
+}
+impl<'a> Default for CreateAclsRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    CreateAclsRequestArgs {
+      acls: None,
+    }
+  }
+}
+
+pub struct CreateAclsRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CreateAclsRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_acls(&mut self, acls: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Acl<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(CreateAclsRequest::VT_ACLS, acls);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CreateAclsRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    CreateAclsRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<CreateAclsRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for CreateAclsRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("CreateAclsRequest");
+      ds.field("acls", &self.acls());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateAclsRequestT {
+  pub acls: Option<alloc::vec::Vec<AclT>>,
+}
+impl Default for CreateAclsRequestT {
+  fn default() -> Self {
+    Self {
+      acls: None,
+    }
+  }
+}
+impl CreateAclsRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<CreateAclsRequest<'b>> {
+    let acls = self.acls.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    CreateAclsRequest::create(_fbb, &CreateAclsRequestArgs{
+      acls,
+    })
+  }
+}
+pub enum CreateAclsResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct CreateAclsResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for CreateAclsResponse<'a> {
+  type Inner = CreateAclsResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> CreateAclsResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    CreateAclsResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args CreateAclsResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<CreateAclsResponse<'bldr>> {
+    let mut builder = CreateAclsResponseBuilder::new(_fbb);
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> CreateAclsResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    CreateAclsResponseT {
+      error,
+      message,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(CreateAclsResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(CreateAclsResponse::VT_MESSAGE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for CreateAclsResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct CreateAclsResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for CreateAclsResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    CreateAclsResponseArgs {
+      error: 0,
+      message: None,
+    }
+  }
+}
+
+pub struct CreateAclsResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CreateAclsResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(CreateAclsResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(CreateAclsResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CreateAclsResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    CreateAclsResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<CreateAclsResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for CreateAclsResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("CreateAclsResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateAclsResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+}
+impl Default for CreateAclsResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+    }
+  }
+}
+impl CreateAclsResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<CreateAclsResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    CreateAclsResponse::create(_fbb, &CreateAclsResponseArgs{
+      error,
+      message,
+    })
+  }
+}
+pub enum DeleteAclsRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DeleteAclsRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DeleteAclsRequest<'a> {
+  type Inner = DeleteAclsRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DeleteAclsRequest<'a> {
+  pub const VT_FILTER: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DeleteAclsRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DeleteAclsRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<DeleteAclsRequest<'bldr>> {
+    let mut builder = DeleteAclsRequestBuilder::new(_fbb);
+    if let Some(x) = args.filter { builder.add_filter(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> DeleteAclsRequestT {
+    let filter = self.filter().map(|x| {
+      alloc::boxed::Box::new(x.unpack())
+    });
+    DeleteAclsRequestT {
+      filter,
+    }
+  }
+
+  #[inline]
+  pub fn filter(&self) -> Option<AclFilter<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<AclFilter>>(DeleteAclsRequest::VT_FILTER, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DeleteAclsRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<AclFilter>>("filter", Self::VT_FILTER, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DeleteAclsRequestArgs<'a> {
+    pub filter: Option<::flatbuffers::WIPOffset<AclFilter<'a>>>,
+}
+impl<'a> Default for DeleteAclsRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DeleteAclsRequestArgs {
+      filter: None,
+    }
+  }
+}
+
+pub struct DeleteAclsRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DeleteAclsRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_filter(&mut self, filter: ::flatbuffers::WIPOffset<AclFilter<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<AclFilter>>(DeleteAclsRequest::VT_FILTER, filter);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DeleteAclsRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DeleteAclsRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DeleteAclsRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DeleteAclsRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DeleteAclsRequest");
+      ds.field("filter", &self.filter());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeleteAclsRequestT {
+  pub filter: Option<alloc::boxed::Box<AclFilterT>>,
+}
+impl Default for DeleteAclsRequestT {
+  fn default() -> Self {
+    Self {
+      filter: None,
+    }
+  }
+}
+impl DeleteAclsRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<DeleteAclsRequest<'b>> {
+    let filter = self.filter.as_ref().map(|x|{
+      x.pack(_fbb)
+    });
+    DeleteAclsRequest::create(_fbb, &DeleteAclsRequestArgs{
+      filter,
+    })
+  }
+}
+pub enum DeleteAclsResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Those that were removed.
+pub struct DeleteAclsResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DeleteAclsResponse<'a> {
+  type Inner = DeleteAclsResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DeleteAclsResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_ACLS: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DeleteAclsResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DeleteAclsResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<DeleteAclsResponse<'bldr>> {
+    let mut builder = DeleteAclsResponseBuilder::new(_fbb);
+    if let Some(x) = args.acls { builder.add_acls(x); }
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> DeleteAclsResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let acls = self.acls().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    DeleteAclsResponseT {
+      error,
+      message,
+      acls,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(DeleteAclsResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DeleteAclsResponse::VT_MESSAGE, None)}
+  }
+  #[inline]
+  pub fn acls(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Acl<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Acl>>>>(DeleteAclsResponse::VT_ACLS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DeleteAclsResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Acl>>>>("acls", Self::VT_ACLS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DeleteAclsResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub acls: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Acl<'a>>>>>,
+}
+impl<'a> Default for DeleteAclsResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DeleteAclsResponseArgs {
+      error: 0,
+      message: None,
+      acls: None,
+    }
+  }
+}
+
+pub struct DeleteAclsResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DeleteAclsResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(DeleteAclsResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DeleteAclsResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn add_acls(&mut self, acls: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Acl<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DeleteAclsResponse::VT_ACLS, acls);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DeleteAclsResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DeleteAclsResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DeleteAclsResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DeleteAclsResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DeleteAclsResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.field("acls", &self.acls());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeleteAclsResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+  pub acls: Option<alloc::vec::Vec<AclT>>,
+}
+impl Default for DeleteAclsResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+      acls: None,
+    }
+  }
+}
+impl DeleteAclsResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<DeleteAclsResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let acls = self.acls.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    DeleteAclsResponse::create(_fbb, &DeleteAclsResponseArgs{
+      error,
+      message,
+      acls,
+    })
+  }
+}
+pub enum UserMechanismOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// `mechanism` 1 SCRAM-SHA-256, 2 SCRAM-SHA-512.
+pub struct UserMechanism<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for UserMechanism<'a> {
+  type Inner = UserMechanism<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> UserMechanism<'a> {
+  pub const VT_MECHANISM: ::flatbuffers::VOffsetT = 4;
+  pub const VT_ITERATIONS: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    UserMechanism { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args UserMechanismArgs
+  ) -> ::flatbuffers::WIPOffset<UserMechanism<'bldr>> {
+    let mut builder = UserMechanismBuilder::new(_fbb);
+    builder.add_iterations(args.iterations);
+    builder.add_mechanism(args.mechanism);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> UserMechanismT {
+    let mechanism = self.mechanism();
+    let iterations = self.iterations();
+    UserMechanismT {
+      mechanism,
+      iterations,
+    }
+  }
+
+  #[inline]
+  pub fn mechanism(&self) -> i8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i8>(UserMechanism::VT_MECHANISM, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn iterations(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(UserMechanism::VT_ITERATIONS, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for UserMechanism<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i8>("mechanism", Self::VT_MECHANISM, false)?
+     .visit_field::<u32>("iterations", Self::VT_ITERATIONS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct UserMechanismArgs {
+    pub mechanism: i8,
+    pub iterations: u32,
+}
+impl<'a> Default for UserMechanismArgs {
+  #[inline]
+  fn default() -> Self {
+    UserMechanismArgs {
+      mechanism: 0,
+      iterations: 0,
+    }
+  }
+}
+
+pub struct UserMechanismBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> UserMechanismBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_mechanism(&mut self, mechanism: i8) {
+    self.fbb_.push_slot::<i8>(UserMechanism::VT_MECHANISM, mechanism, 0);
+  }
+  #[inline]
+  pub fn add_iterations(&mut self, iterations: u32) {
+    self.fbb_.push_slot::<u32>(UserMechanism::VT_ITERATIONS, iterations, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> UserMechanismBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    UserMechanismBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<UserMechanism<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for UserMechanism<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("UserMechanism");
+      ds.field("mechanism", &self.mechanism());
+      ds.field("iterations", &self.iterations());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserMechanismT {
+  pub mechanism: i8,
+  pub iterations: u32,
+}
+impl Default for UserMechanismT {
+  fn default() -> Self {
+    Self {
+      mechanism: 0,
+      iterations: 0,
+    }
+  }
+}
+impl UserMechanismT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<UserMechanism<'b>> {
+    let mechanism = self.mechanism;
+    let iterations = self.iterations;
+    UserMechanism::create(_fbb, &UserMechanismArgs{
+      mechanism,
+      iterations,
+    })
+  }
+}
+pub enum UserOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct User<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for User<'a> {
+  type Inner = User<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> User<'a> {
+  pub const VT_NAME: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MECHANISMS: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    User { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args UserArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<User<'bldr>> {
+    let mut builder = UserBuilder::new(_fbb);
+    if let Some(x) = args.mechanisms { builder.add_mechanisms(x); }
+    if let Some(x) = args.name { builder.add_name(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> UserT {
+    let name = self.name().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let mechanisms = self.mechanisms().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    UserT {
+      name,
+      mechanisms,
+    }
+  }
+
+  #[inline]
+  pub fn name(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(User::VT_NAME, None)}
+  }
+  #[inline]
+  pub fn mechanisms(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<UserMechanism<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<UserMechanism>>>>(User::VT_MECHANISMS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for User<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<UserMechanism>>>>("mechanisms", Self::VT_MECHANISMS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct UserArgs<'a> {
+    pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub mechanisms: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<UserMechanism<'a>>>>>,
+}
+impl<'a> Default for UserArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    UserArgs {
+      name: None,
+      mechanisms: None,
+    }
+  }
+}
+
+pub struct UserBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> UserBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_name(&mut self, name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(User::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_mechanisms(&mut self, mechanisms: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<UserMechanism<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(User::VT_MECHANISMS, mechanisms);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> UserBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    UserBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<User<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for User<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("User");
+      ds.field("name", &self.name());
+      ds.field("mechanisms", &self.mechanisms());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserT {
+  pub name: Option<alloc::string::String>,
+  pub mechanisms: Option<alloc::vec::Vec<UserMechanismT>>,
+}
+impl Default for UserT {
+  fn default() -> Self {
+    Self {
+      name: None,
+      mechanisms: None,
+    }
+  }
+}
+impl UserT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<User<'b>> {
+    let name = self.name.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let mechanisms = self.mechanisms.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    User::create(_fbb, &UserArgs{
+      name,
+      mechanisms,
+    })
+  }
+}
+pub enum DescribeUsersRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DescribeUsersRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DescribeUsersRequest<'a> {
+  type Inner = DescribeUsersRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DescribeUsersRequest<'a> {
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DescribeUsersRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    _args: &'args DescribeUsersRequestArgs
+  ) -> ::flatbuffers::WIPOffset<DescribeUsersRequest<'bldr>> {
+    let mut builder = DescribeUsersRequestBuilder::new(_fbb);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> DescribeUsersRequestT {
+    DescribeUsersRequestT {
+    }
+  }
+}
+
+impl ::flatbuffers::Verifiable for DescribeUsersRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DescribeUsersRequestArgs {
+}
+impl<'a> Default for DescribeUsersRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    DescribeUsersRequestArgs {
+    }
+  }
+}
+
+pub struct DescribeUsersRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DescribeUsersRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DescribeUsersRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DescribeUsersRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DescribeUsersRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DescribeUsersRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DescribeUsersRequest");
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescribeUsersRequestT {
+}
+impl Default for DescribeUsersRequestT {
+  fn default() -> Self {
+    Self {
+    }
+  }
+}
+impl DescribeUsersRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<DescribeUsersRequest<'b>> {
+    DescribeUsersRequest::create(_fbb, &DescribeUsersRequestArgs{
+    })
+  }
+}
+pub enum DescribeUsersResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DescribeUsersResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DescribeUsersResponse<'a> {
+  type Inner = DescribeUsersResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DescribeUsersResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_USERS: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DescribeUsersResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DescribeUsersResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<DescribeUsersResponse<'bldr>> {
+    let mut builder = DescribeUsersResponseBuilder::new(_fbb);
+    if let Some(x) = args.users { builder.add_users(x); }
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> DescribeUsersResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let users = self.users().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    DescribeUsersResponseT {
+      error,
+      message,
+      users,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(DescribeUsersResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DescribeUsersResponse::VT_MESSAGE, None)}
+  }
+  #[inline]
+  pub fn users(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<User<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<User>>>>(DescribeUsersResponse::VT_USERS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DescribeUsersResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<User>>>>("users", Self::VT_USERS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DescribeUsersResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub users: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<User<'a>>>>>,
+}
+impl<'a> Default for DescribeUsersResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DescribeUsersResponseArgs {
+      error: 0,
+      message: None,
+      users: None,
+    }
+  }
+}
+
+pub struct DescribeUsersResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DescribeUsersResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(DescribeUsersResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DescribeUsersResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn add_users(&mut self, users: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<User<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DescribeUsersResponse::VT_USERS, users);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DescribeUsersResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DescribeUsersResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DescribeUsersResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DescribeUsersResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DescribeUsersResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.field("users", &self.users());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescribeUsersResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+  pub users: Option<alloc::vec::Vec<UserT>>,
+}
+impl Default for DescribeUsersResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+      users: None,
+    }
+  }
+}
+impl DescribeUsersResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<DescribeUsersResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let users = self.users.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    DescribeUsersResponse::create(_fbb, &DescribeUsersResponseArgs{
+      error,
+      message,
+      users,
+    })
+  }
+}
+pub enum SetUserRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The password is salted (RFC 5802) by whoever asks, and never sent.
+pub struct SetUserRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for SetUserRequest<'a> {
+  type Inner = SetUserRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> SetUserRequest<'a> {
+  pub const VT_NAME: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MECHANISM: ::flatbuffers::VOffsetT = 6;
+  pub const VT_ITERATIONS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_SALT: ::flatbuffers::VOffsetT = 10;
+  pub const VT_SALTED_PASSWORD: ::flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    SetUserRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args SetUserRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<SetUserRequest<'bldr>> {
+    let mut builder = SetUserRequestBuilder::new(_fbb);
+    if let Some(x) = args.salted_password { builder.add_salted_password(x); }
+    if let Some(x) = args.salt { builder.add_salt(x); }
+    builder.add_iterations(args.iterations);
+    if let Some(x) = args.name { builder.add_name(x); }
+    builder.add_mechanism(args.mechanism);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> SetUserRequestT {
+    let name = self.name().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let mechanism = self.mechanism();
+    let iterations = self.iterations();
+    let salt = self.salt().map(|x| {
+      x.into_iter().collect()
+    });
+    let salted_password = self.salted_password().map(|x| {
+      x.into_iter().collect()
+    });
+    SetUserRequestT {
+      name,
+      mechanism,
+      iterations,
+      salt,
+      salted_password,
+    }
+  }
+
+  #[inline]
+  pub fn name(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SetUserRequest::VT_NAME, None)}
+  }
+  #[inline]
+  pub fn mechanism(&self) -> i8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i8>(SetUserRequest::VT_MECHANISM, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn iterations(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(SetUserRequest::VT_ITERATIONS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn salt(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(SetUserRequest::VT_SALT, None)}
+  }
+  #[inline]
+  pub fn salted_password(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(SetUserRequest::VT_SALTED_PASSWORD, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for SetUserRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, false)?
+     .visit_field::<i8>("mechanism", Self::VT_MECHANISM, false)?
+     .visit_field::<u32>("iterations", Self::VT_ITERATIONS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("salt", Self::VT_SALT, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("salted_password", Self::VT_SALTED_PASSWORD, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SetUserRequestArgs<'a> {
+    pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub mechanism: i8,
+    pub iterations: u32,
+    pub salt: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub salted_password: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for SetUserRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SetUserRequestArgs {
+      name: None,
+      mechanism: 0,
+      iterations: 0,
+      salt: None,
+      salted_password: None,
+    }
+  }
+}
+
+pub struct SetUserRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SetUserRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_name(&mut self, name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SetUserRequest::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_mechanism(&mut self, mechanism: i8) {
+    self.fbb_.push_slot::<i8>(SetUserRequest::VT_MECHANISM, mechanism, 0);
+  }
+  #[inline]
+  pub fn add_iterations(&mut self, iterations: u32) {
+    self.fbb_.push_slot::<u32>(SetUserRequest::VT_ITERATIONS, iterations, 0);
+  }
+  #[inline]
+  pub fn add_salt(&mut self, salt: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SetUserRequest::VT_SALT, salt);
+  }
+  #[inline]
+  pub fn add_salted_password(&mut self, salted_password: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SetUserRequest::VT_SALTED_PASSWORD, salted_password);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SetUserRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    SetUserRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<SetUserRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for SetUserRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("SetUserRequest");
+      ds.field("name", &self.name());
+      ds.field("mechanism", &self.mechanism());
+      ds.field("iterations", &self.iterations());
+      ds.field("salt", &self.salt());
+      ds.field("salted_password", &self.salted_password());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetUserRequestT {
+  pub name: Option<alloc::string::String>,
+  pub mechanism: i8,
+  pub iterations: u32,
+  pub salt: Option<alloc::vec::Vec<u8>>,
+  pub salted_password: Option<alloc::vec::Vec<u8>>,
+}
+impl Default for SetUserRequestT {
+  fn default() -> Self {
+    Self {
+      name: None,
+      mechanism: 0,
+      iterations: 0,
+      salt: None,
+      salted_password: None,
+    }
+  }
+}
+impl SetUserRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<SetUserRequest<'b>> {
+    let name = self.name.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let mechanism = self.mechanism;
+    let iterations = self.iterations;
+    let salt = self.salt.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
+    let salted_password = self.salted_password.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
+    SetUserRequest::create(_fbb, &SetUserRequestArgs{
+      name,
+      mechanism,
+      iterations,
+      salt,
+      salted_password,
+    })
+  }
+}
+pub enum SetUserResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct SetUserResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for SetUserResponse<'a> {
+  type Inner = SetUserResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> SetUserResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    SetUserResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args SetUserResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<SetUserResponse<'bldr>> {
+    let mut builder = SetUserResponseBuilder::new(_fbb);
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> SetUserResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    SetUserResponseT {
+      error,
+      message,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(SetUserResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(SetUserResponse::VT_MESSAGE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for SetUserResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SetUserResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for SetUserResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SetUserResponseArgs {
+      error: 0,
+      message: None,
+    }
+  }
+}
+
+pub struct SetUserResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SetUserResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(SetUserResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SetUserResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SetUserResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    SetUserResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<SetUserResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for SetUserResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("SetUserResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetUserResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+}
+impl Default for SetUserResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+    }
+  }
+}
+impl SetUserResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<SetUserResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    SetUserResponse::create(_fbb, &SetUserResponseArgs{
+      error,
+      message,
+    })
+  }
+}
+pub enum RemoveUserRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// `mechanism` 0: all.
+pub struct RemoveUserRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for RemoveUserRequest<'a> {
+  type Inner = RemoveUserRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> RemoveUserRequest<'a> {
+  pub const VT_NAME: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MECHANISM: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    RemoveUserRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args RemoveUserRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<RemoveUserRequest<'bldr>> {
+    let mut builder = RemoveUserRequestBuilder::new(_fbb);
+    if let Some(x) = args.name { builder.add_name(x); }
+    builder.add_mechanism(args.mechanism);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> RemoveUserRequestT {
+    let name = self.name().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let mechanism = self.mechanism();
+    RemoveUserRequestT {
+      name,
+      mechanism,
+    }
+  }
+
+  #[inline]
+  pub fn name(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(RemoveUserRequest::VT_NAME, None)}
+  }
+  #[inline]
+  pub fn mechanism(&self) -> i8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i8>(RemoveUserRequest::VT_MECHANISM, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for RemoveUserRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, false)?
+     .visit_field::<i8>("mechanism", Self::VT_MECHANISM, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RemoveUserRequestArgs<'a> {
+    pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub mechanism: i8,
+}
+impl<'a> Default for RemoveUserRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RemoveUserRequestArgs {
+      name: None,
+      mechanism: 0,
+    }
+  }
+}
+
+pub struct RemoveUserRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RemoveUserRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_name(&mut self, name: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RemoveUserRequest::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_mechanism(&mut self, mechanism: i8) {
+    self.fbb_.push_slot::<i8>(RemoveUserRequest::VT_MECHANISM, mechanism, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RemoveUserRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    RemoveUserRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<RemoveUserRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for RemoveUserRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("RemoveUserRequest");
+      ds.field("name", &self.name());
+      ds.field("mechanism", &self.mechanism());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoveUserRequestT {
+  pub name: Option<alloc::string::String>,
+  pub mechanism: i8,
+}
+impl Default for RemoveUserRequestT {
+  fn default() -> Self {
+    Self {
+      name: None,
+      mechanism: 0,
+    }
+  }
+}
+impl RemoveUserRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<RemoveUserRequest<'b>> {
+    let name = self.name.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let mechanism = self.mechanism;
+    RemoveUserRequest::create(_fbb, &RemoveUserRequestArgs{
+      name,
+      mechanism,
+    })
+  }
+}
+pub enum RemoveUserResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct RemoveUserResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for RemoveUserResponse<'a> {
+  type Inner = RemoveUserResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> RemoveUserResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    RemoveUserResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args RemoveUserResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<RemoveUserResponse<'bldr>> {
+    let mut builder = RemoveUserResponseBuilder::new(_fbb);
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> RemoveUserResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    RemoveUserResponseT {
+      error,
+      message,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(RemoveUserResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(RemoveUserResponse::VT_MESSAGE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for RemoveUserResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RemoveUserResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for RemoveUserResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RemoveUserResponseArgs {
+      error: 0,
+      message: None,
+    }
+  }
+}
+
+pub struct RemoveUserResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RemoveUserResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(RemoveUserResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RemoveUserResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RemoveUserResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    RemoveUserResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<RemoveUserResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for RemoveUserResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("RemoveUserResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoveUserResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+}
+impl Default for RemoveUserResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+    }
+  }
+}
+impl RemoveUserResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<RemoveUserResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    RemoveUserResponse::create(_fbb, &RemoveUserResponseArgs{
+      error,
+      message,
+    })
+  }
+}
 pub enum ReplicaHelloRequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 

@@ -11,6 +11,7 @@ use crate::{
     core::mesh::{Mesh, Reply},
     image::Topic,
     model::{
+        access::AccessChange,
         op::{NewTopic, TopicAlteration},
         refusal::Refusal,
     },
@@ -32,6 +33,10 @@ pub(super) enum TopicRequest {
         name: String,
         /// The topic must have this id.
         only: Option<TopicId>,
+        reply: Reply<Result<(), Refusal>>,
+    },
+    Access {
+        change: AccessChange,
         reply: Reply<Result<(), Refusal>>,
     },
 }
@@ -69,6 +74,9 @@ impl<D: Directory> TopicWorker<D> {
                 TopicRequest::Delete { name, only, reply } => {
                     let _ = reply.send(self.delete(&name, only).await);
                 }
+                TopicRequest::Access { change, reply } => {
+                    let _ = reply.send(self.change_access(change).await);
+                }
             }
         }
     }
@@ -99,6 +107,12 @@ impl<D: Directory> TopicWorker<D> {
         self.publish().await;
         tracing::info!(topic = %topic.name, partitions = topic.partition_count, overrides = ?topic.overrides, "a topic was altered");
         Ok(topic)
+    }
+
+    async fn change_access(&mut self, change: AccessChange) -> Result<(), Refusal> {
+        self.store.change_access(change).await?;
+        self.publish().await;
+        Ok(())
     }
 
     async fn delete(&mut self, name: &str, only: Option<TopicId>) -> Result<(), Refusal> {

@@ -14,7 +14,7 @@ use crate::{
     },
     image::{Topic, TopicState},
     machine,
-    model::{id::PartitionId, refusal::Refusal},
+    model::{access::AccessChange, id::PartitionId, refusal::Refusal},
 };
 
 /// The largest proposal in bytes, as it is written down.
@@ -65,6 +65,8 @@ pub(crate) enum Order {
     Placed(#[serde(with = "command_form")] Command, Placement),
     /// About brokers and replicas.
     Replicas(ReplicaCommand),
+    /// About who may do what, and users.
+    Access(AccessChange),
 }
 
 /// Who a broker is, this time.

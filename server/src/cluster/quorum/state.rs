@@ -12,7 +12,7 @@ use headwater_protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    codec::{self, CodecError, decode, encode},
+    codec::{self, CodecError, decode, encode, encode_with_access},
     id::{Incarnation, NodeId, StoreId},
     order::{Order, Outcome, Proposal, ProposalId, Registration, TopicForm},
 };
@@ -21,8 +21,11 @@ use crate::{
         replicas::{self, KafkaForm, Placement, ReplicaCommand, ReplicaError, ReplicaMap},
         state::{ClusterState, Command},
     },
-    image::{ClusterImage, Topic, settings},
-    model::refusal::Refusal,
+    image::{AccessRules, ClusterImage, Topic, settings},
+    model::{
+        access::{Acl, Hidden, StoredKeys},
+        refusal::Refusal,
+    },
 };
 
 /// Proposals that are known again. Who proposes one again does so within seconds.
@@ -47,7 +50,7 @@ pub(crate) struct State {
 }
 
 /// The state as it is in a snapshot, but for brokers and replicas, which follow it since version 2, and where they speak Kafka's
-/// protocol, since version 4.
+/// protocol, since version 4, and who may do what, since version 5, which is written only if there is any of that.
 #[derive(Serialize, Deserialize)]
 struct Form {
     version: u64,
@@ -55,6 +58,14 @@ struct Form {
     next_producer_id: i64,
     brokers: BTreeMap<NodeId, (StoreId, Incarnation)>,
     known: Vec<(ProposalId, Outcome)>,
+}
+
+/// Who may do what, and the keys of users.
+#[derive(Serialize, Deserialize)]
+struct AccessForm {
+    acls: Vec<Acl>,
+    users: BTreeMap<String, Vec<StoredKeys>>,
+    secret: Hidden,
 }
 
 impl State {
@@ -103,6 +114,10 @@ impl State {
             Order::Register(registration) => return self.register(registration),
             Order::Placed(command, placement) => return self.place(command, placement),
             Order::Replicas(command) => return self.change_replicas(&command),
+            Order::Access(change) => match self.cluster.change_access(&change) {
+                Ok(next) => next,
+                Err(refusal) => return refusal.into(),
+            },
         };
         Outcome::Done
     }
@@ -272,17 +287,32 @@ impl State {
             brokers: self.brokers.clone(),
             known: self.known.iter().cloned().collect(),
         };
-        encode(&(
-            form,
-            replicas::Form::from(&self.replicas),
-            KafkaForm::from(&self.replicas),
-        ))
+        let replicas = replicas::Form::from(&self.replicas);
+        let kafka = KafkaForm::from(&self.replicas);
+        let access = image.access();
+        if access.is_empty() {
+            return encode(&(form, replicas, kafka));
+        }
+        let access = AccessForm {
+            acls: access.acls().cloned().collect(),
+            users: access.users().clone(),
+            secret: access.secret().clone(),
+        };
+        encode_with_access(&(form, replicas, kafka, access))
     }
 
     /// The reverse of [`encode`](Self::encode).
     pub(crate) fn decode(bytes: &[u8]) -> Result<State, CodecError> {
+        let mut access = None;
         let (form, replicas): (Form, ReplicaMap) = match codec::version(bytes)? {
             1 => (decode(bytes)?, ReplicaMap::default()),
+            codec::WITH_ACCESS => {
+                let (form, replicas, kafka, told): (Form, replicas::Form, KafkaForm, AccessForm) = decode(bytes)?;
+                let mut replicas = replicas.into();
+                kafka.put_into(&mut replicas);
+                access = Some(AccessRules::new(told.acls, told.users, told.secret));
+                (form, replicas)
+            }
             3 => {
                 let (form, replicas): (Form, replicas::Form) = decode(bytes)?;
                 (form, replicas.into())
@@ -298,8 +328,12 @@ impl State {
         let topics = topics.collect::<Result<_, postcard::Error>>()?;
         let mut known = VecDeque::from(form.known);
         known.truncate(KNOWN_AGAIN_MAX);
+        let cluster = ClusterState::new(form.version, topics);
         Ok(State {
-            cluster: ClusterState::new(form.version, topics),
+            cluster: match access {
+                Some(access) => cluster.with_access(form.version, access),
+                None => cluster,
+            },
             next_producer_id: form.next_producer_id,
             brokers: form.brokers,
             known,

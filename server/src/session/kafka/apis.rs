@@ -11,6 +11,7 @@ use super::{
     asking::Asking,
     committed, configs, consumers, groups, members, metadata, offsets,
     operators::{brokers, elections, log_dirs, partitions, producers, reassignments, resources},
+    security::{acls, quotas, users},
     topics,
 };
 use crate::model::bounds::ITEMS_MAX;
@@ -35,6 +36,8 @@ pub(super) type Len = for<'a> fn(&'a [u8], i16) -> Result<usize, Malformed>;
 pub(super) enum Way {
     /// What the protocol says first.
     Hello,
+    /// By which a client proves who it is: before anything else is taken in.
+    Enter,
     /// Records are taken in while they lie in the read buffer.
     Produce,
     /// Records are named and sent from where they lie.
@@ -95,15 +98,20 @@ pub(super) const SERVED: &[Served] = &[
     row(ApiKey::SyncGroup, 0, 5, Way::Waits(len_of!(SyncGroupRequest), by!(members::sync))),
     row(ApiKey::DescribeGroups, 0, 6, Way::InTurn(by!(groups::describe))),
     row(ApiKey::ListGroups, 0, 5, Way::InTurn(by!(groups::list))),
+    row(ApiKey::SaslHandshake, 0, 1, Way::Enter),
     row(ApiKey::ApiVersions, 0, 5, Way::Hello),
     row(ApiKey::CreateTopics, 2, 7, Way::InTurn(by!(topics::create))),
     row(ApiKey::DeleteTopics, 1, 6, Way::InTurn(by!(topics::delete))),
     row(ApiKey::DeleteRecords, 0, 2, Way::InTurn(by!(offsets::delete_records))),
     row(ApiKey::InitProducerId, 0, 5, Way::InTurn(by!(offsets::init_producer_id))),
     row(ApiKey::OffsetForLeaderEpoch, 2, 4, Way::InTurn(by!(offsets::ends_of_epochs))),
+    row(ApiKey::DescribeAcls, 1, 3, Way::InTurn(by!(acls::describe))),
+    row(ApiKey::CreateAcls, 1, 3, Way::InTurn(by!(acls::create))),
+    row(ApiKey::DeleteAcls, 1, 3, Way::InTurn(by!(acls::delete))),
     row(ApiKey::DescribeConfigs, 1, 4, Way::InTurn(by!(configs::describe))),
     row(ApiKey::AlterConfigs, 0, 2, Way::InTurn(by!(configs::alter))),
     row(ApiKey::DescribeLogDirs, 1, 5, Way::InTurn(by!(log_dirs::describe))),
+    row(ApiKey::SaslAuthenticate, 0, 2, Way::Enter),
     row(ApiKey::CreatePartitions, 0, 3, Way::InTurn(by!(topics::create_partitions))),
     row(ApiKey::DeleteGroups, 0, 3, Way::InTurn(by!(groups::delete))),
     row(ApiKey::ElectLeaders, 0, 2, Way::InTurn(by!(elections::elect))),
@@ -111,6 +119,9 @@ pub(super) const SERVED: &[Served] = &[
     row(ApiKey::AlterPartitionReassignments, 0, 1, Way::InTurn(by!(reassignments::alter))),
     row(ApiKey::ListPartitionReassignments, 0, 0, Way::InTurn(by!(reassignments::list))),
     row(ApiKey::OffsetDelete, 0, 0, Way::InTurn(by!(committed::forget))),
+    row(ApiKey::DescribeClientQuotas, 0, 1, Way::InTurn(by!(quotas::describe))),
+    row(ApiKey::DescribeUserScramCredentials, 0, 0, Way::InTurn(by!(users::describe))),
+    row(ApiKey::AlterUserScramCredentials, 0, 0, Way::InTurn(by!(users::alter))),
     row(ApiKey::DescribeQuorum, 0, 2, Way::InTurn(by!(brokers::quorum))),
     row(ApiKey::DescribeCluster, 0, 2, Way::InTurn(by!(metadata::cluster))),
     row(ApiKey::DescribeProducers, 0, 0, Way::InTurn(by!(producers::describe))),

@@ -14,12 +14,16 @@ use crate::{
     image::{ClusterImage, Topic, TopicState},
     machine,
     model::{
+        access::{Operation, ResourceKind},
         id::PartitionId,
         nodes::LeaderNode,
         op::{Op, Outcome},
         refusal::Refusal,
     },
-    ops::{self, Ops},
+    ops::{
+        self, Ops,
+        access::{Resource, THE_CLUSTER},
+    },
     session::{peer::Connection, sessions::Sessions},
 };
 
@@ -54,8 +58,45 @@ impl Asking {
 
     /// Does what is asked.
     pub(super) async fn perform(&self, op: Op) -> Result<Outcome, Refusal> {
-        let client = self.connection.client();
-        ops::perform(&self.sessions.ops, &client, op).await
+        let (client, asker) = (self.connection.client(), self.connection.entry.asker());
+        ops::perform(&self.sessions.ops, &client, &asker, op).await
+    }
+
+    /// Whether whoever asks may do this; silent, for what is left out of an answer.
+    pub(super) fn may(&self, operation: Operation, resource: Resource<'_>) -> bool {
+        self.ops().may(&self.connection.entry.asker(), operation, resource)
+    }
+
+    /// Refuses what whoever asks may not do: before anything is looked up, so that nobody learns what there is.
+    pub(super) fn need(&self, operation: Operation, resource: Resource<'_>) -> Result<(), Refusal> {
+        self.ops().need(&self.connection.entry.asker(), operation, resource)
+    }
+
+    /// The same of the cluster.
+    pub(super) fn need_cluster(&self, operation: Operation) -> Result<(), Refusal> {
+        self.need(operation, THE_CLUSTER)
+    }
+
+    /// Which operations whoever asks may do, a bit for each; what stands for none if it is not asked for.
+    pub(super) fn operations(&self, is_asked: bool, resource: Resource<'_>) -> i32 {
+        if is_asked {
+            self.ops().operations(&self.connection.entry.asker(), resource)
+        } else {
+            i32::MIN
+        }
+    }
+
+    /// A topic that is served, of which whoever asks may do this.
+    pub(super) fn find_topic<'a>(
+        &self,
+        image: &'a ClusterImage,
+        name: &str,
+        operation: Operation,
+    ) -> Result<&'a Arc<Topic>, ErrorCode> {
+        check_name(name)?;
+        let may = self.need(operation, (ResourceKind::Topic, name));
+        may.map_err(|refusal| refusal.code)?;
+        find_topic(image, name)
     }
 
     /// The next of many that one request names: others have a turn before it, and it is refused once the response is too large,

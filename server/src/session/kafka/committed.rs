@@ -18,6 +18,7 @@ use headwater_protocol::{error::ErrorCode, id::LeaderEpoch};
 
 use super::asking::{Asking, check_name, find_topic, find_topic_by_id, uuid_of};
 use crate::model::{
+    access::{Operation, ResourceKind},
     group::{Answer, CommitItem, Committed, Generation, Identity, InstanceId, MemberId, Request},
     op::{Op, Outcome, TopicPartitions},
     refusal::Refusal,
@@ -33,13 +34,16 @@ const GROUPS_FROM: i16 = 8;
 const EPOCHS_FROM: i16 = 9;
 
 /// The name of a topic, by its id if it has one.
-fn name_of<'a>(asking: &Asking, name: Str<'a>, id: Uuid) -> Result<Str<'a>, ErrorCode> {
-    if asking.version < IDS_FROM {
+fn name_of<'a>(asking: &Asking, name: Str<'a>, id: Uuid, operation: Operation) -> Result<Str<'a>, ErrorCode> {
+    let name = if asking.version < IDS_FROM {
         check_name(&name)?;
-        return Ok(name);
-    }
-    let image = asking.image();
-    find_topic_by_id(&image, id).map(|topic| topic.name.to_string().into())
+        name
+    } else {
+        let image = asking.image();
+        find_topic_by_id(&image, id)?.name.to_string().into()
+    };
+    let may = asking.need(operation, (ResourceKind::Topic, &name));
+    may.map(|()| name.clone()).map_err(|refusal| refusal.code)
 }
 
 /// A member of a group of type consumer must say in which epoch it is.
@@ -53,8 +57,14 @@ fn code_for(asking: &Asking, code: ErrorCode) -> ErrorCode {
 pub(super) async fn commit<'a>(asking: &Asking, request: OffsetCommitRequest<'a>) -> OffsetCommitResponse<'a> {
     let mut items = Vec::new();
     let mut topics = Vec::new();
+    let may = asking.need(Operation::Read, (ResourceKind::Group, &request.group_id));
+    let may = may.map_err(|refusal| refusal.code);
     for topic in request.topics {
-        let named = name_of(asking, topic.name.clone(), topic.topic_id);
+        // Whoever may do nothing to the group is told that.
+        let named = match may {
+            Ok(()) => name_of(asking, topic.name.clone(), topic.topic_id, Operation::Read),
+            Err(code) => Err(code),
+        };
         for partition in &topic.partitions {
             if let Ok(name) = &named {
                 items.push(CommitItem {
@@ -184,6 +194,10 @@ async fn fetch_group<'a>(asking: &Asking, group: OffsetFetchRequestGroup<'a>) ->
         member: MemberId::new(&*member),
         instance: None,
     });
+    if let Err(refusal) = asking.need(Operation::Describe, (ResourceKind::Group, &group.group_id)) {
+        response.error_code = asking.tells(refusal.code);
+        return response;
+    }
     let Some(topics) = group.topics else {
         match offsets(asking, group.group_id, who, None).await {
             Ok(offsets) => response.topics = all(asking, offsets),
@@ -194,7 +208,7 @@ async fn fetch_group<'a>(asking: &Asking, group: OffsetFetchRequestGroup<'a>) ->
     let mut asked = Vec::new();
     let mut named = Vec::new();
     for topic in topics {
-        let name = name_of(asking, topic.name.clone(), topic.topic_id);
+        let name = name_of(asking, topic.name.clone(), topic.topic_id, Operation::Describe);
         if let Ok(name) = &name {
             asked.push(TopicPartitions {
                 topic: name.to_string(),
@@ -286,8 +300,28 @@ fn partition(index: i32, committed: Option<Committed>) -> OffsetFetchResponsePar
 }
 
 pub(super) async fn forget<'a>(asking: &Asking, request: OffsetDeleteRequest<'a>) -> OffsetDeleteResponse<'a> {
-    let known = request.topics.iter().filter(|topic| check_name(&topic.name).is_ok());
-    let asked = known.map(|topic| TopicPartitions {
+    let may = asking.need(Operation::Delete, (ResourceKind::Group, &request.group_id));
+    if let Err(refusal) = may {
+        return OffsetDeleteResponse {
+            error_code: asking.tells(refusal.code),
+            ..OffsetDeleteResponse::default()
+        };
+    }
+    let refused = |name: &str| {
+        let may = || {
+            asking
+                .need(Operation::Read, (ResourceKind::Topic, name))
+                .map_err(|refusal| refusal.code)
+        };
+        check_name(name).and_then(|()| may()).err()
+    };
+    let refused: Vec<Option<ErrorCode>> = request.topics.iter().map(|topic| refused(&topic.name)).collect();
+    let known = request
+        .topics
+        .iter()
+        .zip(&refused)
+        .filter(|(_, refused)| refused.is_none());
+    let asked = known.map(|(topic, _)| topic).map(|topic| TopicPartitions {
         topic: topic.name.to_string(),
         partitions: topic
             .partitions
@@ -308,8 +342,7 @@ pub(super) async fn forget<'a>(asking: &Asking, request: OffsetDeleteRequest<'a>
     };
     let mut codes = codes.into_iter();
     let mut response = OffsetDeleteResponse::default();
-    for topic in request.topics {
-        let unknown = check_name(&topic.name).err();
+    for (topic, unknown) in request.topics.into_iter().zip(refused) {
         let partitions = topic.partitions.into_iter().map(|partition| {
             let code = unknown.or_else(|| codes.next());
             OffsetDeleteResponsePartition {

@@ -9,14 +9,12 @@ use headwater_kafka::messages::{
 };
 use headwater_protocol::{error::ErrorCode, id::TopicId};
 
-use super::{
-    asking::{Asking, topic_id, uuid_of},
-    groups::OPERATIONS,
-};
+use super::asking::{Asking, topic_id, uuid_of};
 use crate::{
     image::ClusterImage,
     machine,
     model::{
+        access::{Operation, ResourceKind},
         bounds,
         consumer::{
             ConsumerGroup, ConsumerHeartbeat, ConsumerMember, JOINS, LEAVES, PAUSES, Reconciled, ServerAssignor, Share,
@@ -34,11 +32,15 @@ const OWN_IDS_FROM: i16 = 1;
 const CLASSIC_MEMBER: i8 = 0;
 const CONSUMER_MEMBER: i8 = 1;
 
+/// Kafka's words.
+const HIDDEN_TOPICS: &str = "The group has described topic(s) that the client is not authorized to describe.";
+
 pub(super) async fn heartbeat(
     asking: &Asking,
     request: ConsumerGroupHeartbeatRequest<'_>,
 ) -> ConsumerGroupHeartbeatResponse<'static> {
-    let done = match read(asking, &request) {
+    let may = asking.need(Operation::Read, (ResourceKind::Group, &request.group_id));
+    let done = match may.and_then(|()| read(asking, &request)) {
         Ok(beat) => {
             let asked = Op::Group(request.group_id.into_owned(), Request::ConsumerHeartbeat(beat));
             asking.perform(asked).await
@@ -202,12 +204,16 @@ pub(super) async fn describe<'a>(
             Err(code) => Err(Refusal::new(code, "too much is asked for at once")),
         };
         let told = match done {
+            Ok(Outcome::Group(Answer::DescribedConsumers(described))) if !may_describe(asking, &described) => {
+                describe_response::DescribedGroup {
+                    error_code: asking.tells(ErrorCode::TopicAuthorizationFailed),
+                    error_message: Some(HIDDEN_TOPICS.into()),
+                    ..describe_response::DescribedGroup::default()
+                }
+            }
             Ok(Outcome::Group(Answer::DescribedConsumers(described))) => describe_response::DescribedGroup {
-                authorized_operations: if request.include_authorized_operations {
-                    OPERATIONS
-                } else {
-                    i32::MIN
-                },
+                authorized_operations: asking
+                    .operations(request.include_authorized_operations, (ResourceKind::Group, &group)),
                 ..description(described, &asking.image())
             },
             done => {
@@ -226,6 +232,23 @@ pub(super) async fn describe<'a>(
         });
     }
     response
+}
+
+/// Whether whoever asks may know of all topics that a description names.
+fn may_describe(asking: &Asking, described: &ConsumerGroup) -> bool {
+    if !asking.ops().access.is_on() {
+        return true;
+    }
+    let image = asking.image();
+    let may = |name: &str| asking.may(Operation::Describe, (ResourceKind::Topic, name));
+    let may_all = |share: &Share| {
+        let mut topics = share.iter().filter_map(|(topic, _)| image.topic_by_id(*topic));
+        topics.all(|topic| may(topic.name.as_str()))
+    };
+    let mut members = described.members.iter();
+    members.all(|member| {
+        may_all(&member.assigned) && may_all(&member.target) && member.topics.iter().all(|name| may(name))
+    })
 }
 
 /// What the answer for one group takes, about, in bytes.

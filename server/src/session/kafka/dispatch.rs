@@ -12,8 +12,10 @@ use super::{
     head::Head,
     hello, produce,
     reply::Reply,
+    security::entering,
 };
 use crate::{
+    core::warn_seldom,
     machine,
     session::{
         in_flight::RequestLease,
@@ -61,10 +63,21 @@ impl Protocol for Kafka {
         if connection.outbox.is_closed() && !matches!(way, Way::Produce) {
             return Taken::Done;
         }
+        if !matches!(way, Way::Hello | Way::Enter) && !connection.entry.is_in(&sessions.ops) {
+            let api = header.key.api().name;
+            let host = &connection.entry.asker().host;
+            warn_seldom!(
+                api,
+                host,
+                "it is asked for by somebody who has not said who it is; the connection is closed"
+            );
+            return Taken::Forget;
+        }
         let reply = Reply::new(sessions, connection, &header, lease);
         let body = &request[reader.at()..];
         match way {
             Way::Hello => hello::answer(reply, body),
+            Way::Enter => Box::pin(entering::take(reply, header.key, body)).await,
             Way::Produce => produce::take(reply, body).await,
             Way::Fetch => fetch::take(reply, body).await,
             Way::InTurn(answer) => in_turn(reply, answer, body),

@@ -21,11 +21,12 @@ use crate::{
     image::ClusterImage,
     machine,
     model::{
+        access::{Asker, Operation, ResourceKind},
         bounds::ITEMS_MAX,
         nodes::Node,
         records::{FetchCall, FetchItem, FetchedItem, Reads, Seen},
     },
-    ops::{self, fetch::Records, nodes::Places},
+    ops::{self, Ops, fetch::Records, nodes::Places},
     session::{outbox::Piece, protocol::Taken},
 };
 
@@ -120,6 +121,8 @@ async fn fetch(reply: Reply, request: &Request<'_>, context: &Context) {
         version: reply.version,
         places: Places::of(&ops),
         image: ops.partitions.image(),
+        ops: &ops,
+        asker: reply.connection.entry.asker(),
     };
     let (mut answers, call) = asked.call(&parts);
     let mut records: Vec<Option<Records>> = Vec::new();
@@ -194,6 +197,8 @@ struct Asked<'a> {
     version: i16,
     places: Places<'a>,
     image: Arc<ClusterImage>,
+    ops: &'a Ops,
+    asker: Rc<Asker>,
 }
 
 impl Asked<'_> {
@@ -229,9 +234,20 @@ impl Asked<'_> {
     }
 
     fn item(&self, place: u32, part: &Part<'_>, rack: Option<&Arc<str>>) -> Result<FetchItem, ErrorCode> {
+        let may = |name: &str| {
+            let may = self.ops.need(&self.asker, Operation::Read, (ResourceKind::Topic, name));
+            may.map_err(|refusal| refusal.code)
+        };
         let topic = match part.topic {
-            TopicRef::Name(name) => find_topic(&self.image, name)?,
-            TopicRef::Id(id) => find_topic_by_id(&self.image, id)?,
+            TopicRef::Name(name) => {
+                may(name)?;
+                find_topic(&self.image, name)?
+            }
+            TopicRef::Id(id) => {
+                let topic = find_topic_by_id(&self.image, id)?;
+                may(topic.name.as_str())?;
+                topic
+            }
         };
         let wanted = &part.partition;
         let id = partition_of(topic, wanted.partition)?;
@@ -264,6 +280,10 @@ impl Asked<'_> {
 
     /// Says what was found; the records, if there are any.
     fn tell(&self, answer: &mut Answer<'_>, part: &Part<'_>, mut item: FetchedItem<Records>) -> Option<Records> {
+        // It may have waited for long.
+        if let Err(code) = self.ops.may_partition(&self.asker, Operation::Read, item.id) {
+            item.error = code;
+        }
         answer.error_code = item.error.as_i16();
         if !item.error.is_none() {
             self.name_leader(answer, part, item.error);

@@ -12,6 +12,7 @@ use headwater_protocol::error::ErrorCode;
 
 use super::asking::Asking;
 use crate::model::{
+    access::ResourceKind,
     group::{Answer, DescribedMember, Description, Kind, Request},
     nodes::Node,
     op::{Op, Outcome},
@@ -27,9 +28,6 @@ const SEVERAL_FROM: i16 = 4;
 
 /// From this version on a group that is not there is an error.
 const UNKNOWN_IS_ERROR_FROM: i16 = 6;
-
-/// Everything is allowed to everybody: read, delete, describe, and settings.
-pub(super) const OPERATIONS: i32 = 3400;
 
 pub(super) async fn find<'a>(asking: &Asking, request: FindCoordinatorRequest<'a>) -> FindCoordinatorResponse<'a> {
     if asking.version >= SEVERAL_FROM {
@@ -143,11 +141,6 @@ pub(super) async fn list(asking: &Asking, request: ListGroupsRequest<'_>) -> Lis
 }
 
 pub(super) async fn describe<'a>(asking: &Asking, request: DescribeGroupsRequest<'a>) -> DescribeGroupsResponse<'a> {
-    let operations = if request.include_authorized_operations {
-        OPERATIONS
-    } else {
-        i32::MIN
-    };
     let mut response = DescribeGroupsResponse::default();
     for group in request.groups {
         let asked = match asking.part().await {
@@ -162,7 +155,8 @@ pub(super) async fn describe<'a>(asking: &Asking, request: DescribeGroupsRequest
                 nobody(asking, format!("Group {group} is not a classic group."))
             }
             Ok(Outcome::Group(Answer::Described(described))) => DescribedGroup {
-                authorized_operations: operations,
+                authorized_operations: asking
+                    .operations(request.include_authorized_operations, (ResourceKind::Group, &group)),
                 ..description(described)
             },
             Err(refusal) if refusal.code == ErrorCode::GroupIdNotFound => {

@@ -14,17 +14,13 @@ use super::asking::{Asking, topic_id, uuid_of};
 use crate::{
     machine,
     model::{
+        access::ResourceKind,
         internal,
         nodes::{Layout, Node, PartitionLayout, TopicLayout, TopicRef},
         op::{NewTopic, Op, Outcome},
     },
-    ops::nodes::Places,
+    ops::{access::THE_CLUSTER, nodes::Places},
 };
-
-/// Everything is allowed to everybody, of a topic and of the cluster: a bit for each operation.
-const TOPIC_OPERATIONS: i32 = 3576;
-const CLUSTER_OPERATIONS: i32 = 8096;
-const NOT_ASKED: i32 = i32::MIN;
 
 /// Endpoints of brokers, and of controllers, which are none here.
 const BROKERS: i8 = 1;
@@ -54,11 +50,10 @@ pub(super) async fn metadata(asking: &Asking, request: MetadataRequest<'_>) -> M
     }
     let asked = named.map(refs);
     let mut found = layout(asking, asked.clone()).await;
-    if request.allow_auto_topic_creation && make_missing(asking, &found).await {
+    if request.allow_auto_topic_creation && make_missing(asking, &mut found).await {
         found = layout(asking, asked).await;
     }
-    let operations = |asked: bool, all: i32| if asked { all } else { NOT_ASKED };
-    let topic_operations = operations(request.include_topic_authorized_operations, TOPIC_OPERATIONS);
+    let with_operations = request.include_topic_authorized_operations;
     let topics = found.topics.into_iter();
     MetadataResponse {
         brokers: found.nodes.into_iter().map(broker).collect(),
@@ -66,11 +61,11 @@ pub(super) async fn metadata(asking: &Asking, request: MetadataRequest<'_>) -> M
         controller_id: found.controller,
         topics: topics
             .map(|(asked, found)| match found {
-                Ok(found) => topic(asking, found, topic_operations),
+                Ok(found) => topic(asking, found, with_operations),
                 Err(code) => unknown(asking, asked, code),
             })
             .collect(),
-        cluster_authorized_operations: operations(request.include_cluster_authorized_operations, CLUSTER_OPERATIONS),
+        cluster_authorized_operations: asking.operations(request.include_cluster_authorized_operations, THE_CLUSTER),
         ..MetadataResponse::default()
     }
 }
@@ -96,13 +91,13 @@ async fn layout(asking: &Asking, topics: Option<Vec<TopicRef>>) -> Layout {
 }
 
 /// Makes topics that are not there, if that is allowed. Says if one was made.
-async fn make_missing(asking: &Asking, found: &Layout) -> bool {
+async fn make_missing(asking: &Asking, found: &mut Layout) -> bool {
     if !asking.sessions.core.config.kafka.auto_create_topics {
         return false;
     }
     let (mut is_made, end) = (false, machine::now() + MAKING_MAX);
-    for (asked, found) in &found.topics {
-        let (TopicRef::Name(name), Err(ErrorCode::UnknownTopicOrPartition)) = (asked, found) else {
+    for (asked, found) in &mut found.topics {
+        let (TopicRef::Name(name), Err(ErrorCode::UnknownTopicOrPartition)) = (asked, &*found) else {
             continue;
         };
         if internal::is_internal(name) {
@@ -127,6 +122,8 @@ async fn make_missing(asking: &Asking, found: &Layout) -> bool {
             Ok(_) => is_made = true,
             // Another client may have been first.
             Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => is_made = true,
+            // A client that may not make it is told that, and does not wait for it.
+            Err(refusal) if refusal.code == ErrorCode::TopicAuthorizationFailed => *found = Err(refusal.code),
             Err(refusal) => {
                 tracing::info!(
                     topic = name,
@@ -180,7 +177,8 @@ fn unknown(asking: &Asking, asked: TopicRef, code: ErrorCode) -> MetadataRespons
     }
 }
 
-fn topic(asking: &Asking, found: TopicLayout, operations: i32) -> MetadataResponseTopic<'static> {
+fn topic(asking: &Asking, found: TopicLayout, with_operations: bool) -> MetadataResponseTopic<'static> {
+    let operations = asking.operations(with_operations, (ResourceKind::Topic, &found.name));
     let partitions = found.partitions.into_iter();
     MetadataResponseTopic {
         error_code: 0,
@@ -241,11 +239,7 @@ pub(super) async fn cluster(asking: &Asking, request: DescribeClusterRequest) ->
         cluster_id: found.cluster_id.into(),
         controller_id: found.controller,
         brokers: nodes.into_iter().map(broker).collect(),
-        cluster_authorized_operations: if request.include_cluster_authorized_operations {
-            CLUSTER_OPERATIONS
-        } else {
-            NOT_ASKED
-        },
+        cluster_authorized_operations: asking.operations(request.include_cluster_authorized_operations, THE_CLUSTER),
         ..DescribeClusterResponse::default()
     }
 }

@@ -15,9 +15,10 @@ use headwater_protocol::{
     id::{LeaderEpoch, ProducerEpoch, ProducerId},
 };
 
-use super::asking::{Asking, check_epoch, check_name, find_topic, partition_of};
+use super::asking::{Asking, check_epoch, check_name, partition_of};
 use crate::{
     model::{
+        access::Operation,
         id::PartitionId,
         op::{Op, Outcome},
         records::{ListItem, ListedItem, Sought},
@@ -139,7 +140,7 @@ pub(super) async fn list<'a>(asking: &Asking, request: ListOffsetsRequest<'a>) -
 /// A partition, of whose leader the client knows as much.
 fn led(asking: &Asking, topic: &str, (index, epoch): (i32, i32)) -> Result<PartitionId, ErrorCode> {
     let image = asking.image();
-    let id = partition_of(find_topic(&image, topic)?, index)?;
+    let id = partition_of(asking.find_topic(&image, topic, Operation::Describe)?, index)?;
     check_epoch(epoch, Places::of(asking.ops()).leader(id))?;
     Ok(id)
 }
@@ -239,8 +240,10 @@ pub(super) async fn delete_records<'a>(
             .collect();
         for (index, offset) in asked {
             let found = asking.part().await;
-            let found =
-                found.and_then(|()| find_topic(&image, &topic.name).and_then(|topic| partition_of(topic, index)));
+            let found = found.and_then(|()| {
+                let topic = asking.find_topic(&image, &topic.name, Operation::Delete)?;
+                partition_of(topic, index)
+            });
             let deleted = match found {
                 Ok(id) => {
                     let done = asking.perform(Op::DeleteRecords(id, offset)).await;

@@ -52,11 +52,11 @@ pub(super) async fn take(reply: Reply, body: &[u8]) -> Taken {
         return Taken::Done;
     }
     let (ops, core) = (Rc::clone(&reply.sessions.ops), Rc::clone(&reply.sessions.core));
-    let version = reply.version;
+    let (version, asker) = (reply.version, reply.connection.entry.asker());
     let waiting = Rc::new(Waiting::new(reply, &request.partitions));
     for (place, part) in request.partitions.iter().enumerate() {
         give_way(place).await;
-        let judged = judge(&ops, &request, part, (version, records(body, part)));
+        let judged = judge((&ops, &asker), &request, part, (version, records(body, part)));
         waiting.told.borrow_mut()[place].id = judged.as_ref().ok().map(|judged| judged.id);
         let taken = match &judged {
             Ok(judged) => ops::produce::take(&ops.partitions, produce(judged)).await,
@@ -75,12 +75,12 @@ pub(super) async fn take(reply: Reply, body: &[u8]) -> Taken {
 /// Of a client that wants no answer: the end of the connection is all that it can be told.
 async fn take_unanswered(reply: Reply, request: &Request<'_>, body: &[u8]) -> Taken {
     let (ops, connection) = (Rc::clone(&reply.sessions.ops), Rc::clone(&reply.connection));
-    let version = reply.version;
+    let (version, asker) = (reply.version, connection.entry.asker());
     let unanswered = Rc::new(Unanswered(Some(reply)));
     let mut first_refused = None;
     for (place, part) in request.partitions.iter().enumerate() {
         give_way(place).await;
-        let judged = judge(&ops, request, part, (version, records(body, part)));
+        let judged = judge((&ops, &asker), request, part, (version, records(body, part)));
         let taken = match &judged {
             Ok(judged) => ops::produce::take(&ops.partitions, produce(judged)).await,
             Err(refusal) => Err(refusal.clone()),

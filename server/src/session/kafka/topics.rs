@@ -25,10 +25,11 @@ use super::{
 use crate::{
     image::Topic,
     model::{
+        access::{Operation, ResourceKind},
         op::{NewTopic, Op, Outcome, TopicAlteration, TopicDescription},
         refusal::Refusal,
     },
-    ops::nodes::Places,
+    ops::{access::THE_CLUSTER, nodes::Places},
 };
 
 /// Most partitions that one request may ask for, as in Kafka.
@@ -116,6 +117,10 @@ async fn create_one<'a>(
     topic: CreatableTopic<'_>,
     validate_only: bool,
 ) -> Result<CreatableTopicResult<'a>, Refusal> {
+    if !asking.may(Operation::Create, THE_CLUSTER) {
+        let may = asking.need(Operation::Create, (ResourceKind::Topic, &topic.name));
+        may.map_err(|refusal| refuse(refusal.code, "Authorization failed."))?;
+    }
     check_legal(&topic.name)?;
     if find_topic(&asking.image(), &topic.name).is_ok() {
         let message = format!("Topic '{}' already exists.", topic.name);
@@ -157,6 +162,15 @@ async fn create_one<'a>(
     };
     if asking.version < DESCRIBED_FROM {
         return Ok(made);
+    }
+    if !asking.may(Operation::DescribeConfigs, (ResourceKind::Topic, &name)) {
+        return Ok(CreatableTopicResult {
+            topic_config_error_code: ErrorCode::TopicAuthorizationFailed.as_i16(),
+            num_partitions: -1,
+            replication_factor: -1,
+            configs: None,
+            ..made
+        });
     }
     if let Ok(Outcome::Topic(described)) = asking.perform(Op::DescribeTopic(name)).await {
         made.replication_factor = replication_factor(&described);
@@ -309,6 +323,10 @@ pub(super) async fn delete<'a>(asking: &Asking, request: DeleteTopicsRequest<'a>
 
 fn name_of(asking: &Asking, topic: &DeleteTopicState<'_>) -> Result<(String, Uuid), Refusal> {
     let image = asking.image();
+    if let Some(name) = &topic.name {
+        let may = asking.need(Operation::Delete, (ResourceKind::Topic, name));
+        may.map_err(|refusal| refuse(refusal.code, "Topic authorization failed."))?;
+    }
     let (found, unknown) = match (&topic.name, topic.topic_id != [0; 16]) {
         (None, false) => {
             return Err(refuse(
@@ -379,6 +397,8 @@ pub(super) async fn create_partitions<'a>(
 }
 
 async fn extend(asking: &Asking, topic: CreatePartitionsTopic<'_>, validate_only: bool) -> Result<(), Refusal> {
+    let may = asking.need(Operation::Alter, (ResourceKind::Topic, &topic.name));
+    may.map_err(|refusal| refuse(refusal.code, ""))?;
     let image = asking.image();
     let found = find_topic(&image, &topic.name).map_err(|code| refuse(code, ""))?;
     let now = found.partition_count.cast_signed();

@@ -8,19 +8,22 @@ mod quorum;
 mod read;
 mod records;
 mod replicas;
+mod security;
 mod topics;
 
 use headwater_protocol::{
     frame::Api,
     head::ResponseHead,
     schema::{
-        AddQuorumMembersResponseT, AlterTopicResponseT, CordonBrokerResponseT, CreateTopicResponseT,
-        DeleteGroupResponseT, DeleteRecordsResponseT, DeleteTopicResponseT, DescribeBrokerResponseT,
-        DescribeGroupResponseT, DescribeQuorumResponseT, DescribeTopicResponseT, DrainBrokerResponseT,
-        ElectLeadersResponseT, ErrorResponseT, FinaliseFeaturesResponseT, FindGroupResponseT, ForgetBrokerResponseT,
-        HeartbeatResponseT, InitProducerIdResponseT, JoinGroupResponseT, LeaveGroupResponseT, ListBrokersResponseT,
-        ListGroupsResponseT, ListOffsetsResponseT, MetadataResponseT, OffsetCommitResponseT, OffsetDeleteResponseT,
-        OffsetFetchResponseT, ReassignPartitionsResponseT, RemoveQuorumMemberResponseT, SyncGroupResponseT,
+        AddQuorumMembersResponseT, AlterTopicResponseT, CordonBrokerResponseT, CreateAclsResponseT,
+        CreateTopicResponseT, DeleteAclsResponseT, DeleteGroupResponseT, DeleteRecordsResponseT, DeleteTopicResponseT,
+        DescribeAclsResponseT, DescribeBrokerResponseT, DescribeGroupResponseT, DescribeQuorumResponseT,
+        DescribeTopicResponseT, DescribeUsersResponseT, DrainBrokerResponseT, ElectLeadersResponseT, ErrorResponseT,
+        FinaliseFeaturesResponseT, FindGroupResponseT, ForgetBrokerResponseT, HeartbeatResponseT,
+        InitProducerIdResponseT, JoinGroupResponseT, LeaveGroupResponseT, ListBrokersResponseT, ListGroupsResponseT,
+        ListOffsetsResponseT, MetadataResponseT, OffsetCommitResponseT, OffsetDeleteResponseT, OffsetFetchResponseT,
+        ReassignPartitionsResponseT, RemoveQuorumMemberResponseT, RemoveUserResponseT, SetUserResponseT,
+        SyncGroupResponseT,
     },
 };
 
@@ -58,6 +61,8 @@ pub(super) struct Row {
 pub(super) enum Way {
     /// What this protocol says first.
     Hello,
+    /// By which a client proves who it is: before anything else is taken in.
+    Enter,
     /// Records are taken in while they lie in the read buffer.
     Produce,
     /// Records are named and sent from where they lie.
@@ -106,6 +111,13 @@ pub(super) const fn api(api: Api) -> Option<Way> {
         Api::ListGroups => op(groups::read_list, InTurn, READS, refuse::<ListGroupsResponseT>),
         Api::DescribeGroup => op(groups::read_describe, InTurn, READS, refuse::<DescribeGroupResponseT>),
         Api::DeleteGroup => op(groups::read_delete, InTurn, CHANGES, refuse::<DeleteGroupResponseT>),
+        Api::Authenticate => Way::Enter,
+        Api::DescribeAcls => op(security::read_describe_acls, InTurn, READS, refuse::<DescribeAclsResponseT>),
+        Api::CreateAcls => op(security::read_create_acls, InTurn, CHANGES, refuse::<CreateAclsResponseT>),
+        Api::DeleteAcls => op(security::read_delete_acls, InTurn, CHANGES, refuse::<DeleteAclsResponseT>),
+        Api::DescribeUsers => op(security::read_describe_users, InTurn, READS, refuse::<DescribeUsersResponseT>),
+        Api::SetUser => op(security::read_set_user, InTurn, CHANGES, refuse::<SetUserResponseT>),
+        Api::RemoveUser => op(security::read_remove_user, InTurn, CHANGES, refuse::<RemoveUserResponseT>),
     })
 }
 
@@ -188,6 +200,21 @@ pub(super) fn tell(reply: Reply, outcome: Outcome) {
         }),
         Outcome::Groups(listed) => reply.head(&groups::listed(listed)),
         Outcome::Group(answer) => groups::tell(reply, answer),
+        Outcome::Acls(acls) => reply.head(&DescribeAclsResponseT {
+            acls: Some(security::acls(acls)),
+            ..DescribeAclsResponseT::default()
+        }),
+        Outcome::AclsCreated => reply.head(&CreateAclsResponseT::default()),
+        Outcome::AclsDeleted(acls) => reply.head(&DeleteAclsResponseT {
+            acls: Some(security::acls(acls.into_iter().flatten())),
+            ..DeleteAclsResponseT::default()
+        }),
+        Outcome::Users(users) => reply.head(&DescribeUsersResponseT {
+            users: Some(security::users(users)),
+            ..DescribeUsersResponseT::default()
+        }),
+        Outcome::UserSet => reply.head(&SetUserResponseT::default()),
+        Outcome::UserRemoved => reply.head(&RemoveUserResponseT::default()),
     }
 }
 
@@ -205,7 +232,10 @@ mod tests {
             let is_op = matches!(way, Some(Way::Op(_)));
             assert_ne!(
                 is_op,
-                matches!(request, Api::ApiVersions | Api::Produce | Api::Fetch),
+                matches!(
+                    request,
+                    Api::ApiVersions | Api::Produce | Api::Fetch | Api::Authenticate
+                ),
                 "{request:?}"
             );
         }

@@ -1,6 +1,6 @@
 //! From a frame to whoever does what it asks: checks api and version, has the head read, and starts it.
 
-use std::{pin::pin, rc::Rc};
+use std::{pin::pin, rc::Rc, time::Duration};
 
 use futures::{
     FutureExt as _,
@@ -13,16 +13,18 @@ use headwater_protocol::{
 
 use super::{
     codec::{self, Row, Way, When},
-    hello,
+    entering, hello,
     reply::Reply,
 };
 use crate::{
     machine,
     model::{
+        access::Operation,
         op::{Op, Outcome},
+        records::{FetchCall, FetchedItem},
         refusal::Refusal,
     },
-    ops,
+    ops::{self, fetch::Records},
     session::{
         frame::Frame,
         in_flight::RequestLease,
@@ -69,6 +71,9 @@ async fn take(sessions: &Rc<Sessions>, connection: &Rc<Connection>, frame: &Fram
         Err(refusal) => return refused(reply, refusal),
     };
     sessions.core.metrics.received(api, frame.header.frame_len() as u64);
+    if !matches!(way, Way::Hello | Way::Enter) && !connection.entry.is_in(&sessions.ops) {
+        return not_in(reply, api);
+    }
     if matches!(way, Way::Produce) {
         return produce(reply, frame).await;
     }
@@ -87,11 +92,22 @@ async fn take(sessions: &Rc<Sessions>, connection: &Rc<Connection>, frame: &Fram
             Ok(()) => hello::answer(reply),
             Err(refusal) => return refused(reply, refusal),
         },
+        Way::Enter => return Box::pin(entering::take(reply, frame.head)).await,
         Way::Fetch => return fetch(reply, frame.head),
         Way::Op(row) => return op(reply, row, frame.head),
         Way::Produce => unreachable!("dealt with above"),
     }
     Taken::Done
+}
+
+/// Answers somebody who has not said who it is. One who has been in may come again: on another connection.
+fn not_in(reply: Reply, api: Api) -> Taken {
+    if !reply.connection.entry.is_outside() {
+        tracing::debug!(?api, "it is asked for by somebody who must say again who it is");
+        return Taken::Forget;
+    }
+    let message = "the broker asks who its clients are (security.sasl): give the client a user and a password";
+    refused(reply, Refusal::new(ErrorCode::SaslAuthenticationFailed, message))
 }
 
 fn way_of(header: &FrameHeader) -> Result<(Api, Way), Refusal> {
@@ -123,7 +139,13 @@ async fn produce(reply: Reply, frame: &Frame<'_>) -> Taken {
     if asked.is_answered && reply.connection.outbox.is_closed() {
         return Taken::Done;
     }
-    let pending = match asked.produce {
+    let (ops, asker) = (&reply.sessions.ops, reply.connection.entry.asker());
+    let may = asked.produce.and_then(|produce| {
+        let may = ops.may_partition(&asker, Operation::Write, produce.id);
+        may.map(|()| produce)
+            .map_err(|code| Refusal::new(code, code.description()))
+    });
+    let pending = match may {
         Ok(produce) => ops::produce::take(&reply.sessions.ops.partitions, produce).await,
         Err(refusal) => Err(refusal),
     };
@@ -153,11 +175,53 @@ fn fetch(reply: Reply, head: &[u8]) -> Taken {
     };
     let working = reply.sessions.core.working();
     machine::spawn(async move {
-        let found = ops::fetch::fetch(&reply.sessions.ops.partitions, &*reply.connection, call).await;
+        let found = permitted_fetch(&reply, call).await;
         codec::fetched(reply, found);
         drop(working);
     });
     Taken::Done
+}
+
+/// Of partitions that may not be read that is told; also if it is so only when their records have come.
+async fn permitted_fetch(reply: &Reply, mut call: FetchCall) -> Vec<FetchedItem<Records>> {
+    let (ops, asker) = (&reply.sessions.ops, reply.connection.entry.asker());
+    let may_read = |id| ops.may_partition(&asker, Operation::Read, id);
+    if !ops.access.is_on() {
+        return ops::fetch::fetch(&ops.partitions, &*reply.connection, call).await;
+    }
+    let denied = |place, id, error| FetchedItem {
+        place,
+        id,
+        error,
+        high_watermark: -1,
+        log_start_offset: -1,
+        next_offset: -1,
+        size: 0,
+        records: None,
+        available: 0,
+        preferred: None,
+        diverging: None,
+    };
+    let mut refused = Vec::new();
+    call.items.retain(|item| match may_read(item.id) {
+        Ok(()) => true,
+        Err(error) => {
+            refused.push(denied(item.place, item.id, error));
+            false
+        }
+    });
+    if !refused.is_empty() {
+        call.wait = Duration::ZERO;
+    }
+    let mut found = ops::fetch::fetch(&ops.partitions, &*reply.connection, call).await;
+    for item in &mut found {
+        if let Err(error) = may_read(item.id) {
+            *item = denied(item.place, item.id, error);
+        }
+    }
+    found.extend(refused);
+    found.sort_by_key(|item| item.place);
+    found
 }
 
 fn op(reply: Reply, row: Row, head: &[u8]) -> Taken {
@@ -182,8 +246,8 @@ fn op(reply: Reply, row: Row, head: &[u8]) -> Taken {
 }
 
 async fn perform(reply: &Reply, op: Op) -> Result<Outcome, Refusal> {
-    let client = reply.connection.client();
-    ops::perform(&reply.sessions.ops, &client, op).await
+    let (client, asker) = (reply.connection.client(), reply.connection.entry.asker());
+    ops::perform(&reply.sessions.ops, &client, &asker, op).await
 }
 
 fn answer(reply: Reply, row: Row, done: Result<Outcome, Refusal>) {

@@ -67,8 +67,13 @@ impl Wire {
 
     /// The response to a request, which must be all that there is in it.
     pub async fn response<A: Message<'static>>(&mut self, key: ApiKey, version: i16, id: i32) -> A {
-        let frame = self.receive().await;
-        let frame = frame.unwrap_or_else(|| panic!("the connection is closed at {key:?} {version}"));
+        let response = self.try_response(key, version, id).await;
+        response.unwrap_or_else(|| panic!("the connection is closed at {key:?} {version}"))
+    }
+
+    /// The same; `None` if the broker closes the connection instead.
+    pub async fn try_response<A: Message<'static>>(&mut self, key: ApiKey, version: i16, id: i32) -> Option<A> {
+        let frame = self.receive().await?;
         // Tests are short: what it borrows from stays.
         let mut reader = Reader::new(Vec::leak(frame));
         assert_eq!(i32::from_be_bytes(reader.array().unwrap()), id, "{key:?} {version}");
@@ -87,7 +92,7 @@ impl Wire {
             "{key:?} {version}: more than {response:?}",
             response = A::NAME
         );
-        response
+        Some(response)
     }
 
     pub async fn ask<'a, A: Message<'static>>(&mut self, key: ApiKey, version: i16, request: &impl Message<'a>) -> A {

@@ -143,6 +143,11 @@ responses! {
 }
 
 impl Reply {
+    /// Its head as it came.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
     /// The records of each partition of a fetch response that has no error.
     pub fn fetched(&self) -> Vec<(i32, &[u8])> {
         let mut rest = &self.payload[..];

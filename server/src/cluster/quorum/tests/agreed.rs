@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use headwater_protocol::{
     error::ErrorCode,
     id::{BrokerId, PartitionIndex, TopicId},
+    scram::{Keys, Mechanism},
 };
 use proptest::prelude::*;
 
 use crate::{
     cluster::{
         quorum::{
-            codec::{CodecError, FORMAT_VERSION, decode, encode},
+            codec::{CodecError, FORMAT_VERSION, WITH_ACCESS, decode, encode},
             id::{Incarnation, NodeId, StoreId},
             order::{Order, Outcome, Proposal, Registration},
             state::{PRODUCER_ID_BLOCK, State},
@@ -20,6 +21,7 @@ use crate::{
         state::{Command, Shape},
     },
     image::{Address, KafkaAddress, PartitionId, Replicas, Topic, TopicState},
+    model::access::{AccessChange, Acl, Hidden, Operation, Pattern, Permission, ResourceKind},
 };
 
 fn id(number: u128) -> TopicId {
@@ -116,6 +118,39 @@ fn placement(count: usize) -> Placement {
     }
 }
 
+/// A rule is made, or removed.
+fn rule(name: usize, is_added: bool) -> AccessChange {
+    let acls = vec![Acl {
+        kind: ResourceKind::Topic,
+        pattern: Pattern::Prefixed,
+        name: format!("topic-{name}"),
+        principal: "User:alice".to_owned(),
+        host: "*".to_owned(),
+        operation: Operation::Read,
+        permission: Permission::Allow,
+    }];
+    if is_added {
+        AccessChange::AddAcls(acls)
+    } else {
+        AccessChange::RemoveAcls(acls)
+    }
+}
+
+/// A user gets keys, or loses all.
+fn password(name: usize, iterations: u32, is_set: bool) -> AccessChange {
+    let user = format!("user-{name}");
+    if is_set {
+        let keys = Keys::of_salted(Mechanism::Sha256, &[1; 32], vec![2; 16], iterations).into();
+        AccessChange::SetUser {
+            user,
+            keys,
+            secret: Hidden(vec![name as u8]),
+        }
+    } else {
+        AccessChange::RemoveUser { user, mechanism: None }
+    }
+}
+
 fn any_order() -> impl Strategy<Value = Order> {
     let create =
         (1..4_u128, 1..4_u32, any_overrides()).prop_map(|(number, partition_count, overrides)| Command::Create {
@@ -158,6 +193,9 @@ fn any_order() -> impl Strategy<Value = Order> {
             levels: Levels { oldest: 1, newest },
         })),
         (0..4_u16).prop_map(|level| Order::Replicas(ReplicaCommand::Finalise { level })),
+        (0..3_usize, any::<bool>()).prop_map(|(name, is_added)| Order::Access(rule(name, is_added))),
+        (0..3_usize, 1..4096_u32, any::<bool>())
+            .prop_map(|(name, iterations, is_set)| { Order::Access(password(name, iterations, is_set)) }),
         (1..4_u128).prop_map(|number| Order::Placed(Command::Delete { id: id(number) }, placement(0))),
         (0..3_u64, 1..4_u64).prop_map(|(broker, incarnation)| {
             Order::Register(Registration {
@@ -318,8 +356,8 @@ fn what_another_version_wrote_and_what_is_too_long_is_refused_by_name() {
     let mut bytes = encode(&Proposal::new(Order::ReserveProducerIds));
     bytes.push(0);
     assert_eq!(decode::<Proposal>(&bytes), Err(CodecError::Trailing { len: 1 }));
-    bytes[0] = FORMAT_VERSION + 1;
-    let found = FORMAT_VERSION + 1;
+    bytes[0] = WITH_ACCESS + 1;
+    let found = WITH_ACCESS + 1;
     assert_eq!(decode::<Proposal>(&bytes), Err(CodecError::Version { found }));
     assert_eq!(decode::<Proposal>(&[]), Err(CodecError::Empty));
 }

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     model::{
+        access::{Operation, ResourceKind},
         internal::is_internal,
         op::{Op, SettingChange, TopicAlteration},
         refusal::Refusal,
@@ -163,6 +164,10 @@ async fn may_alter(
     keys: impl Iterator<Item = &str>,
 ) -> Result<(), Refusal> {
     asking.may_go_on().await?;
+    match kind {
+        TOPIC => asking.need(Operation::AlterConfigs, (ResourceKind::Topic, name))?,
+        _ => asking.need_cluster(Operation::AlterConfigs)?,
+    }
     if twice.0.contains(&(kind, name.to_owned())) {
         return refuse(ErrorCode::InvalidRequest, "Each resource must appear at most once.");
     }

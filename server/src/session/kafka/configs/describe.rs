@@ -21,8 +21,12 @@ use super::{
 use crate::{
     config::{Config, Knob},
     image::{Topic, settings},
-    model::{id::PartitionId, refusal::Refusal},
-    ops::nodes::Places,
+    model::{
+        access::{Operation, ResourceKind},
+        id::PartitionId,
+        refusal::Refusal,
+    },
+    ops::{access::THE_CLUSTER, nodes::Places},
     session::kafka::asking::{Asking, check_legal, find_topic},
 };
 
@@ -90,11 +94,18 @@ fn describe_one(
     let name = &*resource.resource_name;
     let all = match resource.resource_type {
         TOPIC => {
+            asking.need(Operation::DescribeConfigs, (ResourceKind::Topic, name))?;
             check_legal(name)?;
             let image = asking.image();
             // Kafka has no words for it here.
             let topic = find_topic(&image, name).map_err(|code| Refusal::new(code, ""))?;
             of_topic(asking, topic, besides)
+        }
+        BROKER | BROKER_LOGGER if !asking.may(Operation::DescribeConfigs, THE_CLUSTER) => {
+            return Err(asking
+                .need_cluster(Operation::DescribeConfigs)
+                .err()
+                .unwrap_or_else(Refusal::stopping));
         }
         // There are no defaults for all brokers, and no loggers whose level could be set.
         BROKER if name.is_empty() => Vec::new(),

@@ -10,6 +10,7 @@ use super::super::asking::Asking;
 use crate::{
     image::first_node,
     model::{
+        access::Operation,
         op::{Op, Outcome},
         quorum::{QuorumDescription, QuorumMember},
         refusal::Refusal,
@@ -30,6 +31,13 @@ pub(in crate::session::kafka) async fn unregister(
     asking: &Asking,
     request: UnregisterBrokerRequest,
 ) -> UnregisterBrokerResponse<'static> {
+    if let Err(refusal) = asking.need_cluster(Operation::Alter) {
+        return UnregisterBrokerResponse {
+            error_code: asking.tells(refusal.code),
+            error_message: Some(refusal.message.into()),
+            ..UnregisterBrokerResponse::default()
+        };
+    }
     let node = request.broker_id;
     let broker = Places::of(asking.ops()).broker_of(node);
     let done = match broker {

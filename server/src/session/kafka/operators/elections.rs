@@ -15,6 +15,7 @@ use super::super::asking::{Asking, check_name, find_topic, partition_of};
 use crate::{
     image::{Assignment, TopicState},
     model::{
+        access::Operation,
         id::PartitionId,
         op::{Op, Outcome, TopicPartitions},
         refusal::Refusal,
@@ -47,6 +48,15 @@ pub(in crate::session::kafka) async fn elect(
         },
     );
     let mut error = ErrorCode::None;
+    if let Err(refusal) = asking.need_cluster(Operation::Alter) {
+        let told = |(topic, partitions): (String, Vec<i32>)| {
+            let told = partitions.into_iter().map(|index| (index, Some(refusal.clone())));
+            (topic, told.collect())
+        };
+        // Of all partitions nobody learns which there are.
+        let results = asked.into_iter().filter(|_| !is_of_all).map(told).collect();
+        return respond(asking, refusal.code, results);
+    }
     if [PREFERRED, UNCLEAN].contains(&request.election_type) {
         let is_unclean = request.election_type == UNCLEAN;
         let mut to_elect: BTreeMap<Option<BrokerId>, Vec<TopicPartitions>> = BTreeMap::new();

@@ -10,19 +10,21 @@ use headwater_kafka::messages::{
 };
 use headwater_protocol::{error::ErrorCode, id::PartitionIndex, topic::TopicName};
 
-use super::super::asking::{Asking, find_topic, uuid_of};
+use super::super::asking::{Asking, uuid_of};
 use crate::{
     image::TopicState,
     machine,
-    model::{id::PartitionId, internal, nodes::PartitionLayout},
+    model::{
+        access::{Operation, ResourceKind},
+        id::PartitionId,
+        internal,
+        nodes::PartitionLayout,
+    },
     ops::nodes::Places,
 };
 
 /// Most partitions of an answer (`max.request.partition.size.limit`).
 const PARTITIONS_MAX: usize = 2000;
-
-/// Everything is allowed to everybody: a bit for each operation.
-const OPERATIONS: i32 = 3576;
 
 pub(in crate::session::kafka) async fn describe(
     asking: &Asking,
@@ -32,7 +34,8 @@ pub(in crate::session::kafka) async fn describe(
     let is_of_all = request.topics.is_empty();
     let mut names: BTreeSet<String> = if is_of_all {
         let ready = image.topics().filter(|topic| topic.state == TopicState::Ready);
-        ready.map(|topic| topic.name.to_string()).collect()
+        let may = |name: &String| asking.may(Operation::Describe, (ResourceKind::Topic, name));
+        ready.map(|topic| topic.name.to_string()).filter(may).collect()
     } else {
         request.topics.iter().map(|topic| topic.name.to_string()).collect()
     };
@@ -55,9 +58,12 @@ pub(in crate::session::kafka) async fn describe(
             response.next_cursor = Some(cursor(name, 0));
             break;
         }
-        let Ok(topic) = find_topic(&image, &name) else {
-            response.topics.push(unknown(asking, name));
-            continue;
+        let topic = match asking.find_topic(&image, &name, Operation::Describe) {
+            Ok(topic) => topic,
+            Err(code) => {
+                response.topics.push(unknown(asking, name, code));
+                continue;
+            }
         };
         let first = if name == from_topic { from_index } else { 0 };
         let count = topic.partition_count.cast_signed();
@@ -74,7 +80,7 @@ pub(in crate::session::kafka) async fn describe(
             topic_id: uuid_of(topic.id),
             is_internal: internal::is_internal(&name),
             partitions,
-            topic_authorized_operations: OPERATIONS,
+            topic_authorized_operations: asking.operations(true, (ResourceKind::Topic, &name)),
         });
         if last < count && first < count {
             response.next_cursor = Some(cursor(name, last));
@@ -106,16 +112,17 @@ fn partition(found: PartitionLayout) -> DescribeTopicPartitionsResponsePartition
     }
 }
 
-fn unknown(asking: &Asking, name: String) -> DescribeTopicPartitionsResponseTopic<'static> {
+fn unknown(asking: &Asking, name: String, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic<'static> {
     let code = match TopicName::new(&name) {
-        Ok(_) => ErrorCode::UnknownTopicOrPartition,
-        Err(_invalid) => ErrorCode::InvalidTopicException,
+        Err(_invalid) if code == ErrorCode::UnknownTopicOrPartition => ErrorCode::InvalidTopicException,
+        _ => code,
     };
+    let topic_authorized_operations = asking.operations(true, (ResourceKind::Topic, &name));
     DescribeTopicPartitionsResponseTopic {
         error_code: asking.tells(code),
         is_internal: internal::is_internal(&name),
         name: Some(name.into()),
-        topic_authorized_operations: OPERATIONS,
+        topic_authorized_operations,
         ..DescribeTopicPartitionsResponseTopic::default()
     }
 }

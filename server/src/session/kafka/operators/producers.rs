@@ -6,8 +6,11 @@ use headwater_kafka::messages::{
 };
 use headwater_protocol::error::ErrorCode;
 
-use super::super::asking::{Asking, find_topic, partition_of};
-use crate::model::op::{Op, Outcome};
+use super::super::asking::{Asking, partition_of};
+use crate::model::{
+    access::Operation,
+    op::{Op, Outcome},
+};
 
 /// There are no transactions, and so none that is open, nor anybody who would coordinate it.
 const NONE: i32 = -1;
@@ -45,7 +48,7 @@ async fn of_partition(asking: &Asking, topic: &str, index: i32) -> Result<Vec<Pr
     asking.part().await?;
     let id = {
         let image = asking.image();
-        partition_of(find_topic(&image, topic)?, index)?
+        partition_of(asking.find_topic(&image, topic, Operation::Read)?, index)?
     };
     let described = asking.perform(Op::DescribeProducers(id)).await;
     let Ok(Outcome::Producers(producers)) = described else {

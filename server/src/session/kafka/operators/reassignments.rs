@@ -17,6 +17,7 @@ use super::{
 use crate::{
     image::Replicas,
     model::{
+        access::Operation,
         id::PartitionId,
         op::{Op, Outcome},
         refusal::Refusal,
@@ -35,6 +36,13 @@ pub(in crate::session::kafka) async fn alter<'a>(
     asking: &Asking,
     request: AlterPartitionReassignmentsRequest<'a>,
 ) -> AlterPartitionReassignmentsResponse<'a> {
+    if let Err(refusal) = asking.need_cluster(Operation::Alter) {
+        return AlterPartitionReassignmentsResponse {
+            error_code: asking.tells(refusal.code),
+            error_message: Some(refusal.message.into()),
+            ..AlterPartitionReassignmentsResponse::default()
+        };
+    }
     let may_change = asking.version < FACTOR_FROM || request.allow_replication_factor_change;
     let mut told = Told::new();
     let mut moves = BTreeMap::new();
@@ -210,6 +218,13 @@ pub(in crate::session::kafka) async fn list(
     asking: &Asking,
     request: ListPartitionReassignmentsRequest<'_>,
 ) -> ListPartitionReassignmentsResponse<'static> {
+    if let Err(refusal) = asking.need_cluster(Operation::Describe) {
+        return ListPartitionReassignmentsResponse {
+            error_code: asking.tells(refusal.code),
+            error_message: Some(refusal.message.into()),
+            ..ListPartitionReassignmentsResponse::default()
+        };
+    }
     let Some(assignment) = asking.ops().partitions.assignment() else {
         return ListPartitionReassignmentsResponse::default();
     };

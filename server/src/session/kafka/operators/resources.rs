@@ -6,7 +6,7 @@ use headwater_kafka::messages::{
 use headwater_protocol::error::ErrorCode;
 
 use super::super::asking::Asking;
-use crate::{image::TopicState, ops::nodes::Places};
+use crate::{image::TopicState, model::access::Operation, ops::nodes::Places};
 
 /// What it may be. Groups and clients have none here.
 const TOPIC: i8 = 2;
@@ -27,6 +27,12 @@ pub(in crate::session::kafka) async fn list(
     if asked.iter().any(|kind| !kinds.contains(kind)) {
         return ListConfigResourcesResponse {
             error_code: asking.tells(ErrorCode::UnsupportedVersion),
+            ..ListConfigResourcesResponse::default()
+        };
+    }
+    if let Err(refusal) = asking.need_cluster(Operation::DescribeConfigs) {
+        return ListConfigResourcesResponse {
+            error_code: asking.tells(refusal.code),
             ..ListConfigResourcesResponse::default()
         };
     }

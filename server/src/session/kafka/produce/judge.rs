@@ -13,7 +13,13 @@ use headwater_protocol::{
 };
 
 use crate::{
-    model::{id::PartitionId, internal, records::Acks, refusal::Refusal},
+    model::{
+        access::{Asker, Operation, ResourceKind},
+        id::PartitionId,
+        internal,
+        records::Acks,
+        refusal::Refusal,
+    },
     ops,
     session::kafka::asking::{find_topic, find_topic_by_id, partition_of},
 };
@@ -49,7 +55,7 @@ pub(super) struct Judged<'a> {
 }
 
 pub(super) fn judge<'a>(
-    ops: &ops::Ops,
+    (ops, asker): (&ops::Ops, &Asker),
     request: &Request<'_>,
     part: &Part<'_>,
     (version, records): (i16, &'a [u8]),
@@ -68,7 +74,7 @@ pub(super) fn judge<'a>(
     if request.transactional_id.is_some() {
         return Err(no_transactions());
     }
-    let id = find(ops, part).map_err(|code| Refusal::new(code, code.description()))?;
+    let id = find(ops, asker, part).map_err(|code| Refusal::new(code, code.description()))?;
     check_form(version, records)?;
     let records = in_order(records).map_or(Cow::Borrowed(records), Cow::Owned);
     Ok(Judged { id, acks, records })
@@ -79,11 +85,22 @@ fn no_transactions() -> Refusal {
     Refusal::new(code, "this broker has no transactions yet")
 }
 
-fn find(ops: &ops::Ops, part: &Part<'_>) -> Result<PartitionId, ErrorCode> {
+fn find(ops: &ops::Ops, asker: &Asker, part: &Part<'_>) -> Result<PartitionId, ErrorCode> {
     let image = ops.partitions.image();
+    let may = |name: &str| {
+        let may = ops.need(asker, Operation::Write, (ResourceKind::Topic, name));
+        may.map_err(|refusal| refusal.code)
+    };
     let topic = match part.topic {
-        TopicRef::Name(name) => find_topic(&image, name)?,
-        TopicRef::Id(id) => find_topic_by_id(&image, id)?,
+        TopicRef::Name(name) => {
+            may(name)?;
+            find_topic(&image, name)?
+        }
+        TopicRef::Id(id) => {
+            let topic = find_topic_by_id(&image, id)?;
+            may(topic.name.as_str())?;
+            topic
+        }
     };
     if internal::is_internal(topic.name.as_str()) {
         return Err(ErrorCode::InvalidTopicException);

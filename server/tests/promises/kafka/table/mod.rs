@@ -10,6 +10,7 @@ mod list;
 mod made;
 mod produce;
 mod reads;
+mod security;
 mod topics;
 
 use std::{collections::BTreeMap, fmt::Debug};
@@ -76,6 +77,7 @@ fn every_probe_of_kafka_is_answered_the_same_or_listed_with_what_is_other() {
         reads::look(&mut wire, &mut look).await;
         topics::look(&mut wire, &mut look).await;
         groups::look(&mut wire, &mut look).await;
+        security::look(&mut wire, &mut look).await;
         broker.stop();
         look
     });
