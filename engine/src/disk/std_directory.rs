@@ -330,7 +330,12 @@ mod tests {
     fn many_files_are_replaced_at_once_and_an_error_is_told() {
         let temporary = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let disk = StdDirectory::default();
-        let file = |number: usize| (temporary.path().join(number.to_string()), vec![u8::try_from(number).unwrap(); number]);
+        let file = |number: usize| {
+            (
+                temporary.path().join(number.to_string()),
+                vec![u8::try_from(number).unwrap(); number],
+            )
+        };
         let mut files: Vec<_> = (0..50).map(file).collect();
         now(disk.replace_files_to_make_room(&files)).unwrap();
         for (path, content) in &files {
