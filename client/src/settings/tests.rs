@@ -18,7 +18,7 @@ fn told(builder: &ClientBuilder) -> String {
         settings.metadata_timeout,
         settings.metadata_age_max,
         settings.backoff,
-        settings.defaults,
+        (&settings.tls, &settings.defaults),
     )
 }
 
@@ -34,6 +34,7 @@ fn other(setting: &Setting) -> &'static str {
         ("assignor", _) => "range",
         ("client_id" | "group_id" | "instance_id", _) => "billing",
         ("idempotent", _) | (_, "true") => "false",
+        ("tls", _) => "true",
         _ => "12345",
     }
 }

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use rustix::process::{Resource, getrlimit};
 
-use super::network::TlsFacts;
 use super::root::Root;
 use super::root::storage::StorageFacts;
 use crate::config::Config;
@@ -224,4 +223,13 @@ fn fastest_ns<T>(call: impl Fn() -> T) -> u64 {
         start.elapsed().as_nanos() as u64 / u64::from(CALLS)
     };
     (0..10).map(batch).min().unwrap_or_default()
+}
+
+/// What was found in the files of certificates that the configuration names.
+#[derive(Debug, Default)]
+pub(super) struct TlsFacts {
+    /// Why the broker cannot start with them.
+    pub unusable: Option<String>,
+    /// A sentence for each thing that is wrong.
+    pub wrong: Vec<String>,
 }

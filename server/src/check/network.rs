@@ -11,7 +11,7 @@ use super::root::{Root, rounded};
 use crate::config::Config;
 use crate::session::listener::BACKLOG;
 
-pub(super) use tls::{TlsFacts, tls};
+pub(super) use self::tls::tls;
 
 /// What a connection needs in flight at 10 Gbit/s over 3 ms, or 1 Gbit/s over 30 ms.
 const BUFFER_BYTES_MIN: u64 = 4 << 20;

@@ -15,20 +15,36 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("broker.advertised_host", "log.example.com"),
     ("broker.rack", "room-2.row_1"),
     ("broker.core_port_base", "9300"),
+    ("broker.tls_certificate", "/etc/tls/a.pem,/etc/tls/b.pem"),
+    ("broker.tls_key", "/etc/tls/a.key,/etc/tls/b.key"),
+    ("broker.tls_client_ca", "/etc/tls/ca.pem"),
+    ("broker.tls_client_auth", "required"),
+    ("broker.tls_principal_rules", "RULE:^CN=([^,]+).*$/$1/L,DEFAULT"),
     ("broker.core_dump", "true"),
     ("kafka.listen", "[::1]:9092"),
     ("kafka.core_nodes", "false"),
     ("kafka.core_port_base", "9400"),
+    ("kafka.tls_certificate", "/etc/tls/a.pem,/etc/tls/b.pem"),
+    ("kafka.tls_key", "/etc/tls/a.key,/etc/tls/b.key"),
+    ("kafka.tls_client_ca", "/etc/tls/ca.pem"),
+    ("kafka.tls_client_auth", "required"),
+    ("kafka.tls_principal_rules", "RULE:^CN=([^,]+).*$/$1/L,DEFAULT"),
     ("kafka.auto_create_topics", "false"),
     ("cluster.role", "coordinator"),
     ("cluster.listen", "127.0.0.1:9293"),
     ("cluster.members", "7@[::1]:9293,8@two.example:9293,9@10.0.0.3:9293"),
     ("cluster.balance", "replicas"),
+    ("cluster.tls_certificate", "/etc/tls/peer.pem"),
+    ("cluster.tls_key", "/etc/tls/peer.key"),
+    ("cluster.tls_ca", "/etc/tls/peers.pem"),
     ("cluster.catch_up_bytes_per_second_max", "8MiB"),
     ("cores.count", "3"),
     ("cores.set", "0,2-3"),
     ("cores.pin", "false"),
     ("metrics.listen", "127.0.0.1:9644"),
+    ("metrics.tls_certificate", "/etc/tls/a.pem,/etc/tls/b.pem"),
+    ("metrics.tls_key", "/etc/tls/a.key,/etc/tls/b.key"),
+    ("metrics.tls_client_ca", "/etc/tls/ca.pem"),
     ("metrics.series_max", "50"),
     ("metrics.tick_us", "100us"),
     ("cores.spin_before_park_us", "1ms"),
@@ -72,6 +88,8 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("limits.connections_max", "100"),
     ("limits.connection_idle_ms", "5s"),
     ("limits.frame_wait_ms_max", "5s"),
+    ("limits.handshake_wait_ms_max", "5s"),
+    ("limits.handshakes_max", "64"),
     ("limits.frame_size_bytes_max", "2MiB"),
     ("limits.requests_in_flight_max", "64"),
     ("limits.requests_in_flight_bytes_max", "4MiB"),
@@ -402,6 +420,13 @@ fn text_that_is_no_value_is_refused_with_what_was_expected() {
         ("broker.advertised_host", "0.0.0.0", "a host name or an IP address"),
         ("broker.rack", "a rack", "\"none\" or 1 to 64 letters"),
         ("cluster.role", "broker", "\"both\" or \"coordinator\""),
+        (
+            "broker.tls_client_auth",
+            "yes",
+            "\"none\", \"requested\" or \"required\"",
+        ),
+        ("kafka.tls_principal_rules", "RULE:a", "a rule as DEFAULT or RULE:"),
+        ("metrics.tls_key", "a,,b", "the name of a file"),
         ("cluster.listen", "127.0.0.1:0", "\"off\" or an address with a port"),
         ("cluster.members", "0@a", "numbers of brokers with host and port"),
         ("cluster.members", "0@a:1,0@b:1", "each once"),
@@ -446,6 +471,8 @@ fn sizes_and_times_take_units_and_plain_numbers() {
 
 const THREE: (&str, &str) = ("cluster.members", "0@a:1,1@b:1,2@c:1");
 const LISTEN: (&str, &str) = ("cluster.listen", "127.0.0.1:1");
+const PEM: (&str, &str) = ("broker.tls_certificate", "a.pem");
+const KEY: (&str, &str) = ("broker.tls_key", "a.key");
 const CLUSTER: (&str, &str) = ("broker.cluster_id", "blue");
 
 #[test]
@@ -519,6 +546,31 @@ fn limits_are_checked_against_each_other() {
         (
             &[("cluster.role", "coordinator")],
             "has no broker to hold anything for; use \"both\"",
+        ),
+        (
+            &[("broker.tls_certificate", "a.pem")],
+            "name one key for each certificate",
+        ),
+        (
+            &[("kafka.tls_client_auth", "required")],
+            "without TLS nobody can show a certificate",
+        ),
+        (
+            &[PEM, KEY, ("broker.tls_client_auth", "requested")],
+            "name the CA of the clients' certificates",
+        ),
+        (&[("cluster.tls_ca", "ca.pem")], "set both, and the key, or neither"),
+        (
+            &[
+                ("cluster.tls_certificate", "a.pem,b.pem"),
+                ("cluster.tls_key", "a.key,b.key"),
+                ("cluster.tls_ca", "ca.pem"),
+            ],
+            "a broker has one certificate for the others",
+        ),
+        (
+            &[THREE, LISTEN, ("broker.cluster_id", "c"), PEM, KEY],
+            "brokers reach each other on that port too",
         ),
     ];
     for (values, expected) in broken {

@@ -13,7 +13,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{certificate::Look, error::TlsError, provider};
+use super::{certificate::Look, error::TlsError, provider::provider};
 
 /// A file is not read beyond this, in bytes: whole bundles of CAs are smaller.
 const FILE_BYTES_MAX: u64 = 16 << 20;

@@ -19,7 +19,7 @@ use rustls::{
 use super::{
     error::TlsError,
     files::{Watched, trusted},
-    provider,
+    provider::provider,
     served::{Port, Wanted},
 };
 use crate::config::Config;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Tls;
+use super::all::Tls;
 use crate::failure::{Part, StopError};
 
 /// How often files are looked at.

@@ -16,7 +16,7 @@ use super::{
     certificate::Look,
     error::TlsError,
     files::{Watched, certified, trusted},
-    provider,
+    provider::provider,
     resolver::ByName,
 };
 use crate::config::{ClientAuth, Config, Files, PrincipalRules};

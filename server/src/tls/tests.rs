@@ -9,7 +9,7 @@ use rustls::{
 };
 use tempfile::TempDir;
 
-use super::*;
+use super::{provider::provider, *};
 use crate::config::Config;
 
 /// A CA, and the files of what it has signed.

@@ -38,6 +38,7 @@ const TOPIC: &str = "t";
 struct Secured {
     site: Site,
     authority: Authority,
+    shown: Certified,
     _temporary: tempfile::TempDir,
 }
 
@@ -56,6 +57,7 @@ fn secured(settings: &[(&str, &str)]) -> Secured {
     Secured {
         site,
         authority,
+        shown,
         _temporary: temporary,
     }
 }
@@ -193,7 +195,10 @@ fn nobody_comes_in_who_is_not_trusted_and_a_change_of_trust_needs_no_restart() {
             .site
             .set("broker.tls_client_ca", trusted.to_str().unwrap())
             .set("broker.tls_client_auth", "required")
-            .set("broker.tls_principal_rules", "RULE:^CN=([a-z]+)$/$1/U");
+            .set("broker.tls_principal_rules", "RULE:^CN=([a-z]+)$/$1/U")
+            .set("metrics.tls_certificate", all.shown.certificate())
+            .set("metrics.tls_key", all.shown.key())
+            .set("metrics.tls_client_ca", trusted.to_str().unwrap());
         let broker = all.site.start();
         let (address, ca) = (all.site.address(), all.ca());
         let alice = clients.issue("alice", &["alice"]);
@@ -257,6 +262,15 @@ fn nobody_comes_in_who_is_not_trusted_and_a_change_of_trust_needs_no_restart() {
             "handshake_failure or protocol_version: {alert:?}"
         );
 
+        // Metrics are for those who show a certificate as well.
+        for (shows, is_let_in) in [(Some(&alice), true), (None, false)] {
+            let answered = get_metrics(&all, shows).await;
+            let is_good = answered
+                .as_ref()
+                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 OK"));
+            assert_eq!(is_good, is_let_in, "{answered:?}");
+        }
+
         // Alice is trusted no more; what she has is not taken away from her.
         fs::write(&trusted, others.pem()).unwrap();
         broker.signal(Signal::HUP);
@@ -273,6 +287,16 @@ fn nobody_comes_in_who_is_not_trusted_and_a_change_of_trust_needs_no_restart() {
         client(address, &ca, Some(&eve)).await.unwrap();
         broker.stop();
     });
+}
+
+/// What the port of metrics answers to who shows this.
+async fn get_metrics(all: &Secured, shows: Option<&Certified>) -> io::Result<String> {
+    let mut stream = secure_stream(all.site.metrics_address(), &all.authority.client(shows)).await?;
+    let request = "GET /ready HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 /// A hello that offers TLS 1.1 at most.

@@ -1,20 +1,14 @@
 //! TLS: whether ports that others reach have it, and whether its files are as clients want them.
 
 use crate::{
-    check::{facts::Facts, finding::Finding},
+    check::{
+        facts::{Facts, TlsFacts},
+        finding::Finding,
+    },
     config::{Config, HttpAddress, PeerListen},
     machine,
     tls::{Port, Tls, Wanted, look},
 };
-
-/// What was found in the files that the configuration names.
-#[derive(Debug, Default)]
-pub(in crate::check) struct TlsFacts {
-    /// The broker cannot start with them.
-    pub(in crate::check) unusable: Option<String>,
-    /// A sentence each.
-    pub(in crate::check) wrong: Vec<String>,
-}
 
 impl TlsFacts {
     pub(in crate::check) fn look(config: &Config) -> TlsFacts {

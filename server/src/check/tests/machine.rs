@@ -88,7 +88,7 @@ pub(super) struct Machine {
     tree: tempfile::TempDir,
     pub asked: Asked,
     pub directory: DirectoryFacts,
-    pub tls: network::TlsFacts,
+    pub tls: facts::TlsFacts,
     pub config: Config,
 }
 
@@ -120,7 +120,7 @@ impl Machine {
                 misplaced: Vec::new(),
                 lock_inode: None,
             },
-            tls: network::TlsFacts::default(),
+            tls: facts::TlsFacts::default(),
             config: Config::default(),
         };
         for (path, text) in FILES {

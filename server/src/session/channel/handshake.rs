@@ -25,7 +25,7 @@ use rustls::{
 };
 
 use super::{
-    Channel, Reading, Shown, Writing,
+    ends::{Channel, Reading, Shown, Writing},
     secure::{Outward, Scratch, SecureReading, SecureWriting, broken, push},
 };
 use crate::{

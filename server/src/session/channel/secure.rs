@@ -13,11 +13,13 @@ use std::{
 
 use rustls::Connection;
 
-use super::SECURE_PIECE_BYTES;
 use crate::{
     machine::{Socket, Stream},
     tls::in_words,
 };
+
+/// Bytes that an encrypted connection takes at once: four records.
+pub(crate) const SECURE_PIECE_BYTES: usize = 64 * 1024;
 
 /// Bytes that are read off a socket at once.
 const READ_BYTES: usize = 128 * 1024;

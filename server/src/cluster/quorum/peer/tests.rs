@@ -1,6 +1,6 @@
 //! Who is refused on the peer port, and that it changes nothing.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use openraft::{async_runtime::watch::WatchReceiver as _, raft::VoteRequest};
 use proptest::prelude::*;
