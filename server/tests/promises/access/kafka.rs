@@ -138,7 +138,7 @@ const ROWS: &[Row] = &[
     row!(SyncGroup 5 SyncGroupResponse<'_>, false, |name| SyncGroupRequest { group_id: name.into(), ..Default::default() }, [(Group, Read)], [30]),
     row!(DescribeGroups 5 DescribeGroupsResponse<'_>, false, |name| DescribeGroupsRequest { groups: vec![name.into()], ..Default::default() }, [(Group, Describe)], [30]),
     row!(ListGroups 5 ListGroupsResponse<'_>, false, |name| ListGroupsRequest::default(), [(Group, Describe)], []),
-    row!(CreateTopics 7 CreateTopicsResponse<'_>, false, |name| CreateTopicsRequest {
+    row!(CreateTopics 7 CreateTopicsResponse<'_>, true, |name| CreateTopicsRequest {
             topics: vec![create_topics_request::CreatableTopic {
                 name: name.into(),
                 num_partitions: 1,
