@@ -265,7 +265,7 @@ pub(super) fn admit(ops: &Ops, asker: &Asker, op: &Op) -> Result<(), Refusal> {
             }
             Ok(())
         }
-        Op::DeleteTopic(name) => topic(May::Delete, name),
+        Op::DeleteTopic(name, _) => topic(May::Delete, name),
         Op::DescribeTopic(name) => topic(May::Describe, name),
         Op::DescribeBroker => cluster(May::DescribeConfigs),
         Op::DescribeProducers(id) => by_id(May::Read, id),
