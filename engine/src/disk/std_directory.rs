@@ -342,7 +342,7 @@ mod tests {
             assert_eq!(&std::fs::read(path).unwrap(), content);
         }
         assert_eq!(now(disk.read_part(&files[40].0, 35, 10)).unwrap(), [40; 5]);
-        assert_eq!(now(disk.read_part(&files[40].0, 40, 10)).unwrap(), []);
+        assert!(now(disk.read_part(&files[40].0, 40, 10)).unwrap().is_empty());
         files[20].0 = temporary.path().join("missing").join("20");
         assert!(now(disk.replace_files_to_make_room(&files)).is_err());
         now(disk.replace_files_to_make_room(&[])).unwrap();

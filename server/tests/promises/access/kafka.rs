@@ -10,7 +10,7 @@ use headwater_kafka::ApiKey;
 use headwater_kafka::messages::*;
 
 use super::{
-    DENIALS, EXACT, Guarded, NOBODY, NOWHERE, Needs, THERE, codes, masked, password_of, sasl,
+    DENIALS, EXACT, Guarded, NOBODY, NOWHERE, Needs, THERE, codes, masked, password_of,
     sasl::{FAILED, enter},
     site,
 };

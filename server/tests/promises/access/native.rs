@@ -110,7 +110,7 @@ const ROWS: &[Row] = &[
 /// Whether it is in, and the code of why not.
 async fn enter(raw: &mut Raw, user: &str, password: &str) -> i16 {
     let (mut exchange, first) = ClientExchange::begin(Mechanism::Sha512, user, password, "a-nonce");
-    let mut message = |mechanism: Option<&str>, text: String| AuthenticateRequestT {
+    let message = |mechanism: Option<&str>, text: String| AuthenticateRequestT {
         mechanism: mechanism.map(str::to_owned),
         message: Some(text.into_bytes()),
     };
