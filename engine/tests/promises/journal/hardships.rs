@@ -349,5 +349,5 @@ fn hardships(seed: u64) {
 
 #[test]
 fn nothing_acknowledged_is_lost_whatever_fails() {
-    for_each_seed("nothing_acknowledged_is_lost_whatever_fails", 300, hardships);
+    for_each_seed("nothing_acknowledged_is_lost_whatever_fails", 100, hardships);
 }

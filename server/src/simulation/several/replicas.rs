@@ -95,6 +95,8 @@ pub(super) async fn compare_logs(cluster: &Cluster, partitions: i32) {
 /// Reads a log; none if it has no directory.
 pub(super) async fn read(disk: &SimDisk, directory: &Path) -> Option<Batches> {
     let data = directory.parent().expect("partitions lie in the data directory");
+    // A disk that is new has not even that.
+    disk.list(data).await.ok()?;
     let recovered = headwater_engine::journal::recover(disk, data).await;
     recovered.expect("journals are whole");
     let entries = disk.list(directory).await.ok()?;

@@ -5,8 +5,8 @@ use std::{io::Write as _, time::Duration};
 use rand::{RngExt as _, rngs::SmallRng};
 use rustix::process::Signal;
 
-use super::{KIND, Trouble};
-use crate::support::{Cluster, Seed, Site, await_all_in_sync, await_all_there, run_within};
+use super::Trouble;
+use crate::support::{Seed, await_all_in_sync, await_all_there, run_within};
 
 /// Beyond so many kills somebody wants to know how far it is.
 const KILLS: u64 = 10;
@@ -20,12 +20,7 @@ fn nothing_acknowledged_is_lost_whichever_broker_of_three_is_killed_and_when() {
     let kills = seed.number("HEADWATER_CLUSTER_KILLS", KILLS);
     run_within(KILL_MAX * (kills as u32 + 1), async {
         let mut random = seed.random();
-        let with_journal = || {
-            let site = Site::new().set("journal.enabled", "true");
-            site.set("journal.size_bytes", "1MiB")
-        };
-        let cluster = Cluster::of([Site::new(), with_journal(), with_journal()]);
-        let mut trouble = Trouble::of(cluster, KIND).await;
+        let mut trouble = Trouble::start().await;
         let mut killed = 0;
         while killed < kills {
             killed += trouble.kill_one(&mut random).await;
