@@ -354,7 +354,12 @@ impl Cluster {
             let frame = connection.call(&request).await?;
             connection.read(&frame, requests::read_metadata)
         };
-        self.metadata.refresh(topics, ask).await
+        let asked = self.metadata.refresh(topics, ask).await;
+        if topics.iter().any(|topic| self.known_topic(topic).is_err()) {
+            // Whoever does not know it may have been cut off from the others since before it was there.
+            self.have_another();
+        }
+        asked
     }
 
     /// The identity of a new idempotent producer.

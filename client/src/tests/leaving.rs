@@ -1,4 +1,5 @@
-//! Two brokers, of which the one that leads falls silent with its connections open, as one whose machine has died.
+//! Two brokers, of which the one that leads falls silent with its connections open, as one whose machine has died; or of which one does
+//! not know what the other does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +30,8 @@ struct Cluster {
     /// The first of them leads.
     brokers: Mutex<Vec<u16>>,
     first_is_silent: AtomicBool,
+    /// It has been cut off from the other since before there was a topic.
+    first_knows_nothing: AtomicBool,
     /// To which brokers batches came that were answered.
     produced: Mutex<Vec<u16>>,
     /// To which brokers fetches came.
@@ -41,6 +44,7 @@ impl Cluster {
             topic: TopicId::random(),
             brokers: Mutex::new(vec![FIRST, SECOND]),
             first_is_silent: AtomicBool::new(false),
+            first_knows_nothing: AtomicBool::new(false),
             produced: Mutex::default(),
             fetched: Mutex::default(),
         });
@@ -92,7 +96,7 @@ impl Cluster {
         }
         Some(match Api::from_u16(header.api)? {
             Api::ApiVersions => reply(header, &api_versions()),
-            Api::Metadata => reply(header, &self.metadata()),
+            Api::Metadata => reply(header, &self.metadata(port)),
             Api::InitProducerId => reply(header, &schema::InitProducerIdResponseT::default()),
             Api::Produce => {
                 let mut produced = self.produced.lock();
@@ -113,7 +117,7 @@ impl Cluster {
         })
     }
 
-    fn metadata(&self) -> schema::MetadataResponseT {
+    fn metadata(&self, told_by: u16) -> schema::MetadataResponseT {
         let brokers = self.brokers.lock();
         let broker = |&port: &u16| schema::BrokerT {
             id: port.into(),
@@ -131,9 +135,10 @@ impl Cluster {
             partitions: Some(vec![partition]),
             ..Default::default()
         };
+        let is_known = told_by != FIRST || !self.first_knows_nothing.load(Ordering::Relaxed);
         schema::MetadataResponseT {
             brokers: Some(brokers.iter().map(broker).collect()),
-            topics: Some(vec![topic]),
+            topics: Some(if is_known { vec![topic] } else { Vec::new() }),
             ..Default::default()
         }
     }
@@ -182,4 +187,18 @@ async fn a_consumer_reads_on_from_the_new_leader_though_the_old_one_has_closed_n
         record = consumer.recv() => panic!("there is nothing to read: {record:?}"),
         asked = tokio::time::timeout(Duration::from_mins(1), reads_on) => asked.unwrap(),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_the_broker_at_hand_does_not_know_is_asked_for_elsewhere() {
+    let network = Network::new();
+    let cluster = Cluster::start(&network);
+    cluster.first_knows_nothing.store(true, Ordering::Relaxed);
+    *cluster.brokers.lock() = vec![SECOND, FIRST];
+    let builder = Client::builder().bootstrap([format!("broker:{FIRST}")]);
+    let client = builder.simulated(Arc::clone(&network) as _, 1).build().await.unwrap();
+    let producer = client.producer().build().await.unwrap();
+    let sent = producer.send(Record::to("t").value("a")).await.unwrap();
+    assert_eq!(sent.await.unwrap().offset, Some(Offset::new(0)));
+    assert_eq!(*cluster.produced.lock(), [SECOND]);
 }
