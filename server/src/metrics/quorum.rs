@@ -28,7 +28,7 @@ impl QuorumFigures {
         for (name, help, value) in [
             (
                 "quorum_up",
-                "1 unless the member of the coordinator quorum has failed: then nothing is changed until the broker is started again",
+                "1 unless the member of the coordinator quorum has failed: then the broker ends",
                 u64::from(self.is_up),
             ),
             (

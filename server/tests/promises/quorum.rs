@@ -253,3 +253,28 @@ fn a_broker_that_is_alone_is_joined_by_two_who_know_what_it_knew() {
         trio.assert_has(&["alone", "together"]).await;
     });
 }
+
+#[test]
+fn a_broker_whose_quorum_log_cannot_be_written_ends_and_is_whole_when_it_is_started_again() {
+    run(async {
+        let site = Site::new();
+        let mut broker = site.start().expect_errors("File too large");
+        let client = site.client_with_topic("t", 1).await;
+        let topic = client.admin().describe_topic("t").await.unwrap().id;
+        let mut raw = Raw::connect(site.address()).await;
+        let stored = raw.call(&produce(topic, 0), &batch(&[b"a record"])).await.produce();
+        assert_eq!(ErrorCode::from_i16(stored.error), ErrorCode::None);
+        broker.limit_file_size(Some(0));
+        raw.send(&create("another"), &[]).await;
+        assert_eq!(broker.wait().code(), Some(1), "so that a supervisor starts it again");
+        let said = broker.await_line("the quorum's member has failed");
+        assert!(said.contains("ERROR"), "{said}");
+        let broker = site.start();
+        let client = site.client().await;
+        client.admin().create_topic(NewTopic::new("later")).await.unwrap();
+        let mut raw = Raw::connect(site.address()).await;
+        let kept = raw.call(&fetch(topic, &[(0, 0)], 0, 0), &[]).await;
+        assert_eq!(values(kept.fetched()[0].1), [b"a record".to_vec()]);
+        broker.stop();
+    });
+}

@@ -215,6 +215,19 @@ impl Quorum {
         read(&self.raft.metrics().borrow_watched())
     }
 
+    /// Resolves when it has failed, as after a write to its store that did, and says why.
+    pub(super) async fn has_failed(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if let Err(error) = &metrics.borrow_watched().running_state {
+                return error.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "it has ended without a word".to_owned();
+            }
+        }
+    }
+
     /// Has the members agree on an order, and says what has become of it when this member's image shows it.
     pub(crate) async fn propose(&self, order: Order) -> Result<Outcome, ProposeError> {
         let proposal = Proposal::new(order);

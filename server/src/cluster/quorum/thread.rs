@@ -60,7 +60,8 @@ pub(crate) struct QuorumThread {
 }
 
 impl QuorumThread {
-    /// Starts a member, and says when it belongs to a quorum. If a thread of it panics, `tell` tells.
+    /// Starts a member, and says when it belongs to a quorum. If a thread of it panics, or its log has failed, `tell` tells: nothing
+    /// that is agreed on is heard of here any more, until it is started again.
     pub(crate) fn start(
         seat: Seat,
         tell: impl Fn(StopError) + Clone + Send + 'static,
@@ -70,7 +71,7 @@ impl QuorumThread {
         let thread = |source| StartError::Thread { source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(thread)?;
-        let tell_of_writer = tell.clone();
+        let (tell_of_writer, tell_of_failure) = (tell.clone(), tell.clone());
         let run = async move || {
             let quorum = match Quorum::start(&seat.store, seat.listener, seat.tls, tell_of_writer).await {
                 Ok(quorum) => quorum,
@@ -93,6 +94,10 @@ impl QuorumThread {
                     never = sessions::watch(&quorum) => match never {},
                     never = spread::watch(&quorum, seat.balance) => match never {},
                     never = succession::watch(&quorum) => match never {},
+                    reason = quorum.has_failed() => tell_of_failure(StopError::Failed {
+                        what: "the quorum's member".to_owned(),
+                        reason,
+                    }),
                 }
             }
             let ended = quorum.stop(machine::now() + STOP_MAX).await;

@@ -102,7 +102,7 @@ impl Writer {
             match self.file.perform(changes) {
                 Ok(()) => self.committed = None,
                 Err(error) => {
-                    tracing::error!(%error, "the quorum's store cannot be written, and this member ends; see to the disk, then restart the broker");
+                    tracing::error!(%error, "the quorum's store cannot be written, and this member ends, and the broker with it; if it does not start again, see to the disk");
                     self.failed = Some(error.to_string());
                 }
             }

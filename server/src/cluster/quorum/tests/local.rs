@@ -2,7 +2,14 @@
 //! broker is simulated, and where a disk fails at each operation in turn. Whoever asks sees no difference: an order that could not be
 //! written may be done or not, and every later one fails until the broker is started again.
 
-use std::{future::Future, path::PathBuf, sync::Arc};
+use std::{
+    future::Future,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use headwater_engine::disk::Directory;
 use headwater_protocol::error::ErrorCode;
@@ -32,7 +39,7 @@ pub(crate) struct LocalLog<D> {
     identity: Identity,
     state: State,
     show: Show,
-    has_failed: bool,
+    has_failed: Arc<AtomicBool>,
 }
 
 impl<D: Directory> LocalLog<D> {
@@ -57,19 +64,22 @@ impl<D: Directory> LocalLog<D> {
         let (identity, state): (Identity, Vec<u8>) = decode(&content).map_err(corrupt)?;
         let state = State::decode(&state).map_err(corrupt)?;
         let (show, shown) = Show::new(&state);
-        let (handle, wishes) = QuorumHandle::new(
-            identity.clone(),
-            Incarnation(1),
-            shown,
-            Arc::new(QuorumFigures::default),
-        );
+        let has_failed = Arc::<AtomicBool>::default();
+        let look = Arc::new({
+            let has_failed = Arc::clone(&has_failed);
+            move || QuorumFigures {
+                is_up: !has_failed.load(Ordering::Relaxed),
+                ..QuorumFigures::default()
+            }
+        });
+        let (handle, wishes) = QuorumHandle::new(identity.clone(), Incarnation(1), shown, look);
         let log = LocalLog {
             disk: disk.clone(),
             path,
             identity,
             state,
             show,
-            has_failed: false,
+            has_failed,
         };
         Ok((handle, log.work(wishes)))
     }
@@ -85,14 +95,14 @@ impl<D: Directory> LocalLog<D> {
 
     async fn agree(&mut self, proposal: Proposal) -> Result<Outcome, Refusal> {
         let ended = |why: &str| Err(Refusal::new(ErrorCode::KafkaStorageError, why));
-        if self.has_failed {
+        if self.has_failed.load(Ordering::Relaxed) {
             return ended("the log has failed, and the broker has to be started again");
         }
         let mut next = self.state.clone();
         let outcome = next.apply(proposal);
         let content = content(&self.identity, &next);
         if let Err(error) = self.disk.replace_file_to_make_room(&self.path, content).await {
-            self.has_failed = true;
+            self.has_failed.store(true, Ordering::Relaxed);
             return ended(&error.to_string());
         }
         self.state = next;
