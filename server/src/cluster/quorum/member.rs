@@ -148,7 +148,7 @@ impl Quorum {
         let config = Arc::new(config.map_err(|error| refused(error.to_string()))?);
         let raft = Raft::new(identity.node, config, dialer.clone(), LogStore(store), applier).await;
         let raft = raft.map_err(|error| refused(error.to_string()))?;
-        local.watch(raft.metrics());
+        local.watch::<Types>(raft.metrics());
         let server = listener.map(|listener| {
             let server = Arc::new(Server::new(Arc::clone(&local), raft.clone(), dialer.clone()));
             tokio::spawn(peer::serve(server, listener))

@@ -1,37 +1,31 @@
 //! Who the members are, and how that changes: on the leader, so that one that is asked for a change takes the lead first.
 
+pub(super) mod change;
 pub(super) mod succession;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::future::{join_all, select_ok};
 use headwater_protocol::{error::ErrorCode, id::BrokerId};
-use openraft::{
-    ChangeMembers,
-    errors::{ClientWriteError, RaftError},
-};
-use tokio::time::{sleep, timeout_at};
+use openraft::{Raft, type_config::TypeConfigExt as _};
 
+use self::change::Party;
 use super::{
+    applier::Applier,
     id::{Member, NodeId},
     member::Quorum,
-    peer::{self, CallError, Progress, Request, Response},
-    types::LogId,
+    peer::{self, CallError, Local, Progress, Request, Response},
+    types::Types,
 };
-use crate::{
-    machine,
-    model::quorum::{QuorumDescription, QuorumMember},
-};
+use crate::model::quorum::{QuorumDescription, QuorumMember};
 
 /// Within this time a change of the members is agreed on, and a newcomer has got the log.
 const CHANGE_MAX: Duration = Duration::from_mins(1);
 /// A member that is there answers within this time.
 const PROGRESS_MAX: Duration = Duration::from_secs(2);
-/// A pause before a member is asked again how far it is.
-const PROGRESS_PAUSE: Duration = Duration::from_millis(50);
 /// So long a leader that stops waits for another.
 const TRANSFER_MAX: Duration = Duration::from_secs(3);
 
@@ -168,96 +162,23 @@ impl Quorum {
 
     /// What a member that is to be added has on disk, and how far it is.
     pub(crate) async fn ask_newcomer(&self, node: NodeId, address: &str) -> Result<Progress, CallError> {
-        progress(&mut self.dialer.line_to_newcomer(node, address), node).await
+        Self::progress(&mut self.newcomers_line(node, address), node).await
     }
 
     /// How far a member is.
     pub(crate) async fn ask(&self, node: NodeId, member: &Member) -> Result<Progress, CallError> {
-        progress(&mut self.dialer.line(node, member), node).await
+        Self::progress(&mut self.members_line(node, member), node).await
     }
 
     /// Makes them voters, all at once, as soon as each has the log. They must run. If one does not get it in time they are left as
     /// learners, who are not counted, and nothing is lost.
     pub(crate) async fn add(&self, members: &BTreeMap<NodeId, Member>) -> Result<(), ChangeError> {
-        self.add_within(members, CHANGE_MAX).await
-    }
-
-    /// The same within another time.
-    pub(super) async fn add_within(
-        &self,
-        members: &BTreeMap<NodeId, Member>,
-        within: Duration,
-    ) -> Result<(), ChangeError> {
-        let deadline = machine::now() + within;
-        let membership = self.membership();
-        let known = members.iter().find(|(node, member)| {
-            let known = membership.get_node(node);
-            known.is_some_and(|known| known != *member)
-        });
-        if let Some((node, _)) = known {
-            return Err(ChangeError::Known { node: *node });
-        }
-        for (node, member) in members {
-            let change = ChangeMembers::AddNodes(BTreeMap::from([(*node, member.clone())]));
-            let known = self.change(change, deadline).await?;
-            self.wait_for(*node, member, known, deadline).await?;
-        }
-        let voters: BTreeSet<NodeId> = members.keys().copied().collect();
-        self.change(ChangeMembers::AddVoterIds(voters), deadline).await?;
-        Ok(())
+        change::add(self, members, CHANGE_MAX).await
     }
 
     /// Takes a member out, alive or not. One that runs is to be stopped afterwards: nobody talks to it any more.
     pub(crate) async fn remove(&self, node: NodeId) -> Result<(), ChangeError> {
-        let deadline = machine::now() + CHANGE_MAX;
-        let is_voter = self.membership().voter_ids().any(|voter| voter == node);
-        let nodes = BTreeSet::from([node]);
-        let change = if is_voter {
-            ChangeMembers::RemoveVoters(nodes)
-        } else {
-            ChangeMembers::RemoveNodes(nodes)
-        };
-        self.change(change, deadline).await?;
-        Ok(())
-    }
-
-    async fn change(&self, change: ChangeMembers<NodeId, Member>, deadline: Instant) -> Result<LogId, ChangeError> {
-        let changed = timeout_at(deadline.into(), self.raft.change_membership(change, false)).await;
-        let changed = changed.map_err(|_elapsed| ChangeError::Late)?;
-        changed.map(|written| written.log_id).map_err(|error| match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => ChangeError::NotLeader {
-                leader: forward.leader_id,
-            },
-            error => ChangeError::Refused {
-                reason: error.to_string(),
-            },
-        })
-    }
-
-    /// Waits until the member says itself that it has the entry: openraft believes of one that is not there that it has everything.
-    async fn wait_for(
-        &self,
-        node: NodeId,
-        member: &Member,
-        entry: LogId,
-        deadline: Instant,
-    ) -> Result<(), ChangeError> {
-        let mut line = self.dialer.line(node, member);
-        loop {
-            let answer = progress(&mut line, node).await;
-            if answer.as_ref().is_ok_and(|progress| progress.committed >= Some(entry)) {
-                return Ok(());
-            }
-            let is_late = machine::now() >= deadline;
-            match answer {
-                Ok(_) if is_late => return Err(ChangeError::Behind { node }),
-                Err(source) if is_late || matches!(source, CallError::Refused { .. }) => {
-                    return Err(ChangeError::NotThere { source });
-                }
-                _ => {}
-            }
-            sleep(PROGRESS_PAUSE).await;
-        }
+        change::remove(self, node, CHANGE_MAX).await
     }
 
     /// Hands leadership to another voter, whichever is the first to be ready for it.
@@ -283,8 +204,8 @@ impl Quorum {
         let Some(applied) = self.applied() else {
             return Ok(());
         };
-        self.wait_for(voter, member, applied, machine::now() + TRANSFER_MAX)
-            .await
+        let deadline = Types::now() + TRANSFER_MAX;
+        change::wait_for(self, (voter, member), applied, deadline).await
     }
 
     /// Hands leadership to another voter.
@@ -304,9 +225,30 @@ impl Quorum {
     }
 }
 
-async fn progress(line: &mut peer::Line, node: NodeId) -> Result<Progress, CallError> {
-    match line.call(&Request::Progress, PROGRESS_MAX).await? {
-        Response::Progress(progress) => Ok(progress),
-        _ => Err(CallError::Nonsense { node }),
+impl Party for Quorum {
+    type Types = Types;
+    type Line = peer::Line;
+
+    fn raft(&self) -> &Raft<Types, Applier> {
+        &self.raft
+    }
+
+    fn local(&self) -> &Local {
+        &self.local
+    }
+
+    fn members_line(&self, node: NodeId, member: &Member) -> peer::Line {
+        self.dialer.line(node, member)
+    }
+
+    fn newcomers_line(&self, node: NodeId, address: &str) -> peer::Line {
+        self.dialer.line_to_newcomer(node, address)
+    }
+
+    async fn progress(line: &mut peer::Line, node: NodeId) -> Result<Progress, CallError> {
+        match line.call(&Request::Progress, PROGRESS_MAX).await? {
+            Response::Progress(progress) => Ok(progress),
+            _ => Err(CallError::Nonsense { node }),
+        }
     }
 }

@@ -12,6 +12,7 @@ use futures::{FutureExt as _, StreamExt as _, channel::oneshot, future::FusedFut
 use tokio::sync::mpsc;
 
 use super::{
+    forming,
     handle::{QuorumHandle, Wish},
     id::NodeId,
     member::{Quorum, StartError},
@@ -83,7 +84,7 @@ impl QuorumThread {
             let has_joined = tokio::select! {
                 biased;
                 _ = &mut stopped => None,
-                result = quorum.become_member(&seat.members) => Some(result),
+                result = forming::become_member(&quorum, &seat.members) => Some(result),
             };
             if let Some(result) = has_joined {
                 let (identity, incarnation) = (quorum.identity().clone(), quorum.incarnation());

@@ -11,16 +11,19 @@ use super::handshake::{Caller, Hello, Refused};
 use crate::{
     cluster::quorum::{
         id::{Identity, Incarnation, Member, NodeId, StoreId},
-        types::{Membership, Types, Vote},
+        types::{Membership, QuorumTypes, Vote},
     },
     tls::Tls,
 };
+
+/// Says whom openraft knows.
+type LookAtMembers = Box<dyn Fn() -> Arc<Membership> + Send + Sync>;
 
 /// Who this member is, and whom it knows.
 pub(crate) struct Local {
     identity: Identity,
     incarnation: Incarnation,
-    metrics: OnceLock<WatchReceiverOf<Types, RaftMetrics<Types>>>,
+    known: OnceLock<LookAtMembers>,
     /// The highest incarnation of each member that has called.
     incarnations: Mutex<BTreeMap<NodeId, (StoreId, Incarnation)>>,
     /// The vote of a leader whose process was found ended.
@@ -35,7 +38,7 @@ impl Local {
         Local {
             identity,
             incarnation,
-            metrics: OnceLock::new(),
+            known: OnceLock::new(),
             incarnations: Mutex::default(),
             deserted: Mutex::default(),
             tls,
@@ -56,9 +59,10 @@ impl Local {
     }
 
     /// From here on it knows what openraft knows.
-    pub(crate) fn watch(&self, metrics: WatchReceiverOf<Types, RaftMetrics<Types>>) {
+    pub(crate) fn watch<C: QuorumTypes>(&self, metrics: WatchReceiverOf<C, RaftMetrics<C>>) {
+        let look = move || Arc::clone(&metrics.borrow_watched().membership_config);
         // There is one openraft to a member.
-        let _ = self.metrics.set(metrics);
+        let _ = self.known.set(Box::new(look));
     }
 
     pub(crate) fn identity(&self) -> &Identity {
@@ -71,10 +75,7 @@ impl Local {
 
     /// The members, as far as this one knows.
     pub(crate) fn membership(&self) -> Arc<Membership> {
-        let metrics = self.metrics.get();
-        metrics.map_or_else(Arc::default, |metrics| {
-            Arc::clone(&metrics.borrow_watched().membership_config)
-        })
+        self.known.get().map_or_else(Arc::default, |look| look())
     }
 
     /// How it introduces itself.
@@ -88,6 +89,18 @@ impl Local {
             incarnation: self.incarnation,
             member_since: membership.log_id().filter(|_| is_member),
         }
+    }
+
+    /// Whether this member listens to that one, which wants the one with that store, or just any that may become a member.
+    #[cfg(test)]
+    pub(crate) fn hears(&self, other: &Local, wanted: Option<StoreId>) -> Result<(), Refused> {
+        let hello = Hello {
+            nonce: 0,
+            caller: other.caller(),
+            node: self.identity.node,
+            store: wanted,
+        };
+        self.judge(&hello, 0)
     }
 
     /// Whether who says this is to be listened to.

@@ -16,7 +16,7 @@ use crate::{
         quorum::{
             id::{Cluster, Identity, Member, NodeId, StoreId},
             member::{ProposeError, Quorum},
-            members::ChangeError,
+            members::{ChangeError, change},
             order::{Order, Outcome},
             peer::{CallError, Refused},
             state::State,
@@ -339,7 +339,7 @@ fn a_member_that_is_not_there_is_not_made_a_voter_and_the_quorum_goes_on() {
         let asked = house.members[&1].ask_newcomer(NodeId::from(2), &nowhere.address).await;
         assert!(matches!(asked, Err(CallError::Unreachable { .. })));
         let members = BTreeMap::from([(NodeId::from(2), nowhere)]);
-        let added = house.members[&1].add_within(&members, Duration::from_secs(3)).await;
+        let added = change::add(&house.members[&1], &members, Duration::from_secs(3)).await;
         assert!(matches!(added, Err(ChangeError::NotThere { .. })), "{added:?}");
         assert_eq!(house.members[&1].membership().voter_ids().count(), 1);
         assert_eq!(house.members[&1].propose(create("a")).await.unwrap(), Outcome::Done);

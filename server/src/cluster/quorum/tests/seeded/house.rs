@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use headwater_protocol::id::TopicId;
 use openraft::{
     Raft, ServerState, async_runtime::watch::WatchReceiver as _, raft::TransferLeaderRequest,
     type_config::TypeConfigExt as _,
@@ -14,36 +13,39 @@ use openraft::{
 
 use super::{
     SimTypes,
-    net::{Links, SimRaft, World},
+    clients::Acknowledged,
+    net::{Links, SimMember, World},
 };
-use crate::cluster::{
-    quorum::{
-        applier::Applier,
-        id::{Cluster, Identity, Member, NodeId, StoreId},
-        member,
-        order::{Order, Outcome, Proposal},
-        store::{Disk, LogStore, Store},
-        types::LogId,
-    },
-    state::Command,
+use crate::cluster::quorum::{
+    applier::Applier,
+    forming,
+    id::{Cluster, Identity, NodeId, StoreId},
+    member,
+    order::Order,
+    peer::Local,
+    store::{Disk, LogStore, Store},
 };
 
-/// Orders that are given in one schedule.
-const ORDERS: u64 = 60;
+/// Members of the first quorum.
+const FIRST: u64 = 3;
 
-/// So long an attempt to give an order may take.
-const ATTEMPT: Duration = Duration::from_secs(2);
+/// All that may ever be members.
+const ALL: u64 = 5;
 
 /// No fault lasts so long when there are no more of them.
-const LONG: Duration = Duration::from_mins(10);
+pub(super) const LONG: Duration = Duration::from_mins(10);
 
 pub(super) fn runtime(seed: u64) -> openraft_rt_sim::SimRuntime {
     openraft_rt_sim::SimRuntime::with_seed(seed)
 }
 
 pub(super) struct House {
-    world: World,
+    pub(super) world: World,
     disks: BTreeMap<NodeId, Disk>,
+    /// A member that has lost its disk, until the others have taken it out and in again.
+    pub(super) emptied: Option<NodeId>,
+    /// Whoever has led in each term.
+    leaders: BTreeMap<u64, NodeId>,
 }
 
 fn node(number: u64) -> NodeId {
@@ -51,31 +53,18 @@ fn node(number: u64) -> NodeId {
 }
 
 impl House {
-    /// So many members, that have become a quorum.
-    pub(super) async fn build(seed: u64, count: u64) -> House {
-        let world = World::new(seed);
+    /// Some that make a quorum, and others that may be added.
+    pub(super) async fn build(seed: u64) -> House {
         let mut house = House {
-            world,
+            world: World::new(seed),
             disks: BTreeMap::new(),
+            emptied: None,
+            leaders: BTreeMap::new(),
         };
-        let mut members = BTreeMap::new();
-        for number in 1..=count {
-            let identity = Identity {
-                cluster: Cluster::try_from("a cluster".to_owned()).unwrap(),
-                node: node(number),
-                store: StoreId::new(),
-            };
-            let disk = Disk::default();
-            Store::begin_on(&disk, &identity).unwrap();
-            house.disks.insert(node(number), disk);
-            let store = identity.store;
-            let address = number.to_string();
-            members.insert(node(number), Member { store, address });
+        for number in 1..=ALL {
+            house.put_new_disk(node(number));
+            house.start(node(number)).await;
         }
-        for node in members.keys() {
-            house.start(*node).await;
-        }
-        house.world.members()[&node(1)].initialize(members).await.unwrap();
         house
     }
 
@@ -83,23 +72,48 @@ impl House {
         self.world.clone()
     }
 
-    async fn start(&self, node: NodeId) {
-        self.disks[&node].fail_after(None);
-        let store = Store::on(&self.disks[&node]).unwrap();
+    fn put_new_disk(&mut self, node: NodeId) {
+        let identity = Identity {
+            cluster: Cluster::try_from("a cluster".to_owned()).unwrap(),
+            node,
+            store: StoreId::new(),
+        };
+        let disk = Disk::default();
+        Store::begin_on(&disk, &identity).unwrap();
+        self.disks.insert(node, disk);
+    }
+
+    async fn start(&self, own: NodeId) {
+        self.disks[&own].fail_after(None);
+        let store = Store::on(&self.disks[&own]).unwrap();
+        let local = Arc::new(Local::new(store.identity().clone(), store.incarnation()));
         let (applier, _) = Applier::new(store.clone()).unwrap();
         let links = Links {
             world: self.world.clone(),
-            from: node,
+            local: Arc::clone(&local),
         };
         let config = Arc::new(member::config("a cluster".to_owned()).validate().unwrap());
-        let raft = Raft::new(node, config, links, LogStore(store), applier).await.unwrap();
-        self.world.say(format!("{node} starts"));
-        self.world.join(node, raft);
+        let raft = Raft::new(own, config, links, LogStore(store), applier).await.unwrap();
+        local.watch::<SimTypes>(raft.metrics());
+        self.world.say(format!("{own} starts"));
+        let member = SimMember {
+            world: self.world.clone(),
+            raft,
+            local,
+        };
+        self.world.join(member.clone());
+        let first = (1..=FIRST).map(|number| (node(number), number.to_string())).collect();
+        SimTypes::spawn(async move {
+            // It may end before it is one.
+            let _ = forming::become_member(&member, &first).await;
+        });
     }
 
     /// Kills a member: of what its disk was not asked to keep, chance decides.
     async fn kill(&mut self, node: NodeId) {
-        let Some(raft) = self.world.leave(node) else { return };
+        let Some(SimMember { raft, .. }) = self.world.leave(node) else {
+            return;
+        };
         self.disks[&node].fail_after(Some(0));
         // It may have failed before.
         let _ = raft.shutdown().await;
@@ -110,11 +124,19 @@ impl House {
         self.world.say(format!("{node} dies"));
     }
 
+    /// A host gets another disk, on which there is nothing, and its broker is started.
+    pub(super) async fn empty(&mut self, node: NodeId) {
+        self.kill(node).await;
+        self.put_new_disk(node);
+        self.world.say(format!("{node} has lost its disk"));
+        self.start(node).await;
+    }
+
     /// Something that happens to one of them.
     pub(super) async fn trouble(&mut self) {
         let (kind, victim) = {
             let mut chance = self.world.chance();
-            (chance.below(7), node(1 + chance.below(3)))
+            (chance.below(10), node(1 + chance.below(ALL)))
         };
         match kind {
             0 => self.kill(victim).await,
@@ -142,14 +164,16 @@ impl House {
                 self.world.say("all are connected".to_owned());
             }
             4 => {
-                if let Some(raft) = self.world.members().get(&victim) {
+                if let Some(member) = self.world.members().get(&victim) {
                     // It may have ended.
-                    let _ = raft.trigger().snapshot().await;
+                    let _ = member.raft.trigger().snapshot().await;
                 }
             }
             5 => {
-                // It takes its leader to have ended, rightly or not, and stands for election before the lease is over.
-                if let Some(raft) = self.world.members().get(&victim) {
+                // It takes its leader to have ended, rightly or not, and stands for election before the lease is over. Only voters do.
+                let members = self.world.members();
+                let votes = |member: &&SimMember| member.local.membership().voter_ids().any(|voter| voter == victim);
+                if let Some(SimMember { raft, .. }) = members.get(&victim).filter(votes) {
                     let vote = raft.metrics().borrow_watched().vote;
                     // It may have ended, or the vote is another one meanwhile.
                     let _ = raft
@@ -158,6 +182,7 @@ impl House {
                     self.world.say(format!("{victim} stands for election"));
                 }
             }
+            6..9 => self.see_to_members(Duration::from_secs(2)).await,
             _ => self.bring_back(victim).await,
         }
         self.look();
@@ -166,7 +191,7 @@ impl House {
     /// Starts a member that is down, or has failed.
     async fn bring_back(&mut self, node: NodeId) {
         let members = self.world.members();
-        let has_failed = |raft: &SimRaft| raft.metrics().borrow_watched().running_state.is_err();
+        let has_failed = |member: &SimMember| member.raft.metrics().borrow_watched().running_state.is_err();
         if members.get(&node).is_some_and(has_failed) {
             drop(members);
             self.kill(node).await;
@@ -176,20 +201,19 @@ impl House {
         }
     }
 
-    /// There is one leader in a term.
-    fn look(&self) {
-        let mut leaders = BTreeMap::new();
-        for (node, raft) in self.world.members() {
-            let metrics = raft.metrics().borrow_watched().clone();
+    /// There is one leader in a term, ever.
+    fn look(&mut self) {
+        for (node, member) in self.world.members() {
+            let metrics = member.raft.metrics().borrow_watched().clone();
             if metrics.state == ServerState::Leader && metrics.running_state.is_ok() {
-                let before = leaders.insert(metrics.current_term, node);
-                assert_eq!(before, None, "two lead in term {}", metrics.current_term);
+                let first = *self.leaders.entry(metrics.current_term).or_insert(node);
+                assert_eq!(first, node, "two lead in term {}", metrics.current_term);
                 self.world.say(format!("{node} leads in term {}", metrics.current_term));
             }
         }
     }
 
-    /// No more faults.
+    /// No more faults, and a quorum whose members all have what they had.
     pub(super) async fn heal(&mut self) {
         self.world.connect_all();
         for disk in self.disks.values() {
@@ -202,14 +226,28 @@ impl House {
             self.bring_back(node).await;
         }
         self.world.say("there are no more faults".to_owned());
+        let restored = SimTypes::timeout(LONG, async {
+            while self.emptied.is_some() || self.world.is_changing() {
+                self.see_to_members(LONG).await;
+            }
+        });
+        restored
+            .await
+            .expect("without faults a member is taken out and in again");
     }
 
     /// All members have the same state, with all that was acknowledged in it.
     pub(super) async fn check(&self, acknowledged: &Acknowledged) {
+        // What was given up may come yet.
+        SimTypes::sleep(Duration::from_secs(5)).await;
         let last = Acknowledged::order(&self.world, Order::ReserveProducerIds, LONG).await;
         let last = last.expect("without faults an order is carried out").1;
+        let leader = self.world.leader().expect("somebody carried it out");
+        let membership = leader.local.membership();
+        let running = self.world.members();
         let mut states = BTreeSet::new();
-        for (node, raft) in self.world.members() {
+        for (node, _) in membership.nodes() {
+            let raft = &running[node].raft;
             let applied = raft
                 .wait(Some(LONG))
                 .applied_index_at_least(Some(last.index), "it catches up")
@@ -238,63 +276,4 @@ impl House {
         }
         self.world.said()
     }
-}
-
-/// What somebody was told is done.
-#[derive(Default)]
-pub(super) struct Acknowledged {
-    topics: Vec<TopicId>,
-}
-
-impl Acknowledged {
-    /// Gives an order until it is carried out or time is up, to one member after the other.
-    async fn order(world: &World, order: Order, within: Duration) -> Option<(Outcome, LogId)> {
-        let proposal = Proposal::new(order);
-        let attempts = async {
-            loop {
-                let members: Vec<SimRaft> = world.members().into_values().collect();
-                let place = world.chance().below(members.len().max(1) as u64) as usize;
-                if let Some(raft) = members.get(place) {
-                    let written = SimTypes::timeout(ATTEMPT, raft.client_write(proposal.clone())).await;
-                    if let Ok(Ok(written)) = written {
-                        return (written.data, written.log_id);
-                    }
-                }
-                drop(members);
-                SimTypes::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        SimTypes::timeout(within, attempts).await.ok()
-    }
-}
-
-/// Gives orders, one after the other, and notes what was carried out.
-pub(super) async fn give_orders(world: World) -> Acknowledged {
-    let mut acknowledged = Acknowledged::default();
-    let mut blocks = BTreeSet::new();
-    for number in 0..ORDERS {
-        let topic = TopicId::new(uuid::Uuid::from_u128(1 + u128::from(number)));
-        let order = if world.chance().below(2) == 0 {
-            Order::ReserveProducerIds
-        } else {
-            Order::Topic(Command::Create {
-                name: format!("topic-{number}").parse().unwrap(),
-                id: topic,
-                partition_count: 1,
-                overrides: BTreeMap::new(),
-            })
-        };
-        let Some((outcome, log_id)) = Acknowledged::order(&world, order, Duration::from_secs(5)).await else {
-            world.say(format!("nobody knows what became of order {number}"));
-            continue;
-        };
-        world.say(format!("order {number} is done by {log_id}"));
-        match outcome {
-            Outcome::Done => acknowledged.topics.push(topic),
-            Outcome::ProducerIds { first } => assert!(blocks.insert(first), "a block was given twice"),
-            // Proposed again under the same id it is known again, so that nothing is in its way.
-            Outcome::Nothing | Outcome::Refused { .. } | Outcome::Partly(_) => panic!("order {number}: {outcome:?}"),
-        }
-    }
-    acknowledged
 }
