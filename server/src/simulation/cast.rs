@@ -10,43 +10,62 @@ use super::{
     guests::{Admin, Book, Keeper, Member, Producer, Reader, Topics, Trimmer},
     house::CLIENT_PORTS,
     ledger::Ledger,
-    scenario::host,
+    scenario::{CALM_MAX, host},
     trouble::Guest,
 };
-use crate::machine::simulated::{World, clock::Clock, net::Net};
+use crate::machine::{
+    self,
+    simulated::{World, clock::Clock, net::Net},
+};
+
+/// How many take part, and how much they do.
+#[derive(Clone, Copy)]
+pub(super) struct Crowd {
+    pub(super) producers_max: u32,
+    /// Records of a producer, at most; and of one whose records each fill a block.
+    pub(super) records_max: (u32, u32),
+    /// A producer pauses for so long at most, in milliseconds, one as much as another.
+    pub(super) pauses_ms: [u64; 3],
+    pub(super) readers_max: u32,
+}
 
 /// Those who take part, each a process on a host of its own.
 pub(super) struct Cast {
     world: Rc<World>,
     brokers: Brokers,
     partitions: i32,
-    /// There are several brokers: what costs time is done by each of them.
-    has_peers: bool,
+    crowd: Crowd,
     pub(super) guests: Vec<Guest>,
     pub(super) ledger: Rc<Ledger>,
     pub(super) topics: Rc<Topics>,
     /// Of the one who keeps the compacted topic, if there is one.
     pub(super) book: Option<Rc<Book>>,
     pub(super) working: Rc<Working>,
+    /// Those who change topics, or delete records.
+    administering: Rc<Working>,
     /// Nothing new is sent any more.
     pub(super) is_calm: Rc<Cell<bool>>,
+    /// All that was sent is acknowledged.
+    pub(super) is_written: Rc<Cell<bool>>,
     /// The run is over.
     pub(super) is_over: Rc<Cell<bool>>,
 }
 
 impl Cast {
-    pub(super) fn new(brokers: &Brokers, partitions: i32, ledger: Ledger) -> Cast {
+    pub(super) fn new(brokers: &Brokers, partitions: i32, ledger: Ledger, crowd: Crowd) -> Cast {
         Cast {
             world: Rc::clone(ledger.world()),
             brokers: brokers.clone(),
             partitions,
-            has_peers: brokers.are_several(),
+            crowd,
             guests: Vec::new(),
             ledger: Rc::new(ledger),
             topics: Rc::default(),
             book: None,
             working: Rc::default(),
+            administering: Rc::default(),
             is_calm: Rc::default(),
+            is_written: Rc::default(),
             is_over: Rc::default(),
         }
     }
@@ -60,6 +79,25 @@ impl Cast {
         guest
     }
 
+    /// The same for whoever changes topics, or deletes records.
+    fn enter_to_administer(&mut self, name: &str, part: impl Future<Output = ()> + 'static) {
+        let work = self.administering.begin();
+        self.enter(name.to_owned(), async move {
+            part.await;
+            drop(work);
+        });
+    }
+
+    /// Nobody begins anything any more, and what those who administer have begun is over.
+    pub(super) async fn ends(&self) {
+        self.is_over.set(true);
+        let all = machine::until(machine::now() + CALM_MAX, self.administering.are_done()).await;
+        assert!(
+            all.is_some(),
+            "an administrator is not answered, though nothing is wrong any more"
+        );
+    }
+
     /// Everybody is gone at once.
     pub(super) fn leave(&self) {
         for guest in &self.guests {
@@ -68,21 +106,24 @@ impl Cast {
     }
 
     pub(super) fn producers(&mut self) {
-        let world = Rc::clone(&self.world);
+        let (world, crowd) = (Rc::clone(&self.world), self.crowd);
         let is_even = world.chance(0.4);
+        let records_max = if is_even {
+            crowd.records_max.1
+        } else {
+            crowd.records_max.0
+        };
         // Whose batches others could take the places of.
         let least = if is_even { 2 } else { 1 };
-        for number in 0..world.draw(least..=3_u32) {
+        for number in 0..world.draw(least..=crowd.producers_max) {
             let producer = Producer {
                 number,
                 // Batches of one size come from all to one partition.
                 partition: if is_even { 0 } else { world.draw(0..self.partitions) },
                 is_idempotent: world.chance(0.7),
                 is_even,
-                count: world.draw(20..if is_even || self.has_peers { 150 } else { 600 }),
-                pause: Duration::from_millis(
-                    if self.has_peers { [20, 100, 500] } else { [0, 20, 200] }[world.draw(0..3)],
-                ),
+                count: world.draw(records_max / 8..records_max),
+                pause: Duration::from_millis(crowd.pauses_ms[world.draw(0..3)]),
                 is_calm: Rc::clone(&self.is_calm),
                 brokers: self.brokers.clone(),
                 ledger: Rc::clone(&self.ledger),
@@ -97,13 +138,13 @@ impl Cast {
     }
 
     pub(super) fn readers(&mut self) {
-        for number in 0..self.world.draw(0..=2_u32) {
+        for number in 0..self.world.draw(0..=self.crowd.readers_max) {
             let reader = Reader {
                 number,
                 partition: self.world.draw(0..self.partitions),
                 brokers: self.brokers.clone(),
                 ledger: Rc::clone(&self.ledger),
-                is_over: Rc::clone(&self.is_over),
+                is_over: Rc::clone(&self.is_written),
             };
             let guest = self.enter(format!("reader-{number}"), reader.run());
             Net::lead_astray(&self.world, guest.process, CLIENT_PORTS);
@@ -136,7 +177,7 @@ impl Cast {
                 ledger: Rc::clone(&self.ledger),
                 is_over: Rc::clone(&self.is_over),
             };
-            self.enter("trimmer".to_owned(), trimmer.run());
+            self.enter_to_administer("trimmer", trimmer.run());
         }
     }
 
@@ -158,18 +199,15 @@ impl Cast {
         }
     }
 
-    /// Whether there is one.
-    pub(super) fn administrator(&mut self) -> bool {
-        let is_there = self.world.chance(0.3);
-        if is_there {
+    pub(super) fn administrator(&mut self) {
+        if self.world.chance(0.3) {
             let admin = Admin {
                 brokers: self.brokers.clone(),
                 topics: Rc::clone(&self.topics),
                 is_over: Rc::clone(&self.is_over),
             };
-            self.enter("admin".to_owned(), admin.run());
+            self.enter_to_administer("admin", admin.run());
         }
-        is_there
     }
 }
 

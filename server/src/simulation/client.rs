@@ -85,10 +85,6 @@ impl Brokers {
         Brokers(addresses.into_iter().collect())
     }
 
-    pub(super) fn are_several(&self) -> bool {
-        self.0.len() > 1
-    }
-
     /// One of them, whether it is there or not.
     pub(super) fn any(&self) -> SocketAddr {
         match here() {

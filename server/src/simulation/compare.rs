@@ -64,10 +64,12 @@ pub(super) async fn processed(ledger: &Ledger) {
 }
 
 pub(super) async fn compare_topics(world: &World, topics: &Topics, client: &Client) {
+    let begun = world.now();
     insist(world, "topics cannot be compared", async || {
-        topics.compare(client).await
+        topics.compare(client, begun).await
     })
     .await;
+    topics.check_asked();
 }
 
 pub(super) async fn compare_book(world: &World, brokers: &Brokers, book: &Book) {
@@ -75,18 +77,29 @@ pub(super) async fn compare_book(world: &World, brokers: &Brokers, book: &Book) 
     insist(world, "what is kept cannot be read", look).await;
 }
 
+/// A leader that has just heard who is in sync lets readers read all that was acknowledged within this time.
+const READABLE_WITHIN: Duration = Duration::from_secs(2);
+
 /// Reads everything and compares it with the ledger.
 pub(super) async fn compare(brokers: &Brokers, ledger: &Ledger, partitions: i32) {
+    let deadline = machine::now() + READABLE_WITHIN;
     let logs = (0..partitions).map(async |partition| {
         let what = format!("partition {partition} cannot be read");
         insist(ledger.world(), &what, async || {
             let mut log = Vec::new();
-            let see = |record: &RecordView<'_>| {
-                let value = record.value.expect("no record was sent without a value");
-                log.push((record.offset.get(), Sent::of(value)));
-            };
-            let extent = read_all(brokers, TOPIC, partition, see).await?;
-            Ok::<_, io::Error>((extent, log))
+            loop {
+                log.clear();
+                let see = |record: &RecordView<'_>| {
+                    let value = record.value.expect("no record was sent without a value");
+                    log.push((record.offset.get(), Sent::of(value)));
+                };
+                let extent = read_all(brokers, TOPIC, partition, see).await?;
+                let has_all = ledger.last_promised(partition).is_none_or(|last| last < extent.end);
+                if has_all || machine::now() >= deadline {
+                    return Ok::<_, io::Error>((extent, log));
+                }
+                machine::sleep(Duration::from_millis(100)).await;
+            }
         })
         .await
     });

@@ -25,11 +25,11 @@ use crate::{
     core::mesh::{CoreMessage, Listeners, Mesh},
     image::Address,
     machine::{
-        Bound, Disk,
+        self, Bound, Disk,
         simulated::{ProcessId, World, clock::Clock, here, host::DiskId, net::Net},
         spawn,
     },
-    metrics::{CoreSnapshot, Family},
+    metrics::{CoreSnapshot, Family, LookAtQuorum},
 };
 
 /// The port that all cores share.
@@ -52,6 +52,12 @@ const CONTROL_WAIT: Duration = Duration::from_secs(10);
 /// Descriptors of segment files on each core, where they are few and where they are many.
 const OPEN_FILES: [usize; 2] = [3, 1000];
 
+/// How often there is a look at what is held for clients that are gone.
+const REST_LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Cores of a broker, at most.
+pub(super) const CORES_MAX: usize = 3;
+
 /// A broker that runs, or is about to.
 struct Run {
     process: ProcessId,
@@ -64,6 +70,7 @@ struct State {
     stop: RefCell<Option<cluster::Stop>>,
     failed: RefCell<Option<String>>,
     is_ready: Cell<bool>,
+    quorum: RefCell<Option<LookAtQuorum>>,
     cores_ended: Cell<usize>,
     /// Tasks of the control plane that have not ended.
     desks: Cell<usize>,
@@ -110,6 +117,8 @@ pub(super) struct House {
     pub(super) disks_to_lose: Rc<Cell<u32>>,
     /// Something of what was on the disk is gone.
     pub(super) has_lost: Cell<bool>,
+    /// Cores that a broker has here, at most.
+    pub(super) cores_max: usize,
     at_power_loss: RefCell<Option<AtPowerLoss>>,
 }
 
@@ -131,6 +140,7 @@ impl House {
             is_timely: Cell::default(),
             disks_to_lose: Rc::default(),
             has_lost: Cell::default(),
+            cores_max: CORES_MAX,
             at_power_loss: RefCell::default(),
         }
     }
@@ -152,8 +162,9 @@ impl House {
         self.run.borrow().as_ref().map(|run| run.process)
     }
 
-    /// Starts a broker; returns without waiting for it.
-    pub(super) fn begin(&self, cores: usize) {
+    /// Starts a broker with any number of cores; returns without waiting for it.
+    pub(super) fn begin(&self) {
+        let cores = self.world.draw(1..=self.cores_max);
         let number = self.starts.replace(self.starts.get() + 1);
         let clock = Clock {
             rate: self.world.draw(0.999..1.001),
@@ -195,6 +206,13 @@ impl House {
             .await
     }
 
+    /// The log of what is agreed on has failed, and the broker ends by itself.
+    pub(super) fn ends_by_itself(&self) -> bool {
+        let run = self.run.borrow();
+        let serving = run.as_ref().filter(|run| run.state.is_ready.get());
+        serving.is_some_and(|run| run.state.quorum.borrow().as_ref().is_some_and(|look| !look().is_up))
+    }
+
     /// What the broker's cores hold at the moment; nothing if it is not there to say.
     pub(super) async fn figures(&self) -> Option<Vec<CoreSnapshot>> {
         let mesh = self.run.borrow().as_ref()?.state.mesh.borrow().clone()?;
@@ -225,14 +243,24 @@ impl House {
         }
     }
 
-    /// Nothing is held for clients that are gone.
-    pub(super) async fn check_at_rest(&self) {
-        for figures in self.figures().await.into_iter().flatten() {
-            assert_eq!(
-                figures.sum(Family::InFlightBytes),
-                0,
-                "bytes of requests that nobody waits for"
+    /// Nothing is held for clients that are gone, within some time.
+    pub(super) async fn check_at_rest(&self, within: Duration) {
+        let deadline = machine::now() + within;
+        loop {
+            let figures = self.figures().await;
+            let held = figures
+                .iter()
+                .flatten()
+                .map(|figures| figures.sum(Family::InFlightBytes));
+            let held: u64 = held.sum();
+            if held == 0 {
+                return;
+            }
+            assert!(
+                machine::now() < deadline,
+                "{held} bytes of requests that nobody waits for"
             );
+            machine::sleep(REST_LOOK_EVERY).await;
         }
     }
 
@@ -311,10 +339,7 @@ impl House {
         let state = run.state;
         drop(state.stop.take());
         let attended = state.until(|state| (state.desks.get() == 0).then_some(()));
-        if crate::machine::until(crate::machine::now() + CONTROL_WAIT, attended)
-            .await
-            .is_none()
-        {
+        if machine::until(machine::now() + CONTROL_WAIT, attended).await.is_none() {
             self.world
                 .tell(Some(run.process), "has a control plane that does not end");
         }
@@ -331,15 +356,15 @@ impl House {
         let limit = Duration::from_millis(
             self.config.limits.shutdown_grace_ms.get() + self.config.limits.shutdown_close_ms_max.get(),
         );
-        let deadline = crate::machine::now() + limit + Duration::from_secs(10);
-        let has_ended = crate::machine::until(deadline, ended).await.is_some();
+        let deadline = machine::now() + limit + Duration::from_secs(10);
+        let has_ended = machine::until(deadline, ended).await.is_some();
         self.world
             .tell(Some(run.process), format!("has stopped in order: {has_ended}"));
         if has_ended && self.quorum.is_some() {
             let (disk, marker) = (self.disk(), self.config.log.directory.join(CLEAN_MARKER));
             let written = async { disk.replace_file(&marker, Vec::new()).await };
             // A disk that does not take it makes it a crash.
-            let _ = crate::machine::until(crate::machine::now() + CONTROL_WAIT, written).await;
+            let _ = machine::until(machine::now() + CONTROL_WAIT, written).await;
         }
         self.world.end(run.process);
         let disk = self.disk().kill();
@@ -371,6 +396,7 @@ async fn serve(
         }
     };
     spawn(agree);
+    *state.quorum.borrow_mut() = is_alone.then(|| quorum.look());
     let opened = TopicStore::open(names, Arc::clone(&config), quorum).await;
     let (mut store, _) = opened.map_err(|error| error.to_string())?;
     let marker = config.log.directory.join(CLEAN_MARKER);

@@ -5,7 +5,10 @@ use std::{
     io::{self, Write},
     panic,
     rc::Rc,
+    thread,
 };
+
+use tracing::{Level, subscriber::NoSubscriber};
 
 use super::scenario::Outcome;
 use crate::machine::simulated::{Stuck, World, here};
@@ -20,37 +23,28 @@ pub(super) struct Play {
     pub(super) seeds: u64,
 }
 
+/// What became of a run.
+type Ran = thread::Result<Result<Outcome, Stuck>>;
+
 pub(super) fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok().and_then(|text| text.parse().ok())
 }
 
 impl Play {
-    /// Runs a seed. If it fails, its history comes before the message, and the command that runs it again after.
+    /// Runs a seed. If it fails it is run again, so that its history comes before the message, and the command that runs it again after.
     pub(super) fn run(self, seed: u64, is_shown: bool) -> Outcome {
-        // Brokers come and go, and put little into their memory: to fill a huge page with zeros takes longer.
-        rustix::thread::disable_transparent_huge_pages(true).unwrap();
-        let world = World::new(seed);
-        let log = tracing_subscriber::fmt()
-            .with_max_level(if is_shown {
-                tracing::Level::INFO
-            } else {
-                tracing::Level::ERROR
-            })
-            .with_ansi(false)
-            .with_target(false)
-            .without_time()
-            .with_writer(|| Log)
-            .finish();
-        let ran = tracing::subscriber::with_default(log, || {
-            panic::catch_unwind(panic::AssertUnwindSafe(|| (self.run)(&world)))
-        });
-        let failed = !matches!(ran, Ok(Ok(_)));
-        if failed || is_shown {
+        let (mut world, mut ran) = self.attempt(seed, is_shown.then_some(Level::INFO));
+        let failed = |ran: &Ran| !matches!(ran, Ok(Ok(_)));
+        if failed(&ran) && !is_shown {
+            (world, ran) = self.attempt(seed, Some(Level::INFO));
+            assert!(failed(&ran), "seed {seed} fails, but not when it is told what happens");
+        }
+        if failed(&ran) || is_shown {
             let mut stderr = std::io::stderr().lock();
             for line in world.history() {
                 writeln!(stderr, "{line}").unwrap();
             }
-            if failed {
+            if failed(&ran) {
                 let tests = self.tests;
                 let again = format!("HEADWATER_SEED={seed} cargo test -p headwater-server --lib {tests}");
                 writeln!(stderr, "failed with seed {seed}; again: {again}").unwrap();
@@ -59,12 +53,34 @@ impl Play {
         match ran {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(stuck)) => panic!("seed {seed}: {stuck}"),
-            Err(panic) => {
-                // What its tasks hold may be in any state.
-                std::mem::forget(Rc::clone(&world));
-                panic::resume_unwind(panic)
-            }
+            Err(panic) => panic::resume_unwind(panic),
         }
+    }
+
+    /// Runs a seed, with its history or without. What brokers and clients say is in it from this level on.
+    fn attempt(self, seed: u64, told: Option<Level>) -> (Rc<World>, Ran) {
+        // Brokers come and go, and put little into their memory: to fill a huge page with zeros takes longer.
+        rustix::thread::disable_transparent_huge_pages(true).unwrap();
+        let world = World::new(seed);
+        let play = || panic::catch_unwind(panic::AssertUnwindSafe(|| (self.run)(&world)));
+        let ran = if let Some(level) = told {
+            world.is_to_be_told();
+            let log = tracing_subscriber::fmt()
+                .with_max_level(level)
+                .with_ansi(false)
+                .with_target(false)
+                .without_time()
+                .with_writer(|| Log)
+                .finish();
+            tracing::subscriber::with_default(log, play)
+        } else {
+            tracing::subscriber::with_default(NoSubscriber::new(), play)
+        };
+        if ran.is_err() {
+            // What its tasks hold may be in any state.
+            std::mem::forget(Rc::clone(&world));
+        }
+        (world, ran)
     }
 
     /// What the seeds of this share come to, together; `None` if one alone was asked for.
@@ -110,7 +126,13 @@ impl Play {
     /// Runs each of these seeds twice.
     pub(super) fn check_same(self, seeds: std::ops::Range<u64>) {
         for seed in seeds {
-            let [one, other] = [(); 2].map(|()| self.run(seed, false).history);
+            let [one, other] = [(); 2].map(|()| {
+                // Of what was said often a part is said no more, in another run neither.
+                let (world, ran) = self.attempt(seed, Some(Level::ERROR));
+                assert!(matches!(ran, Ok(Ok(_))), "seed {seed} fails");
+                world.history()
+            });
+            assert!(!one.is_empty(), "seed {seed} has no history");
             for (number, (one, other)) in one.iter().zip(&other).enumerate() {
                 assert_eq!(one, other, "line {number} of the history of seed {seed}");
             }

@@ -11,7 +11,7 @@ use headwater_client::NewTopic;
 use rand::RngExt as _;
 
 use super::{
-    cast::Cast,
+    cast::{Cast, Crowd},
     client::{Brokers, PATIENCE, connect},
     compare::{compare, compare_book, compare_topics, create_topic, insist, keep_all, processed},
     guests::commit_late,
@@ -19,7 +19,7 @@ use super::{
     judge,
     ledger::Ledger,
     retention::Retention,
-    trouble::{self, CORES_MAX},
+    trouble,
     wire::pause,
 };
 use crate::{
@@ -32,6 +32,14 @@ use crate::{
 
 pub(super) const TOPIC: &str = "orders";
 
+/// Those who take part in a run of one broker.
+const CROWD: Crowd = Crowd {
+    producers_max: 3,
+    records_max: (200, 90),
+    pauses_ms: [0, 40, 300],
+    readers_max: 2,
+};
+
 /// Longer than any run takes, in the world's time.
 pub(super) const RUN_MAX: Duration = Duration::from_hours(2);
 
@@ -40,7 +48,6 @@ pub(super) const CALM_MAX: Duration = Duration::from_mins(5);
 
 /// What a run was.
 pub(super) struct Outcome {
-    pub(super) history: Vec<String>,
     pub(super) promised: usize,
     /// Records that compaction has taken out.
     pub(super) compacted: usize,
@@ -109,7 +116,7 @@ async fn play(world: Rc<World>) -> Outcome {
     let broker = host(1);
     let house = Rc::new(House::new(&world, broker, config(&world, broker), None));
     let partitions = world.draw(1..=3);
-    house.begin(world.draw(1..=CORES_MAX));
+    house.begin();
     trouble::bring_up(&house).await;
     let brokers = Brokers::new([house.address()]);
     let client = connect(&brokers).await;
@@ -119,7 +126,8 @@ async fn play(world: Rc<World>) -> Outcome {
     let topic = retention.map_or(topic.clone(), |retention| retention.of(topic));
     create_topic(&client, &world, topic).await;
 
-    let mut cast = Cast::new(&brokers, partitions, Ledger::new(&world, retention, false));
+    let ledger = Ledger::new(&world, retention, false);
+    let mut cast = Cast::new(&brokers, partitions, ledger, CROWD);
     cast.producers();
     cast.readers();
     let has_members = cast.members();
@@ -128,10 +136,14 @@ async fn play(world: Rc<World>) -> Outcome {
         cast.trimmer();
     }
     cast.keeper();
+    world.spawn(
+        here().expect("a run has a world").process,
+        trouble::supervise(Rc::clone(&house)),
+    );
     let looking = Rc::clone(&house);
     world.spawn(here().expect("a run has a world").process, async move {
         loop {
-            pause(Duration::from_secs(5)).await;
+            pause(Duration::from_secs(10)).await;
             looking.check_budgets().await;
         }
     });
@@ -142,7 +154,7 @@ async fn play(world: Rc<World>) -> Outcome {
         book,
         working,
         is_calm,
-        is_over,
+        is_written,
         ..
     } = &cast;
     is_calm.set(true);
@@ -162,9 +174,8 @@ async fn play(world: Rc<World>) -> Outcome {
             "members do not come to the end of the log, though nothing is wrong any more"
         );
     }
-    is_over.set(true);
-    // The administrator may be at work.
-    machine::sleep(PATIENCE * 5).await;
+    is_written.set(true);
+    cast.ends().await;
     compare_topics(&world, topics, &client).await;
     compare(&brokers, ledger, partitions).await;
     if let Some(book) = book {
@@ -176,10 +187,9 @@ async fn play(world: Rc<World>) -> Outcome {
     let late = async || commit_late(&brokers).await;
     insist(&world, "a straggler does not come to commit", late).await;
     cast.leave();
-    machine::sleep(PATIENCE).await;
-    house.check_at_rest().await;
+    house.check_at_rest(PATIENCE).await;
     assert!(house.stop().await, "the broker does not stop");
-    house.begin(world.draw(1..=CORES_MAX));
+    house.begin();
     trouble::bring_up(&house).await;
     compare_topics(&world, topics, &client).await;
     compare(&brokers, ledger, partitions).await;
@@ -187,7 +197,6 @@ async fn play(world: Rc<World>) -> Outcome {
         compare_book(&world, &brokers, book).await;
     }
     Outcome {
-        history: world.history(),
         promised: ledger.promised(),
         compacted: book.as_ref().map_or(0, |book| book.compacted()),
     }

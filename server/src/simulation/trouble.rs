@@ -23,8 +23,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// So long a broker may take to start on a sound disk, while others may be in trouble that it needs.
 const READY_MAX: Duration = Duration::from_mins(10);
 
-/// Cores of a broker, at most.
-pub(super) const CORES_MAX: usize = 3;
+/// A broker that ends by itself is started again within this time.
+const SUPERVISOR_LOOKS_EVERY: Duration = Duration::from_secs(1);
 
 /// The broker refuses records that are an hour ahead of its clock.
 const CLOCK_SLOW_MS_MAX: i64 = 55 * 60 * 1000;
@@ -219,16 +219,15 @@ async fn build_on_sand(house: &Rc<House>) {
             disk.count(OpKind::Write) > writes
         }
     };
-    while machine::now() < deadline && !(is_time() && disk.in_flight() > 0) {
-        machine::sleep(Duration::from_micros(50)).await;
-    }
+    let has_come = world.until_on_disk(house.drive(), || is_time() && disk.in_flight() > 0);
+    let _ = machine::until(deadline, has_come).await;
     if fails {
         // The broker may know of it when it dies, or not.
         pause(Duration::from_millis(20)).await;
     }
     house.kill();
     disk.heal();
-    house.begin(world.draw(1..=CORES_MAX));
+    house.begin();
     let ready = std::pin::pin!(house.is_ready());
     let waited = std::pin::pin!(machine::sleep(Duration::from_secs(10)));
     let _ = select(ready, waited).await;
@@ -241,14 +240,26 @@ async fn build_on_sand(house: &Rc<House>) {
     restart(house).await;
 }
 
-/// Starts a broker, with any number of cores; whatever becomes of it.
+/// Starts the broker again whenever it has ended by itself, as a supervisor does.
+pub(super) async fn supervise(house: Rc<House>) {
+    loop {
+        machine::sleep(SUPERVISOR_LOOKS_EVERY).await;
+        if house.ends_by_itself() {
+            house.world.tell(None, "the broker has ended by itself");
+            house.kill();
+            house.begin();
+        }
+    }
+}
+
+/// Starts a broker, whatever becomes of it.
 async fn restart(house: &Rc<House>) {
     if house.process().is_some() {
         house.lose_power();
     }
     pause(Duration::from_millis(500)).await;
     house.power_is_back();
-    house.begin(house.world.draw(1..=CORES_MAX));
+    house.begin();
     if house.world.chance(0.8) {
         let ready = std::pin::pin!(house.is_ready());
         let waited = std::pin::pin!(machine::sleep(Duration::from_secs(10)));

@@ -6,6 +6,9 @@ use std::{collections::BTreeMap, ops::Range, rc::Rc};
 
 use crate::disk::BLOCK_SIZE;
 
+/// A block of zeros, which takes no memory.
+const ZEROS: &[u8] = &[0; BLOCK_SIZE];
+
 /// What a file holds. Blocks that are absent, and bytes between the last block and `size`, are zeros.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Content {
@@ -29,11 +32,15 @@ impl Content {
     /// Writes `bytes` at `position`, extending the file if they go past its end.
     pub fn write(&mut self, position: u64, bytes: &[u8]) {
         for piece in pieces(position, bytes.len()) {
-            let block = self
-                .blocks
-                .entry(piece.block)
-                .or_insert_with(|| Rc::from([0u8; BLOCK_SIZE].as_slice()));
-            Rc::make_mut(block)[piece.inside].copy_from_slice(&bytes[piece.outside]);
+            let bytes = &bytes[piece.outside];
+            if bytes == ZEROS {
+                self.blocks.remove(&piece.block);
+            } else if bytes.len() == BLOCK_SIZE {
+                self.blocks.insert(piece.block, Rc::from(bytes));
+            } else {
+                let block = self.blocks.entry(piece.block).or_insert_with(|| Rc::from(ZEROS));
+                Rc::make_mut(block)[piece.inside].copy_from_slice(bytes);
+            }
         }
         self.extend(position + bytes.len() as u64);
     }

@@ -37,6 +37,9 @@ fn subset(rng: &mut StdRng, length: usize, unit: usize) -> Vec<Range<usize>> {
 /// Bytes that the device may have taken from memory that changed from `before` to `after` while the write was in
 /// flight: each sector old, new, or cut between the two at any byte.
 pub(super) fn blend(rng: &mut StdRng, mut before: Vec<u8>, after: &[u8]) -> Vec<u8> {
+    if before == after {
+        return before;
+    }
     for (old, new) in before.chunks_mut(SECTOR_SIZE).zip(after.chunks(SECTOR_SIZE)) {
         if old != new {
             let taken = match rng.random_range(0..3) {

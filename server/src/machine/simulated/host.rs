@@ -33,6 +33,8 @@ struct Drive {
     /// A completion is planned.
     is_armed: bool,
     watcher: Option<Waker>,
+    /// Is told whenever operations begin.
+    looks: Option<Waker>,
 }
 
 impl Drive {
@@ -42,6 +44,9 @@ impl Drive {
                 waker.wake();
             }
         } else if !self.is_armed && self.disk.in_flight() > 0 {
+            if let Some(waker) = self.looks.take() {
+                waker.wake();
+            }
             self.is_armed = true;
             let took = self.pace.mul_f64(world.draw(0.2..3.0));
             let at = (world.now() + took).max(self.stalled_until);
@@ -97,6 +102,7 @@ impl World {
             stalled_until: Duration::ZERO,
             is_armed: false,
             watcher: None,
+            looks: None,
         });
         let number = drives.len() - 1;
         self.hosts.plugged.borrow_mut().push(number);
@@ -124,6 +130,18 @@ impl World {
                 return Poll::Ready(());
             }
             drive.watcher = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Resolves when this is so; looked at whenever an operation may have begun on the disk.
+    pub(crate) async fn until_on_disk(&self, disk: DiskId, is_so: impl Fn() -> bool) {
+        poll_fn(|context| {
+            if is_so() {
+                return Poll::Ready(());
+            }
+            self.hosts.drives.borrow_mut()[disk.0].looks = Some(context.waker().clone());
             Poll::Pending
         })
         .await;

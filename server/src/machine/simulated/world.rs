@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    fmt::Display,
     future::Future,
     net::IpAddr,
     pin::pin,
@@ -79,6 +80,8 @@ pub(crate) struct World {
     processes: RefCell<Vec<Process>>,
     pub(super) hosts: Hosts,
     pub(crate) net: Net,
+    /// What happens is written down.
+    is_told: Cell<bool>,
     history: RefCell<Vec<String>>,
 }
 
@@ -99,6 +102,7 @@ impl World {
             processes: RefCell::default(),
             hosts: Hosts::default(),
             net,
+            is_told: Cell::default(),
             history: RefCell::default(),
         })
     }
@@ -163,14 +167,21 @@ impl World {
         self.processes.borrow()[process.0].host
     }
 
-    /// Writes a line into the history.
-    pub(crate) fn tell(&self, process: Option<ProcessId>, line: impl Into<String>) {
+    /// From now on there is a history. Nothing else depends on it.
+    pub(crate) fn is_to_be_told(&self) {
+        self.is_told.set(true);
+    }
+
+    /// Writes a line into the history, if there is one.
+    pub(crate) fn tell(&self, process: Option<ProcessId>, line: impl Display) {
+        if !self.is_told.get() {
+            return;
+        }
         let at = self.now().saturating_sub(BEGINNING).as_secs_f64();
         let name = process.map_or_else(
             || "world".to_owned(),
             |process| self.processes.borrow()[process.0].name.clone(),
         );
-        let line = line.into();
         self.history.borrow_mut().push(format!("{at:12.6} {name:12} {line}"));
     }
 

@@ -25,6 +25,9 @@ impl Trimmer {
         let client = connect(&self.brokers).await;
         while !self.is_over.get() {
             pause(Duration::from_secs(3)).await;
+            if self.is_over.get() {
+                return;
+            }
             let partition = machine::random::<u32>() as i32 % self.partitions;
             let partition = PartitionIndex::new(partition.abs());
             let end = client.admin().list_offset(TOPIC, partition, OffsetSpec::Latest).await;

@@ -17,19 +17,19 @@ use futures::{
 use headwater_client::{BrokerId, NewTopic};
 
 use super::{
-    cast::Cast,
+    cast::{Cast, Crowd},
     client::{Brokers, PATIENCE, connect},
     compare::{compare, compare_topics, create_topic, insist, processed},
-    guests::commit_late,
-    house::House,
+    guests::{Topics, commit_late},
+    house::{CORES_MAX, House},
     ledger::Ledger,
     scenario::{CALM_MAX, Outcome, RUN_MAX, TOPIC, config, host},
-    trouble::{CORES_MAX, bring_up, make as make_trouble_for},
+    trouble::{bring_up, make as make_trouble_for},
     wire::pause,
 };
 use crate::{
     cluster::{Agreement, PEER_PORT},
-    config::{ByteSize, Config, Value as _},
+    config::{ByteSize, Config, Millis, Value as _},
     machine::{
         self,
         simulated::{Stuck, World, clock::Clock, here, net::Net},
@@ -54,20 +54,25 @@ fn run(world: &Rc<World>) -> Result<Outcome, Stuck> {
 }
 
 async fn play(world: Rc<World>) -> Outcome {
-    let cluster = Cluster::start(&world).await;
+    let size = Size::draw(&world);
+    let cluster = Cluster::start(&world, size).await;
     let brokers = Brokers::new(cluster.houses.iter().map(|house| house.address()));
     let client = connect(&brokers).await;
-    let partitions = world.draw(1..=3);
+    let partitions = world.draw(1..=size.partitions_max);
     let topic = NewTopic::new(TOPIC).partitions(partitions);
     create_topic(&client, &world, topic.replication_factor(REPLICAS)).await;
 
-    let mut cast = Cast::new(&brokers, partitions, Ledger::new(&world, None, true));
+    let ledger = Ledger::new(&world, None, true);
+    let mut cast = Cast::new(&brokers, partitions, ledger, size.crowd);
+    cast.topics = Rc::new(Topics::of_several(&cluster.agreement));
     holdings::watch(&cluster, &cast.ledger, partitions);
     cast.producers();
     cast.readers();
-    let has_members = cast.members();
-    let has_administrator = cast.administrator();
-    cluster.trouble(&cast).await;
+    let has_members = world.chance(size.extras) && cast.members();
+    if world.chance(size.extras) {
+        cast.administrator();
+    }
+    cluster.trouble(&cast, size).await;
     cast.is_calm.set(true);
     world.tell(None, "the trouble is over");
     let all = machine::until(machine::now() + CALM_MAX, cast.working.are_done()).await;
@@ -75,6 +80,8 @@ async fn play(world: Rc<World>) -> Outcome {
         all.is_some(),
         "producers do not come to their end, though nothing is wrong any more"
     );
+    // Nothing new is to be read.
+    cast.is_written.set(true);
     if has_members {
         let all = machine::until(machine::now() + CALM_MAX, processed(&cast.ledger)).await;
         assert!(
@@ -83,20 +90,17 @@ async fn play(world: Rc<World>) -> Outcome {
         );
     }
     replicas::all_in_sync(&cluster.agreement).await;
-    cast.is_over.set(true);
-    if has_administrator {
-        // Who may be at work.
-        machine::sleep(PATIENCE * 5).await;
-    }
+    cast.ends().await;
     compare_topics(&world, &cast.topics, &client).await;
     compare(&brokers, &cast.ledger, partitions).await;
-    let late = async || commit_late(&brokers).await;
-    insist(&world, "a straggler does not come to commit", late).await;
+    if has_members || world.chance(size.extras) {
+        let late = async || commit_late(&brokers).await;
+        insist(&world, "a straggler does not come to commit", late).await;
+    }
     cast.leave();
-    machine::sleep(PATIENCE).await;
     for house in &cluster.houses {
         house.check_budgets().await;
-        house.check_at_rest().await;
+        house.check_at_rest(PATIENCE).await;
     }
     replicas::all_in_sync(&cluster.agreement).await;
     cluster.stop().await;
@@ -106,9 +110,59 @@ async fn play(world: Rc<World>) -> Outcome {
         compare(&brokers, &cast.ledger, partitions).await;
     }
     Outcome {
-        history: world.history(),
         promised: cast.ledger.promised(),
         compacted: 0,
+    }
+}
+
+/// How much there is of a world. Most are small, so that there are many of them: what goes wrong in a large one does so in a small one
+/// too, if it is no matter of several cores or partitions.
+#[derive(Clone, Copy)]
+struct Size {
+    brokers: i32,
+    cores_max: usize,
+    partitions_max: i32,
+    /// What befalls each host, and what befalls the cluster, at most.
+    pieces_max: (usize, usize),
+    /// Of what befalls all brokers in the end, at most.
+    last_pieces_max: usize,
+    crowd: Crowd,
+    /// How likely what not all worlds have is.
+    extras: f64,
+}
+
+impl Size {
+    fn draw(world: &World) -> Size {
+        if world.chance(0.88) {
+            return Size {
+                brokers: 3,
+                cores_max: 1,
+                partitions_max: 1,
+                pieces_max: (1, 2),
+                last_pieces_max: 1,
+                crowd: Crowd {
+                    producers_max: 2,
+                    records_max: (40, 40),
+                    pauses_ms: [50, 300, 1200],
+                    readers_max: 1,
+                },
+                extras: 0.15,
+            };
+        }
+        Size {
+            brokers: if world.chance(0.7) { 3 } else { 5 },
+            cores_max: CORES_MAX,
+            partitions_max: 3,
+            pieces_max: (3, 4),
+            last_pieces_max: 2,
+            crowd: Crowd {
+                producers_max: 3,
+                records_max: (80, 80),
+                pauses_ms: [20, 100, 500],
+                readers_max: 2,
+            },
+            extras: 1.0,
+        }
     }
 }
 
@@ -120,10 +174,9 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start(world: &Rc<World>) -> Cluster {
+    async fn start(world: &Rc<World>, size: Size) -> Cluster {
         let process = here().expect("a run has a world").process;
-        let count = if world.chance(0.8) { 3 } else { 5 };
-        let ids = (0..count).map(BrokerId::new);
+        let ids = (0..size.brokers).map(BrokerId::new);
         let hosts = ids.map(|id| (id, host(1 + id.get() as u8)));
         let agreement = Agreement::new(world, process, hosts.clone());
         world.spawn(process, {
@@ -139,6 +192,11 @@ impl Cluster {
         shared.cores.tail_buffer_bytes_max = ByteSize::new(4 << 20);
         // So little that whoever was away has to wait for its turn.
         shared.cluster.catch_up_bytes_per_second_max = ByteSize::new(64 << 10);
+        // Nothing is deleted or compacted, and every look has a price.
+        shared.log.checkpoint_interval_ms = Millis::new(shared.log.checkpoint_interval_ms.get().max(1_000));
+        shared.compaction.check_interval_ms = Millis::new(5_000);
+        shared.log.retention_check_interval_ms = Millis::new(30_000);
+        shared.groups.offsets_partitions = size.partitions_max.unsigned_abs();
         Net::widen(world, WINDOW_MIN);
         let disks_to_lose = Rc::new(Cell::new(u32::from(world.chance(0.4))));
         let houses = hosts.map(|(id, host)| {
@@ -150,6 +208,7 @@ impl Cluster {
             );
             let mut house = House::new(world, host, config, Some(Rc::clone(&agreement)));
             house.disks_to_lose = Rc::clone(&disks_to_lose);
+            house.cores_max = size.cores_max;
             Rc::new(house)
         });
         let houses = houses.collect();
@@ -164,17 +223,17 @@ impl Cluster {
 
     async fn begin(&self) {
         for house in &self.houses {
-            house.begin(self.world.draw(1..=CORES_MAX));
+            house.begin();
         }
-        join_all(self.houses.iter().map(bring_up)).await;
+        trouble::bring_up_all(self).await;
     }
 
     /// Trouble, until everybody is there and nothing is wrong any more.
-    async fn trouble(&self, cast: &Cast) {
+    async fn trouble(&self, cast: &Cast, size: Size) {
         let process = here().expect("a run has a world").process;
         // Tasks of their own, so that one does not have all of them looked at.
         let of_each = self.houses.iter().map(|house| {
-            let pieces = self.world.draw(0..=3);
+            let pieces = self.world.draw(0..=size.pieces_max.0);
             let (house, guests) = (Rc::clone(house), cast.guests.clone());
             let (tell, told) = oneshot::channel();
             self.world.spawn(process, async move {
@@ -183,13 +242,14 @@ impl Cluster {
             });
             told
         });
-        let between = trouble::make(self, self.world.draw(0..=4));
+        let between = trouble::make(self, self.world.draw(0..=size.pieces_max.1));
         join(join_all(of_each), between).await;
-        for _ in 0..self.world.draw(0..=2) {
+        for _ in 0..self.world.draw(0..=size.last_pieces_max) {
             pause(QUIET_MAX).await;
-            match self.world.draw(0..5) {
+            match self.world.draw(0..7) {
                 0..3 => self.black_out().await,
                 3 => self.lose_leaders().await,
+                4 | 5 => trouble::come_late(self).await,
                 _ => trouble::reassign(self).await,
             }
         }
@@ -218,7 +278,7 @@ impl Cluster {
                 house.lose_directories(0.7).await;
             }
         }
-        join_all(self.houses.iter().map(bring_up)).await;
+        trouble::bring_up_all(self).await;
     }
 
     /// Whoever leads loses power, and whoever leads then, soon after that.
@@ -237,7 +297,7 @@ impl Cluster {
                 bring_up(house).await;
             }
         }
-        join_all(self.houses.iter().map(bring_up)).await;
+        trouble::bring_up_all(self).await;
     }
 
     /// Whoever leads the first partition that somebody leads.

@@ -22,8 +22,7 @@ pub(super) async fn all_in_sync(agreement: &Agreement) {
             replicas.leader.is_none() || is_moving || !is_whole
         });
         let Some(lacking) = lacking else {
-            // Leaders hear of it in their own time, and only then let readers read all that was acknowledged.
-            return machine::sleep(Duration::from_secs(1)).await;
+            return;
         };
         assert!(
             machine::now() < deadline,
@@ -74,8 +73,8 @@ pub(super) async fn compare_logs(cluster: &Cluster, partitions: i32) {
             let house = &cluster.houses[broker.get() as usize];
             let directory = format!("/data/{TOPIC}-{partition}");
             let log = read(&house.disk().certain_image(0), Path::new(&directory)).await;
-            let log = log.unwrap_or_else(|| panic!("{} has no partition {partition}", house.host));
-            logs.push((house.host.to_string(), log));
+            // Where nothing ever came, a broker may have stopped before it had heard of the topic.
+            logs.push((house.host.to_string(), log.unwrap_or_default()));
         }
         let Some(((first, log), others)) = logs.split_first() else {
             continue;

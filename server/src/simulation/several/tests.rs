@@ -5,7 +5,7 @@ use super::super::{runs::Play, tests::any_number};
 const SEVERAL: Play = Play {
     tests: "simulation::several",
     run: super::run,
-    seeds: 125,
+    seeds: 1_000,
 };
 
 fn run_share(share: u64) {

@@ -2,9 +2,13 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use futures::future::{join, join_all};
 use headwater_client::BrokerId;
 
-use super::{super::wire::pause, APART_MAX, Cluster};
+use super::{
+    super::{trouble::bring_up, wire::pause},
+    APART_MAX, Cluster,
+};
 use crate::{
     cluster::{
         Order,
@@ -20,6 +24,9 @@ const QUIET_MAX: Duration = Duration::from_secs(3);
 
 /// So long an operator waits for partitions to move.
 const MOVE_MAX: Duration = Duration::from_secs(3);
+
+/// Whoever leads wishes for a broker that is back within this time, or not at all.
+const WISH_MAX: Duration = Duration::from_secs(3);
 
 /// How often an operator looks where they are.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -88,6 +95,40 @@ async fn one(cluster: &Cluster) {
         }
         _ => reassign(cluster).await,
     }
+}
+
+/// Somebody who was away is to come into sync; before that is agreed on, it dies, with its disk perhaps, or whoever leads does.
+pub(super) async fn come_late(cluster: &Cluster) {
+    let (world, agreement) = (&cluster.world, &cluster.agreement);
+    let house = &cluster.houses[world.draw(0..cluster.houses.len())];
+    house.lose_power();
+    let wished = async {
+        let ((), joins) = join(bring_up(house), agreement.hold_a_wish()).await;
+        joins
+    };
+    if let Some(joins) = machine::until(machine::now() + WISH_MAX, wished).await {
+        world.tell(None, format!("broker {joins} is to come into sync, a little later"));
+        let joining = &cluster.houses[joins.get() as usize];
+        let disks = &joining.disks_to_lose;
+        match world.draw(0..4) {
+            0 => cluster.lose_leaders().await,
+            1 => joining.lose_power(),
+            _ if disks.get() > 0 => {
+                disks.set(disks.get() - 1);
+                joining.lose_disk();
+            }
+            _ => joining.lose_power(),
+        }
+        let there = machine::until(machine::now() + WISH_MAX, bring_up(joining)).await;
+        world.tell(None, format!("it is there again: {}", there.is_some()));
+    }
+    agreement.release();
+    bring_up_all(cluster).await;
+}
+
+/// All brokers run.
+pub(super) async fn bring_up_all(cluster: &Cluster) {
+    join_all(cluster.houses.iter().map(bring_up)).await;
 }
 
 /// Moves partitions, and perhaps back as soon as they are there.

@@ -13,6 +13,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     convert::Infallible,
+    fmt::Display,
     future::Future,
     io,
     net::{IpAddr, SocketAddr},
@@ -91,13 +92,29 @@ pub(crate) struct Agreement {
     is_calm: Cell<bool>,
     /// What has become of each proposal. One that comes again so soon is answered as before.
     outcomes: RefCell<BTreeMap<ProposalId, Outcome>>,
+    /// Each image that was agreed on, and since when.
+    images: RefCell<Vec<(Duration, Arc<ClusterImage>)>>,
     /// Is told who comes into sync.
     when_in_sync: RefCell<Option<WhenInSync>>,
+    /// What a leader wishes, held back until it is released.
+    held: RefCell<Held>,
+    holds: Signal,
     /// Since when the active coordinator does not hear a broker that is not fenced.
     unheard: RefCell<BTreeMap<NodeId, Duration>>,
 }
 
 type WhenInSync = Box<dyn Fn(PartitionId, BrokerId)>;
+
+/// Whether a wish is held back.
+#[derive(Default)]
+enum Held {
+    #[default]
+    Nothing,
+    /// The next that has somebody come into sync is to be.
+    Next,
+    /// This one is, whenever it is proposed.
+    This(Proposal),
+}
 
 impl Agreement {
     /// Of members on these hosts, none of which is there yet.
@@ -119,7 +136,10 @@ impl Agreement {
             leaders: RefCell::default(),
             is_calm: Cell::default(),
             outcomes: RefCell::default(),
+            images: RefCell::default(),
             when_in_sync: RefCell::default(),
+            held: RefCell::default(),
+            holds: Signal::default(),
             unheard: RefCell::default(),
         })
     }
@@ -134,6 +154,15 @@ impl Agreement {
         Arc::clone(self.state.borrow().image())
     }
 
+    /// All images until now, the first of them empty, and since when each was agreed on.
+    pub(crate) fn images(&self) -> Vec<(Duration, Arc<ClusterImage>)> {
+        let first = (Duration::ZERO, Arc::default());
+        [first]
+            .into_iter()
+            .chain(self.images.borrow().iter().cloned())
+            .collect()
+    }
+
     /// From now on every order that is sent comes, and soon.
     pub(crate) fn calms_down(&self) {
         self.is_calm.set(true);
@@ -142,6 +171,42 @@ impl Agreement {
     /// From now on somebody is told who comes into sync.
     pub(crate) fn when_in_sync(&self, told: impl Fn(PartitionId, BrokerId) + 'static) {
         *self.when_in_sync.borrow_mut() = Some(Box::new(told));
+    }
+
+    /// Holds the next wish back that has somebody come into sync, and says whom.
+    pub(crate) async fn hold_a_wish(&self) -> BrokerId {
+        *self.held.borrow_mut() = Held::Next;
+        loop {
+            let holds = self.holds.wait();
+            if let Held::This(proposal) = &*self.held.borrow()
+                && let Some(joins) = joins(&proposal.order)
+            {
+                return joins;
+            }
+            holds.await;
+        }
+    }
+
+    /// What is held back comes now, and nothing more is held.
+    pub(crate) fn release(self: &Rc<Self>) {
+        if let Held::This(proposal) = self.held.take() {
+            self.append_in(proposal, Duration::ZERO);
+        }
+    }
+
+    /// Whether this is held back.
+    fn is_held(&self, proposal: &Proposal) -> bool {
+        let mut held = self.held.borrow_mut();
+        match &*held {
+            Held::Nothing => false,
+            Held::This(this) => this.id == proposal.id,
+            Held::Next if joins(&proposal.order).is_some() => {
+                *held = Held::This(proposal.clone());
+                self.holds.notify();
+                true
+            }
+            Held::Next => false,
+        }
     }
 
     /// An operator asks for something, once, and does not wait.
@@ -176,7 +241,7 @@ impl Agreement {
         }
     }
 
-    fn tell(&self, line: String) {
+    fn tell(&self, line: impl Display) {
         self.world.tell(Some(self.process), line);
     }
 
@@ -224,8 +289,14 @@ impl Agreement {
         let mut state = self.state.borrow_mut();
         let was = state.replicas().clone();
         let outcome = state.apply(proposal.clone());
-        self.tell(format!("{:?}: {outcome:?}", proposal.order));
+        self.tell(format_args!("{:?}: {outcome:?}", proposal.order));
         let is = state.replicas().clone();
+        let mut images = self.images.borrow_mut();
+        let is_other = |(_, last): &(Duration, Arc<ClusterImage>)| !Arc::ptr_eq(last, state.image());
+        if images.last().is_none_or(is_other) {
+            images.push((self.world.now(), Arc::clone(state.image())));
+        }
+        drop(images);
         let mut outcomes = self.outcomes.borrow_mut();
         let first = outcomes.entry(proposal.id).or_insert_with(|| outcome.clone());
         assert_eq!(*first, outcome, "{:?} is done twice", proposal.order);
@@ -282,6 +353,17 @@ impl Agreement {
             show,
         });
         Ok((handle, seat.work(wishes)))
+    }
+}
+
+/// Who is to come into sync by an order.
+fn joins(order: &Order) -> Option<BrokerId> {
+    match order {
+        Order::Replicas(ReplicaCommand::Alter { changes, .. }) => {
+            let joins = changes.iter().flat_map(|change| &change.join);
+            joins.map(|(broker, _)| *broker).next()
+        }
+        _ => None,
     }
 }
 
@@ -376,7 +458,7 @@ impl Seat {
         let is_wish = matches!(proposal.order, Order::Replicas(ReplicaCommand::Alter { .. }));
         loop {
             machine::sleep(self.delay()).await;
-            if agreement.is_reached(self.node) {
+            if agreement.is_reached(self.node) && !agreement.is_held(&proposal) {
                 let fate = world.draw(0..100);
                 match fate {
                     0 | 1 if !agreement.is_calm.get() => {}
