@@ -77,7 +77,7 @@ async fn one(house: &Rc<House>, guests: &[Guest]) {
     let tell = |line: String| world.tell(None, line);
     let a_while = WHILE_MAX.mul_f64(machine::random());
     let disks = &house.disks_to_lose;
-    if disks.get() > 0 && world.chance(0.1) {
+    if disks.get() > 0 && world.chance(0.3) {
         disks.set(disks.get() - 1);
         if world.chance(0.5) {
             house.lose_disk();
