@@ -86,7 +86,11 @@ impl House {
     async fn start(&self, own: NodeId) {
         self.disks[&own].fail_after(None);
         let store = Store::on(&self.disks[&own]).unwrap();
-        let local = Arc::new(Local::new(store.identity().clone(), store.incarnation()));
+        let local = Arc::new(Local::new(
+            store.identity().clone(),
+            store.incarnation(),
+            Arc::default(),
+        ));
         let (applier, _) = Applier::new(store.clone()).unwrap();
         let links = Links {
             world: self.world.clone(),
