@@ -178,9 +178,10 @@ fn every_flag_in_the_documents_is_one_that_the_program_knows() {
 fn every_key_in_the_documents_is_one_of_the_configuration() {
     let keys: BTreeSet<String> = Config::KNOBS.iter().map(headwater_server::config::Knob::name).collect();
     let is_section = |name: &str| Config::SECTIONS.iter().any(|(section, _)| *section == name);
-    // Files are named like keys, and so is a setting of Kafka.
+    // Files are named like keys, and so are settings of Kafka.
     let is_key = |rest: &str| {
-        !["rs", "json", "md", "messages"].contains(&rest) && rest.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        !["rs", "json", "md", "messages", "protocol", "providers"].contains(&rest)
+            && rest.chars().all(|c| c.is_ascii_lowercase() || c == '_')
     };
     let (mut unknown, mut count) = (Vec::new(), 0);
     for page in current() {

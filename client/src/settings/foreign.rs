@@ -54,7 +54,15 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
         "connections are encrypted by `tls`, with PEM files: `tls_ca`, `tls_certificate`, `tls_key`",
     ),
     (
-        &["sasl."],
+        &[
+            "sasl.mechanism",
+            "sasl.mechanisms",
+            "sasl.jaas.config",
+            "sasl.client.callback.handler.class",
+            "sasl.kerberos.",
+            "sasl.login.",
+            "sasl.oauthbearer.",
+        ],
         "a user and a password are given by sasl.username and sasl.password, or a client shows who it is by a certificate: `tls_certificate`",
     ),
     (

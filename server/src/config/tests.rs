@@ -321,7 +321,7 @@ fn variables_of_others_are_left_alone() {
         ("HEADWATER_BROKER_SERVICE_HOST", "10.0.0.1"),
         ("HEADWATER_BROKER_PORT", "tcp://10.0.0.1:9292"),
         ("HEADWATER_BROKER_PORT_9292_TCP_ADDR", "10.0.0.1"),
-        ("HEADWATER_TEST_KILLS", "100"),
+        ("HEADWATER_UNRELATED_NUMBER", "100"),
         ("HEADWATER_SERVER", "localhost:9292"),
         ("HEADWATER_CONFIG", "headwater.toml"),
         ("PATH", "/bin"),
@@ -330,7 +330,7 @@ fn variables_of_others_are_left_alone() {
     assert_eq!(effective.config, Config::default());
     assert_eq!(
         effective.warnings,
-        ["the environment variable HEADWATER_TEST_KILLS means nothing to the broker"]
+        ["the environment variable HEADWATER_UNRELATED_NUMBER means nothing to the broker"]
     );
 }
 

@@ -1,8 +1,8 @@
 //! Whether somebody may do what it asks for: the one place that decides it, for every protocol alike.
 //!
-//! [`Ops::may`] decides about one resource. [`admit`] is before [`perform`](super::perform) and knows which resources an [`Op`] is about;
-//! what its outcome tells is then cut down to what may be told ([`cut`]). Records have a way of their own, and their sessions ask
-//! [`Ops::may_partition`]. What was decided is remembered on each core until the rules are others.
+//! [`Judge::may`] decides about one resource. [`Judge::admit`] is before [`perform`](super::perform) and knows which resources an [`Op`] is about;
+//! what its outcome tells is then cut down to what may be told ([`Judge::cut`]). Records have a way of their own, and their sessions ask
+//! [`Judge::may_partition`]. What was decided is remembered on each core until the rules are others.
 //!
 //! Without `security.authorizer` everything is allowed, and nothing is looked up.
 
@@ -18,7 +18,6 @@ use headwater_protocol::{
     scram::{self, Keys, Mechanism},
 };
 
-use super::Ops;
 use crate::{
     config::Config,
     image::{AccessRules, ClusterImage},
@@ -31,6 +30,7 @@ use crate::{
         op::{Op, Outcome, TopicPartitions},
         refusal::Refusal,
     },
+    partition::Partitions,
 };
 
 /// The user that the configuration lets in.
@@ -184,23 +184,30 @@ fn code_of(kind: ResourceKind) -> ErrorCode {
     }
 }
 
-impl Ops {
+/// Who may do what by the rules of now.
+pub(crate) struct Judge<'a> {
+    pub(super) access: &'a Access,
+    pub(super) partitions: &'a Partitions,
+    pub(super) asker: &'a Asker,
+}
+
+impl Judge<'_> {
     /// Whether somebody may do this. Silent: for what is left out of an answer.
-    pub(crate) fn may(&self, asker: &Asker, operation: Operation, resource: Resource<'_>) -> bool {
+    pub(crate) fn may(&self, operation: Operation, resource: Resource<'_>) -> bool {
         !self.access.is_on
             || self
                 .access
-                .may(self.partitions.image().access(), asker, operation, resource)
+                .may(self.partitions.image().access(), self.asker, operation, resource)
     }
 
     /// Refuses what somebody may not do.
-    pub(crate) fn need(&self, asker: &Asker, operation: Operation, resource: Resource<'_>) -> Result<(), Refusal> {
-        if self.may(asker, operation, resource) {
+    pub(crate) fn need(&self, operation: Operation, resource: Resource<'_>) -> Result<(), Refusal> {
+        if self.may(operation, resource) {
             return Ok(());
         }
-        self.access.deny(asker, operation, resource);
+        self.access.deny(self.asker, operation, resource);
         let (kind, name) = resource;
-        let (principal, what, kind_name) = (&asker.principal, operation.name(), kind.name());
+        let (principal, what, kind_name) = (&self.asker.principal, operation.name(), kind.name());
         let message = match kind {
             ResourceKind::Cluster => format!("{principal} may not {what} the cluster"),
             _ => format!("{principal} may not {what} the {kind_name} {name}"),
@@ -209,7 +216,7 @@ impl Ops {
     }
 
     /// The same of a partition's topic. One that is not there is for others to miss.
-    pub(crate) fn may_partition(&self, asker: &Asker, operation: Operation, id: PartitionId) -> Result<(), ErrorCode> {
+    pub(crate) fn may_partition(&self, operation: Operation, id: PartitionId) -> Result<(), ErrorCode> {
         if !self.access.is_on {
             return Ok(());
         }
@@ -218,147 +225,150 @@ impl Ops {
             return Ok(());
         };
         let resource = (ResourceKind::Topic, topic.name.as_str());
-        if self.access.may(image.access(), asker, operation, resource) {
+        if self.may(operation, resource) {
             return Ok(());
         }
-        self.access.deny(asker, operation, resource);
+        self.access.deny(self.asker, operation, resource);
         Err(ErrorCode::TopicAuthorizationFailed)
     }
 
     /// Which operations somebody may do, a bit for each by Kafka's number.
-    pub(crate) fn operations(&self, asker: &Asker, resource: Resource<'_>) -> i32 {
-        let may = |operation: &&Operation| self.may(asker, **operation, resource);
+    pub(crate) fn operations(&self, resource: Resource<'_>) -> i32 {
+        let may = |operation: &&Operation| self.may(**operation, resource);
         let allowed = resource.0.operations().iter().filter(may);
         allowed.fold(0, |bits, operation| bits | (1 << operation.number()))
     }
-}
 
-/// Refuses a request if whoever asks may not do all of what it asks for; what is only told of is cut out later.
-pub(super) fn admit(ops: &Ops, asker: &Asker, op: &Op) -> Result<(), Refusal> {
-    use Operation as May;
-    let cluster = |operation| ops.need(asker, operation, THE_CLUSTER);
-    let topic = |operation, name: &str| ops.need(asker, operation, (ResourceKind::Topic, name));
-    let group = |operation, name: &str| ops.need(asker, operation, (ResourceKind::Group, name));
-    let by_id = |operation, id: &PartitionId| {
-        let refuse = |code: ErrorCode| Refusal::new(code, code.description());
-        ops.may_partition(asker, operation, *id).map_err(refuse)
-    };
-    let topics = |operation, named: &[TopicPartitions]| {
-        let mut named = named.iter();
-        named.try_for_each(|named| topic(operation, &named.topic))
-    };
-    match op {
-        // What may not be described is left out, or told of as denied.
-        Op::Metadata(_) | Op::Layout(_) | Op::ListGroups(..) => Ok(()),
-        Op::CreateTopic(new, _) => {
-            if ops.may(asker, May::Create, THE_CLUSTER) {
-                return Ok(());
+    /// Refuses a request if whoever asks may not do all of what it asks for; what is only told of is cut out later.
+    pub(super) fn admit(&self, op: &Op) -> Result<(), Refusal> {
+        use Operation as May;
+        let cluster = |operation| self.need(operation, THE_CLUSTER);
+        let topic = |operation, name: &str| self.need(operation, (ResourceKind::Topic, name));
+        let group = |operation, name: &str| self.need(operation, (ResourceKind::Group, name));
+        let by_id = |operation, id: &PartitionId| {
+            let refuse = |code: ErrorCode| Refusal::new(code, code.description());
+            self.may_partition(operation, *id).map_err(refuse)
+        };
+        let topics = |operation, named: &[TopicPartitions]| {
+            let mut named = named.iter();
+            named.try_for_each(|named| topic(operation, &named.topic))
+        };
+        match op {
+            // What may not be described is left out, or told of as denied.
+            Op::Metadata(_) | Op::Layout(_) | Op::ListGroups(..) => Ok(()),
+            Op::CreateTopic(new, _) => {
+                if self.may(May::Create, THE_CLUSTER) {
+                    return Ok(());
+                }
+                topic(May::Create, &new.name)
             }
-            topic(May::Create, &new.name)
-        }
-        Op::AlterTopic(alteration, _) => {
-            if !alteration.configs.is_empty() {
-                topic(May::AlterConfigs, &alteration.name)?;
+            Op::AlterTopic(alteration, _) => {
+                if !alteration.configs.is_empty() {
+                    topic(May::AlterConfigs, &alteration.name)?;
+                }
+                if alteration.configs.is_empty() || alteration.partitions != -1 {
+                    topic(May::Alter, &alteration.name)?;
+                }
+                Ok(())
             }
-            if alteration.configs.is_empty() || alteration.partitions != -1 {
-                topic(May::Alter, &alteration.name)?;
+            Op::DeleteTopic(name, _) => topic(May::Delete, name),
+            Op::DescribeTopic(name) => topic(May::Describe, name),
+            Op::DescribeBroker => cluster(May::DescribeConfigs),
+            Op::DescribeProducers(id) => by_id(May::Read, id),
+            Op::DescribeLogs(..)
+            | Op::DescribeQuorum
+            | Op::ListBrokers
+            | Op::DescribeAcls(_)
+            | Op::DescribeUsers(_) => cluster(May::Describe),
+            Op::AddQuorumMembers(_)
+            | Op::RemoveQuorumMember(_)
+            | Op::CordonBroker(..)
+            | Op::ForgetBroker(_)
+            | Op::FinaliseFeatures(_)
+            | Op::DrainBroker(_)
+            | Op::ElectLeaders(..)
+            | Op::ReassignPartitions(_)
+            | Op::CreateAcls(_)
+            | Op::DeleteAcls(_)
+            | Op::SetUser(..)
+            | Op::RemoveUser(..) => cluster(May::Alter),
+            Op::InitProducerId(..) => {
+                let rules = Arc::clone(self.partitions.image().access());
+                let who = (self.asker.principal.as_str(), self.asker.host.as_str());
+                if self.may(May::IdempotentWrite, THE_CLUSTER) || rules.allow_any(who, May::Write, ResourceKind::Topic)
+                {
+                    return Ok(());
+                }
+                cluster(May::IdempotentWrite)
             }
-            Ok(())
-        }
-        Op::DeleteTopic(name, _) => topic(May::Delete, name),
-        Op::DescribeTopic(name) => topic(May::Describe, name),
-        Op::DescribeBroker => cluster(May::DescribeConfigs),
-        Op::DescribeProducers(id) => by_id(May::Read, id),
-        Op::DescribeLogs(..) | Op::DescribeQuorum | Op::ListBrokers | Op::DescribeAcls(_) | Op::DescribeUsers(_) => {
-            cluster(May::Describe)
-        }
-        Op::AddQuorumMembers(_)
-        | Op::RemoveQuorumMember(_)
-        | Op::CordonBroker(..)
-        | Op::ForgetBroker(_)
-        | Op::FinaliseFeatures(_)
-        | Op::DrainBroker(_)
-        | Op::ElectLeaders(..)
-        | Op::ReassignPartitions(_)
-        | Op::CreateAcls(_)
-        | Op::DeleteAcls(_)
-        | Op::SetUser(..)
-        | Op::RemoveUser(..) => cluster(May::Alter),
-        Op::InitProducerId(..) => {
-            let rules = Arc::clone(ops.partitions.image().access());
-            let who = (asker.principal.as_str(), asker.host.as_str());
-            if ops.may(asker, May::IdempotentWrite, THE_CLUSTER)
-                || rules.allow_any(who, May::Write, ResourceKind::Topic)
-            {
-                return Ok(());
+            Op::ListOffsets(items) => items.iter().try_for_each(|item| by_id(May::Describe, &item.id)),
+            Op::DeleteRecords(id, _) => by_id(May::Delete, id),
+            Op::FindGroup(name) => group(May::Describe, name),
+            Op::JoinGroup(name, _) => group(May::Read, name),
+            Op::FetchOffsets(name, _, named) => {
+                group(May::Describe, name)?;
+                topics(May::Describe, named.as_deref().unwrap_or_default())
             }
-            cluster(May::IdempotentWrite)
-        }
-        Op::ListOffsets(items) => items.iter().try_for_each(|item| by_id(May::Describe, &item.id)),
-        Op::DeleteRecords(id, _) => by_id(May::Delete, id),
-        Op::FindGroup(name) => group(May::Describe, name),
-        Op::JoinGroup(name, _) => group(May::Read, name),
-        Op::FetchOffsets(name, _, named) => {
-            group(May::Describe, name)?;
-            topics(May::Describe, named.as_deref().unwrap_or_default())
-        }
-        Op::ForgetOffsets(name, named) => {
-            group(May::Delete, name)?;
-            topics(May::Read, named)
-        }
-        Op::Group(name, request) => match request {
-            Request::Join(_) | Request::Sync(_) | Request::Heartbeat(_) | Request::Leave(_) => group(May::Read, name),
-            Request::Commit(_, items) => {
-                group(May::Read, name)?;
-                items.iter().try_for_each(|item| topic(May::Read, &item.topic))
+            Op::ForgetOffsets(name, named) => {
+                group(May::Delete, name)?;
+                topics(May::Read, named)
             }
-            Request::ConsumerHeartbeat(beat) => {
-                group(May::Read, name)?;
-                let mut names = beat.topics.iter().flatten();
-                names.try_for_each(|name| topic(May::Describe, name))
-            }
-            Request::Offsets(..) | Request::Describe | Request::DescribeConsumers => group(May::Describe, name),
-            Request::ForgetOffsets(_) | Request::Delete => group(May::Delete, name),
-        },
+            Op::Group(name, request) => match request {
+                Request::Join(_) | Request::Sync(_) | Request::Heartbeat(_) | Request::Leave(_) => {
+                    group(May::Read, name)
+                }
+                Request::Commit(_, items) => {
+                    group(May::Read, name)?;
+                    items.iter().try_for_each(|item| topic(May::Read, &item.topic))
+                }
+                Request::ConsumerHeartbeat(beat) => {
+                    group(May::Read, name)?;
+                    let mut names = beat.topics.iter().flatten();
+                    names.try_for_each(|name| topic(May::Describe, name))
+                }
+                Request::Offsets(..) | Request::Describe | Request::DescribeConsumers => group(May::Describe, name),
+                Request::ForgetOffsets(_) | Request::Delete => group(May::Delete, name),
+            },
+        }
     }
-}
 
-/// Cuts out of what has become of a request what whoever asked may not be told.
-pub(super) fn cut(ops: &Ops, asker: &Asker, of_all: bool, outcome: &mut Outcome) {
-    use Operation as May;
-    let image = ops.partitions.image();
-    let may = |operation, kind, name: &str| ops.access.may(image.access(), asker, operation, (kind, name));
-    let may_describe = |name: &str| may(May::Describe, ResourceKind::Topic, name);
-    match outcome {
-        Outcome::Metadata(metadata) => {
-            metadata.topics.retain(|topic| !of_all || may_describe(&topic.name));
-            for topic in &mut metadata.topics {
-                if !may_describe(&topic.name) {
-                    topic.topic = Err(ErrorCode::TopicAuthorizationFailed);
+    /// Cuts out of what has become of a request what whoever asked may not be told.
+    pub(super) fn cut(&self, of_all: bool, outcome: &mut Outcome) {
+        use Operation as May;
+        let image = self.partitions.image();
+        let may = |operation, kind, name: &str| self.may(operation, (kind, name));
+        let may_describe = |name: &str| may(May::Describe, ResourceKind::Topic, name);
+        match outcome {
+            Outcome::Metadata(metadata) => {
+                metadata.topics.retain(|topic| !of_all || may_describe(&topic.name));
+                for topic in &mut metadata.topics {
+                    if !may_describe(&topic.name) {
+                        topic.topic = Err(ErrorCode::TopicAuthorizationFailed);
+                    }
                 }
             }
-        }
-        Outcome::Layout(layout) => {
-            let named = |asked: &TopicRef| name_of(&image, asked);
-            layout
-                .topics
-                .retain(|(asked, _)| !of_all || named(asked).is_some_and(|name| may_describe(&name)));
-            for (asked, found) in &mut layout.topics {
-                if named(asked).is_some_and(|name| !may_describe(&name)) {
-                    *found = Err(ErrorCode::TopicAuthorizationFailed);
+            Outcome::Layout(layout) => {
+                let named = |asked: &TopicRef| name_of(&image, asked);
+                layout
+                    .topics
+                    .retain(|(asked, _)| !of_all || named(asked).is_some_and(|name| may_describe(&name)));
+                for (asked, found) in &mut layout.topics {
+                    if named(asked).is_some_and(|name| !may_describe(&name)) {
+                        *found = Err(ErrorCode::TopicAuthorizationFailed);
+                    }
                 }
             }
+            Outcome::Topic(described) if !may(May::DescribeConfigs, ResourceKind::Topic, &described.name) => {
+                described.configs.clear();
+            }
+            Outcome::Groups(listed) if !self.may(May::Describe, THE_CLUSTER) => {
+                listed.retain(|listed| may(May::Describe, ResourceKind::Group, listed.group.as_str()));
+            }
+            Outcome::Group(Answer::Offsets(offsets)) if of_all => {
+                offsets.retain(|(topic, ..)| may_describe(topic));
+            }
+            _ => {}
         }
-        Outcome::Topic(described) if !may(May::DescribeConfigs, ResourceKind::Topic, &described.name) => {
-            described.configs.clear();
-        }
-        Outcome::Groups(listed) if !ops.may(asker, May::Describe, THE_CLUSTER) => {
-            listed.retain(|listed| may(May::Describe, ResourceKind::Group, listed.group.as_str()));
-        }
-        Outcome::Group(Answer::Offsets(offsets)) if of_all => {
-            offsets.retain(|(topic, ..)| may_describe(topic));
-        }
-        _ => {}
     }
 }
 

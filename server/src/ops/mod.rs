@@ -21,7 +21,10 @@ pub(crate) mod topics;
 
 use std::{rc::Rc, sync::Arc};
 
-use self::{access::Access, forwarded::Forwarded};
+use self::{
+    access::{Access, Judge},
+    forwarded::Forwarded,
+};
 use crate::{
     cluster::ControlHandle,
     coordinator::Service,
@@ -75,6 +78,15 @@ impl Ops {
             forwarded: Forwarded::default(),
         })
     }
+
+    /// Who may do what now.
+    pub(crate) fn judge<'a>(&'a self, asker: &'a Asker) -> Judge<'a> {
+        Judge {
+            access: &self.access,
+            partitions: &self.partitions,
+            asker,
+        }
+    }
 }
 
 /// Does what a client asks, if it may.
@@ -82,10 +94,10 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, asker: &Asker, op: Op) -
     if !ops.access.is_on() {
         return carry_out(ops, client, op).await;
     }
-    access::admit(ops, asker, &op)?;
+    ops.judge(asker).admit(&op)?;
     let of_all = access::is_of_all(&op);
     let mut outcome = carry_out(ops, client, op).await?;
-    access::cut(ops, asker, of_all, &mut outcome);
+    ops.judge(asker).cut(of_all, &mut outcome);
     Ok(outcome)
 }
 

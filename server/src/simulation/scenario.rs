@@ -8,7 +8,6 @@ use std::{
 };
 
 use headwater_client::NewTopic;
-use rand::RngExt as _;
 
 use super::{
     cast::{Cast, Crowd},
@@ -80,10 +79,10 @@ pub(super) fn config(world: &World, broker: IpAddr) -> Config {
     config.groups.offsets_segment_size_bytes = ByteSize::new(64 << 10);
     config.limits.shutdown_grace_ms = Millis::new(2_000);
     // Drawn beside the rest: what a seed does without a journal it has always done.
-    let mut beside = world.random_beside();
-    config.journal.enabled = beside.random_bool(0.5);
-    config.journal.size_bytes = ByteSize::new([64 << 10, 256 << 10, 1 << 20][beside.random_range(0..3)]);
-    config.journal.batch_bytes_max = ByteSize::new([1 << 10, 64 << 10][beside.random_range(0..2)]);
+    let mut draw = world.draws_beside();
+    config.journal.enabled = draw(0..2) == 0;
+    config.journal.size_bytes = ByteSize::new([64 << 10, 256 << 10, 1 << 20][draw(0..3)]);
+    config.journal.batch_bytes_max = ByteSize::new([1 << 10, 64 << 10][draw(0..2)]);
     config
 }
 

@@ -214,6 +214,7 @@ fn what_is_wrong_with_the_files_is_said_in_a_sentence_each() {
     let mixed = (good.0.clone(), old.1.clone());
     let missing = (good.0.clone(), good.1.with_extension("missing"));
     let swapped = (good.1.clone(), good.0.clone());
+    fs::set_permissions(&good.0, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(look(&good.0, &good.1, now), [] as [String; 0]);
     for ((certificate, key), expected) in [
         (old, "has expired"),

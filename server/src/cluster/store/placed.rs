@@ -24,8 +24,8 @@ use crate::{
     model::op::TopicAlteration,
 };
 
-/// So often an alteration is decided while others are altering the same topic.
-const TRIES_MAX: u32 = 8;
+/// So often an alteration is decided while others are altering the same topic: of those who try at once one succeeds each time.
+const TRIES_MAX: u32 = 100;
 
 impl<D: Directory> TopicStore<D> {
     /// Whether this broker has all partitions of all topics, and asks nobody.

@@ -128,9 +128,10 @@ impl World {
     }
 
     /// Chance for what is drawn without changing anything that is drawn later.
-    pub(crate) fn random_beside(&self) -> SmallRng {
+    pub(crate) fn draws_beside(&self) -> impl FnMut(std::ops::Range<usize>) -> usize {
         let next: u64 = self.random.borrow().clone().random();
-        SmallRng::seed_from_u64(!next)
+        let mut beside = SmallRng::seed_from_u64(!next);
+        move |range| beside.random_range(range)
     }
 
     /// Begins a process on a host.

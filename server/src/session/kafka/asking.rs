@@ -64,12 +64,16 @@ impl Asking {
 
     /// Whether whoever asks may do this; silent, for what is left out of an answer.
     pub(super) fn may(&self, operation: Operation, resource: Resource<'_>) -> bool {
-        self.ops().may(&self.connection.entry.asker(), operation, resource)
+        self.ops()
+            .judge(&self.connection.entry.asker())
+            .may(operation, resource)
     }
 
     /// Refuses what whoever asks may not do: before anything is looked up, so that nobody learns what there is.
     pub(super) fn need(&self, operation: Operation, resource: Resource<'_>) -> Result<(), Refusal> {
-        self.ops().need(&self.connection.entry.asker(), operation, resource)
+        self.ops()
+            .judge(&self.connection.entry.asker())
+            .need(operation, resource)
     }
 
     /// The same of the cluster.
@@ -80,7 +84,7 @@ impl Asking {
     /// Which operations whoever asks may do, a bit for each; what stands for none if it is not asked for.
     pub(super) fn operations(&self, is_asked: bool, resource: Resource<'_>) -> i32 {
         if is_asked {
-            self.ops().operations(&self.connection.entry.asker(), resource)
+            self.ops().judge(&self.connection.entry.asker()).operations(resource)
         } else {
             i32::MIN
         }

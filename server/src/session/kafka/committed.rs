@@ -330,8 +330,11 @@ pub(super) async fn forget<'a>(asking: &Asking, request: OffsetDeleteRequest<'a>
             .collect(),
     });
     let asked = Op::ForgetOffsets(request.group_id.into_owned(), asked.collect());
+    // As Kafka does it: of a group with which nothing is to be done nobody is told whether it is there.
+    let is_nothing = !refused.is_empty() && refused.iter().all(Option::is_some);
     let codes = match asking.perform(asked).await {
         Ok(Outcome::Group(Answer::Forgotten(codes))) => codes,
+        _ if is_nothing => Vec::new(),
         done => {
             let code = done.err().map_or(ErrorCode::UnknownServerError, |refusal| refusal.code);
             return OffsetDeleteResponse {

@@ -235,7 +235,10 @@ impl Asked<'_> {
 
     fn item(&self, place: u32, part: &Part<'_>, rack: Option<&Arc<str>>) -> Result<FetchItem, ErrorCode> {
         let may = |name: &str| {
-            let may = self.ops.need(&self.asker, Operation::Read, (ResourceKind::Topic, name));
+            let may = self
+                .ops
+                .judge(&self.asker)
+                .need(Operation::Read, (ResourceKind::Topic, name));
             may.map_err(|refusal| refusal.code)
         };
         let topic = match part.topic {
@@ -281,7 +284,7 @@ impl Asked<'_> {
     /// Says what was found; the records, if there are any.
     fn tell(&self, answer: &mut Answer<'_>, part: &Part<'_>, mut item: FetchedItem<Records>) -> Option<Records> {
         // It may have waited for long.
-        if let Err(code) = self.ops.may_partition(&self.asker, Operation::Read, item.id) {
+        if let Err(code) = self.ops.judge(&self.asker).may_partition(Operation::Read, item.id) {
             item.error = code;
         }
         answer.error_code = item.error.as_i16();

@@ -141,7 +141,7 @@ async fn produce(reply: Reply, frame: &Frame<'_>) -> Taken {
     }
     let (ops, asker) = (&reply.sessions.ops, reply.connection.entry.asker());
     let may = asked.produce.and_then(|produce| {
-        let may = ops.may_partition(&asker, Operation::Write, produce.id);
+        let may = ops.judge(&asker).may_partition(Operation::Write, produce.id);
         may.map(|()| produce)
             .map_err(|code| Refusal::new(code, code.description()))
     });
@@ -185,7 +185,7 @@ fn fetch(reply: Reply, head: &[u8]) -> Taken {
 /// Of partitions that may not be read that is told; also if it is so only when their records have come.
 async fn permitted_fetch(reply: &Reply, mut call: FetchCall) -> Vec<FetchedItem<Records>> {
     let (ops, asker) = (&reply.sessions.ops, reply.connection.entry.asker());
-    let may_read = |id| ops.may_partition(&asker, Operation::Read, id);
+    let may_read = |id| ops.judge(&asker).may_partition(Operation::Read, id);
     if !ops.access.is_on() {
         return ops::fetch::fetch(&ops.partitions, &*reply.connection, call).await;
     }

@@ -88,7 +88,7 @@ fn no_transactions() -> Refusal {
 fn find(ops: &ops::Ops, asker: &Asker, part: &Part<'_>) -> Result<PartitionId, ErrorCode> {
     let image = ops.partitions.image();
     let may = |name: &str| {
-        let may = ops.need(asker, Operation::Write, (ResourceKind::Topic, name));
+        let may = ops.judge(asker).need(Operation::Write, (ResourceKind::Topic, name));
         may.map_err(|refusal| refusal.code)
     };
     let topic = match part.topic {
