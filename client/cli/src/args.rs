@@ -74,7 +74,7 @@ pub struct Global {
     pub timeout: Duration,
     #[command(flatten)]
     pub tls: Tls,
-    /// Who you are, where brokers ask for that; the password comes from --password-file or HEADWATER_PASSWORD
+    /// Who you are, where brokers ask for that; the password comes from --password-file or `HEADWATER_PASSWORD`
     #[arg(
         long,
         global = true,

@@ -8,6 +8,7 @@ use headwater_client::ClientBuilder;
 
 /// Options of every command. Each can be set in the environment, so that it is said once.
 #[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::struct_field_names, reason = "they are the names of the options")]
 pub struct Tls {
     /// Encrypt the connection, and trust the CAs of this system; the options below mean it already
     #[arg(long, global = true, env = "HEADWATER_TLS", hide_env_values = true)]

@@ -258,12 +258,12 @@ impl ClientFirst {
         }
         let mut fields = bare.split(',');
         let name = field(fields.next(), "n=").ok_or(Malformed("the first message names no user"))?;
-        let user = unescaped(name)?;
+        let user = unescaped(name);
         if user.is_empty() || user.len() > USER_LEN_MAX || user.contains('\0') {
             return Err(Malformed("the name of the user is empty, too long, or has a zero byte"));
         }
         let is_own = match behalf.strip_prefix("a=") {
-            Some(other) => unescaped(other)? == user,
+            Some(other) => unescaped(other) == user,
             None => behalf.is_empty(),
         };
         if !is_own {
@@ -460,7 +460,7 @@ fn escaped(name: &str) -> String {
 }
 
 /// Some clients write `=` as it is; what follows tells.
-fn unescaped(name: &str) -> Result<String, ScramError> {
+fn unescaped(name: &str) -> String {
     let mut plain = String::with_capacity(name.len());
     let mut rest = name;
     while let Some((before, after)) = rest.split_once('=') {
@@ -472,7 +472,7 @@ fn unescaped(name: &str) -> Result<String, ScramError> {
         };
     }
     plain.push_str(rest);
-    Ok(plain)
+    plain
 }
 
 #[cfg(test)]

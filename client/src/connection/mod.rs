@@ -298,10 +298,10 @@ impl Handle {
             let request = credentials::request(mechanism.take(), message);
             let frame = self.call(&request, Bytes::new()).await?;
             let answer = credentials::read(&frame.head).map_err(|error| error.at(address))?;
-            (proof, message) = match proof.next(&answer).map_err(failed)? {
-                Some(next) => next,
-                None => return Ok(()),
+            let Some(next) = proof.next(&answer).map_err(failed)? else {
+                return Ok(());
             };
+            (proof, message) = next;
         }
     }
 

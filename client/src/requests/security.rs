@@ -36,8 +36,8 @@ fn acl(table: schema::Acl<'_>) -> Result<Acl, ResponseError> {
     })
 }
 
-fn filter_table(filter: &AclFilter) -> Box<schema::AclFilterT> {
-    Box::new(schema::AclFilterT {
+fn filter_table(filter: &AclFilter) -> schema::AclFilterT {
+    schema::AclFilterT {
         kind: filter.resource.map_or(ANY, AclResource::number),
         pattern: filter.pattern.map_or(ANY, AclPattern::number),
         name: filter.name.clone(),
@@ -45,12 +45,12 @@ fn filter_table(filter: &AclFilter) -> Box<schema::AclFilterT> {
         host: filter.host.clone(),
         operation: filter.operation.map_or(ANY, AclOperation::number),
         permission: filter.permission.map_or(ANY, AclPermission::number),
-    })
+    }
 }
 
 pub(crate) fn describe_acls(filter: &AclFilter) -> schema::DescribeAclsRequestT {
     schema::DescribeAclsRequestT {
-        filter: Some(filter_table(filter)),
+        filter: Some(Box::new(filter_table(filter))),
     }
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn read_create_acls(bytes: &[u8]) -> Result<(), ResponseError> {
 
 pub(crate) fn delete_acls(filter: &AclFilter) -> schema::DeleteAclsRequestT {
     schema::DeleteAclsRequestT {
-        filter: Some(filter_table(filter)),
+        filter: Some(Box::new(filter_table(filter))),
     }
 }
 

@@ -42,12 +42,11 @@ impl Connector for Encrypted {
     fn connect<'a>(&'a self, address: &'a Address) -> ConnectFuture<'a> {
         Box::pin(async move {
             let Tls { config, server_name } = &self.0;
-            let name = match server_name {
-                Some(name) => name.clone(),
-                None => {
-                    let name = ServerName::try_from(address.host().to_owned());
-                    name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?
-                }
+            let name = if let Some(name) = server_name {
+                name.clone()
+            } else {
+                let name = ServerName::try_from(address.host().to_owned());
+                name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?
             };
             let stream = tcp(address).await?;
             let agreed = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;

@@ -239,7 +239,8 @@ impl Journaled<'_> {
         needed.sort_unstable_by_key(|needed| needed.start);
         let mut at = BLOCK;
         let mut unneeded = Vec::new();
-        for range in needed.into_iter().chain([self.size..self.size]) {
+        needed.push(self.size..self.size);
+        for range in needed {
             if at < range.start {
                 unneeded.push(at..range.start);
             }

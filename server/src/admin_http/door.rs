@@ -88,7 +88,7 @@ async fn accept(listener: TcpListener, tls: Arc<Tls>, hand_on: mpsc::Sender<Acce
                     tracing::info!(%peer, %reason, "a connection to the metrics is closed: TLS could not be agreed on");
                 }
                 Err(_late) => {
-                    tracing::info!(%peer, "a connection to the metrics is closed: TLS was not agreed on in time")
+                    tracing::info!(%peer, "a connection to the metrics is closed: TLS was not agreed on in time");
                 }
             }
             drop(permit);

@@ -476,6 +476,7 @@ const KEY: (&str, &str) = ("broker.tls_key", "a.key");
 const CLUSTER: (&str, &str) = ("broker.cluster_id", "blue");
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn limits_are_checked_against_each_other() {
     let broken: &[(&[(&str, &str)], &str)] = &[
         (

@@ -45,11 +45,14 @@ pub(crate) type Resource<'a> = (ResourceKind, &'a str);
 /// The cluster as a resource.
 pub(crate) const THE_CLUSTER: Resource<'static> = (ResourceKind::Cluster, CLUSTER);
 
+/// Of one who asks: by what is done to which kind, by name.
+type OfAsker = HashMap<(Operation, ResourceKind), HashMap<String, bool>>;
+
 /// What was decided by the same rules: by who asks, by what is done to which kind, by name.
 #[derive(Default)]
 struct Decisions {
     rules: Arc<AccessRules>,
-    known: HashMap<String, HashMap<(Operation, ResourceKind), HashMap<String, bool>>>,
+    known: HashMap<String, OfAsker>,
     count: usize,
 }
 

@@ -80,12 +80,11 @@ async fn list_one(partitions: &Partitions, item: ListItem) -> ListedItem {
         }
     };
     match item.sought {
-        Sought::Timestamp(LATEST) if !is_known => later,
+        Sought::Timestamp(LATEST) | Sought::LatestTimestamp if !is_known => later,
         Sought::Timestamp(LATEST) => at(-1, offsets.high_watermark),
         Sought::Timestamp(EARLIEST) => at(-1, offsets.start),
         Sought::Timestamp(timestamp) if timestamp < 0 => not_listed(item.id, ErrorCode::InvalidRequest),
         Sought::Timestamp(timestamp) => found(log.offset_for_timestamp(Timestamp::new(timestamp)).await),
-        Sought::LatestTimestamp if !is_known => later,
         Sought::LatestTimestamp => found(log.offset_of_latest_timestamp().await),
         Sought::EndOfEpoch(epoch) => {
             let EpochEnd { epoch, end } = log.end_of_epoch(epoch);

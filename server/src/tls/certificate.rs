@@ -3,7 +3,7 @@
 use rustls::pki_types::CertificateDer;
 use x509_parser::{
     certificate::X509Certificate,
-    extensions::GeneralName,
+    extensions::{GeneralName, X509Extension},
     prelude::{FromDer as _, ParsedExtension},
 };
 
@@ -26,7 +26,7 @@ impl Look {
     /// Looks at one; what is wrong with it if it cannot be read.
     pub(crate) fn at(certificate: &CertificateDer<'_>) -> Result<Look, String> {
         let (_, read) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
-        let extensions = read.extensions().iter().map(|extension| extension.parsed_extension());
+        let extensions = read.extensions().iter().map(X509Extension::parsed_extension);
         let mut look = Look {
             subject: subject::rfc_2253(read.subject()),
             not_after: read.validity().not_after.timestamp(),
@@ -45,13 +45,11 @@ impl Look {
 fn name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        GeneralName::IPAddress(bytes) => match **bytes {
-            [a, b, c, d] => Some(std::net::Ipv4Addr::new(a, b, c, d).to_string()),
-            _ => {
-                let address: Option<[u8; 16]> = (*bytes).try_into().ok();
-                address.map(|address| std::net::Ipv6Addr::from(address).to_string())
-            }
-        },
+        GeneralName::IPAddress(bytes) => {
+            let short = <[u8; 4]>::try_from(*bytes).map(std::net::IpAddr::from);
+            let address = short.or_else(|_| <[u8; 16]>::try_from(*bytes).map(std::net::IpAddr::from));
+            address.ok().map(|address| address.to_string())
+        }
         _ => None,
     }
 }

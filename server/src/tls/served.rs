@@ -68,9 +68,10 @@ impl Wanted {
             ..
         } = config;
         let rules = PrincipalRules::default;
-        let http_auth = match metrics.tls_client_ca.is_empty() {
-            true => ClientAuth::None,
-            false => ClientAuth::Required,
+        let http_auth = if metrics.tls_client_ca.is_empty() {
+            ClientAuth::None
+        } else {
+            ClientAuth::Required
         };
         let (certificates, keys, client_ca, client_auth, rules) = match port {
             Port::Native => (

@@ -20,7 +20,7 @@ const KEYWORDS: [(&str, &str); 9] = [
     ("0.9.2342.19200300.100.1.1", "UID"),
 ];
 
-/// Kinds of values that are text to Java: UTF8String, PrintableString, T61String, IA5String, GeneralString, BMPString.
+/// Kinds of values that are text to Java: `UTF8String`, `PrintableString`, `T61String`, `IA5String`, `GeneralString`, `BMPString`.
 const TEXT: [u32; 6] = [12, 19, 20, 22, 27, 30];
 
 /// The whole name.

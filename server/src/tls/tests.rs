@@ -82,20 +82,20 @@ fn agree(
 ) -> Result<(ClientConnection, ServerConnection), rustls::Error> {
     let name = ServerName::try_from(name).unwrap();
     let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
-    let mut server = ServerConnection::new(served.config()).unwrap();
-    while client.is_handshaking() || server.is_handshaking() || server.wants_write() {
+    let mut broker = ServerConnection::new(served.config()).unwrap();
+    while client.is_handshaking() || broker.is_handshaking() || broker.wants_write() {
         let mut bytes = Vec::new();
         while client.wants_write() {
             client.write_tls(&mut bytes).unwrap();
         }
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            server.read_tls(&mut rest).unwrap();
-            server.process_new_packets()?;
+            broker.read_tls(&mut rest).unwrap();
+            broker.process_new_packets()?;
         }
         bytes.clear();
-        while server.wants_write() {
-            server.write_tls(&mut bytes).unwrap();
+        while broker.wants_write() {
+            broker.write_tls(&mut bytes).unwrap();
         }
         let mut rest = &bytes[..];
         while !rest.is_empty() {
@@ -103,7 +103,7 @@ fn agree(
             client.process_new_packets()?;
         }
     }
-    Ok((client, server))
+    Ok((client, broker))
 }
 
 /// What `java` 17 prints for `getSubjectX500Principal().getName()`, which is what Kafka uses.
@@ -172,10 +172,10 @@ fn a_session_from_before_a_change_of_trust_is_not_resumed() {
     let served = tls.kafka.as_ref().unwrap();
     let client = authority.client(Some(&alice));
     let kind = || {
-        let (_, server) = agree(&client, served, "localhost")?;
-        let certificate = &server.peer_certificates().unwrap()[0];
+        let (_, broker) = agree(&client, served, "localhost")?;
+        let certificate = &broker.peer_certificates().unwrap()[0];
         assert_eq!(served.principal(certificate).as_deref(), Some("ALICE"));
-        Ok::<_, rustls::Error>(server.handshake_kind())
+        Ok::<_, rustls::Error>(broker.handshake_kind())
     };
     assert_eq!(kind().unwrap(), Some(HandshakeKind::Full));
     assert_eq!(kind().unwrap(), Some(HandshakeKind::Resumed));
@@ -203,10 +203,10 @@ fn what_is_wrong_with_the_files_is_said_in_a_sentence_each() {
     let now = 1_800_000_000;
     let good = authority.issue("good", &["a"], |_| {});
     let old = authority.issue("old", &["a"], |params| {
-        params.not_after = rcgen::date_time_ymd(2020, 1, 1)
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     });
     let ca = authority.issue("ca", &["a"], |params| {
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     });
     let hostless = authority.issue("hostless", &[], |_| {});
     let open = authority.issue("open", &["a"], |_| {});

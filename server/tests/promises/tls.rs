@@ -98,7 +98,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Why somebody is not let in.
 async fn refusal(address: SocketAddr, ca: &Path, shows: Option<&Certified>) -> String {
     let refused = client(address, ca, shows).await;
-    chain(&refused.err().expect("it is let in"))
+    chain(&refused.expect_err("it is let in"))
 }
 
 #[test]
@@ -478,8 +478,8 @@ fn brokers_know_each_other_by_their_certificates_and_nobody_else_joins() {
         let first = cluster.brokers[0].as_ref().unwrap();
         first.await_line("it says that it is a broker, and has not shown");
         drop(client);
-        for broker in cluster.brokers {
-            broker.map(Broker::stop);
+        for broker in cluster.brokers.into_iter().flatten() {
+            broker.stop();
         }
     });
 }

@@ -202,7 +202,7 @@ async fn add(session: &Session, args: &AddArgs) -> Result<(), Failure> {
     added.map_err(|error| Failure::client("add rules", &error))?;
     session.screen.show(
         || acls.iter().map(acl_json).collect(),
-        || acls.iter().map(|acl| format!("{}\n", sentence(acl))).collect(),
+        || acls.iter().flat_map(|acl| [sentence(acl), "\n".to_owned()]).collect(),
     )
 }
 

@@ -258,7 +258,7 @@ impl Life {
     /// Some rounds of work in trouble, until the end of the process.
     fn live(&self) -> Result<(), Halt> {
         let world = &self.world;
-        for _ in 0..1 + world.draw(4) {
+        for _ in 0..=world.draw(4) {
             match world.draw(6) {
                 0..3 => {
                     let kind = FAILING[world.draw(FAILING.len())];

@@ -17,7 +17,7 @@ impl TlsFacts {
         let wanted = ports.into_iter().filter_map(|port| Wanted::of(config, port));
         let pairs = wanted.flat_map(|wanted| wanted.pairs().collect::<Vec<_>>());
         let mut wrong: Vec<String> = pairs
-            .flat_map(|(certificate, key)| look(&certificate, &key, (now / 1000) as i64))
+            .flat_map(|(certificate, key)| look(&certificate, &key, now / 1000))
             .collect();
         wrong.dedup();
         TlsFacts {

@@ -139,9 +139,9 @@ async fn produce(reply: Reply, frame: &Frame<'_>) -> Taken {
     if asked.is_answered && reply.connection.outbox.is_closed() {
         return Taken::Done;
     }
-    let (ops, asker) = (&reply.sessions.ops, reply.connection.entry.asker());
+    let (ops, who) = (&reply.sessions.ops, reply.connection.entry.asker());
     let may = asked.produce.and_then(|produce| {
-        let may = ops.judge(&asker).may_partition(Operation::Write, produce.id);
+        let may = ops.judge(&who).may_partition(Operation::Write, produce.id);
         may.map(|()| produce)
             .map_err(|code| Refusal::new(code, code.description()))
     });

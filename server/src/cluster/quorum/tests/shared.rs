@@ -198,14 +198,13 @@ impl Agreement {
     fn is_held(&self, proposal: &Proposal) -> bool {
         let mut held = self.held.borrow_mut();
         match &*held {
-            Held::Nothing => false,
             Held::This(this) => this.id == proposal.id,
             Held::Next if joins(&proposal.order).is_some() => {
                 *held = Held::This(proposal.clone());
                 self.holds.notify();
                 true
             }
-            Held::Next => false,
+            Held::Nothing | Held::Next => false,
         }
     }
 

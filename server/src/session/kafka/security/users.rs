@@ -75,12 +75,11 @@ fn named(
                 format!("Cannot describe SCRAM credentials for the same user twice in a single request: {name}");
             return refused(ErrorCode::DuplicateResource, message);
         }
-        match known.remove(&name) {
-            Some(user) => told(user),
-            None => {
-                let message = format!("Attempt to describe a user credential that does not exist: {name}");
-                refused(ErrorCode::ResourceNotFound, message)
-            }
+        if let Some(user) = known.remove(&name) {
+            told(user)
+        } else {
+            let message = format!("Attempt to describe a user credential that does not exist: {name}");
+            refused(ErrorCode::ResourceNotFound, message)
         }
     };
     once.map(result).collect()

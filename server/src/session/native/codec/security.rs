@@ -58,10 +58,10 @@ fn acl(table: AclT) -> Result<Acl, Refusal> {
 }
 
 fn filter(table: Option<Box<AclFilterT>>) -> Result<AclFilter, Refusal> {
-    let table = *table.unwrap_or_default();
     fn any_or<T>(number: i8, read: fn(i8) -> Result<T, Refusal>) -> Result<Option<T>, Refusal> {
         Some(number).filter(|number| *number != ANY).map(read).transpose()
     }
+    let table = *table.unwrap_or_default();
     Ok(AclFilter {
         kind: any_or(table.kind, kind)?,
         name: table.name,
