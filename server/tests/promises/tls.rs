@@ -27,7 +27,7 @@ use crate::{
         wire::{PORT, Wire},
     },
     support::{
-        Authority, Broker, Certified, Cluster, LONG, Site, Source, await_all_in_sync, await_all_there, batch, own_ip,
+        Authority, Certified, Cluster, LONG, Site, Source, await_all_in_sync, await_all_there, batch, own_ip,
         read_topic, run, secure_stream, stored_values, tunnel,
     },
 };
