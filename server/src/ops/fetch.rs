@@ -30,7 +30,10 @@ use crate::{
     },
     machine::{self, Disk},
     metrics::Stage,
-    model::records::{FetchCall, FetchItem, FetchedItem, Reads, Room, Seen},
+    model::{
+        id::PartitionId,
+        records::{FetchCall, FetchItem, FetchedItem, Reads, Room, Seen},
+    },
     partition::{Partition, Partitions, lend},
 };
 
@@ -267,9 +270,14 @@ fn is_enough<R>(found: &[FetchedItem<R>], min_bytes: u64) -> bool {
 }
 
 fn failed<R>(item: &FetchItem, error: ErrorCode) -> FetchedItem<R> {
+    nothing_of(item.place, item.id, error)
+}
+
+/// Of a partition there is nothing but why.
+pub(crate) fn nothing_of<R>(place: u32, id: PartitionId, error: ErrorCode) -> FetchedItem<R> {
     FetchedItem {
-        place: item.place,
-        id: item.id,
+        place,
+        id,
         error,
         high_watermark: -1,
         log_start_offset: -1,

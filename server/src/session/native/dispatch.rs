@@ -189,24 +189,11 @@ async fn permitted_fetch(reply: &Reply, mut call: FetchCall) -> Vec<FetchedItem<
     if !ops.access.is_on() {
         return ops::fetch::fetch(&ops.partitions, &*reply.connection, call).await;
     }
-    let denied = |place, id, error| FetchedItem {
-        place,
-        id,
-        error,
-        high_watermark: -1,
-        log_start_offset: -1,
-        next_offset: -1,
-        size: 0,
-        records: None,
-        available: 0,
-        preferred: None,
-        diverging: None,
-    };
     let mut refused = Vec::new();
     call.items.retain(|item| match may_read(item.id) {
         Ok(()) => true,
         Err(error) => {
-            refused.push(denied(item.place, item.id, error));
+            refused.push(ops::fetch::nothing_of(item.place, item.id, error));
             false
         }
     });
@@ -216,7 +203,7 @@ async fn permitted_fetch(reply: &Reply, mut call: FetchCall) -> Vec<FetchedItem<
     let mut found = ops::fetch::fetch(&ops.partitions, &*reply.connection, call).await;
     for item in &mut found {
         if let Err(error) = may_read(item.id) {
-            *item = denied(item.place, item.id, error);
+            *item = ops::fetch::nothing_of(item.place, item.id, error);
         }
     }
     found.extend(refused);
