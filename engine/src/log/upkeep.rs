@@ -85,20 +85,27 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Makes everything durable and leaves nothing to recover. Nothing may be appended any more.
+    /// Makes everything durable and leaves nothing to recover of what was appended before. What is appended meanwhile becomes durable
+    /// later, if somebody flushes it, and opening the log finds it.
     pub async fn close(&self) -> Result<(), LogError> {
         self.halt_compaction().await;
         self.flush().await?;
         if self.state.borrow().has_unfiled() {
             self.file().await?;
         }
+        // Held to the end: what a write puts behind the place where the file is cut would be cut off with it, and acknowledged.
+        let _flush = self.flush_gate.enter().await;
         let _entered = self.upkeep_gate.enter().await;
+        let _file = self.file_gate.enter().await;
         self.finish_swap().await?;
         self.seal().await?;
-        let active = Rc::clone(self.state.borrow().active());
-        if active.prepared.get() > active.end() {
+        let (active, filed) = {
+            let state = self.state.borrow();
+            (Rc::clone(state.active()), state.filed)
+        };
+        if active.base_offset == filed.segment && active.prepared.get() > filed.position {
             let file = active.open(&self.disk).await?;
-            file.truncate(active.end())
+            file.truncate(filed.position)
                 .await
                 .map_err(LogError::io("truncate", &active.path))?;
             active.prepared.set(0);

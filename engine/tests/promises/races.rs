@@ -101,6 +101,36 @@ fn a_range_that_was_found_can_be_read_after_retention_has_removed_its_segment() 
 }
 
 #[test]
+fn what_is_appended_while_the_log_is_being_closed_is_kept() {
+    let name = "what_is_appended_while_the_log_is_being_closed_is_kept";
+    for_each_seed(name, 300, |seed| {
+        let disk = SimDisk::new(seed);
+        let executor = SimExecutor::new(&disk, seed);
+        let log = executor.block_on(async {
+            let (log, _) = open(&disk, &small_config()).await.unwrap();
+            append_durably(&log, &batch(&[Record::new(0, 3000)])).await;
+            log
+        });
+        let log = log.unwrap();
+        let closing = Rc::clone(&log);
+        executor.spawn(async move { closing.close().await.unwrap() });
+        let late = Rc::clone(&log);
+        executor.spawn(async move {
+            for id in 1..6 {
+                append_durably(&late, &batch(&[Record::new(id, 3000)])).await;
+            }
+        });
+        executor.run().unwrap();
+        drop(log);
+        let all = executor.block_on(async {
+            let (log, _) = open(&disk, &small_config()).await.unwrap();
+            ids(&read_all(&log).await)
+        });
+        assert_eq!(all.unwrap(), [0, 1, 2, 3, 4, 5]);
+    });
+}
+
+#[test]
 fn appends_that_wait_while_the_log_is_truncated_are_told_so() {
     let name = "appends_that_wait_while_the_log_is_truncated_are_told_so";
     let (kept, dropped) = (Cell::new(0), Cell::new(0));
