@@ -6,6 +6,7 @@
 mod alter;
 mod groups;
 mod quorum;
+mod quotas;
 mod replicas;
 mod security;
 
@@ -18,6 +19,7 @@ use headwater_protocol::id::{BrokerId, CoreId, LeaderEpoch, Offset, PartitionInd
 use headwater_protocol::topic::TopicName;
 
 use crate::cluster::Cluster;
+use crate::consumer::Isolation;
 use crate::deadline::Deadline;
 use crate::error::{Error, topic_name};
 use crate::requests::{self, LATEST_TIMESTAMP, ResponseError};
@@ -27,6 +29,7 @@ pub use groups::{
     CommittedOffset, GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions, PartitionLag,
 };
 pub use quorum::{QuorumDescription, QuorumMember};
+pub use quotas::{Quota, QuotaEntity, QuotaKey, QuotaName};
 pub use replicas::{BrokerListing, ClusterListing, PartitionMove, RefusedPartition};
 pub use security::{Acl, AclFilter, AclOperation, AclPattern, AclPermission, AclResource, User};
 
@@ -320,7 +323,7 @@ impl Admin {
         let name = topic_name(topic)?;
         self.cluster.await_topic(&name).await?;
         let deadline = self.cluster.deadline("list offsets");
-        list_offset(&self.cluster, deadline, &name, partition, spec).await
+        list_offset(&self.cluster, deadline, &name, partition, spec, Isolation::default()).await
     }
 
     /// Looks up an offset of every partition of a topic, in the order of their numbers.
@@ -331,7 +334,7 @@ impl Admin {
         let deadline = self.cluster.deadline("list offsets");
         let lookups = (0..image.partitions.len()).map(|index| {
             let partition = PartitionIndex::new(index as i32);
-            list_offset(&self.cluster, deadline, &name, partition, spec)
+            list_offset(&self.cluster, deadline, &name, partition, spec, Isolation::default())
         });
         futures::future::try_join_all(lookups).await
     }
@@ -374,8 +377,9 @@ pub(crate) async fn list_offset(
     topic: &TopicName,
     partition: PartitionIndex,
     spec: OffsetSpec,
+    isolation: Isolation,
 ) -> Result<Option<Offset>, Error> {
-    let request = |id| requests::list_offsets(id, partition, spec.wire());
+    let request = |id| requests::list_offsets(id, partition, spec.wire(), isolation);
     let read = |bytes: &[u8]| match requests::read_list_offsets(bytes) {
         // Another attempt would find the same.
         Err(ResponseError::Refused(Error::Broker {

@@ -11,7 +11,7 @@ use crate::address::Address;
 use crate::admin::Admin;
 use crate::cluster::{Cluster, Settings};
 use crate::connection::ConnectionSettings;
-use crate::connection::credentials::SaslMechanism;
+use crate::connection::credentials::{Credentials, SaslMechanism};
 use crate::consumer::{ConsumerBuilder, GroupConsumerBuilder};
 use crate::deadline::{BackoffLimits, LONGEST};
 use crate::error::Error;
@@ -187,6 +187,26 @@ impl ClientBuilder {
         let credentials = self.settings.connection.credentials.get_or_insert_default();
         credentials.mechanism = mechanism;
         self
+    }
+
+    /// Shows who the client is by a token instead of a password: [`SaslMechanism::OauthBearer`]. It is asked for whenever a connection is made, and
+    /// again before the last one ends; it may take a moment, as when it reads a file, but should not wait for a network.
+    ///
+    /// ```
+    /// # let builder = headwater_client::Client::builder();
+    /// let builder = builder.token(|| std::fs::read_to_string("/run/secrets/token"));
+    /// ```
+    pub fn token(mut self, give: impl Fn() -> std::io::Result<String> + Send + Sync + 'static) -> Self {
+        let credentials = self.settings.connection.credentials.get_or_insert_default();
+        credentials.tokens = Some(Arc::new(give));
+        credentials.mechanism = SaslMechanism::OauthBearer;
+        self
+    }
+
+    /// Shows who the client is by the token in a file, which is read whenever one is needed: as [`token`](Self::token).
+    pub fn token_file(self, path: impl Into<std::path::PathBuf>) -> Self {
+        let give = Credentials::of_token_file(path.into());
+        self.token(move || give())
     }
 
     /// Sets what a file or a command line names: one of [these settings](crate::settings_reference), by its own name or by

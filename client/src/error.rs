@@ -157,6 +157,13 @@ pub enum Error {
         source: ScramError,
     },
 
+    /// There is no token to show who the client is. The next attempt asks for one again.
+    #[error("no token could be had")]
+    Token {
+        /// Why not.
+        source: Arc<io::Error>,
+    },
+
     // --- A broker that breaks the protocol ----------------------------------------------------------------------
     /// The broker sent something that the protocol does not allow. The connection is closed.
     #[error("{address} breaks the protocol")]
@@ -309,6 +316,7 @@ impl Error {
             Self::WouldBlock(_)
             | Self::NoLeader { .. }
             | Self::Connect { .. }
+            | Self::Token { .. }
             | Self::NotHeadwater { .. }
             | Self::Disconnected { .. }
             | Self::Timeout { .. }

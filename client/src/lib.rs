@@ -47,6 +47,7 @@ mod runtime;
 mod settings;
 mod statistics;
 mod tls;
+mod trace;
 
 #[cfg(test)]
 mod tests;
@@ -56,14 +57,15 @@ pub use admin::{
     Acl, AclFilter, AclOperation, AclPattern, AclPermission, AclResource, Admin, BrokerDescription, BrokerListing,
     BrokerSetting, BrokerStatus, ClusterListing, CommittedOffset, ConfigEntry, CreatedTopic, DiskSpace,
     GroupDescription, GroupListing, GroupMember, GroupState, Groups, MemberPartitions, NewTopic, OffsetSpec,
-    PartitionDescription, PartitionLag, PartitionMove, PartitionReplicas, QuorumDescription, QuorumMember,
-    RefusedPartition, TopicAlteration, TopicDescription, TopicListing, User,
+    PartitionDescription, PartitionLag, PartitionMove, PartitionReplicas, QuorumDescription, QuorumMember, Quota,
+    QuotaEntity, QuotaKey, QuotaName, RefusedPartition, TopicAlteration, TopicDescription, TopicListing, User,
 };
 pub use client::{Client, ClientBuilder};
 pub use connection::credentials::SaslMechanism;
 pub use consumer::{
     Advance, Assignor, Consumer, ConsumerBuilder, ConsumerRecord, GroupConsumer, GroupConsumerBuilder, Header, Hold,
-    OffsetReset, PartitionPosition, RebalanceListener, Records, RecordsIter, Skip, SkipCause, Skipped, Start,
+    Isolation, OffsetReset, PartitionPosition, RebalanceListener, Records, RecordsIter, Skip, SkipCause, Skipped,
+    Start,
 };
 pub use error::{Error, ProtocolViolation, Sign};
 pub use producer::{
@@ -75,6 +77,7 @@ pub use record::Record;
 pub use runtime::simulation;
 pub use settings::settings_reference;
 pub use statistics::{AddressStatistics, ClientStatistics, Latencies, ProducerStatistics};
+pub use trace::TraceParent;
 
 pub use headwater_protocol::batch::{Compression, HeaderIter, HeaderRef, RecordView};
 pub use headwater_protocol::error::ErrorCode;

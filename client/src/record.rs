@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use headwater_protocol::batch::HeaderRef;
 use headwater_protocol::id::{PartitionIndex, Timestamp};
 
+use crate::trace::TraceParent;
+
 /// A record to send. Borrows everything; nothing is kept after the call that takes it.
 ///
 /// ```
@@ -57,6 +59,11 @@ impl<'a> Record<'a> {
             value: Some(value.as_ref()),
         });
         self
+    }
+
+    /// Adds the trace that it belongs to, as the header `traceparent`. Give it the span that sends the record.
+    pub fn trace(self, parent: &'a TraceParent) -> Self {
+        self.header(TraceParent::HEADER, parent)
     }
 
     /// Sets all headers at once, without an allocation. Replaces those added before.

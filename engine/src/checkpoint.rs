@@ -1,7 +1,8 @@
 //! The checkpoint of a log: what recovery need not find out again. One small file a partition, replaced atomically.
 //!
 //! First line: format name, version and the CRC-32C of what follows, in hexadecimal; then one JSON object. What version 1 can
-//! tell, which knows of no leader epoch but 0, is written in it, so that brokers of before can read it. It is a promise
+//! tell, which knows of no leader epoch but 0, is written in it, so that brokers of before can read it; version 3 tells of
+//! transactions. It is a promise
 //! about the past only: everything before `recovery` was durable and whole when it was written. A missing or damaged
 //! checkpoint costs a full scan and nothing else, except that deleted records may reappear up to the next segment's start.
 
@@ -14,6 +15,7 @@ use crate::{
     moment::Since,
     producers::Producer,
     segment::{Extent, Times},
+    transactions::Saved,
 };
 
 const FORMAT: &str = "headwater-checkpoint";
@@ -49,6 +51,20 @@ pub(crate) struct SegmentFacts {
     /// There are batches without a timestamp.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) untimed: bool,
+    /// First offset of the oldest transaction that was open where it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) open_since: Option<u64>,
+    /// How many transactions were aborted by markers in it; -1 if that is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) aborted: i64,
+    /// There are batches of transactions in it, or markers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) transactional: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_zero(count: &i64) -> bool {
+    *count == 0
 }
 
 impl SegmentFacts {
@@ -72,6 +88,9 @@ pub(crate) struct Checkpoint {
     /// Every segment up to the recovery point; the last one's facts are as of that point.
     pub(crate) segments: Vec<SegmentFacts>,
     pub(crate) producers: Vec<Producer>,
+    /// What was open as of the recovery point.
+    #[serde(default, skip_serializing_if = "Saved::is_empty")]
+    pub(crate) transactions: Saved,
     /// All segments are to be dropped: the log begins again, empty.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) begins_again: bool,
@@ -85,13 +104,14 @@ pub(crate) struct Checkpoint {
 
 impl Checkpoint {
     pub(crate) fn encode(mut self) -> serde_json::Result<Vec<u8>> {
-        let version =
-            if !self.begins_again && self.high_watermark.is_none() && self.epochs == Some(self.epochs_of_before()) {
-                self.epochs = None;
-                1
-            } else {
-                2
-            };
+        let version = if self.has_transactions() {
+            3
+        } else if !self.begins_again && self.high_watermark.is_none() && self.epochs == Some(self.epochs_of_before()) {
+            self.epochs = None;
+            1
+        } else {
+            2
+        };
         let body = serde_json::to_vec(&self)?;
         let mut out = format!("{FORMAT} {version} {:08x}\n", crc32c::crc32c(&body)).into_bytes();
         out.extend_from_slice(&body);
@@ -106,14 +126,18 @@ impl Checkpoint {
             .ok_or("it has no first line")?;
         let (head, body) = (&file[..end_of_line], &file[end_of_line + 1..]);
         let head = std::str::from_utf8(head).map_err(|error| error.to_string())?;
-        let stored = head
+        let (version, stored) = head
             .strip_prefix(FORMAT)
-            .and_then(|rest| rest.strip_prefix(" 1 ").or_else(|| rest.strip_prefix(" 2 ")))
-            .ok_or_else(|| format!("it does not begin with '{FORMAT} 1' or '{FORMAT} 2'"))?;
+            .and_then(|rest| rest.strip_prefix(' ')?.split_once(' '))
+            .filter(|(version, _)| matches!(*version, "1" | "2" | "3"))
+            .ok_or_else(|| format!("it does not begin with '{FORMAT} 1', '{FORMAT} 2' or '{FORMAT} 3'"))?;
         if stored != format!("{:08x}", crc32c::crc32c(body)) {
             return Err("its checksum is wrong".to_owned());
         }
         let mut checkpoint: Checkpoint = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        if (version == "3") != checkpoint.has_transactions() {
+            return Err("its version is not that of what it tells".to_owned());
+        }
         let of_before = checkpoint.epochs_of_before();
         checkpoint.epochs.get_or_insert(of_before);
         checkpoint.check()?;
@@ -126,6 +150,15 @@ impl Checkpoint {
             return Checkpoint::decode(&file);
         }
         disk.aside(move || Checkpoint::decode(&file)).await
+    }
+
+    /// Whether it tells of transactions, which brokers of before would lose.
+    fn has_transactions(&self) -> bool {
+        !self.transactions.is_empty()
+            || self
+                .segments
+                .iter()
+                .any(|facts| facts.transactional || facts.aborted != 0)
     }
 
     /// All that it tells of has epoch 0.
@@ -147,6 +180,14 @@ impl Checkpoint {
         };
         facts.max_timestamp = max_timestamp;
         facts.untimed = replaced.iter().any(|known| known.untimed);
+        facts.transactional = replaced.iter().any(|known| known.transactional);
+        facts.open_since = replaced.first().and_then(|first| first.open_since);
+        // Some may have gone.
+        facts.aborted = if replaced.iter().all(|known| known.aborted == 0) {
+            0
+        } else {
+            -1
+        };
         let appended = replaced.iter().map(|known| known.appended.clock());
         // As soon as one is not known, the newest is not.
         facts.appended = match appended.clone().min() {
@@ -173,6 +214,7 @@ impl Checkpoint {
         let in_log = is_in_log(self.log_start_offset) && self.high_watermark.is_none_or(is_in_log);
         let are_epochs_valid = |epochs: &EpochTable| epochs.is_valid(self.log_start_offset, self.recovery.offset);
         let in_log = in_log && self.epochs.as_ref().is_none_or(are_epochs_valid);
+        let in_log = in_log && self.transactions.is_valid(self.recovery.offset);
         if in_order && last_is_recovery && in_range && in_log {
             Ok(())
         } else {
@@ -203,6 +245,9 @@ mod tests {
             max_timestamp: 9,
             appended: Since::stored(Timestamp::new(8)),
             untimed: base_offset == 0,
+            open_since: (base_offset == 10).then_some(4),
+            aborted: 2,
+            transactional: true,
         };
         Checkpoint {
             log_start_offset: 3,
@@ -213,6 +258,7 @@ mod tests {
             },
             segments: vec![facts(0, 10), facts(10, 15)],
             producers: Vec::new(),
+            transactions: Saved::default(),
             begins_again: false,
             epochs: Some(epochs(&[(0, 3), (4, 12)])),
             high_watermark: Some(12),
@@ -240,6 +286,9 @@ mod tests {
             max_timestamp,
             appended: Since::stored(Timestamp::new(max_timestamp * 2)),
             untimed: base_offset == 4,
+            open_since: (base_offset == 4).then_some(2),
+            aborted: i64::from(base_offset == 7),
+            transactional: base_offset == 7,
         };
         let mut checkpoint = example();
         checkpoint.segments = vec![known(0, 4, 1), known(4, 7, 9), known(7, 10, 3), known(10, 15, 9)];
@@ -247,11 +296,16 @@ mod tests {
             size: 40,
             appended: Since::UNKNOWN,
             untimed: false,
+            open_since: None,
+            aborted: 0,
+            transactional: false,
             ..known(4, 10, -1)
         };
         checkpoint.replace(facts);
         let replaced = SegmentFacts {
             size: 40,
+            aborted: -1,
+            transactional: true,
             ..known(4, 10, 9)
         };
         assert_eq!(checkpoint.segments, [known(0, 4, 1), replaced, known(10, 15, 9)]);

@@ -169,6 +169,20 @@ pub enum AppendError {
     /// The idempotence rules refuse it.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// The producer has a transaction, and this batch is not part of it.
+    #[error("producer {producer} has an open transaction on this partition, and the batch is not part of one")]
+    OutsideTransaction {
+        /// The producer id.
+        producer: i64,
+    },
+    /// As many transactions are open as may be.
+    #[error(
+        "{count_max} transactions are open on this partition, as many as producers are remembered for one: end some of them first"
+    )]
+    TooManyTransactions {
+        /// The limit.
+        count_max: usize,
+    },
     /// The log takes no appends.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -186,7 +200,57 @@ impl AppendError {
             AppendError::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
             AppendError::Sequence(SequenceError::Unknown { .. }) => ErrorCode::UnknownProducerId,
             AppendError::Sequence(SequenceError::Duplicate { .. }) => ErrorCode::DuplicateSequenceNumber,
+            AppendError::OutsideTransaction { .. } => ErrorCode::InvalidTxnState,
+            AppendError::TooManyTransactions { .. } => ErrorCode::ThrottlingQuotaExceeded,
             AppendError::Log(error) => error.code(),
+        }
+    }
+}
+
+/// Why a marker was not appended.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum MarkerError {
+    /// It names no producer.
+    #[error("a marker of producer {producer}, epoch {epoch}, names no producer")]
+    NoProducer {
+        /// The producer id.
+        producer: i64,
+        /// Its epoch.
+        epoch: i16,
+    },
+    /// The producer has a newer epoch here.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// A later coordinator has ended a transaction of the producer since.
+    #[error(
+        "a coordinator of epoch {current} has ended a transaction of producer {producer}, this one has the older epoch {got}"
+    )]
+    FencedCoordinator {
+        /// The producer id.
+        producer: i64,
+        /// Epoch of the later coordinator.
+        current: i32,
+        /// Epoch of this one.
+        got: i32,
+    },
+    /// What was made of it is no batch: a defect.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The log takes no appends.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl MarkerError {
+    /// The error's number on the wire.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            MarkerError::NoProducer { .. } => ErrorCode::InvalidRequest,
+            MarkerError::Sequence(_) => ErrorCode::InvalidProducerEpoch,
+            MarkerError::FencedCoordinator { .. } => ErrorCode::TransactionCoordinatorFenced,
+            MarkerError::Batch(error) => error.code(),
+            MarkerError::Log(error) => error.code(),
         }
     }
 }

@@ -26,11 +26,12 @@ mod seldom;
 mod signal;
 mod tail;
 mod timed;
+mod transactions;
 mod unsealed;
 
 pub use cold::ColdMemory;
 pub use epochs::{CommonPoint, EpochEnd};
-pub use error::{AppendError, FetchError, LogError, ReplicaError};
+pub use error::{AppendError, FetchError, LogError, MarkerError, ReplicaError};
 pub use journal::{Journal, JournalConfig};
 pub use log::{
     Appended, Begins, CompactionConfig, CompactionReport, Cut, DECOMPRESSED_SIZE_MAX, Fetched, FlushConfig, Log,
@@ -44,4 +45,5 @@ pub use seldom::Seldom;
 pub use signal::{Signal, Wait};
 pub use tail::TailMemory;
 pub use timed::{Timed, TimedSnapshot};
+pub use transactions::{Aborted, MarkerEpoch, OpenTransaction};
 pub use unsealed::Unsealed;

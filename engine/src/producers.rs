@@ -3,6 +3,8 @@
 //! The rules are Kafka's (KIP-98, KIP-360) but for two numbers: the window holds the last [`WINDOW`] batches instead of
 //! five, so that a producer can keep megabytes in flight, and a producer that is not known must begin at sequence 0, unless whoever
 //! appends knows that no first batch of it was rejected ([`Begins`]). State is rebuilt from the checkpoint and the log.
+//!
+//! Markers of transactions are remembered among the batches: one raises the producer's epoch, and a truncation takes that back.
 
 use std::{
     cmp::Reverse,
@@ -12,14 +14,16 @@ use std::{
 };
 
 use headwater_protocol::{
-    batch::{RecordBatch, TimestampType},
+    batch::{EndMarker, RecordBatch, TimestampType},
     id::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    error::MarkerError,
     log::{Begins, ProducerConfig},
     moment::{Moment, Since},
+    transactions::MarkerEpoch,
 };
 
 /// Batches of one producer that are remembered: twice what a client keeps in flight by default.
@@ -66,6 +70,23 @@ pub enum SequenceError {
     },
 }
 
+/// How far back what is remembered of a producer can be needed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    /// Checkpoints go back to here.
+    pub(crate) filed: Offset,
+    /// Truncations go back to here.
+    pub(crate) high_watermark: Offset,
+}
+
+impl Kept {
+    /// Nothing goes back.
+    pub(crate) const ALL_FILED: Kept = Kept {
+        filed: Offset::MAX,
+        high_watermark: Offset::MAX,
+    };
+}
+
 /// What to do with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -83,10 +104,14 @@ pub(crate) struct Original {
     pub(crate) append_time: Option<Timestamp>,
 }
 
+/// A batch; or a marker, which has no sequences: `first` is then what the next batch has, and `last` comes before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Stored {
     first: i32,
     last: i32,
+    /// Of the producer. In a checkpoint all have the same.
+    #[serde(skip)]
+    epoch: i16,
     base_offset: u64,
     next_offset: u64,
     /// Milliseconds since the epoch, -1 if the producer's timestamps were kept.
@@ -103,7 +128,26 @@ const fn is_no_append_time(append_time_ms: &i64) -> bool {
     *append_time_ms == no_append_time()
 }
 
+/// The epoch of no coordinator.
+const fn no_coordinator() -> i32 {
+    -1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_no_coordinator(epoch: &i32) -> bool {
+    *epoch == no_coordinator()
+}
+
 impl Stored {
+    fn is_marker(&self) -> bool {
+        self.last == self.first - 1
+    }
+
+    /// The sequence that follows.
+    fn next(&self) -> i32 {
+        Sequence::new(self.last).plus(1).get().max(0)
+    }
+
     fn original(&self) -> Original {
         let append_time = Timestamp::new(self.append_time_ms);
         Original {
@@ -124,6 +168,12 @@ pub(crate) struct Producer {
     /// When the last batch was appended.
     #[serde(rename = "last_seen_ms")]
     last_seen: Since,
+    /// Of the coordinator that has ended a transaction of it last.
+    #[serde(default = "no_coordinator", skip_serializing_if = "is_no_coordinator")]
+    coordinator_epoch: i32,
+    /// There were batches of an earlier epoch, of which nothing is remembered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_former: bool,
     window: VecDeque<Stored>,
 }
 
@@ -138,6 +188,10 @@ pub struct ActiveProducer {
     pub last_sequence: i32,
     /// When its last batch was appended.
     pub last_append: Timestamp,
+    /// Epoch of the coordinator that has ended its last transaction here; -1 if none has.
+    pub coordinator_epoch: i32,
+    /// First offset of its open transaction.
+    pub transaction_start: Option<Offset>,
 }
 
 /// All producers of one partition.
@@ -163,9 +217,14 @@ impl Snapshot {
 
 impl Producers {
     pub(crate) fn from_checkpoint(producers: Vec<Producer>) -> Producers {
-        let producers = producers.into_iter();
+        let known = |mut producer: Producer| {
+            for stored in &mut producer.window {
+                stored.epoch = producer.epoch;
+            }
+            (producer.id, Arc::new(producer))
+        };
         Producers {
-            by_id: producers.map(|producer| (producer.id, Arc::new(producer))).collect(),
+            by_id: producers.into_iter().map(known).collect(),
         }
     }
 
@@ -174,13 +233,15 @@ impl Producers {
         Snapshot(self.by_id.values().cloned().collect())
     }
 
-    /// All that there are, in the order of their ids.
-    pub(crate) fn active(&self) -> Vec<ActiveProducer> {
+    /// All that there are, in the order of their ids. `transaction_start` knows where each has an open transaction.
+    pub(crate) fn active(&self, transaction_start: impl Fn(ProducerId) -> Option<Offset>) -> Vec<ActiveProducer> {
         let active = self.by_id.values().map(|producer| ActiveProducer {
             id: ProducerId::new(producer.id),
             epoch: ProducerEpoch::new(producer.epoch),
             last_sequence: producer.window.back().map_or(-1, |last| last.last),
             last_append: producer.last_seen.clock(),
+            coordinator_epoch: producer.coordinator_epoch,
+            transaction_start: transaction_start(ProducerId::new(producer.id)),
         });
         let mut active: Vec<ActiveProducer> = active.collect();
         active.sort_unstable_by_key(|producer| producer.id.get());
@@ -211,6 +272,9 @@ impl Producers {
                 got: epoch,
             });
         }
+        if begins == Begins::Unnumbered {
+            return Ok(Verdict::Append);
+        }
         let expected = if epoch > producer.epoch { 0 } else { producer.next };
         if got == expected {
             return Ok(Verdict::Append);
@@ -225,9 +289,41 @@ impl Producers {
         producer.look_back(got, batch.last_sequence().get(), begins)
     }
 
-    /// Notes a batch that has been appended (or was found in the log, then at no known time) at `base_offset`. Batches
-    /// beyond `durable` are kept even if they are more than the window, because they may yet be dropped.
-    pub(crate) fn note(&mut self, batch: &RecordBatch<'_>, base_offset: Offset, appended: Since, durable: Offset) {
+    /// Decides about a marker without changing anything. `is_open`: there is a transaction for it to end.
+    pub(crate) fn check_marker(&self, marker: &EndMarker, rule: MarkerEpoch, is_open: bool) -> Result<(), MarkerError> {
+        let (id, got) = (marker.producer_id.get(), marker.producer_epoch.get());
+        let Some(producer) = self.by_id.get(&id) else {
+            return Ok(());
+        };
+        // One that comes again when nothing is open ends nothing.
+        let is_late = rule == MarkerEpoch::Raised && is_open && got == producer.epoch;
+        if got < producer.epoch || is_late {
+            return Err(SequenceError::StaleEpoch {
+                producer: id,
+                current: producer.epoch,
+                got,
+            }
+            .into());
+        }
+        if marker.coordinator_epoch < producer.coordinator_epoch {
+            return Err(MarkerError::FencedCoordinator {
+                producer: id,
+                current: producer.coordinator_epoch,
+                got: marker.coordinator_epoch,
+            });
+        }
+        Ok(())
+    }
+
+    /// Epoch of the coordinator that has ended the producer's last transaction; -1 if none has.
+    pub(crate) fn coordinator_epoch(&self, id: ProducerId) -> i32 {
+        let producer = self.by_id.get(&id.get());
+        producer.map_or(no_coordinator(), |producer| producer.coordinator_epoch)
+    }
+
+    /// Notes a batch or a marker that has been appended (or was found in the log, then at no known time) at `base_offset`. What may
+    /// yet be gone back to is kept even if it is more than the window.
+    pub(crate) fn note(&mut self, batch: &RecordBatch<'_>, base_offset: Offset, appended: Since, kept: Kept) {
         let id = batch.producer_id();
         if id == ProducerId::NONE {
             return;
@@ -239,24 +335,28 @@ impl Producers {
             .or_insert_with(|| Arc::new(Producer::new(id, epoch)));
         let producer = Arc::make_mut(producer);
         if producer.epoch != epoch.get() {
-            *producer = Producer::new(id, epoch);
+            (producer.epoch, producer.next) = (epoch.get(), 0);
+        }
+        let (mut first, mut last) = (batch.base_sequence().get(), batch.last_sequence().get());
+        if batch.is_control() {
+            (first, last) = (producer.next, producer.next - 1);
+            let marker = EndMarker::read(batch);
+            producer.coordinator_epoch = marker.map_or(producer.coordinator_epoch, |marker| marker.coordinator_epoch);
         }
         let append_time_ms = match batch.timestamp_type() {
             TimestampType::CreateTime => no_append_time(),
             TimestampType::LogAppendTime => batch.max_timestamp().get(),
         };
         producer.window.push_back(Stored {
-            first: batch.base_sequence().get(),
-            last: batch.last_sequence().get(),
+            first,
+            last,
+            epoch: epoch.get(),
             base_offset: base_offset.get(),
             next_offset: base_offset.get() + u64::from(batch.offset_count()),
             append_time_ms,
         });
-        let is_enough = |at: Option<&Stored>| at.is_some_and(|stored| stored.next_offset <= durable.get());
-        while is_enough(producer.window.get(WINDOW)) {
-            producer.window.pop_front();
-        }
-        producer.next = batch.last_sequence().plus(1).get();
+        producer.next = producer.window.back().map_or(0, Stored::next);
+        producer.forget(kept);
         producer.last_seen = appended;
     }
 
@@ -270,7 +370,7 @@ impl Producers {
     pub(crate) fn lost_by(&self, end: Offset) -> HashSet<ProducerId> {
         let is_lost = |producer: &Producer| {
             let oldest = producer.window.front();
-            oldest.is_some_and(|oldest| oldest.base_offset >= end.get() && oldest.first != 0)
+            oldest.is_some_and(|oldest| oldest.base_offset >= end.get() && (oldest.first != 0 || producer.has_former))
         };
         let lost = self.by_id.values().filter(|producer| is_lost(producer));
         lost.map(|producer| ProducerId::new(producer.id)).collect()
@@ -285,28 +385,41 @@ impl Producers {
 
     /// Forgets producers that have been silent for longer than the expiry, and, beyond the largest count, the longest silent. The
     /// silence of those that recovery has found counts from the first look on: their own timestamps say nothing about it.
-    pub(crate) fn expire(&mut self, now: Moment, config: ProducerConfig) {
+    /// Those with an open transaction stay.
+    pub(crate) fn expire(&mut self, now: Moment, config: ProducerConfig, is_open: impl Fn(ProducerId) -> bool) {
         let expiry = Duration::from_millis(config.expiry_ms);
         let silence = |producer: &mut Arc<Producer>| Arc::make_mut(producer).last_seen.age(now);
-        self.by_id.retain(|_, producer| silence(producer) <= expiry);
+        let is_open = |id: i64| is_open(ProducerId::new(id));
+        self.by_id
+            .retain(|id, producer| silence(producer) <= expiry || is_open(*id));
         let excess = self.by_id.len().saturating_sub(config.count_max);
         if excess > 0 {
-            let by_id = self.by_id.iter_mut();
+            let by_id = self.by_id.iter_mut().filter(|(id, _)| !is_open(**id));
             let mut silent: Vec<(Duration, i64)> = by_id.map(|(id, producer)| (silence(producer), *id)).collect();
             silent.sort_unstable_by_key(|(silence, id)| (Reverse(*silence), *id));
-            for (_, id) in &silent[..excess] {
+            for (_, id) in &silent[..excess.min(silent.len())] {
                 self.by_id.remove(id);
             }
         }
     }
 
-    /// Base offset of the last batch of each producer that is known.
-    pub(crate) fn last_batches(&self) -> HashMap<ProducerId, Offset> {
+    /// Base offsets of what each producer's state can be found by again: of its last batch, and of a marker that has come after it.
+    pub(crate) fn last_batches(&self) -> HashSet<(ProducerId, Offset)> {
         let last = |producer: &Arc<Producer>| {
-            let stored = producer.window.back()?;
-            Some((ProducerId::new(producer.id), Offset::new(stored.base_offset)))
+            let id = ProducerId::new(producer.id);
+            let place = |stored: &Stored| (id, Offset::new(stored.base_offset));
+            let of_epoch = || {
+                producer
+                    .window
+                    .iter()
+                    .rev()
+                    .filter(|stored| stored.epoch == producer.epoch)
+            };
+            let batch = of_epoch().find(|stored| !stored.is_marker()).map(place);
+            let marker = of_epoch().next().filter(|stored| stored.is_marker()).map(place);
+            [batch, marker]
         };
-        self.by_id.values().filter_map(last).collect()
+        self.by_id.values().flat_map(last).flatten().collect()
     }
 
     pub(crate) fn knows(&self, id: ProducerId) -> bool {
@@ -325,6 +438,8 @@ impl Producer {
             epoch: epoch.get(),
             next: 0,
             last_seen: Since::UNKNOWN,
+            coordinator_epoch: no_coordinator(),
+            has_former: false,
             window: VecDeque::new(),
         }
     }
@@ -333,38 +448,50 @@ impl Producer {
     fn as_of(&self, durable: Offset) -> Option<Producer> {
         let mut producer = self.clone();
         let is_known = producer.truncate(durable);
-        while producer.window.len() > WINDOW {
-            producer.window.pop_front();
-        }
+        producer.forget(Kept::ALL_FILED);
         (is_known && (!producer.window.is_empty() || producer.next != 0)).then_some(producer)
+    }
+
+    /// Forgets what nothing goes back to any more: all but the last of earlier epochs, and what is beyond the window.
+    fn forget(&mut self, kept: Kept) {
+        let Kept { filed, high_watermark } = kept;
+        let is_below = |at: Option<&Stored>, end: Offset| at.is_some_and(|stored| stored.next_offset <= end.get());
+        let all_below = filed.min(high_watermark);
+        let epoch = self.epoch;
+        while self.window.front().is_some_and(|front| front.epoch != epoch) && is_below(self.window.get(1), all_below) {
+            self.window.pop_front();
+            self.has_former = true;
+        }
+        while is_below(self.window.get(WINDOW), filed) {
+            self.window.pop_front();
+        }
     }
 
     /// Drops what lies at or after `end`. Returns whether the state is still known.
     fn truncate(&mut self, end: Offset) -> bool {
         let is_empty = self.window.is_empty();
         while let Some(stored) = self.window.pop_back_if(|stored| stored.base_offset >= end.get()) {
-            self.next = stored.first;
+            (self.epoch, self.next) = (stored.epoch, stored.first);
+            if let Some(last) = self.window.back() {
+                (self.epoch, self.next) = (last.epoch, last.next());
+            }
         }
         // Before the oldest that is remembered, only an epoch's first batch has no other.
-        is_empty || !self.window.is_empty() || self.next == 0
+        is_empty || !self.window.is_empty() || (self.next == 0 && !self.has_former)
     }
 
     /// A batch that does not go on where the last one ended: sent before, or ahead of one that is missing. What lies before all that is
     /// remembered was stored only if the producer had to begin with its first sequence number.
     fn look_back(&self, first: i32, last: i32, begins: Begins) -> Result<Verdict, SequenceError> {
-        let window = || self.window.iter().rev().take(WINDOW);
+        let of_epoch = |stored: &&Stored| stored.epoch == self.epoch;
+        let window = || self.window.iter().rev().take_while(of_epoch).take(WINDOW);
         if let Some(stored) = window().find(|stored| stored.first == first && stored.last == last) {
             return Ok(Verdict::Duplicate(stored.original()));
         }
         // Sequences wrap: half of their range lies behind `next`, the other half ahead.
         let behind = Sequence::new(self.next).distance(Sequence::new(first)) < 1 << 30;
         let producer = self.id;
-        if behind
-            && begins == Begins::AtZero
-            && window()
-                .next_back()
-                .is_some_and(|oldest| is_before(first, oldest.first))
-        {
+        if behind && begins == Begins::AtZero && window().last().is_some_and(|oldest| is_before(first, oldest.first)) {
             Err(SequenceError::Duplicate { producer, got: first })
         } else {
             Err(SequenceError::OutOfOrder {

@@ -23,6 +23,7 @@ use crate::{
     memory::Memory,
     moment::{Moment, Since, age_of},
     tail::Tail,
+    transactions::aborted::SegmentTransactions,
     unsealed::{Unsealed, Waiting},
 };
 
@@ -147,6 +148,7 @@ pub(crate) struct Segment<D: Disk> {
     pub(crate) replaced: Cell<bool>,
     /// Compaction may have taken out offsets.
     pub(crate) has_holes: Cell<bool>,
+    pub(crate) transactions: SegmentTransactions,
 }
 
 impl<D: Disk> Segment<D> {
@@ -181,6 +183,7 @@ impl<D: Disk> Segment<D> {
             retired: Cell::new(false),
             replaced: Cell::new(false),
             has_holes: Cell::new(false),
+            transactions: SegmentTransactions::new(),
         }
     }
 

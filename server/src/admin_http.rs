@@ -1,6 +1,10 @@
 //! `/metrics`, `/health` and `/ready` over HTTP, on a thread of its own: a slow reader costs no core anything.
 
 mod door;
+mod ready;
+
+pub(crate) use self::door::SecureDoor;
+pub(crate) use self::ready::LookAtCluster;
 
 use std::{net::TcpListener, sync::Arc};
 
@@ -12,13 +16,14 @@ use axum::{
     routing::get,
 };
 use futures::future::join_all;
-use serde_json::json;
 
+use self::ready::{Standing, Verdict};
 use crate::{
     config::Config,
     core::mesh::{CoreMessage, Mesh},
     metrics::{ANSWER_MAX, DiskSpace, Gathered, LookAtQuorum, Process, text},
-    tls::Tls,
+    tls::{ClusterSecret, Tls},
+    tokens::Tokens,
 };
 
 /// What a person sees who opens the address in a browser.
@@ -29,6 +34,8 @@ const INDEX: &str = "Headwater. Metrics for Prometheus are at /metrics; /health 
 struct Asked {
     mesh: Mesh,
     quorum: LookAtQuorum,
+    /// None: the broker is alone, or has no replicas.
+    cluster: Option<LookAtCluster>,
     config: Arc<Config>,
     tls: Arc<Tls>,
 }
@@ -37,7 +44,7 @@ struct Asked {
 pub(crate) async fn serve(
     (listener, tls): (TcpListener, Arc<Tls>),
     mesh: Mesh,
-    quorum: LookAtQuorum,
+    (quorum, cluster): (LookAtQuorum, Option<LookAtCluster>),
     config: Arc<Config>,
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
@@ -50,58 +57,68 @@ pub(crate) async fn serve(
         .with_state(Asked {
             mesh,
             quorum,
+            cluster,
             config,
             tls: Arc::clone(&tls),
         });
-    if tls.http.is_some() {
-        axum::serve(door::SecureDoor::open(listener, tls)?, router).await
+    if tls.metrics.is_some() {
+        let door = SecureDoor::open(listener, tls, |tls| tls.metrics.as_ref())?;
+        axum::serve(door, router).await
     } else {
         axum::serve(listener, router).await
     }
 }
 
+/// What `/metrics` says, for whoever shows it elsewhere.
+pub(crate) async fn metrics_text(
+    mesh: Mesh,
+    quorum: LookAtQuorum,
+    config: Arc<Config>,
+    tls: Arc<Tls>,
+) -> Result<String, std::fmt::Error> {
+    let asked = Asked {
+        mesh,
+        quorum,
+        cluster: None,
+        config,
+        tls,
+    };
+    text::encode(gather(&asked, true).await)
+}
+
 async fn metrics(State(asked): State<Asked>) -> Response {
-    let gathered = gather(&asked).await;
+    let gathered = gather(&asked, true).await;
     match text::encode(gathered) {
         Ok(text) => ([(CONTENT_TYPE, text::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
-/// Whether the process works: every core answers. Whoever watches over it starts it again otherwise.
+/// Whether the process works: every core answers.
 async fn health(State(asked): State<Asked>) -> Response {
-    verdict(&gather(&asked).await, |gathered| gathered.silent().is_empty())
+    answer(Verdict::of_health(&gather(&asked, false).await))
 }
 
-/// Whether clients are served as they should be: every core answers, and no partition is offline.
+/// Whether clients are served as they should be.
 async fn ready(State(asked): State<Asked>) -> Response {
-    verdict(&gather(&asked).await, |gathered| {
-        gathered.silent().is_empty() && gathered.partitions_offline() == 0
-    })
+    let gathered = gather(&asked, false).await;
+    let standing = asked.cluster.as_ref().map(|look| Standing::of(&look()));
+    answer(Verdict::of_readiness(&gathered, standing))
 }
 
-fn verdict(gathered: &Gathered, is_good: impl Fn(&Gathered) -> bool) -> Response {
-    let ok = is_good(gathered);
-    let status = if ok {
+fn answer(verdict: Verdict) -> Response {
+    let status = if verdict.ok {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let body = json!({
-        "ok": ok,
-        "cores_silent": gathered.silent(),
-        "partitions_offline": gathered.partitions_offline(),
-    });
-    (status, Json(body)).into_response()
+    (status, Json(verdict)).into_response()
 }
 
-async fn gather(asked: &Asked) -> Gathered {
+async fn gather(asked: &Asked, with_times: bool) -> Gathered {
     let mesh = &asked.mesh;
     let ask = |core| async move {
-        let answer = mesh.ask(core, |reply| CoreMessage::Metrics {
-            with_times: true,
-            reply,
-        });
+        let answer = mesh.ask(core, |reply| CoreMessage::Metrics { with_times, reply });
         let answer = tokio::time::timeout(ANSWER_MAX, answer).await;
         (core, answer.unwrap_or_default())
     };
@@ -112,5 +129,7 @@ async fn gather(asked: &Asked) -> Gathered {
         process: Process::now(),
         disk: DiskSpace::of(&asked.config.log.directory),
         certificates: asked.tls.expiries(),
+        key_fetches: asked.tls.tokens.as_deref().map(Tokens::fetches),
+        proofs_refused: asked.tls.secret.as_ref().map(ClusterSecret::refused),
     }
 }

@@ -16,6 +16,7 @@ mod admin_http;
 pub mod broker;
 pub mod check;
 pub mod cluster;
+pub mod commands;
 pub mod config;
 mod coordinator;
 mod core;
@@ -32,6 +33,7 @@ mod session;
 #[cfg(test)]
 mod simulation;
 mod tls;
+mod tokens;
 
 pub use broker::{Broker, StartError};
 pub use config::Config;

@@ -1,17 +1,21 @@
 //! `headwater-server`: reads the configuration, checks the machine, runs the broker until a signal ends it, or only reports
-//! what it found (`check`).
+//! what it found (`check`), writes a first configuration (`init`), or asks a broker that runs (`ready`).
 //!
 //! Everything that it does is in the library; here are the command line, the logs and the exit codes.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use headwater_server::broker::{Broker, StopSignals};
 use headwater_server::check::Report;
-use headwater_server::config::{Config, Layers, LogFormat};
+use headwater_server::commands::ready::Question;
+use headwater_server::commands::shell::Shell;
+use headwater_server::commands::{init, ready, shell};
+use headwater_server::config::{Config, ConfigError, Effective, Layers, LogFormat};
 use headwater_server::failure;
 
 /// Exit code for a configuration that is not valid, as clap has it for a command line that is not.
@@ -24,8 +28,10 @@ A value that is given twice is taken from the last of: default, --config file, e
 Examples:
   headwater-server --data-dir /srv/headwater --listen 0.0.0.0:9292
       A broker for other machines, with its data on a disk of its own.
-  headwater-server --print-config > headwater.toml
-      A configuration file with every key, to edit and use with --config.
+  headwater-server init --data /srv/headwater
+      A configuration file for this machine, headwater.toml, to edit and use with --config.
+  headwater-server --print-config
+      The configuration in force, with every key.
   headwater-server --config headwater.toml --set log.retention_ms=30d
   HEADWATER_LOG_RETENTION_MS=30d headwater-server --config headwater.toml
       Keep records for 30 days, whatever the file says.
@@ -48,6 +54,39 @@ Examples:
   headwater-server check --config headwater.toml --output json
 
 Exit codes: 0 if nothing must change, 1 if something must, 2 if the configuration is not valid.";
+
+const INIT_AFTER: &str = "\
+Takes the flags of the broker: what they say is in the file. Besides, the number of cores, their budgets of memory, and segments that \
+fit the disk are set, each with its reason; every other key is there with its default, commented out.
+
+Examples:
+  headwater-server init --data /srv/headwater
+  headwater-server init --data /srv/headwater --listen 0.0.0.0:9292 --output /etc/headwater/headwater.toml
+  headwater-server init --output - | less
+
+Exit codes: 0 if it is written, 1 if not, as when there is such a file already, 2 if the flags are not valid.";
+
+const READY_AFTER: &str = "\
+Takes the flags and variables of the broker, of which it needs metrics.listen: there it asks. A broker is ready when every core answers, \
+no partition is offline, an active coordinator is heard of, the broker is not fenced, and all its replicas are in sync. What it says is \
+printed; if it is not ready the reasons are there.
+
+Examples:
+  headwater-server ready --config headwater.toml
+  headwater-server ready --config headwater.toml --wait 10m  # after a restart, before the next broker is restarted
+  headwater-server ready --health --set metrics.listen=127.0.0.1:9644
+
+Exit codes: 0 if it is, 1 if it is not, or nobody answers, 2 if the configuration is not valid.";
+
+const COMPLETIONS_AFTER: &str = "\
+Examples:
+  headwater-server completions bash > ~/.local/share/bash-completion/completions/headwater-server
+  headwater-server completions zsh > ~/.zfunc/_headwater-server    # with ~/.zfunc in fpath
+  headwater-server completions fish > ~/.config/fish/completions/headwater-server.fish";
+
+const MAN_AFTER: &str = "\
+Examples:
+  headwater-server man ~/.local/share/man/man1               # then: man headwater-server, man headwater-server-check";
 
 /// The Headwater broker: a partitioned, durable log. Records are acknowledged once they are on disk.
 #[derive(Parser, Debug)]
@@ -82,7 +121,7 @@ struct Args {
     id: Option<String>,
 
     /// Directory for the data, made if it is missing [log.directory]
-    #[arg(short, long, global = true, value_name = "DIRECTORY")]
+    #[arg(short, long, visible_alias = "data", global = true, value_name = "DIRECTORY")]
     data_dir: Option<String>,
 
     /// Number of cores to run on, 0 for all [cores.count]
@@ -107,7 +146,7 @@ struct Args {
 }
 
 /// What to do other than to run the broker.
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 enum Subject {
     /// Look at what makes a broker slow or unsafe on this machine: print each thing with its value, the recommended one and
     /// the command to change it, and exit. Changes nothing
@@ -121,6 +160,64 @@ enum Subject {
         #[arg(short, long = "set", value_name = "SECTION.KEY=VALUE", value_parser = key_and_value)]
         set: Vec<(String, String)>,
     },
+
+    /// Write a commented configuration file for this machine, and exit
+    #[command(after_help = INIT_AFTER)]
+    Init {
+        /// Where to write it; - prints it
+        #[arg(short, long, value_name = "FILE", default_value = "headwater.toml", value_hint = ValueHint::FilePath)]
+        output: PathBuf,
+
+        /// Replace the file if it is there
+        #[arg(short, long)]
+        force: bool,
+
+        /// Set any key of the configuration; may be given many times
+        #[arg(short, long = "set", value_name = "SECTION.KEY=VALUE", value_parser = key_and_value)]
+        set: Vec<(String, String)>,
+    },
+
+    /// Ask the broker of this configuration, which runs, whether it is ready; print what it says, and exit
+    #[command(after_help = READY_AFTER)]
+    Ready {
+        /// Ask only whether every core answers
+        #[arg(long)]
+        health: bool,
+
+        /// Ask until it is, but no longer than this
+        #[arg(short, long, value_name = "TIME", num_args = 0..=1, default_missing_value = "10m", value_parser = humantime::parse_duration)]
+        wait: Option<Duration>,
+
+        /// Set any key of the configuration; may be given many times
+        #[arg(short, long = "set", value_name = "SECTION.KEY=VALUE", value_parser = key_and_value)]
+        set: Vec<(String, String)>,
+    },
+
+    /// Print a script that has a shell complete flags and commands
+    #[command(after_help = COMPLETIONS_AFTER)]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+
+    /// Write manual pages
+    #[command(after_help = MAN_AFTER)]
+    Man {
+        /// Where they go; it is made if it is not there
+        #[arg(value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
+    },
+}
+
+impl Subject {
+    /// What was set behind the command.
+    fn set(&self) -> &[(String, String)] {
+        match self {
+            Subject::Check { set, .. } | Subject::Init { set, .. } | Subject::Ready { set, .. } => set,
+            Subject::Completions { .. } | Subject::Man { .. } => &[],
+        }
+    }
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -138,6 +235,7 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 
 impl Args {
     fn layers(self, environment: impl Iterator<Item = (OsString, OsString)>) -> Layers {
+        let after = self.command.as_ref().map_or(&[][..], Subject::set).to_vec();
         let named = [
             ("--listen", "broker.listen", self.listen),
             ("--advertised-host", "broker.advertised_host", self.advertised_host),
@@ -151,7 +249,6 @@ impl Args {
         let named = named
             .into_iter()
             .filter_map(|(flag, key, value)| Some((flag.to_owned(), key.to_owned(), value?)));
-        let after = self.command.map_or_else(Vec::new, |Subject::Check { set, .. }| set);
         let set = self
             .set
             .into_iter()
@@ -171,23 +268,30 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    match &args.command {
+        Some(Subject::Completions { shell }) => return completions(*shell),
+        Some(Subject::Man { directory }) => return man(directory),
+        _ => {}
+    }
     let print_config = args.print_config;
-    let check = args.command.as_ref().map(|Subject::Check { output, .. }| *output);
+    let command = args.command.clone();
     let effective = match args.layers(std::env::vars_os()).load() {
         Ok(effective) => effective,
-        Err(error) => {
-            for problem in &error.problems {
-                eprintln!("headwater-server: {problem}");
-            }
-            return ExitCode::from(EXIT_CONFIGURATION);
-        }
+        Err(error) => return refuse(&error),
     };
     if print_config {
-        return print(&effective.to_toml(), ExitCode::SUCCESS);
+        return print(effective.to_toml().as_bytes(), ExitCode::SUCCESS);
     }
-    if let Some(output) = check {
-        return report(&effective.config, output);
+    match command {
+        Some(Subject::Check { output, .. }) => report(&effective.config, output),
+        Some(Subject::Init { output, force, .. }) => write_configuration(&effective, &output, force),
+        Some(Subject::Ready { health, wait, .. }) => ask(&effective.config, health, wait),
+        Some(Subject::Completions { .. } | Subject::Man { .. }) | None => serve(effective),
     }
+}
+
+/// Runs the broker.
+fn serve(effective: Effective) -> ExitCode {
     start_logging(&effective.config);
     failure::end_process_on_panic(effective.config.broker.core_dump);
     for warning in &effective.warnings {
@@ -205,6 +309,70 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says what is wrong with the configuration.
+fn refuse(error: &ConfigError) -> ExitCode {
+    for problem in &error.problems {
+        eprintln!("headwater-server: {problem}");
+    }
+    ExitCode::from(EXIT_CONFIGURATION)
+}
+
+fn fail(why: &str) -> ExitCode {
+    eprintln!("headwater-server: {why}");
+    ExitCode::FAILURE
+}
+
+fn write_configuration(told: &Effective, output: &Path, may_replace: bool) -> ExitCode {
+    let text = match init::configuration(told) {
+        Ok(text) => text,
+        Err(error) => return refuse(&error),
+    };
+    if output == Path::new("-") {
+        return print(text.as_bytes(), ExitCode::SUCCESS);
+    }
+    let path = output.display();
+    match init::write(output, &text, may_replace) {
+        Ok(()) => {
+            eprintln!("wrote {path}; look at it, then: headwater-server --config {path}");
+            ExitCode::SUCCESS
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fail(&format!(
+            "{path} is there already; --force replaces it, --output writes elsewhere"
+        )),
+        Err(error) => fail(&format!("cannot write {path}: {error}")),
+    }
+}
+
+fn ask(config: &Config, health: bool, wait: Option<Duration>) -> ExitCode {
+    let question = if health { Question::Healthy } else { Question::Ready };
+    match ready::ask(config, question, wait.unwrap_or_default()) {
+        Ok(answer) => {
+            let code = if answer.ok {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
+            print((answer.body + "\n").as_bytes(), code)
+        }
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn completions(shell: Shell) -> ExitCode {
+    print(&shell::completions(Args::command(), shell), ExitCode::SUCCESS)
+}
+
+fn man(directory: &Path) -> ExitCode {
+    let path = directory.display();
+    match shell::man(Args::command(), directory) {
+        Ok(pages) => {
+            println!("wrote {} pages to {path}", pages.len());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&format!("cannot write to {path}: {error}")),
+    }
+}
+
 fn report(config: &Config, output: Output) -> ExitCode {
     let report = Report::look(config);
     let text = match output {
@@ -219,12 +387,12 @@ fn report(config: &Config, output: Output) -> ExitCode {
     } else {
         ExitCode::FAILURE
     };
-    print(&text, code)
+    print(text.as_bytes(), code)
 }
 
 /// Prints, and ends with the given code.
-fn print(text: &str, code: ExitCode) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
+fn print(text: &[u8], code: ExitCode) -> ExitCode {
+    match io::stdout().write_all(text) {
         // Whoever reads it has seen enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             eprintln!("headwater-server: cannot print: {error}");
@@ -258,7 +426,6 @@ fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
     use headwater_server::config::{Effective, Knob, Source};
 
     use super::*;

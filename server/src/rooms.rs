@@ -12,6 +12,7 @@ const ROOMS: &[&str] = &[
     "machine",
     "config",
     "failure",
+    "tokens",
     "tls",
     "model",
     "image",
@@ -25,6 +26,7 @@ const ROOMS: &[&str] = &[
     "session",
     "check",
     "broker",
+    "commands",
 ];
 
 /// Files in one folder.

@@ -8,7 +8,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::commands::{
-    acl, bench, broker, cluster, config, consume, group, log, offsets, partition, produce, shell, status, topic, user,
+    acl, bench, broker, cluster, config, consume, group, log, offsets, partition, produce, quota, shell, status, topic,
+    user,
 };
 use crate::failure::EXIT_CODES;
 use crate::tls::Tls;
@@ -93,6 +94,16 @@ pub struct Global {
         hide_env_values = true
     )]
     pub password_file: Option<PathBuf>,
+    /// A file with a token that says who you are, in the place of --user
+    #[arg(
+        long,
+        global = true,
+        env = "HEADWATER_TOKEN_FILE",
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        hide_env_values = true
+    )]
+    pub token_file: Option<PathBuf>,
 }
 
 /// What to print on standard output.
@@ -165,6 +176,9 @@ pub enum Command {
     /// Say who may do what: make, list and remove rules
     #[command(subcommand, visible_alias = "acls")]
     Acl(acl::AclCommand),
+    /// Say how much users, clients and addresses may use: set, list and remove quotas
+    #[command(subcommand, visible_alias = "quotas")]
+    Quota(quota::QuotaCommand),
     /// Show how a broker is: cores, partitions, connections, disk, throughput
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),

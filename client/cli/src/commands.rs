@@ -11,6 +11,7 @@ pub mod log;
 pub mod offsets;
 pub mod partition;
 pub mod produce;
+pub mod quota;
 pub mod shell;
 pub mod status;
 pub mod topic;
@@ -48,6 +49,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cluster(command) => cluster::run(&session, command).await,
         Command::User(command) => user::run(&session, command).await,
         Command::Acl(command) => acl::run(&session, command).await,
+        Command::Quota(command) => quota::run(&session, command).await,
         Command::Status(args) => status::run(&session, &server, args).await,
         Command::Bench(_) | Command::Log(_) | Command::Completions(_) | Command::Man(_) => unreachable!("done before"),
     }

@@ -48,7 +48,9 @@ impl Session {
             ..
         } = global;
         let mut builder = tls.tell(Client::builder());
-        if let Some(user) = &global.user {
+        if let Some(path) = &global.token_file {
+            builder = builder.token_file(path);
+        } else if let Some(user) = &global.user {
             builder = builder.user(user.as_str(), password(global)?);
         }
         let client = builder

@@ -161,6 +161,12 @@ fn request(api: Api, head: &[u8]) -> bool {
         Api::DescribeUsers => read_back!(head::decode::<schema::DescribeUsersRequest>, DescribeUsersRequest, head),
         Api::SetUser => read_back!(head::decode::<schema::SetUserRequest>, SetUserRequest, head),
         Api::RemoveUser => read_back!(head::decode::<schema::RemoveUserRequest>, RemoveUserRequest, head),
+        Api::DescribeQuotas => read_back!(
+            head::decode::<schema::DescribeQuotasRequest>,
+            DescribeQuotasRequest,
+            head
+        ),
+        Api::AlterQuotas => read_back!(head::decode::<schema::AlterQuotasRequest>, AlterQuotasRequest, head),
     };
     assert_eq!(read, api);
     true
@@ -226,6 +232,8 @@ fn response(api: Api, head: &[u8]) -> bool {
         Api::DescribeUsers => read_back!(decode::<schema::DescribeUsersResponse>, DescribeUsersResponse, head),
         Api::SetUser => read_back!(decode::<schema::SetUserResponse>, SetUserResponse, head),
         Api::RemoveUser => read_back!(decode::<schema::RemoveUserResponse>, RemoveUserResponse, head),
+        Api::DescribeQuotas => read_back!(decode::<schema::DescribeQuotasResponse>, DescribeQuotasResponse, head),
+        Api::AlterQuotas => read_back!(decode::<schema::AlterQuotasResponse>, AlterQuotasResponse, head),
     };
     assert_eq!(read, api);
     true

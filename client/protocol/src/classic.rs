@@ -69,6 +69,11 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
+    /// An 8-bit number.
+    pub fn i8(&mut self) -> Result<i8, ClassicError> {
+        self.array().map(i8::from_be_bytes)
+    }
+
     /// A 16-bit number.
     pub fn i16(&mut self) -> Result<i16, ClassicError> {
         self.array().map(i16::from_be_bytes)
@@ -141,6 +146,12 @@ impl Writer {
     /// An empty buffer.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An 8-bit number.
+    pub fn i8(&mut self, value: i8) -> &mut Self {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
+        self
     }
 
     /// A 16-bit number.

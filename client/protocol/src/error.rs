@@ -148,6 +148,7 @@ error_codes! {
     BrokerIdNotRegistered = 102, "BROKER_ID_NOT_REGISTERED", fatal, "No broker is registered with this id.";
     InconsistentTopicId = 103, "INCONSISTENT_TOPIC_ID", retry, "The log of the partition belongs to another topic id.";
     InconsistentClusterId = 104, "INCONSISTENT_CLUSTER_ID", fatal, "The request is meant for another cluster.";
+    TransactionalIdNotFound = 105, "TRANSACTIONAL_ID_NOT_FOUND", fatal, "There is no such transactional id.";
     FetchSessionTopicIdError = 106, "FETCH_SESSION_TOPIC_ID_ERROR", retry, "The fetch session mixes requests with and without topic ids.";
     IneligibleReplica = 107, "INELIGIBLE_REPLICA", fatal, "The replica may not join the in-sync replicas.";
     NewLeaderElected = 108, "NEW_LEADER_ELECTED", fatal, "The change completed, and with it the partition has a new leader.";
@@ -155,6 +156,7 @@ error_codes! {
     UnreleasedInstanceId = 111, "UNRELEASED_INSTANCE_ID", fatal, "Another member still uses this instance id.";
     UnsupportedAssignor = 112, "UNSUPPORTED_ASSIGNOR", fatal, "The group does not support this assignor.";
     StaleMemberEpoch = 113, "STALE_MEMBER_EPOCH", fatal, "The member epoch is out of date.";
+    TransactionAbortable = 120, "TRANSACTION_ABORTABLE", fatal, "The transaction cannot go on: abort it.";
     InvalidRegularExpression = 128, "INVALID_REGULAR_EXPRESSION", fatal, "The regular expression is not valid.";
 }
 

@@ -127,6 +127,10 @@ apis! {
     SetUser = 39, "set_user";
     /// Takes a user's passwords away.
     RemoveUser = 40, "remove_user";
+    /// What users, clients and addresses may use.
+    DescribeQuotas = 41, "describe_quotas";
+    /// Says what one of them may use.
+    AlterQuotas = 42, "alter_quotas";
 }
 
 impl Api {
@@ -469,7 +473,7 @@ mod tests {
         let known: Vec<u16> = (0..=u16::MAX)
             .filter(|&number| Api::from_u16(number).is_some())
             .collect();
-        assert_eq!(known, (0..=40).collect::<Vec<_>>());
+        assert_eq!(known, (0..=42).collect::<Vec<_>>());
         for &api in Api::REQUESTS {
             assert_eq!(Api::from_u16(api.as_u16()), Some(api));
         }

@@ -169,6 +169,8 @@ heads! {
     DescribeUsers: DescribeUsersRequestT => DescribeUsersResponseT;
     SetUser: SetUserRequestT => SetUserResponseT;
     RemoveUser: RemoveUserRequestT => RemoveUserResponseT;
+    DescribeQuotas: DescribeQuotasRequestT => DescribeQuotasResponseT;
+    AlterQuotas: AlterQuotasRequestT => AlterQuotasResponseT;
 }
 
 #[cfg(test)]

@@ -297,6 +297,8 @@ impl ClientFirst {
 pub struct ServerExchange {
     keys: Keys,
     header: String,
+    /// The client's, and both together.
+    client_nonce: String,
     nonce: String,
     /// The bare first message of the client, and the server's.
     so_far: String,
@@ -310,6 +312,7 @@ impl ServerExchange {
         let exchange = ServerExchange {
             keys,
             header: first.header.clone(),
+            client_nonce: first.nonce.clone(),
             nonce,
             so_far: format!("{},{answer}", first.bare),
         };
@@ -328,7 +331,10 @@ impl ServerExchange {
         if fields.next().is_some() {
             return Err(Malformed("the last message has more fields than are known"));
         }
-        if binding != BASE64.encode(&self.header) || nonce != self.nonce {
+        // librdkafka before 2.2 says its own nonce twice, and Kafka lets it.
+        let before_nonce = nonce.strip_suffix(&self.nonce);
+        let is_nonce = before_nonce.is_some_and(|twice| twice.is_empty() || twice == self.client_nonce);
+        if binding != BASE64.encode(&self.header) || !is_nonce {
             return Err(Malformed("the last message does not belong to the first"));
         }
         let proof = BASE64
@@ -588,5 +594,41 @@ mod tests {
             assert!(refused.contains(why), "{first}: {refused}");
         }
         assert_eq!(client.check(b"v="), Err(ScramError::Server), "nothing was proved to it");
+    }
+
+    #[test]
+    fn a_client_may_say_its_nonce_twice_and_nothing_else_in_its_place() {
+        for mechanism in Mechanism::ALL {
+            let salt = vec![1; SALT_LEN];
+            let keys = Keys::of_password(mechanism, PASSWORD, salt.clone(), ITERATIONS_MIN);
+            let salted = Salting::new(mechanism, PASSWORD, &salt, ITERATIONS_MIN).finish();
+            let client_key = mechanism.sign(&salted, b"Client Key");
+            let first = ClientFirst::read(b"n,,n=user,r=abcdefgh").unwrap();
+            let finish = |nonce: &str| {
+                let (server, challenge) = ServerExchange::begin(&first, keys.clone(), "server");
+                let before = format!("c=biws,r={nonce}");
+                let said = format!("n=user,r=abcdefgh,{challenge},{before}");
+                let signature = mechanism.sign(&mechanism.hash(&client_key), said.as_bytes());
+                let proof: Vec<u8> = client_key
+                    .iter()
+                    .zip(&signature)
+                    .map(|(one, other)| one ^ other)
+                    .collect();
+                server.finish(format!("{before},p={}", BASE64.encode(proof)).as_bytes())
+            };
+            for right in ["abcdefghserver", "abcdefghabcdefghserver"] {
+                assert!(finish(right).is_ok(), "{right}");
+            }
+            for wrong in [
+                "",
+                "server",
+                "abcdefgh",
+                "xabcdefghserver",
+                "abcdefghabcdefghabcdefghserver",
+                "abcdefghserverx",
+            ] {
+                assert!(finish(wrong).is_err(), "{wrong}");
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ use headwater_protocol::topic::TopicName;
 
 use super::{OffsetSpec, list_offset};
 use crate::cluster::Cluster;
+use crate::consumer::Isolation;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::requests::{self, ResponseError};
@@ -176,7 +177,7 @@ impl Groups {
             Ok(_) | Err(Error::UnknownTopic(_)) => return Ok(None),
             Err(error) => return Err(error),
         }
-        let look_up = |spec| list_offset(&self.cluster, deadline, topic, partition, spec);
+        let look_up = |spec| list_offset(&self.cluster, deadline, topic, partition, spec, Isolation::default());
         let (start, end) = futures::try_join!(look_up(OffsetSpec::Earliest), look_up(OffsetSpec::Latest))?;
         Ok(start.zip(end))
     }

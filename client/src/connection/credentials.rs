@@ -1,7 +1,9 @@
 //! Who a client is, and how it proves that on a new connection.
 
-use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
 
 use headwater_protocol::head;
 use headwater_protocol::schema;
@@ -21,11 +23,13 @@ pub enum SaslMechanism {
     ScramSha512,
     /// By saying it. Brokers take that only where the connection is encrypted, unless they are told otherwise.
     Plain,
+    /// By a token that somebody else has made for it, whom the broker trusts. Only where the connection is encrypted nobody else can use it.
+    OauthBearer,
 }
 
 impl SaslMechanism {
     /// All of them.
-    pub const ALL: [SaslMechanism; 3] = [Self::ScramSha256, Self::ScramSha512, Self::Plain];
+    pub const ALL: [SaslMechanism; 4] = [Self::ScramSha256, Self::ScramSha512, Self::Plain, Self::OauthBearer];
 
     /// Its name in SASL.
     pub const fn name(self) -> &'static str {
@@ -33,16 +37,21 @@ impl SaslMechanism {
             Self::ScramSha256 => Mechanism::Sha256.name(),
             Self::ScramSha512 => Mechanism::Sha512.name(),
             Self::Plain => "PLAIN",
+            Self::OauthBearer => "OAUTHBEARER",
         }
     }
 }
 
-/// A user and its password.
+/// What gives tokens.
+pub(crate) type Tokens = Arc<dyn Fn() -> io::Result<String> + Send + Sync>;
+
+/// A user and its password, or what gives its tokens.
 #[derive(Clone)]
 pub(crate) struct Credentials {
     pub(crate) user: Arc<str>,
     pub(crate) password: Arc<str>,
     pub(crate) mechanism: SaslMechanism,
+    pub(crate) tokens: Option<Tokens>,
 }
 
 impl Default for Credentials {
@@ -51,6 +60,7 @@ impl Default for Credentials {
             user: Arc::from(""),
             password: Arc::from(""),
             mechanism: SaslMechanism::ScramSha256,
+            tokens: None,
         }
     }
 }
@@ -71,6 +81,8 @@ impl fmt::Debug for Credentials {
 pub(super) struct Answer {
     challenge: Vec<u8>,
     is_done: bool,
+    /// So long the client is in, if that has an end.
+    pub(super) lifetime: Option<Duration>,
 }
 
 /// Reads it; a refusal is final.
@@ -83,6 +95,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Answer, ResponseError> {
             .map(|bytes| bytes.bytes().to_vec())
             .unwrap_or_default(),
         is_done: response.is_done(),
+        lifetime: Some(response.lifetime_ms())
+            .filter(|lifetime| *lifetime > 0)
+            .map(Duration::from_millis),
     })
 }
 
@@ -105,19 +120,41 @@ pub(super) enum Proof {
 }
 
 impl Credentials {
+    /// With the tokens of a file, which is read whenever one is needed.
+    pub(crate) fn of_token_file(path: PathBuf) -> Tokens {
+        Arc::new(move || {
+            let text = std::fs::read_to_string(&path);
+            text.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        })
+    }
+
     /// Begins, and says what is to be sent.
-    pub(super) fn begin(&self) -> (Proof, Vec<u8>) {
+    pub(super) fn begin(&self) -> Result<(Proof, Vec<u8>), Error> {
         let mechanism = match self.mechanism {
             SaslMechanism::Plain => {
                 let message = format!("\0{}\0{}", self.user, self.password);
-                return (Proof::Said, message.into_bytes());
+                return Ok((Proof::Said, message.into_bytes()));
+            }
+            SaslMechanism::OauthBearer => {
+                let none = || {
+                    Err(io::Error::new(
+                        io::ErrorKind::NotFound,
+                        "nothing gives tokens: set token_file",
+                    ))
+                };
+                let token = self.tokens.as_ref().map_or_else(none, |give| give());
+                let token = token.map_err(|source| Error::Token {
+                    source: Arc::new(source),
+                })?;
+                let message = format!("n,,\x01auth=Bearer {}\x01\x01", token.trim());
+                return Ok((Proof::Said, message.into_bytes()));
             }
             SaslMechanism::ScramSha256 => Mechanism::Sha256,
             SaslMechanism::ScramSha512 => Mechanism::Sha512,
         };
         let nonce = format!("{:016x}{:016x}", runtime::random(), runtime::random());
         let (exchange, first) = ClientExchange::begin(mechanism, &self.user, &self.password, &nonce);
-        (Proof::Begun(exchange), first.into_bytes())
+        Ok((Proof::Begun(exchange), first.into_bytes()))
     }
 }
 

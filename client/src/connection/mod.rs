@@ -35,6 +35,9 @@ pub(crate) use credentials::Credentials;
 pub(crate) use frames::Frame;
 pub(crate) use reply::{Outcome, Reply};
 
+/// Of the time for which a proof counts so much passes before the next, as with Kafka's clients at least.
+const PROVE_AGAIN_AFTER: f64 = 0.8;
+
 /// The version of every api that this client speaks.
 const VERSION: u16 = 0;
 
@@ -168,15 +171,18 @@ impl Connection {
         let response = handle.call(&request, Bytes::new()).await;
         let response = response.map_err(|error| unlike_headwater(address, error))?;
         handle.broker = crate::requests::read_api_versions(&response.head).map_err(|error| error.at(address))?;
+        let mut lifetime = None;
         if let Some(credentials) = &settings.credentials {
-            handle.authenticate(address, credentials).await?;
+            lifetime = handle.authenticate(credentials).await?;
         }
         handle.request_timeout = settings.request_timeout;
         handle.shared.queue.lock().is_greeted = true;
         tracing::debug!(%address, broker = %handle.broker.broker_id, "connected");
-        Ok(Self {
-            handle: Arc::new(handle),
-        })
+        let handle = Arc::new(handle);
+        if let Some((credentials, lifetime)) = settings.credentials.as_ref().zip(lifetime) {
+            prove_again(&handle, credentials.clone(), lifetime);
+        }
+        Ok(Self { handle })
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -284,22 +290,40 @@ impl Connection {
     }
 }
 
+/// Proves again and again who the client is, before what it has proved counts no more, for as long as the connection is in use.
+fn prove_again(handle: &Arc<Handle>, credentials: Credentials, lifetime: Duration) {
+    let handle = Arc::downgrade(handle);
+    runtime::spawn(async move {
+        let mut next = Some(lifetime);
+        while let Some(lifetime) = next {
+            runtime::sleep(lifetime.mul_f64(PROVE_AGAIN_AFTER)).await;
+            let Some(handle) = handle.upgrade() else { return };
+            match handle.authenticate(&credentials).await {
+                Ok(lifetime) => next = lifetime,
+                Err(error) => return handle.shared.fail(&error),
+            }
+        }
+    });
+}
+
 impl Handle {
-    /// Proves who the client is.
-    async fn authenticate(&self, address: &Address, credentials: &Credentials) -> Result<(), Error> {
+    /// Proves who the client is. For how long that counts, if it has an end.
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Option<Duration>, Error> {
         self.check_support(Api::Authenticate)?;
+        let address = &self.shared.address;
         let failed = |source| Error::Authentication {
             address: address.clone(),
             source,
         };
-        let (mut proof, mut message) = credentials.begin();
+        let (mut proof, mut message) = credentials.begin()?;
         let mut mechanism = Some(credentials.mechanism);
         loop {
             let request = credentials::request(mechanism.take(), message);
             let frame = self.call(&request, Bytes::new()).await?;
             let answer = credentials::read(&frame.head).map_err(|error| error.at(address))?;
+            let lifetime = answer.lifetime;
             let Some(next) = proof.next(&answer).map_err(failed)? else {
-                return Ok(());
+                return Ok(lifetime);
             };
             (proof, message) = next;
         }
@@ -588,5 +612,7 @@ fn api_name(api: Api) -> &'static str {
         Api::DescribeUsers => "describe users",
         Api::SetUser => "set user",
         Api::RemoveUser => "remove user",
+        Api::DescribeQuotas => "describe quotas",
+        Api::AlterQuotas => "alter quotas",
     }
 }

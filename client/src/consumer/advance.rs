@@ -46,7 +46,8 @@ impl Skip {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SkipCause {
-    /// There is no record at these offsets: compaction has taken it out, or they are the broker's own markers.
+    /// There is no record at these offsets: compaction has taken it out, or they are the broker's own markers; or it belongs to a
+    /// transaction that was aborted, for [`Isolation::ReadCommitted`](crate::Isolation::ReadCommitted).
     NoRecord,
     /// The records were deleted, by retention or on demand, before this consumer came to them.
     Deleted,

@@ -49,6 +49,23 @@ pub enum OffsetReset {
     Error,
 }
 
+/// Whether a consumer sees records of transactions that are not committed. The markers that end transactions it never sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// All records, of open and of aborted transactions too.
+    #[default]
+    ReadUncommitted,
+    /// Of transactions only what was committed. It reads no further than to the first record of the oldest transaction that has not
+    /// ended (the last stable offset).
+    ReadCommitted,
+}
+
+impl Isolation {
+    pub(crate) fn wire(self) -> u8 {
+        u8::from(self == Self::ReadCommitted)
+    }
+}
+
 impl OffsetReset {
     /// The offset to look up; not asked for under [`OffsetReset::Error`].
     pub(super) fn spec(self) -> OffsetSpec {
@@ -140,6 +157,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Whether records of transactions are seen before these are committed. Default [`Isolation::ReadUncommitted`], as in Java; librdkafka
+    /// and clients made of it have the other.
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.settings.isolation = isolation;
+        self
+    }
+
     /// Bytes of records in one response, over all partitions. One batch is always returned, however large. Default
     /// 8 MiB.
     pub fn fetch_bytes_max(mut self, bytes: u32) -> Self {
@@ -222,7 +246,8 @@ impl ConsumerBuilder {
         let starts = assignments.into_iter().map(async |(topic, partition, topic_id)| {
             let own = self.starts.get(&(topic.to_string(), partition));
             let start = own.copied().unwrap_or(self.start);
-            let offset = start_offset(&self.cluster, deadline, &topic, partition, start).await?;
+            let isolation = self.settings.isolation;
+            let offset = start_offset(&self.cluster, deadline, &topic, partition, start, isolation).await?;
             Ok(Assignment {
                 topic,
                 partition,

@@ -14,7 +14,7 @@ use futures::stream::FuturesUnordered;
 use headwater_protocol::id::{Offset, PartitionIndex};
 use headwater_protocol::topic::TopicName;
 
-use super::builder::{OffsetReset, Start};
+use super::builder::{Isolation, OffsetReset, Start};
 use super::start_offset;
 use super::state::{Assignment, Plan, PlannedFetch, PlannedLookup, Shared, Ticket};
 use crate::address::Address;
@@ -34,6 +34,7 @@ pub(crate) struct FetchSettings {
     pub(crate) wait_max: Duration,
     pub(crate) prefetch_bytes: usize,
     pub(crate) reset: OffsetReset,
+    pub(crate) isolation: Isolation,
     pub(crate) check_crcs: bool,
     pub(crate) decompressed_bytes_max: usize,
     /// Where the consumer is, if it is to read from replicas there.
@@ -55,6 +56,7 @@ impl Default for FetchSettings {
             wait_max: Duration::from_millis(500),
             prefetch_bytes: 32 << 20,
             reset: OffsetReset::default(),
+            isolation: Isolation::default(),
             check_crcs: true,
             decompressed_bytes_max: 64 << 20,
             rack: None,
@@ -154,7 +156,9 @@ impl Fetcher {
             )));
         }
         for lookup in plan.lookups {
-            self.work.push(Box::pin(run_lookup(Arc::clone(&self.cluster), lookup)));
+            let isolation = self.settings.isolation;
+            self.work
+                .push(Box::pin(run_lookup(Arc::clone(&self.cluster), lookup, isolation)));
         }
         if !plan.leaderless.is_empty() && !self.refreshing {
             self.refreshing = true;
@@ -270,7 +274,9 @@ async fn run_fetch(cluster: Arc<Cluster>, fetch: PlannedFetch, settings: Arc<Fet
         bytes_min: settings.fetch_bytes_min,
         bytes_max,
         rack: settings.rack.as_deref(),
+        isolation: settings.isolation,
     };
+    let isolation = settings.isolation;
     let request = requests::fetch(&slots, &terms);
     let sent = cluster.connect(&address).await.and_then(|connection| {
         let (head, frame) = connection.call_in_parts(&request, settings.wait_max)?;
@@ -287,12 +293,12 @@ async fn run_fetch(cluster: Arc<Cluster>, fetch: PlannedFetch, settings: Arc<Fet
         }
     };
     // A head that is not right is reported with its frame.
-    let head = head.await.and_then(|head| requests::read_fetch(&head).ok());
+    let head = head.await.and_then(|head| requests::read_fetch(&head, isolation).ok());
     let begun = head.filter(|fetched| is_answer(&slots, fetched));
     let tickets_begun = tickets.clone();
     let rest = async move {
         let result = frame.await.and_then(|frame| {
-            let fetched = connection.read(&frame, requests::read_fetch)?;
+            let fetched = connection.read(&frame, |head| requests::read_fetch(head, isolation))?;
             let size: usize = fetched.iter().map(|fetched| fetched.records_size).sum();
             if is_answer(&slots, &fetched) && size == frame.payload.len() {
                 return Ok((fetched, frame));
@@ -328,7 +334,7 @@ fn is_answer(slots: &[FetchSlot], fetched: &[Fetched]) -> bool {
     fetched.len() == slots.len() && slots.iter().zip(fetched).all(same)
 }
 
-async fn run_lookup(cluster: Arc<Cluster>, lookup: PlannedLookup) -> Done {
+async fn run_lookup(cluster: Arc<Cluster>, lookup: PlannedLookup, isolation: Isolation) -> Done {
     let PlannedLookup {
         ticket,
         topic,
@@ -341,7 +347,7 @@ async fn run_lookup(cluster: Arc<Cluster>, lookup: PlannedLookup) -> Done {
     } else {
         Start::Latest
     };
-    let result = start_offset(&cluster, deadline, &topic, partition, start).await;
+    let result = start_offset(&cluster, deadline, &topic, partition, start, isolation).await;
     Done::LookedUp { ticket, result }
 }
 

@@ -38,7 +38,7 @@ pub(crate) use fetcher::FetchSettings;
 pub(crate) use group::GroupDefaults;
 
 pub use advance::{Advance, Skip, SkipCause, Skipped};
-pub use builder::{ConsumerBuilder, OffsetReset, Start};
+pub use builder::{ConsumerBuilder, Isolation, OffsetReset, Start};
 pub use group::{Assignor, GroupConsumer, GroupConsumerBuilder, RebalanceListener};
 pub use positions::{Hold, PartitionPosition};
 pub use records::{ConsumerRecord, Header, Records, RecordsIter};
@@ -234,7 +234,7 @@ impl Consumer {
         let name = topic_name(topic)?;
         let index = self.find(&name, partition)?;
         let deadline = self.cluster.deadline("seek");
-        let offset = start_offset(&self.cluster, deadline, &name, partition, to.into()).await?;
+        let offset = start_offset(&self.cluster, deadline, &name, partition, to.into(), self.isolation()).await?;
         if self.current.as_ref().is_some_and(|(current, _)| *current == index) {
             self.current = None;
         }
@@ -298,6 +298,10 @@ impl Consumer {
         state.positions().map(at).collect()
     }
 
+    fn isolation(&self) -> Isolation {
+        self.settings.isolation
+    }
+
     /// Bytes of batches that were fetched and not received yet.
     pub fn queued_bytes(&self) -> usize {
         self.shared.state.lock().queued_bytes()
@@ -339,14 +343,15 @@ impl Consumer {
 
     /// Opens a batch. Nothing of it is believed before its checksum was looked at, nor that it is none to be handed out.
     fn open(&self, taken: Taken) -> Result<Opened, Error> {
-        let (index, topic, partition, position, batch) = match taken {
+        let (index, topic, partition, position, (batch, aborted)) = match taken {
             Taken::Batch {
                 index,
                 topic,
                 partition,
                 position,
                 batch,
-            } => (index, topic, partition, position, batch),
+                aborted,
+            } => (index, topic, partition, position, (batch, aborted)),
             Taken::Skip { skip, .. } => {
                 self.shared.wanted.notify_one();
                 return Ok(Opened::Skip(skip));
@@ -371,7 +376,9 @@ impl Consumer {
             }
         };
         let (header, cause) = (set.header(), SkipCause::NoRecord);
-        let (to, is_empty) = (header.next_offset(), header.is_control() || header.record_count() == 0);
+        let is_aborted = aborted.iter().any(|aborted| aborted.holds(header));
+        let is_empty = is_aborted || header.is_control() || header.record_count() == 0;
+        let to = header.next_offset();
         let missing = if is_empty {
             to.distance_from(position).unwrap_or(0)
         } else {
@@ -417,6 +424,7 @@ async fn start_offset(
     topic: &TopicName,
     partition: PartitionIndex,
     start: Start,
+    isolation: Isolation,
 ) -> Result<Offset, Error> {
     let spec = match start {
         Start::Offset(offset) => return Ok(offset),
@@ -424,10 +432,10 @@ async fn start_offset(
         Start::Latest => OffsetSpec::Latest,
         Start::Timestamp(timestamp) => OffsetSpec::Timestamp(timestamp),
     };
-    if let Some(offset) = admin::list_offset(cluster, deadline, topic, partition, spec).await? {
+    if let Some(offset) = admin::list_offset(cluster, deadline, topic, partition, spec, isolation).await? {
         return Ok(offset);
     }
     // No record is as late.
-    let latest = admin::list_offset(cluster, deadline, topic, partition, OffsetSpec::Latest).await?;
+    let latest = admin::list_offset(cluster, deadline, topic, partition, OffsetSpec::Latest, isolation).await?;
     Ok(latest.unwrap_or_default())
 }

@@ -14,7 +14,8 @@ pub struct PartitionPosition {
     pub partition: PartitionIndex,
     /// The offset of the next record to receive.
     pub position: Offset,
-    /// The offset after the last record that could be fetched, as of the last response. `None` before the first response; while
+    /// The offset after the last record that could be fetched, as of the last response: for
+    /// [`Isolation::ReadCommitted`](crate::Isolation::ReadCommitted) the last stable offset. `None` before the first response; while
     /// nothing is fetched, as of a paused partition, it is as old as that.
     pub high_watermark: Option<Offset>,
     /// Bytes of batches that were fetched, or are arriving, and have not been received.

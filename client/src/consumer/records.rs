@@ -9,7 +9,7 @@ use headwater_protocol::batch::{BatchError, HeaderIter, RecordCursor, RecordIter
 use headwater_protocol::id::{Offset, PartitionIndex, Timestamp};
 use headwater_protocol::topic::TopicName;
 
-use crate::error::Error;
+use crate::{error::Error, trace::TraceParent};
 
 /// The records of one batch, from [`Consumer::recv_batch`](crate::Consumer::recv_batch). Cheap to clone.
 ///
@@ -204,6 +204,13 @@ pub struct Header {
 }
 
 impl ConsumerRecord {
+    /// The span that has sent it, if its producer said so in the header `traceparent`; of several the last.
+    pub fn trace(&self) -> Option<TraceParent> {
+        let mut headers = self.headers.iter().rev();
+        let header = headers.find(|header| header.name == TraceParent::HEADER)?;
+        TraceParent::parse(header.value.as_deref()?)
+    }
+
     fn new(records: &Records, view: &RecordView<'_>) -> Self {
         let own = |bytes: Option<&[u8]>| bytes.map(|bytes| records.set.slice(bytes));
         let headers = |headers: HeaderIter<'_>| {
@@ -300,5 +307,21 @@ mod tests {
         assert_eq!(records.iter().count(), 3);
         assert_eq!(records.position(), Offset::new(11));
         assert_eq!(std::iter::from_fn(|| records.next_owned()).count(), 3);
+    }
+
+    #[test]
+    fn a_record_tells_the_trace_that_its_producer_gave_it() {
+        let parent = TraceParent::new(1, 2, true).unwrap();
+        let sent = crate::Record::to("t")
+            .header(TraceParent::HEADER, "of somebody who cannot count")
+            .trace(&parent);
+        let mut record = records(10, Compression::None).next_owned().unwrap().unwrap();
+        assert_eq!(record.trace(), None);
+        let headers = sent.headers.iter().map(|header| Header {
+            name: header.key.to_owned(),
+            value: header.value.map(Bytes::copy_from_slice),
+        });
+        record.headers = headers.collect();
+        assert_eq!(record.trace(), Some(parent));
     }
 }

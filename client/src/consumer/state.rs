@@ -27,6 +27,7 @@ use super::records::corrupt;
 use crate::address::Address;
 use crate::deadline::{Backoff, BackoffLimits};
 use crate::error::Error;
+use crate::requests::Aborted;
 use crate::runtime::Instant;
 use crate::runtime::sync::Mutex;
 
@@ -138,8 +139,8 @@ enum Phase {
 
 #[derive(Debug)]
 enum Item {
-    /// Whole batches, one after the other.
-    Batches(Bytes),
+    /// Whole batches, one after the other, and what of them is not handed out.
+    Batches(Bytes, Arc<[Aborted]>),
     /// What follows begins at `to`, and not where what is before it ends.
     Skip {
         to: Offset,
@@ -168,6 +169,7 @@ pub(in crate::consumer) enum Taken {
         partition: PartitionIndex,
         position: Offset,
         batch: Bytes,
+        aborted: Arc<[Aborted]>,
     },
     Skip {
         index: usize,
@@ -354,8 +356,8 @@ impl State {
     /// `None`: nothing is queued. Nobody has looked at the batch yet but for its place, which its checksum does not cover.
     fn take_from(&mut self, index: usize) -> Option<Taken> {
         let partition = &mut self.partitions[index];
-        let batches = match partition.queue.front_mut()? {
-            Item::Batches(batches) => batches,
+        let (batches, aborted) = match partition.queue.front_mut()? {
+            Item::Batches(batches, aborted) => (batches, Arc::clone(aborted)),
             &mut Item::Skip { to, cause } => {
                 partition.queue.pop_front();
                 return Some(self.skip(index, to, cause));
@@ -394,6 +396,7 @@ impl State {
             partition,
             position,
             batch,
+            aborted,
         })
     }
 

@@ -6,6 +6,7 @@
 mod groups;
 mod membership;
 mod quorum;
+mod quotas;
 mod records;
 mod replicas;
 mod security;
@@ -35,8 +36,9 @@ pub(crate) use quorum::{
     add_quorum_members, describe_quorum, read_add_quorum_members, read_describe_quorum, read_remove_quorum_member,
     remove_quorum_member,
 };
+pub(crate) use quotas::{alter_quotas, describe_quotas, read_alter_quotas, read_describe_quotas};
 pub(crate) use records::{
-    FetchSlot, FetchTerms, Fetched, LATEST_TIMESTAMP, Reads, delete_records, fetch, list_offsets, produce,
+    Aborted, FetchSlot, FetchTerms, Fetched, LATEST_TIMESTAMP, Reads, delete_records, fetch, list_offsets, produce,
     read_delete_records, read_fetch, read_list_offsets, read_produce,
 };
 pub(crate) use replicas::{

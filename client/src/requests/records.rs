@@ -1,10 +1,15 @@
 //! Produce, fetch, and the offsets of records.
 
+use std::sync::Arc;
+
+use headwater_protocol::batch::BatchHeader;
+use headwater_protocol::error::ErrorCode;
 use headwater_protocol::head;
-use headwater_protocol::id::{BrokerId, CoreId, Offset, PartitionIndex, Timestamp, TopicId};
+use headwater_protocol::id::{BrokerId, CoreId, Offset, PartitionIndex, ProducerId, Timestamp, TopicId};
 use headwater_protocol::schema;
 
 use super::{ResponseError, field, partition_error};
+use crate::consumer::Isolation;
 use crate::error::Error;
 use crate::producer::Acks;
 
@@ -71,6 +76,7 @@ pub(crate) struct FetchTerms<'a> {
     pub(crate) bytes_min: u32,
     pub(crate) bytes_max: u32,
     pub(crate) rack: Option<&'a str>,
+    pub(crate) isolation: Isolation,
 }
 
 pub(crate) fn fetch(slots: &[FetchSlot], terms: &FetchTerms<'_>) -> schema::FetchRequestT {
@@ -89,6 +95,24 @@ pub(crate) fn fetch(slots: &[FetchSlot], terms: &FetchTerms<'_>) -> schema::Fetc
         reads: terms
             .rack
             .map(|_rack| slots.iter().map(|slot| slot.reads as u8).collect()),
+        isolation: terms.isolation.wire(),
+    }
+}
+
+/// A transaction that was aborted: what its producer has appended from the first to the last offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Aborted {
+    producer: ProducerId,
+    first: Offset,
+    last: Offset,
+}
+
+impl Aborted {
+    /// Whether the batch is part of it.
+    pub(crate) fn holds(&self, header: BatchHeader<'_>) -> bool {
+        header.is_transactional()
+            && header.producer_id() == self.producer
+            && (self.first..=self.last).contains(&header.base_offset())
     }
 }
 
@@ -102,38 +126,75 @@ pub(crate) struct Fetched {
     pub(crate) records_size: usize,
     /// `None` where the broker gave none.
     pub(crate) log_start_offset: Option<Offset>,
-    /// The offset after the last record that consumers may see; `None` where the broker gave none.
+    /// The offset after the last record that this consumer may see; `None` where the broker gave none.
     pub(crate) high_watermark: Option<Offset>,
     /// After the last record; `None` without records.
     pub(crate) next_offset: Option<Offset>,
     /// Whom to ask instead.
     pub(crate) preferred: Option<(BrokerId, CoreId)>,
+    /// What is not to be handed out; none for who reads what is not committed.
+    pub(crate) aborted: Arc<[Aborted]>,
 }
 
-pub(crate) fn read_fetch(bytes: &[u8]) -> Result<Vec<Fetched>, ResponseError> {
+pub(crate) fn read_fetch(bytes: &[u8], isolation: Isolation) -> Result<Vec<Fetched>, ResponseError> {
     let response = head::decode_response::<schema::FetchResponse<'_>>(bytes)?;
     Error::check(response.error(), response.message())?;
     let partitions = response.partitions().unwrap_or_default();
     let mut preferred = response.preferred().unwrap_or_default().iter().peekable();
+    let mut aborted = response.aborted().unwrap_or_default().iter().peekable();
+    let last_stable = response.last_stable();
+    // One that knows of no transactions would give whatever there is.
+    let is_understood = response.isolation() == isolation.wire();
+    let none: Arc<[Aborted]> = Arc::from([]);
     (0..)
         .zip(partitions)
         .map(|(index, wire)| {
             let preferred = preferred.next_if(|preferred| preferred.index() == index);
+            let mut aborted_here = Vec::new();
+            while let Some(one) = aborted.next_if(|one| one.index() == index) {
+                aborted_here.push(Aborted {
+                    producer: ProducerId::new(one.producer_id()),
+                    first: Offset::try_from(one.first_offset())?,
+                    last: Offset::try_from(one.last_offset())?,
+                });
+            }
+            let end = match (isolation, last_stable) {
+                (Isolation::ReadCommitted, Some(last_stable)) if (index as usize) < last_stable.len() => {
+                    last_stable.get(index as usize)
+                }
+                _ => wire.high_watermark(),
+            };
+            let understood = if is_understood {
+                Ok(())
+            } else {
+                let message = "the broker knows of no transactions: read_committed needs a newer one";
+                Error::check(ErrorCode::UnsupportedVersion.as_i16(), Some(message))
+            };
             Ok(Fetched {
                 topic: TopicId::from(wire.topic_id()),
                 partition: PartitionIndex::try_from(wire.partition())?,
-                result: partition_error(wire.error()),
+                result: understood.and(partition_error(wire.error())),
                 records_size: wire.records_size() as usize,
                 log_start_offset: Offset::try_from(wire.log_start_offset()).ok(),
-                high_watermark: Offset::try_from(wire.high_watermark()).ok(),
+                high_watermark: Offset::try_from(end).ok(),
                 next_offset: Offset::try_from(wire.next_offset()).ok(),
                 preferred: preferred.map(|named| (BrokerId::new(named.broker()), CoreId::new(named.core()))),
+                aborted: if aborted_here.is_empty() {
+                    Arc::clone(&none)
+                } else {
+                    Arc::from(aborted_here)
+                },
             })
         })
         .collect()
 }
 
-pub(crate) fn list_offsets(topic: TopicId, partition: PartitionIndex, time: Timestamp) -> schema::ListOffsetsRequestT {
+pub(crate) fn list_offsets(
+    topic: TopicId,
+    partition: PartitionIndex,
+    time: Timestamp,
+    isolation: Isolation,
+) -> schema::ListOffsetsRequestT {
     let partition = schema::ListOffsetsPartitionT {
         topic_id: topic.into(),
         partition: partition.get(),
@@ -141,6 +202,7 @@ pub(crate) fn list_offsets(topic: TopicId, partition: PartitionIndex, time: Time
     };
     schema::ListOffsetsRequestT {
         partitions: Some(vec![partition]),
+        isolation: isolation.wire(),
     }
 }
 

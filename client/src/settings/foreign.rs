@@ -83,11 +83,11 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
             "sasl.login.",
             "sasl.oauthbearer.",
         ],
-        "a user and a password are given by sasl.username and sasl.password, or a client shows who it is by a certificate: `tls_certificate`",
+        "a user and a password are given by sasl.username and sasl.password, or a client shows who it is by a token, `token_file`, or a certificate, `tls_certificate`",
     ),
     (
-        &["transactional.id", "transaction.timeout.ms", "isolation.level"],
-        "there are no transactions",
+        &["transactional.id", "transaction.timeout.ms"],
+        "producers have no transactions",
     ),
     (
         &[

@@ -2,7 +2,8 @@
 
 use super::Part::{Client, Consumer, Group, Producer};
 use super::Setting;
-use super::value::{acks, assignor, bytes, count, duration, flag, mechanism, put, reset, start, text};
+use super::value::{acks, assignor, bytes, count, duration, flag, isolation, mechanism, put, reset, start, text};
+use crate::connection::credentials::{Credentials, SaslMechanism};
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
@@ -53,10 +54,23 @@ pub(super) const SETTINGS: &[Setting] = &[
         kafka: &["sasl.mechanism", "sasl.mechanisms"],
         part: Client,
         default: "",
-        meaning: "how it proves that it knows the password: `SCRAM-SHA-256`, which it is if nothing is said, `SCRAM-SHA-512`, or `PLAIN`, which brokers take only over encrypted connections unless they are told otherwise",
+        meaning: "how it proves that it knows the password: `SCRAM-SHA-256`, which it is if nothing is said, `SCRAM-SHA-512`, or `PLAIN`, which brokers take only over encrypted connections unless they are told otherwise; `OAUTHBEARER` with `token_file`",
         set: |client, value| {
             let credentials = client.settings.connection.credentials.get_or_insert_default();
             put(&mut credentials.mechanism, mechanism(value))
+        },
+    },
+    Setting {
+        name: "token_file",
+        kafka: &[],
+        part: Client,
+        default: "",
+        meaning: "file with a token that shows who the client is, in the place of a user and a password; it is read again whenever a token is needed",
+        set: |client, value| {
+            let credentials = client.settings.connection.credentials.get_or_insert_default();
+            credentials.mechanism = SaslMechanism::OauthBearer;
+            let tokens = text(value).map(|path| Some(Credentials::of_token_file(path.into())));
+            put(&mut credentials.tokens, tokens)
         },
     },
     Setting {
@@ -273,6 +287,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         meaning: "where to go on when a position is out of range, and where a group begins that has committed nothing: `earliest`, \
                   `latest`, or `none` for an error",
         set: |client, value| put(&mut client.settings.defaults.fetch.reset, reset(value)),
+    },
+    Setting {
+        name: "isolation",
+        kafka: &["isolation.level"],
+        part: Consumer,
+        default: "read_uncommitted",
+        meaning: "whether records of transactions are seen before these are committed: `read_uncommitted` or `read_committed`",
+        set: |client, value| put(&mut client.settings.defaults.fetch.isolation, isolation(value)),
     },
     Setting {
         name: "fetch_bytes_max",

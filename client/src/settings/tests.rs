@@ -32,6 +32,7 @@ fn other(setting: &Setting) -> &'static str {
         ("start", _) => "earliest",
         ("offset_reset", _) => "latest",
         ("assignor", _) => "range",
+        ("isolation", _) => "read_committed",
         ("client_id" | "group_id" | "instance_id", _) => "billing",
         ("idempotent", _) | (_, "true") => "false",
         ("tls", _) => "true",

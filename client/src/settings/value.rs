@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::connection::credentials::SaslMechanism;
-use crate::consumer::{Assignor, OffsetReset, Start};
+use crate::consumer::{Assignor, Isolation, OffsetReset, Start};
 use crate::producer::Acks;
 
 /// Puts what was read into its place.
@@ -71,6 +71,14 @@ pub(super) fn reset(text: &str) -> Result<OffsetReset, String> {
         ("latest", OffsetReset::Latest),
         ("none", OffsetReset::Error),
         ("error", OffsetReset::Error),
+    ];
+    one_of(text, &all)
+}
+
+pub(super) fn isolation(text: &str) -> Result<Isolation, String> {
+    let all = [
+        ("read_uncommitted", Isolation::ReadUncommitted),
+        ("read_committed", Isolation::ReadCommitted),
     ];
     one_of(text, &all)
 }

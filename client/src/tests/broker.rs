@@ -72,6 +72,10 @@ pub(super) struct State {
     next_producer_id: i64,
     /// Requests that came, by api.
     pub(super) requests: HashMap<u16, usize>,
+    /// Transactions of every topic's first partition that were aborted: producer, first offset, and that of the marker.
+    pub(super) aborted: Vec<(i64, i64, i64)>,
+    /// It is from before there were transactions.
+    pub(super) knows_no_isolation: bool,
     /// Partitions of each fetch that came, with the offset asked for.
     pub(super) fetches: Vec<Vec<(i32, i64)>>,
     /// Most record bytes that were ever asked for and not yet answered.
@@ -451,11 +455,28 @@ impl Broker {
                 break (partitions, payload);
             }
         };
+        let (aborted, knows_no_isolation) = {
+            let state = self.state.lock();
+            let aborted =
+                state
+                    .aborted
+                    .iter()
+                    .map(|(producer_id, first_offset, last_offset)| schema::AbortedTransactionT {
+                        index: 0,
+                        producer_id: *producer_id,
+                        first_offset: *first_offset,
+                        last_offset: *last_offset,
+                    });
+            (aborted.collect(), state.knows_no_isolation)
+        };
         let head = schema::FetchResponseT {
             error: 0,
             message: None,
             partitions: Some(partitions),
             preferred: None,
+            isolation: if knows_no_isolation { 0 } else { head.isolation() },
+            aborted: (head.isolation() == 1).then_some(aborted),
+            last_stable: None,
         };
         let id = request.header.correlation_id;
         let mut response = encode_head(&head, 0, id, payload.len());

@@ -4,6 +4,7 @@ mod ends;
 mod faults;
 mod positions;
 mod topics;
+mod transactions;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,7 +5,8 @@
 //! Owned by one core; only usable on a glommio executor.
 
 use std::{
-    cell::{Cell, OnceCell},
+    cell::{Cell, OnceCell, RefCell},
+    collections::HashMap,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
@@ -32,6 +33,7 @@ use super::{
     open_files::Descriptor,
     page_cache::{self, Unwaiting},
     ring::Submitted,
+    together::{self, Covers, Outcome, Together},
 };
 use crate::timed::Timed;
 
@@ -49,6 +51,8 @@ pub struct DirectDisk {
     zeros: Rc<OnceCell<Rc<BlockBuffer>>>,
     /// What its file systems turned out to lack, as far as that was said.
     lacks: Rc<Lacks>,
+    /// By the device of the file system.
+    together: Rc<RefCell<HashMap<u64, Rc<Together>>>>,
 }
 
 /// What some file systems do not have, and is then done otherwise: each is said once.
@@ -83,6 +87,7 @@ impl DirectDisk {
             stats: Rc::default(),
             zeros: Rc::default(),
             lacks: Rc::default(),
+            together: Rc::default(),
         })
     }
 
@@ -146,6 +151,7 @@ impl DirectDisk {
                 cached: OnceCell::new(),
                 unwaiting: Unwaiting::default(),
                 unflushed: Cell::new(0),
+                together: OnceCell::new(),
                 disk: self.clone(),
             }),
         })
@@ -186,6 +192,8 @@ struct Inner {
     unwaiting: Unwaiting,
     /// Bytes written since the last flush began.
     unflushed: Cell<u64>,
+    /// With which others it can be flushed; `None` where each has to be by itself.
+    together: OnceCell<Option<Rc<Together>>>,
     disk: DirectDisk,
 }
 
@@ -271,6 +279,11 @@ impl DirectFile {
 
     async fn sync_data(self) -> io::Result<()> {
         let (began, covered) = (Instant::now(), self.inner.unflushed.take());
+        self.flush_device(began, covered).await
+    }
+
+    /// fdatasync.
+    async fn flush_device(&self, began: Instant, covered: u64) -> io::Result<()> {
         loop {
             let sync = opcode::Fsync::new(Fd(self.inner.direct.as_raw_fd())).flags(FsyncFlags::DATASYNC);
             // SAFETY: the resources own the descriptor; there is no memory.
@@ -284,6 +297,38 @@ impl DirectFile {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Those with whom it can be flushed.
+    fn together(&self) -> Option<Rc<Together>> {
+        let find = || {
+            // SAFETY: the file is open for as long as this lives.
+            let file = unsafe { BorrowedFd::borrow_raw(self.inner.direct.as_raw_fd()) };
+            let is_known = rustix::fs::fstatfs(file).is_ok_and(|file_system| together::is_known(&file_system));
+            let device = rustix::fs::fstat(file).ok().filter(|_| is_known)?.st_dev;
+            let mut all = self.inner.disk.together.borrow_mut();
+            Some(Rc::clone(all.entry(device).or_default()))
+        };
+        self.inner.together.get_or_init(find).clone()
+    }
+
+    /// What the file system has to note of all its files: `syncfs`.
+    async fn sync_file_system(&self) -> io::Result<()> {
+        let path = self.inner.path.clone();
+        let sync = move || {
+            let directory = std::fs::File::open(path.parent().unwrap_or(&path))?;
+            Ok(rustix::fs::syncfs(directory)?)
+        };
+        self.inner.disk.aside(sync).await
+    }
+
+    /// Flushes what a round covers.
+    async fn flush_round(&self, covers: Covers) -> Outcome {
+        let began = Instant::now();
+        if covers.files > 1 && self.sync_file_system().await.is_err() {
+            return Outcome::Apart;
+        }
+        Outcome::of(&self.flush_device(began, covers.bytes).await)
     }
 
     /// Begins to read what the buffer does not hold yet of `length` bytes from `position` on, past the page cache.
@@ -380,6 +425,27 @@ impl SegmentFile for DirectFile {
 
     fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static {
         self.clone().sync_data()
+    }
+
+    fn sync_together(&self) -> impl Future<Output = io::Result<()>> + 'static {
+        let file = self.clone();
+        async move {
+            let Some(together) = file.together() else {
+                return file.sync_data().await;
+            };
+            let bytes = file.inner.unflushed.take();
+            match together
+                .flush(bytes, async |covers| file.flush_round(covers).await)
+                .await
+            {
+                Outcome::Durable => Ok(()),
+                Outcome::Apart => file.flush_device(Instant::now(), bytes).await,
+                Outcome::Failed(number) => Err(number.map_or_else(
+                    || io::Error::other("a flush of several files has failed"),
+                    io::Error::from_raw_os_error,
+                )),
+            }
+        }
     }
 
     fn read(&self, position: u64, length: usize) -> impl Future<Output = io::Result<Vec<u8>>> + 'static {

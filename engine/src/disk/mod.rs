@@ -19,6 +19,7 @@ mod sim;
 mod std_directory;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub use block::{BLOCK_SIZE, BlockBuffer, BlockSlice, HeldBytes};
 pub use blocking::BLOCKING_THREADS;
@@ -211,6 +212,11 @@ pub trait SegmentFile: Clone + std::fmt::Debug + 'static {
 
     /// fdatasync: on `Ok`, every write that had completed before this call is on stable storage.
     fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static;
+
+    /// The same, which may take longer, for what many files do at the same time: one flush may be for all of them.
+    fn sync_together(&self) -> impl Future<Output = io::Result<()>> + 'static {
+        self.sync()
+    }
 
     /// Reads up to `length` bytes at `position`; shorter only at the end of the file. No alignment is asked for.
     fn read(&self, position: u64, length: usize) -> impl Future<Output = io::Result<Vec<u8>>> + 'static;

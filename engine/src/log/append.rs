@@ -2,7 +2,7 @@
 
 mod vet;
 
-use std::rc::Rc;
+use std::{cell::RefMut, rc::Rc};
 
 use headwater_protocol::{
     batch::{self, BatchError, Batches, HEADER_LEN, RecordBatch, Seen, TimestampType},
@@ -15,7 +15,7 @@ use crate::{
     disk::Disk,
     error::AppendError,
     moment::{Moment, Since},
-    producers::Verdict,
+    producers::{Kept, Verdict},
     segment::{Extent, Segment},
 };
 
@@ -91,7 +91,7 @@ impl<D: Disk> Log<D> {
         (size, begins): (usize, Begins),
         now: Moment,
     ) -> Result<Appended, AppendError> {
-        let mut state = self.state.borrow_mut();
+        let state = self.state.borrow_mut();
         if let Some(fence) = &state.fence {
             return Err(fence.clone().into());
         }
@@ -106,7 +106,24 @@ impl<D: Disk> Log<D> {
                     durable,
                 });
             }
+            state.check_transaction(batch, self.config().producers.count_max)?;
         }
+        let append_time = self.config().timestamp_type == TimestampType::LogAppendTime;
+        let appended = self.append_checked(state, batches, size, now);
+        Ok(Appended {
+            append_time: append_time.then_some(now.clock),
+            ..appended
+        })
+    }
+
+    /// Appends batches about which all has been decided, `size` bytes together.
+    pub(super) fn append_checked(
+        &self,
+        mut state: RefMut<'_, State<D>>,
+        batches: &[RecordBatch<'_>],
+        size: usize,
+        now: Moment,
+    ) -> Appended {
         let segment = self.segment_for(&mut state, size, now);
         let base_offset = segment.extent.get().next_offset;
         let epoch = state.leader_epoch;
@@ -124,18 +141,18 @@ impl<D: Disk> Log<D> {
             offset: next_offset,
         });
         state.last_append = Some(now.monotonic);
+        state.transactions.keep_no_more();
         state.changed();
         state.check();
         drop(state);
         self.appended.notify();
-        let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now.clock);
-        Ok(Appended {
+        Appended {
             base_offset,
             next_offset,
             duplicate: false,
-            append_time,
+            append_time: None,
             durable,
-        })
+        }
     }
 
     /// The segment that takes `size` more bytes. A payload is never split over two.
@@ -153,6 +170,25 @@ impl<D: Disk> Log<D> {
             segment.began.set(Some(now.monotonic));
         }
         segment
+    }
+}
+
+impl<D: Disk> State<D> {
+    /// Whether the batch fits its producer's transaction.
+    fn check_transaction(&self, batch: &RecordBatch<'_>, count_max: usize) -> Result<(), AppendError> {
+        let producer = batch.producer_id();
+        if !producer.is_some() {
+            return Ok(());
+        }
+        let is_open = self.transactions.first_of(producer).is_some();
+        if is_open && !batch.is_transactional() {
+            let producer = producer.get();
+            return Err(AppendError::OutsideTransaction { producer });
+        }
+        if !is_open && batch.is_transactional() && self.transactions.open_count() >= count_max {
+            return Err(AppendError::TooManyTransactions { count_max });
+        }
+        Ok(())
     }
 }
 
@@ -207,8 +243,16 @@ pub(super) fn put<D: Disk>(
     if let Some(index) = segment.index.borrow_mut().as_mut() {
         index.add(offset, end, times.max_timestamp);
     }
-    let filed = state.filed.offset;
-    state.producers.note(batch, offset, appended, filed);
+    let (filed, high_watermark) = (state.filed.offset, state.watermark.offset());
+    state
+        .producers
+        .note(batch, offset, appended, Kept { filed, high_watermark });
+    if batch.is_transactional() || batch.is_control() {
+        segment.transactions.has_any.set(true);
+        if let Some(aborted) = state.transactions.note(batch, offset) {
+            segment.transactions.add(aborted);
+        }
+    }
     state.spares.note(segment.base_offset, end, config.segment_size_bytes);
     segment.extent.set(Extent {
         end: end + batch.bytes().len() as u64,

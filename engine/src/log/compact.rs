@@ -15,6 +15,7 @@ pub(super) mod output;
 pub(super) mod progress;
 mod rewrite;
 pub(super) mod swap;
+mod transactions;
 
 use std::{
     cell::{Cell, RefCell},
@@ -34,7 +35,7 @@ use headwater_protocol::{
 pub use progress::CompactionReport;
 pub(super) use progress::{Compactor, Progress, Record};
 
-use self::{map::OffsetMap, progress::Tally, rewrite::Pass};
+use self::{map::OffsetMap, progress::Tally, rewrite::Pass, transactions::Ends};
 use super::{
     CompactionConfig, DECOMPRESSED_SIZE_MAX, Log,
     scan::WINDOW,
@@ -152,10 +153,13 @@ impl<D: Disk> Log<D> {
         let state = self.state.borrow();
         let first_dirty = state.compaction.record.clean_below().max(state.start);
         let lag_min = Duration::from_millis(config.lag_ms_min);
+        let last_stable = state.last_stable();
         let is_cleanable = |segment: &&Rc<Segment<D>>| {
             let is_old = segment.age(now) >= lag_min;
             let is_final = segment.stage.get() == Stage::Sealed && state.is_final(segment);
-            is_final && (is_old || segment.extent.get().next_offset <= first_dirty)
+            // What is in an open transaction may yet be aborted, and then supersedes nothing.
+            let is_decided = segment.extent.get().next_offset <= last_stable;
+            is_final && is_decided && (is_old || segment.extent.get().next_offset <= first_dirty)
         };
         Cleanable {
             segments: state.segments.iter().take_while(is_cleanable).cloned().collect(),
@@ -238,7 +242,8 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
         let last_batches = self.log.state.borrow().producers.last_batches();
         let keys = cleanable.end().get().saturating_sub(cleanable.first_dirty.get());
         let mut map = OffsetMap::new(map_bytes_max, keys);
-        let mapped_to = self.fill(&mut map, &cleanable).await?;
+        let ends = self.ends(&cleanable).await?;
+        let mapped_to = self.fill(&mut map, &cleanable, &ends).await?;
         if self.is_over() {
             return Ok(Offset::MAX);
         }
@@ -249,6 +254,7 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
             map,
             mapped_to,
             last_batches,
+            ends: RefCell::new(ends),
             horizon: RefCell::default(),
         };
         self.tally.borrow_mut().passes += 1;
@@ -262,6 +268,14 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
         let horizon = pass.horizon.take();
         self.note(|record| record.with_clean_below(mapped_to, horizon)).await?;
         Ok(mapped_to)
+    }
+
+    /// Which transactions were aborted that have something in these segments. All have ended.
+    async fn ends(&self, cleanable: &Cleanable<D>) -> Result<Ends, LogError> {
+        let (Some(first), end) = (cleanable.segments.first(), cleanable.end()) else {
+            return Ok(Ends::default());
+        };
+        self.log.aborted(first.base_offset, end).await.map(Ends::new)
     }
 
     /// The segment's file, for this run alone; `None` if it was removed meanwhile, which ends the run.
@@ -285,7 +299,7 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
     }
 
     /// Notes the offsets of all keys from the first dirty offset on, as far as the map has room. Returns how far that was.
-    async fn fill(&self, map: &mut OffsetMap, cleanable: &Cleanable<D>) -> Result<Offset, LogError> {
+    async fn fill(&self, map: &mut OffsetMap, cleanable: &Cleanable<D>, ends: &Ends) -> Result<Offset, LogError> {
         for segment in cleanable.dirty() {
             let Some(file) = self.open(segment).await? else {
                 return Ok(cleanable.first_dirty);
@@ -297,6 +311,9 @@ impl<D: Disk, P: AsyncFn(u64)> Run<'_, D, P> {
                     return Ok(cleanable.first_dirty);
                 }
                 self.tally.borrow_mut().read_bytes += batch.len() as u64;
+                if BatchHeader::read(&batch).is_ok_and(|header| ends.is_aborted(header)) {
+                    continue;
+                }
                 if let Some(full_at) = self.fill_from(map, &batch, cleanable.first_dirty).await {
                     return Ok(full_at);
                 }

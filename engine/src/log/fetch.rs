@@ -39,6 +39,8 @@ pub struct Fetched<D: Disk> {
     pub range: Option<LogRange<D>>,
     /// High watermark: offset after the last record that clients can fetch now.
     pub high_watermark: Offset,
+    /// Last stable offset: the same for clients that read what is committed.
+    pub last_stable: Offset,
     /// First offset that can be fetched.
     pub log_start_offset: Offset,
 }
@@ -79,6 +81,7 @@ impl<D: Disk> Log<D> {
         Ok(Fetched {
             range,
             high_watermark: offsets.high_watermark,
+            last_stable: offsets.last_stable,
             log_start_offset: offsets.start,
         })
     }
@@ -142,6 +145,7 @@ impl<D: Disk> Log<D> {
         let wanted = match limit {
             ReadLimit::Durable => durable,
             ReadLimit::HighWatermark => state.watermark.offset(),
+            ReadLimit::LastStable => state.last_stable(),
             ReadLimit::LogEnd => all.next_offset,
         };
         // Where the durable part ends is known; where another does has to be looked up.
@@ -387,6 +391,9 @@ impl<D: Disk> Log<D> {
     pub(super) fn forget_sealed_indexes(&self) {
         let mut unstored = 0;
         for segment in self.state.borrow().segments.iter().rev() {
+            if segment.stage.get() == Stage::Sealed {
+                segment.transactions.forget_stored();
+            }
             if segment.stage.get() != Stage::Sealed || segment.index.borrow().is_none() {
                 continue;
             }

@@ -10,6 +10,7 @@ use crate::{
     index::{Index, IndexDamage},
     memory::IndexCounts,
     segment::segment_path,
+    transactions::aborted,
 };
 
 /// Extensions of an index's two files.
@@ -26,9 +27,9 @@ pub(super) async fn remove_segment_files<D: Disk>(
     disk.remove_file(&path).await.map_err(LogError::io("remove", &path))
 }
 
-/// Removes the files of a segment's index, or what is in their place.
+/// Removes the files of a segment's indexes, that of aborted transactions among them, or what is in their place.
 pub(super) async fn remove_index<D: Disk>(disk: &D, directory: &Path, base_offset: Offset) -> Result<(), LogError> {
-    for extension in INDEX_EXTENSIONS {
+    for extension in INDEX_EXTENSIONS.into_iter().chain([aborted::EXTENSION]) {
         let path = segment_path(directory, base_offset, extension);
         let removed = match disk.remove_file(&path).await {
             Err(error) if error.kind() == ErrorKind::IsADirectory => disk.remove_dir_all(&path).await,

@@ -121,13 +121,13 @@ impl<D: Disk> Log<D> {
     }
 
     async fn flush_segment(&self, segment: &Rc<Segment<D>>, file: D::File, mut goal: Goal) -> Result<(), Failure> {
-        let mut plan = Plan::new(self.flush_config(), segment.durable.get());
+        let mut plan = Plan::new(self.flush_config(goal), segment.durable.get());
         let mut running: FuturesUnordered<Running> = FuturesUnordered::new();
         loop {
             let appended = self.appended.wait();
             goal.look_at(segment);
-            while let Some(step) = self.next_step(&mut plan, segment, goal.position(segment)) {
-                running.push(start(step, segment, &file));
+            while let Some(step) = self.next_step(&mut plan, segment, goal) {
+                running.push(start(step, segment, &file, goal));
             }
             if running.is_empty() {
                 return Ok(());
@@ -176,10 +176,11 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// `end`: how far it is to be written.
-    fn next_step(&self, plan: &mut Plan, segment: &Segment<D>, end: u64) -> Option<Step> {
+    fn next_step(&self, plan: &mut Plan, segment: &Segment<D>, goal: Goal) -> Option<Step> {
+        let end = goal.position(segment);
         let is_active = segment.stage.get() == Stage::Active;
-        let prepare = || plan.next_prepare(end, segment.prepared.get(), self.config().segment_size_bytes);
+        let size_max = self.config().segment_size_bytes;
+        let prepare = || plan.next_prepare(end, segment.prepared.get(), size_max, goal.may_wait());
         if let Some(step) = is_active.then(prepare).flatten() {
             return Some(step);
         }
@@ -234,6 +235,7 @@ impl<D: Disk> Log<D> {
             state.watermark.made_durable(reached.offset);
         }
         state.filed = state.filed_by(segment, position, goal);
+        state.settle_transactions();
         // Not `position`: it may lie within an append, and if that fails the block where the append began is needed again.
         let filed = state.filed.position;
         segment.tail.borrow_mut().made_durable(filed, is_complete);
@@ -372,6 +374,8 @@ impl<D: Disk> Log<D> {
             kept.waiting.take();
             state.durable = end;
             state.producers.truncate(end.offset);
+            state.transactions.truncate(end.offset);
+            kept.transactions.truncate(end.offset);
             state.epochs.truncate(end.offset);
             state.pending.fail_after(end.offset, error);
             state.watermark.truncate(end.offset, error);
@@ -419,7 +423,7 @@ impl<D: Disk> Log<D> {
     }
 }
 
-fn start<D: Disk>(step: Step, segment: &Segment<D>, file: &D::File) -> Running {
+fn start<D: Disk>(step: Step, segment: &Segment<D>, file: &D::File, goal: Goal) -> Running {
     let blocks = |from, to| segment.tail.borrow().blocks(from, to);
     let block_start = |from| from / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
     let operation = match step {
@@ -433,6 +437,7 @@ fn start<D: Disk>(step: Step, segment: &Segment<D>, file: &D::File) -> Running {
         }
         Step::Write { from, to } => file.write(blocks(from, to), block_start(from)).boxed_local(),
         Step::WriteDurable { from, to } => file.write_durable(blocks(from, to), block_start(from)).boxed_local(),
+        Step::Sync { .. } if goal.may_wait() => file.sync_together().boxed_local(),
         Step::Sync { .. } => file.sync().boxed_local(),
     };
     operation.map(move |result| (step, result)).boxed_local()

@@ -76,6 +76,11 @@ impl Goal {
         }
     }
 
+    /// It is durable in the journal, and nobody waits for it.
+    pub(super) fn may_wait(self) -> bool {
+        matches!(self, Goal::Point { ahead_max: None, .. })
+    }
+
     /// Looks at what has been appended meanwhile.
     pub(super) fn look_at<D: Disk>(&mut self, segment: &Segment<D>) {
         if let Goal::Point {
@@ -215,6 +220,7 @@ impl<D: Disk> Log<D> {
         assert_eq!(reached, Some(end), "what is committed ends with an append");
         state.durable = end;
         state.watermark.made_durable(end.offset);
+        state.settle_transactions();
         state.step_over_segment_end();
         state.check();
         drop(state);
@@ -234,8 +240,9 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// How files are written: where the journal takes small writes there are few of them here.
-    pub(super) fn flush_config(&self) -> FlushConfig {
+    /// How files are written: where the journal takes small writes there are few of them here, and what it has kept is flushed with
+    /// that of others.
+    pub(super) fn flush_config(&self, goal: Goal) -> FlushConfig {
         let config = self.config().flush;
         let is_journaled = self
             .journaled
@@ -244,6 +251,11 @@ impl<D: Disk> Log<D> {
         let zero_ahead_bytes = if is_journaled { 0 } else { config.zero_ahead_bytes };
         FlushConfig {
             zero_ahead_bytes,
+            single_write_bytes_max: if goal.may_wait() {
+                0
+            } else {
+                config.single_write_bytes_max
+            },
             ..config
         }
     }
@@ -292,6 +304,7 @@ impl<D: Disk> Log<D> {
     fn note_filed(&self, segment: &Segment<D>, goal: Goal) {
         let mut state = self.state.borrow_mut();
         state.filed = state.filed_by(segment, segment.durable.get(), goal);
+        state.settle_transactions();
         state.step_over_segment_end();
         state.check();
         let filed = state.filed.offset;

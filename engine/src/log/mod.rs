@@ -2,7 +2,8 @@
 //!
 //! A log belongs to one core (not `Send`) and is passive: it makes no task, timer or channel, and asks no clock. Its futures
 //! are polled by whoever owns it, so the same code runs on io_uring and on a simulated disk. State is only borrowed between
-//! awaits. Invariant: log start offset <= durable offset, high watermark <= log end offset.
+//! awaits. Invariant: log start offset <= durable offset, high watermark <= log end offset; log start offset <= last stable offset <=
+//! high watermark.
 
 mod append;
 mod compact;
@@ -16,6 +17,7 @@ mod recycle;
 mod replica;
 mod scan;
 mod ticket;
+mod transactions;
 mod upkeep;
 mod walk;
 mod watermark;
@@ -47,6 +49,7 @@ use crate::{
     segment::{Segment, Stage},
     seldom::Seldom,
     signal::Signal,
+    transactions::Transactions,
 };
 
 /// The records of a batch are at most this large, in bytes, when it is opened: what consumers take by default.
@@ -76,6 +79,7 @@ struct State<D: Disk> {
     leader_epoch: LeaderEpoch,
     epochs: EpochTable,
     producers: Producers,
+    transactions: Transactions,
     spares: recycle::Spares,
     compaction: compact::Progress<D>,
     /// Base offsets of segments that a truncation has dropped and whose files may be there, in order. More is only appended when
@@ -134,6 +138,7 @@ impl<D: Disk> State<D> {
             Segment::new(directory, active.extent.get().next_offset, memory, interval_bytes)
         };
         next.has_holes.set(self.compaction.record.has_holes(next.base_offset));
+        next.transactions.open_since.set(self.transactions.open_since());
         self.spares.begin(next.base_offset);
         self.segments.push_back(Rc::new(next));
         self.step_over_segment_end();
@@ -238,6 +243,7 @@ impl<D: Disk> Log<D> {
         LogOffsets {
             start: state.start,
             high_watermark: state.watermark.offset(),
+            last_stable: state.last_stable(),
             durable: state.durable.offset,
             end: state.end(),
         }
@@ -291,6 +297,7 @@ impl<D: Disk> Log<D> {
             size_of::<Segment<D>>()
                 + segment.tail.borrow().size()
                 + segment.index.borrow().as_ref().map_or(0, crate::index::Index::size)
+                + segment.transactions.size()
         };
         size_of::<Self>() + state.spares.size() + state.segments.iter().map(of_segment).sum::<usize>()
     }
@@ -302,7 +309,8 @@ impl<D: Disk> Log<D> {
 
     /// What is known of producers that number their batches.
     pub fn active_producers(&self) -> Vec<ActiveProducer> {
-        self.state.borrow().producers.active()
+        let state = self.state.borrow();
+        state.producers.active(|id| state.transactions.first_of(id))
     }
 
     /// Where the log lives.

@@ -34,9 +34,10 @@ use crate::{
     memory::Memory,
     owner::Owner,
     producers::Producers,
-    segment::{Extent, Segment, Stage, base_offset_of, segment_path},
+    segment::{Extent, Segment, Sight, Stage, base_offset_of, segment_path},
     seldom::Seldom,
     signal::Signal,
+    transactions::Transactions,
 };
 
 /// What was found when a log was opened.
@@ -76,6 +77,7 @@ struct Opening<'a, D: Disk> {
     config: &'a LogConfig,
     memory: &'a Memory,
     producers: Producers,
+    transactions: Transactions,
     epochs: EpochTable,
     compaction: compact::Record,
     report: Recovery,
@@ -117,6 +119,7 @@ impl<D: Disk> Log<D> {
             config: &config,
             memory: &memory,
             producers: Producers::default(),
+            transactions: Transactions::default(),
             epochs: EpochTable::default(),
             compaction: compact::Record::default(),
             report: Recovery::default(),
@@ -158,6 +161,9 @@ impl<D: Disk> Log<D> {
             compactor: Compactor::default(),
             unreadable: Seldom::default(),
         };
+        log.settle_opened(report.high_watermark);
+        let active = Sight::of(log.state.borrow().active());
+        log.load_aborted(&active).await?;
         if let Some(aside) = aside {
             log.take_back(&aside, &mut report).await?;
         }
@@ -217,6 +223,9 @@ impl<D: Disk> Opening<'_, D> {
             Ok(mut checkpoint) => {
                 self.producers = Producers::from_checkpoint(std::mem::take(&mut checkpoint.producers));
                 self.epochs = checkpoint.epochs.clone().unwrap_or_default();
+                let known_from = checkpoint.high_watermark.unwrap_or(checkpoint.recovery.offset);
+                let transactions = std::mem::take(&mut checkpoint.transactions);
+                self.transactions = Transactions::from_checkpoint(transactions, Offset::new(known_from));
                 Ok(Some(checkpoint))
             }
             Err(damage) => {
@@ -269,6 +278,8 @@ impl<D: Disk> Opening<'_, D> {
                 self.memory,
                 interval,
             )));
+            let active = segments.back().expect("just pushed");
+            active.transactions.open_since.set(self.transactions.open_since());
         }
         let active = segments.back().expect("pushed above if there was none");
         let Extent { end, next_offset, .. } = active.extent.get();
@@ -301,6 +312,7 @@ impl<D: Disk> Opening<'_, D> {
             leader_epoch: epochs.latest().unwrap_or(LeaderEpoch::new(0)),
             epochs,
             producers: std::mem::take(&mut self.producers),
+            transactions: std::mem::take(&mut self.transactions),
             spares: Spares::default(),
             dropped: Vec::new(),
             compaction: Progress::new(self.compaction.cut(next_offset)),

@@ -41,6 +41,7 @@ impl<D: Disk> Log<D> {
         let end = self.put_all(&mut state, &batches, now, Since::now(now));
         let durable = state.pending.push(end);
         state.last_append = Some(now.monotonic);
+        state.transactions.keep_no_more();
         state.changed();
         state.check();
         drop(state);

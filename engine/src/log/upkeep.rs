@@ -78,7 +78,12 @@ impl<D: Disk> Log<D> {
         }
         self.seal().await?;
         let producers = self.config().producers;
-        self.state.borrow_mut().producers.expire(now, producers);
+        {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            let is_open = |id| state.transactions.first_of(id).is_some();
+            state.producers.expire(now, producers, is_open);
+        }
         self.write_checkpoint(Purpose::Routine).await?;
         self.store_indexes().await;
         self.free_idle_memory(now);
@@ -273,6 +278,7 @@ impl<D: Disk> Log<D> {
         let cut = file.truncate(segment.end()).await;
         cut.map_err(LogError::io("truncate", &segment.path))?;
         self.store_index(&segment, segment.end()).await;
+        self.store_aborted(&segment, Offset::MAX).await;
         segment.stage.set(Stage::Sealed);
         // Consumers open it again when they need it: ten thousand partitions must not hold ten thousand files.
         segment.file.close();
@@ -285,13 +291,17 @@ impl<D: Disk> Log<D> {
         let unstored: Vec<_> = {
             let state = self.state.borrow();
             let is_unstored = |segment: &&Rc<Segment<D>>| {
-                let is_due = !segment.index_stored.get() && segment.index.borrow().is_some();
+                let is_due = (!segment.index_stored.get() && segment.index.borrow().is_some())
+                    || segment.transactions.needs_storing();
                 is_due && segment.stage.get() == Stage::Sealed && !segment.retired.get()
             };
             state.segments.iter().filter(is_unstored).cloned().collect()
         };
         for segment in unstored {
-            self.store_index(&segment, segment.end()).await;
+            if !segment.index_stored.get() {
+                self.store_index(&segment, segment.end()).await;
+            }
+            self.store_aborted(&segment, Offset::MAX).await;
         }
     }
 
@@ -396,6 +406,7 @@ impl<D: Disk> Log<D> {
         if segment.base_offset == end.segment && segment.end() > 0 && segment.stage.get() != Stage::Sealed {
             // Recovery can do without: it then scans the segment from its start.
             self.store_index(&segment, end.position).await;
+            self.store_aborted(&segment, end.offset).await;
         }
         let (rest, producers) = {
             let state = self.state.borrow();
@@ -487,8 +498,16 @@ pub(super) fn checkpoint_of<D: Disk>(state: &super::State<D>, end: DurablePoint)
             max_timestamp: extent.times.max_timestamp.get(),
             appended: extent.times.appended,
             untimed: extent.times.untimed,
+            open_since: segment.transactions.open_since.get().map(Offset::get),
+            aborted: segment.transactions.count_to_store(next_offset),
+            transactional: segment.transactions.has_any.get(),
         }
     });
+    let high_watermark = if state.watermark.is_held() {
+        state.watermark.offset().min(end.offset)
+    } else {
+        end.offset
+    };
     Checkpoint {
         log_start_offset: state.start.get(),
         begins_again: false,
@@ -499,10 +518,8 @@ pub(super) fn checkpoint_of<D: Disk>(state: &super::State<D>, end: DurablePoint)
         },
         segments: facts.collect(),
         producers: Vec::new(),
-        high_watermark: state
-            .watermark
-            .is_held()
-            .then(|| state.watermark.offset().min(end.offset).get()),
+        transactions: state.transactions.as_of(end.offset, high_watermark),
+        high_watermark: state.watermark.is_held().then(|| high_watermark.get()),
         epochs: Some(state.epochs.as_of(end.offset)),
     }
 }

@@ -19,6 +19,8 @@ pub enum ReadLimit {
     Durable,
     /// What is on enough replicas: for clients.
     HighWatermark,
+    /// The same, up to the first transaction that has not ended: for clients that read what is committed.
+    LastStable,
     /// All that was appended, durable or not: for replicas.
     LogEnd,
 }
@@ -30,6 +32,9 @@ pub struct LogOffsets {
     pub start: Offset,
     /// High watermark: the first record that is not yet on all replicas that count.
     pub high_watermark: Offset,
+    /// Last stable offset: the first record of the oldest transaction that has not ended, or whose end is not on all replicas that
+    /// count; the high watermark if there is none. Never above that.
+    pub last_stable: Offset,
     /// Durable offset: the first record that is not yet on stable storage.
     pub durable: Offset,
     /// Log end offset: what the next record gets.
@@ -42,6 +47,7 @@ impl LogOffsets {
         match limit {
             ReadLimit::Durable => self.durable,
             ReadLimit::HighWatermark => self.high_watermark,
+            ReadLimit::LastStable => self.last_stable,
             ReadLimit::LogEnd => self.end,
         }
     }
@@ -146,6 +152,8 @@ impl<D: Disk> Log<D> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.watermark.offset = at.clamp(state.start, state.watermark.offset);
+        state.transactions.unsettle(state.watermark.offset);
+        state.transactions.keep_no_more();
         if !state.watermark.is_held {
             state.watermark.is_held = true;
             // They were handed out for both: being durable here is not enough any more.
@@ -163,6 +171,7 @@ impl<D: Disk> Log<D> {
         let durable = state.durable.offset;
         state.watermark.is_held = false;
         state.watermark.made_durable(durable);
+        state.settle_transactions();
         state.changed();
         state.check();
         drop(state);
@@ -183,6 +192,7 @@ impl<D: Disk> Log<D> {
         if !state.watermark.advance(to.min(end)) {
             return;
         }
+        state.settle_transactions();
         state.changed();
         state.check();
         drop(state);
@@ -203,7 +213,8 @@ impl<D: Disk> Log<D> {
     /// Resolves when such a fetch may find more than now, or never will: for fetches that wait for records. It may resolve early.
     pub fn advanced(&self, limit: ReadLimit) -> Wait<'_> {
         match limit {
-            ReadLimit::Durable | ReadLimit::HighWatermark => self.advanced.wait(),
+            // The last stable offset moves only with the high watermark: a marker counts when that has passed it.
+            ReadLimit::Durable | ReadLimit::HighWatermark | ReadLimit::LastStable => self.advanced.wait(),
             ReadLimit::LogEnd => self.appended.wait(),
         }
     }

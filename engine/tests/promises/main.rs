@@ -31,6 +31,7 @@ mod replica;
 mod sealing;
 mod support;
 mod times;
+mod transactions;
 mod truncation;
 mod untouched;
 mod upkeep;

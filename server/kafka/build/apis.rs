@@ -9,7 +9,7 @@ pub fn table(definitions: &[Definition]) -> String {
     let mut requests: Vec<_> = definitions.iter().filter(|it| it.kind == Kind::Request).collect();
     requests.sort_by_key(|it| it.api_key);
     let mut out = String::new();
-    emit(&mut out, &requests).expect("a string takes all that is written");
+    emit(&mut out, &requests, definitions).expect("a string takes all that is written");
     out
 }
 
@@ -20,7 +20,16 @@ fn name(request: &Definition) -> &str {
         .expect("the name of a request says so")
 }
 
-fn emit(out: &mut String, requests: &[&Definition]) -> std::fmt::Result {
+/// From which version on an answer begins with the time for which the client should wait.
+fn throttle_from(definitions: &[Definition], name: &str) -> i16 {
+    let mut answers = definitions.iter().filter(|it| it.kind == Kind::Response);
+    let answer = answers.find(|it| it.name.strip_suffix("Response") == Some(name));
+    let first = answer.and_then(|answer| answer.fields.first());
+    let first = first.filter(|field| field.name == "ThrottleTimeMs" && field.tag.is_none());
+    first.map_or(i16::MAX, |field| field.versions.min)
+}
+
+fn emit(out: &mut String, requests: &[&Definition], definitions: &[Definition]) -> std::fmt::Result {
     writeln!(out, "/// What can be asked for, with Kafka's numbers.")?;
     writeln!(
         out,
@@ -65,9 +74,10 @@ fn emit(out: &mut String, requests: &[&Definition]) -> std::fmt::Result {
         let flexible = request.flexible_versions.and(versions);
         let flexible_from = if flexible.is_none() { i16::MAX } else { flexible.min };
         let name = name(request);
+        let throttle_from = throttle_from(definitions, name);
         writeln!(
             out,
-            "Self::{name} => Api {{ key: self, name: {name:?}, version_min: {}, version_max: {max}, flexible_from: {flexible_from} }},",
+            "Self::{name} => Api {{ key: self, name: {name:?}, version_min: {}, version_max: {max}, flexible_from: {flexible_from}, throttle_from: {throttle_from} }},",
             versions.min
         )?;
     }

@@ -15,6 +15,8 @@ pub struct Api {
     pub version_max: i16,
     /// The first version in the flexible form (KIP-482); `i16::MAX` if none is.
     pub flexible_from: i16,
+    /// The first version whose answers begin with `ThrottleTimeMs`; `i16::MAX` if none do.
+    pub throttle_from: i16,
 }
 
 impl ApiKey {

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::tls::{Tls, io_in_words};
+use crate::tls::{Served, Tls, io_in_words};
 
 /// Handshakes at one time; others wait in the queue of the kernel.
 const HANDSHAKES_MAX: usize = 32;
@@ -24,21 +24,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 type Accepted = (TlsStream<TcpStream>, SocketAddr);
 
+/// Which of the ports it is.
+type Which = fn(&Tls) -> Option<&Served>;
+
 /// A listening socket that gives encrypted connections.
-pub(super) struct SecureDoor {
+pub(crate) struct SecureDoor {
     address: SocketAddr,
     accepted: mpsc::Receiver<Accepted>,
     accepting: JoinHandle<()>,
 }
 
 impl SecureDoor {
-    pub(super) fn open(listener: TcpListener, tls: Arc<Tls>) -> io::Result<SecureDoor> {
+    /// `which`: the port whose certificates are shown.
+    pub(crate) fn open(listener: TcpListener, tls: Arc<Tls>, which: Which) -> io::Result<SecureDoor> {
         let address = listener.local_addr()?;
         let (hand_on, accepted) = mpsc::channel(HANDSHAKES_MAX);
         Ok(SecureDoor {
             address,
             accepted,
-            accepting: tokio::spawn(accept(listener, tls, hand_on)),
+            accepting: tokio::spawn(accept(listener, tls, which, hand_on)),
         })
     }
 }
@@ -66,29 +70,30 @@ impl Listener for SecureDoor {
     }
 }
 
-async fn accept(listener: TcpListener, tls: Arc<Tls>, hand_on: mpsc::Sender<Accepted>) {
+async fn accept(listener: TcpListener, tls: Arc<Tls>, which: Which, hand_on: mpsc::Sender<Accepted>) {
     let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
         let permit = Arc::clone(&permits).acquire_owned().await;
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::debug!(%error, "a connection to the metrics could not be accepted");
+                tracing::debug!(%error, "a connection for HTTPS could not be accepted");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Some(served) = &tls.http else { return };
+        let Some(served) = which(&tls) else { return };
+        let port = served.port().section();
         let (acceptor, hand_on) = (TlsAcceptor::from(served.config()), hand_on.clone());
         tokio::spawn(async move {
             match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => drop(hand_on.send((stream, peer)).await),
                 Ok(Err(error)) => {
                     let reason = io_in_words(error);
-                    tracing::info!(%peer, %reason, "a connection to the metrics is closed: TLS could not be agreed on");
+                    tracing::info!(%peer, port, %reason, "a connection for HTTPS is closed: TLS could not be agreed on");
                 }
                 Err(_late) => {
-                    tracing::info!(%peer, "a connection to the metrics is closed: TLS was not agreed on in time");
+                    tracing::info!(%peer, port, "a connection for HTTPS is closed: TLS was not agreed on in time");
                 }
             }
             drop(permit);

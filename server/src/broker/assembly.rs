@@ -13,6 +13,7 @@ use crate::{
     core::{
         catch_up::CatchUp,
         mesh::{CoreMessage, Listeners, Mesh},
+        quotas::Accounts,
     },
     image::{Assignment, KafkaAddress},
     machine,
@@ -61,7 +62,9 @@ impl<D: Directory> Assembly<D> {
         let setup = Setup {
             config: Arc::clone(config),
             catch_up: Arc::new(CatchUp::new(catch_up, machine::now())),
+            accounts: Arc::new(Accounts::new(machine::now())),
             open_files_max,
+            lease: store.lease(),
             mesh: mesh.clone(),
             control: handle,
             assignment: door.assignment,

@@ -6,6 +6,7 @@
 
 pub(crate) mod assembly;
 mod error;
+mod http;
 mod known_ports;
 mod membership;
 mod ports;
@@ -30,12 +31,13 @@ use headwater_protocol::id::CoreId;
 
 use self::assembly::{Assembly, Door, open_door};
 pub use self::error::StartError;
+use self::http::Http;
 use self::membership::Wait;
-use self::ports::{bind_all, bind_metrics, warn_of_strangers};
+use self::ports::{bind_all, bind_http, bind_metrics};
 use self::serve::{Server, Setup};
 pub use self::signals::StopSignals;
 use crate::{
-    check::{self, Checks, DirectoryLock},
+    check::{self, Checks, DirectoryLock, Open},
     cluster::{self, Control, Membership, QuorumThread, StoreError, TopicStore},
     config::{Config, Role},
     core::{
@@ -47,6 +49,7 @@ use crate::{
     machine,
     model::refusal::Refusal,
     tls::{Reloading, Tls},
+    tokens::Fetching,
 };
 
 /// So long a core's executor goes on when the core is gone, to close its files.
@@ -57,6 +60,9 @@ const START_WAIT: Duration = Duration::from_secs(5);
 
 /// So long a stop waits for a change of topics that is under way. Each of its steps is durable, and the next start finishes it.
 const CONTROL_WAIT: Duration = Duration::from_secs(10);
+
+/// So long a stop waits for requests over HTTP that are under way.
+const HTTP_WAIT: Duration = Duration::from_secs(5);
 
 /// So much longer than what the configuration grants a core may take to stop, for what is bounded otherwise.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
@@ -70,14 +76,18 @@ pub struct Broker {
     own: Address,
     kafka_address: Option<SocketAddr>,
     metrics_address: Option<SocketAddr>,
+    http_address: Option<SocketAddr>,
     mesh: Mesh,
     cores: Vec<Part>,
     control: Option<Control>,
+    http: Option<Http>,
     quorum: Option<QuorumThread>,
     /// There until it has been stopped.
     watchdog: Option<Watchdog>,
     /// Where there are certificates that may change.
     reloading: Option<Reloading>,
+    /// Where clients may come in by tokens.
+    fetching: Option<Fetching>,
     clean_marker: PathBuf,
     /// The longest that the cores may take to stop.
     stop_max: Duration,
@@ -122,12 +132,14 @@ impl Broker {
         for warning in &checks.warnings {
             tracing::warn!("{warning}");
         }
+        for Open { code, what, remedy } in &checks.open {
+            tracing::warn!(code, "open to others: {what}; {remedy}");
+        }
         let lock = checks.into_lock()?;
         // Links may lead to the data directory, but none leads on from there.
         let directory = &mut config.log.directory;
         *directory = directory.canonicalize().map_err(StoreError::io("find", directory))?;
         let config = Arc::new(config);
-        warn_of_strangers(&config);
         let tls = Tls::read(&config).map_err(|error| StartError::Tls {
             reason: error.to_string(),
         })?;
@@ -155,6 +167,7 @@ impl Broker {
         recover_journals(&names, &config.log.directory)?;
         let ports = bind_all(config, cpus.len())?;
         let (metrics, metrics_address) = bind_metrics(config)?.unzip();
+        let (http, http_address) = bind_http(config)?.unzip();
         let own = Address {
             host: config.advertised_host(),
             port: ports.native.address.port(),
@@ -179,6 +192,7 @@ impl Broker {
             assignment: assignment.or_else(|| membership.as_ref().map(|own| Arc::new(own.assignment()))),
         };
         let open_files_max = check::open_files_max(config) as usize;
+        let cluster_id = store.identity().cluster_id.as_str().to_owned();
         let mut assembly = Assembly::new(config, store, (mesh.clone(), inboxes), open_files_max, door);
         let activities: Vec<Arc<Activity>> = cpus.iter().map(|_| Arc::default()).collect();
         let mut broker = Broker {
@@ -186,12 +200,15 @@ impl Broker {
             kafka_address: ports.kafka.as_ref().map(|doors| doors.address),
             own,
             metrics_address,
+            http_address,
             mesh: mesh.clone(),
             cores: Vec::new(),
             control: None,
+            http: None,
             quorum: Some(quorum),
             watchdog: Some(watchdog(&activities, &mesh)?),
             reloading: reloading(tls, &mesh)?,
+            fetching: fetching(tls, &mesh)?,
             clean_marker: config.log.directory.join(CLEAN_MARKER),
             stop_max: stop_max(config),
             lock: Some(lock),
@@ -218,8 +235,14 @@ impl Broker {
             block_on(membership.follow());
         }
         let metrics = metrics.map(|listener| (listener, Arc::clone(config), Arc::clone(tls)));
-        let control = Control::start(assembly.into_control(), membership, metrics);
+        let control = assembly.into_control();
+        let quorum = control.store.quorum().look();
+        let control = Control::start(control, membership, metrics);
         broker.control = Some(control.map_err(|error| thread("the control plane", &error))?);
+        if let Some(listener) = http {
+            let http = Http::start(config, listener, (broker.address, cluster_id), (&mesh, quorum, tls));
+            broker.http = Some(http.map_err(|error| thread("HTTP", &error))?);
+        }
         broker.say_ready(config);
         Ok(Some(broker))
     }
@@ -248,11 +271,14 @@ impl Broker {
                 core_ports: Vec::new(),
             },
             metrics_address,
+            http_address: None,
             cores: Vec::new(),
+            http: None,
             control: Some(control.map_err(|error| thread("the control plane", &error))?),
             quorum: Some(quorum),
             watchdog: Some(watchdog(&[], &mesh)?),
             reloading: reloading(tls, &mesh)?,
+            fetching: None,
             mesh,
             clean_marker: config.log.directory.join(CLEAN_MARKER),
             stop_max: stop_max(config),
@@ -265,6 +291,9 @@ impl Broker {
     fn say_ready(&self, config: &Config) {
         if let Some(address) = self.metrics_address {
             tracing::info!("metrics are at http://{address}/metrics");
+        }
+        if let Some(address) = self.http_address {
+            tracing::info!("REST is at {address}, and described at /docs");
         }
         if let Some(address) = self.kafka_address {
             tracing::info!("Kafka's protocol is spoken at {address}");
@@ -285,6 +314,11 @@ impl Broker {
     /// Address of the HTTP endpoint `/metrics`, if there is one.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics_address
+    }
+
+    /// Address of REST, if there is one.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_address
     }
 
     /// Where clients and other brokers reach it: what it registers with.
@@ -341,6 +375,8 @@ impl Broker {
         };
         let began = machine::now();
         let mut ended = Vec::new();
+        // It asks all others.
+        ended.extend(self.http.take().map(|http| http.end(began + HTTP_WAIT)));
         if let Some(control) = self.control.take() {
             ended.extend(control.end(began + CONTROL_WAIT));
         }
@@ -349,6 +385,7 @@ impl Broker {
                 .take()
                 .map(|reloading| reloading.end(began + CONTROL_WAIT)),
         );
+        ended.extend(self.fetching.take().map(|fetching| fetching.end(began + CONTROL_WAIT)));
         // It has nobody left who could ask for something.
         ended.extend(self.quorum.take().map(|quorum| quorum.end(began + CONTROL_WAIT)));
         for core in self.mesh.ids() {
@@ -403,6 +440,13 @@ fn watchdog(activities: &[Arc<Activity>], mesh: &Mesh) -> Result<Watchdog, Start
 fn reloading(tls: &Arc<Tls>, mesh: &Mesh) -> Result<Option<Reloading>, StartError> {
     let started = Reloading::start(tls, mesh.alarm());
     started.map_err(|error| thread("the look at certificates", &error))
+}
+
+fn fetching(tls: &Tls, mesh: &Mesh) -> Result<Option<Fetching>, StartError> {
+    let started = tls.tokens.as_ref().map(|tokens| Fetching::start(tokens, mesh.alarm()));
+    started
+        .transpose()
+        .map_err(|error| thread("the look for keys of tokens", &error))
 }
 
 /// Presents the broker to its cluster.

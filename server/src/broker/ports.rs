@@ -12,7 +12,6 @@ use crate::{
     core::mesh::Listeners,
     machine,
     session::listener,
-    tls::{self, Port},
 };
 
 /// How long a port may be in use by a broker that was killed: the kernel closes what its rings hold after the process is gone.
@@ -79,8 +78,9 @@ pub(super) fn bind_all(config: &Config, cores: usize) -> Result<Ports, StartErro
 /// Ports that are said in the configuration.
 fn chosen(config: &Config, cores: usize) -> Vec<u16> {
     let metrics = config.metrics.listen.map(HttpAddress::get);
+    let http = config.http.listen.map(HttpAddress::get);
     let peers = config.cluster.listen.map(PeerListen::get);
-    let addresses = [Some(config.broker.listen), config.kafka_listen(), metrics, peers];
+    let addresses = [Some(config.broker.listen), config.kafka_listen(), metrics, http, peers];
     let of_cores = [config.broker.core_port_base, config.kafka.core_port_base];
     let of_cores = of_cores.into_iter().filter(|base| *base > 0);
     let of_cores = of_cores.flat_map(|base| (base..=u16::MAX).take(cores));
@@ -168,49 +168,14 @@ pub(super) fn bind_metrics(config: &Config) -> Result<Option<(TcpListener, Socke
     config.metrics.listen.map(bind).transpose()
 }
 
+/// The port of REST, if it is wanted.
+pub(super) fn bind_http(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let bind = |address: HttpAddress| bind(address.get(), false, "http.listen");
+    config.http.listen.map(bind).transpose()
+}
+
 /// The port of the other members, if there are any.
 pub(super) fn bind_peers(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
     let bind = |address: PeerListen| bind(address.get(), false, "cluster.listen");
     config.cluster.listen.map(bind).transpose()
-}
-
-/// Says of each port that other machines reach who may do there what.
-pub(super) fn warn_of_strangers(config: &Config) {
-    let addresses = [
-        (Port::Native, Some(config.broker.listen)),
-        (Port::Kafka, config.kafka_listen()),
-        (Port::Http, config.metrics.listen.map(HttpAddress::get)),
-        (Port::Peers, config.cluster.listen.map(PeerListen::get)),
-    ];
-    for (port, address) in addresses {
-        let Some(address) = address.filter(|address| !address.ip().is_loopback()) else {
-            continue;
-        };
-        let key = format!("{}.listen", port.section());
-        let is_encrypted = tls::Wanted::of(config, port);
-        let asks_by_sasl = matches!(port, Port::Native | Port::Kafka) && !config.security.sasl.is_empty();
-        match is_encrypted {
-            None if asks_by_sasl => {
-                tracing::warn!(key, %address, "clients say who they are at this port, and nothing is encrypted: keep it in a network that \
-                    is, or set TLS as docs/operate.md says");
-            }
-            None => {
-                tracing::warn!(key, %address, "other machines can reach this port without TLS, and nobody is asked who they are: let a \
-                    firewall decide who may, or make it safe as docs/operate.md says");
-            }
-            Some(wanted) if !wanted.asks() && !asks_by_sasl => {
-                tracing::warn!(key, %address, "other machines can reach this port, and nobody is asked who they are: let a firewall \
-                    decide who may");
-            }
-            Some(_) => {}
-        }
-    }
-    if !config.security.sasl.is_empty() && !config.security.authorizer {
-        tracing::warn!("every user may do everything: security.authorizer is off");
-    }
-    if config.security.plain_without_tls {
-        tracing::warn!(
-            "passwords may be sent as they are, over connections that are not encrypted: security.plain_without_tls is on"
-        );
-    }
 }

@@ -1,7 +1,7 @@
 //! One core at work: makes what it is built of, answers what comes in its inbox, and stops in order.
 //!
 //! ```text
-//! Sessions -> Ops -> Service (groups) -> Partitions -> Core
+//! Sessions -> Ops -> Transactions -> Service (groups) -> Partitions -> Core
 //! ```
 //! Each knows those to its right and none to its left. A core opens the partitions that the cluster image gives to it, serves
 //! connections until it is told to stop, then answers what it has taken in and makes everything durable.
@@ -15,19 +15,25 @@ use headwater_protocol::id::CoreId;
 use crate::{
     cluster::ControlHandle,
     config::Config,
-    coordinator::{Service, service},
+    coordinator::{
+        Service, service,
+        transactions::{self, Transactions},
+    },
     core::{
-        Core,
+        Core, Shared,
         catch_up::CatchUp,
+        errands::Errands,
+        lease::Lease,
         mesh::{self, CoreMessage, Listeners, Mesh},
+        quotas::Accounts,
         watchdog::Activity,
     },
     image::Assignment,
     machine::{self, Daemons, Disk},
-    ops::{Addresses, Ops, fetch, figures, forwarded, logs, offsets, topics},
+    ops::{Addresses, Ops, audit::write, fetch, figures, forwarded, logs, offsets, topics},
     partition::{self, Partitions},
     session::{
-        Follows, Sessions,
+        self, Follows, Sessions,
         listener::{self, Speaks},
     },
     tls::Tls,
@@ -41,6 +47,9 @@ pub(crate) struct Setup {
     pub(crate) open_files_max: usize,
     pub(crate) mesh: Mesh,
     pub(crate) catch_up: Arc<CatchUp>,
+    pub(crate) lease: Arc<Lease>,
+    /// What is used by those who have quotas.
+    pub(crate) accounts: Arc<Accounts>,
     pub(crate) control: ControlHandle,
     /// Who else is there, and who has what; `None` if the broker is alone.
     pub(crate) assignment: Option<Arc<Assignment>>,
@@ -55,6 +64,7 @@ pub(crate) struct Server {
     core: Rc<Core>,
     partitions: Rc<Partitions>,
     groups: Rc<Service>,
+    transactions: Rc<Transactions>,
     ops: Rc<Ops>,
     sessions: Rc<Sessions>,
     follows: Rc<Follows>,
@@ -64,16 +74,24 @@ impl Server {
     /// Call it on the core's executor.
     pub(crate) fn new(id: CoreId, setup: Setup, disk: Disk, activity: Arc<Activity>) -> Server {
         disk.open_files().set_limit(setup.open_files_max);
-        let core = Core::new(id, setup.config, setup.mesh, setup.catch_up, disk, activity);
+        let shared = Shared {
+            catch_up: setup.catch_up,
+            lease: setup.lease,
+            accounts: setup.accounts,
+        };
+        let core = Core::new(id, setup.config, setup.mesh, shared, disk, activity);
         let partitions = Partitions::new(&core, setup.assignment);
         let groups = Service::new(&partitions);
-        let ops = Ops::new(&partitions, &groups, setup.control, setup.addresses);
+        let errands = Errands::new();
+        let transactions = Transactions::new(&groups, &errands);
+        let ops = Ops::new(&transactions, setup.control, setup.addresses);
         let sessions = Sessions::new(&ops, setup.tls);
         let follows = Follows::new(&sessions);
         Server {
             core,
             partitions,
             groups,
+            transactions,
             ops,
             sessions,
             follows,
@@ -86,15 +104,21 @@ impl Server {
             core,
             partitions,
             groups,
+            transactions,
+            sessions,
             follows,
             ..
         } = &self;
         let daemons = Daemons::default();
         core.keep_awake(&daemons);
         partitions.begin_journal().await;
-        let news = have_role(groups, follows);
+        let news = have_role(transactions, follows);
         partition::start(partitions, &daemons, news);
         daemons.spawn(service::keep_time(Rc::clone(groups)));
+        daemons.spawn(write::keep(Rc::clone(&self.ops)));
+        daemons.spawn(transactions::service::keep_time(Rc::clone(transactions)));
+        let errands = Rc::clone(&transactions.marks.errands);
+        daemons.spawn(session::run_errands(Rc::clone(sessions), errands));
         while let Some(message) = inbox.next().await {
             if matches!(message, CoreMessage::Stop) {
                 break;
@@ -142,11 +166,20 @@ impl Server {
             CoreMessage::ListGroups { wanted, reply } => {
                 let _ = reply.send(self.groups.list(&wanted));
             }
+            CoreMessage::ListTransactions { reply } => {
+                let _ = reply.send(self.transactions.list());
+            }
+            CoreMessage::Mark { marker, ids, reply } => {
+                let transactions = Rc::clone(&self.transactions);
+                machine::spawn(async move {
+                    let _ = reply.send(transactions.marks.mark_here(marker, &ids).await);
+                });
+            }
             CoreMessage::Metrics { with_times, reply } => {
                 let _ = reply.send(figures::snapshot(&self.ops, with_times));
             }
             CoreMessage::Apply { image, reply } => {
-                let have_role = have_role(&self.groups, &self.follows);
+                let have_role = have_role(&self.transactions, &self.follows);
                 machine::spawn(async move {
                     partitions.apply(image).await;
                     have_role();
@@ -155,10 +188,11 @@ impl Server {
             }
             CoreMessage::Assign { assignment, reply } => {
                 if partitions.assign(&assignment) {
-                    have_role(&self.groups, &self.follows)();
+                    have_role(&self.transactions, &self.follows)();
                 }
                 let _ = reply.send(());
             }
+            CoreMessage::Audit { id, records } => write::append(&self.ops, id, &records),
             CoreMessage::Wishes { reply } => {
                 let _ = reply.send(partitions.wishes());
             }
@@ -176,11 +210,13 @@ impl Server {
     }
 }
 
-/// What is to be done whenever partitions may be here, or led here, that were not before: their groups are read, and followers connect.
-fn have_role(groups: &Rc<Service>, follows: &Rc<Follows>) -> impl Fn() + use<> {
-    let (groups, follows) = (Rc::clone(groups), Rc::clone(follows));
+/// What is to be done whenever partitions may be here, or led here, that were not before: their groups and
+/// transactions are read, and followers connect.
+fn have_role(transactions: &Rc<Transactions>, follows: &Rc<Follows>) -> impl Fn() + use<> {
+    let (transactions, follows) = (Rc::clone(transactions), Rc::clone(follows));
     move || {
-        service::follow(&groups);
+        service::follow(&transactions.marks.groups);
+        transactions::service::follow(&transactions);
         follows.reconcile();
     }
 }

@@ -37,6 +37,7 @@ pub(super) struct Facts {
     pub clock: ClockFacts,
     /// What the configuration names; nothing unless it is looked at.
     pub tls: TlsFacts,
+    pub open: OpenFacts,
 }
 
 impl Facts {
@@ -53,12 +54,14 @@ impl Facts {
             network: NetworkFacts::read(root),
             clock: ClockFacts::read(root),
             tls: TlsFacts::default(),
+            open: OpenFacts::default(),
         }
     }
 
     /// With what is in the files that the configuration names.
     pub(super) fn with_files_of(mut self, config: &Config) -> Self {
         self.tls = TlsFacts::look(config);
+        self.open = OpenFacts::look(config);
         self
     }
 }
@@ -232,4 +235,27 @@ pub(super) struct TlsFacts {
     pub unusable: Option<String>,
     /// A sentence for each thing that is wrong.
     pub wrong: Vec<String>,
+}
+
+/// What tells whether something is open, beyond the configuration.
+#[derive(Debug, Default)]
+pub(super) struct OpenFacts {
+    /// Why the password of the configuration cannot be had.
+    pub unreadable: Option<String>,
+    pub files: Vec<SecretFile>,
+    /// As whom this process runs.
+    pub user: u32,
+    /// When the first certificate of each port ends, and what time it is, in seconds since 1970.
+    pub expiries: Vec<(&'static str, i64)>,
+    pub now: i64,
+}
+
+/// A file that nobody but the broker should read.
+#[derive(Debug)]
+pub(super) struct SecretFile {
+    /// The setting that names it.
+    pub key: String,
+    pub path: PathBuf,
+    pub mode: u32,
+    pub owner: u32,
 }

@@ -26,6 +26,8 @@ pub enum Section {
     Network,
     /// The clock.
     Clock,
+    /// Who can get at what.
+    Safety,
 }
 
 /// One thing that is checked.
@@ -47,6 +49,9 @@ impl Item {
 const fn item(section: Section, name: &'static str, judge: fn(&Facts, &Config) -> Finding) -> Item {
     Item { section, name, judge }
 }
+
+/// The item about what is open: at the start each of it is said by itself.
+pub(super) const OPEN: &str = "what is open";
 
 /// Everything that is checked, in the order of the report.
 pub const ITEMS: &[Item] = &[
@@ -90,4 +95,5 @@ pub const ITEMS: &[Item] = &[
     item(Section::Network, "TLS", network::tls),
     item(Section::Clock, "clock source", clock::source),
     item(Section::Clock, "clock reading", clock::reading),
+    item(Section::Safety, OPEN, network::open::item),
 ];

@@ -79,7 +79,7 @@ pub(super) fn io_uring(facts: &Facts, _: &Config) -> Finding {
             .advice("allow it in the container's seccomp profile (docker: --security-opt seccomp=PROFILE)"),
         _ => finding
             .forbids(format!("io_uring cannot be set up ({error})"))
-            .advice("run a kernel that has it (CONFIG_IO_URING) and allows it"),
+            .advice("run a kernel that has it (CONFIG_IO_URING), and allow it in the container's seccomp profile if this is one"),
     }
 }
 
@@ -103,7 +103,8 @@ pub(super) fn locked_memory(facts: &Facts, _: &Config) -> Finding {
 
 /// What is open besides segment files.
 fn other_files(config: &Config, cores: u64) -> u64 {
-    u64::from(config.limits.connections_max) * FILES_PER_CONNECTION + cores * FILES_PER_CORE + FILES_OF_PROCESS
+    let http = config.http.listen.map_or(0, |_| u64::from(config.http.connections_max));
+    u64::from(config.limits.connections_max) * FILES_PER_CONNECTION + http + cores * FILES_PER_CORE + FILES_OF_PROCESS
 }
 
 /// Descriptors for segment files that each core may keep open, of so many that the process may.

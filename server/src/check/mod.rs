@@ -22,7 +22,6 @@ mod root;
 #[cfg(test)]
 mod tests;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use futures::FutureExt as _;
@@ -33,27 +32,13 @@ use facts::{Asked, DirectoryFacts, Facts, Probe};
 pub use finding::{Finding, Verdict};
 pub use item::{ITEMS, Item, Section};
 pub use lock::DirectoryLock;
+pub use network::open::Open;
 pub use report::{Report, Row};
 use root::Root;
 pub use root::mount::Mount;
+pub(crate) use root::rounded;
 
 use crate::config::{Config, CoresSection};
-
-/// Whether the secret can be had, and by whom else.
-fn judge_secret(config: &Config, failures: &mut Vec<String>, warnings: &mut Vec<String>) {
-    let place = &config.security.admin_password;
-    if let Err(why) = place.fetch() {
-        failures.push(format!("security.admin_password cannot be read: {why}"));
-    }
-    let Some(path) = place.file() else { return };
-    let others = |mode: u32| mode & 0o077 != 0;
-    if std::fs::metadata(path).is_ok_and(|file| others(file.permissions().mode())) {
-        let path = path.display();
-        warnings.push(format!(
-            "others can read the password in {path}: run `chmod 600 {path}`"
-        ));
-    }
-}
 
 /// What the checks found.
 #[derive(Debug)]
@@ -62,6 +47,8 @@ pub struct Checks {
     pub failures: Vec<String>,
     /// Each is worth a line in the log.
     pub warnings: Vec<String>,
+    /// So is each of these.
+    pub open: Vec<Open>,
     lock: Option<DirectoryLock>,
 }
 
@@ -82,11 +69,11 @@ impl Checks {
         };
         let facts =
             Facts::gather(&Root::machine(), Asked::now(), DirectoryFacts::after(path, taken)).with_files_of(config);
-        let (mut failures, mut warnings) = sentences(&facts, config);
-        judge_secret(config, &mut failures, &mut warnings);
+        let (failures, warnings) = sentences(&facts, config);
         Self {
             failures,
             warnings,
+            open: network::open::open(&facts.open, config),
             lock,
         }
     }
@@ -116,6 +103,33 @@ pub fn cpus(config: &CoresSection) -> Vec<u16> {
     cores::chosen(config, &facts::allowed_cpus())
 }
 
+/// What a configuration is made for.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// CPUs that this process may use; never empty.
+    pub cpus: Vec<u16>,
+    /// CPUs' worth of time that its control group may use. None: no limit.
+    pub quota: Option<f64>,
+    /// Memory of the machine, or of the control group if that is less.
+    pub memory_bytes: Option<u64>,
+    /// What this user may still write in the data directory, or where it would be made.
+    pub free_bytes: Option<u64>,
+}
+
+impl Machine {
+    /// Looks, and changes nothing.
+    pub fn look(config: &Config) -> Machine {
+        let directory = DirectoryFacts::look(&config.log.directory);
+        let facts = Facts::gather(&Root::machine(), Asked::now(), directory);
+        Machine {
+            cpus: facts.asked.cpus,
+            quota: facts.cpu.quota.filter(|cpus| cpus.is_finite()),
+            memory_bytes: facts.memory.bytes,
+            free_bytes: facts.directory.free_bytes,
+        }
+    }
+}
+
 /// Descriptors that each core may keep open for segment files: as configured, else its share of what this process may open.
 pub fn open_files_max(config: &Config) -> u64 {
     let limit = getrlimit(Resource::Nofile).current;
@@ -124,12 +138,18 @@ pub fn open_files_max(config: &Config) -> u64 {
 
 /// What forbids the start, and what is worth a warning: a sentence each.
 fn sentences(facts: &Facts, config: &Config) -> (Vec<String>, Vec<String>) {
-    let findings: Vec<Finding> = ITEMS.iter().map(|item| item.judge(facts, config)).collect();
-    let of = |verdict| {
-        let found = findings.iter().filter(move |finding| finding.verdict == verdict);
-        found.map(Finding::sentence).collect()
+    let judged = ITEMS.iter().map(|item| (item.name, item.judge(facts, config)));
+    let findings: Vec<(&str, Finding)> = judged.collect();
+    let of = |verdict, but: Option<&'static str>| {
+        let found = findings
+            .iter()
+            .filter(move |(name, finding)| finding.verdict == verdict && Some(*name) != but);
+        found.map(|(_, finding)| finding.sentence()).collect()
     };
-    (of(Verdict::ForbidsStart), of(Verdict::MustChange))
+    (
+        of(Verdict::ForbidsStart, None),
+        of(Verdict::MustChange, Some(item::OPEN)),
+    )
 }
 
 /// Raises the soft limit to the hard limit, which any process may.

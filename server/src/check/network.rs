@@ -3,6 +3,7 @@
 //! `net.core.rmem_max` and `wmem_max` are left out: they bound buffers that a program sets, and neither the broker nor the
 //! client sets any, so that the kernel grows them up to `tcp_rmem` and `tcp_wmem`.
 
+pub(super) mod open;
 mod tls;
 
 use super::facts::{Facts, NetworkFacts};

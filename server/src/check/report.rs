@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::facts::{Asked, DirectoryFacts, Facts};
 use super::finding::{Finding, Verdict};
 use super::item::{ITEMS, Section};
+use super::network::open::{Open, open};
 use super::root::{Root, counted};
 use crate::config::Config;
 
@@ -21,6 +22,8 @@ pub struct Report {
     pub passed: bool,
     /// One for each item, in the order of [`ITEMS`].
     pub items: Vec<Row>,
+    /// What is open to others, a row each.
+    pub open: Vec<Open>,
 }
 
 /// An item and what was found.
@@ -56,6 +59,7 @@ impl Report {
             starts: none(|verdict| verdict == Verdict::ForbidsStart),
             passed: none(Verdict::must_change),
             items,
+            open: open(&facts.open, config),
         }
     }
 
@@ -72,6 +76,19 @@ impl Report {
             table.force_no_tty();
         }
         let mut text = format!("{table}\n");
+        if !self.open.is_empty() {
+            let mut open = empty_table(["code", "what is open", "what to do"]);
+            for Open { code, what, remedy } in &self.open {
+                open.add_row([*code, what, remedy].map(Cell::new));
+            }
+            if !is_terminal {
+                open.force_no_tty();
+            }
+            let _ = writeln!(
+                text,
+                "\nOpen to others, as \"What is open\" in docs/security.md has it:\n{open}"
+            );
+        }
         for (verdict, title) in [
             (Verdict::ForbidsStart, "Must change before the broker starts"),
             (Verdict::MustChange, "Must change"),
@@ -101,10 +118,7 @@ impl Report {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(["item", "found", "recommended", "verdict"]);
+        let mut table = empty_table(["item", "found", "recommended", "verdict"]);
         for Row { name, finding, .. } in &self.items {
             let Finding {
                 value,
@@ -144,4 +158,12 @@ impl Report {
         }
         text
     }
+}
+
+fn empty_table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header);
+    table
 }

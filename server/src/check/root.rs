@@ -83,7 +83,7 @@ pub(super) fn shown(cpus: &[u16]) -> String {
 }
 
 /// For people: a tenth of the unit is enough, and none if it is whole.
-pub(super) fn rounded(bytes: u64) -> String {
+pub(crate) fn rounded(bytes: u64) -> String {
     bytesize::ByteSize::b(bytes)
         .display()
         .iec()

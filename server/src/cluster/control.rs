@@ -40,7 +40,7 @@ use self::{
 };
 use super::{TopicStore, membership::Membership, quorum::QuorumHandle};
 use crate::{
-    admin_http,
+    admin_http::{self, LookAtCluster},
     config::Config,
     core::mesh::{Mesh, Reply},
     failure::{Part, StopError},
@@ -184,8 +184,8 @@ impl Control {
         let mesh = control.mesh.clone();
         let (stop, stopped) = stop();
         let stopping = control.store.stopping();
-        let quorum = control.store.quorum().look();
-        let mut parts = Vec::from_iter(metrics_part(&mesh, quorum, metrics, stopped.clone())?);
+        let look = (control.store.quorum().look(), membership.as_ref().map(Membership::look));
+        let mut parts = Vec::from_iter(metrics_part(&mesh, look, metrics, stopped.clone())?);
         let mut start = |name, work: Box<dyn FnOnce() + Send>| {
             parts.push(Part::start(name, mesh.alarm(), || {
                 work();
@@ -217,7 +217,7 @@ impl Control {
         Ok(Control {
             stop,
             stopping: Arc::default(),
-            parts: Vec::from_iter(metrics_part(mesh, quorum, metrics, stopped)?),
+            parts: Vec::from_iter(metrics_part(mesh, (quorum, None), metrics, stopped)?),
         })
     }
 
@@ -274,7 +274,7 @@ impl<R> Requests<R> {
 /// The thread that serves metrics, if they are wanted.
 fn metrics_part(
     mesh: &Mesh,
-    quorum: LookAtQuorum,
+    look: (LookAtQuorum, Option<LookAtCluster>),
     metrics: Option<(TcpListener, Arc<Config>, Arc<Tls>)>,
     stopped: Stopped,
 ) -> io::Result<Option<Part>> {
@@ -282,7 +282,7 @@ fn metrics_part(
         return Ok(None);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let serve = serve_metrics((listener, tls), mesh.clone(), quorum, config, stopped);
+    let serve = serve_metrics((listener, tls), mesh.clone(), look, config, stopped);
     let part = Part::start("metrics", mesh.alarm(), move || {
         runtime.block_on(serve);
         Ok(())
@@ -293,13 +293,13 @@ fn metrics_part(
 async fn serve_metrics(
     door: (TcpListener, Arc<Tls>),
     mesh: Mesh,
-    quorum: LookAtQuorum,
+    look: (LookAtQuorum, Option<LookAtCluster>),
     config: Arc<Config>,
     stopped: Stopped,
 ) {
     tokio::select! {
         _ = stopped => {}
-        served = admin_http::serve(door, mesh, quorum, config) => {
+        served = admin_http::serve(door, mesh, look, config) => {
             if let Err(error) = served {
                 tracing::error!(%error, "metrics are no longer served");
             }

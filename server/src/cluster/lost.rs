@@ -21,22 +21,17 @@ pub(super) struct Lost {
 }
 
 impl Lost {
-    /// Takes note of what has changed of this broker's partitions. Whether others are offline than before: then the disk is to be looked at.
-    pub(super) fn learns(&mut self, broker: BrokerId, own: &Own, now: &Placements) -> bool {
-        let count = self.offline.len();
+    /// Takes note of what has changed of this broker's partitions, after which the disk is to be looked at.
+    pub(super) fn learns(&mut self, broker: BrokerId, own: &Own, now: &Placements) {
         self.offline
             .retain(|id, _| !own.has_lost || own.partitions.contains(id));
-        let mut is_other = self.offline.len() != count;
         for id in &own.changed {
             let replicas = now.get(*id).filter(|replicas| replicas.offline.contains(&broker));
-            let is_counted_on = replicas.map(|replicas| replicas.counts_on(broker));
-            let before = match is_counted_on {
+            match replicas.map(|replicas| replicas.counts_on(broker)) {
                 Some(is_counted_on) => self.offline.insert(*id, is_counted_on),
                 None => self.offline.remove(id),
             };
-            is_other |= before != is_counted_on;
         }
-        is_other
     }
 
     /// Looks which of them have no directory.

@@ -35,6 +35,7 @@ use super::{
     store::{StoreError, TopicStore},
 };
 use crate::{
+    admin_http::LookAtCluster,
     core::mesh::Mesh,
     image::{
         Address, Assignment, ClusterImage, Incarnation, KafkaAddress, Member, PartitionId, Placements, Topic,
@@ -141,13 +142,13 @@ impl<D: Directory> Membership<D> {
 
     /// What this process is told of brokers and replicas now.
     pub(crate) fn assignment(&self) -> Assignment {
-        let nothing = || Assignment {
-            own: self.own,
-            brokers: BTreeMap::new(),
-            placements: Placements::default(),
-        };
-        let told = self.quorum.replicas().assignment(self.own.broker);
-        told.map_or_else(nothing, |told| Assignment { own: self.own, ..told })
+        told(&self.quorum, self.own)
+    }
+
+    /// The same, for anybody to look.
+    pub(crate) fn look(&self) -> LookAtCluster {
+        let (quorum, own) = (self.quorum.clone(), self.own);
+        Arc::new(move || told(&quorum, own))
     }
 
     /// Says that this broker is up, and knows the cluster as it is: it may lead, and be in sync.
@@ -166,8 +167,8 @@ impl<D: Directory> Membership<D> {
         let is_shown = |shown: &Shown| shown.image.version() == image.version();
         let is_same = self.shown.as_ref().is_some_and(is_shown) && !own.has_got && !own.has_lost;
         let is_all = self.owes || self.shown.is_none();
-        let is_to_be_looked_at = self.lost.learns(self.own.broker, &own, &assignment.placements);
-        let is_to_be_done = !is_same || !own.changed.is_empty() || self.owes || is_to_be_looked_at;
+        self.lost.learns(self.own.broker, &own, &assignment.placements);
+        let is_to_be_done = !is_same || !own.changed.is_empty() || self.owes;
         self.owes = false;
         if is_to_be_done {
             let settled = self.settle(&image, &assignment, &own, is_all).await;
@@ -270,7 +271,7 @@ impl<D: Directory> Membership<D> {
             return Ok(());
         }
         let left = shown.image.topics().filter(stays).cloned();
-        let left = ClusterImage::new(shown.image.version(), left).with_access(Arc::clone(shown.image.access()));
+        let left = ClusterImage::new(shown.image.version(), left).with_rules_of(&shown.image);
         publish(&self.mesh, Arc::new(left)).await;
         for topic in gone {
             self.reconciler.remove(topic).await?;
@@ -366,6 +367,16 @@ impl<D: Directory> Membership<D> {
             Either::Right(_) => tracing::debug!("this broker leaves without a word: the quorum does not answer"),
         }
     }
+}
+
+fn told(quorum: &QuorumHandle, own: Member) -> Assignment {
+    let nothing = || Assignment {
+        own,
+        brokers: BTreeMap::new(),
+        placements: Placements::default(),
+    };
+    let told = quorum.replicas().assignment(own.broker);
+    told.map_or_else(nothing, |told| Assignment { own, ..told })
 }
 
 async fn enter(quorum: &QuorumHandle, own: Member) -> Result<(), Refusal> {

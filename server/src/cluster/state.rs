@@ -18,7 +18,7 @@ use headwater_protocol::topic::TopicName;
 use serde::{Deserialize, Serialize};
 
 use super::error::TopicError;
-use crate::image::{AccessRules, ClusterImage, Topic, TopicState};
+use crate::image::{AccessRules, ClusterImage, QuotaRules, Topic, TopicState};
 use crate::model::{access::AccessChange, refusal::Refusal};
 
 /// What can be altered of a topic.
@@ -189,24 +189,34 @@ impl ClusterState {
         let others = self.image.topics().filter(|other| Some(other.id) != former);
         let topics = others.chain(&change.after).cloned();
         let image = ClusterImage::new(self.image.version() + 1, topics);
-        let image = Arc::new(image.with_access(Arc::clone(self.image.access())));
+        let image = Arc::new(image.with_rules_of(&self.image));
         (ClusterState { image }, change)
     }
 
-    /// The state after a change of rules or users; or why it cannot be.
+    /// The state after a change of rules, users or quotas; or why it cannot be.
     pub(crate) fn change_access(&self, change: &AccessChange) -> Result<ClusterState, Refusal> {
-        let access = self.image.access().after(change)?;
-        if access == **self.image.access() {
+        let (access, quotas) = (self.image.access(), self.image.quotas());
+        let next = self.image.version() + 1;
+        if let AccessChange::AlterQuotas(alterations) = change {
+            let altered = quotas.after(alterations)?;
+            if altered == **quotas {
+                return Ok(self.clone());
+            }
+            return Ok(self.with_rules(next, Arc::clone(access), Arc::new(altered)));
+        }
+        let changed = access.after(change)?;
+        if changed == **access {
             return Ok(self.clone());
         }
-        Ok(self.with_access(self.image.version() + 1, access))
+        Ok(self.with_rules(next, Arc::new(changed), Arc::clone(quotas)))
     }
 
-    /// The same topics with these rules and users.
-    pub(crate) fn with_access(&self, version: u64, access: AccessRules) -> ClusterState {
+    /// The same topics with these rules and users, and these quotas.
+    pub(crate) fn with_rules(&self, version: u64, access: Arc<AccessRules>, quotas: Arc<QuotaRules>) -> ClusterState {
         let image = ClusterImage::new(version, self.image.topics().cloned());
-        let image = Arc::new(image.with_access(Arc::new(access)));
-        ClusterState { image }
+        ClusterState {
+            image: Arc::new(image.with_rules(access, quotas)),
+        }
     }
 }
 

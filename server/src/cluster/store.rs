@@ -33,6 +33,7 @@ use super::quorum::{Order, QuorumHandle};
 use super::reconcile::{Reconciler, is_unsettled};
 use super::state::{ClusterState, Command};
 use crate::config::Config;
+use crate::core::lease::Lease;
 use crate::image::{ClusterImage, Topic, TopicState};
 use crate::machine;
 use crate::model::access::AccessChange;
@@ -62,8 +63,13 @@ impl<D: Directory> TopicStore<D> {
         &self.identity
     }
 
+    /// Until when the active coordinator counts on this broker.
+    pub(crate) fn lease(&self) -> Arc<Lease> {
+        self.quorum.lease()
+    }
+
     /// The way to the quorum.
-    pub(super) fn quorum(&self) -> QuorumHandle {
+    pub(crate) fn quorum(&self) -> QuorumHandle {
         self.quorum.clone()
     }
 

@@ -130,6 +130,7 @@ macro_rules! sections {
                 &[$( (stringify!($section), $section_doc.trim_ascii()), )+];
 
             /// Every key, in the order of printing.
+            #[expect(clippy::large_stack_arrays, reason = "it is a constant, and on no stack")]
             pub const KNOBS: &'static [Knob] = &[$( $( Knob {
                 section: stringify!($section),
                 key: stringify!($key),

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 
 use headwater_engine::disk::BLOCK_SIZE;
 
-use super::{ByteSize, ClientAuth, Config, KAFKA_NODES_OF_A_BROKER, Knob, Problem, Role, Sources, Value};
+use super::{
+    ByteSize, ClientAuth, Config, KAFKA_NODES_OF_A_BROKER, Knob, Problem, Role, SaslMechanism, Sources, Value,
+};
 
 /// A produce or fetch frame carries a header and a head besides its records; heads are far smaller than this.
 const FRAME_OVERHEAD_BYTES: u64 = 4096;
@@ -37,6 +39,8 @@ impl Config {
             rules.topics();
             rules.groups();
             rules.security();
+            rules.http();
+            rules.tokens();
         }
         rules.problems
     }
@@ -60,6 +64,20 @@ impl Config {
             ))
         } else {
             None
+        }
+    }
+}
+
+impl Config {
+    /// The least that this budget of a core may be, by the limits that it must go with.
+    pub(crate) fn core_budget_min(&self, name: &str) -> u64 {
+        let frame = self.limits.frame_size_bytes_max.bytes();
+        let batch = self.log.batch_size_bytes_max.bytes();
+        let uncovered = self.flush.uncovered_bytes_max.bytes();
+        match name {
+            "cores.connection_bytes_max" | "cores.in_flight_bytes_max" => frame * FRAMES_PER_CORE_MIN,
+            "cores.tail_buffer_bytes_max" => batch.max(uncovered) * WRITES_PER_TAIL_MIN,
+            _ => 0,
         }
     }
 }
@@ -180,6 +198,7 @@ impl Rules<'_> {
             kafka,
             cluster,
             metrics,
+            http,
             ..
         } = self.config;
         for (section, certificates, keys) in [
@@ -187,6 +206,7 @@ impl Rules<'_> {
             ("kafka", &kafka.tls_certificate, &kafka.tls_key),
             ("cluster", &cluster.tls_certificate, &cluster.tls_key),
             ("metrics", &metrics.tls_certificate, &metrics.tls_key),
+            ("http", &http.tls_certificate, &http.tls_key),
         ] {
             if certificates.len() != keys.len() {
                 let named = self.named(&format!("{section}.tls_certificate"));
@@ -230,6 +250,10 @@ impl Rules<'_> {
             let named = self.named("cluster.tls_certificate");
             self.conflict("cluster.tls_ca", format!("{named}; set both, and the key, or neither"));
         }
+        if cluster.secret_previous.is_some() && !cluster.secret.is_some() {
+            let named = self.named("cluster.secret");
+            self.conflict("cluster.secret_previous", format!("{named}; set that one too"));
+        }
         // Followers connect to the port of clients.
         let several = cluster.members.len() > 1 && cluster.role == Role::Both;
         if several && cluster.tls_certificate.is_empty() != broker.tls_certificate.is_empty() {
@@ -237,6 +261,29 @@ impl Rules<'_> {
             let rule =
                 format!("{named}, and brokers reach each other on that port too; set TLS on both, or on neither");
             self.conflict("cluster.tls_certificate", rule);
+        }
+    }
+
+    fn http(&mut self) {
+        let http = &self.config.http;
+        let body = http.body_bytes_max.bytes();
+        self.at_least(
+            "http.memory_bytes_max",
+            http.memory_bytes_max.bytes(),
+            body,
+            "http.body_bytes_max",
+        );
+        if http.streams_max >= http.requests_in_flight_max {
+            let named = self.named("http.requests_in_flight_max");
+            let rule = format!("{named}, which must be more, or those who wait for records would keep out all others");
+            self.conflict("http.streams_max", rule);
+        }
+        if http.broker_certificate.len() != http.broker_key.len() || http.broker_certificate.len() > 1 {
+            let rule = "name one certificate and one key, or neither".to_owned();
+            self.conflict("http.broker_certificate", rule);
+        }
+        if http.broker_ca.len() > 1 {
+            self.conflict("http.broker_ca", "name one file; it may hold several CAs".to_owned());
         }
     }
 
@@ -276,7 +323,7 @@ impl Rules<'_> {
             self.at_least(
                 name,
                 budget.bytes(),
-                frame * FRAMES_PER_CORE_MIN,
+                self.config.core_budget_min(name),
                 "limits.frame_size_bytes_max",
             );
         }
@@ -316,6 +363,23 @@ impl Rules<'_> {
                 "nobody could allow anything to anybody: set security.super_users or security.admin_password"
                     .to_owned(),
             );
+        }
+    }
+
+    fn tokens(&mut self) {
+        let security = &self.config.security;
+        if !security.sasl.has(SaslMechanism::OauthBearer) {
+            return;
+        }
+        for (key, is_there) in [
+            ("security.token_jwks", security.token_jwks.is_some()),
+            ("security.token_issuers", !security.token_issuers.is_empty()),
+            ("security.token_audience", !security.token_audience.is_empty()),
+        ] {
+            if !is_there {
+                let named = self.named("security.sasl");
+                self.conflict(key, format!("{named}; set it, as tokens are checked by it"));
+            }
         }
     }
 

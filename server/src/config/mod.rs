@@ -22,11 +22,13 @@ pub use error::{ConfigError, Problem};
 pub use knob::Knob;
 use knob::sections;
 pub use load::{Effective, Layers, Source, Sources};
+pub(crate) use print::comment;
 pub use reference::reference;
 pub use value::{
-    Balance, ByteSize, ClientAuth, ClusterId, CpuSet, Files, HostName, HostPort, HttpAddress, KafkaListen, LogFilter,
-    LogFormat, Members, Micros, Migration, Millis, PeerListen, PrincipalRules, Rack, Ratio, Role, SaslMechanism,
-    SaslMechanisms, SecretPlace, Users, Value,
+    AuditLevel, Balance, ByteSize, ClaimName, Claims, ClientAuth, ClusterId, CpuSet, Files, HostName, HostPort,
+    HttpAddress, KafkaListen, LogFilter, LogFormat, Members, Micros, Migration, Millis, Origins, PeerListen,
+    PrincipalRules, Rack, Ratio, Role, SaslMechanism, SaslMechanisms, SecretPlace, TokenAlgorithms, TokenKeys, Users,
+    Value,
 };
 
 /// Where a broker listens unless it is told otherwise.
@@ -130,6 +132,12 @@ sections! {
         /// PEM file of the CAs whose certificates brokers show each other, or several files.
         /// Let it be a CA for brokers and nothing else: whoever has a certificate of it is taken for a broker.
         tls_ca: Files = Files::default();
+        /// Where the secret is that the brokers of this cluster share, `file:PATH` or `env:NAME`, of 16 characters at least. Each has the other prove that it knows it, whoever calls; "none" asks for no proof.
+        /// Set it, the same on every broker, wherever others can reach the ports of brokers: without it, and without `cluster.tls_certificate`, whoever says that it is a broker gets records. `openssl rand -base64 32` makes one.
+        secret: SecretPlace = SecretPlace::None;
+        /// Where the secret is that brokers shared before `cluster.secret`; it is taken and shown as well.
+        /// Set it while the secret is changed: start one broker after the other with the new one and this, then once more without this.
+        secret_previous: SecretPlace = SecretPlace::None;
         /// Members that the first start makes a quorum of: number and address of each, such as `0@10.0.0.1:9293,1@10.0.0.2:9293`, the same on each. All must run.
         /// One, three or five. Later it says only where this member is reached; one that has lost its disk is removed and added again.
         members: Members = Members::default();
@@ -338,7 +346,7 @@ sections! {
 
     /// Who may come in, and who may do what. Nobody is asked unless it is set here.
     security: SecuritySection {
-        /// How clients prove who they are, on the ports of both protocols: some of SCRAM-SHA-256, SCRAM-SHA-512 and PLAIN, with commas between them. Empty: nobody is asked.
+        /// How clients prove who they are, on the ports of both protocols: some of SCRAM-SHA-256, SCRAM-SHA-512, PLAIN and OAUTHBEARER, with commas between them. Empty: nobody is asked.
         /// Set it to `SCRAM-SHA-256,SCRAM-SHA-512` wherever others than friends can reach the broker. Users are made by `headwater user add`.
         sasl: SaslMechanisms = SaslMechanisms::default();
         /// PLAIN is offered also where nothing is encrypted: whoever listens learns the passwords.
@@ -359,6 +367,42 @@ sections! {
         /// So long a client waits to be told that it could not come in.
         /// Raise it where passwords are guessed.
         failure_wait_ms: Millis = Millis::new(500), 0..=60_000;
+        /// Which decisions of the authorizer are written to the log, with the target `audit`: "off", "denied", or "all", also what was allowed.
+        /// Set it to `denied` where rules are on; to `all` where you have to show who has read and written what.
+        audit: AuditLevel = AuditLevel::Off;
+        /// The same is also written to the topic `__audit`, as JSON, which is made with the first record.
+        /// Turn it on for programs that read it. Allow those to read the topic, and nobody else.
+        audit_topic: bool = false;
+        /// What is decided again is written down once in so long, with how often it was.
+        /// Lower it for figures that are fresher; raise it for fewer lines.
+        audit_interval_ms: Millis = Millis::new(10_000), 100..=3_600_000;
+        /// So long the topic `__audit` keeps records, as far as they are the last 256 MiB of a partition. It counts when the topic is made.
+        /// Set it to what you have to keep.
+        audit_retention_ms: Millis = Millis::new(7 * DAY_MS), 60_000..=3_650 * DAY_MS;
+        /// Where the public keys are that tokens are checked by (JWKS): `file:PATH`, or a URL that is asked now and then, and when a token names a key that is not known.
+        /// Set it with `OAUTHBEARER` in `security.sasl`, to what the issuer names as its `jwks_uri`.
+        token_jwks: TokenKeys = TokenKeys::None;
+        /// PEM file of the CAs that are trusted where `security.token_jwks` is an https URL, or several files; "off" trusts those of the system.
+        /// Set it where the issuer's certificate is of a CA of your own.
+        token_jwks_ca: Files = Files::default();
+        /// How often that URL is asked. While it does not answer, the keys from before stay in force.
+        /// Lower it where a key that the issuer has taken back must be out sooner.
+        token_refresh_ms: Millis = Millis::new(10 * 60 * 1000), 1_000..=7 * DAY_MS;
+        /// Who makes the tokens, as they name it (`iss`); several with commas between them.
+        /// Set it to the issuer's name, letter by letter.
+        token_issuers: Claims = Claims::default();
+        /// For whom the tokens must be (`aud`); of several, with commas between them, any.
+        /// Set it to what the issuer calls this cluster, so that tokens that are for others bring nobody in.
+        token_audience: Claims = Claims::default();
+        /// The claim of a token that says who somebody is.
+        /// Set it where rules (ACLs) name users by something else, such as `email` or `preferred_username`.
+        token_principal_claim: ClaimName = ClaimName::default();
+        /// How tokens may be signed: some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and `EdDSA`, with commas between them.
+        /// Set it to the one that the issuer uses.
+        token_algorithms: TokenAlgorithms = TokenAlgorithms::default();
+        /// By so much the clocks of the issuer and of this broker may differ.
+        /// Lower it where clocks are kept well.
+        token_leeway_ms: Millis = Millis::new(30_000), 0..=300_000;
     }
 
     /// What a new topic gets when its creator does not say.
@@ -423,6 +467,28 @@ sections! {
         offsets_segment_size_bytes: ByteSize = ByteSize::new(100 * MIB), 64 * KIB..=headwater_engine::LogConfig::SEGMENT_SIZE_MAX;
     }
 
+    /// Transactions of producers.
+    transactions: TransactionsSection {
+        /// Longest time-out that a transactional producer may ask for: after it the broker aborts what is still open.
+        /// Raise it for transactions that are open for longer; consumers of committed records wait for them.
+        timeout_ms_max: Millis = Millis::new(15 * 60 * 1000), 1..=DAY_MS;
+        /// A transactional id that was not used for this long is forgotten.
+        /// Raise it for programs that stand still for longer and must be fenced when they come back.
+        id_expiry_ms: Millis = Millis::new(7 * DAY_MS), 1..=36_500 * DAY_MS;
+        /// How often the broker looks for transactional ids to forget.
+        /// Lower it together with their expiry.
+        id_check_interval_ms: Millis = Millis::new(60 * 60 * 1000), 10..=DAY_MS;
+        /// Transactional ids that one core knows.
+        /// Lower it to bound memory; raise it with the number of transactional producers. One more is refused.
+        ids_max: u32 = 100_000, 1..=10_000_000;
+        /// Partitions of the internal topic `__transaction_state`, which is made when the first transactional producer comes.
+        /// Raise it with many cores, as transactional ids are spread over the cores by these partitions. Once the topic is made, changes have no effect.
+        state_partitions: u32 = 50, 1..=100_000;
+        /// A segment of the internal topic is ended when it reaches this size; only then is it compacted.
+        /// Lower it to read less when a broker starts. Once the topic is made, changes have no effect.
+        state_segment_size_bytes: ByteSize = ByteSize::new(100 * MIB), 64 * KIB..=headwater_engine::LogConfig::SEGMENT_SIZE_MAX;
+    }
+
     /// What the broker counts, for Prometheus.
     metrics: MetricsSection {
         /// Address and port of the HTTP endpoints `/metrics`, `/health` and `/ready`; "off" has none. Whoever can reach it can read it.
@@ -442,6 +508,68 @@ sections! {
         /// How often a core asks itself for a turn, to measure how late it gets one (stage `tick`). 0 does not; it costs wake-ups.
         /// Set it to `100us` to see what a request feels while something else goes on, such as consumers that read from disk.
         tick_us: Micros = Micros::new(0), 0..=1_000_000;
+    }
+
+    /// REST, for programs in any language, on a thread of its own: docs/rest.md.
+    http: HttpSection {
+        /// Address and port of REST over HTTP; "off" has none. The same users and rules hold there as at the other ports.
+        /// Set it to `127.0.0.1:9680`, say, where a language has no client, or for scripts.
+        listen: Option<HttpAddress> = None;
+        /// PEM file of the certificate for HTTPS, and behind it those that lead to its CA; "off" speaks plain HTTP. Of several, with commas between, each serves the names that it is for, and the first those that none is for.
+        /// Set it, with the key, where others than this machine connect: passwords pass here as they are.
+        tls_certificate: Files = Files::default();
+        /// PEM file of its private key; of several certificates each, in the same order. Nobody but the broker may read it.
+        tls_key: Files = Files::default();
+        /// PEM file of the CAs of whose certificates those who connect must show one, or several files; "off" asks nobody. It only lets them in: who they are their passwords say.
+        /// Set it where not everybody who reaches the port may use it.
+        tls_client_ca: Files = Files::default();
+        /// PEM file of the CAs of the certificates that brokers show their clients (`broker.tls_certificate`), as REST is such a client; "off" trusts the CAs of the system.
+        /// Set it where brokers have TLS by a CA of your own.
+        broker_ca: Files = Files::default();
+        /// PEM file of the certificate that REST shows brokers as their client, and behind it those that lead to its CA.
+        /// Set it, with the key, where brokers ask for one (`broker.tls_client_auth`). Without `security.sasl` whoever uses REST is the user of this certificate.
+        broker_certificate: Files = Files::default();
+        /// PEM file of its private key. Nobody but the broker may read it.
+        broker_key: Files = Files::default();
+        /// Origins of web pages whose scripts may use REST (CORS), such as `https://dash.example.com`, with commas between them; empty: none. Cookies are never asked for.
+        /// Set it where a page of your own is to talk to the broker.
+        allowed_origins: Origins = Origins::default();
+        /// Whether the console (`/console`) may change anything: set where a group goes on. Whoever does must be allowed to, as everywhere.
+        /// Set it to `true` where operators are to do that in a browser.
+        console_writes: bool = false;
+        /// Connections; further ones are closed at once.
+        /// Raise it with the number of programs that keep theirs open. The limit on open files must allow it.
+        connections_max: u32 = 1_024, 1..=100_000;
+        /// Requests that are not answered yet; further ones are refused with 503 and when to try again.
+        /// Raise it where many wait for records at the same time, above `http.streams_max`.
+        requests_in_flight_max: u32 = 256, 2..=100_000;
+        /// How long a request may take, its body included. Waiting for records does not count.
+        /// Raise it for clients behind very slow links.
+        request_ms_max: Millis = Millis::new(30_000), 100..=3_600_000;
+        /// Largest body of a request.
+        /// Raise it for larger batches, with `http.memory_bytes_max`.
+        body_bytes_max: ByteSize = ByteSize::new(8 * MIB), KIB..=GIB;
+        /// Bytes of all bodies that have come and are not answered yet; further requests are refused with 503. The longest answer is a sixteenth of it.
+        /// Raise it where many send large batches at the same time.
+        memory_bytes_max: ByteSize = ByteSize::new(64 * MIB), MIB..=TIB;
+        /// Streams of records (Server-Sent Events), and requests that wait for records, at one time; further ones are refused with 503.
+        /// Raise it with the number of those who listen.
+        streams_max: u32 = 128, 1..=100_000;
+        /// Consumers that REST keeps for its callers between their requests, as members of groups.
+        /// Raise it with their number: each has records ahead in memory, up to a mebibyte.
+        consumers_max: u32 = 256, 1..=100_000;
+        /// A consumer that nobody has asked for anything in so long leaves its group.
+        /// Lower it where the partitions of a program that has died must move sooner.
+        consumer_idle_ms: Millis = Millis::new(5 * 60 * 1000), 1_000..=DAY_MS;
+        /// Users for whom REST keeps connections to the brokers; beyond it those that were idle longest are closed.
+        /// Raise it with the number of users that are at work at the same time.
+        users_max: u32 = 64, 1..=100_000;
+        /// Answers that are kept for requests with an `Idempotency-Key`, and given again when one is repeated; beyond it the oldest are forgotten.
+        /// Raise it with the rate of such requests: this many are to come in `http.idempotency_ms` at most.
+        idempotency_keys_max: u32 = 10_000, 0..=1_000_000;
+        /// How long such an answer is kept.
+        /// Raise it for callers that repeat later.
+        idempotency_ms: Millis = Millis::new(10 * 60 * 1000), 1_000..=DAY_MS;
     }
 
     /// What the broker says on stderr.

@@ -50,7 +50,8 @@ impl Effective {
     }
 }
 
-fn comment(out: &mut String, text: &str) {
+/// Adds a text as a comment, in lines of a length that can be read.
+pub(crate) fn comment(out: &mut String, text: &str) {
     let mut line = String::from("#");
     for word in text.split_whitespace() {
         if line.len() + 1 + word.len() > LINE_LENGTH_MAX {

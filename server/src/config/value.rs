@@ -5,10 +5,12 @@
 
 mod cluster;
 mod groups;
+mod http;
 mod kafka;
 mod names;
 mod security;
 mod tls;
+mod tokens;
 mod units;
 
 use std::fmt;
@@ -19,10 +21,12 @@ use headwater_protocol::id::BrokerId;
 
 pub use cluster::{Balance, HostPort, Members, PeerListen, Role};
 pub use groups::Migration;
+pub use http::Origins;
 pub use kafka::KafkaListen;
 pub use names::{ClusterId, CpuSet, HostName, HttpAddress, LogFilter, LogFormat, Rack};
-pub use security::{SaslMechanism, SaslMechanisms, SecretPlace, Users};
+pub use security::{AuditLevel, SaslMechanism, SaslMechanisms, SecretPlace, Users};
 pub use tls::{ClientAuth, Files, PrincipalRules};
+pub use tokens::{ClaimName, Claims, TokenAlgorithms, TokenKeys};
 pub use units::{ByteSize, Micros, Millis, Ratio};
 
 /// What a file, a variable or a flag can set. Object-safe, so that knobs of all types fit one table.

@@ -1,15 +1,19 @@
-//! The topic `__consumer_offsets`: how it is made, and which of its partitions a group belongs to.
+//! The topics `__consumer_offsets` and `__transaction_state`: how they are made, and which of their partitions a group or a transactional
+//! id belongs to.
 
 use headwater_protocol::id::PartitionIndex;
 
 use crate::{
     config::Config,
-    model::{internal::OFFSETS_TOPIC, op::NewTopic},
+    model::{
+        internal::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC},
+        op::NewTopic,
+    },
 };
 
-/// Its configuration: only the last record of a key counts, and nothing may be deleted by age or size, or committed offsets
+/// Their configuration: only the last record of a key counts, and nothing may be deleted by age or size, or committed offsets
 /// would be lost.
-const OFFSETS_TOPIC_CONFIGS: &[(&str, &str)] = &[
+const CONFIGS: &[(&str, &str)] = &[
     ("cleanup.policy", "compact"),
     ("retention.ms", "-1"),
     ("retention.bytes", "-1"),
@@ -17,23 +21,38 @@ const OFFSETS_TOPIC_CONFIGS: &[(&str, &str)] = &[
 
 /// The topic as the first group makes it.
 pub(crate) fn new_topic(config: &Config) -> NewTopic {
-    let pairs = OFFSETS_TOPIC_CONFIGS
+    let groups = &config.groups;
+    made(
+        OFFSETS_TOPIC,
+        groups.offsets_partitions,
+        groups.offsets_segment_size_bytes.bytes(),
+    )
+}
+
+/// The topic as the first transactional producer makes it.
+pub(crate) fn new_transactions_topic(config: &Config) -> NewTopic {
+    let transactions = &config.transactions;
+    let segment_size = transactions.state_segment_size_bytes.bytes();
+    made(TRANSACTIONS_TOPIC, transactions.state_partitions, segment_size)
+}
+
+fn made(name: &str, partitions: u32, segment_size: u64) -> NewTopic {
+    let pairs = CONFIGS
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    let segment_size = config.groups.offsets_segment_size_bytes.bytes();
     let pairs = pairs.chain([("segment.bytes".to_owned(), segment_size.to_string())]);
     NewTopic {
-        name: OFFSETS_TOPIC.to_owned(),
-        partitions: config.groups.offsets_partitions.cast_signed(),
+        name: name.to_owned(),
+        partitions: partitions.cast_signed(),
         replication_factor: -1,
         configs: pairs.collect(),
         assignments: None,
     }
 }
 
-/// The partition of `count` that a group belongs to: Java's `String.hashCode`, as in Kafka (`partitionFor`).
-pub(super) fn partition_of(group: &str, count: u32) -> PartitionIndex {
-    let hash = group
+/// The partition of `count` that a group, or a transactional id, belongs to: Java's `String.hashCode`, as in Kafka (`partitionFor`).
+pub(crate) fn partition_of(id: &str, count: u32) -> PartitionIndex {
+    let hash = id
         .encode_utf16()
         .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
     // Kafka's `Utils.abs`: the one number without an opposite counts as 0.

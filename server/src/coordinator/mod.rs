@@ -14,6 +14,8 @@ mod append;
 mod groups;
 pub(crate) mod internal;
 mod load;
+mod replay;
 pub(crate) mod service;
+pub(crate) mod transactions;
 
 pub(crate) use service::Service;

@@ -45,6 +45,7 @@ use crate::{
         id::PartitionId,
         internal::OFFSETS_TOPIC,
         refusal::Refusal,
+        transaction::Marker,
     },
     partition::{Partition, Partitions},
 };
@@ -193,6 +194,13 @@ impl Service {
         self.alarm.notify();
     }
 
+    /// The partition of a shard that has effects.
+    fn partition(&self, index: PartitionIndex) -> Rc<Partition> {
+        let slots = self.slots.borrow();
+        let slot = slots.get(&index).expect("only a shard in its slot has effects");
+        Rc::clone(&slot.partition)
+    }
+
     /// Queues an append to be reported. Returns whose appends a task must be started to report, if one must.
     fn queue(&self, index: PartitionIndex, write: WriteId, ticket: Result<Ticket, ErrorCode>) -> Option<Stay> {
         let mut slots = self.slots.borrow_mut();
@@ -246,6 +254,15 @@ impl Service {
             .is_some_and(|slot| slot.stay == stay && slot.partition.led() == Ok(slot.epoch))
     }
 
+    /// Whether no other broker can have run the groups of a partition since this one did.
+    fn is_sure(&self, index: PartitionIndex) -> bool {
+        let slots = self.slots.borrow();
+        let is_alone = slots
+            .get(&index)
+            .is_some_and(|slot| slot.partition.standing().is_none());
+        is_alone || self.core.lease.holds()
+    }
+
     fn reply(&self, call: CallId, reply: Reply) {
         if let Ok(Answer::Committed(codes)) = &reply {
             let committed = codes.iter().filter(|code| code.is_none()).count();
@@ -289,6 +306,21 @@ pub(crate) async fn call(service: &Rc<Service>, group: GroupId, request: Request
 /// Asks a group of this core.
 pub(crate) async fn call_here(service: &Rc<Service>, call: Call) -> Reply {
     let Call { place, group, request } = call;
+    if matches!(request, Request::Offsets(..)) && !service.is_sure(place.index) {
+        let message =
+            "the broker has not been heard by the active coordinator of late, and others may run the group: ask again";
+        return Err(Refusal::new(ErrorCode::NotCoordinator, message));
+    }
+    ask(service, place, |call| Event::Call { call, group, request }).await
+}
+
+/// Writes a marker into a partition of this core: what was committed in the transaction counts, or never does, once it is durable.
+pub(crate) async fn mark(service: &Rc<Service>, place: PartitionId, marker: Marker) -> Result<(), ErrorCode> {
+    let outcome = ask(service, place, |call| Event::Mark { call, marker }).await;
+    outcome.map(|_| ()).map_err(|refusal| refusal.code)
+}
+
+async fn ask(service: &Rc<Service>, place: PartitionId, event: impl FnOnce(CallId) -> Event) -> Reply {
     if let Some(refusal) = unavailable(service, place) {
         return Err(refusal);
     }
@@ -296,7 +328,7 @@ pub(crate) async fn call_here(service: &Rc<Service>, call: Call) -> Reply {
     let (sender, reply) = oneshot::channel();
     service.calls.borrow_mut().insert(call, (place.index, sender));
     let _asked = Asked { service, call };
-    let effects = service.step(place.index, Event::Call { call, group, request });
+    let effects = service.step(place.index, event(call));
     perform(service, place.index, effects);
     match select(reply, std::pin::pin!(service.core.stopping())).await {
         Either::Left((reply, _)) => reply.unwrap_or_else(|_cancelled| Err(stopping())),
@@ -341,17 +373,13 @@ pub(super) fn perform(service: &Rc<Service>, index: PartitionIndex, effects: Vec
     for effect in effects {
         match effect {
             Effect::Answer { call, reply } => service.reply(call, reply),
-            Effect::Append { write, records } => {
-                let partition = service
-                    .slots
-                    .borrow()
-                    .get(&index)
-                    .map(|slot| Rc::clone(&slot.partition));
-                let partition = partition.expect("only a shard in its slot has effects");
-                let ticket = append::append(core, &partition, &records);
-                if let Some(stay) = service.queue(index, write, ticket) {
-                    machine::spawn(settle(Rc::clone(service), index, stay));
-                }
+            Effect::Append { write, records, of } => {
+                let ticket = append::append(core, &service.partition(index), &records, of);
+                settle_later(service, index, write, ticket);
+            }
+            Effect::AppendMarker { write, marker } => {
+                let ticket = service.partition(index).append_marker(core, marker);
+                settle_later(service, index, write, ticket);
             }
             Effect::TooLarge { group, size, max } => {
                 warn_seldom!(%group, size, max, "the record of a group would be too large, so its members get no partitions");
@@ -365,6 +393,12 @@ pub(super) fn perform(service: &Rc<Service>, index: PartitionIndex, effects: Vec
                 tracing::info!(%group, generation = generation.get(), members, "a group has rebalanced");
             }
         }
+    }
+}
+
+fn settle_later(service: &Rc<Service>, index: PartitionIndex, write: WriteId, ticket: Result<Ticket, ErrorCode>) {
+    if let Some(stay) = service.queue(index, write, ticket) {
+        machine::spawn(settle(Rc::clone(service), index, stay));
     }
 }
 

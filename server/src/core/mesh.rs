@@ -11,7 +11,10 @@ use futures::{
     future::{Either, select},
 };
 use headwater_engine::{ActiveProducer, VettedBytes};
-use headwater_protocol::id::{CoreId, Offset};
+use headwater_protocol::{
+    error::ErrorCode,
+    id::{CoreId, Offset},
+};
 
 use crate::{
     core::remote::RemoteRange,
@@ -25,6 +28,7 @@ use crate::{
         op::PartitionDescription,
         records::{Acks, FetchItem, FetchedItem, ListItem, ListedItem, Produced, Room, Seen},
         refusal::Refusal,
+        transaction,
     },
 };
 
@@ -54,6 +58,11 @@ pub(crate) enum Forward {
     Group {
         call: Box<Call>,
         reply: Reply<group::Reply>,
+    },
+    /// A request about a transaction that this core coordinates.
+    Transaction {
+        call: Box<transaction::Call>,
+        reply: Reply<transaction::Reply>,
     },
 }
 
@@ -92,6 +101,15 @@ pub(crate) enum CoreMessage {
         wanted: Wanted,
         reply: Reply<Result<Vec<Listed>, Refusal>>,
     },
+    ListTransactions {
+        reply: Reply<Result<Vec<transaction::Described>, Refusal>>,
+    },
+    /// A transaction has ended: one code for each partition once it has the marker.
+    Mark {
+        marker: transaction::Marker,
+        ids: Vec<PartitionId>,
+        reply: Reply<Vec<ErrorCode>>,
+    },
     /// What has been counted so far?
     Metrics {
         /// How long things take is much to copy: only for those who look at it.
@@ -107,6 +125,11 @@ pub(crate) enum CoreMessage {
     Assign {
         assignment: Arc<Assignment>,
         reply: Reply<()>,
+    },
+    /// Append to the audit log, which nobody waits for.
+    Audit {
+        id: PartitionId,
+        records: Vec<Vec<u8>>,
     },
     /// What would partitions have the coordinator change?
     Wishes {

@@ -5,7 +5,10 @@
 
 pub(crate) mod budget;
 pub(crate) mod catch_up;
+pub(crate) mod errands;
+pub(crate) mod lease;
 pub(crate) mod mesh;
+pub(crate) mod quotas;
 pub(crate) mod remote;
 mod tick;
 pub(crate) mod watchdog;
@@ -20,7 +23,14 @@ use std::{
 use headwater_engine::{ColdMemory, Memory, Signal, TailMemory, Wait};
 use headwater_protocol::id::CoreId;
 
-use self::{budget::Budget, catch_up::CatchUp, mesh::Mesh, watchdog::Activity};
+use self::{
+    budget::Budget,
+    catch_up::CatchUp,
+    lease::Lease,
+    mesh::Mesh,
+    quotas::{Accounts, Quotas},
+    watchdog::Activity,
+};
 use crate::{
     config::Config,
     machine::{self, Daemons, Disk},
@@ -42,6 +52,13 @@ macro_rules! warn_seldom {
 }
 pub(crate) use warn_seldom;
 
+/// What the cores of a broker share.
+pub(crate) struct Shared {
+    pub(crate) catch_up: Arc<CatchUp>,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) accounts: Arc<Accounts>,
+}
+
 /// What the tasks of one core share.
 pub(crate) struct Core {
     pub(crate) id: CoreId,
@@ -57,6 +74,10 @@ pub(crate) struct Core {
     pub(crate) vetting: Rc<Budget>,
     /// What the broker sends to replicas that are not in sync.
     pub(crate) catch_up: Arc<CatchUp>,
+    /// Whether the broker may take itself for the leader of what it led when it was last told.
+    pub(crate) lease: Arc<Lease>,
+    /// Who may use how much.
+    pub(crate) quotas: Quotas,
     pub(crate) metrics: CoreMetrics,
     /// A partition is offline or fenced that was not before.
     pub(crate) failed: Signal,
@@ -86,7 +107,11 @@ impl Core {
         id: CoreId,
         config: Arc<Config>,
         mesh: Mesh,
-        catch_up: Arc<CatchUp>,
+        Shared {
+            catch_up,
+            lease,
+            accounts,
+        }: Shared,
         disk: Disk,
         activity: Arc<Activity>,
     ) -> Rc<Core> {
@@ -114,6 +139,8 @@ impl Core {
             in_flight: Budget::new(config.cores.in_flight_bytes_max.bytes()),
             vetting: Budget::new(1),
             catch_up,
+            lease,
+            quotas: Quotas::new(accounts),
             metrics: CoreMetrics::default(),
             failed: Signal::default(),
             lifecycle,

@@ -146,6 +146,8 @@ impl AccessRules {
                     secret = Hidden::default();
                 }
             }
+            // They are apart.
+            AccessChange::AlterQuotas(_) => {}
         }
         Ok(AccessRules::new(acls, users, secret))
     }

@@ -7,6 +7,7 @@ mod access;
 mod assignment;
 mod broker;
 mod placements;
+mod quotas;
 mod replicas;
 pub mod settings;
 mod wishes;
@@ -22,6 +23,7 @@ pub use self::assignment::Assignment;
 pub(crate) use self::broker::first_node;
 pub use self::broker::{Address, Broker, Incarnation, KafkaAddress, Member};
 pub use self::placements::{Placed, Placements};
+pub(crate) use self::quotas::QuotaRules;
 pub use self::replicas::{Durability, PartitionEpoch, Replicas, Terms};
 pub use self::wishes::{IsrWish, Wishes};
 pub use crate::model::id::PartitionId;
@@ -78,11 +80,12 @@ impl Topic {
     }
 }
 
-/// All topics at one moment, and who may do what.
+/// All topics at one moment, who may do what, and how much of it.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterImage {
     version: u64,
     access: Arc<AccessRules>,
+    quotas: Arc<QuotaRules>,
     by_name: BTreeMap<TopicName, Arc<Topic>>,
     by_id: HashMap<TopicId, Arc<Topic>>,
 }
@@ -95,19 +98,30 @@ impl ClusterImage {
         Self {
             version,
             access: Arc::default(),
+            quotas: Arc::default(),
             by_name,
             by_id,
         }
     }
 
-    /// The same with these rules and users.
-    pub(crate) fn with_access(self, access: Arc<AccessRules>) -> Self {
-        Self { access, ..self }
+    /// The same with these rules and users, and these quotas.
+    pub(crate) fn with_rules(self, access: Arc<AccessRules>, quotas: Arc<QuotaRules>) -> Self {
+        Self { access, quotas, ..self }
+    }
+
+    /// The same with the rules, users and quotas of another.
+    pub(crate) fn with_rules_of(self, other: &Self) -> Self {
+        self.with_rules(Arc::clone(&other.access), Arc::clone(&other.quotas))
     }
 
     /// Who may do what, and the keys of users.
     pub(crate) fn access(&self) -> &Arc<AccessRules> {
         &self.access
+    }
+
+    /// How much somebody may use.
+    pub(crate) fn quotas(&self) -> &Arc<QuotaRules> {
+        &self.quotas
     }
 
     /// Number of changes, the same on all members of the quorum.

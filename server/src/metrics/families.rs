@@ -58,8 +58,14 @@ families! {
     Connections = Gauge "connections": "Open connections";
     ConnectionsRefused = Counter "connections_refused":
         "Connections that were closed at once, because limits.connections_max were open";
+    ConnectionsOverQuota = Counter "connections_over_quota":
+        "Connections that were closed, because their address had made more than connection_creation_rate allows";
     Authentications = Counter "authentications" by "outcome": "Clients that wanted to prove who they are, and have (succeeded) or have not (failed)";
     Denied = Counter "denied": "Times that somebody asked for what it may not do";
+    AuditRecords = Counter "audit_records": "Lines of the audit log that were written";
+    AuditDropped = Counter "audit_dropped":
+        "Decisions that are missing in the audit log, or in its topic, as they came faster than they are written, or this broker leads \
+         no partition of __audit";
     Strangers = Counter "strangers" by "protocol": "Connections that were closed because they spoke another protocol";
     Handshakes = Counter "tls_handshakes" by "outcome":
         "Handshakes of TLS on the ports of clients: done, failed, late (limits.handshake_wait_ms_max), or given up as too many \

@@ -7,6 +7,7 @@ mod families;
 mod partitions;
 mod process;
 mod quorum;
+mod quotas;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub(crate) use self::{
     partitions::{GroupOffset, PartitionFigures},
     process::{DiskSpace, Process},
     quorum::{LookAtQuorum, QuorumFigures},
+    quotas::QuotaFigures,
     snapshot::{CoreSnapshot, Gathered},
 };
 
@@ -145,6 +147,7 @@ pub(crate) struct CoreMetrics {
     refused: [Cell<u64>; Refused::ALL.len()],
     changes: [Cell<u64>; ReplicaChange::ALL.len()],
     connections_refused: Cell<u64>,
+    connections_over_quota: Cell<u64>,
     authenticated: Cell<u64>,
     authentications_failed: Cell<u64>,
     strangers: [Cell<u64>; Stranger::ALL.len()],
@@ -248,6 +251,11 @@ impl CoreMetrics {
         add(&self.connections_refused, 1);
     }
 
+    /// Counts a connection of an address that has made too many.
+    pub(crate) fn connection_over_quota(&self) {
+        add(&self.connections_over_quota, 1);
+    }
+
     /// Counts a client that has proved who it is.
     pub(crate) fn authenticated(&self) {
         add(&self.authenticated, 1);
@@ -335,6 +343,7 @@ impl CoreMetrics {
         sample(Family::Sent, "", self.sent_bytes.get());
         sample(Family::FollowerFetchBytes, "", self.read_as_follower.get());
         sample(Family::ConnectionsRefused, "", self.connections_refused.get());
+        sample(Family::ConnectionsOverQuota, "", self.connections_over_quota.get());
         sample(Family::Authentications, "succeeded", self.authenticated.get());
         sample(Family::Authentications, "failed", self.authentications_failed.get());
         sample(Family::Damage, "", self.damage.get());

@@ -85,7 +85,7 @@ const SHAPES: &[Shape] = &[
 struct Shown<'a> {
     partitions: Vec<&'a PartitionFigures>,
     groups: Vec<&'a GroupOffset>,
-    left_out: [(&'static str, u64); 2],
+    left_out: [(&'static str, u64); 3],
 }
 
 impl<'a> Shown<'a> {
@@ -108,6 +108,7 @@ impl<'a> Shown<'a> {
             left_out: [
                 ("partitions", by_cores[0] + beyond[0]),
                 ("group_offsets", by_cores[1] + beyond[1]),
+                ("quotas", snapshots().map(|snapshot| snapshot.quotas.1).sum()),
             ],
         }
     }
@@ -163,7 +164,7 @@ impl<'a> Shown<'a> {
                     .encode_gauge(&(end - at.offset).max(0))?;
             }
         }
-        let help = "Partitions and committed offsets without figures of their own, for metrics.series_max";
+        let help = "Partitions, committed offsets and those held up by quotas without figures of their own, for metrics.series_max";
         let mut family = encoder.encode_descriptor("series_left_out", help, None, MetricType::Gauge)?;
         for (kind, count) in &self.left_out {
             let labels = [("kind", (*kind).to_owned())];

@@ -11,6 +11,8 @@ pub(crate) struct QuorumFigures {
     pub(crate) is_up: bool,
     /// It leads, as far as it knows.
     pub(crate) is_active: bool,
+    /// It hears of an active coordinator; if it is that one, a majority answers it. What it knows of the cluster may be old otherwise.
+    pub(crate) hears_active: bool,
     pub(crate) term: u64,
     /// The last entry of its log.
     pub(crate) log_index: u64,
@@ -35,6 +37,11 @@ impl QuorumFigures {
                 "quorum_active",
                 "1 if this member is the active coordinator, as far as it knows",
                 u64::from(self.is_active),
+            ),
+            (
+                "quorum_hears_active",
+                "1 while this member hears of an active coordinator; if it is that one, while a majority answers it",
+                u64::from(self.hears_active),
             ),
             ("quorum_term", "Term of the quorum", self.term),
             ("quorum_log_index", "Last entry of this member's log", self.log_index),

@@ -8,6 +8,7 @@ use super::{
     partitions::{GroupOffset, PartitionFigures},
     process::{DiskSpace, Process},
     quorum::QuorumFigures,
+    quotas::QuotaFigures,
 };
 
 /// A core's figures at one moment.
@@ -21,6 +22,8 @@ pub(crate) struct CoreSnapshot {
     pub(crate) partitions: (Vec<PartitionFigures>, u64),
     /// And how many were left out.
     pub(crate) group_offsets: (Vec<GroupOffset>, u64),
+    /// Of all cores, told by one of them; and how many were left out.
+    pub(crate) quotas: (Vec<QuotaFigures>, u64),
 }
 
 impl CoreSnapshot {
@@ -52,11 +55,15 @@ pub(crate) struct Gathered {
     pub(crate) disk: Option<DiskSpace>,
     /// When the first certificate of each port ends, in seconds since 1970.
     pub(crate) certificates: Vec<(&'static str, i64)>,
+    /// How many have said that they are brokers and did not know the cluster's secret, where there is one.
+    pub(crate) proofs_refused: Option<u64>,
+    /// How many attempts to fetch the keys of tokens have brought some, and how many have not, where there are tokens.
+    pub(crate) key_fetches: Option<(u64, u64)>,
 }
 
 impl Gathered {
     #[cfg(test)]
-    pub(super) fn of(cores: Vec<(CoreId, Option<CoreSnapshot>)>, series_max: usize) -> Gathered {
+    pub(crate) fn of(cores: Vec<(CoreId, Option<CoreSnapshot>)>, series_max: usize) -> Gathered {
         Gathered {
             cores,
             quorum: QuorumFigures::default(),
@@ -64,6 +71,8 @@ impl Gathered {
             process: Process::default(),
             disk: None,
             certificates: Vec::new(),
+            proofs_refused: None,
+            key_fetches: None,
         }
     }
 

@@ -1,3 +1,5 @@
+mod observability;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use headwater_protocol::id::CoreId;
@@ -29,6 +31,8 @@ fn gathered() -> Gathered {
         process: Process::now(),
         disk: DiskSpace::of(std::path::Path::new(".")),
         certificates: vec![("kafka", 1_700_000_000)],
+        proofs_refused: Some(3),
+        key_fetches: Some((2, 1)),
     }
 }
 
@@ -38,6 +42,8 @@ fn figures_are_told_apart_by_core_and_label_and_a_silent_core_is_down() {
     for line in [
         "headwater_core_up{core=\"0\"} 1",
         "headwater_tls_certificate_expiry_timestamp_seconds{port=\"kafka\"} 1700000000",
+        "headwater_peer_proofs_refused_total 3",
+        "headwater_token_key_fetches_total{outcome=\"failed\"} 1",
         "headwater_core_up{core=\"1\"} 0",
         "headwater_fetch_bytes_total{core=\"0\",path=\"tail\"} 7.0",
         "headwater_fetch_bytes_total{core=\"0\",path=\"buffered\"} 9.0",

@@ -12,7 +12,7 @@ use prometheus_client::{
 
 use super::{
     families::{SHAPES, Shape},
-    partitions,
+    partitions, quotas,
     snapshot::Gathered,
 };
 
@@ -49,6 +49,9 @@ impl Collector for Gathered {
             self.encode_shape(&mut encoder, shape)?;
         }
         self.encode_stages(&mut encoder)?;
+        let snapshots = self.cores.iter().filter_map(|(_, snapshot)| snapshot.as_ref());
+        let throttled: Vec<_> = snapshots.flat_map(|snapshot| &snapshot.quotas.0).collect();
+        quotas::encode(&throttled, &mut encoder)?;
         partitions::encode(&self.cores, self.series_max, &mut encoder)
     }
 }
@@ -67,6 +70,20 @@ impl Gathered {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for (port, at) in &self.certificates {
                 family.encode_family(&[("port", *port)])?.encode_gauge(at)?;
+            }
+        }
+        if let Some(refused) = self.proofs_refused {
+            let help = "Who said that they are brokers and did not know the secret of the cluster";
+            let mut family = encoder.encode_descriptor("peer_proofs_refused", help, None, MetricType::Counter)?;
+            family.encode_counter::<NoLabelSet, _, u64>(&refused, None)?;
+        }
+        if let Some((done, failed)) = self.key_fetches {
+            let help = "Attempts to fetch the keys by which tokens are checked";
+            let mut family = encoder.encode_descriptor("token_key_fetches", help, None, MetricType::Counter)?;
+            for (outcome, count) in [("done", done), ("failed", failed)] {
+                let labels = [("outcome", outcome)];
+                let mut of_outcome = family.encode_family(&labels)?;
+                of_outcome.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
         }
         let Some(disk) = self.disk else { return Ok(()) };

@@ -6,6 +6,8 @@ use std::{fmt, net::IpAddr, rc::Rc};
 use headwater_protocol::scram::{Keys, Mechanism};
 use serde::{Deserialize, Serialize};
 
+use super::quota::QuotaAlteration;
+
 /// The name of the cluster, as a resource.
 pub(crate) const CLUSTER: &str = "kafka-cluster";
 
@@ -391,7 +393,7 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// What is to become of rules and users.
+/// What is to become of rules, users and quotas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum AccessChange {
     AddAcls(Vec<Acl>),
@@ -409,6 +411,8 @@ pub(crate) enum AccessChange {
         user: String,
         mechanism: Option<i8>,
     },
+    /// Entities get other quotas.
+    AlterQuotas(Vec<QuotaAlteration>),
 }
 
 /// A user, as it is told of.

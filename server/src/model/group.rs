@@ -2,7 +2,7 @@
 //!
 //! Requests cross cores, so they own what they carry. Sizes were limited where they were read.
 
-use std::{borrow::Borrow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Borrow, collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 pub(crate) use headwater_engine::{Moment, Since};
@@ -13,6 +13,7 @@ use crate::model::{
     consumer::{ConsumerGroup, ConsumerHeartbeat, Reconciled},
     id::PartitionId,
     refusal::Refusal,
+    transaction::Producer,
 };
 
 macro_rules! ids {
@@ -152,6 +153,10 @@ pub(crate) enum Request {
     Heartbeat(Identity),
     Leave(Vec<(MemberId, Option<InstanceId>)>),
     Commit(Identity, Vec<CommitItem>),
+    /// The same within a producer's transaction, which the producer has made the group part of.
+    CommitIn(Producer, Identity, Vec<CommitItem>),
+    /// Of which partitions an offset waits for the end of a transaction.
+    Unstable,
     ConsumerHeartbeat(ConsumerHeartbeat),
     /// Who asks, if it says so. None of the places: every offset that is committed.
     Offsets(Option<Identity>, Option<Vec<(String, i32)>>),
@@ -295,6 +300,9 @@ pub(crate) enum Answer {
     /// One code for each offset.
     Committed(Vec<ErrorCode>),
     Offsets(Vec<(String, i32, Option<Committed>)>),
+    Unstable(BTreeSet<(String, i32)>),
+    /// A transaction has ended in all groups of the partition.
+    Marked,
     /// One code for each partition.
     Forgotten(Vec<ErrorCode>),
     Described(Description),

@@ -11,6 +11,8 @@ pub(crate) mod nodes;
 pub(crate) mod op;
 pub(crate) mod plain;
 pub(crate) mod quorum;
+pub(crate) mod quota;
 pub(crate) mod records;
 pub(crate) mod refusal;
 pub(crate) mod replicas;
+pub(crate) mod transaction;

@@ -14,9 +14,11 @@ use super::{
     id::PartitionId,
     nodes::{Layout, Node, TopicRef},
     quorum::QuorumDescription,
+    quota::{Quota, QuotaAlteration},
     records::{ListItem, ListedItem},
     refusal::Refusal,
     replicas::{BrokerList, PartitionMove, RefusedPartition, ReplicasDescription},
+    transaction,
 };
 
 /// What is asked. Sizes and names are as the client sent them.
@@ -66,6 +68,14 @@ pub(crate) enum Op {
     ListGroups(Option<Vec<String>>, bool),
     /// A request that a group is given as it is.
     Group(String, group::Request),
+    /// Who coordinates the transactions of this id.
+    FindTransaction(String),
+    /// A request that the coordinator of a transactional id is given as it is.
+    Transaction(String, transaction::Request),
+    /// Of all cores, or only, if `true`, of this one.
+    ListTransactions(bool),
+    /// A marker for partitions.
+    Mark(transaction::Marker, Vec<PartitionId>),
     DescribeAcls(AclFilter),
     CreateAcls(Vec<Acl>),
     DeleteAcls(Vec<AclFilter>),
@@ -74,6 +84,8 @@ pub(crate) enum Op {
     SetUser(String, StoredKeys),
     /// Its keys of this mechanism, or all.
     RemoveUser(String, Option<Mechanism>),
+    DescribeQuotas,
+    AlterQuotas(Vec<QuotaAlteration>),
 }
 
 /// What has become of it.
@@ -115,6 +127,10 @@ pub(crate) enum Outcome {
     NotJoined(Refusal, Option<String>),
     Groups(Vec<group::Listed>),
     Group(group::Answer),
+    Transaction(transaction::Answer),
+    Transactions(Vec<transaction::Described>),
+    /// One code for each partition.
+    Marked(Vec<ErrorCode>),
     Acls(Vec<Acl>),
     AclsCreated,
     /// Of each filter.
@@ -122,6 +138,8 @@ pub(crate) enum Outcome {
     Users(Vec<UserDescription>),
     UserSet,
     UserRemoved,
+    Quotas(Vec<Quota>),
+    QuotasAltered,
 }
 
 /// What is asked for when a topic is created; -1 stands for the broker's default.

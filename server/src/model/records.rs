@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use headwater_engine::{Aborted, ReadLimit};
 use headwater_protocol::{
     error::ErrorCode,
     id::{BrokerId, CoreId, LeaderEpoch, Offset, Timestamp},
@@ -28,6 +29,8 @@ pub(crate) struct Produce<'a> {
     pub(crate) records: &'a [u8],
     /// An idempotent producer whom the partition does not know may begin with any sequence number, as far as nothing of it was refused.
     pub(crate) begins_anywhere: bool,
+    /// The partition is known to be part of the transaction that they are in, if they are.
+    pub(crate) is_within: bool,
 }
 
 /// What else is known of records that were refused.
@@ -82,6 +85,7 @@ pub(crate) struct FetchItem {
     pub(crate) offset: i64,
     pub(crate) max_bytes: u64,
     pub(crate) reads: Reads,
+    pub(crate) isolation: Isolation,
     /// That of the record before the offset, as whoever fetches has it, if that says so: its log may differ from this one.
     pub(crate) last_epoch: Option<LeaderEpoch>,
 }
@@ -94,6 +98,14 @@ pub(crate) struct FetchCall {
     pub(crate) max_bytes: u64,
     /// How long to wait for `min_bytes`.
     pub(crate) wait: Duration,
+}
+
+impl FetchCall {
+    /// Asks for no more than this.
+    pub(crate) fn at_most(&mut self, bytes: u64) {
+        self.max_bytes = self.max_bytes.min(bytes);
+        self.min_bytes = self.min_bytes.min(self.max_bytes);
+    }
 }
 
 /// What a fetch response has room for, as it goes from partition to partition and from core to core.
@@ -136,6 +148,7 @@ pub(crate) struct FetchedItem<R> {
     pub(crate) id: PartitionId,
     pub(crate) error: ErrorCode,
     pub(crate) high_watermark: i64,
+    pub(crate) last_stable: i64,
     pub(crate) log_start_offset: i64,
     /// After the last record; -1 without records.
     pub(crate) next_offset: i64,
@@ -149,6 +162,8 @@ pub(crate) struct FetchedItem<R> {
     pub(crate) preferred: Option<(BrokerId, CoreId)>,
     /// An epoch, and where it ends here: there the log of whoever fetches differs. Then there are neither records nor an error.
     pub(crate) diverging: Option<(LeaderEpoch, Offset)>,
+    /// What a reader of what is committed leaves out of the records.
+    pub(crate) aborted: Vec<Aborted>,
 }
 
 impl<R> FetchedItem<R> {
@@ -159,6 +174,7 @@ impl<R> FetchedItem<R> {
             id: self.id,
             error: self.error,
             high_watermark: self.high_watermark,
+            last_stable: self.last_stable,
             log_start_offset: self.log_start_offset,
             next_offset: self.next_offset,
             size: self.size,
@@ -166,6 +182,40 @@ impl<R> FetchedItem<R> {
             available: self.available,
             preferred: self.preferred,
             diverging: self.diverging,
+            aborted: self.aborted,
+        }
+    }
+}
+
+/// What a reader is to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Isolation {
+    /// All that is on enough replicas.
+    #[default]
+    Uncommitted,
+    /// Of transactions only what was committed.
+    Committed,
+}
+
+impl Isolation {
+    /// As both protocols have it.
+    pub(crate) fn of(number: u8) -> Isolation {
+        if number == 0 {
+            Isolation::Uncommitted
+        } else {
+            Isolation::Committed
+        }
+    }
+
+    pub(crate) fn number(self) -> u8 {
+        u8::from(self == Isolation::Committed)
+    }
+
+    /// How far such a reader may read.
+    pub(crate) fn limit(self) -> ReadLimit {
+        match self {
+            Isolation::Uncommitted => ReadLimit::HighWatermark,
+            Isolation::Committed => ReadLimit::LastStable,
         }
     }
 }
@@ -174,7 +224,9 @@ impl<R> FetchedItem<R> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
     pub(crate) id: PartitionId,
-    pub(crate) high_watermark: i64,
+    /// Where records for such a reader end.
+    pub(crate) end: i64,
+    pub(crate) isolation: Isolation,
     /// A follower may answer.
     pub(crate) by_follower: bool,
 }
@@ -184,12 +236,14 @@ pub(crate) struct Seen {
 pub(crate) struct ListItem {
     pub(crate) id: PartitionId,
     pub(crate) sought: Sought,
+    pub(crate) isolation: Isolation,
 }
 
 /// Which offset is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Sought {
-    /// That of the first record that is not older, in the wire's terms: -1 is the high watermark, -2 the log's start.
+    /// That of the first record that is not older, in the wire's terms: -1 is the high watermark, or the last stable offset, -2 the
+    /// log's start.
     Timestamp(i64),
     /// That of the first record with the latest timestamp of all.
     LatestTimestamp,

@@ -18,6 +18,7 @@ use headwater_protocol::{
     scram::{self, Keys, Mechanism},
 };
 
+use super::audit::Audit;
 use crate::{
     config::Config,
     image::{AccessRules, ClusterImage},
@@ -26,9 +27,11 @@ use crate::{
         access::{Asker, CLUSTER, Operation, Principal, ResourceKind},
         group::{Answer, Request},
         id::PartitionId,
+        internal::is_internal,
         nodes::TopicRef,
         op::{Op, Outcome, TopicPartitions},
         refusal::Refusal,
+        transaction,
     },
     partition::Partitions,
 };
@@ -67,6 +70,7 @@ pub(crate) struct Access {
     secret: Vec<u8>,
     decisions: RefCell<Decisions>,
     pub(crate) denied: Cell<u64>,
+    pub(super) audit: Audit,
     denials: RefCell<Seldom>,
 }
 
@@ -101,6 +105,7 @@ impl Access {
             secret,
             decisions: RefCell::default(),
             denied: Cell::default(),
+            audit: Audit::new(config),
             denials: RefCell::default(),
         }
     }
@@ -203,12 +208,30 @@ impl Judge<'_> {
                 .may(self.partitions.image().access(), self.asker, operation, resource)
     }
 
+    /// Whether somebody may do this, which is written down.
+    fn decide(&self, operation: Operation, resource: Resource<'_>) -> bool {
+        let is_allowed = self.may(operation, resource);
+        self.access.audit.note(self.asker, operation, resource, is_allowed);
+        if !is_allowed {
+            self.access.deny(self.asker, operation, resource);
+        }
+        is_allowed
+    }
+
+    /// Whether one of several ways in is open to somebody; only if it is, that is written down.
+    fn is_open(&self, operation: Operation, resource: Resource<'_>) -> bool {
+        let is_open = self.may(operation, resource);
+        if is_open {
+            self.access.audit.note(self.asker, operation, resource, true);
+        }
+        is_open
+    }
+
     /// Refuses what somebody may not do.
     pub(crate) fn need(&self, operation: Operation, resource: Resource<'_>) -> Result<(), Refusal> {
-        if self.may(operation, resource) {
+        if !self.access.is_on || self.decide(operation, resource) {
             return Ok(());
         }
-        self.access.deny(self.asker, operation, resource);
         let (kind, name) = resource;
         let (principal, what, kind_name) = (&self.asker.principal, operation.name(), kind.name());
         let message = match kind {
@@ -227,11 +250,9 @@ impl Judge<'_> {
         let Some(topic) = image.topic_by_id(id.topic) else {
             return Ok(());
         };
-        let resource = (ResourceKind::Topic, topic.name.as_str());
-        if self.may(operation, resource) {
+        if self.decide(operation, (ResourceKind::Topic, topic.name.as_str())) {
             return Ok(());
         }
-        self.access.deny(self.asker, operation, resource);
         Err(ErrorCode::TopicAuthorizationFailed)
     }
 
@@ -243,11 +264,13 @@ impl Judge<'_> {
     }
 
     /// Refuses a request if whoever asks may not do all of what it asks for; what is only told of is cut out later.
+    #[expect(clippy::too_many_lines, reason = "a line for each request, to be read as a table")]
     pub(super) fn admit(&self, op: &Op) -> Result<(), Refusal> {
         use Operation as May;
         let cluster = |operation| self.need(operation, THE_CLUSTER);
         let topic = |operation, name: &str| self.need(operation, (ResourceKind::Topic, name));
         let group = |operation, name: &str| self.need(operation, (ResourceKind::Group, name));
+        let transaction = |operation, id: &str| self.need(operation, (ResourceKind::TransactionalId, id));
         let by_id = |operation, id: &PartitionId| {
             let refuse = |code: ErrorCode| Refusal::new(code, code.description());
             self.may_partition(operation, *id).map_err(refuse)
@@ -258,9 +281,9 @@ impl Judge<'_> {
         };
         match op {
             // What may not be described is left out, or told of as denied.
-            Op::Metadata(_) | Op::Layout(_) | Op::ListGroups(..) => Ok(()),
+            Op::Metadata(_) | Op::Layout(_) | Op::ListGroups(..) | Op::ListTransactions(_) => Ok(()),
             Op::CreateTopic(new, _) => {
-                if self.may(May::Create, THE_CLUSTER) {
+                if self.is_open(May::Create, THE_CLUSTER) {
                     return Ok(());
                 }
                 topic(May::Create, &new.name)
@@ -276,7 +299,8 @@ impl Judge<'_> {
             }
             Op::DeleteTopic(name, _) => topic(May::Delete, name),
             Op::DescribeTopic(name) => topic(May::Describe, name),
-            Op::DescribeBroker => cluster(May::DescribeConfigs),
+            Op::DescribeBroker | Op::DescribeQuotas => cluster(May::DescribeConfigs),
+            Op::AlterQuotas(_) => cluster(May::AlterConfigs),
             Op::DescribeProducers(id) => by_id(May::Read, id),
             Op::DescribeLogs(..)
             | Op::DescribeQuorum
@@ -298,12 +322,26 @@ impl Judge<'_> {
             Op::InitProducerId(..) => {
                 let rules = Arc::clone(self.partitions.image().access());
                 let who = (self.asker.principal.as_str(), self.asker.host.as_str());
-                if self.may(May::IdempotentWrite, THE_CLUSTER) || rules.allow_any(who, May::Write, ResourceKind::Topic)
+                if self.is_open(May::IdempotentWrite, THE_CLUSTER)
+                    || rules.allow_any(who, May::Write, ResourceKind::Topic)
                 {
                     return Ok(());
                 }
                 cluster(May::IdempotentWrite)
             }
+            Op::FindTransaction(id) => transaction(May::Describe, id),
+            Op::Transaction(id, request) => match request {
+                transaction::Request::Describe => transaction(May::Describe, id),
+                transaction::Request::Init { .. } | transaction::Request::End { .. } => transaction(May::Write, id),
+                transaction::Request::Add { places, .. } => {
+                    transaction(May::Write, id)?;
+                    // Of groups it is asked whether they may be read.
+                    let mut places = places.iter().filter(|(name, _)| !is_internal(name));
+                    places.try_for_each(|(name, _)| topic(May::Write, name))
+                }
+            },
+            Op::Mark(..) if self.may(May::Alter, THE_CLUSTER) => Ok(()),
+            Op::Mark(..) => cluster(May::ClusterAction),
             Op::ListOffsets(items) => items.iter().try_for_each(|item| by_id(May::Describe, &item.id)),
             Op::DeleteRecords(id, _) => by_id(May::Delete, id),
             Op::FindGroup(name) => group(May::Describe, name),
@@ -320,7 +358,7 @@ impl Judge<'_> {
                 Request::Join(_) | Request::Sync(_) | Request::Heartbeat(_) | Request::Leave(_) => {
                     group(May::Read, name)
                 }
-                Request::Commit(_, items) => {
+                Request::Commit(_, items) | Request::CommitIn(_, _, items) => {
                     group(May::Read, name)?;
                     items.iter().try_for_each(|item| topic(May::Read, &item.topic))
                 }
@@ -329,7 +367,9 @@ impl Judge<'_> {
                     let mut names = beat.topics.iter().flatten();
                     names.try_for_each(|name| topic(May::Describe, name))
                 }
-                Request::Offsets(..) | Request::Describe | Request::DescribeConsumers => group(May::Describe, name),
+                Request::Offsets(..) | Request::Unstable | Request::Describe | Request::DescribeConsumers => {
+                    group(May::Describe, name)
+                }
                 Request::ForgetOffsets(_) | Request::Delete => group(May::Delete, name),
             },
         }
@@ -366,6 +406,12 @@ impl Judge<'_> {
             }
             Outcome::Groups(listed) if !self.may(May::Describe, THE_CLUSTER) => {
                 listed.retain(|listed| may(May::Describe, ResourceKind::Group, listed.group.as_str()));
+            }
+            Outcome::Transactions(listed) => {
+                listed.retain(|listed| may(May::Describe, ResourceKind::TransactionalId, listed.id.as_str()));
+            }
+            Outcome::Transaction(transaction::Answer::Described(described)) => {
+                described.places.retain(|(topic, _)| may_describe(topic));
             }
             Outcome::Group(Answer::Offsets(offsets)) if of_all => {
                 offsets.retain(|(topic, ..)| may_describe(topic));

@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures::future::{Either, FutureExt, select, select_all};
-use headwater_engine::{EpochEnd, FetchError, LogRange, ReadLimit};
+use headwater_engine::{EpochEnd, FetchError, LogRange};
 use headwater_protocol::{
     error::ErrorCode,
     id::{BrokerId, CoreId, LeaderEpoch, Offset},
@@ -32,7 +32,7 @@ use crate::{
     metrics::Stage,
     model::{
         id::PartitionId,
-        records::{FetchCall, FetchItem, FetchedItem, Reads, Room, Seen},
+        records::{FetchCall, FetchItem, FetchedItem, Isolation, Reads, Room, Seen},
     },
     partition::{Partition, Partitions, lend},
 };
@@ -98,9 +98,19 @@ fn seen(parts: &Parts, found: Vec<FetchedItem<Records>>) -> Vec<Seen> {
         Parts::Spread(parts) => parts.iter().flat_map(|(_, items)| followed(items)).collect(),
     };
     by_follower.sort_unstable();
+    let isolation = match parts {
+        Parts::Here(items) => items.first(),
+        Parts::Spread(parts) => parts.iter().flat_map(|(_, items)| items).next(),
+    };
+    // All of a request have the same.
+    let isolation = isolation.map(|item| item.isolation).unwrap_or_default();
     let seen = found.into_iter().map(|item| Seen {
         id: item.id,
-        high_watermark: item.high_watermark,
+        end: match isolation {
+            Isolation::Uncommitted => item.high_watermark,
+            Isolation::Committed => item.last_stable,
+        },
+        isolation,
         by_follower: by_follower.binary_search(&item.place).is_ok(),
     });
     seen.collect()
@@ -216,11 +226,10 @@ async fn news_here(partitions: &Partitions, seen: &[Seen]) {
         // Before looking, so that nothing that becomes durable meanwhile is missed.
         let moves: Vec<_> = open
             .iter()
-            .map(|partition| partition.log.advanced(ReadLimit::HighWatermark))
+            .zip(seen)
+            .map(|(partition, seen)| partition.log.advanced(seen.isolation.limit()))
             .collect();
-        let has_moved = |(partition, seen): (&Rc<Partition>, &Seen)| {
-            partition.log.offsets().high_watermark.as_i64() != seen.high_watermark
-        };
+        let has_moved = |(partition, seen): (&Rc<Partition>, &Seen)| has_moved(partition, seen);
         if open.iter().zip(seen).any(has_moved) {
             return;
         }
@@ -234,12 +243,17 @@ async fn news_of(partitions: &Partitions, seen: &Seen) {
         let Ok(partition) = partitions.readable(seen.id, seen.by_follower) else {
             return;
         };
-        let moves = partition.log.advanced(ReadLimit::HighWatermark);
-        if partition.log.offsets().high_watermark.as_i64() != seen.high_watermark {
+        let moves = partition.log.advanced(seen.isolation.limit());
+        if has_moved(&partition, seen) {
             return;
         }
         moves.await;
     }
+}
+
+/// Whether a partition has more, or less, than was seen of it.
+fn has_moved(partition: &Partition, seen: &Seen) -> bool {
+    partition.log.offsets().limit(seen.isolation.limit()).as_i64() != seen.end
 }
 
 /// Answers a connection of another core, which then asks for the records as it can send them.
@@ -280,6 +294,7 @@ pub(crate) fn nothing_of<R>(place: u32, id: PartitionId, error: ErrorCode) -> Fe
         id,
         error,
         high_watermark: -1,
+        last_stable: -1,
         log_start_offset: -1,
         next_offset: -1,
         size: 0,
@@ -287,6 +302,7 @@ pub(crate) fn nothing_of<R>(place: u32, id: PartitionId, error: ErrorCode) -> Fe
         available: 0,
         preferred: None,
         diverging: None,
+        aborted: Vec::new(),
     }
 }
 
@@ -347,18 +363,31 @@ async fn look_into(core: &Core, partition: &Partition, item: &FetchItem, room: R
         };
     }
     let bytes_max = item.max_bytes.min(room.bytes());
-    let fetched = match partition.log.fetch(offset, bytes_max, ReadLimit::HighWatermark).await {
+    let fetched = match partition.log.fetch(offset, bytes_max, item.isolation.limit()).await {
         Ok(fetched) => fetched,
         Err(error) => {
             if let FetchError::Log(error) = &error {
                 core.metrics.log_failed(error);
             }
-            return failed_at(partition, item, error.code());
+            // Others may have acknowledged more since, if this broker was cut off or stood still, and the reader may have that.
+            let is_sure = partition.standing().is_none() || core.lease.holds();
+            return failed_at(
+                partition,
+                item,
+                match error.code() {
+                    ErrorCode::OffsetOutOfRange if !is_sure => ErrorCode::NotLeaderOrFollower,
+                    other => other,
+                },
+            );
         }
+    };
+    let end = match item.isolation {
+        Isolation::Uncommitted => fetched.high_watermark,
+        Isolation::Committed => fetched.last_stable,
     };
     // Batches are whole and a range ends with its segment: it may be short of the limit, and no more could be given for waiting.
     let available = fetched.range.as_ref().map_or(0, |range| {
-        let has_more = range.next_offset() < fetched.high_watermark || !room.takes(range.len());
+        let has_more = range.next_offset() < end || !room.takes(range.len());
         if has_more {
             range.len().max(bytes_max)
         } else {
@@ -366,6 +395,16 @@ async fn look_into(core: &Core, partition: &Partition, item: &FetchItem, room: R
         }
     });
     let records = fetched.range.filter(|range| room.takes(range.len()));
+    let mut aborted = Vec::new();
+    if let Some(range) = records.as_ref().filter(|_| item.isolation == Isolation::Committed) {
+        aborted = match partition.log.aborted(offset, range.next_offset()).await {
+            Ok(aborted) => aborted,
+            Err(error) => {
+                core.metrics.log_failed(&error);
+                return failed_at(partition, item, error.code());
+            }
+        };
+    }
     let size = records.as_ref().map_or(0, LogRange::len);
     partition.fetched_bytes.set(partition.fetched_bytes.get() + size);
     if item.reads == Reads::Follower && partition.led().is_err() {
@@ -373,11 +412,13 @@ async fn look_into(core: &Core, partition: &Partition, item: &FetchItem, room: R
     }
     FetchedItem {
         high_watermark: fetched.high_watermark.as_i64(),
+        last_stable: fetched.last_stable.as_i64(),
         log_start_offset: fetched.log_start_offset.as_i64(),
         next_offset: records.as_ref().map_or(-1, |range| range.next_offset().as_i64()),
         size,
         records,
         available,
+        aborted,
         ..failed(item, ErrorCode::None)
     }
 }
@@ -411,6 +452,7 @@ fn nothing<R>(partition: &Partition, item: &FetchItem) -> FetchedItem<R> {
     let offsets = partition.log.offsets();
     FetchedItem {
         high_watermark: offsets.high_watermark.as_i64(),
+        last_stable: offsets.last_stable.as_i64(),
         log_start_offset: offsets.start.as_i64(),
         ..failed(item, ErrorCode::None)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use headwater_engine::{disk::Disk as _, journal::JournalFigures};
+use headwater_protocol::id::CoreId;
 
 use super::Ops;
 use crate::{
@@ -59,6 +60,8 @@ pub(crate) fn snapshot(ops: &Ops, with_times: bool) -> CoreSnapshot {
         (Family::ReadBufferBytes, core.reading.used()),
         (Family::Connections, core.connections() as u64),
         (Family::Denied, ops.access.denied.get()),
+        (Family::AuditRecords, ops.access.audit.written.get()),
+        (Family::AuditDropped, ops.access.audit.dropped.get()),
         (Family::Tasks, machine::tasks() as u64),
         (Family::OpenFiles, files.open() as u64),
         (Family::OpenFilesMax, files.limit() as u64),
@@ -88,6 +91,10 @@ pub(crate) fn snapshot(ops: &Ops, with_times: bool) -> CoreSnapshot {
     let most = core.config.metrics.series_max as usize;
     snapshot.partitions = of_partitions(partitions, most);
     snapshot.group_offsets = groups.offsets(most);
+    if core.id == CoreId::new(0) {
+        // They are of all cores.
+        snapshot.quotas = core.quotas.accounts().figures(most);
+    }
     snapshot
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use super::{Ops, produce};
 use crate::{
-    coordinator::service,
+    coordinator::{service, transactions},
     core::mesh::{self, Forward},
     machine,
 };
@@ -61,6 +61,11 @@ fn begin(ops: &Rc<Ops>, request: Forward) {
         Forward::Group { call, reply } => {
             let groups = Rc::clone(&ops.groups);
             let answer = async move { service::call_here(&groups, *call).await };
+            machine::spawn(mesh::answer(reply, answer));
+        }
+        Forward::Transaction { call, reply } => {
+            let transactions = Rc::clone(&ops.transactions);
+            let answer = async move { transactions::service::call_here(&transactions, *call).await };
             machine::spawn(mesh::answer(reply, answer));
         }
     }

@@ -3,7 +3,7 @@
 mod admin;
 mod offsets;
 
-pub(super) use admin::{find, list};
+pub(super) use admin::{find, found, list, make_topic};
 pub(super) use offsets::{fetch, forget};
 
 use std::rc::Rc;

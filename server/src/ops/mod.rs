@@ -5,6 +5,7 @@
 //! [`perform`] for everything else. Who may do what decides [`access`].
 
 pub(crate) mod access;
+pub(crate) mod audit;
 mod broker;
 pub(crate) mod fetch;
 pub(crate) mod figures;
@@ -18,6 +19,7 @@ mod producers;
 mod replicas;
 mod security;
 pub(crate) mod topics;
+pub(crate) mod transactions;
 
 use std::{rc::Rc, sync::Arc};
 
@@ -27,7 +29,7 @@ use self::{
 };
 use crate::{
     cluster::ControlHandle,
-    coordinator::Service,
+    coordinator::{Service, transactions::Transactions},
     core::Core,
     image::KafkaAddress,
     model::{
@@ -55,6 +57,7 @@ pub(crate) struct Ops {
     pub(crate) core: Rc<Core>,
     pub(crate) partitions: Rc<Partitions>,
     pub(crate) groups: Rc<Service>,
+    pub(crate) transactions: Rc<Transactions>,
     control: ControlHandle,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) access: Access,
@@ -62,16 +65,14 @@ pub(crate) struct Ops {
 }
 
 impl Ops {
-    pub(crate) fn new(
-        partitions: &Rc<Partitions>,
-        groups: &Rc<Service>,
-        control: ControlHandle,
-        addresses: Arc<Addresses>,
-    ) -> Rc<Ops> {
+    pub(crate) fn new(transactions: &Rc<Transactions>, control: ControlHandle, addresses: Arc<Addresses>) -> Rc<Ops> {
+        let groups = &transactions.marks.groups;
+        let partitions = &groups.partitions;
         Rc::new(Ops {
             core: Rc::clone(&partitions.core),
             partitions: Rc::clone(partitions),
             groups: Rc::clone(groups),
+            transactions: Rc::clone(transactions),
             control,
             addresses,
             access: Access::new(&partitions.core.config),
@@ -99,6 +100,24 @@ pub(crate) async fn perform(ops: &Ops, client: &Client, asker: &Asker, op: Op) -
     let mut outcome = carry_out(ops, client, op).await?;
     ops.judge(asker).cut(of_all, &mut outcome);
     Ok(outcome)
+}
+
+/// Partitions that are made or deleted by this.
+pub(crate) fn mutations(ops: &Ops, op: &Op) -> u32 {
+    let image = ops.partitions.image();
+    let has = |name: &str| image.topic(name).map_or(1, |topic| topic.partition_count);
+    match op {
+        Op::CreateTopic(new, false) => match &new.assignments {
+            Some(assignments) => assignments.len() as u32,
+            None => new.partitions.max(1).cast_unsigned(),
+        },
+        Op::AlterTopic(alteration, false) => {
+            let wanted = u32::try_from(alteration.partitions).unwrap_or(0);
+            wanted.saturating_sub(has(&alteration.name))
+        }
+        Op::DeleteTopic(name, _) => has(name),
+        _ => 0,
+    }
 }
 
 async fn carry_out(ops: &Ops, client: &Client, op: Op) -> Result<Outcome, Refusal> {
@@ -142,11 +161,17 @@ async fn carry_out(ops: &Ops, client: &Client, op: Op) -> Result<Outcome, Refusa
         Op::ForgetOffsets(group, topics) => groups::forget(&ops.groups, group, topics).await,
         Op::ListGroups(states, is_own) => groups::list(&ops.groups, states, is_own).await,
         Op::Group(group, request) => groups::ask(&ops.groups, group, request).await,
+        Op::FindTransaction(id) => transactions::find(ops, id).await,
+        Op::Transaction(id, request) => transactions::ask(ops, id, request).await,
+        Op::ListTransactions(is_own) => transactions::list(ops, is_own).await,
+        Op::Mark(marker, ids) => Ok(transactions::mark(ops, marker, ids).await),
         Op::DescribeAcls(filter) => security::describe_acls(ops, &filter),
         Op::CreateAcls(acls) => security::create_acls(ops, acls).await,
         Op::DeleteAcls(filters) => security::delete_acls(ops, filters).await,
         Op::DescribeUsers(names) => Ok(security::describe_users(ops, names)),
         Op::SetUser(user, keys) => security::set_user(ops, user, keys).await,
         Op::RemoveUser(user, mechanism) => security::remove_user(ops, user, mechanism).await,
+        Op::DescribeQuotas => Ok(security::describe_quotas(ops)),
+        Op::AlterQuotas(alterations) => security::alter_quotas(ops, alterations).await,
     }
 }

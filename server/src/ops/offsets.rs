@@ -11,13 +11,13 @@ use crate::{
     core::mesh::CoreMessage,
     model::{
         id::PartitionId,
-        records::{ListItem, ListedItem, Sought},
+        records::{Isolation, ListItem, ListedItem, Sought},
         refusal::Refusal,
     },
     partition::Partitions,
 };
 
-/// The timestamp that asks for the high watermark.
+/// The timestamp that asks for the high watermark, or the last stable offset.
 const LATEST: i64 = -1;
 /// The timestamp that asks for the log start offset.
 const EARLIEST: i64 = -2;
@@ -69,11 +69,14 @@ async fn list_one(partitions: &Partitions, item: ListItem) -> ListedItem {
     };
     // What an earlier leader has shown must not seem to be gone.
     let is_known = partition.knows_watermark();
+    let end = offsets.limit(item.isolation.limit());
+    let sees_all = item.isolation == Isolation::Uncommitted;
+    let is_below = |found: &Offset| sees_all || *found < log.offsets().last_stable;
     let later = not_listed(item.id, ErrorCode::OffsetNotAvailable);
     let found = |found: Result<Option<(Offset, Timestamp)>, LogError>| match found {
-        Ok(Some((offset, timestamp))) => at(timestamp.get(), offset),
-        Ok(None) if !is_known => later,
-        Ok(None) => none,
+        Ok(Some((offset, timestamp))) if is_below(&offset) => at(timestamp.get(), offset),
+        Ok(_) if !is_known => later,
+        Ok(_) => none,
         Err(error) => {
             partitions.core.metrics.log_failed(&error);
             not_listed(item.id, error.code())
@@ -81,7 +84,7 @@ async fn list_one(partitions: &Partitions, item: ListItem) -> ListedItem {
     };
     match item.sought {
         Sought::Timestamp(LATEST) | Sought::LatestTimestamp if !is_known => later,
-        Sought::Timestamp(LATEST) => at(-1, offsets.high_watermark),
+        Sought::Timestamp(LATEST) => at(-1, end),
         Sought::Timestamp(EARLIEST) => at(-1, offsets.start),
         Sought::Timestamp(timestamp) if timestamp < 0 => not_listed(item.id, ErrorCode::InvalidRequest),
         Sought::Timestamp(timestamp) => found(log.offset_for_timestamp(Timestamp::new(timestamp)).await),

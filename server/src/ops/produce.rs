@@ -55,6 +55,13 @@ pub(crate) async fn take(
         // A future of its own: it is large, and every connection, idle ones too, would hold the space for it.
         None => Box::pin(vet(partitions, id, records)).await,
     };
+    if !produce.is_within
+        && let Ok(vetted) = &vetted
+        && vetted.is_transactional()
+    {
+        let message = "the records say that they are in a transaction, and the producer does not say in which";
+        return Err(Refusal::new(ErrorCode::InvalidRecord, message));
+    }
     let vetted = if produce.begins_anywhere {
         let refuse = |_: &Refusal| {
             if let Ok(batch) = BatchHeader::read(records) {

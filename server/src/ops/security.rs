@@ -1,4 +1,4 @@
-//! Rules and users: described from the cluster image, changed by the control plane.
+//! Rules, users and quotas: described from the cluster image, changed by the control plane.
 
 use headwater_protocol::{error::ErrorCode, scram::Mechanism};
 
@@ -9,6 +9,7 @@ use crate::{
         access::{AccessChange, Acl, AclFilter, Hidden, StoredKeys},
         bounds,
         op::Outcome,
+        quota::QuotaAlteration,
         refusal::Refusal,
     },
 };
@@ -107,4 +108,22 @@ pub(super) async fn remove_user(ops: &Ops, user: String, mechanism: Option<Mecha
         .change_access(AccessChange::RemoveUser { user, mechanism })
         .await?;
     Ok(Outcome::UserRemoved)
+}
+
+/// All quotas.
+pub(super) fn describe_quotas(ops: &Ops) -> Outcome {
+    Outcome::Quotas(ops.partitions.image().quotas().all().collect())
+}
+
+/// Sets and removes quotas.
+pub(super) async fn alter_quotas(ops: &Ops, alterations: Vec<QuotaAlteration>) -> Result<Outcome, Refusal> {
+    bounds::check_items("entities", alterations.len())?;
+    for alteration in &alterations {
+        tracing::info!(entity = ?alteration.entity, values = ?alteration.values, "quotas are altered");
+    }
+    for some in alterations.chunks(ACLS_AT_ONCE) {
+        let change = AccessChange::AlterQuotas(some.to_vec());
+        ops.control.change_access(change).await?;
+    }
+    Ok(Outcome::QuotasAltered)
 }

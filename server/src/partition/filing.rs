@@ -13,8 +13,8 @@ use crate::{
     model::id::PartitionId,
 };
 
-/// Partitions that are filed at the same time: their flushes share the commits of the file system's journal.
-const FILED_AT_ONCE: usize = 32;
+/// Partitions that are filed at the same time, which are flushed together.
+const FILED_AT_ONCE: usize = 128;
 
 /// How long a partition that cannot be filed waits for the next attempt.
 const RETRY: Duration = Duration::from_millis(500);

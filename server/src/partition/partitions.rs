@@ -306,6 +306,7 @@ impl Partitions {
         if image.version() < self.image.borrow().version() {
             return;
         }
+        self.core.quotas.apply(image.quotas());
         let before = self.image.replace(Arc::clone(&image));
         let placements = self
             .assignment()

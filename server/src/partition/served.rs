@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use headwater_engine::{AppendError, Appended, Log, LogError, Vetted};
-use headwater_protocol::error::ErrorCode;
+use headwater_engine::{AppendError, Appended, Log, LogError, MarkerEpoch, Ticket, Vetted};
+use headwater_protocol::{
+    batch::{EndMarker, Outcome},
+    error::ErrorCode,
+};
 
 use super::{acknowledge::Acknowledgements, replicated::Replicated};
 use crate::{
@@ -19,8 +22,12 @@ use crate::{
     model::{
         records::{Acks, Produced},
         refusal::Refusal,
+        transaction::{End, Marker},
     },
 };
+
+/// Bytes of a marker, about.
+const MARKER_BYTES: u64 = 78;
 
 /// How long records wait for a file descriptor before there is another attempt.
 const FILES_WAIT: Duration = Duration::from_millis(100);
@@ -130,8 +137,37 @@ impl Partition {
 
     /// Appends record batches of the broker's own.
     pub(crate) fn append(self: &Rc<Self>, core: &Rc<Core>, payload: &[u8]) -> Result<Appended, AppendError> {
-        let vetted = Vetted::at_once(payload, &self.log.config().batch)?;
+        let vetted = Vetted::of_broker(payload, &self.log.config().batch)?;
         self.append_vetted(core, &vetted)
+    }
+
+    /// Ends a producer's transaction here. The ticket says when that is as safe as the partition's records are.
+    pub(crate) fn append_marker(self: &Rc<Self>, core: &Rc<Core>, marker: Marker) -> Result<Ticket, ErrorCode> {
+        self.led().map_err(|refusal| refusal.code)?;
+        let written = EndMarker {
+            producer_id: marker.producer.id,
+            producer_epoch: marker.producer.epoch,
+            outcome: match marker.end {
+                End::Commit => Outcome::Commit,
+                End::Abort => Outcome::Abort,
+            },
+            coordinator_epoch: marker.coordinator_epoch,
+        };
+        let rule = if marker.is_raised {
+            MarkerEpoch::Raised
+        } else {
+            MarkerEpoch::Same
+        };
+        let appended = self.log.append_marker(&written, rule, machine::moment());
+        let appended = appended.map_err(|error| {
+            warn_seldom!(directory = %self.log.directory().display(), %error, "a transaction could not be ended here");
+            error.code()
+        })?;
+        let ticket = self.log.committed(&appended);
+        self.has_more();
+        self.has_all();
+        self.has_grown(core, MARKER_BYTES);
+        Ok(ticket)
     }
 
     /// Appends record batches and sees to it that they are flushed.

@@ -33,7 +33,6 @@ use super::{
     kafka::Kafka,
     listener::Speaks,
     native::dispatch::Native,
-    outbox::Outbox,
     peer::Connection,
     protocol::{Protocol, Taken, Unread},
     replication,
@@ -45,11 +44,15 @@ use crate::{
     machine::{self, Stream},
     metrics::Stage,
     model::group::Client,
+    tls::ClusterSecret,
 };
 
 /// So long a connection takes in what has come already, or sends what is there, before others have a turn. Each turn costs system
 /// calls.
 const TURN_MAX: Duration = Duration::from_micros(50);
+
+/// So long a connection is held up at once before its quotas are looked at again.
+const HELD_MAX: Duration = Duration::from_millis(250);
 
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(sessions: Rc<Sessions>, stream: Stream, speaks: Speaks, admitted: Admitted) {
@@ -145,7 +148,7 @@ async fn run(
     socket: &Writing,
     admitted: Admitted,
 ) -> Result<(), ReadError> {
-    if let Ended::Peer(hello) = serve_client::<Native>(sessions, connection, &mut reader, socket).await? {
+    if let Ended::Peer(first) = serve_client::<Native>(sessions, connection, &mut reader, socket).await? {
         if sessions.tls.peers.is_some() && !connection.is_peer() {
             warn_seldom!(
                 peer = connection.client().host,
@@ -154,14 +157,52 @@ async fn run(
             );
             return Ok(());
         }
+        let hello = match &sessions.tls.secret {
+            None => first,
+            Some(secret) => match Box::pin(prove(sessions, connection, secret, (&mut reader, socket), first)).await {
+                Some(hello) => hello,
+                None => return Ok(()),
+            },
+        };
         // It is no client, and is not waited for when there is none any more.
         drop(admitted);
         // A future of its own: it is large, and every connection would hold the space for it.
+        if hello.api == replication::Kind::Errand as u16 {
+            let Err(error) = Box::pin(replication::errands::serve(sessions, &mut reader, socket, hello)).await;
+            tracing::debug!(peer = connection.client().host, %error, "a broker asks nothing more about transactions");
+            return Ok(());
+        }
         let ended = Box::pin(replication::lead::serve(sessions, &mut reader, socket, hello)).await;
         let Err(error) = ended;
         tracing::info!(peer = connection.client().host, %error, "a follower's stream has ended");
     }
     Ok(())
+}
+
+/// Has somebody who says that it is a broker prove that it knows the secret, and proves the same to it. The header of what it says then; none
+/// if it is not listened to.
+async fn prove(
+    sessions: &Sessions,
+    connection: &Connection,
+    secret: &ClusterSecret,
+    (reader, socket): (&mut FrameReader<FrameHeader>, &Writing),
+    first: FrameHeader,
+) -> Option<FrameHeader> {
+    let sender = Sender::new(socket, &sessions.core);
+    let proving = replication::proof::called(secret, (reader, socket, &sender), first);
+    let why = match machine::until(machine::now() + ENTRY_MAX, proving).await {
+        Some(Ok(hello)) => return Some(hello),
+        Some(Err(error)) => error.to_string(),
+        None => "it takes too long".to_owned(),
+    };
+    secret.has_refused();
+    let peer = &connection.client().host;
+    warn_seldom!(
+        peer,
+        why,
+        "a connection is closed: it says that it is a broker, and has not proved it"
+    );
+    None
 }
 
 async fn serve_client<P: Protocol>(
@@ -174,7 +215,7 @@ async fn serve_client<P: Protocol>(
     let grace = Duration::from_millis(core.config.limits.shutdown_grace_ms.get());
     let sender = Sender::new(socket, core);
     let requests = pin!(take_in::<P>(sessions, connection, reader, socket));
-    let responses = pin!(send_out(core, &connection.outbox, &sender));
+    let responses = pin!(send_out(core, connection, &sender));
     match select(requests, responses).await {
         Either::Left((result, responses)) => {
             connection.ending.set(true);
@@ -208,6 +249,9 @@ async fn take_in<P: Protocol>(
     let mut over = pin!(over(core, connection));
     let mut turn = machine::now();
     loop {
+        if connection.meter.is_held() && !Box::pin(hold(core, connection, hangup.as_mut(), None::<P::Head>)).await {
+            return Ok(Ended::Left);
+        }
         let room = async {
             connection.held.is_down().await;
             connection.in_flight.below(requests_max).await;
@@ -242,11 +286,17 @@ async fn take_in<P: Protocol>(
         if std::mem::take(&mut is_first) && P::is_peer(&header) {
             return Ok(Ended::Peer(header));
         }
+        if core.quotas.are_set() && !Box::pin(hold(core, connection, hangup.as_mut(), Some(header))).await {
+            return Ok(Ended::Left);
+        }
         let lease = beside(connection, hangup.as_mut(), connection.lease(Some(header))).await;
         // Others may have filled them while the frame came.
         beside(connection, hangup.as_mut(), core.memory.room()).await;
         let was_outside = connection.entry.is_outside();
-        let taken = P::take(sessions, connection, (header, reader.bytes(header)), lease).await;
+        let taken = {
+            let taken = pin!(P::take(sessions, connection, (header, reader.bytes(header)), lease));
+            connection.meter.time(taken).await
+        };
         reader.consume(header);
         if was_outside && !connection.entry.is_outside() {
             reader.expect(frame_limits(core, connection));
@@ -264,6 +314,38 @@ async fn take_in<P: Protocol>(
         machine::reap(&core.disk);
         end_turn(&mut turn).await;
     }
+}
+
+/// Waits while the client has used more than it may, and charges it for what comes now. `false`: the broker stops.
+async fn hold(
+    core: &Core,
+    connection: &Connection,
+    mut hangup: Pin<&mut impl Future<Output = Infallible>>,
+    head: Option<impl FrameHead>,
+) -> bool {
+    if connection.entry.is_outside() {
+        return true;
+    }
+    let is_produce = head.is_some_and(|head| head.is_produce());
+    let is_fetch = head.is_some_and(|head| head.is_fetch());
+    loop {
+        connection.meter.look(connection.entry.asker(), connection.client());
+        let Some(until) = connection.meter.held_until(is_produce, is_fetch) else {
+            break;
+        };
+        // Other quotas may count meanwhile.
+        let until = until.min(machine::now() + HELD_MAX);
+        let waited = pin!(machine::until(until, core.stopping()));
+        match select(waited, hangup.as_mut()).await {
+            Either::Left((None, _)) => {}
+            Either::Left((Some(()), _)) => return false,
+            Either::Right((never, _)) => match never {},
+        }
+    }
+    if let Some(head) = head.filter(|_| is_produce) {
+        connection.meter.produces(head.frame_len());
+    }
+    true
 }
 
 /// While the socket is not read: notices if the client closes it. Otherwise what waits for records or for others of
@@ -360,7 +442,8 @@ enum Silence {
 }
 
 /// Sends responses while that is possible, and what the client should have.
-async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> Silence {
+async fn send_out(core: &Core, connection: &Connection, sender: &Sender<'_>) -> Silence {
+    let Connection { outbox, meter, .. } = connection;
     let mut turn = machine::now();
     loop {
         let next = waiting_begins_a_turn(pin!(outbox.next()), &mut turn).await;
@@ -369,7 +452,10 @@ async fn send_out(core: &Core, outbox: &Outbox, sender: &Sender<'_>) -> Silence 
         };
         let began = machine::now();
         let records = std::mem::take(&mut outgoing.records);
-        let sent = sender.send(&outgoing.frames, records).await;
+        let sent = {
+            let sending = pin!(sender.send(&outgoing.frames, records));
+            meter.time(sending).await
+        };
         core.metrics.passed(Stage::Send, machine::since(began));
         outbox.done(outgoing);
         match sent {

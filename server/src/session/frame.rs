@@ -58,6 +58,9 @@ pub(crate) trait FrameHead: Copy + Debug {
 
     /// It asks for records, which takes more while it waits for them than its bytes.
     fn is_fetch(&self) -> bool;
+
+    /// It brings records.
+    fn is_produce(&self) -> bool;
 }
 
 impl FrameHead for FrameHeader {
@@ -75,6 +78,10 @@ impl FrameHead for FrameHeader {
 
     fn is_fetch(&self) -> bool {
         self.api == Api::Fetch.as_u16()
+    }
+
+    fn is_produce(&self) -> bool {
+        self.api == Api::Produce.as_u16()
     }
 }
 

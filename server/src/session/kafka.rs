@@ -25,5 +25,6 @@ mod produce;
 mod reply;
 mod security;
 mod topics;
+mod transactions;
 
 pub(super) use self::dispatch::Kafka;

@@ -22,6 +22,9 @@ pub(crate) const BACKLOG: i32 = 1024;
 /// How long a core waits after it could not accept, so that a lack of descriptors does not spin it.
 const ACCEPT_RETRY: std::time::Duration = std::time::Duration::from_millis(50);
 
+/// So long a connection that comes too soon after others of its address is kept, unread, before it is closed.
+const TURNED_AWAY_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What is spoken on a port.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Speaks {
@@ -83,6 +86,20 @@ pub(crate) async fn accept(sessions: Rc<Sessions>, bound: Bound, speaks: Speaks)
             warn_seldom!("a connection is refused: limits.connections_max are open");
             continue;
         };
+        if core.quotas.are_set()
+            && let Some(wait) = stream
+                .peer()
+                .and_then(|peer| core.quotas.connects(peer, machine::now()))
+        {
+            core.metrics.connection_over_quota();
+            let core = Rc::clone(core);
+            // Whoever tries again at once is not to be sooner there.
+            machine::spawn(async move {
+                let _stopped = machine::until(machine::now() + wait.min(TURNED_AWAY_MAX), core.stopping()).await;
+                drop((stream, admitted));
+            });
+            continue;
+        }
         let sessions = Rc::clone(&sessions);
         machine::spawn(connection::serve(sessions, stream, speaks, admitted));
     }

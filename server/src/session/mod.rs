@@ -17,4 +17,7 @@ mod replication;
 mod sessions;
 mod transfer;
 
-pub(crate) use self::{replication::Follows, sessions::Sessions};
+pub(crate) use self::{
+    replication::{Follows, run_errands},
+    sessions::Sessions,
+};

@@ -12,7 +12,7 @@ use headwater_engine::Signal;
 
 use super::{
     channel::Shown,
-    entry::Entry,
+    entry::{Entry, meter::Meter},
     frame::FrameHead,
     in_flight::{InFlight, RequestLease},
     order::InOrder,
@@ -63,14 +63,17 @@ pub(crate) struct Connection {
     client: RefCell<Rc<Client>>,
     /// Who it comes from, as far as it has proved, and whether it may ask for anything.
     pub(crate) entry: Entry,
+    /// What it uses of what it may.
+    pub(super) meter: Meter,
     /// It has shown that it is a broker of this cluster.
     is_peer: bool,
 }
 
 impl Connection {
     /// Of a client at this host, which has shown this.
-    pub(super) fn new(core: &Core, host: String, shown: Shown) -> Rc<Connection> {
+    pub(super) fn new(core: &Rc<Core>, host: String, shown: Shown) -> Rc<Connection> {
         Rc::new(Connection {
+            meter: Meter::new(core),
             is_peer: shown.is_peer,
             entry: Entry::new(&core.config, &host, shown),
             outbox: Outbox::default(),

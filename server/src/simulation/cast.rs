@@ -7,7 +7,7 @@ use headwater_engine::Signal;
 
 use super::{
     client::Brokers,
-    guests::{Admin, Book, Keeper, Member, Producer, Reader, Topics, Trimmer},
+    guests::{Admin, Book, Committer, Keeper, Member, Producer, Reader, Topics, Trimmer},
     house::CLIENT_PORTS,
     ledger::Ledger,
     scenario::{CALM_MAX, host},
@@ -41,7 +41,7 @@ pub(super) struct Cast {
     /// Of the one who keeps the compacted topic, if there is one.
     pub(super) book: Option<Rc<Book>>,
     pub(super) working: Rc<Working>,
-    /// Those who change topics, or delete records.
+    /// Those who change topics, delete records, or commit.
     administering: Rc<Working>,
     /// Nothing new is sent any more.
     pub(super) is_calm: Rc<Cell<bool>>,
@@ -79,7 +79,7 @@ impl Cast {
         guest
     }
 
-    /// The same for whoever changes topics, or deletes records.
+    /// The same for whoever changes topics, deletes records, or commits.
     fn enter_to_administer(&mut self, name: &str, part: impl Future<Output = ()> + 'static) {
         let work = self.administering.begin();
         self.enter(name.to_owned(), async move {
@@ -197,6 +197,15 @@ impl Cast {
             });
             self.book = Some(book);
         }
+    }
+
+    /// One who commits for a group without members.
+    pub(super) fn committer(&mut self) {
+        let committer = Committer {
+            brokers: self.brokers.clone(),
+            is_over: Rc::clone(&self.is_over),
+        };
+        self.enter_to_administer("committer", committer.run());
     }
 
     pub(super) fn administrator(&mut self) {

@@ -96,12 +96,17 @@ impl Brokers {
 
 /// Connects, however long that takes.
 pub(super) async fn connect(brokers: &Brokers) -> Client {
+    connect_with(brokers, PATIENCE).await
+}
+
+/// The same for one who waits so long for an answer.
+pub(super) async fn connect_with(brokers: &Brokers, patience: Duration) -> Client {
     simulation::install(&Wherever);
     loop {
         let connecting = Client::builder()
             .bootstrap(brokers.0.iter().map(ToString::to_string))
             .connect_timeout(PATIENCE)
-            .request_timeout(PATIENCE)
+            .request_timeout(patience)
             .call_timeout(Duration::from_secs(20))
             .build();
         match connecting.await {

@@ -72,6 +72,10 @@ struct State {
     is_ready: Cell<bool>,
     quorum: RefCell<Option<LookAtQuorum>>,
     cores_ended: Cell<usize>,
+    /// It was told to stop.
+    is_stopping: Cell<bool>,
+    /// Its process has ended.
+    is_gone: Cell<bool>,
     /// Tasks of the control plane that have not ended.
     desks: Cell<usize>,
     changed: Signal,
@@ -86,6 +90,12 @@ impl State {
             }
             changed.await;
         }
+    }
+
+    /// Its process has ended.
+    fn goes(&self) {
+        self.is_gone.set(true);
+        self.changed.notify();
     }
 
     /// Starts a task of the control plane.
@@ -119,11 +129,11 @@ pub(super) struct House {
     pub(super) has_lost: Cell<bool>,
     /// Cores that a broker has here, at most.
     pub(super) cores_max: usize,
-    at_power_loss: RefCell<Option<AtPowerLoss>>,
+    when_it_has_ended: RefCell<Option<WhenEnded>>,
 }
 
 /// Looks at what is left on the disk.
-type AtPowerLoss = Box<dyn Fn(&House, &SimDisk)>;
+type WhenEnded = Box<dyn Fn(&House, &SimDisk)>;
 
 impl House {
     pub(super) fn new(world: &Rc<World>, host: IpAddr, config: Config, quorum: Option<Rc<Agreement>>) -> House {
@@ -141,7 +151,7 @@ impl House {
             disks_to_lose: Rc::default(),
             has_lost: Cell::default(),
             cores_max: CORES_MAX,
-            at_power_loss: RefCell::default(),
+            when_it_has_ended: RefCell::default(),
         }
     }
 
@@ -210,6 +220,7 @@ impl House {
     pub(super) fn ends_by_itself(&self) -> bool {
         let run = self.run.borrow();
         let serving = run.as_ref().filter(|run| run.state.is_ready.get());
+        let serving = serving.filter(|run| !run.state.is_stopping.get());
         serving.is_some_and(|run| run.state.quorum.borrow().as_ref().is_some_and(|look| !look().is_up))
     }
 
@@ -273,19 +284,25 @@ impl House {
             self.world.tell(Some(run.process), "loses power");
             Net::lose(&self.world, run.process);
             self.world.end(run.process);
+            run.state.goes();
         }
-        if let Some(look) = &*self.at_power_loss.borrow() {
-            // At a copy: nobody reads a disk for nothing.
-            look(self, &after.certain_image(0));
-        }
+        self.look_at(&after);
         self.world.remove_disk(self.drive());
         self.drive.set(self.world.add_disk(self.host, &after));
         *self.disk.borrow_mut() = after;
     }
 
-    /// From now on somebody looks at what a loss of power leaves.
-    pub(super) fn when_power_is_lost(&self, look: impl Fn(&House, &SimDisk) + 'static) {
-        *self.at_power_loss.borrow_mut() = Some(Box::new(look));
+    /// Somebody looks at what a broker that has ended has left for certain.
+    fn look_at(&self, left: &SimDisk) {
+        if let Some(look) = &*self.when_it_has_ended.borrow() {
+            // At a copy: nobody reads a disk for nothing.
+            look(self, &left.certain_image(0));
+        }
+    }
+
+    /// From now on somebody looks at what a loss of power leaves, or a broker that has stopped in order.
+    pub(super) fn when_it_has_ended(&self, look: impl Fn(&House, &SimDisk) + 'static) {
+        *self.when_it_has_ended.borrow_mut() = Some(Box::new(look));
     }
 
     /// The host gets another disk, on which there is nothing.
@@ -327,48 +344,60 @@ impl House {
         if let Some(run) = self.run.take() {
             self.world.tell(Some(run.process), "is killed");
             self.world.end(run.process);
+            run.state.goes();
             let disk = self.disk().kill();
             *self.disk.borrow_mut() = disk;
         }
     }
 
-    /// Stops the broker in order. False if it did not come to its end in the time that it may take.
+    /// Stops the broker in order, unless it is killed meanwhile. False if it did not come to its end in the time that it may take.
     pub(super) async fn stop(&self) -> bool {
-        let Some(run) = self.run.take() else { return true };
-        self.world.tell(Some(run.process), "is told to stop");
-        let state = run.state;
+        let running = self
+            .run
+            .borrow()
+            .as_ref()
+            .map(|run| (run.process, Rc::clone(&run.state)));
+        let Some((process, state)) = running else { return true };
+        self.world.tell(Some(process), "is told to stop");
+        state.is_stopping.set(true);
         drop(state.stop.take());
-        let attended = state.until(|state| (state.desks.get() == 0).then_some(()));
+        let attended = state.until(|state| (state.desks.get() == 0 || state.is_gone.get()).then_some(()));
         if machine::until(machine::now() + CONTROL_WAIT, attended).await.is_none() {
-            self.world
-                .tell(Some(run.process), "has a control plane that does not end");
+            self.world.tell(Some(process), "has a control plane that does not end");
+        }
+        if state.is_gone.get() {
+            return true;
         }
         let mesh = state.mesh.borrow().clone();
         let Some(mesh) = mesh else {
-            self.world.end(run.process);
+            self.kill();
             return true;
         };
         for core in mesh.ids() {
             mesh.send(core, CoreMessage::Stop);
         }
         let cores = mesh.len();
-        let ended = state.until(|state| (state.cores_ended.get() == cores).then_some(()));
+        let ended = state.until(|state| (state.cores_ended.get() == cores || state.is_gone.get()).then_some(()));
         let limit = Duration::from_millis(
             self.config.limits.shutdown_grace_ms.get() + self.config.limits.shutdown_close_ms_max.get(),
         );
         let deadline = machine::now() + limit + Duration::from_secs(10);
         let has_ended = machine::until(deadline, ended).await.is_some();
+        if state.is_gone.get() {
+            return true;
+        }
         self.world
-            .tell(Some(run.process), format!("has stopped in order: {has_ended}"));
+            .tell(Some(process), format!("has stopped in order: {has_ended}"));
         if has_ended && self.quorum.is_some() {
             let (disk, marker) = (self.disk(), self.config.log.directory.join(CLEAN_MARKER));
             let written = async { disk.replace_file(&marker, Vec::new()).await };
             // A disk that does not take it makes it a crash.
             let _ = machine::until(machine::now() + CONTROL_WAIT, written).await;
         }
-        self.world.end(run.process);
-        let disk = self.disk().kill();
-        *self.disk.borrow_mut() = disk;
+        if !state.is_gone.get() {
+            self.kill();
+            self.look_at(&self.disk());
+        }
         has_ended
     }
 }

@@ -121,6 +121,7 @@ async fn first_offset(wire: &mut Wire, topic: TopicId, partition: i32) -> io::Re
             partition,
             timestamp: EARLIEST,
         }]),
+        isolation: 0,
     };
     let reply = wire.ask(&head).await?;
     let response = reply.read::<ListOffsetsResponse<'_>>()?.unpack();
@@ -151,6 +152,7 @@ async fn fetch(
         }]),
         rack: None,
         reads: None,
+        isolation: 0,
     };
     let reply = wire.ask(&head).await?;
     let response = reply.read::<FetchResponse<'_>>()?.unpack();

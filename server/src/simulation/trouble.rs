@@ -26,6 +26,9 @@ const READY_MAX: Duration = Duration::from_mins(10);
 /// A broker that ends by itself is started again within this time.
 const SUPERVISOR_LOOKS_EVERY: Duration = Duration::from_secs(1);
 
+/// So long a supervisor waits for a broker that it has told to stop, at most. It takes about as long if something is in its way.
+const STOP_WAIT: Duration = Duration::from_secs(3);
+
 /// The broker refuses records that are an hour ahead of its clock.
 const CLOCK_SLOW_MS_MAX: i64 = 55 * 60 * 1000;
 const CLOCK_FAST_MS_MAX: i64 = 10 * 60 * 60 * 1000;
@@ -104,7 +107,7 @@ async fn one(house: &Rc<House>, guests: &[Guest]) {
             restart(house).await;
         }
         7 => {
-            assert!(house.stop().await, "the broker does not stop");
+            stop_or_kill(house).await;
             restart(house).await;
         }
         8 => {
@@ -179,6 +182,24 @@ async fn want_something(house: &Rc<House>, a_while: Duration) {
             disk.fail_randomly(kind, 0.2, Fault::InputOutput);
             machine::sleep(a_while).await;
             disk.heal();
+        }
+    }
+}
+
+/// The broker is told to stop, and is killed, or its host loses power, if it has not ended then.
+pub(super) async fn stop_or_kill(house: &Rc<House>) {
+    let world = &house.world;
+    if world.chance(0.6) {
+        assert!(house.stop().await, "the broker does not stop");
+        return;
+    }
+    let patience = STOP_WAIT.mul_f64(machine::random());
+    if machine::until(machine::now() + patience, house.stop()).await.is_none() {
+        world.tell(None, format!("it has not stopped within {patience:?}"));
+        if world.chance(0.5) {
+            house.kill();
+        } else {
+            house.lose_power();
         }
     }
 }

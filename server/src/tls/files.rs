@@ -100,17 +100,10 @@ pub(super) fn trusted<'a>(key: &str, files: impl Iterator<Item = &'a Path>) -> R
     Ok(roots)
 }
 
-/// What is wrong with the files of a certificate and its key, as one sentence each: for the checks of the machine.
-pub(crate) fn look(certificate: &Path, key: &Path, now: i64) -> Vec<String> {
-    let (shown, key_shown) = (certificate.display(), key.display());
+/// What is wrong with a certificate and its key, as one sentence each: for the checks of the machine.
+pub(crate) fn look(certificate: &Path, key: &Path) -> Vec<String> {
+    let shown = certificate.display();
     let mut wrong = Vec::new();
-    if let Ok(look) = fs::metadata(key)
-        && look.mode() & 0o077 != 0
-    {
-        wrong.push(format!(
-            "others may read the key in {key_shown}: `chmod 600 {key_shown}`"
-        ));
-    }
     let look = match certified(("the certificate", certificate), ("the key", key)) {
         Ok((_, look)) => look,
         Err(error) => {
@@ -118,9 +111,6 @@ pub(crate) fn look(certificate: &Path, key: &Path, now: i64) -> Vec<String> {
             return wrong;
         }
     };
-    if look.not_after <= now {
-        wrong.push(format!("the certificate in {shown} has expired: get another of its CA"));
-    }
     if look.is_ca {
         wrong.push(format!(
             "the certificate in {shown} is that of a CA (CA:TRUE), and clients refuse it: make a CA, and with it a certificate that is none"

@@ -1,4 +1,5 @@
-//! TLS: what each port shows and asks for, read from files and read again when they change. Nothing here touches a socket.
+//! TLS: what each port shows and asks for, read from files and read again when they change; and what brokers prove to each other besides.
+//! Nothing here touches a socket.
 //!
 //! ```text
 //! files ─► Served: certificates by name, trust, rules ─► rustls::ServerConfig ─► one handshake at a time takes the latest
@@ -18,6 +19,7 @@ mod peers;
 mod provider;
 mod reload;
 mod resolver;
+mod secret;
 mod served;
 mod subject;
 #[cfg(test)]
@@ -31,5 +33,6 @@ pub(crate) use self::{
     files::look,
     peers::{PEER_ALPN, Peers},
     reload::Reloading,
+    secret::{Bound, CHANNEL_LABEL, ClusterSecret, PROOF_MESSAGE_LEN_MAX, Purpose, Unproved, is_of_proof, no_proof},
     served::{Port, Served, Wanted},
 };

@@ -26,6 +26,7 @@ use crate::config::{ClientAuth, Config, Files, PrincipalRules};
 pub(crate) enum Port {
     Native,
     Kafka,
+    Metrics,
     Http,
     Peers,
 }
@@ -36,7 +37,8 @@ impl Port {
         match self {
             Port::Native => "broker",
             Port::Kafka => "kafka",
-            Port::Http => "metrics",
+            Port::Metrics => "metrics",
+            Port::Http => "http",
             Port::Peers => "cluster",
         }
     }
@@ -65,13 +67,16 @@ impl Wanted {
             kafka,
             cluster,
             metrics,
+            http,
             ..
         } = config;
         let rules = PrincipalRules::default;
-        let http_auth = if metrics.tls_client_ca.is_empty() {
-            ClientAuth::None
-        } else {
-            ClientAuth::Required
+        let auth_of = |cas: &Files| {
+            if cas.is_empty() {
+                ClientAuth::None
+            } else {
+                ClientAuth::Required
+            }
         };
         let (certificates, keys, client_ca, client_auth, rules) = match port {
             Port::Native => (
@@ -88,11 +93,18 @@ impl Wanted {
                 kafka.tls_client_auth,
                 kafka.tls_principal_rules.clone(),
             ),
-            Port::Http => (
+            Port::Metrics => (
                 &metrics.tls_certificate,
                 &metrics.tls_key,
                 &metrics.tls_client_ca,
-                http_auth,
+                auth_of(&metrics.tls_client_ca),
+                rules(),
+            ),
+            Port::Http => (
+                &http.tls_certificate,
+                &http.tls_key,
+                &http.tls_client_ca,
+                auth_of(&http.tls_client_ca),
                 rules(),
             ),
             Port::Peers => (
@@ -124,7 +136,8 @@ impl Wanted {
         pairs.map(|(certificate, key)| (certificate.to_owned(), key.to_owned()))
     }
 
-    fn key(&self, name: &str) -> String {
+    /// The name of a setting of the port.
+    pub(crate) fn key(&self, name: &str) -> String {
         self.port.key(name)
     }
 
@@ -207,7 +220,7 @@ impl Served {
     fn look(wanted: &Wanted) -> Result<Current, TlsError> {
         let watched = wanted.watched();
         let (mut config, looks) = wanted.server()?;
-        if wanted.port == Port::Http {
+        if matches!(wanted.port, Port::Metrics | Port::Http) {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
         }
         Ok(Current {

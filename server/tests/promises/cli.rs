@@ -270,40 +270,107 @@ fn a_port_that_is_in_use_is_named_with_the_setting_that_chooses_it() {
 }
 
 #[test]
-fn the_service_and_the_container_have_the_limits_that_the_check_wants() {
-    let read = |name: &str| std::fs::read_to_string(Path::new("packaging").join(name)).unwrap();
-    let (unit, container) = (read("headwater.service"), read("Containerfile"));
-    let of_unit = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
-    let files: u64 = of_unit("LimitNOFILE=").parse().unwrap();
-    let locked: u64 = of_unit("LimitMEMLOCK=").strip_suffix('M').unwrap().parse().unwrap();
-    for limit in [
-        format!("nofile={files}:{files}"),
-        format!("memlock={0}:{0}", locked << 20),
-    ] {
-        assert!(container.contains(&limit), "no {limit}");
-    }
-    let limits = format!("ulimit -n {files} && ulimit -l {} && exec \"$0\" \"$@\"", locked << 10);
+fn a_first_configuration_is_accepted_says_why_and_replaces_nothing_by_itself() {
     let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let checked = Command::new("bash")
-        .args([
-            "-c",
-            &limits,
-            env!("CARGO_BIN_EXE_headwater-server"),
-            "check",
-            "--output",
-            "json",
-        ])
-        .args(["--data-dir", temporary.path().to_str().unwrap()])
-        .output()
-        .unwrap();
-    let Ok(report) = serde_json::from_slice::<serde_json::Value>(&checked.stdout) else {
-        let reason = String::from_utf8_lossy(&checked.stderr);
-        println!("SKIPPED: the limits of the service may not be set here: {reason}");
-        return;
+    let (file, directory) = (temporary.path().join("headwater.toml"), temporary.path().join("data"));
+    let (file, directory) = (file.to_str().unwrap(), directory.to_str().unwrap());
+    let init = [
+        "init",
+        "--data",
+        directory,
+        "--listen",
+        "0.0.0.0:9292",
+        "--output",
+        file,
+    ];
+    let (output, stdout, stderr) = run(&init);
+    assert!(output.status.success() && stdout.is_empty(), "{stderr}");
+    assert!(
+        stderr.contains(&format!("headwater-server --config {file}")),
+        "{stderr}"
+    );
+    let text = std::fs::read_to_string(file).unwrap();
+    let set: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with(['#', '[']) && !line.is_empty())
+        .collect();
+    for wanted in [
+        "directory = ",
+        "listen = \"0.0.0.0:9292\"",
+        "tail_buffer_bytes_max = ",
+        "count = ",
+    ] {
+        assert!(
+            set.iter().any(|line| line.starts_with(wanted)),
+            "no {wanted} in {set:#?}"
+        );
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    let is_key = |line: &str| {
+        line.split_once(" = ")
+            .is_some_and(|(key, _)| !key.trim_start_matches('#').contains(' '))
     };
-    let rows = report["items"].as_array().unwrap();
-    for item in ["open files", "locked memory"] {
-        let row = rows.iter().find(|row| row["name"] == item).unwrap();
-        assert_eq!(row["verdict"], "ok", "{row}");
+    for (number, line) in lines.iter().enumerate().filter(|(_, line)| is_key(line)) {
+        assert!(lines[number - 1].starts_with("# "), "nothing explains {line}");
+    }
+
+    // What it says is in force, and so is what it says of the rest.
+    let values = |config: &str| {
+        let (output, printed, stderr) = run(&["--config", config, "--print-config"]);
+        assert!(output.status.success(), "{stderr}");
+        let lines = printed.lines().filter(|line| !line.starts_with('#'));
+        let values = lines.map(|line| line.split("  # from ").next().unwrap().to_owned());
+        values.collect::<Vec<String>>()
+    };
+    let whole: Vec<&str> = lines
+        .iter()
+        .map(|line| {
+            line.strip_prefix('#')
+                .filter(|rest| !rest.starts_with(' '))
+                .unwrap_or(line)
+        })
+        .collect();
+    let all = temporary.path().join("all.toml");
+    std::fs::write(&all, whole.join("\n")).unwrap();
+    assert!(
+        whole.iter().filter(|line| is_key(line)).count() > 100,
+        "every key is there"
+    );
+    assert_eq!(values(file), values(all.to_str().unwrap()));
+    let (output, _, stderr) = run(&["check", "--config", file]);
+    assert!(output.status.code() != Some(2) && stderr.is_empty(), "{stderr}");
+
+    std::fs::write(file, "mine").unwrap();
+    let (output, _, stderr) = run(&init);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("is there already; --force"), "{stderr}");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "mine");
+    let (output, _, stderr) = run(&[&init[..], &["--force"]].concat());
+    assert!(output.status.success(), "{stderr}");
+    let head = text.lines().next().unwrap();
+    assert!(std::fs::read_to_string(file).unwrap().starts_with(head));
+    let (_, printed, _) = run(&["init", "--output", "-", "--set", "cores.pin=false"]);
+    assert!(printed.contains("# As given by --set.\npin = false\n"), "{printed}");
+}
+
+#[test]
+fn shells_and_man_learn_of_every_command() {
+    let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let (output, script, stderr) = run(&["completions", shell]);
+        assert!(output.status.success(), "{stderr}");
+        assert!(script.contains("print-config") && script.contains("init"), "{script}");
+    }
+    let directory = temporary.path().join("man1");
+    let (output, _, stderr) = run(&["man", directory.to_str().unwrap()]);
+    assert!(output.status.success(), "{stderr}");
+    for page in [
+        "headwater-server",
+        "headwater-server-check",
+        "headwater-server-init",
+        "headwater-server-ready",
+    ] {
+        let page = std::fs::read_to_string(directory.join(format!("{page}.1"))).unwrap();
+        assert!(page.contains("Exit codes"), "{page}");
     }
 }

@@ -11,10 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use headwater_client::{Acl, AclOperation, AclPattern, AclPermission, AclResource};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-use crate::support::{Cluster, Site, await_list, run_within};
+use crate::support::{Authority, Cluster, Issuer, Site, await_list, run_within};
 
 /// The folder that `tests/clients/install` has made, from the root of the workspace.
 const FOLDER: &str = "HEADWATER_CLIENTS";
@@ -27,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const AT_ONCE: usize = 4;
 /// The programs that documents show: they are small, and do not wait for a broker to be killed.
 const QUICKSTART: &str = "quickstart";
+/// Programs that come in over TLS: they need a broker that lets nobody else in.
+const SECURE: &str = "secure";
 
 #[test]
 fn the_programs_that_documents_show_are_those_that_are_run() {
@@ -112,6 +115,60 @@ fn kafkas_clients_work_with_three_brokers_of_which_one_is_killed() {
     say(&clients, "three brokers, of which one was killed for each");
 }
 
+#[test]
+fn kafkas_clients_come_in_over_tls_with_a_password_or_a_token() {
+    let test = "kafkas_clients_come_in_over_tls_with_a_password_or_a_token";
+    let Some(all) = Client::all(test) else { return };
+    let Some(secure) = all.into_iter().find(|client| client.name == SECURE) else {
+        tell(&format!("{test} is SKIPPED: {SECURE} is not installed"));
+        return;
+    };
+    run_within(2 * LIMIT, async {
+        let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let path = |name: &str| temporary.path().join(name).display().to_string();
+        let (password, issuer) = ("a-password-of-some-length", Issuer::new());
+        fs::write(path("admin"), password).unwrap();
+        fs::write(path("jwks"), issuer.keys()).unwrap();
+        fs::write(path("token"), issuer.token("robot", "headwater", 600)).unwrap();
+        let site = site();
+        let authority = Authority::new(&temporary.path().join("ca"), "Test CA");
+        let shown = authority.issue("broker", &[&site.address().ip().to_string()]);
+        let site = site
+            .set("kafka.tls_certificate", shown.certificate())
+            .set("kafka.tls_key", shown.key())
+            .set("security.sasl", "SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER")
+            .set("security.authorizer", "true")
+            .set("security.admin_password", &format!("file:{}", path("admin")))
+            .set("security.token_jwks", &format!("file:{}", path("jwks")))
+            .set("security.token_issuers", Issuer::NAME)
+            .set("security.token_audience", "headwater");
+        let _broker = site.start();
+        let builder = headwater_client::Client::builder().bootstrap([site.address().to_string()]);
+        let admin = builder.user("admin", password).build().await.unwrap().admin();
+        admin.set_user("alice", password, None).await.unwrap();
+        let may_all = |user: &str, resource| Acl {
+            resource,
+            pattern: AclPattern::Prefixed,
+            name: SECURE.to_owned(),
+            principal: format!("User:{user}"),
+            host: "*".to_owned(),
+            operation: AclOperation::All,
+            permission: AclPermission::Allow,
+        };
+        let users = ["alice", "robot"].into_iter();
+        let of_all = users.flat_map(|user| [AclResource::Topic, AclResource::Group].map(|kind| may_all(user, kind)));
+        admin.create_acls(&of_all.collect::<Vec<Acl>>()).await.unwrap();
+        let environment = [
+            ("TLS_CA", authority.file().display().to_string()),
+            ("SASL_USER", "alice".to_owned()),
+            ("SASL_PASSWORD", password.to_owned()),
+            ("TOKEN_FILE", path("token")),
+        ];
+        let scenario = Scenario::start(&secure, &kafka_address(&site), &environment);
+        scenario.succeeds().await;
+    });
+}
+
 /// One after the other, as each has a broker killed in the middle of what it produces.
 async fn lose_a_broker_each(clients: &[Client]) {
     let mut cluster = Cluster::of([site(), site(), site()]);
@@ -184,8 +241,15 @@ struct Client {
 }
 
 impl Client {
-    /// All that there are; nothing if this test is not wanted here.
+    /// All that work with a broker that asks nobody who it is; nothing if this test is not wanted here.
     fn installed(test: &str) -> Option<Vec<Client>> {
+        let mut clients = Client::all(test)?;
+        clients.retain(|client| client.name != SECURE);
+        Some(clients)
+    }
+
+    /// All that there are.
+    fn all(test: &str) -> Option<Vec<Client>> {
         let Some(folder) = std::env::var_os(FOLDER) else {
             tell(&format!(
                 "{test} is SKIPPED: {FOLDER} is not set: server/tests/clients/README.md says how to install the clients"

@@ -334,10 +334,23 @@ fn a_partition_moves_to_the_brokers_that_an_operator_names() {
     });
 }
 
+/// Asks a broker whether it is ready until it answers like this.
+async fn await_readiness(site: &Site, status: &str, part: &str) {
+    let deadline = Instant::now() + LONG;
+    loop {
+        let (line, body) = site.get("/ready").await;
+        if line.contains(status) && body.contains(part) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not {status}, {part}: {line} {body}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[test]
-fn one_that_lacks_records_leads_only_if_an_operator_says_so() {
+fn one_that_lacks_records_is_not_ready_and_leads_only_if_an_operator_says_so() {
     run(async {
-        let mut cluster = Cluster::start();
+        let mut cluster = Cluster::of([(); 3].map(|()| Site::new().with_metrics()));
         let client = cluster.client().await;
         await_all_there(&client).await;
         let admin = client.admin();
@@ -351,6 +364,7 @@ fn one_that_lacks_records_leads_only_if_an_operator_says_so() {
         let id = admin.describe_topic("two").await.unwrap().id;
         let address = cluster.sites[leader].address();
         await_answer(address, id, b"on both", ErrorCode::None).await;
+        await_readiness(&cluster.sites[follower], " 200 ", r#""replicas":1,"out_of_sync":0"#).await;
         cluster.kill(follower);
         await_list(&client, "one is missed", |list| list.under_replicated == 1).await;
         await_answer(address, id, b"on one", ErrorCode::None).await;
@@ -359,6 +373,9 @@ fn one_that_lacks_records_leads_only_if_an_operator_says_so() {
         let client = cluster.sites[follower].client().await;
         let admin = client.admin();
         await_list(&client, "nobody leads", |list| list.leaderless == 1).await;
+        let lags = &cluster.sites[follower];
+        await_readiness(lags, " 503 ", "replicas that are not in sync: 1 of 1").await;
+        assert!(lags.get("/health").await.0.contains(" 200 "), "it works");
         let partitions = [("two".to_owned(), vec![0])];
         let refused = admin.elect_preferred(Some(&partitions)).await.unwrap();
         assert_eq!(refused.len(), 1);
@@ -376,5 +393,9 @@ fn one_that_lacks_records_leads_only_if_an_operator_says_so() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         assert_eq!(values, [b"on both".to_vec()]);
+        await_readiness(&cluster.sites[follower], " 200 ", r#""ok":true"#).await;
+        // Nobody says to one that is cut off that the others have fenced it.
+        cluster.kill(cluster.other(&[follower]));
+        await_readiness(&cluster.sites[follower], " 503 ", "no active coordinator is heard of").await;
     });
 }

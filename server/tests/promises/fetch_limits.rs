@@ -64,6 +64,7 @@ impl Setting {
             partitions: Some((0..CORES).map(partition).collect()),
             rack: None,
             reads: None,
+            isolation: 0,
         }
     }
 }

@@ -72,6 +72,7 @@ impl Setting {
             partitions: Some((0..partitions).map(partition).collect()),
             rack: None,
             reads: None,
+            isolation: 0,
         }
     }
 

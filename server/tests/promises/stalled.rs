@@ -101,6 +101,7 @@ fn fetch_all(topic: TopicId, offsets: [i64; 2]) -> FetchRequestT {
         partitions: Some(vec![partition(0), partition(1)]),
         rack: None,
         reads: None,
+        isolation: 0,
     }
 }
 

@@ -401,6 +401,9 @@ fn brokers_know_each_other_by_their_certificates_and_nobody_else_joins() {
         let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let cluster_ca = Authority::new(&temporary.path().join("cluster"), "Cluster");
         let clients_ca = Authority::new(&temporary.path().join("ports"), "Ports");
+        // What each proves of it is bound to its connection.
+        let secret = temporary.path().join("secret");
+        fs::write(&secret, "a secret that brokers share").unwrap();
         let site = |number: usize| {
             let ip = own_ip();
             let host = ip.to_string();
@@ -413,6 +416,7 @@ fn brokers_know_each_other_by_their_certificates_and_nobody_else_joins() {
                 .set("cluster.tls_certificate", peer.certificate())
                 .set("cluster.tls_key", peer.key())
                 .set("cluster.tls_ca", cluster_ca.file().to_str().unwrap())
+                .set("cluster.secret", &format!("file:{}", secret.display()))
         };
         let cluster = Cluster::of([site(0), site(1), site(2)]);
         let client = client(cluster.sites[0].address(), &clients_ca.file(), None)

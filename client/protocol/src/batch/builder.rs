@@ -22,6 +22,7 @@ pub struct BatchBuilder {
     /// The header, filled in at the end, and the records, not compressed.
     buffer: Vec<u8>,
     compression: Compression,
+    is_transactional: bool,
     count: u32,
     base_timestamp: Timestamp,
     max_timestamp: Timestamp,
@@ -40,6 +41,7 @@ impl BatchBuilder {
         let mut builder = Self {
             buffer,
             compression,
+            is_transactional: false,
             count: 0,
             base_timestamp: Timestamp::NONE,
             max_timestamp: Timestamp::NONE,
@@ -152,6 +154,11 @@ impl BatchBuilder {
         header::put_producer(&mut self.buffer, id, epoch, sequence);
     }
 
+    /// Makes the batch part of its producer's transaction.
+    pub fn set_transactional(&mut self) {
+        self.is_transactional = true;
+    }
+
     /// Finishes the batch: base offset 0, no leader epoch, compressed, with its CRC.
     ///
     /// # Panics
@@ -169,11 +176,13 @@ impl BatchBuilder {
         let count = self.count.cast_signed();
         header::set_length_and_magic(&mut bytes);
         header::stamp(&mut bytes, crate::id::Offset::ZERO, crate::id::LeaderEpoch::NONE);
-        put(
-            &mut bytes,
-            header::ATTRIBUTES,
-            i16::from(self.compression.number()).to_be_bytes(),
-        );
+        let transactional = if self.is_transactional {
+            header::TRANSACTIONAL_BIT
+        } else {
+            0
+        };
+        let attributes = i16::from(self.compression.number()) | transactional;
+        put(&mut bytes, header::ATTRIBUTES, attributes.to_be_bytes());
         put(&mut bytes, header::LAST_OFFSET_DELTA, (count - 1).to_be_bytes());
         put(
             &mut bytes,
@@ -234,6 +243,11 @@ impl EncodedBatch {
     /// Bytes of memory that it takes.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
+    }
+
+    /// The batch, on its own.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// The batch, to be shared; not copied.

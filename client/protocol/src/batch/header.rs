@@ -22,8 +22,8 @@ pub(super) const RECORD_COUNT: usize = 57;
 
 pub(super) const COMPRESSION_BITS: i16 = 0x07;
 const APPEND_TIME_BIT: i16 = 0x08;
-const TRANSACTIONAL_BIT: i16 = 0x10;
-const CONTROL_BIT: i16 = 0x20;
+pub(super) const TRANSACTIONAL_BIT: i16 = 0x10;
+pub(super) const CONTROL_BIT: i16 = 0x20;
 /// The base timestamp is not one, but the time from which compaction may drop tombstones (KIP-534).
 pub(super) const DELETE_HORIZON_BIT: i16 = 0x40;
 

@@ -92,13 +92,13 @@ proptest! {
     fn any_fetch_reads_back(
         partitions in prop::collection::vec((any::<(u64, u64)>(), any::<i32>(), any::<u32>(), any::<i64>()), 0..50),
         max_wait_ms: u32, min_bytes: u32, max_bytes: u32,
-        rack in prop::option::of(".{0,100}"), reads in prop::option::of(prop::collection::vec(any::<u8>(), 0..50)),
+        rack in prop::option::of(".{0,100}"), reads in prop::option::of(prop::collection::vec(any::<u8>(), 0..50)), isolation in any::<u8>(),
     ) {
         let partition = |((high, low), partition, max_bytes, offset)| {
             FetchPartitionT { topic_id: UuidT { high, low }, partition, max_bytes, offset }
         };
         let partitions = Some(partitions.into_iter().map(partition).collect());
-        let request = FetchRequestT { max_wait_ms, min_bytes, max_bytes, partitions, rack, reads };
+        let request = FetchRequestT { max_wait_ms, min_bytes, max_bytes, partitions, rack, reads, isolation };
         let head = encode(&request);
         prop_assert_eq!(decode::<FetchRequest>(&head).unwrap().unpack(), request);
     }

@@ -1709,7 +1709,227 @@ impl PreferredReplicaT {
   }
 }
 
-/// timestamp: milliseconds since the epoch, or -1 latest (the high watermark), -2 earliest (the log start offset).
+/// Of the partition that is the `index`-th of the response: what this producer has appended to it from `first_offset` to `last_offset`, which
+/// is that of the marker, was aborted.
+// struct AbortedTransaction, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct AbortedTransaction(pub [u8; 32]);
+impl Default for AbortedTransaction { 
+  fn default() -> Self { 
+    Self([0; 32])
+  }
+}
+impl ::core::fmt::Debug for AbortedTransaction {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("AbortedTransaction")
+      .field("index", &self.index())
+      .field("producer_id", &self.producer_id())
+      .field("first_offset", &self.first_offset())
+      .field("last_offset", &self.last_offset())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for AbortedTransaction {}
+impl<'a> ::flatbuffers::Follow<'a> for AbortedTransaction {
+  type Inner = &'a AbortedTransaction;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a AbortedTransaction>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a AbortedTransaction {
+  type Inner = &'a AbortedTransaction;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<AbortedTransaction>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for AbortedTransaction {
+    type Output = AbortedTransaction;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const AbortedTransaction as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for AbortedTransaction {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> AbortedTransaction {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    index: u32,
+    producer_id: i64,
+    first_offset: i64,
+    last_offset: i64,
+  ) -> Self {
+    let mut s = Self([0; 32]);
+    s.set_index(index);
+    s.set_producer_id(producer_id);
+    s.set_first_offset(first_offset);
+    s.set_last_offset(last_offset);
+    s
+  }
+
+  pub fn index(&self) -> u32 {
+    let mut mem = ::core::mem::MaybeUninit::<<u32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_index(&mut self, x: u32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn producer_id(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_producer_id(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn first_offset(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[16..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_first_offset(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[16..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn last_offset(&self) -> i64 {
+    let mut mem = ::core::mem::MaybeUninit::<<i64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[24..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_last_offset(&mut self, x: i64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[24..].as_mut_ptr(),
+        ::core::mem::size_of::<<i64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn unpack(&self) -> AbortedTransactionT {
+    AbortedTransactionT {
+      index: self.index(),
+      producer_id: self.producer_id(),
+      first_offset: self.first_offset(),
+      last_offset: self.last_offset(),
+    }
+  }
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AbortedTransactionT {
+  pub index: u32,
+  pub producer_id: i64,
+  pub first_offset: i64,
+  pub last_offset: i64,
+}
+impl AbortedTransactionT {
+  pub fn pack(&self) -> AbortedTransaction {
+    AbortedTransaction::new(
+      self.index,
+      self.producer_id,
+      self.first_offset,
+      self.last_offset,
+    )
+  }
+}
+
+/// timestamp: milliseconds since the epoch, or -1 latest (the high watermark), -2 earliest (the log start offset). With `isolation` 1 the
+/// latest is the last stable offset, and no record behind it is found.
 // struct ListOffsetsPartition, aligned to 8
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq)]
@@ -6722,6 +6942,8 @@ pub enum FetchRequestOffset {}
 
 /// `reads` says for each of `partitions` which replica may answer: 0 the leader; 1 the leader, which may name an in-sync replica in `rack`
 /// instead; 2 an in-sync follower as well, as the leader has named it. Absent: the leader alone.
+/// `isolation` 0: records below the high watermark; 1: those below the last stable offset, and `aborted` says which of them belong to
+/// transactions that were aborted.
 pub struct FetchRequest<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -6741,6 +6963,7 @@ impl<'a> FetchRequest<'a> {
   pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 10;
   pub const VT_RACK: ::flatbuffers::VOffsetT = 12;
   pub const VT_READS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_ISOLATION: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6758,6 +6981,7 @@ impl<'a> FetchRequest<'a> {
     builder.add_max_bytes(args.max_bytes);
     builder.add_min_bytes(args.min_bytes);
     builder.add_max_wait_ms(args.max_wait_ms);
+    builder.add_isolation(args.isolation);
     builder.finish()
   }
 
@@ -6774,6 +6998,7 @@ impl<'a> FetchRequest<'a> {
     let reads = self.reads().map(|x| {
       x.into_iter().collect()
     });
+    let isolation = self.isolation();
     FetchRequestT {
       max_wait_ms,
       min_bytes,
@@ -6781,6 +7006,7 @@ impl<'a> FetchRequest<'a> {
       partitions,
       rack,
       reads,
+      isolation,
     }
   }
 
@@ -6826,6 +7052,13 @@ impl<'a> FetchRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(FetchRequest::VT_READS, None)}
   }
+  #[inline]
+  pub fn isolation(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(FetchRequest::VT_ISOLATION, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for FetchRequest<'_> {
@@ -6840,6 +7073,7 @@ impl ::flatbuffers::Verifiable for FetchRequest<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, FetchPartition>>>("partitions", Self::VT_PARTITIONS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("rack", Self::VT_RACK, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("reads", Self::VT_READS, false)?
+     .visit_field::<u8>("isolation", Self::VT_ISOLATION, false)?
      .finish();
     Ok(())
   }
@@ -6851,6 +7085,7 @@ pub struct FetchRequestArgs<'a> {
     pub partitions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, FetchPartition>>>,
     pub rack: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub reads: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub isolation: u8,
 }
 impl<'a> Default for FetchRequestArgs<'a> {
   #[inline]
@@ -6862,6 +7097,7 @@ impl<'a> Default for FetchRequestArgs<'a> {
       partitions: None,
       rack: None,
       reads: None,
+      isolation: 0,
     }
   }
 }
@@ -6896,6 +7132,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FetchRequestBuilder<'a, 'b, A
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FetchRequest::VT_READS, reads);
   }
   #[inline]
+  pub fn add_isolation(&mut self, isolation: u8) {
+    self.fbb_.push_slot::<u8>(FetchRequest::VT_ISOLATION, isolation, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> FetchRequestBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     FetchRequestBuilder {
@@ -6919,6 +7159,7 @@ impl ::core::fmt::Debug for FetchRequest<'_> {
       ds.field("partitions", &self.partitions());
       ds.field("rack", &self.rack());
       ds.field("reads", &self.reads());
+      ds.field("isolation", &self.isolation());
       ds.finish()
   }
 }
@@ -6930,6 +7171,7 @@ pub struct FetchRequestT {
   pub partitions: Option<alloc::vec::Vec<FetchPartitionT>>,
   pub rack: Option<alloc::string::String>,
   pub reads: Option<alloc::vec::Vec<u8>>,
+  pub isolation: u8,
 }
 impl Default for FetchRequestT {
   fn default() -> Self {
@@ -6940,6 +7182,7 @@ impl Default for FetchRequestT {
       partitions: None,
       rack: None,
       reads: None,
+      isolation: 0,
     }
   }
 }
@@ -6960,6 +7203,7 @@ impl FetchRequestT {
     let reads = self.reads.as_ref().map(|x|{
       _fbb.create_vector(x)
     });
+    let isolation = self.isolation;
     FetchRequest::create(_fbb, &FetchRequestArgs{
       max_wait_ms,
       min_bytes,
@@ -6967,12 +7211,14 @@ impl FetchRequestT {
       partitions,
       rack,
       reads,
+      isolation,
     })
   }
 }
 pub enum FetchResponseOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
+/// `isolation` is that of the request: a broker that knows of none says 0. `last_stable` has an offset for each of the partitions then.
 pub struct FetchResponse<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -6990,6 +7236,9 @@ impl<'a> FetchResponse<'a> {
   pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
   pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 8;
   pub const VT_PREFERRED: ::flatbuffers::VOffsetT = 10;
+  pub const VT_ISOLATION: ::flatbuffers::VOffsetT = 12;
+  pub const VT_ABORTED: ::flatbuffers::VOffsetT = 14;
+  pub const VT_LAST_STABLE: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -7001,10 +7250,13 @@ impl<'a> FetchResponse<'a> {
     args: &'args FetchResponseArgs<'args>
   ) -> ::flatbuffers::WIPOffset<FetchResponse<'bldr>> {
     let mut builder = FetchResponseBuilder::new(_fbb);
+    if let Some(x) = args.last_stable { builder.add_last_stable(x); }
+    if let Some(x) = args.aborted { builder.add_aborted(x); }
     if let Some(x) = args.preferred { builder.add_preferred(x); }
     if let Some(x) = args.partitions { builder.add_partitions(x); }
     if let Some(x) = args.message { builder.add_message(x); }
     builder.add_error(args.error);
+    builder.add_isolation(args.isolation);
     builder.finish()
   }
 
@@ -7019,11 +7271,21 @@ impl<'a> FetchResponse<'a> {
     let preferred = self.preferred().map(|x| {
       x.iter().map(|t| t.unpack()).collect()
     });
+    let isolation = self.isolation();
+    let aborted = self.aborted().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    let last_stable = self.last_stable().map(|x| {
+      x.into_iter().collect()
+    });
     FetchResponseT {
       error,
       message,
       partitions,
       preferred,
+      isolation,
+      aborted,
+      last_stable,
     }
   }
 
@@ -7055,6 +7317,27 @@ impl<'a> FetchResponse<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, PreferredReplica>>>(FetchResponse::VT_PREFERRED, None)}
   }
+  #[inline]
+  pub fn isolation(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(FetchResponse::VT_ISOLATION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn aborted(&self) -> Option<::flatbuffers::Vector<'a, AbortedTransaction>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, AbortedTransaction>>>(FetchResponse::VT_ABORTED, None)}
+  }
+  #[inline]
+  pub fn last_stable(&self) -> Option<::flatbuffers::Vector<'a, i64>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, i64>>>(FetchResponse::VT_LAST_STABLE, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for FetchResponse<'_> {
@@ -7067,6 +7350,9 @@ impl ::flatbuffers::Verifiable for FetchResponse<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, FetchedPartition>>>("partitions", Self::VT_PARTITIONS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, PreferredReplica>>>("preferred", Self::VT_PREFERRED, false)?
+     .visit_field::<u8>("isolation", Self::VT_ISOLATION, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, AbortedTransaction>>>("aborted", Self::VT_ABORTED, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, i64>>>("last_stable", Self::VT_LAST_STABLE, false)?
      .finish();
     Ok(())
   }
@@ -7076,6 +7362,9 @@ pub struct FetchResponseArgs<'a> {
     pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub partitions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, FetchedPartition>>>,
     pub preferred: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, PreferredReplica>>>,
+    pub isolation: u8,
+    pub aborted: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, AbortedTransaction>>>,
+    pub last_stable: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, i64>>>,
 }
 impl<'a> Default for FetchResponseArgs<'a> {
   #[inline]
@@ -7085,6 +7374,9 @@ impl<'a> Default for FetchResponseArgs<'a> {
       message: None,
       partitions: None,
       preferred: None,
+      isolation: 0,
+      aborted: None,
+      last_stable: None,
     }
   }
 }
@@ -7111,6 +7403,18 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FetchResponseBuilder<'a, 'b, 
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FetchResponse::VT_PREFERRED, preferred);
   }
   #[inline]
+  pub fn add_isolation(&mut self, isolation: u8) {
+    self.fbb_.push_slot::<u8>(FetchResponse::VT_ISOLATION, isolation, 0);
+  }
+  #[inline]
+  pub fn add_aborted(&mut self, aborted: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , AbortedTransaction>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FetchResponse::VT_ABORTED, aborted);
+  }
+  #[inline]
+  pub fn add_last_stable(&mut self, last_stable: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , i64>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FetchResponse::VT_LAST_STABLE, last_stable);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> FetchResponseBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     FetchResponseBuilder {
@@ -7132,6 +7436,9 @@ impl ::core::fmt::Debug for FetchResponse<'_> {
       ds.field("message", &self.message());
       ds.field("partitions", &self.partitions());
       ds.field("preferred", &self.preferred());
+      ds.field("isolation", &self.isolation());
+      ds.field("aborted", &self.aborted());
+      ds.field("last_stable", &self.last_stable());
       ds.finish()
   }
 }
@@ -7141,6 +7448,9 @@ pub struct FetchResponseT {
   pub message: Option<alloc::string::String>,
   pub partitions: Option<alloc::vec::Vec<FetchedPartitionT>>,
   pub preferred: Option<alloc::vec::Vec<PreferredReplicaT>>,
+  pub isolation: u8,
+  pub aborted: Option<alloc::vec::Vec<AbortedTransactionT>>,
+  pub last_stable: Option<alloc::vec::Vec<i64>>,
 }
 impl Default for FetchResponseT {
   fn default() -> Self {
@@ -7149,6 +7459,9 @@ impl Default for FetchResponseT {
       message: None,
       partitions: None,
       preferred: None,
+      isolation: 0,
+      aborted: None,
+      last_stable: None,
     }
   }
 }
@@ -7167,11 +7480,21 @@ impl FetchResponseT {
     let preferred = self.preferred.as_ref().map(|x|{
       let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack()).collect();_fbb.create_vector(&w)
     });
+    let isolation = self.isolation;
+    let aborted = self.aborted.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack()).collect();_fbb.create_vector(&w)
+    });
+    let last_stable = self.last_stable.as_ref().map(|x|{
+      _fbb.create_vector(x)
+    });
     FetchResponse::create(_fbb, &FetchResponseArgs{
       error,
       message,
       partitions,
       preferred,
+      isolation,
+      aborted,
+      last_stable,
     })
   }
 }
@@ -7192,6 +7515,7 @@ impl<'a> ::flatbuffers::Follow<'a> for ListOffsetsRequest<'a> {
 
 impl<'a> ListOffsetsRequest<'a> {
   pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 4;
+  pub const VT_ISOLATION: ::flatbuffers::VOffsetT = 6;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -7204,6 +7528,7 @@ impl<'a> ListOffsetsRequest<'a> {
   ) -> ::flatbuffers::WIPOffset<ListOffsetsRequest<'bldr>> {
     let mut builder = ListOffsetsRequestBuilder::new(_fbb);
     if let Some(x) = args.partitions { builder.add_partitions(x); }
+    builder.add_isolation(args.isolation);
     builder.finish()
   }
 
@@ -7211,8 +7536,10 @@ impl<'a> ListOffsetsRequest<'a> {
     let partitions = self.partitions().map(|x| {
       x.iter().map(|t| t.unpack()).collect()
     });
+    let isolation = self.isolation();
     ListOffsetsRequestT {
       partitions,
+      isolation,
     }
   }
 
@@ -7223,6 +7550,13 @@ impl<'a> ListOffsetsRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ListOffsetsPartition>>>(ListOffsetsRequest::VT_PARTITIONS, None)}
   }
+  #[inline]
+  pub fn isolation(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(ListOffsetsRequest::VT_ISOLATION, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ListOffsetsRequest<'_> {
@@ -7232,18 +7566,21 @@ impl ::flatbuffers::Verifiable for ListOffsetsRequest<'_> {
   ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ListOffsetsPartition>>>("partitions", Self::VT_PARTITIONS, false)?
+     .visit_field::<u8>("isolation", Self::VT_ISOLATION, false)?
      .finish();
     Ok(())
   }
 }
 pub struct ListOffsetsRequestArgs<'a> {
     pub partitions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ListOffsetsPartition>>>,
+    pub isolation: u8,
 }
 impl<'a> Default for ListOffsetsRequestArgs<'a> {
   #[inline]
   fn default() -> Self {
     ListOffsetsRequestArgs {
       partitions: None,
+      isolation: 0,
     }
   }
 }
@@ -7256,6 +7593,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListOffsetsRequestBuilder<'a,
   #[inline]
   pub fn add_partitions(&mut self, partitions: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ListOffsetsPartition>>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ListOffsetsRequest::VT_PARTITIONS, partitions);
+  }
+  #[inline]
+  pub fn add_isolation(&mut self, isolation: u8) {
+    self.fbb_.push_slot::<u8>(ListOffsetsRequest::VT_ISOLATION, isolation, 0);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ListOffsetsRequestBuilder<'a, 'b, A> {
@@ -7276,17 +7617,20 @@ impl ::core::fmt::Debug for ListOffsetsRequest<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("ListOffsetsRequest");
       ds.field("partitions", &self.partitions());
+      ds.field("isolation", &self.isolation());
       ds.finish()
   }
 }
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListOffsetsRequestT {
   pub partitions: Option<alloc::vec::Vec<ListOffsetsPartitionT>>,
+  pub isolation: u8,
 }
 impl Default for ListOffsetsRequestT {
   fn default() -> Self {
     Self {
       partitions: None,
+      isolation: 0,
     }
   }
 }
@@ -7298,8 +7642,10 @@ impl ListOffsetsRequestT {
     let partitions = self.partitions.as_ref().map(|x|{
       let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack()).collect();_fbb.create_vector(&w)
     });
+    let isolation = self.isolation;
     ListOffsetsRequest::create(_fbb, &ListOffsetsRequestArgs{
       partitions,
+      isolation,
     })
   }
 }
@@ -22155,6 +22501,930 @@ impl RemoveUserResponseT {
       _fbb.create_string(x)
     });
     RemoveUserResponse::create(_fbb, &RemoveUserResponseArgs{
+      error,
+      message,
+    })
+  }
+}
+pub enum QuotaValueOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// `key` is Kafka's, such as producer_byte_rate; `value` a decimal number. Absent: there is to be none.
+pub struct QuotaValue<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for QuotaValue<'a> {
+  type Inner = QuotaValue<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> QuotaValue<'a> {
+  pub const VT_KEY: ::flatbuffers::VOffsetT = 4;
+  pub const VT_VALUE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    QuotaValue { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args QuotaValueArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<QuotaValue<'bldr>> {
+    let mut builder = QuotaValueBuilder::new(_fbb);
+    if let Some(x) = args.value { builder.add_value(x); }
+    if let Some(x) = args.key { builder.add_key(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> QuotaValueT {
+    let key = self.key().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let value = self.value().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    QuotaValueT {
+      key,
+      value,
+    }
+  }
+
+  #[inline]
+  pub fn key(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(QuotaValue::VT_KEY, None)}
+  }
+  #[inline]
+  pub fn value(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(QuotaValue::VT_VALUE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for QuotaValue<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("key", Self::VT_KEY, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("value", Self::VT_VALUE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct QuotaValueArgs<'a> {
+    pub key: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub value: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for QuotaValueArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    QuotaValueArgs {
+      key: None,
+      value: None,
+    }
+  }
+}
+
+pub struct QuotaValueBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> QuotaValueBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_key(&mut self, key: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(QuotaValue::VT_KEY, key);
+  }
+  #[inline]
+  pub fn add_value(&mut self, value: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(QuotaValue::VT_VALUE, value);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> QuotaValueBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    QuotaValueBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<QuotaValue<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for QuotaValue<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("QuotaValue");
+      ds.field("key", &self.key());
+      ds.field("value", &self.value());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuotaValueT {
+  pub key: Option<alloc::string::String>,
+  pub value: Option<alloc::string::String>,
+}
+impl Default for QuotaValueT {
+  fn default() -> Self {
+    Self {
+      key: None,
+      value: None,
+    }
+  }
+}
+impl QuotaValueT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<QuotaValue<'b>> {
+    let key = self.key.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let value = self.value.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    QuotaValue::create(_fbb, &QuotaValueArgs{
+      key,
+      value,
+    })
+  }
+}
+pub enum QuotaOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Whose they are: absent is no part of it, an empty name is whoever has none of his own.
+pub struct Quota<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Quota<'a> {
+  type Inner = Quota<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Quota<'a> {
+  pub const VT_USER: ::flatbuffers::VOffsetT = 4;
+  pub const VT_CLIENT_ID: ::flatbuffers::VOffsetT = 6;
+  pub const VT_IP: ::flatbuffers::VOffsetT = 8;
+  pub const VT_VALUES: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Quota { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args QuotaArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Quota<'bldr>> {
+    let mut builder = QuotaBuilder::new(_fbb);
+    if let Some(x) = args.values { builder.add_values(x); }
+    if let Some(x) = args.ip { builder.add_ip(x); }
+    if let Some(x) = args.client_id { builder.add_client_id(x); }
+    if let Some(x) = args.user { builder.add_user(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> QuotaT {
+    let user = self.user().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let client_id = self.client_id().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let ip = self.ip().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let values = self.values().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    QuotaT {
+      user,
+      client_id,
+      ip,
+      values,
+    }
+  }
+
+  #[inline]
+  pub fn user(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Quota::VT_USER, None)}
+  }
+  #[inline]
+  pub fn client_id(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Quota::VT_CLIENT_ID, None)}
+  }
+  #[inline]
+  pub fn ip(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Quota::VT_IP, None)}
+  }
+  #[inline]
+  pub fn values(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<QuotaValue<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<QuotaValue>>>>(Quota::VT_VALUES, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Quota<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("user", Self::VT_USER, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("client_id", Self::VT_CLIENT_ID, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("ip", Self::VT_IP, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<QuotaValue>>>>("values", Self::VT_VALUES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct QuotaArgs<'a> {
+    pub user: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub client_id: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub ip: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub values: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<QuotaValue<'a>>>>>,
+}
+impl<'a> Default for QuotaArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    QuotaArgs {
+      user: None,
+      client_id: None,
+      ip: None,
+      values: None,
+    }
+  }
+}
+
+pub struct QuotaBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> QuotaBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_user(&mut self, user: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Quota::VT_USER, user);
+  }
+  #[inline]
+  pub fn add_client_id(&mut self, client_id: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Quota::VT_CLIENT_ID, client_id);
+  }
+  #[inline]
+  pub fn add_ip(&mut self, ip: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Quota::VT_IP, ip);
+  }
+  #[inline]
+  pub fn add_values(&mut self, values: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<QuotaValue<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Quota::VT_VALUES, values);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> QuotaBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    QuotaBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Quota<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Quota<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Quota");
+      ds.field("user", &self.user());
+      ds.field("client_id", &self.client_id());
+      ds.field("ip", &self.ip());
+      ds.field("values", &self.values());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuotaT {
+  pub user: Option<alloc::string::String>,
+  pub client_id: Option<alloc::string::String>,
+  pub ip: Option<alloc::string::String>,
+  pub values: Option<alloc::vec::Vec<QuotaValueT>>,
+}
+impl Default for QuotaT {
+  fn default() -> Self {
+    Self {
+      user: None,
+      client_id: None,
+      ip: None,
+      values: None,
+    }
+  }
+}
+impl QuotaT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<Quota<'b>> {
+    let user = self.user.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let client_id = self.client_id.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let ip = self.ip.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let values = self.values.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    Quota::create(_fbb, &QuotaArgs{
+      user,
+      client_id,
+      ip,
+      values,
+    })
+  }
+}
+pub enum DescribeQuotasRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DescribeQuotasRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DescribeQuotasRequest<'a> {
+  type Inner = DescribeQuotasRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DescribeQuotasRequest<'a> {
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DescribeQuotasRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    _args: &'args DescribeQuotasRequestArgs
+  ) -> ::flatbuffers::WIPOffset<DescribeQuotasRequest<'bldr>> {
+    let mut builder = DescribeQuotasRequestBuilder::new(_fbb);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> DescribeQuotasRequestT {
+    DescribeQuotasRequestT {
+    }
+  }
+}
+
+impl ::flatbuffers::Verifiable for DescribeQuotasRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DescribeQuotasRequestArgs {
+}
+impl<'a> Default for DescribeQuotasRequestArgs {
+  #[inline]
+  fn default() -> Self {
+    DescribeQuotasRequestArgs {
+    }
+  }
+}
+
+pub struct DescribeQuotasRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DescribeQuotasRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DescribeQuotasRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DescribeQuotasRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DescribeQuotasRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DescribeQuotasRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DescribeQuotasRequest");
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescribeQuotasRequestT {
+}
+impl Default for DescribeQuotasRequestT {
+  fn default() -> Self {
+    Self {
+    }
+  }
+}
+impl DescribeQuotasRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<DescribeQuotasRequest<'b>> {
+    DescribeQuotasRequest::create(_fbb, &DescribeQuotasRequestArgs{
+    })
+  }
+}
+pub enum DescribeQuotasResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DescribeQuotasResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DescribeQuotasResponse<'a> {
+  type Inner = DescribeQuotasResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DescribeQuotasResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_QUOTAS: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DescribeQuotasResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DescribeQuotasResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<DescribeQuotasResponse<'bldr>> {
+    let mut builder = DescribeQuotasResponseBuilder::new(_fbb);
+    if let Some(x) = args.quotas { builder.add_quotas(x); }
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> DescribeQuotasResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    let quotas = self.quotas().map(|x| {
+      x.iter().map(|t| t.unpack()).collect()
+    });
+    DescribeQuotasResponseT {
+      error,
+      message,
+      quotas,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(DescribeQuotasResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DescribeQuotasResponse::VT_MESSAGE, None)}
+  }
+  #[inline]
+  pub fn quotas(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Quota<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Quota>>>>(DescribeQuotasResponse::VT_QUOTAS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DescribeQuotasResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Quota>>>>("quotas", Self::VT_QUOTAS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DescribeQuotasResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub quotas: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Quota<'a>>>>>,
+}
+impl<'a> Default for DescribeQuotasResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DescribeQuotasResponseArgs {
+      error: 0,
+      message: None,
+      quotas: None,
+    }
+  }
+}
+
+pub struct DescribeQuotasResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DescribeQuotasResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(DescribeQuotasResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DescribeQuotasResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn add_quotas(&mut self, quotas: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Quota<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DescribeQuotasResponse::VT_QUOTAS, quotas);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DescribeQuotasResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DescribeQuotasResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DescribeQuotasResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DescribeQuotasResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DescribeQuotasResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.field("quotas", &self.quotas());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescribeQuotasResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+  pub quotas: Option<alloc::vec::Vec<QuotaT>>,
+}
+impl Default for DescribeQuotasResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+      quotas: None,
+    }
+  }
+}
+impl DescribeQuotasResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<DescribeQuotasResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    let quotas = self.quotas.as_ref().map(|x|{
+      let w: alloc::vec::Vec<_> = x.iter().map(|t| t.pack(_fbb)).collect();_fbb.create_vector(&w)
+    });
+    DescribeQuotasResponse::create(_fbb, &DescribeQuotasResponseArgs{
+      error,
+      message,
+      quotas,
+    })
+  }
+}
+pub enum AlterQuotasRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Of values that are not named nothing changes.
+pub struct AlterQuotasRequest<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AlterQuotasRequest<'a> {
+  type Inner = AlterQuotasRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AlterQuotasRequest<'a> {
+  pub const VT_QUOTA: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AlterQuotasRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AlterQuotasRequestArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AlterQuotasRequest<'bldr>> {
+    let mut builder = AlterQuotasRequestBuilder::new(_fbb);
+    if let Some(x) = args.quota { builder.add_quota(x); }
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> AlterQuotasRequestT {
+    let quota = self.quota().map(|x| {
+      alloc::boxed::Box::new(x.unpack())
+    });
+    AlterQuotasRequestT {
+      quota,
+    }
+  }
+
+  #[inline]
+  pub fn quota(&self) -> Option<Quota<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<Quota>>(AlterQuotasRequest::VT_QUOTA, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AlterQuotasRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<Quota>>("quota", Self::VT_QUOTA, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AlterQuotasRequestArgs<'a> {
+    pub quota: Option<::flatbuffers::WIPOffset<Quota<'a>>>,
+}
+impl<'a> Default for AlterQuotasRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AlterQuotasRequestArgs {
+      quota: None,
+    }
+  }
+}
+
+pub struct AlterQuotasRequestBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AlterQuotasRequestBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_quota(&mut self, quota: ::flatbuffers::WIPOffset<Quota<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<Quota>>(AlterQuotasRequest::VT_QUOTA, quota);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AlterQuotasRequestBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AlterQuotasRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AlterQuotasRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AlterQuotasRequest<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AlterQuotasRequest");
+      ds.field("quota", &self.quota());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlterQuotasRequestT {
+  pub quota: Option<alloc::boxed::Box<QuotaT>>,
+}
+impl Default for AlterQuotasRequestT {
+  fn default() -> Self {
+    Self {
+      quota: None,
+    }
+  }
+}
+impl AlterQuotasRequestT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<AlterQuotasRequest<'b>> {
+    let quota = self.quota.as_ref().map(|x|{
+      x.pack(_fbb)
+    });
+    AlterQuotasRequest::create(_fbb, &AlterQuotasRequestArgs{
+      quota,
+    })
+  }
+}
+pub enum AlterQuotasResponseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct AlterQuotasResponse<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AlterQuotasResponse<'a> {
+  type Inner = AlterQuotasResponse<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AlterQuotasResponse<'a> {
+  pub const VT_ERROR: ::flatbuffers::VOffsetT = 4;
+  pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AlterQuotasResponse { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AlterQuotasResponseArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AlterQuotasResponse<'bldr>> {
+    let mut builder = AlterQuotasResponseBuilder::new(_fbb);
+    if let Some(x) = args.message { builder.add_message(x); }
+    builder.add_error(args.error);
+    builder.finish()
+  }
+
+  pub fn unpack(&self) -> AlterQuotasResponseT {
+    let error = self.error();
+    let message = self.message().map(|x| {
+      alloc::string::ToString::to_string(x)
+    });
+    AlterQuotasResponseT {
+      error,
+      message,
+    }
+  }
+
+  #[inline]
+  pub fn error(&self) -> i16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i16>(AlterQuotasResponse::VT_ERROR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn message(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(AlterQuotasResponse::VT_MESSAGE, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AlterQuotasResponse<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<i16>("error", Self::VT_ERROR, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AlterQuotasResponseArgs<'a> {
+    pub error: i16,
+    pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for AlterQuotasResponseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AlterQuotasResponseArgs {
+      error: 0,
+      message: None,
+    }
+  }
+}
+
+pub struct AlterQuotasResponseBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AlterQuotasResponseBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_error(&mut self, error: i16) {
+    self.fbb_.push_slot::<i16>(AlterQuotasResponse::VT_ERROR, error, 0);
+  }
+  #[inline]
+  pub fn add_message(&mut self, message: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AlterQuotasResponse::VT_MESSAGE, message);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AlterQuotasResponseBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AlterQuotasResponseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AlterQuotasResponse<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AlterQuotasResponse<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AlterQuotasResponse");
+      ds.field("error", &self.error());
+      ds.field("message", &self.message());
+      ds.finish()
+  }
+}
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlterQuotasResponseT {
+  pub error: i16,
+  pub message: Option<alloc::string::String>,
+}
+impl Default for AlterQuotasResponseT {
+  fn default() -> Self {
+    Self {
+      error: 0,
+      message: None,
+    }
+  }
+}
+impl AlterQuotasResponseT {
+  pub fn pack<'b, A: ::flatbuffers::Allocator + 'b>(
+    &self,
+    _fbb: &mut ::flatbuffers::FlatBufferBuilder<'b, A>
+  ) -> ::flatbuffers::WIPOffset<AlterQuotasResponse<'b>> {
+    let error = self.error;
+    let message = self.message.as_ref().map(|x|{
+      _fbb.create_string(x)
+    });
+    AlterQuotasResponse::create(_fbb, &AlterQuotasResponseArgs{
       error,
       message,
     })

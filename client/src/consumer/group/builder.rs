@@ -212,7 +212,10 @@ impl GroupConsumerBuilder {
             group_id: self.group_id,
             instance_id: self.instance_id,
             subscribed,
-            settings: self.settings,
+            settings: GroupSettings {
+                isolation: fetch.isolation,
+                ..self.settings
+            },
             listener: self.listener,
         };
         Ok(GroupConsumer::start(self.cluster, setup, fetch))

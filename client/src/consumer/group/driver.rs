@@ -311,11 +311,11 @@ impl Driver {
         self.starts += 1;
         let asked: BTreeMap<Place, u64> = places.into_iter().map(|place| (place, self.starts)).collect();
         self.starting.extend(asked.clone());
-        let (route, reset) = (self.parts.route.clone(), self.parts.settings.reset);
+        let (route, settings) = (self.parts.route.clone(), self.parts.settings);
         let began_with = self.began_with.clone().unwrap_or_default();
         self.work.push(Box::pin(async move {
             let places: Vec<Place> = asked.keys().cloned().collect();
-            let found = find_starts(&route, &places, reset, &began_with).await;
+            let found = find_starts(&route, &places, (settings.reset, settings.isolation), &began_with).await;
             Done::Started(asked, found)
         }));
     }

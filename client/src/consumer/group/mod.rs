@@ -30,7 +30,7 @@ use headwater_protocol::id::{Offset, PartitionIndex};
 use headwater_protocol::topic::TopicName;
 use regex::Regex;
 
-use super::builder::OffsetReset;
+use super::builder::{Isolation, OffsetReset};
 use super::fetcher::FetchSettings;
 use super::state;
 use super::{Advance, Consumer, ConsumerRecord, Hold, PartitionPosition, Records, Skipped, Start, start_offset};
@@ -60,6 +60,8 @@ pub(crate) struct GroupSettings {
     pub(crate) max_poll_interval: Duration,
     pub(crate) auto_commit: Option<Duration>,
     pub(crate) reset: OffsetReset,
+    /// That of the fetches.
+    pub(crate) isolation: Isolation,
 }
 
 impl Default for GroupSettings {
@@ -72,6 +74,7 @@ impl Default for GroupSettings {
             max_poll_interval: Duration::from_mins(5),
             auto_commit: Some(Duration::from_secs(5)),
             reset: OffsetReset::default(),
+            isolation: Isolation::default(),
         }
     }
 }
@@ -438,7 +441,8 @@ impl GroupConsumer {
         let name = topic_name(topic)?;
         let (_, claim) = self.find(&name, partition)?;
         let cluster = &self.route.cluster;
-        let offset = start_offset(cluster, cluster.deadline("seek"), &name, partition, to.into()).await?;
+        let (deadline, isolation) = (cluster.deadline("seek"), self.consumer.isolation());
+        let offset = start_offset(cluster, deadline, &name, partition, to.into(), isolation).await?;
         let place = (name, partition);
         let mut ledger = self.shared.ledger.lock();
         let held = ledger.partitions.get_mut(&place);

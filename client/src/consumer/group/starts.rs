@@ -14,7 +14,7 @@ use super::membership::Place;
 use super::route::Route;
 use crate::admin::CommittedOffset;
 use crate::cluster::Cluster;
-use crate::consumer::builder::{OffsetReset, Start};
+use crate::consumer::builder::{Isolation, OffsetReset, Start};
 use crate::consumer::start_offset;
 use crate::consumer::state::{Assignment, State};
 use crate::deadline::Deadline;
@@ -71,7 +71,7 @@ pub(super) async fn committed(
 pub(super) async fn find_starts(
     route: &Route,
     places: &[Place],
-    reset: OffsetReset,
+    (reset, isolation): (OffsetReset, Isolation),
     began_with: &PartitionCounts,
 ) -> Result<Vec<Begin>, Error> {
     let cluster = &route.cluster;
@@ -89,9 +89,9 @@ pub(super) async fn find_starts(
             (Some(offset), _) => offset,
             (None, OffsetReset::Error) => Offset::ZERO,
             (None, OffsetReset::Latest) if !is_new => {
-                start_offset(cluster, deadline, topic, *partition, Start::Latest).await?
+                start_offset(cluster, deadline, topic, *partition, Start::Latest, isolation).await?
             }
-            (None, _) => start_offset(cluster, deadline, topic, *partition, Start::Earliest).await?,
+            (None, _) => start_offset(cluster, deadline, topic, *partition, Start::Earliest, isolation).await?,
         };
         Ok(Begin {
             assignment: Assignment {

@@ -1,5 +1,7 @@
 //! What came of what was asked: records, new positions, leaders, and failures of all kinds.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use headwater_protocol::batch::{BatchError, BatchHeader};
 use headwater_protocol::error::ErrorCode;
@@ -112,7 +114,8 @@ impl State {
             None => partition.fetch_offset = walked.next,
         }
         if walked.size > 0 {
-            self.enqueue(ticket.index, Item::Batches(records.slice(..walked.size)));
+            let batches = Item::Batches(records.slice(..walked.size), Arc::clone(&fetched.aborted));
+            self.enqueue(ticket.index, batches);
         }
         if let Some(source) = walked.damage {
             let partition = &self.partitions[ticket.index];
@@ -123,7 +126,7 @@ impl State {
     }
 
     fn enqueue(&mut self, index: usize, item: Item) {
-        if let Item::Batches(batches) = &item {
+        if let Item::Batches(batches, _) = &item {
             self.partitions[index].queued_bytes += batches.len();
             self.queued_bytes += batches.len();
         }

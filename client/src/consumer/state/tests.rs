@@ -50,6 +50,7 @@ impl Log {
             .collect();
         let records: Vec<u8> = wanted.iter().flat_map(|(batch, _)| batch.to_vec()).collect();
         let fetched = Fetched {
+            aborted: Arc::from([]),
             topic: TopicId::NIL,
             partition: PartitionIndex::new(0),
             result: Ok(()),
@@ -70,6 +71,7 @@ fn shared() -> Shared {
 /// Of a consumer in this rack.
 fn shared_in(rack: Option<&str>) -> Shared {
     let settings = FetchSettings {
+        isolation: crate::Isolation::default(),
         fetch_bytes_max: 1 << 20,
         partition_bytes_max: 300,
         fetch_bytes_min: 1,

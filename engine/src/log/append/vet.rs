@@ -33,11 +33,13 @@ pub enum Begins {
     /// With any, as in Kafka: what was known of it may have been forgotten. Whoever says so sees to it that nothing of the producer was
     /// refused before.
     Anywhere,
+    /// Nothing is numbered: the batches are a broker's own, in the name of a producer. Only its epoch counts.
+    Unnumbered,
 }
 
 impl Begins {
     pub(crate) fn allows(self, sequence: Sequence) -> bool {
-        sequence.get() == 0 || self == Begins::Anywhere || self == Begins::At(sequence)
+        sequence.get() == 0 || matches!(self, Begins::Anywhere | Begins::Unnumbered) || self == Begins::At(sequence)
     }
 }
 
@@ -55,8 +57,8 @@ impl<'a> Vetted<'a> {
         let mut seen = Vec::with_capacity(batches.len());
         for batch in &batches {
             batch.check_from_client()?;
-            if batch.is_transactional() {
-                return Err(AppendError::Invalid("transactions are not supported"));
+            if batch.is_transactional() && !batch.producer_id().is_some() {
+                return Err(AppendError::Invalid("a batch of a transaction names its producer"));
             }
             if batch.producer_id().is_some() && batches.len() > 1 {
                 return Err(AppendError::Invalid("an idempotent producer sends one batch a request"));
@@ -83,6 +85,25 @@ impl<'a> Vetted<'a> {
         looked.expect("nothing is waited for")
     }
 
+    /// Batches that a broker has made itself. They are not numbered, though they may be of a producer's transaction.
+    pub fn of_broker(payload: &'a [u8], limits: &BatchLimits) -> Result<Vetted<'a>, AppendError> {
+        let batches = Batches::new(payload, limits).collect::<Result<Vec<_>, _>>()?;
+        if batches.is_empty() {
+            return Err(AppendError::Empty);
+        }
+        let mut seen = Vec::with_capacity(batches.len());
+        for batch in &batches {
+            let checked = batch.check_records(DECOMPRESSED_SIZE_MAX, &async || ());
+            seen.push(checked.now_or_never().expect("nothing is waited for")?);
+        }
+        Ok(Vetted {
+            payload,
+            batches,
+            seen,
+            begins: Begins::Unnumbered,
+        })
+    }
+
     /// A copy, to be appended by another core.
     pub fn to_bytes(&self) -> VettedBytes {
         VettedBytes {
@@ -90,6 +111,11 @@ impl<'a> Vetted<'a> {
             seen: self.seen.clone(),
             begins: self.begins,
         }
+    }
+
+    /// Whether some of it is part of a transaction: whoever appends it sees to it that this was begun, and will end.
+    pub fn is_transactional(&self) -> bool {
+        self.batches.iter().any(|batch| batch.is_transactional())
     }
 
     /// The batches.

@@ -14,6 +14,7 @@ use crate::{
     index::Index,
     moment::Since,
     segment::{Extent, Segment, Times, segment_path},
+    transactions::Aborted,
 };
 
 /// Extension of a file that is being written.
@@ -35,6 +36,10 @@ pub(super) struct Output<D: Disk> {
     index: Index,
     /// An emptied batch that has to follow if nothing else does, so that the segment ends at the offset where it ended.
     last: Option<Vec<u8>>,
+    /// Of the markers in it.
+    pub(super) aborted: Vec<Aborted>,
+    /// There is something of transactions in it.
+    pub(super) has_transactions: bool,
     /// It is not just a copy.
     pub(super) differs: bool,
 }
@@ -55,6 +60,8 @@ impl<D: Disk> Output<D> {
             times: Times::NONE,
             index: Index::new(base_offset, log.config().index_interval_bytes),
             last: None,
+            aborted: Vec::new(),
+            has_transactions: false,
             differs: false,
         })
     }
@@ -135,6 +142,8 @@ impl<D: Disk> Output<D> {
         segment.durable.set(self.written);
         segment.retire();
         segment.has_holes.set(true);
+        segment.transactions.put(self.aborted, false);
+        segment.transactions.has_any.set(self.has_transactions);
         *segment.index.borrow_mut() = Some(self.index);
         segment.file.put(self.file, files);
     }

@@ -2,9 +2,10 @@
 //!
 //! Owned by one compaction. From the oldest segment to the newest, so that whenever it ends early no record is gone whose
 //! successor is not there, and no tombstone while something older than it is. Batches keep their base offset, last offset delta,
-//! producer and sequence; one without records stays, empty, while it is the last of an idempotent producer, or of a segment.
+//! producer and sequence; one without records stays, empty, while it is the last of an idempotent producer, or of a segment. What becomes
+//! of transactions is said in `transactions.rs`.
 
-use std::{cell::RefCell, collections::HashMap, ops::AsyncFn, rc::Rc};
+use std::{cell::RefCell, collections::HashSet, ops::AsyncFn, rc::Rc};
 
 use bytes::Bytes;
 use headwater_protocol::{
@@ -17,6 +18,7 @@ use super::{
     Run, is_long,
     map::OffsetMap,
     output::Output,
+    transactions::Ends,
 };
 use crate::{disk::Disk, error::LogError, segment::Segment};
 
@@ -30,8 +32,10 @@ pub(super) struct Pass<'a, D: Disk, P> {
     /// From this offset on the map knows nothing, and all stays.
     pub(super) mapped_to: Offset,
     /// Where the state of each idempotent producer can be rebuilt from.
-    pub(super) last_batches: HashMap<ProducerId, Offset>,
-    /// The earliest delete horizon of the tombstones that stay.
+    pub(super) last_batches: HashSet<(ProducerId, Offset)>,
+    /// What it has met of transactions.
+    pub(super) ends: RefCell<Ends>,
+    /// The earliest delete horizon of the tombstones, and markers, that stay.
     pub(super) horizon: RefCell<Option<Timestamp>>,
 }
 
@@ -136,8 +140,12 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
         while let Some(batch) = walk.next().await? {
             let before = output.size();
             match self.sift(&batch).await {
-                Fate::Stays => output.put(&batch).await?,
+                Fate::Stays => {
+                    self.note_stays(&batch, output);
+                    output.put(&batch).await?;
+                }
                 Fate::Changes(batch) => {
+                    self.note_stays(&batch, output);
                     output.put(&batch).await?;
                     output.differs = true;
                 }
@@ -157,13 +165,36 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
         Ok(())
     }
 
+    /// A batch is about to be written.
+    fn note_stays(&self, batch: &[u8], output: &mut Output<D>) {
+        let Ok(header) = BatchHeader::read(batch) else { return };
+        if header.record_count() == 0 {
+            return;
+        }
+        let mut ends = self.ends.borrow_mut();
+        ends.note_stays(header);
+        if header.is_control() {
+            output.aborted.extend(ends.at_marker(header.base_offset()));
+        }
+        output.has_transactions |= header.is_transactional() || header.is_control();
+    }
+
     async fn sift(&self, bytes: &Bytes) -> Fate {
         let Some(records) = self.run.decode(bytes).await else {
             return Fate::Stays;
         };
-        let sifted = self.sifted(&records).await;
         let header = records.header();
-        let Some(sifted) = sifted.filter(|_| !header.is_control()) else {
+        if header.is_control() {
+            return self.sift_marker(&records);
+        }
+        if self.ends.borrow().is_aborted(header) && header.next_offset() <= self.mapped_to {
+            let count = header.record_count() as usize;
+            let mut tally = self.run.tally.borrow_mut();
+            tally.records += count as u64;
+            tally.removed_records += count as u64;
+            return self.empty(header, count);
+        }
+        let Some(sifted) = self.sifted(&records).await else {
             return Fate::Stays;
         };
         let (count, kept) = (sifted.kept.len(), sifted.kept.iter().filter(|kept| **kept).count());
@@ -187,6 +218,25 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
             write_anew()
         };
         rebuilt.map_or(Fate::Stays, Fate::Changes)
+    }
+
+    /// A marker goes when nothing of its transaction is left, and its delete horizon has passed since.
+    fn sift_marker(&self, records: &RecordSet) -> Fate {
+        let header = records.header();
+        let has_more = self.ends.borrow_mut().end(records);
+        if has_more || header.next_offset() > self.mapped_to {
+            return Fate::Stays;
+        }
+        let count = header.record_count() as usize;
+        let is_past = |horizon: Timestamp| self.run.now.clock >= horizon;
+        if count == 0 || header.delete_horizon().is_some_and(is_past) {
+            return self.empty(header, count);
+        }
+        let horizon = self.horizon_of(header, true);
+        if horizon == header.delete_horizon() {
+            return Fate::Stays;
+        }
+        batch::rebuild(records, horizon, |_| true).map_or(Fate::Stays, Fate::Changes)
     }
 
     /// Which records stay. `None` if they cannot be read: only what was stored before the topic was compacted.
@@ -237,8 +287,8 @@ impl<D: Disk, P: AsyncFn(u64)> Pass<'_, D, P> {
     }
 
     fn empty(&self, header: BatchHeader<'_>, count: usize) -> Fate {
-        let last = self.last_batches.get(&header.producer_id());
-        let is_last = last.is_some_and(|last| *last == header.base_offset());
+        let place = (header.producer_id(), header.base_offset());
+        let is_last = self.last_batches.contains(&place);
         match (is_last, count) {
             (true, 0) => Fate::Stays,
             (true, _) => Fate::Changes(batch::emptied(header)),

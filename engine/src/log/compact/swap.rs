@@ -112,6 +112,10 @@ impl<D: Disk> Log<D> {
         let last = sources.last().expect("at least one segment is replaced");
         output.fill(&segment, last.extent.get(), self.disk.open_files());
         segment.stage.set(Stage::Sealed);
+        segment
+            .transactions
+            .open_since
+            .set(sources[0].transactions.open_since.get());
         let segment = Rc::new(segment);
         let first = state
             .segments
@@ -155,6 +159,7 @@ impl<D: Disk> Log<D> {
         let segment = &swap.segment;
         segment.is_named();
         self.store_index(segment, segment.end()).await;
+        self.store_aborted(segment, Offset::MAX).await;
         Ok(())
     }
 }
@@ -192,6 +197,9 @@ pub(in crate::log) async fn recover<D: Disk>(
                 max_timestamp: -1,
                 appended: Since::UNKNOWN,
                 untimed: false,
+                open_since: None,
+                aborted: 0,
+                transactional: false,
             };
             finish(disk, directory, &path, facts, entries).await?;
             changed = true;

@@ -10,6 +10,9 @@ const PREPARE_BYTES_MIN: u64 = 64 << 10;
 /// Zeros are written ahead of writes up to this size; they cost as many bytes as they make cheap, so larger ones gain less than that.
 const SPARSE_BYTES_MAX: u64 = 16 << 10;
 
+/// Space that is reserved behind a journal, in what was written this time.
+const SELDOM_STEPS: u64 = 4;
+
 /// One operation on the segment file. Positions are bytes in the segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -47,6 +50,8 @@ pub(super) struct Plan {
     /// Writes have been completed for all below.
     written: u64,
     pub(super) durable: u64,
+    /// What was durable before.
+    began: u64,
     /// Ends of the writes under way, in order, and whether they have completed.
     writes: VecDeque<(u64, bool)>,
     syncing: bool,
@@ -65,6 +70,7 @@ impl Plan {
             issued: durable,
             written: durable,
             durable,
+            began: durable,
             writes,
             syncing: false,
             preparing: false,
@@ -120,9 +126,12 @@ impl Plan {
         Some(Step::Sync { covers: self.written })
     }
 
-    /// Space is reserved in steps that grow with the segment, so that only busy partitions reserve much.
-    pub(super) fn next_prepare(&mut self, end: u64, prepared: u64, segment_size: u64) -> Option<Step> {
+    /// Space is reserved in steps that grow with the segment, so that only busy partitions reserve much. What is written behind a journal is
+    /// `seldom` written: there is to be room for several times as much as this time, since without it appends cannot go to the journal.
+    pub(super) fn next_prepare(&mut self, end: u64, prepared: u64, segment_size: u64, seldom: bool) -> Option<Step> {
+        let ahead = if seldom { (end - self.began) * SELDOM_STEPS } else { 0 };
         let step = end
+            .max(ahead)
             .next_power_of_two()
             .clamp(PREPARE_BYTES_MIN, self.config.prepare_bytes_max.max(PREPARE_BYTES_MIN));
         if self.preparing || prepared >= segment_size || end + step / 2 <= prepared {

@@ -3,6 +3,8 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
+    ops::Range,
+    path::Path,
     rc::Rc,
 };
 
@@ -21,7 +23,9 @@ use crate::{
         scan::{ScanEnd, Stretch, WINDOW, scan},
     },
     moment::Since,
-    segment::{Extent, Segment, Stage},
+    producers::Kept,
+    segment::{Extent, Segment, Stage, segment_path},
+    transactions::{Aborted, aborted::EXTENSION},
 };
 
 impl<D: Disk> Opening<'_, D> {
@@ -98,6 +102,7 @@ impl<D: Disk> Opening<'_, D> {
         );
         segment.extent.set(known.extent());
         segment.durable.set(known.size);
+        note_facts(&segment, known);
         // Not cut to size yet if the crash came first; maintenance will see to it.
         segment.stage.set(if size == known.size {
             Stage::Sealed
@@ -125,17 +130,19 @@ impl<D: Disk> Opening<'_, D> {
         let path = segment.path.clone();
         let mut extent = segment.extent.get();
         let mut index = Index::new(base_offset, self.config.index_interval_bytes);
-        if let Some(known) = known.filter(|known| known.size <= size)
+        if let Some(known) = known.filter(|known| known.size > size) {
+            let reason = format!("the file has {size} bytes of {} that were durable", known.size);
+            return Err(self.corrupt(base_offset, size, &reason));
+        }
+        if let Some(known) = known
             && let Some(stored) = self.read_index(base_offset, known.size).await
         {
             index = stored;
             extent = known.extent();
-        } else if known.is_some_and(|known| known.size > size) {
-            let reason = format!(
-                "the file has {size} bytes of {} that were durable",
-                known.map_or(0, |known| known.size)
-            );
-            return Err(self.corrupt(base_offset, size, &reason));
+        }
+        match known {
+            Some(known) => note_facts(&segment, known),
+            None => segment.transactions.open_since.set(self.transactions.open_since()),
         }
         let is_last = next.is_none();
         // What a journal has kept need not be in the last segment yet: in its place there may be what was never acknowledged. Where
@@ -147,6 +154,7 @@ impl<D: Disk> Opening<'_, D> {
             kept.map_err(|reason| self.corrupt(base_offset, 0, &format!("what its journal has kept: {reason}")))?;
         let mut other: Option<(u64, Offset)> = None;
         let (producers, epochs) = (&mut self.producers, &mut self.epochs);
+        let (transactions, mut aborted) = (&mut self.transactions, Vec::new());
         // Batches that the checkpoint knows of are in its epochs and its producer state already.
         let noted = known.map_or(base_offset, |known| Offset::new(known.next_offset));
         let (mut times, mut next_offset) = (extent.times, extent.next_offset);
@@ -166,7 +174,11 @@ impl<D: Disk> Opening<'_, D> {
                 if batch.base_offset() >= noted {
                     // A hole before it is its epoch's.
                     epochs.note(batch.leader_epoch(), next_offset.max(noted));
-                    producers.note(batch, batch.base_offset(), Since::UNKNOWN, Offset::MAX);
+                    producers.note(batch, batch.base_offset(), Since::UNKNOWN, Kept::ALL_FILED);
+                    if batch.is_transactional() || batch.is_control() {
+                        segment.transactions.has_any.set(true);
+                        aborted.extend(transactions.note(batch, batch.base_offset()));
+                    }
                 }
                 next_offset = batch.next_offset();
             };
@@ -200,26 +212,48 @@ impl<D: Disk> Opening<'_, D> {
                 ScanEnd::Bad(reason) => return Err(self.corrupt(base_offset, found.position, &reason)),
             }
             if is_last && found.position > extent.end {
-                let written = write_again(&file, extent.end, found.position).await;
-                let written = match written {
-                    // Where it takes room to write in place (copy on write), serving what there is comes before this; but what a
-                    // journal has kept must be certain to be here before it is forgotten there.
-                    Err(error) if is_full(&error) && self.aside.is_none() => Ok(()),
-                    written => written,
-                };
-                written.map_err(LogError::io("write again", &path))?;
-                file.sync().await.map_err(LogError::io("flush", &path))?;
+                self.secure(&file, &path, extent.end..found.position).await?;
             }
         }
         if let Some(known) = known.filter(|known| self.compaction.has_holes(base_offset) && known.size <= scanned.end) {
             // A truncation into a hole has left no batch that says so.
             scanned.next_offset = scanned.next_offset.max(Offset::new(known.next_offset));
         }
+        self.add_aborted(&segment, known, aborted).await;
         segment.extent.set(scanned);
         segment.durable.set(scanned.end);
         *segment.index.borrow_mut() = Some(index);
         segment.stage.set(if is_last { Stage::Active } else { Stage::Rolled });
         Ok(segment)
+    }
+
+    /// Makes what was found certain to be on the disk, before it is served.
+    async fn secure(&self, file: &D::File, path: &Path, found: Range<u64>) -> Result<(), LogError> {
+        match write_again(file, found.start, found.end).await {
+            // Where it takes room to write in place (copy on write), serving what there is comes before this; but what a
+            // journal has kept must be certain to be here before it is forgotten there.
+            Err(error) if is_full(&error) && self.aside.is_none() => {}
+            written => written.map_err(LogError::io("write again", path))?,
+        }
+        file.sync().await.map_err(LogError::io("flush", path))
+    }
+
+    /// Adds the aborted transactions that a scan has found to those that are known of the segment.
+    async fn add_aborted(&self, segment: &Segment<D>, known: Option<SegmentFacts>, found: Vec<Aborted>) {
+        let transactions = &segment.transactions;
+        if !transactions.is_loaded() {
+            let path = segment_path(self.directory, segment.base_offset, EXTENSION);
+            let end = known.map_or(segment.base_offset, |known| Offset::new(known.next_offset));
+            let file = self.disk.read_file(&path).await.ok();
+            match file.and_then(|file| transactions.decode(segment.base_offset, end, &file)) {
+                Some(stored) => transactions.put(stored, false),
+                // All are found when the log is open, and can look at what lies before.
+                None => return transactions.count_is(-1),
+            }
+        }
+        for aborted in found {
+            transactions.add(aborted);
+        }
     }
 
     async fn cut(
@@ -270,6 +304,14 @@ impl<D: Disk> Opening<'_, D> {
         }
         read
     }
+}
+
+/// What the checkpoint says of a segment's transactions.
+fn note_facts<D: Disk>(segment: &Segment<D>, known: SegmentFacts) {
+    let transactions = &segment.transactions;
+    transactions.open_since.set(known.open_since.map(Offset::new));
+    transactions.has_any.set(known.transactional);
+    transactions.count_is(known.aborted);
 }
 
 /// Whether the journal has kept another batch for its place.

@@ -28,8 +28,9 @@ use crate::{
         walk::Walk,
     },
     moment::Since,
-    producers::Producers,
+    producers::{Kept, Producers},
     segment::Segment,
+    transactions::{Saved, Transactions},
 };
 
 impl<D: Disk> Log<D> {
@@ -65,12 +66,13 @@ impl<D: Disk> Log<D> {
             let read = file.read(block_start, (position - block_start) as usize).await;
             read.map_err(LogError::io("read", &segment.path))?
         };
-        remove_index(&self.disk, &self.directory, segment.base_offset).await?;
         let end = DurablePoint {
             segment: segment.base_offset,
             position,
             offset,
         };
+        self.recall_transactions(&segment, end).await?;
+        remove_index(&self.disk, &self.directory, segment.base_offset).await?;
         // The checkpoint must never promise more than the files hold, and the last one may: it is written in any case.
         // The batch may begin below the log start offset, which then moves back with the end, as in Kafka.
         {
@@ -107,7 +109,7 @@ impl<D: Disk> Log<D> {
                 if let Ok(batch) = RecordBatch::parse(&bytes, &limits)
                     && lost.contains(&batch.producer_id())
                 {
-                    found.note(&batch, batch.base_offset(), Since::UNKNOWN, Offset::MAX);
+                    found.note(&batch, batch.base_offset(), Since::UNKNOWN, Kept::ALL_FILED);
                 }
             }
             lost.retain(|id| !found.knows(*id));
@@ -188,6 +190,7 @@ impl<D: Disk> Log<D> {
         state.filed = state.durable;
         state.epochs = EpochTable::default();
         state.producers = Producers::default();
+        state.transactions = Transactions::default();
         state.spares = Spares::default();
         state.compaction.truncations += 1;
         state.changed();
@@ -224,8 +227,12 @@ fn empty_at(start: Offset) -> Checkpoint {
             max_timestamp: -1,
             appended: Since::UNKNOWN,
             untimed: false,
+            open_since: None,
+            aborted: 0,
+            transactional: false,
         }],
         producers: Vec::new(),
+        transactions: Saved::default(),
         epochs: Some(EpochTable::default()),
         high_watermark: None,
         begins_again: true,

@@ -122,7 +122,7 @@ fn a_log_whose_segment_fails_leaves_what_was_acknowledged_to_the_next() {
             for id in 1..=4 {
                 append(&log, id).await;
             }
-            let kind = [OpKind::WriteDurable, OpKind::Open][usize::from(seed.is_multiple_of(3))];
+            let kind = [OpKind::Write, OpKind::Sync, OpKind::Open][seed as usize % 3];
             disk.fail_nth(kind, 0, Fault::InputOutput);
             if log.file().await.is_ok() {
                 assert_eq!(kind, OpKind::Open, "the file was open");

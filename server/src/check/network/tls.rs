@@ -1,4 +1,4 @@
-//! TLS: whether ports that others reach have it, and whether its files are as clients want them.
+//! TLS: which ports have it, and whether its files are as clients want them.
 
 use crate::{
     check::{
@@ -6,19 +6,15 @@ use crate::{
         finding::Finding,
     },
     config::{Config, HttpAddress, PeerListen},
-    machine,
     tls::{Port, Tls, Wanted, look},
 };
 
 impl TlsFacts {
     pub(in crate::check) fn look(config: &Config) -> TlsFacts {
-        let now = machine::wall().get();
-        let ports = [Port::Native, Port::Kafka, Port::Peers, Port::Http];
+        let ports = [Port::Native, Port::Kafka, Port::Peers, Port::Metrics, Port::Http];
         let wanted = ports.into_iter().filter_map(|port| Wanted::of(config, port));
         let pairs = wanted.flat_map(|wanted| wanted.pairs().collect::<Vec<_>>());
-        let mut wrong: Vec<String> = pairs
-            .flat_map(|(certificate, key)| look(&certificate, &key, now / 1000))
-            .collect();
+        let mut wrong: Vec<String> = pairs.flat_map(|(certificate, key)| look(&certificate, &key)).collect();
         wrong.dedup();
         TlsFacts {
             unusable: Tls::read(config).err().map(|error| error.to_string()),
@@ -38,7 +34,9 @@ pub(in crate::check) fn tls(facts: &Facts, config: &Config) -> Finding {
     let finding = Finding::new(value, "on every port that others reach");
     if let Some(unusable) = &facts.tls.unusable {
         return finding
-            .forbids(format!("The files of TLS cannot be used: {unusable}"))
+            .forbids(format!(
+                "What the settings of TLS and of secrets name cannot be used: {unusable}"
+            ))
             .advice("give the files that the setting names");
     }
     if let [first, others @ ..] = facts.tls.wrong.as_slice() {
@@ -50,24 +48,18 @@ pub(in crate::check) fn tls(facts: &Facts, config: &Config) -> Finding {
             .must(format!("Of the files of TLS: {first}{more}"))
             .advice("see \"Make it safe\" in docs/operate.md");
     }
-    if open.is_empty() {
-        return finding;
-    }
+    // What is open is an item of its own.
     finding
-        .better(format!(
-            "What passes over {} can be read and changed by whoever is between",
-            open.join(", ")
-        ))
-        .advice("set tls_certificate and tls_key of these ports: \"Make it safe\" in docs/operate.md")
 }
 
 /// Where each port is listened to, and whether that is with TLS.
-fn ports(config: &Config) -> impl Iterator<Item = (Port, std::net::SocketAddr)> {
+pub(super) fn ports(config: &Config) -> impl Iterator<Item = (Port, std::net::SocketAddr)> {
     let addresses = [
         (Port::Native, Some(config.broker.listen)),
         (Port::Kafka, config.kafka_listen()),
         (Port::Peers, config.cluster.listen.map(PeerListen::get)),
-        (Port::Http, config.metrics.listen.map(HttpAddress::get)),
+        (Port::Metrics, config.metrics.listen.map(HttpAddress::get)),
+        (Port::Http, config.http.listen.map(HttpAddress::get)),
     ];
     addresses
         .into_iter()

@@ -89,6 +89,7 @@ pub(super) struct Machine {
     pub asked: Asked,
     pub directory: DirectoryFacts,
     pub tls: facts::TlsFacts,
+    pub open: facts::OpenFacts,
     pub config: Config,
 }
 
@@ -121,6 +122,7 @@ impl Machine {
                 lock_inode: None,
             },
             tls: facts::TlsFacts::default(),
+            open: facts::OpenFacts::default(),
             config: Config::default(),
         };
         for (path, text) in FILES {
@@ -172,6 +174,7 @@ impl Machine {
         let root = Root::new(self.tree.path());
         let mut facts = Facts::gather(&root, self.asked, self.directory);
         facts.tls = self.tls;
+        facts.open = self.open;
         (facts, self.config)
     }
 

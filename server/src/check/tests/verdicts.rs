@@ -397,13 +397,11 @@ const NETWORK_AND_CLOCK_CASES: &[Case] = &[
     ),
     (
         "TLS",
-        |m| m.config.broker.listen = ([0, 0, 0, 0], 9292).into(),
-        BETTER,
-        "set tls_certificate",
-    ),
-    (
-        "TLS",
-        |m| m.tls.wrong.push("the certificate in /etc/c.pem has expired".to_owned()),
+        |m| {
+            m.tls
+                .wrong
+                .push("the certificate in /etc/c.pem names no host".to_owned());
+        },
         MUST,
         "Make it safe",
     ),
@@ -412,6 +410,24 @@ const NETWORK_AND_CLOCK_CASES: &[Case] = &[
         |m| m.tls.unusable = Some("broker.tls_key: it is gone".to_owned()),
         FORBIDS,
         "give the files",
+    ),
+    (
+        "what is open",
+        |m| m.config.broker.listen = ([0, 0, 0, 0], 9292).into(),
+        BETTER,
+        "set broker.tls_certificate",
+    ),
+    (
+        "what is open",
+        |m| m.open.expiries = vec![("kafka", 0)],
+        MUST,
+        "get another of its CA",
+    ),
+    (
+        "what is open",
+        |m| m.open.unreadable = Some("/etc/p: it is gone".to_owned()),
+        FORBIDS,
+        "put the password there",
     ),
     (
         "clock reading",

@@ -12,6 +12,9 @@ pub(super) const FORMAT_VERSION: u8 = 4;
 /// The version of a state in which somebody may do something, or there are users.
 pub(super) const WITH_ACCESS: u8 = 5;
 
+/// The version of a state in which somebody has a quota.
+pub(super) const WITH_QUOTAS: u8 = 6;
+
 /// Why bytes cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CodecError {
@@ -20,7 +23,7 @@ pub(crate) enum CodecError {
     Empty,
     /// Nobody, or another version of the broker, wrote them.
     #[error(
-        "they are in format version {found}, but this broker knows only 1, 3, {FORMAT_VERSION} and {WITH_ACCESS}: run the broker that wrote them"
+        "they are in format version {found}, but this broker knows only 1, 3, {FORMAT_VERSION}, {WITH_ACCESS} and {WITH_QUOTAS}: run the broker that wrote them"
     )]
     Version {
         /// What they say.
@@ -47,17 +50,17 @@ pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
     bytes.expect("a vector takes all bytes, and every sequence of ours has a known length")
 }
 
-/// Writes a state with what is in it since [`WITH_ACCESS`].
-pub(super) fn encode_with_access(value: &impl Serialize) -> Vec<u8> {
+/// Writes a state in a version that it needs for what is in it.
+pub(super) fn encode_as(version: u8, value: &impl Serialize) -> Vec<u8> {
     let mut bytes = encode(value);
-    bytes[0] = WITH_ACCESS;
+    bytes[0] = version;
     bytes
 }
 
 /// The version in which a value was written.
 pub(super) fn version(bytes: &[u8]) -> Result<u8, CodecError> {
     match *bytes.first().ok_or(CodecError::Empty)? {
-        version @ (1 | 3 | FORMAT_VERSION | WITH_ACCESS) => Ok(version),
+        version @ (1 | 3 | FORMAT_VERSION | WITH_ACCESS | WITH_QUOTAS) => Ok(version),
         found => Err(CodecError::Version { found }),
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cluster::replicas::{ReplicaCommand, ReplicaMap},
-    core::mesh::Reply,
+    core::{lease::Lease, mesh::Reply},
     image::ClusterImage,
     metrics::LookAtQuorum,
     model::{id::PartitionId, quorum::QuorumDescription, refusal::Refusal},
@@ -42,6 +42,7 @@ pub(crate) struct QuorumHandle {
     wishes: mpsc::Sender<Wish>,
     shown: Shown,
     look: LookAtQuorum,
+    lease: Arc<Lease>,
 }
 
 impl QuorumHandle {
@@ -51,6 +52,7 @@ impl QuorumHandle {
         incarnation: Incarnation,
         shown: Shown,
         look: LookAtQuorum,
+        lease: Arc<Lease>,
     ) -> (QuorumHandle, mpsc::Receiver<Wish>) {
         let (wishes, arrived) = mpsc::channel(WISHES_MAX);
         let handle = QuorumHandle {
@@ -59,6 +61,7 @@ impl QuorumHandle {
             wishes,
             shown,
             look,
+            lease,
         };
         (handle, arrived)
     }
@@ -76,6 +79,11 @@ impl QuorumHandle {
     /// How the member is.
     pub(crate) fn look(&self) -> LookAtQuorum {
         Arc::clone(&self.look)
+    }
+
+    /// Until when the active coordinator counts on this broker.
+    pub(crate) fn lease(&self) -> Arc<Lease> {
+        Arc::clone(&self.lease)
     }
 
     /// The cluster as this member knows it.

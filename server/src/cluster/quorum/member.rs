@@ -8,7 +8,10 @@ use std::{
 };
 
 use headwater_protocol::error::ErrorCode;
-use openraft::{Config, Raft, RaftMetrics, SnapshotPolicy, async_runtime::watch::WatchReceiver as _};
+use openraft::{
+    Config, Raft, RaftMetrics, SnapshotPolicy, async_runtime::watch::WatchReceiver as _,
+    type_config::TypeConfigExt as _,
+};
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
@@ -27,6 +30,7 @@ use super::{
 };
 use crate::{
     failure::{Part, StopError},
+    machine,
     metrics::{LookAtQuorum, QuorumFigures},
     tls::Tls,
 };
@@ -50,6 +54,8 @@ pub(super) const PROPOSE_MAX: Duration = Duration::from_secs(3);
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 /// A pause before an order is proposed again.
 pub(super) const PROPOSE_PAUSE: Duration = Duration::from_millis(50);
+/// An active coordinator that a majority has not answered for so long, or that has not answered itself, may have been followed by another.
+const ANSWERED_MAX: Duration = Duration::from_secs(3);
 /// Orders that are on their way to the leader at one time. Others wait.
 const FORWARDED_MAX: usize = 16;
 
@@ -149,6 +155,7 @@ impl Quorum {
         let raft = Raft::new(identity.node, config, dialer.clone(), LogStore(store), applier).await;
         let raft = raft.map_err(|error| refused(error.to_string()))?;
         local.watch::<Types>(raft.metrics());
+        elect_if_alone(&raft, identity.node).await.map_err(refused)?;
         let server = listener.map(|listener| {
             let server = Arc::new(Server::new(Arc::clone(&local), raft.clone(), dialer.clone()));
             tokio::spawn(peer::serve(server, listener))
@@ -184,19 +191,46 @@ impl Quorum {
         self.metrics(|metrics| metrics.current_leader)
     }
 
+    /// When a majority last confirmed that this member leads; none if it does not.
+    pub(super) fn confirmed(&self) -> Option<Instant> {
+        let own = self.local.identity().node;
+        self.metrics(|metrics| {
+            let is_leader = metrics.current_leader == Some(own);
+            let is_alone = metrics.membership_config.voter_ids().eq([own]);
+            let now = machine::now();
+            let acked = metrics.last_quorum_acked.map(|acked| Types::now() - acked.into_inner());
+            let acked = acked.and_then(|age| now.checked_sub(age));
+            // Who is alone asks nobody.
+            let confirmed = if is_alone { Some(now) } else { acked };
+            confirmed.filter(|_| is_leader)
+        })
+    }
+
     /// How it is, for anybody to look.
     pub(crate) fn look(&self) -> LookAtQuorum {
         let own = self.local.identity().node;
-        let metrics = self.raft.metrics();
+        let (metrics, local) = (self.raft.metrics(), Arc::clone(&self.local));
         Arc::new(move || {
             let metrics = metrics.borrow_watched();
+            let voters = metrics.membership_config.voter_ids().count() as u64;
+            let is_active = metrics.current_leader == Some(own);
+            let hears_active = match metrics.current_leader {
+                // Who leads it goes on to say for ever if nobody can be elected.
+                Some(leader) if !is_active => local.has_heard(leader, ANSWERED_MAX),
+                Some(_) if voters > 1 => {
+                    let acked = metrics.last_quorum_acked;
+                    acked.is_some_and(|at| Types::now() - at.into_inner() <= ANSWERED_MAX)
+                }
+                leader => leader.is_some(),
+            };
             QuorumFigures {
                 is_up: metrics.running_state.is_ok(),
-                is_active: metrics.current_leader == Some(own),
+                is_active,
+                hears_active,
                 term: metrics.current_term,
                 log_index: metrics.last_log_index.unwrap_or_default(),
                 applied_index: metrics.last_applied.map_or(0, |applied| applied.index),
-                voters: metrics.membership_config.voter_ids().count() as u64,
+                voters,
             }
         })
     }
@@ -339,6 +373,19 @@ impl Quorum {
     }
 }
 
+/// Has the only voter there is lead at once, and not at the next tick.
+async fn elect_if_alone(raft: &Raft<Types, Applier>, own: NodeId) -> Result<(), String> {
+    // Until openraft answers, it does not show whom it knows.
+    let known = raft.is_initialized().await;
+    known.map_err(|error| error.to_string())?;
+    let membership = Arc::clone(&raft.metrics().borrow_watched().membership_config);
+    if membership.voter_ids().eq([own]) {
+        let asked = raft.trigger().elect(false).await;
+        asked.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
 /// How openraft works here.
 pub(super) fn config(cluster_name: String) -> Config {
     Config {
@@ -351,6 +398,9 @@ pub(super) fn config(cluster_name: String) -> Config {
         max_in_snapshot_log_to_keep: ENTRIES_KEPT,
         purge_batch_size: ENTRIES_KEPT / 2,
         enable_pre_vote: Some(true),
+        // A leader sends its entries while it flushes them itself. Of one that has crashed followers may have entries that it has not,
+        // and were it to go on in the same term, it would give others the same numbers: what was agreed on would be lost, or differ.
+        enable_leader_restore: Some(false),
         ..Config::default()
     }
 }

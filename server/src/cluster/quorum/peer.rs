@@ -1,5 +1,5 @@
 //! How members speak with each other: over TCP, with TLS if `cluster.tls_certificate` is set, one request at a time on a connection, each
-//! within a limit of time.
+//! within a limit of time. Where there is a `cluster.secret` both prove first that they know it (`proof`).
 //!
 //! ```text
 //! Dialer ─► Line ─ connect ─►  serve: greeting (a number that was never used)
@@ -14,6 +14,7 @@
 mod frame;
 mod handshake;
 mod line;
+mod proof;
 mod reach;
 mod serve;
 mod standing;
@@ -29,9 +30,9 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use handshake::Refused;
 pub(crate) use line::{CallError, Dialer, Line};
-#[cfg(test)]
-pub(crate) use reach::lets_in;
 pub(crate) use reach::{ANSWER_MAX, Unheard};
+#[cfg(test)]
+pub(crate) use reach::{Answered, lets_in};
 pub(crate) use serve::{Server, propose, serve};
 pub(crate) use standing::Local;
 

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     cluster::replicas::{ReplicaCommand, ReplicaMap},
+    core::lease::{LEASE, Lease},
     image::Broker,
     machine,
 };
@@ -39,6 +40,10 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// A broker that has not answered for so long is taken to be gone. Longer than a host may stand still.
 const SESSION: Duration = Duration::from_secs(3);
 
+/// So long a member takes itself for the active coordinator after a majority has said so: it asks nobody any more when another may be.
+const CONFIRMED_MAX: Duration = Duration::from_secs(1);
+
+const _: () = assert!(SESSION.as_millis() > CONFIRMED_MAX.as_millis() + LEASE.as_millis());
 const _: () = assert!(SESSION.as_millis() > 2 * (ASK_EVERY.as_millis() + ANSWER_MAX.as_millis()));
 
 /// A member, as far as it watches brokers.
@@ -51,8 +56,11 @@ pub(super) trait Watcher {
 
     fn node(&self) -> NodeId;
 
-    /// Whether it is the active coordinator, as far as it knows.
-    fn is_active(&self) -> bool;
+    /// When a majority last confirmed that it is the active coordinator. None: it is not, or may not be any more.
+    fn confirmed(&self) -> Option<Instant>;
+
+    /// Until when others count on its own broker.
+    fn lease(&self) -> &Lease;
 
     /// Brokers and replicas, as far as it knows.
     fn replicas(&self) -> ReplicaMap;
@@ -80,8 +88,12 @@ impl Watcher for Quorum {
         self.identity().node
     }
 
-    fn is_active(&self) -> bool {
-        self.leader() == Some(self.identity().node)
+    fn confirmed(&self) -> Option<Instant> {
+        Quorum::confirmed(self).filter(|at| machine::since(*at) < CONFIRMED_MAX)
+    }
+
+    fn lease(&self) -> &Lease {
+        self.local.lease()
     }
 
     fn replicas(&self) -> ReplicaMap {
@@ -138,11 +150,12 @@ impl<W: Watcher> Session<W> {
 pub(super) async fn watch<W: Watcher>(watcher: &W) -> Infallible {
     let mut sessions = BTreeMap::new();
     loop {
-        if !watcher.is_active() {
+        let Some(confirmed) = watcher.confirmed() else {
             sessions.clear();
             machine::pause(LOOK_EVERY).await;
             continue;
-        }
+        };
+        watcher.lease().heard(confirmed);
         let mut gone = refresh(&mut sessions, watcher);
         let asked = join_all(sessions.values_mut().map(Session::<W>::ask)).await;
         gone.extend(asked.into_iter().flatten());

@@ -12,7 +12,7 @@ use headwater_protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    codec::{self, CodecError, decode, encode, encode_with_access},
+    codec::{self, CodecError, decode, encode, encode_as},
     id::{Incarnation, NodeId, StoreId},
     order::{Order, Outcome, Proposal, ProposalId, Registration, TopicForm},
 };
@@ -21,9 +21,10 @@ use crate::{
         replicas::{self, KafkaForm, Placement, ReplicaCommand, ReplicaError, ReplicaMap},
         state::{ClusterState, Command},
     },
-    image::{AccessRules, ClusterImage, Topic, settings},
+    image::{AccessRules, ClusterImage, QuotaRules, Topic, settings},
     model::{
         access::{Acl, Hidden, StoredKeys},
+        quota::{Entity, QuotaKey, Rate},
         refusal::Refusal,
     },
 };
@@ -50,7 +51,7 @@ pub(crate) struct State {
 }
 
 /// The state as it is in a snapshot, but for brokers and replicas, which follow it since version 2, and where they speak Kafka's
-/// protocol, since version 4, and who may do what, since version 5, which is written only if there is any of that.
+/// protocol, since version 4, who may do what, since version 5, and how much, since version 6: each is written only if there is any of that.
 #[derive(Serialize, Deserialize)]
 struct Form {
     version: u64,
@@ -67,6 +68,15 @@ struct AccessForm {
     users: BTreeMap<String, Vec<StoredKeys>>,
     secret: Hidden,
 }
+
+impl AccessForm {
+    fn read(self) -> AccessRules {
+        AccessRules::new(self.acls, self.users, self.secret)
+    }
+}
+
+/// Whose the quotas are, and what they are.
+type QuotaForm = Vec<(Entity, Vec<(QuotaKey, Rate)>)>;
 
 impl State {
     /// These topics, and producer ids that were given out below this one.
@@ -289,8 +299,8 @@ impl State {
         };
         let replicas = replicas::Form::from(&self.replicas);
         let kafka = KafkaForm::from(&self.replicas);
-        let access = image.access();
-        if access.is_empty() {
+        let (access, quotas) = (image.access(), image.quotas());
+        if access.is_empty() && quotas.is_empty() {
             return encode(&(form, replicas, kafka));
         }
         let access = AccessForm {
@@ -298,19 +308,31 @@ impl State {
             users: access.users().clone(),
             secret: access.secret().clone(),
         };
-        encode_with_access(&(form, replicas, kafka, access))
+        if quotas.is_empty() {
+            return encode_as(codec::WITH_ACCESS, &(form, replicas, kafka, access));
+        }
+        let quotas: QuotaForm = quotas.all().map(|quota| (quota.entity, quota.values)).collect();
+        encode_as(codec::WITH_QUOTAS, &(form, replicas, kafka, access, quotas))
     }
 
     /// The reverse of [`encode`](Self::encode).
     pub(crate) fn decode(bytes: &[u8]) -> Result<State, CodecError> {
-        let mut access = None;
+        let (mut access, mut quotas) = (AccessRules::default(), QuotaRules::default());
         let (form, replicas): (Form, ReplicaMap) = match codec::version(bytes)? {
             1 => (decode(bytes)?, ReplicaMap::default()),
             codec::WITH_ACCESS => {
                 let (form, replicas, kafka, told): (Form, replicas::Form, KafkaForm, AccessForm) = decode(bytes)?;
                 let mut replicas = replicas.into();
                 kafka.put_into(&mut replicas);
-                access = Some(AccessRules::new(told.acls, told.users, told.secret));
+                access = told.read();
+                (form, replicas)
+            }
+            codec::WITH_QUOTAS => {
+                type Whole = (Form, replicas::Form, KafkaForm, AccessForm, QuotaForm);
+                let (form, replicas, kafka, told, limits): Whole = decode(bytes)?;
+                let mut replicas = replicas.into();
+                kafka.put_into(&mut replicas);
+                (access, quotas) = (told.read(), QuotaRules::new(limits));
                 (form, replicas)
             }
             3 => {
@@ -330,10 +352,7 @@ impl State {
         known.truncate(KNOWN_AGAIN_MAX);
         let cluster = ClusterState::new(form.version, topics);
         Ok(State {
-            cluster: match access {
-                Some(access) => cluster.with_access(form.version, access),
-                None => cluster,
-            },
+            cluster: cluster.with_rules(form.version, Arc::new(access), Arc::new(quotas)),
             next_producer_id: form.next_producer_id,
             brokers: form.brokers,
             known,

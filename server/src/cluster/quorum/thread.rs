@@ -88,7 +88,13 @@ impl QuorumThread {
             };
             if let Some(result) = has_joined {
                 let (identity, incarnation) = (quorum.identity().clone(), quorum.incarnation());
-                let (handle, wishes) = QuorumHandle::new(identity, incarnation, quorum.shown(), quorum.look());
+                let (handle, wishes) = QuorumHandle::new(
+                    identity,
+                    incarnation,
+                    quorum.shown(),
+                    quorum.look(),
+                    Arc::clone(quorum.local.lease()),
+                );
                 let _ = tell_joined.send(result.map(|()| handle));
                 tokio::select! {
                     () = serve(&quorum, wishes, stopped) => {}

@@ -35,6 +35,39 @@ impl Value for Users {
     }
 }
 
+/// Which decisions are written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuditLevel {
+    /// None.
+    #[default]
+    Off,
+    /// That something was denied.
+    Denied,
+    /// Also that something was allowed.
+    All,
+}
+
+impl Value for AuditLevel {
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        *self = match text {
+            "off" => Self::Off,
+            "denied" => Self::Denied,
+            "all" => Self::All,
+            _ => return Err("\"off\", \"denied\" or \"all\"".to_owned()),
+        };
+        Ok(())
+    }
+
+    fn show(&self) -> String {
+        let name = match self {
+            Self::Off => "off",
+            Self::Denied => "denied",
+            Self::All => "all",
+        };
+        name.to_owned()
+    }
+}
+
 /// A way for a client to prove who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaslMechanism {
@@ -44,11 +77,13 @@ pub enum SaslMechanism {
     ScramSha256,
     /// The same with SHA-512.
     ScramSha512,
+    /// A token of an issuer that is trusted.
+    OauthBearer,
 }
 
 impl SaslMechanism {
     /// All of them.
-    pub const ALL: [SaslMechanism; 3] = [Self::Plain, Self::ScramSha256, Self::ScramSha512];
+    pub const ALL: [SaslMechanism; 4] = [Self::Plain, Self::ScramSha256, Self::ScramSha512, Self::OauthBearer];
 
     /// Its name in SASL.
     pub const fn name(self) -> &'static str {
@@ -56,6 +91,7 @@ impl SaslMechanism {
             Self::Plain => "PLAIN",
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha512 => "SCRAM-SHA-512",
+            Self::OauthBearer => "OAUTHBEARER",
         }
     }
 

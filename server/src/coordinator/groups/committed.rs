@@ -5,10 +5,11 @@
 
 mod expiry;
 pub(super) mod offsets;
+pub(super) mod pending;
 
 use std::collections::BTreeSet;
 
-use headwater_protocol::{error::ErrorCode, group::CONSUMER};
+use headwater_protocol::{error::ErrorCode, group::CONSUMER, id::ProducerId};
 
 use self::offsets::Place;
 use super::{
@@ -20,6 +21,7 @@ use crate::model::{
     bounds::AnswerSize,
     group::{Answer, CallId, CommitItem, Committed, Generation, GroupId, Identity, Protocol, Since, refusal},
     refusal::Refusal,
+    transaction::{End, Producer},
 };
 
 pub(super) fn offset_record(group: &GroupId, (topic, partition): &Place, value: Option<Committed>) -> Record {
@@ -36,7 +38,9 @@ impl Group {
     /// records are in the log already.
     pub(super) fn places(&self, step: &Step<'_>) -> BTreeSet<Place> {
         let committed = self.offsets.committed.keys();
-        committed.chain(step.commits_in_flight(&self.id)).cloned().collect()
+        let pending = self.pending.places();
+        let all = committed.chain(pending).chain(step.commits_in_flight(&self.id));
+        all.cloned().collect()
     }
 
     /// Records that delete the offsets of these partitions.
@@ -53,6 +57,25 @@ impl Group {
         if matches!(self.phase, Phase::Completing { .. }) {
             return step.refuse(call, refusal(ErrorCode::RebalanceInProgress));
         }
+        self.write_commit(call, None, items, step);
+    }
+
+    /// Commits within a producer's transaction: it counts once that is committed.
+    pub(super) fn commit_in(
+        &mut self,
+        call: CallId,
+        (who, producer): (&Identity, Producer),
+        items: Vec<CommitItem>,
+        step: &mut Step<'_>,
+    ) {
+        if let Err(code) = self.may_commit_in(who) {
+            return step.refuse(call, refusal(code));
+        }
+        self.touch(&who.member, step);
+        self.write_commit(call, Some(producer), items, step);
+    }
+
+    fn write_commit(&mut self, call: CallId, of: Option<Producer>, items: Vec<CommitItem>, step: &mut Step<'_>) {
         let codes: Vec<ErrorCode> = items.iter().map(|item| verdict(item, step)).collect();
         let good = items.into_iter().zip(&codes).filter(|(_, code)| code.is_none());
         let offsets: Vec<(Place, Committed)> = good
@@ -71,7 +94,24 @@ impl Group {
         }
         let record = |(place, committed): &(Place, Committed)| offset_record(&self.id, place, Some(committed.clone()));
         let records = offsets.iter().map(record).collect();
-        step.write(self, Write::Commit { call, offsets, codes }, records);
+        let write = Write::Commit {
+            call,
+            of: of.map(|producer| producer.id),
+            offsets,
+            codes,
+        };
+        step.write_of(self, write, records, of);
+    }
+
+    /// A producer says which member has read what it writes about, or, as older ones do, nothing.
+    fn may_commit_in(&self, who: &Identity) -> Result<(), ErrorCode> {
+        let is_member = who.generation >= Generation::ZERO || !who.member.as_str().is_empty() || who.instance.is_some();
+        match self.phase {
+            Phase::Dead => Err(ErrorCode::CoordinatorNotAvailable),
+            _ if !is_member => Ok(()),
+            Phase::Consumer => self.check_consumer(who),
+            _ => self.check_member(who),
+        }
     }
 
     fn may_commit(&self, who: &Identity) -> Result<(), ErrorCode> {
@@ -118,6 +158,19 @@ impl Group {
             (place.0, place.1, known)
         };
         Ok(Answer::Offsets(places.into_iter().map(find).collect()))
+    }
+
+    /// A transaction has ended, and what was committed in it counts, or never does.
+    pub(super) fn ended(&mut self, producer: ProducerId, end: End) {
+        for (place, committed) in self.pending.end(producer, end) {
+            self.offsets.apply(place, Some(committed));
+        }
+    }
+
+    /// A record about an offset counts.
+    pub(super) fn stands(&mut self, place: Place, value: Option<Committed>) {
+        self.pending.overtake(&place);
+        self.offsets.apply(place, value);
     }
 
     pub(super) fn forget_offsets(&mut self, call: CallId, places: Vec<Place>, step: &mut Step<'_>) {

@@ -18,7 +18,7 @@ use headwater_protocol::{
 
 use super::{
     assign::Assignor,
-    committed::offsets::Offsets,
+    committed::{offsets::Offsets, pending::Pending},
     consumers::state::Consumers,
     deadlines::earliest,
     record::Record,
@@ -73,6 +73,8 @@ pub(super) struct Group {
     pub(super) protocol: Option<String>,
     pub(super) roster: Roster,
     pub(super) offsets: Offsets,
+    /// Committed in transactions that have not ended.
+    pub(super) pending: Pending,
     /// When it came into its phase.
     pub(super) since: Since,
     /// Until when the members of this generation may ask for their assignments.
@@ -97,6 +99,7 @@ impl Group {
             protocol: None,
             roster: Roster::default(),
             offsets: Offsets::default(),
+            pending: Pending::default(),
             since: Since::now(now),
             sync_until: None,
             assigned_of: BTreeMap::new(),
@@ -117,7 +120,8 @@ impl Group {
 
     /// There is nothing to remember of it.
     pub(super) fn is_blank(&self) -> bool {
-        let is_unused = self.generation == Generation::ZERO && self.offsets.committed.is_empty();
+        let has_offsets = !self.offsets.committed.is_empty() || !self.pending.is_empty();
+        let is_unused = self.generation == Generation::ZERO && !has_offsets;
         is_unused && self.is_empty() && self.roster.promised.is_empty() && self.writes == 0 && self.consumers.is_none()
     }
 
@@ -258,7 +262,7 @@ impl Group {
     pub(super) fn forget(&mut self, now: Moment) -> bool {
         let fresh = Group::new(self.id.clone(), now);
         let former = std::mem::replace(self, fresh);
-        (self.offsets, self.consumers) = (former.offsets, former.consumers);
+        (self.offsets, self.pending, self.consumers) = (former.offsets, former.pending, former.consumers);
         self.is_blank()
     }
 

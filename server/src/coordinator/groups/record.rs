@@ -11,7 +11,7 @@
 //! Source: Kafka's `OffsetCommitKey.json`, `OffsetCommitValue.json`, `GroupMetadataKey.json`, `GroupMetadataValue.json`.
 
 pub(crate) mod consumer;
-mod flexible;
+pub(in crate::coordinator) mod flexible;
 mod size;
 mod stored;
 

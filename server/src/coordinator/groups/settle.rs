@@ -18,6 +18,7 @@ pub(super) fn settle(group: &mut Group, write: Write, outcome: Result<(), ErrorC
         }
         (Write::Emptied, outcome) => group.is_behind = outcome.is_err() && group.consumers.is_none(),
         (Write::End, Ok(())) => {}
+        (Write::Marker { .. }, _) => unreachable!("it is of no group"),
         (Write::Delete { call }, Ok(())) => step.answer(call, Answer::Deleted),
         // A group whose end could not be written is as it was.
         (Write::End, Err(_)) => group.phase = Phase::Empty,
@@ -28,9 +29,20 @@ pub(super) fn settle(group: &mut Group, write: Write, outcome: Result<(), ErrorC
         (Write::Changes(changes), outcome) => group.stored_changes(changes, outcome, step),
         (Write::TurnClassic { then }, outcome) => group.turned_classic(then, outcome, step),
         (Write::Replace { call, member }, outcome) => group.replaced(call, &member, outcome, step),
-        (Write::Commit { call, offsets, codes }, Ok(())) => {
+        (
+            Write::Commit {
+                call,
+                of,
+                offsets,
+                codes,
+            },
+            Ok(()),
+        ) => {
             for (place, committed) in offsets {
-                group.offsets.apply(place, Some(committed));
+                match of {
+                    Some(producer) => group.pending.add(producer, place, committed),
+                    None => group.stands(place, Some(committed)),
+                }
             }
             step.answer(call, Answer::Committed(codes));
         }
@@ -41,7 +53,7 @@ pub(super) fn settle(group: &mut Group, write: Write, outcome: Result<(), ErrorC
         }
         (Write::Forget { call, places }, Ok(())) => {
             for place in places {
-                group.offsets.apply(place, None);
+                group.stands(place, None);
             }
             if let Some((call, codes)) = call {
                 step.answer(call, Answer::Forgotten(codes));

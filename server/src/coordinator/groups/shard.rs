@@ -3,9 +3,14 @@
 //! [`Shard::step`] takes an event and the time and returns effects; it never fails and does no I/O. The driver appends records
 //! in the order of the effects and reports each append once, in that order, when it is durable or has failed.
 
-use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
 
-use headwater_protocol::error::ErrorCode;
+use headwater_protocol::{error::ErrorCode, id::ProducerId};
 
 use super::{
     committed::offsets::Place,
@@ -14,7 +19,7 @@ use super::{
     join::is_readable,
     record::Record,
     settle::settle,
-    step::{Effect, Queued, Step, WriteId, Writes},
+    step::{Effect, Queued, Step, Write, WriteId, Writes},
     topics::Topics,
 };
 use crate::{
@@ -23,6 +28,7 @@ use crate::{
         consumer::{JOINS, no_group},
         group::{Answer, CallId, Generation, GroupId, Listed, Moment, Reply, Request, refusal},
         refusal::Refusal,
+        transaction::{End, Marker},
     },
 };
 
@@ -42,6 +48,8 @@ pub(crate) enum Event {
         write: WriteId,
         outcome: Result<(), ErrorCode>,
     },
+    /// A transaction has ended here.
+    Mark { call: CallId, marker: Marker },
     /// A deadline has come.
     Tick,
     /// Topics have come, gone or grown.
@@ -85,7 +93,8 @@ impl Shard {
     }
 
     /// Takes over a record of the log. All of them come, in order, before the first step.
-    pub(crate) fn replay(&mut self, record: Record, now: Moment) {
+    /// `of` is in whose transaction it is, if it is in one.
+    pub(crate) fn replay(&mut self, record: Record, of: Option<ProducerId>, now: Moment) {
         match record {
             Record::Offset {
                 group,
@@ -94,7 +103,11 @@ impl Shard {
                 value,
             } => {
                 if value.is_some() || self.groups.contains_key(&group) {
-                    self.group(&group, now).offsets.apply((topic, partition), value);
+                    let group = self.group(&group, now);
+                    match (of, value) {
+                        (Some(producer), Some(value)) => group.pending.add(producer, (topic, partition), value),
+                        (_, value) => group.stands((topic, partition), value),
+                    }
                 }
             }
             Record::Group {
@@ -109,6 +122,13 @@ impl Shard {
                 }
             }
             Record::Consumer { group, told } => self.group(&group, now).restore_consumers(told),
+        }
+    }
+
+    /// Takes over the end of a transaction.
+    pub(crate) fn replay_end(&mut self, producer: ProducerId, end: End) {
+        for group in self.groups.values_mut() {
+            group.ended(producer, end);
         }
     }
 
@@ -137,6 +157,10 @@ impl Shard {
         match event {
             Event::Call { call, group, request } => self.call(call, &group, request, now, &mut effects),
             Event::Written { write, outcome } => self.written(write, outcome, now, &mut effects),
+            Event::Mark { call, marker } => {
+                let write = self.writes.push(GroupId::new(""), Write::Marker { call, marker });
+                effects.push(Effect::AppendMarker { write, marker });
+            }
             Event::Tick => self.tick(now, &mut effects),
             Event::Topics(topics) => {
                 let former = std::mem::replace(&mut self.topics, topics);
@@ -209,6 +233,11 @@ impl Shard {
             Request::Heartbeat(who) => group.heartbeat(call, &who, step),
             Request::Leave(members) => group.leave(call, &members, step),
             Request::Commit(who, items) => group.commit(call, &who, items, step),
+            Request::CommitIn(producer, who, items) => group.commit_in(call, (&who, producer), items, step),
+            Request::Unstable => {
+                let places = group.pending.places().cloned().collect();
+                step.answer(call, Answer::Unstable(places));
+            }
             Request::ConsumerHeartbeat(beat) => group.consumer_heartbeat(call, &beat, step),
             Request::DescribeConsumers => match group.describe_consumers() {
                 Some(answer) => step.answer(call, answer),
@@ -244,7 +273,7 @@ impl Shard {
             }
         }
         let makes = match request {
-            Request::Join(_) | Request::Commit(..) => true,
+            Request::Join(_) | Request::Commit(..) | Request::CommitIn(..) => true,
             Request::ConsumerHeartbeat(beat) => beat.epoch == JOINS,
             _ => false,
         };
@@ -269,6 +298,18 @@ impl Shard {
             unreachable!("the outcome of an append that nobody asked for");
         };
         assert_eq!(id, expected, "appends become durable in order");
+        if let Write::Marker { call, marker } = write {
+            let reply = outcome.map(|()| Answer::Marked).map_err(refusal);
+            if reply.is_ok() {
+                self.replay_end(marker.producer.id, marker.end);
+                let blank = self.groups.values().filter(|group| group.is_blank());
+                let blank: Vec<GroupId> = blank.map(|group| group.id.clone()).collect();
+                for group in blank {
+                    self.remove(&group);
+                }
+            }
+            return effects.push(Effect::Answer { call, reply });
+        }
         self.with(&group, now, effects, |group, step| {
             group.writes -= 1;
             settle(group, write, outcome, step);
@@ -344,8 +385,12 @@ fn without_group(id: &GroupId, request: &Request) -> Option<Reply> {
     let code = match request {
         Request::Join(join) if join.member.is_none() => return None,
         Request::Commit(who, _) if who.generation < Generation::ZERO && who.member.as_str().is_empty() => return None,
+        Request::CommitIn(_, who, _) if who.generation < Generation::ZERO && who.member.as_str().is_empty() => {
+            return None;
+        }
         // It has committed as a member of a group that has been forgotten.
-        Request::Commit(..) => ErrorCode::IllegalGeneration,
+        Request::Commit(..) | Request::CommitIn(..) => ErrorCode::IllegalGeneration,
+        Request::Unstable => return Some(Ok(Answer::Unstable(BTreeSet::default()))),
         Request::ConsumerHeartbeat(beat) if beat.epoch == JOINS => return None,
         Request::ConsumerHeartbeat(beat) => {
             let message = no_group(id, beat.epoch);

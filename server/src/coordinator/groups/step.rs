@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use headwater_protocol::error::ErrorCode;
+use headwater_protocol::{error::ErrorCode, id::ProducerId};
 
 use super::{committed::offsets::Place, consumers::keys::Changes, group::Group, record::Record, topics::Topics};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     model::{
         group::{Answer, CallId, Committed, Generation, GroupId, Join, MemberId, Moment, Reply},
         refusal::Refusal,
+        transaction::{Marker, Producer},
     },
 };
 
@@ -28,6 +29,13 @@ pub(crate) enum Effect {
     Append {
         write: WriteId,
         records: Vec<Record>,
+        /// Within whose transaction.
+        of: Option<Producer>,
+    },
+    /// Append what ends a transaction here.
+    AppendMarker {
+        write: WriteId,
+        marker: Marker,
     },
     /// The record of a group would be too large to be stored, in bytes: its members get no partitions.
     TooLarge {
@@ -59,6 +67,8 @@ pub(super) enum Write {
     },
     Commit {
         call: CallId,
+        /// In whose transaction.
+        of: Option<ProducerId>,
         offsets: Vec<(Place, Committed)>,
         codes: Vec<ErrorCode>,
     },
@@ -71,6 +81,11 @@ pub(super) enum Write {
     },
     /// It has expired.
     End,
+    /// Of all groups: a transaction has ended.
+    Marker {
+        call: CallId,
+        marker: Marker,
+    },
     /// Of a group of type consumer.
     Changes(Changes),
     /// A group of type consumer becomes a classic one, which somebody then joins.
@@ -121,15 +136,14 @@ impl Step<'_> {
     }
 
     pub(super) fn write(&mut self, group: &mut Group, write: Write, records: Vec<Record>) {
+        self.write_of(group, write, records, None);
+    }
+
+    /// The same within a producer's transaction.
+    pub(super) fn write_of(&mut self, group: &mut Group, write: Write, records: Vec<Record>, of: Option<Producer>) {
         group.writes += 1;
-        let id = WriteId(self.writes.next);
-        self.writes.next += 1;
-        self.writes.queue.push_back(Queued {
-            id,
-            group: group.id.clone(),
-            write,
-        });
-        self.effects.push(Effect::Append { write: id, records });
+        let write = self.writes.push(group.id.clone(), write);
+        self.effects.push(Effect::Append { write, records, of });
     }
 
     /// What a group commits in appends that are not durable yet.
@@ -155,6 +169,13 @@ pub(super) struct Writes {
 }
 
 impl Writes {
+    pub(super) fn push(&mut self, group: GroupId, write: Write) -> WriteId {
+        let id = WriteId(self.next);
+        self.next += 1;
+        self.queue.push_back(Queued { id, group, write });
+        id
+    }
+
     /// Changes of a group of type consumer that are not durable yet.
     pub(super) fn changes_of(&self, group: &GroupId) -> impl Iterator<Item = &Changes> {
         let of_group = self.queue.iter().filter(move |queued| queued.group == *group);

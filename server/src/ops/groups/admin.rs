@@ -13,8 +13,7 @@ use crate::{
         bounds::{self, AnswerSize},
         group::{GroupId, Listed, Wanted},
         id::PartitionId,
-        internal::OFFSETS_TOPIC,
-        op::{GroupPlace, Outcome},
+        op::{GroupPlace, NewTopic, Outcome},
         refusal::Refusal,
     },
     ops::{Ops, nodes},
@@ -22,9 +21,14 @@ use crate::{
 
 /// Which core runs a group. Makes the internal topic if there is none yet.
 pub(crate) async fn find(ops: &Ops, group: String) -> Result<Outcome, Refusal> {
-    let core = &ops.core;
-    let group = group_id(group, &core.config.groups)?;
+    let group = group_id(group, &ops.core.config.groups)?;
     let place = place_of(ops, &group).await?;
+    found(ops, place)
+}
+
+/// Which core has what lies in this partition of an internal topic.
+pub(in crate::ops) fn found(ops: &Ops, place: PartitionId) -> Result<Outcome, Refusal> {
+    let core = &ops.core;
     let Some(assignment) = ops.partitions.assignment() else {
         let owner = place.owner(core.mesh.len());
         return Ok(Outcome::GroupFound(GroupPlace {
@@ -35,7 +39,7 @@ pub(crate) async fn find(ops: &Ops, group: String) -> Result<Outcome, Refusal> {
         }));
     };
     let Some((broker, owner)) = assignment.leader_of(place) else {
-        let message = "nobody leads the partition that the group belongs to at the moment: ask again";
+        let message = "nobody leads the partition that it belongs to at the moment: ask again";
         return Err(Refusal::new(ErrorCode::CoordinatorNotAvailable, message));
     };
     Ok(Outcome::GroupFound(GroupPlace {
@@ -49,20 +53,24 @@ pub(crate) async fn find(ops: &Ops, group: String) -> Result<Outcome, Refusal> {
 /// The partition that a group belongs to.
 async fn place_of(ops: &Ops, group: &GroupId) -> Result<PartitionId, Refusal> {
     if service::place_of(&ops.partitions.image(), group).is_err() {
-        let made = ops
-            .control
-            .create_topic(internal::new_topic(&ops.core.config), false)
-            .await;
-        // Another group may have been first.
-        if let Err(refusal) = made
-            && refusal.code != ErrorCode::TopicAlreadyExists
-        {
-            let message = format!("{} cannot be made: {}", OFFSETS_TOPIC, refusal.message);
-            return Err(Refusal::new(ErrorCode::CoordinatorNotAvailable, message));
-        }
+        make_topic(ops, internal::new_topic(&ops.core.config)).await?;
     }
     service::place_of(&ops.partitions.image(), group)
         .map_err(|refusal| Refusal::new(ErrorCode::CoordinatorNotAvailable, refusal.message))
+}
+
+/// Makes an internal topic.
+pub(in crate::ops) async fn make_topic(ops: &Ops, new: NewTopic) -> Result<(), Refusal> {
+    let name = new.name.clone();
+    let made = ops.control.create_topic(new, false).await;
+    // Another may have been first.
+    match made {
+        Err(refusal) if refusal.code != ErrorCode::TopicAlreadyExists => {
+            let message = format!("{name} cannot be made: {}", refusal.message);
+            Err(Refusal::new(ErrorCode::CoordinatorNotAvailable, message))
+        }
+        Err(_) | Ok(_) => Ok(()),
+    }
 }
 
 /// The groups of all cores, or of this one alone.

@@ -73,6 +73,14 @@ impl Writing {
         matches!(self, Writing::Plain(_))
     }
 
+    /// What tells an encrypted connection from all others, the same at both ends.
+    pub(crate) fn binding(&self) -> io::Result<Option<[u8; 32]>> {
+        match self {
+            Writing::Plain(_) => Ok(None),
+            Writing::Secure(secure) => secure.binding().map(Some),
+        }
+    }
+
     /// Bytes taken, or `None` if there is no room. `more`: others follow at once, so what is less than a packet may wait for them.
     #[inline]
     pub(crate) fn try_send(&self, bytes: &[u8], more: bool) -> io::Result<Option<usize>> {

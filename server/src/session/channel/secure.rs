@@ -15,7 +15,7 @@ use rustls::Connection;
 
 use crate::{
     machine::{Socket, Stream},
-    tls::in_words,
+    tls::{CHANNEL_LABEL, in_words},
 };
 
 /// Bytes that an encrypted connection takes at once: four records.
@@ -82,6 +82,12 @@ impl SecureWriting {
             tls: RefCell::new(tls),
             socket,
         }
+    }
+
+    /// What tells this connection from all others, the same at both ends.
+    pub(super) fn binding(&self) -> io::Result<[u8; 32]> {
+        let exported = self.tls.borrow().export_keying_material([0; 32], CHANNEL_LABEL, None);
+        exported.map_err(io::Error::other)
     }
 
     pub(super) fn socket(&self) -> &Socket {

@@ -4,6 +4,8 @@
 //! come in, in small frames and within [`ENTRY_MAX`]. A user that is removed is out at once, one whose time is over until it has proved
 //! again who it is.
 
+mod bearer;
+pub(super) mod meter;
 pub(super) mod sasl;
 
 use std::{
@@ -33,8 +35,8 @@ pub(super) const OUTSIDE_LEN_MAX: u32 = 16 * 1024;
 #[derive(Debug)]
 struct Proved {
     user: String,
-    /// By which it was there when that was looked at last.
-    rules: Arc<AccessRules>,
+    /// By which it was there when that was looked at last; none of one that need not be there, as an issuer of tokens answers for it.
+    rules: Option<Arc<AccessRules>>,
     until: Option<Instant>,
 }
 
@@ -88,28 +90,33 @@ impl Entry {
         if proved.until.is_some_and(|until| machine::now() >= until) {
             return false;
         }
+        let Some(rules) = &mut proved.rules else {
+            return true;
+        };
         let image = ops.partitions.image();
-        if Arc::ptr_eq(&proved.rules, image.access()) {
+        if Arc::ptr_eq(rules, image.access()) {
             return true;
         }
         if !ops.access.has_user(image.access(), &proved.user) {
             return false;
         }
-        proved.rules = Arc::clone(image.access());
+        *rules = Arc::clone(image.access());
         true
     }
 
-    /// It has proved that it is this user, and for how long that counts, in milliseconds; 0: for as long as it likes. `None`: it was another
-    /// before, which nobody becomes.
-    pub(super) fn enter(&self, ops: &Ops, user: &str) -> Option<u64> {
+    /// It has proved that it is this user, by a password or by a token that is good for so many milliseconds. For how long that counts, in
+    /// milliseconds; 0: for as long as it likes. `None`: it was another before, which nobody becomes.
+    pub(super) fn enter(&self, ops: &Ops, user: &str, of_token: Option<u64>) -> Option<u64> {
         let mut proved = self.proved.borrow_mut();
         if proved.as_ref().is_some_and(|before| before.user != user) {
             return None;
         }
-        let lifetime = ops.core.config.security.reauthenticate_ms.get();
+        let of_all = ops.core.config.security.reauthenticate_ms.get();
+        let limits = [Some(of_all).filter(|limit| *limit > 0), of_token];
+        let lifetime = limits.into_iter().flatten().min().unwrap_or(0);
         *proved = Some(Proved {
             user: user.to_owned(),
-            rules: Arc::clone(ops.partitions.image().access()),
+            rules: of_token.is_none().then(|| Arc::clone(ops.partitions.image().access())),
             until: (lifetime > 0).then(|| machine::now() + Duration::from_millis(lifetime)),
         });
         let host = self.asker.borrow().host.clone();

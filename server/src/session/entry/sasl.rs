@@ -7,8 +7,11 @@ use headwater_protocol::{
     scram::{self, ClientFirst, Keys, Mechanism, Salting, ServerExchange},
 };
 
-use super::Entry;
-use crate::{config::SaslMechanism, core::warn_seldom, machine, model::refusal::Refusal, ops::Ops};
+use super::{Entry, bearer};
+use crate::{
+    config::SaslMechanism, core::warn_seldom, machine, model::refusal::Refusal, ops::Ops, session::sessions::Sessions,
+    tokens::Verified,
+};
 
 /// What every failure is told as.
 const FAILED: &str = "Authentication failed: the user, the password or the mechanism is not right.";
@@ -52,22 +55,41 @@ pub(in crate::session) fn offered(ops: &Ops, entry: &Entry) -> Vec<SaslMechanism
 }
 
 /// Takes the next message of the exchange that has begun. A refusal comes late, and is the end of the connection.
-pub(in crate::session) async fn step(ops: &Ops, entry: &Entry, message: &[u8]) -> Result<Answer, Refusal> {
+pub(in crate::session) async fn step(sessions: &Sessions, entry: &Entry, message: &[u8]) -> Result<Answer, Refusal> {
+    let ops = &sessions.ops;
     let begun = entry.exchange.take();
     let done = match begun {
+        Some(Exchange::Chosen(SaslMechanism::OauthBearer)) => return bearer(sessions, entry, message).await,
         _ if message.len() > MESSAGE_LEN_MAX => Err("a message is too long".to_owned()),
         None => Err("no mechanism was chosen".to_owned()),
         Some(Exchange::Chosen(SaslMechanism::Plain)) => plain(ops, entry, message).await,
         Some(Exchange::Chosen(SaslMechanism::ScramSha256)) => first(ops, entry, Mechanism::Sha256, message),
         Some(Exchange::Chosen(SaslMechanism::ScramSha512)) => first(ops, entry, Mechanism::Sha512, message),
         Some(Exchange::Scram(user, exchange)) => match exchange.finish(message) {
-            Ok(answer) => enter(ops, entry, &user, answer.into_bytes()),
+            Ok(answer) => enter(ops, entry, (&user, None), answer.into_bytes()),
             Err(error) => Err(error.to_string()),
         },
     };
     match done {
         Ok(answer) => Ok(answer),
         Err(why) => Err(refuse(ops, entry, &why).await),
+    }
+}
+
+/// The only message of OAUTHBEARER: a token.
+async fn bearer(sessions: &Sessions, entry: &Entry, message: &[u8]) -> Result<Answer, Refusal> {
+    let ops = &sessions.ops;
+    let done = match bearer::verify(sessions.tls.tokens.as_deref(), message).await {
+        Ok(Verified { name, lifetime_ms }) => enter(ops, entry, (&name, Some(lifetime_ms)), Vec::new()),
+        Err(why) => Err(why),
+    };
+    match done {
+        Ok(answer) => Ok(answer),
+        Err(why) => Err(Refusal {
+            // As a broker of Kafka's says it (RFC 7628).
+            message: r#"{"status":"invalid_token"}"#.to_owned(),
+            ..refuse(ops, entry, &why).await
+        }),
     }
 }
 
@@ -82,8 +104,8 @@ pub(in crate::session) async fn refuse(ops: &Ops, entry: &Entry, why: &str) -> R
     Refusal::new(ErrorCode::SaslAuthenticationFailed, FAILED)
 }
 
-fn enter(ops: &Ops, entry: &Entry, user: &str, answer: Vec<u8>) -> Result<Answer, String> {
-    let lifetime = entry.enter(ops, user);
+fn enter(ops: &Ops, entry: &Entry, (user, of_token): (&str, Option<u64>), answer: Vec<u8>) -> Result<Answer, String> {
+    let lifetime = entry.enter(ops, user, of_token);
     let lifetime = lifetime.ok_or("somebody wanted to become another user")?;
     ops.core.metrics.authenticated();
     Ok(Answer::Entered(answer, lifetime))
@@ -130,7 +152,7 @@ async fn plain(ops: &Ops, entry: &Entry, message: &[u8]) -> Result<Answer, Strin
         }
         machine::yield_now().await;
     }
-    enter(ops, entry, user, Vec::new())
+    enter(ops, entry, (user, None), Vec::new())
 }
 
 /// The keys of a user of whichever mechanism there are.

@@ -12,7 +12,7 @@ use super::{
     committed, configs, consumers, groups, members, metadata, offsets,
     operators::{brokers, elections, log_dirs, partitions, producers, reassignments, resources},
     security::{acls, quotas, users},
-    topics,
+    topics, transactions,
 };
 use crate::model::bounds::ITEMS_MAX;
 
@@ -105,6 +105,12 @@ pub(super) const SERVED: &[Served] = &[
     row(ApiKey::DeleteRecords, 0, 2, Way::InTurn(by!(offsets::delete_records))),
     row(ApiKey::InitProducerId, 0, 5, Way::InTurn(by!(offsets::init_producer_id))),
     row(ApiKey::OffsetForLeaderEpoch, 2, 4, Way::InTurn(by!(offsets::ends_of_epochs))),
+    // What is newer is for brokers, which ask each other otherwise here.
+    row(ApiKey::AddPartitionsToTxn, 0, 3, Way::InTurn(by!(transactions::add_partitions))),
+    row(ApiKey::AddOffsetsToTxn, 0, 4, Way::InTurn(by!(transactions::add_offsets))),
+    row(ApiKey::EndTxn, 0, 5, Way::InTurn(by!(transactions::end))),
+    row(ApiKey::WriteTxnMarkers, 1, 2, Way::InTurn(by!(transactions::write_markers))),
+    row(ApiKey::TxnOffsetCommit, 0, 6, Way::InTurn(by!(transactions::commit_offsets))),
     row(ApiKey::DescribeAcls, 1, 3, Way::InTurn(by!(acls::describe))),
     row(ApiKey::CreateAcls, 1, 3, Way::InTurn(by!(acls::create))),
     row(ApiKey::DeleteAcls, 1, 3, Way::InTurn(by!(acls::delete))),
@@ -120,12 +126,15 @@ pub(super) const SERVED: &[Served] = &[
     row(ApiKey::ListPartitionReassignments, 0, 0, Way::InTurn(by!(reassignments::list))),
     row(ApiKey::OffsetDelete, 0, 0, Way::InTurn(by!(committed::forget))),
     row(ApiKey::DescribeClientQuotas, 0, 1, Way::InTurn(by!(quotas::describe))),
+    row(ApiKey::AlterClientQuotas, 0, 1, Way::InTurn(by!(quotas::alter))),
     row(ApiKey::DescribeUserScramCredentials, 0, 0, Way::InTurn(by!(users::describe))),
     row(ApiKey::AlterUserScramCredentials, 0, 0, Way::InTurn(by!(users::alter))),
     row(ApiKey::DescribeQuorum, 0, 2, Way::InTurn(by!(brokers::quorum))),
     row(ApiKey::DescribeCluster, 0, 2, Way::InTurn(by!(metadata::cluster))),
     row(ApiKey::DescribeProducers, 0, 0, Way::InTurn(by!(producers::describe))),
     row(ApiKey::UnregisterBroker, 0, 0, Way::InTurn(by!(brokers::unregister))),
+    row(ApiKey::DescribeTransactions, 0, 0, Way::InTurn(by!(transactions::describe))),
+    row(ApiKey::ListTransactions, 0, 2, Way::InTurn(by!(transactions::list))),
     row(ApiKey::ConsumerGroupHeartbeat, 0, 1, Way::InTurn(by!(consumers::heartbeat))),
     row(ApiKey::ConsumerGroupDescribe, 0, 1, Way::InTurn(by!(consumers::describe))),
     row(ApiKey::ListConfigResources, 0, 1, Way::InTurn(by!(resources::list))),

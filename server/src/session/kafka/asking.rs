@@ -59,6 +59,7 @@ impl Asking {
     /// Does what is asked.
     pub(super) async fn perform(&self, op: Op) -> Result<Outcome, Refusal> {
         let (client, asker) = (self.connection.client(), self.connection.entry.asker());
+        self.connection.meter.mutates(|| ops::mutations(self.ops(), &op));
         ops::perform(&self.sessions.ops, &client, &asker, op).await
     }
 

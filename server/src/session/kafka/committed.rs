@@ -1,5 +1,7 @@
 //! Committed offsets of groups.
 
+use std::collections::BTreeSet;
+
 use headwater_kafka::{
     Str, Uuid,
     messages::{
@@ -121,7 +123,7 @@ pub(super) async fn fetch<'a>(asking: &Asking, request: OffsetFetchRequest<'a>) 
     if asking.version >= GROUPS_FROM {
         for group in request.groups {
             let told = match asking.part().await {
-                Ok(()) => fetch_group(asking, group).await,
+                Ok(()) => fetch_group(asking, group, request.require_stable).await,
                 Err(code) => OffsetFetchResponseGroup {
                     group_id: group.group_id,
                     error_code: asking.tells(code),
@@ -146,7 +148,7 @@ pub(super) async fn fetch<'a>(asking: &Asking, request: OffsetFetchRequest<'a>) 
         topics,
         ..OffsetFetchRequestGroup::default()
     };
-    let told = fetch_group(asking, group).await;
+    let told = fetch_group(asking, group, request.require_stable).await;
     response.error_code = told.error_code;
     response.topics = told.topics.into_iter().map(one_group_topic).collect();
     response
@@ -182,7 +184,24 @@ fn one_group_topic(topic: OffsetFetchResponseTopics<'_>) -> OffsetFetchResponseT
     }
 }
 
-async fn fetch_group<'a>(asking: &Asking, group: OffsetFetchRequestGroup<'a>) -> OffsetFetchResponseGroup<'a> {
+/// Of which partitions offsets wait for the end of a transaction, for those who want to know none that may change by it.
+async fn unstable(asking: &Asking, group: &str, is_asked: bool) -> BTreeSet<(String, i32)> {
+    if !is_asked {
+        return BTreeSet::new();
+    }
+    let asked = Op::Group(group.to_owned(), Request::Unstable);
+    match asking.perform(asked).await {
+        Ok(Outcome::Group(Answer::Unstable(places))) => places,
+        // What is wrong is told of the offsets.
+        Ok(_) | Err(_) => BTreeSet::new(),
+    }
+}
+
+async fn fetch_group<'a>(
+    asking: &Asking,
+    group: OffsetFetchRequestGroup<'a>,
+    require_stable: bool,
+) -> OffsetFetchResponseGroup<'a> {
     let mut response = OffsetFetchResponseGroup {
         group_id: group.group_id.clone(),
         ..OffsetFetchResponseGroup::default()
@@ -198,9 +217,11 @@ async fn fetch_group<'a>(asking: &Asking, group: OffsetFetchRequestGroup<'a>) ->
         response.error_code = asking.tells(refusal.code);
         return response;
     }
+    // Before the offsets: what is not unstable any more then is among them.
+    let unstable = unstable(asking, &group.group_id, require_stable).await;
     let Some(topics) = group.topics else {
         match offsets(asking, group.group_id, who, None).await {
-            Ok(offsets) => response.topics = all(asking, offsets),
+            Ok(offsets) => response.topics = all(asking, offsets, &unstable),
             Err(refusal) => response.error_code = asking.tells(refusal.code),
         }
         return response;
@@ -232,7 +253,10 @@ async fn fetch_group<'a>(asking: &Asking, group: OffsetFetchRequestGroup<'a>) ->
                 error_code: asking.tells(code),
                 ..partition(index, None)
             },
-            None => partition(index, offsets.next().and_then(|(_, _, committed)| committed)),
+            None => match offsets.next() {
+                Some((topic, at, committed)) => stable(asking, &unstable, &(topic, at), committed),
+                None => partition(index, None),
+            },
         });
         response.topics.push(OffsetFetchResponseTopics {
             name: topic.name,
@@ -261,7 +285,11 @@ async fn offsets(
 }
 
 /// Every offset that is committed, by topic.
-fn all(asking: &Asking, offsets: Offsets) -> Vec<OffsetFetchResponseTopics<'static>> {
+fn all(
+    asking: &Asking,
+    offsets: Offsets,
+    unstable: &BTreeSet<(String, i32)>,
+) -> Vec<OffsetFetchResponseTopics<'static>> {
     let image = asking.image();
     let mut topics: Vec<OffsetFetchResponseTopics<'static>> = Vec::new();
     for (name, index, committed) in offsets {
@@ -274,10 +302,27 @@ fn all(asking: &Asking, offsets: Offsets) -> Vec<OffsetFetchResponseTopics<'stat
             });
         }
         if let Some(last) = topics.last_mut() {
-            last.partitions.push(partition(index, committed));
+            let place = (last.name.to_string(), index);
+            last.partitions.push(stable(asking, unstable, &place, committed));
         }
     }
     topics
+}
+
+/// No offset of a partition of which one waits for the end of a transaction: whoever asks comes again.
+fn stable(
+    asking: &Asking,
+    unstable: &BTreeSet<(String, i32)>,
+    place: &(String, i32),
+    committed: Option<Committed>,
+) -> OffsetFetchResponsePartitions<'static> {
+    if unstable.contains(place) {
+        return OffsetFetchResponsePartitions {
+            error_code: asking.tells(ErrorCode::UnstableOffsetCommit),
+            ..partition(place.1, None)
+        };
+    }
+    partition(place.1, committed)
 }
 
 /// Without an offset it is -1.

@@ -130,11 +130,14 @@ fn alone(mut reply: Reply, answer: Answer, body: &[u8]) -> Taken {
 
 async fn perform(reply: Reply, answer: Answer, body: &[u8]) {
     let asking = Asking::new(&reply.sessions, &reply.connection, reply.version);
-    match answer(&asking, body).await {
-        Ok(body) => reply.send(asking.told(), |frame| {
-            frame.extend_from_slice(&body);
-            Ok(())
-        }),
+    match reply.connection.meter.time(answer(&asking, body)).await {
+        Ok(mut body) => {
+            reply.throttle(&mut body);
+            reply.send(asking.told(), |frame| {
+                frame.extend_from_slice(&body);
+                Ok(())
+            });
+        }
         Err(why) => {
             let client = reply.connection.client();
             tracing::info!(%why, client = ?client.id, host = %client.host, "a connection is closed: its request cannot be answered");

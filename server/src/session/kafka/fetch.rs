@@ -3,12 +3,12 @@
 
 pub(in crate::session) mod sessions;
 
-use std::{borrow::Cow, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use headwater_kafka::{
     Reader, TopicRef,
     fetch::{Answer, Gap, Part, Request, Response},
-    messages::fetch_response::{EpochEndOffset, LeaderIdAndEpoch, NodeEndpoint},
+    messages::fetch_response::{AbortedTransaction, EpochEndOffset, LeaderIdAndEpoch, NodeEndpoint},
 };
 use headwater_protocol::{error::ErrorCode, id::LeaderEpoch};
 
@@ -24,7 +24,7 @@ use crate::{
         access::{Asker, Operation, ResourceKind},
         bounds::ITEMS_MAX,
         nodes::Node,
-        records::{FetchCall, FetchItem, FetchedItem, Reads, Seen},
+        records::{FetchCall, FetchItem, FetchedItem, Isolation, Reads, Seen},
     },
     ops::{self, Ops, fetch::Records, nodes::Places},
     session::{outbox::Piece, protocol::Taken},
@@ -124,10 +124,15 @@ async fn fetch(reply: Reply, request: &Request<'_>, context: &Context) {
         ops: &ops,
         asker: reply.connection.entry.asker(),
     };
-    let (mut answers, call) = asked.call(&parts);
+    let (mut answers, mut call) = asked.call(&parts);
+    call.at_most(reply.connection.meter.fetch_max());
     let mut records: Vec<Option<Records>> = Vec::new();
     records.resize_with(parts.len(), || None);
-    for item in ops::fetch::fetch(&ops.partitions, &*reply.connection, call).await {
+    let found = {
+        let found = pin!(ops::fetch::fetch(&ops.partitions, &*reply.connection, call));
+        reply.connection.meter.time(found).await
+    };
+    for item in found {
         let place = item.place as usize;
         records[place] = asked.tell(&mut answers[place], &parts[place], item);
     }
@@ -151,9 +156,12 @@ async fn fetch(reply: Reply, request: &Request<'_>, context: &Context) {
             retain(&mut records, &are_news);
         }
     }
+    let size: usize = answers.iter().map(|answer| answer.records_len).sum();
+    reply.connection.meter.fetches(size as u64);
     let mut response = Response {
         session_id,
         answers,
+        throttle_time_ms: reply.connection.meter.throttle_ms(),
         ..Response::default()
     };
     asked.name_nodes(&mut response);
@@ -233,6 +241,10 @@ impl Asked<'_> {
         (answers, call)
     }
 
+    fn isolation(&self) -> Isolation {
+        Isolation::of(u8::from(self.request.isolation_level == READ_COMMITTED))
+    }
+
     fn item(&self, place: u32, part: &Part<'_>, rack: Option<&Arc<str>>) -> Result<FetchItem, ErrorCode> {
         let may = |name: &str| {
             let may = self
@@ -277,6 +289,7 @@ impl Asked<'_> {
             offset: wanted.fetch_offset,
             max_bytes: u64::from(wanted.partition_max_bytes.max(0).cast_unsigned()),
             reads,
+            isolation: self.isolation(),
             last_epoch: Some(LeaderEpoch::new(wanted.last_fetched_epoch)).filter(|epoch| epoch.get() >= 0),
         })
     }
@@ -293,11 +306,14 @@ impl Asked<'_> {
             return None;
         }
         answer.high_watermark = item.high_watermark;
-        // There are no transactions.
-        answer.last_stable_offset = item.high_watermark;
+        answer.last_stable_offset = item.last_stable;
         answer.log_start_offset = item.log_start_offset;
         if self.request.isolation_level == READ_COMMITTED {
-            answer.aborted_transactions = Some(Vec::new());
+            let aborted = item.aborted.iter().map(|aborted| AbortedTransaction {
+                producer_id: aborted.producer_id.get(),
+                first_offset: aborted.first_offset.as_i64(),
+            });
+            answer.aborted_transactions = Some(aborted.collect());
         }
         if let Some((broker, core)) = item.preferred {
             answer.preferred_read_replica = self.places.node(broker, core);

@@ -81,10 +81,7 @@ async fn find_one(asking: &Asking, kind: i8, key: &str) -> (Place, ErrorCode, St
     }
     let asked = match kind {
         GROUP => asking.perform(Op::FindGroup(key.to_owned())).await,
-        TRANSACTION => {
-            let code = ErrorCode::TransactionalIdAuthorizationFailed;
-            Err(Refusal::new(code, "this broker has no transactions yet"))
-        }
+        TRANSACTION => asking.perform(Op::FindTransaction(key.to_owned())).await,
         other => {
             let message = format!("there are no coordinators of type {other}");
             Err(Refusal::new(ErrorCode::InvalidRequest, message))
@@ -98,7 +95,7 @@ async fn find_one(asking: &Asking, kind: i8, key: &str) -> (Place, ErrorCode, St
             }
             None => nowhere(Refusal::new(
                 ErrorCode::CoordinatorNotAvailable,
-                "the broker that has the group does not speak Kafka's protocol",
+                "the broker that has it does not speak Kafka's protocol",
             )),
         },
         Ok(_) => nowhere(Refusal::stopping()),

@@ -14,6 +14,9 @@ const SIZE_LEN: usize = 4;
 /// Api, version, correlation id: no request is smaller.
 const REQUEST_LEN_MIN: u32 = 8;
 
+/// Produce, which brings records.
+const PRODUCE: i16 = 0;
+
 /// Fetch, which waits for records.
 const FETCH: i16 = 1;
 
@@ -63,6 +66,10 @@ impl FrameHead for Head {
 
     fn is_fetch(&self) -> bool {
         self.api == FETCH
+    }
+
+    fn is_produce(&self) -> bool {
+        self.api == PRODUCE
     }
 }
 

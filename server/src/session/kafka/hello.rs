@@ -52,26 +52,26 @@ pub(super) fn answer(reply: Reply, body: &[u8]) -> Taken {
     Taken::Done
 }
 
-/// What clients ask the cluster for by a level: groups of type consumer.
+/// What clients ask the cluster for by a level: groups of type consumer, and transactions after each of which the producer's epoch rises.
+const FEATURES: [(&str, i16); 2] = [("group.version", 1), ("transaction.version", 2)];
+
 fn features(version: i16) -> ApiVersionsResponse<'static> {
-    let (name, level) = (|| "group.version".into(), 1);
+    let supported = FEATURES.map(|(name, level)| SupportedFeatureKey {
+        name: name.into(),
+        min_version: 0,
+        max_version: level,
+    });
+    let finalized = FEATURES.map(|(name, level)| FinalizedFeatureKey {
+        name: name.into(),
+        max_version_level: level,
+        min_version_level: level,
+    });
     ApiVersionsResponse {
         // Older clients take no range that begins at 0.
-        supported_features: (version >= ZERO_FROM)
-            .then(|| SupportedFeatureKey {
-                name: name(),
-                min_version: 0,
-                max_version: level,
-            })
-            .into_iter()
-            .collect(),
+        supported_features: supported.into_iter().filter(|_| version >= ZERO_FROM).collect(),
         // It never changes.
         finalized_features_epoch: 0,
-        finalized_features: vec![FinalizedFeatureKey {
-            name: name(),
-            max_version_level: level,
-            min_version_level: level,
-        }],
+        finalized_features: finalized.into(),
         ..ApiVersionsResponse::default()
     }
 }

@@ -15,13 +15,16 @@ use headwater_protocol::{
     id::{LeaderEpoch, ProducerEpoch, ProducerId},
 };
 
-use super::asking::{Asking, check_epoch, check_name, partition_of};
+use super::{
+    asking::{Asking, check_epoch, check_name, partition_of},
+    transactions,
+};
 use crate::{
     model::{
         access::Operation,
         id::PartitionId,
         op::{Op, Outcome},
-        records::{ListItem, ListedItem, Sought},
+        records::{Isolation, ListItem, ListedItem, Sought},
     },
     ops::nodes::Places,
 };
@@ -33,6 +36,9 @@ const OF_LATEST_TIMESTAMP: (i64, i16) = (-3, 7);
 const EARLIEST_LOCAL: (i64, i16) = (-4, 8);
 /// Of records that were moved elsewhere, or will be: there are none.
 const TIERED: [(i64, i16); 2] = [(-5, 9), (-6, 11)];
+
+/// `read_committed`: the latest offset is the last stable one.
+const READ_COMMITTED: i8 = 1;
 
 /// From this version on offsets come with their epochs.
 const EPOCHS_FROM: i16 = 4;
@@ -60,6 +66,7 @@ pub(super) async fn list<'a>(asking: &Asking, request: ListOffsetsRequest<'a>) -
         .filter(|(_, count)| *count > 1)
         .map(|((topic, index), _)| (topic.to_owned(), index))
         .collect();
+    let isolation = Isolation::of(u8::from(request.isolation_level == READ_COMMITTED));
     let mut items = Vec::new();
     let mut wanted = Vec::new();
     for topic in &request.topics {
@@ -68,7 +75,7 @@ pub(super) async fn list<'a>(asking: &Asking, request: ListOffsetsRequest<'a>) -
             let found = if let Some(code) = unknown {
                 Wanted::Told(code)
             } else if twice.is_empty() || !twice.contains(&(topic.name.to_string(), partition.partition_index)) {
-                look_at(asking, &topic.name, partition)
+                look_at(asking, &topic.name, partition, isolation)
             } else {
                 Wanted::Told(ErrorCode::InvalidRequest)
             };
@@ -145,7 +152,7 @@ fn led(asking: &Asking, topic: &str, (index, epoch): (i32, i32)) -> Result<Parti
     Ok(id)
 }
 
-fn look_at(asking: &Asking, topic: &str, partition: &ListOffsetsPartition) -> Wanted {
+fn look_at(asking: &Asking, topic: &str, partition: &ListOffsetsPartition, isolation: Isolation) -> Wanted {
     let id = match led(
         asking,
         topic,
@@ -162,7 +169,7 @@ fn look_at(asking: &Asking, topic: &str, partition: &ListOffsetsPartition) -> Wa
         _ if TIERED.into_iter().any(is_one_of) => return Wanted::Told(ErrorCode::None),
         _ => return Wanted::Told(ErrorCode::UnsupportedVersion),
     };
-    Wanted::Ask(ListItem { id, sought })
+    Wanted::Ask(ListItem { id, sought, isolation })
 }
 
 /// Where epochs end, for clients that look if what they have read is still there.
@@ -213,7 +220,9 @@ async fn end_of_epoch(asking: &Asking, id: PartitionId, epoch: i32) -> Result<(i
         return Ok(unknown);
     }
     let sought = Sought::EndOfEpoch(LeaderEpoch::new(epoch));
-    match asking.perform(Op::ListOffsets(vec![ListItem { id, sought }])).await {
+    let isolation = Isolation::Uncommitted;
+    let item = ListItem { id, sought, isolation };
+    match asking.perform(Op::ListOffsets(vec![item])).await {
         Ok(Outcome::Offsets(listed)) => match listed.first() {
             Some(found) if found.error.is_none() => Ok((found.epoch.get(), found.offset)),
             Some(found) => Err(found.error),
@@ -279,8 +288,7 @@ pub(super) async fn init_producer_id(asking: &Asking, request: InitProducerIdReq
     match request.transactional_id.as_deref() {
         None => {}
         Some("") => return refused(ErrorCode::InvalidRequest),
-        // Clients give up at once.
-        Some(_) => return refused(ErrorCode::TransactionalIdAuthorizationFailed),
+        Some(id) => return transactions::init(asking, id, &request).await,
     }
     let (id, epoch) = (request.producer_id, request.producer_epoch);
     if (id == -1) != (epoch == -1) {

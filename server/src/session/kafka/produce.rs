@@ -10,15 +10,16 @@ use headwater_kafka::{
     Reader,
     produce::{Part, Request},
 };
+use headwater_protocol::error::ErrorCode;
 
 use self::{
-    judge::{Judged, judge},
+    judge::{ABORTABLE_FROM, ADDS_FROM, Judged, judge},
     told::Waiting,
 };
 use super::reply::Reply;
 use crate::{
     machine,
-    model::{bounds::ITEMS_MAX, records::Produce},
+    model::{bounds::ITEMS_MAX, records::Produce, refusal::Refusal},
     ops,
     session::protocol::Taken,
 };
@@ -59,7 +60,10 @@ pub(super) async fn take(reply: Reply, body: &[u8]) -> Taken {
         let judged = judge((&ops, &asker), &request, part, (version, records(body, part)));
         waiting.told.borrow_mut()[place].id = judged.as_ref().ok().map(|judged| judged.id);
         let taken = match &judged {
-            Ok(judged) => ops::produce::take(&ops.partitions, produce(judged)).await,
+            Ok(judged) => match admit(&ops, judged, version).await {
+                Ok(()) => ops::produce::take(&ops.partitions, produce(judged)).await,
+                Err(refusal) => Err(refusal),
+            },
             Err(refusal) => Err(refusal.clone()),
         };
         let waiting = Rc::clone(&waiting);
@@ -82,7 +86,10 @@ async fn take_unanswered(reply: Reply, request: &Request<'_>, body: &[u8]) -> Ta
         give_way(place).await;
         let judged = judge((&ops, &asker), request, part, (version, records(body, part)));
         let taken = match &judged {
-            Ok(judged) => ops::produce::take(&ops.partitions, produce(judged)).await,
+            Ok(judged) => match admit(&ops, judged, version).await {
+                Ok(()) => ops::produce::take(&ops.partitions, produce(judged)).await,
+                Err(refusal) => Err(refusal),
+            },
             Err(refusal) => Err(refusal.clone()),
         };
         let (connection, unanswered) = (Rc::clone(&connection), Rc::clone(&unanswered));
@@ -119,12 +126,40 @@ fn records<'a>(body: &'a [u8], part: &Part<'_>) -> &'a [u8] {
     &body[part.records.clone()]
 }
 
+/// Sees to it that records which say that they are in a transaction are in one that is open, and that it will end here too.
+async fn admit(ops: &ops::Ops, judged: &Judged<'_>, version: i16) -> Result<(), Refusal> {
+    let Some(within) = &judged.within else { return Ok(()) };
+    // A future of its own, as few connections need it.
+    let admitted = Box::pin(ops::transactions::admit(ops, judged.id, within)).await;
+    admitted.map_err(|code| {
+        let code = transactional_code(code, version);
+        Refusal::new(code, code.description())
+    })
+}
+
+/// In the terms that producers of the version know.
+fn transactional_code(code: ErrorCode, version: i16) -> ErrorCode {
+    match code {
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+        ErrorCode::TransactionAbortable if version < ABORTABLE_FROM => ErrorCode::InvalidTxnState,
+        ErrorCode::ConcurrentTransactions if version >= ADDS_FROM => ErrorCode::ConcurrentTransactions,
+        // To be sent again.
+        ErrorCode::ConcurrentTransactions
+        | ErrorCode::NetworkException
+        | ErrorCode::NotCoordinator
+        | ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::CoordinatorNotAvailable => ErrorCode::NotEnoughReplicas,
+        code => code,
+    }
+}
+
 fn produce<'a>(judged: &'a Judged<'_>) -> Produce<'a> {
     Produce {
         id: judged.id,
         acks: judged.acks,
         records: &judged.records,
         begins_anywhere: true,
+        is_within: judged.within.is_some(),
     }
 }
 

@@ -74,6 +74,17 @@ impl Reply {
         self.answer(frame, rest);
     }
 
+    /// Says in a body how long the client should wait, where its answers begin with that.
+    pub(super) fn throttle(&self, body: &mut [u8]) {
+        let wait = self.connection.meter.throttle_ms();
+        if wait > 0
+            && self.version >= self.key.api().throttle_from
+            && let Some(first) = body.first_chunk_mut()
+        {
+            *first = wait.to_be_bytes();
+        }
+    }
+
     /// The client wants no answer.
     pub(super) fn send_nothing(mut self) {
         self.answer(Vec::new(), Vec::new());
@@ -111,6 +122,7 @@ impl Reply {
                 | Key::DescribeProducers
                 | Key::ListConfigResources
                 | Key::DescribeTopicPartitions
+                | Key::DescribeClientQuotas
         )
     }
 

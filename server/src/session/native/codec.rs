@@ -15,15 +15,15 @@ use headwater_protocol::{
     frame::Api,
     head::ResponseHead,
     schema::{
-        AddQuorumMembersResponseT, AlterTopicResponseT, CordonBrokerResponseT, CreateAclsResponseT,
-        CreateTopicResponseT, DeleteAclsResponseT, DeleteGroupResponseT, DeleteRecordsResponseT, DeleteTopicResponseT,
-        DescribeAclsResponseT, DescribeBrokerResponseT, DescribeGroupResponseT, DescribeQuorumResponseT,
-        DescribeTopicResponseT, DescribeUsersResponseT, DrainBrokerResponseT, ElectLeadersResponseT, ErrorResponseT,
-        FinaliseFeaturesResponseT, FindGroupResponseT, ForgetBrokerResponseT, HeartbeatResponseT,
-        InitProducerIdResponseT, JoinGroupResponseT, LeaveGroupResponseT, ListBrokersResponseT, ListGroupsResponseT,
-        ListOffsetsResponseT, MetadataResponseT, OffsetCommitResponseT, OffsetDeleteResponseT, OffsetFetchResponseT,
-        ReassignPartitionsResponseT, RemoveQuorumMemberResponseT, RemoveUserResponseT, SetUserResponseT,
-        SyncGroupResponseT,
+        AddQuorumMembersResponseT, AlterQuotasResponseT, AlterTopicResponseT, CordonBrokerResponseT,
+        CreateAclsResponseT, CreateTopicResponseT, DeleteAclsResponseT, DeleteGroupResponseT, DeleteRecordsResponseT,
+        DeleteTopicResponseT, DescribeAclsResponseT, DescribeBrokerResponseT, DescribeGroupResponseT,
+        DescribeQuorumResponseT, DescribeQuotasResponseT, DescribeTopicResponseT, DescribeUsersResponseT,
+        DrainBrokerResponseT, ElectLeadersResponseT, ErrorResponseT, FinaliseFeaturesResponseT, FindGroupResponseT,
+        ForgetBrokerResponseT, HeartbeatResponseT, InitProducerIdResponseT, JoinGroupResponseT, LeaveGroupResponseT,
+        ListBrokersResponseT, ListGroupsResponseT, ListOffsetsResponseT, MetadataResponseT, OffsetCommitResponseT,
+        OffsetDeleteResponseT, OffsetFetchResponseT, ReassignPartitionsResponseT, RemoveQuorumMemberResponseT,
+        RemoveUserResponseT, SetUserResponseT, SyncGroupResponseT,
     },
 };
 
@@ -118,6 +118,8 @@ pub(super) const fn api(api: Api) -> Option<Way> {
         Api::DescribeUsers => op(security::read_describe_users, InTurn, READS, refuse::<DescribeUsersResponseT>),
         Api::SetUser => op(security::read_set_user, InTurn, CHANGES, refuse::<SetUserResponseT>),
         Api::RemoveUser => op(security::read_remove_user, InTurn, CHANGES, refuse::<RemoveUserResponseT>),
+        Api::DescribeQuotas => op(security::read_describe_quotas, InTurn, READS, refuse::<DescribeQuotasResponseT>),
+        Api::AlterQuotas => op(security::read_alter_quotas, InTurn, CHANGES, refuse::<AlterQuotasResponseT>),
     })
 }
 
@@ -144,7 +146,12 @@ pub(super) fn refuse_unread(reply: Reply, refusal: Refusal) {
 pub(super) fn tell(reply: Reply, outcome: Outcome) {
     match outcome {
         Outcome::Metadata(metadata) => reply.head(&topics::metadata(metadata)),
-        Outcome::Layout(_) | Outcome::Logs(_) | Outcome::Producers(_) => {
+        Outcome::Layout(_)
+        | Outcome::Logs(_)
+        | Outcome::Producers(_)
+        | Outcome::Transaction(_)
+        | Outcome::Transactions(_)
+        | Outcome::Marked(_) => {
             unreachable!("no api of this protocol asks for it")
         }
         Outcome::TopicCreated { id, partitions } => reply.head(&CreateTopicResponseT {
@@ -215,6 +222,11 @@ pub(super) fn tell(reply: Reply, outcome: Outcome) {
         }),
         Outcome::UserSet => reply.head(&SetUserResponseT::default()),
         Outcome::UserRemoved => reply.head(&RemoveUserResponseT::default()),
+        Outcome::Quotas(quotas) => reply.head(&DescribeQuotasResponseT {
+            quotas: Some(quotas.into_iter().map(security::quota).collect()),
+            ..DescribeQuotasResponseT::default()
+        }),
+        Outcome::QuotasAltered => reply.head(&AlterQuotasResponseT::default()),
     }
 }
 

@@ -44,7 +44,12 @@ impl Protocol for Native {
     const NAME: &str = "Headwater's own protocol";
 
     fn is_peer(header: &FrameHeader) -> bool {
-        header.api == replication::Kind::Hello as u16
+        let kinds = [
+            replication::Kind::Hello,
+            replication::Kind::Proof,
+            replication::Kind::Errand,
+        ];
+        kinds.into_iter().any(|kind| header.api == kind as u16)
     }
 
     async fn take(
@@ -169,14 +174,21 @@ async fn produce(reply: Reply, frame: &Frame<'_>) -> Taken {
 
 /// A fetch may wait for long, and its response is not much larger than itself: it waits for no turn.
 fn fetch(reply: Reply, head: &[u8]) -> Taken {
-    let call = match codec::read_fetch(head) {
+    let mut call = match codec::read_fetch(head) {
         Ok(call) => call,
         Err(refusal) => return refused(reply, refusal),
     };
+    call.at_most(reply.connection.meter.fetch_max());
+    let isolation = call.items.first().map(|item| item.isolation).unwrap_or_default();
     let working = reply.sessions.core.working();
     machine::spawn(async move {
-        let found = permitted_fetch(&reply, call).await;
-        codec::fetched(reply, found);
+        let found = {
+            let found = pin!(permitted_fetch(&reply, call));
+            reply.connection.meter.time(found).await
+        };
+        let size = found.iter().map(|item| item.size).sum();
+        reply.connection.meter.fetches(size);
+        codec::fetched(reply, isolation, found);
         drop(working);
     });
     Taken::Done
@@ -234,7 +246,9 @@ fn op(reply: Reply, row: Row, head: &[u8]) -> Taken {
 
 async fn perform(reply: &Reply, op: Op) -> Result<Outcome, Refusal> {
     let (client, asker) = (reply.connection.client(), reply.connection.entry.asker());
-    ops::perform(&reply.sessions.ops, &client, &asker, op).await
+    let ops = &reply.sessions.ops;
+    reply.connection.meter.mutates(|| ops::mutations(ops, &op));
+    ops::perform(ops, &client, &asker, op).await
 }
 
 fn answer(reply: Reply, row: Row, done: Result<Outcome, Refusal>) {
@@ -248,7 +262,10 @@ async fn in_turn(reply: Reply, row: Row, op: Op) {
     let connection = Rc::clone(&reply.connection);
     let turn = connection.turn().await;
     if !connection.outbox.is_closed() || row.changes {
-        let done = perform(&reply, op).await;
+        let done = {
+            let done = pin!(perform(&reply, op));
+            connection.meter.time(done).await
+        };
         answer(reply, row, done);
     }
     drop(turn);
@@ -257,9 +274,13 @@ async fn in_turn(reply: Reply, row: Row, op: Op) {
 /// Until it is done, or the client sends nothing more.
 async fn beside(mut reply: Reply, row: Row, op: Op) {
     reply.give_bytes_back();
-    let done = match select(pin!(perform(&reply, op)), pin!(reply.connection.ending())).await {
-        Either::Left((done, _)) => done,
-        Either::Right(_) => return,
+    let done = {
+        let performed = pin!(perform(&reply, op));
+        let performed = pin!(reply.connection.meter.time(performed));
+        match select(performed, pin!(reply.connection.ending())).await {
+            Either::Left((done, _)) => done,
+            Either::Right(_) => return,
+        }
     };
     answer(reply, row, done);
 }

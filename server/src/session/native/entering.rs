@@ -38,7 +38,7 @@ pub(super) async fn take(reply: Reply, head: &[u8]) -> Taken {
         *entry.exchange.borrow_mut() = chosen.map(Exchange::Chosen);
     }
     let message = request.message().map_or(&[][..], |message| message.bytes());
-    match sasl::step(ops, entry, message).await {
+    match sasl::step(&reply.sessions, entry, message).await {
         Ok(Answer::Challenge(challenge)) => reply.head(&AuthenticateResponseT {
             challenge: Some(challenge),
             ..AuthenticateResponseT::default()

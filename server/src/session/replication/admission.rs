@@ -28,6 +28,25 @@ impl Admission {
     /// Who has connected, if it may. `known` is what this broker knows of the one that the other side says it is. Whatever an older
     /// stream says from now on is void.
     pub(crate) fn admit(&mut self, hello: &Hello, here: &Here, known: Option<&Broker>) -> Result<Peer, PeerError> {
+        Admission::check(hello, here, known)?;
+        let from = hello.from;
+        let age = (from.incarnation, hello.connection);
+        let latest = self
+            .latest
+            .entry((from.broker, hello.core))
+            .or_insert((Incarnation::new(0), 0));
+        if age <= *latest {
+            return Err(PeerError::Replayed);
+        }
+        *latest = age;
+        Ok(Peer {
+            member: from,
+            connection: hello.connection,
+        })
+    }
+
+    /// Whether it is a broker of this cluster, as the process that is registered, and means this core.
+    pub(crate) fn check(hello: &Hello, here: &Here, known: Option<&Broker>) -> Result<(), PeerError> {
         let from = hello.from;
         if hello.cluster_id != here.cluster_id {
             return Err(PeerError::Cluster {
@@ -54,18 +73,6 @@ impl Admission {
         if usize::from(hello.core.get()) >= known.address.core_ports.len() {
             return Err(PeerError::Contradiction("it has registered fewer cores"));
         }
-        let age = (from.incarnation, hello.connection);
-        let latest = self
-            .latest
-            .entry((from.broker, hello.core))
-            .or_insert((Incarnation::new(0), 0));
-        if age <= *latest {
-            return Err(PeerError::Replayed);
-        }
-        *latest = age;
-        Ok(Peer {
-            member: from,
-            connection: hello.connection,
-        })
+        Ok(())
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     image::Incarnation,
     model::id::PartitionId,
     session::{channel::HandshakeError, frame::ReadError},
+    tls::Unproved,
 };
 
 /// Why a frame, or whoever sends it, is refused. The connection ends.
@@ -53,6 +54,10 @@ pub(crate) enum PeerError {
     },
     #[error("a stream that is as new or newer is there already: end this one")]
     Replayed,
+    #[error("it wants a proof of cluster.secret, and there is none here: set the same secret on every broker")]
+    NoSecret,
+    #[error(transparent)]
+    Unproved(#[from] Unproved),
 }
 
 /// Why a stream between two brokers has ended.
@@ -96,6 +101,7 @@ impl PeerError {
             Self::Elsewhere { .. } => ErrorCode::ReplicaNotAvailable,
             Self::Stranger(_) => ErrorCode::BrokerIdNotRegistered,
             Self::Incarnation { .. } | Self::Replayed => ErrorCode::StaleBrokerEpoch,
+            Self::NoSecret | Self::Unproved(_) => ErrorCode::ClusterAuthorizationFailed,
         }
     }
 }

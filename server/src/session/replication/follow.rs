@@ -24,6 +24,7 @@ use super::{
     error::{LinkError, PeerError},
     frame::{Kind, begin, kind_of},
     hello::{Hello, read_welcome},
+    proof,
 };
 use crate::{
     core::warn_seldom,
@@ -269,6 +270,10 @@ impl Follows {
         let Channel { reading, writing, .. } = opened.ok_or(LinkError::Late(GREETING_WAIT))??;
         let mut reader = FrameReader::new(reading, Rc::clone(&self.sessions.read_buffers), limits);
         let sender = Sender::new(&writing, core);
+        if let Some(secret) = &self.sessions.tls.secret {
+            let proved = machine::until(deadline, proof::calling(secret, &mut reader, &writing, &sender));
+            proved.await.ok_or(LinkError::Late(GREETING_WAIT))??;
+        }
         let hello = self.hello(&assignment, stream.leader);
         sender.send_bytes(&begin(Kind::Hello, &hello.head(), 0), false).await?;
         let welcomed = machine::until(deadline, welcomed(&mut reader)).await;

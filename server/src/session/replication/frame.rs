@@ -16,6 +16,10 @@ pub(crate) enum Kind {
     Hello = 1000,
     /// What a follower has and wants, and a leader's answers.
     Fetch = 1001,
+    /// What comes before all that where brokers share a secret.
+    Proof = 1002,
+    /// Something that is done for a transaction. It says who speaks itself.
+    Errand = 1003,
 }
 
 /// What a frame with this header is; `greeted` is whether the other side has said who it is, which comes first and once.
@@ -23,6 +27,7 @@ pub(crate) fn kind_of(header: &FrameHeader, greeted: bool) -> Result<Kind, PeerE
     let kind = match header.api {
         1000 if !greeted => Kind::Hello,
         1001 if greeted => Kind::Fetch,
+        1002 if !greeted => return Err(PeerError::NoSecret),
         other => return Err(PeerError::Kind(other)),
     };
     if header.version != VERSION {

@@ -1,6 +1,7 @@
 //! Those who take part, each a process on a host of its own: all of them the client library, but for a straggler.
 
 mod admin;
+mod committer;
 mod keeper;
 mod member;
 mod producer;
@@ -10,6 +11,7 @@ mod trimmer;
 
 pub(super) use self::{
     admin::{Admin, Topics},
+    committer::Committer,
     keeper::{Book, Keeper},
     member::Member,
     producer::Producer,

@@ -1,6 +1,6 @@
 //! What an acknowledgement promises, seen from outside: whoever is in sync, or eligible to lead, has on its disk all that was
-//! acknowledged. Looked at whenever a host loses power, and whenever somebody comes into sync: whether what is missing comes to be
-//! missed depends on who dies next, which is seldom the right one.
+//! acknowledged. Looked at whenever a host loses power, whenever a broker has stopped in order, and whenever somebody comes into sync:
+//! whether what is missing comes to be missed depends on who dies next, which is seldom the right one.
 
 use std::{
     path::PathBuf,
@@ -21,7 +21,7 @@ use crate::cluster::Agreement;
 pub(super) fn watch(cluster: &Cluster, ledger: &Rc<Ledger>, partitions: i32) {
     for (id, house) in (0..).map(BrokerId::new).zip(&cluster.houses) {
         let (agreement, ledger) = (Rc::clone(&cluster.agreement), Rc::clone(ledger));
-        house.when_power_is_lost(move |house, disk| {
+        house.when_it_has_ended(move |house, disk| {
             for partition in 0..partitions {
                 check(&agreement, &ledger, (id, house, disk), partition);
             }

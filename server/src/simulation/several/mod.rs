@@ -8,7 +8,12 @@ mod replicas;
 mod tests;
 mod trouble;
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
 
 use futures::{
     channel::oneshot,
@@ -38,6 +43,9 @@ use crate::{
 
 /// What may be on its way on each connection, in bytes: a frame of records comes within the time that it may take.
 const WINDOW_MIN: usize = 20_000;
+
+/// How likely somebody commits for a group without members.
+const COMMITS: f64 = 0.3;
 
 /// Replicas of a partition.
 const REPLICAS: i16 = 3;
@@ -72,7 +80,14 @@ async fn play(world: Rc<World>) -> Outcome {
     if world.chance(size.extras) {
         cast.administrator();
     }
+    let has_commits = world.chance(COMMITS);
+    if has_commits {
+        cast.committer();
+    }
     cluster.trouble(&cast, size).await;
+    if has_commits && world.chance(0.5) {
+        trouble::cut_off_coordinator(&cluster).await;
+    }
     cast.is_calm.set(true);
     world.tell(None, "the trouble is over");
     let all = machine::until(machine::now() + CALM_MAX, cast.working.are_done()).await;
@@ -246,10 +261,11 @@ impl Cluster {
         join(join_all(of_each), between).await;
         for _ in 0..self.world.draw(0..=size.last_pieces_max) {
             pause(QUIET_MAX).await;
-            match self.world.draw(0..7) {
+            match self.world.draw(0..9) {
                 0..3 => self.black_out().await,
                 3 => self.lose_leaders().await,
                 4 | 5 => trouble::come_late(self).await,
+                6 | 7 => trouble::stop(self).await,
                 _ => trouble::reassign(self).await,
             }
         }
@@ -298,6 +314,13 @@ impl Cluster {
             }
         }
         trouble::bring_up_all(self).await;
+    }
+
+    /// The host of whoever leads a partition of this topic.
+    fn leader_of(&self, topic: &str) -> Option<IpAddr> {
+        let (image, map) = (self.agreement.image(), self.agreement.replicas());
+        let leader = map.replicas_of(image.topic(topic)?.id).first()?.leader?;
+        Some(self.houses[leader.get() as usize].host)
     }
 
     /// Whoever leads the first partition that somebody leads.

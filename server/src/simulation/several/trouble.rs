@@ -1,12 +1,16 @@
 //! What goes wrong between brokers, and what an operator does meanwhile.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, pin::pin, time::Duration};
 
-use futures::future::{join, join_all};
+use futures::future::{join, join_all, select};
 use headwater_client::BrokerId;
 
 use super::{
-    super::{trouble::bring_up, wire::pause},
+    super::{
+        scenario::TOPIC,
+        trouble::{bring_up, stop_or_kill},
+        wire::pause,
+    },
     APART_MAX, Cluster,
 };
 use crate::{
@@ -16,7 +20,7 @@ use crate::{
     },
     image::Replicas,
     machine::{self, simulated::net::Net},
-    model::id::PartitionId,
+    model::{id::PartitionId, internal::OFFSETS_TOPIC},
 };
 
 /// Between two pieces of trouble, at most.
@@ -27,6 +31,12 @@ const MOVE_MAX: Duration = Duration::from_secs(3);
 
 /// Whoever leads wishes for a broker that is back within this time, or not at all.
 const WISH_MAX: Duration = Duration::from_secs(3);
+
+/// The disk of a broker that stops stands still for so long at most, again and again.
+const SLOW_MAX: Duration = Duration::from_millis(300);
+
+/// How often it is looked whether another runs the group.
+const CUT_OFF_LOOK: Duration = Duration::from_millis(500);
 
 /// How often an operator looks where they are.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -95,6 +105,58 @@ async fn one(cluster: &Cluster) {
         }
         _ => reassign(cluster).await,
     }
+}
+
+/// A broker is stopped in order while clients write, perhaps all are, and some of them are killed before they have ended. It may be that
+/// nobody hears that a broker leaves: then it is counted on, and takes in what the leader sends, while it closes its logs on a slow disk.
+pub(super) async fn stop(cluster: &Cluster) {
+    let (world, houses) = (&cluster.world, &cluster.houses);
+    if world.chance(0.3) {
+        world.tell(None, "all brokers are stopped in order");
+        join_all(houses.iter().map(stop_or_kill)).await;
+        return bring_up_all(cluster).await;
+    }
+    let leader = cluster.leader_of(TOPIC);
+    let follows = |at: &usize| Some(houses[*at].host) != leader;
+    let following: Vec<usize> = (0..houses.len()).filter(follows).collect();
+    let at = following[world.draw(0..following.len())];
+    let house = &houses[at];
+    if world.chance(0.8) {
+        world.tell(None, format!("nobody hears that {} leaves", house.host));
+        cluster.agreement.ignore(Some(BrokerId::new(at as i32)));
+    }
+    let is_slow = async {
+        loop {
+            pause(SLOW_MAX).await;
+            world.stall_disk(house.drive(), SLOW_MAX.mul_f64(machine::random()));
+        }
+    };
+    select(pin!(stop_or_kill(house)), pin!(is_slow)).await;
+    cluster.agreement.ignore(None);
+    pause(QUIET_MAX).await;
+    bring_up(house).await;
+}
+
+/// Whoever runs a group is cut off from the others, but not from clients, until another has run it for a while.
+pub(super) async fn cut_off_coordinator(cluster: &Cluster) {
+    let Some(one) = cluster.leader_of(OFFSETS_TOPIC) else {
+        return;
+    };
+    cluster
+        .world
+        .tell(None, format!("{one}, which runs a group, is cut off from the others"));
+    let others = cluster
+        .houses
+        .iter()
+        .map(|house| house.host)
+        .filter(|host| *host != one);
+    others.for_each(|other| Net::part(&cluster.world, one, other, APART_MAX));
+    let deadline = machine::now() + APART_MAX;
+    while cluster.leader_of(OFFSETS_TOPIC) == Some(one) && machine::now() < deadline {
+        pause(CUT_OFF_LOOK).await;
+    }
+    machine::sleep(QUIET_MAX).await;
+    Net::heal(&cluster.world);
 }
 
 /// Somebody who was away is to come into sync; before that is agreed on, it dies, with its disk perhaps, or whoever leads does.

@@ -1,10 +1,13 @@
 //! Who may come in, and who may do what: each api of each protocol by somebody without credentials, with wrong ones, with right ones and
 //! without permission, and with exactly the permission that it takes; secrets; what becomes of whoever is taken out.
 
+mod attackers;
+mod audit;
 mod kafka;
 mod native;
-mod sasl;
+pub mod sasl;
 mod secrets;
+mod tokens;
 
 use std::{collections::BTreeSet, fmt::Debug, fs};
 
@@ -46,6 +49,8 @@ fn site() -> Site {
     let site = Site::new().cores(1);
     let secret = site.directory().with_file_name("admin-secret");
     fs::write(&secret, password_of(ADMIN)).unwrap();
+    let of_cluster = site.directory().with_file_name("cluster-secret");
+    fs::write(&of_cluster, format!("{MARKER}-of-the-cluster")).unwrap();
     site.set("groups.initial_rebalance_delay_ms", "0")
         .set("groups.session_timeout_ms_min", "10ms")
         .set("groups.offsets_partitions", "1")
@@ -54,6 +59,7 @@ fn site() -> Site {
         .set("security.authorizer", "true")
         .set("security.failure_wait_ms", "0")
         .set("security.admin_password", &format!("file:{}", secret.display()))
+        .set("cluster.secret", &format!("file:{}", of_cluster.display()))
 }
 
 async fn client(site: &Site, user: &str, password: &str) -> Result<Client, headwater_client::Error> {
@@ -110,9 +116,10 @@ impl Guarded {
         let described = self.admin.describe_topic(THERE).await.unwrap();
         let acls = self.admin.acls(&headwater_client::AclFilter::default()).await.unwrap();
         let users = self.admin.users().await.unwrap();
+        let quotas = self.admin.quotas().await.unwrap();
         let groups = self.admin.groups().list().await.unwrap();
         format!(
-            "{:?} {:?} {:?} {acls:?} {users:?} {groups:?}",
+            "{:?} {:?} {:?} {acls:?} {users:?} {quotas:?} {groups:?}",
             topics.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>(),
             described.configs,
             described

@@ -74,7 +74,7 @@ const ROWS: &[Row] = &[
     row!(InitProducerId InitProducerIdResponse, false, |name, id| InitProducerIdRequestT::default(), [(Topic, Write)], [31]),
     row!(Produce ProduceResponse, false, |name, id| ProduceRequestT { topic_id: Some(id.into()), ..Default::default() }, [(Topic, Write)], [29]),
     row!(Fetch FetchResponse, false, |name, id| FetchRequestT { partitions: Some(vec![FetchPartitionT { topic_id: id.into(), max_bytes: 1000, ..Default::default() }]), ..Default::default() }, [(Topic, Read)], [29]),
-    row!(ListOffsets ListOffsetsResponse, false, |name, id| ListOffsetsRequestT { partitions: Some(vec![ListOffsetsPartitionT { topic_id: id.into(), timestamp: -1, ..Default::default() }]) }, [(Topic, Describe)], [29]),
+    row!(ListOffsets ListOffsetsResponse, false, |name, id| ListOffsetsRequestT { partitions: Some(vec![ListOffsetsPartitionT { topic_id: id.into(), timestamp: -1, ..Default::default() }]), isolation: 0 }, [(Topic, Describe)], [29]),
     row!(DeleteRecords DeleteRecordsResponse, false, |name, id| DeleteRecordsRequestT { topic_id: Some(id.into()), ..Default::default() }, [(Topic, Delete)], [29]),
     row!(AlterTopic AlterTopicResponse, false, |name, id| AlterTopicRequestT { name: Some(name.to_owned()), partitions: 2, validate_only: true, configs: Some(vec![ConfigT { name: Some("retention.ms".to_owned()), value: Some("7".to_owned()), ..Default::default() }]) }, [(Topic, Alter), (Topic, AlterConfigs)], [29]),
     row!(DescribeBroker DescribeBrokerResponse, false, |name, id| DescribeBrokerRequestT {}, [(Cluster, DescribeConfigs)], [31]),
@@ -104,6 +104,8 @@ const ROWS: &[Row] = &[
     row!(DeleteAcls DeleteAclsResponse, false, |name, id| DeleteAclsRequestT { filter: None }, [(Cluster, Alter)], [31]),
     row!(DescribeUsers DescribeUsersResponse, false, |name, id| DescribeUsersRequestT {}, [(Cluster, Describe)], [31]),
     row!(SetUser SetUserResponse, false, |name, id| SetUserRequestT { name: Some("made".to_owned()), mechanism: 1, iterations: 4096, salt: Some(vec![1; 16]), salted_password: Some(vec![1; 32]) }, [(Cluster, Alter)], [31]),
+    row!(DescribeQuotas DescribeQuotasResponse, false, |name, id| DescribeQuotasRequestT {}, [(Cluster, DescribeConfigs)], [31]),
+    row!(AlterQuotas AlterQuotasResponse, false, |name, id| AlterQuotasRequestT { quota: Some(Box::new(QuotaT { user: Some("made".to_owned()), values: Some(vec![QuotaValueT { key: Some("producer_byte_rate".to_owned()), value: Some("7".to_owned()) }]), ..Default::default() })) }, [(Cluster, AlterConfigs)], [31]),
     row!(RemoveUser RemoveUserResponse, false, |name, id| RemoveUserRequestT { name: Some("made".to_owned()), mechanism: 0 }, [(Cluster, Alter)], [31]),
 ];
 

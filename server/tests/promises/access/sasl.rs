@@ -19,14 +19,14 @@ use crate::{
 
 pub(super) const FAILED: i16 = 58;
 
-async fn message(wire: &mut Wire, bytes: Vec<u8>) -> SaslAuthenticateResponse<'static> {
+pub async fn message(wire: &mut Wire, bytes: Vec<u8>) -> SaslAuthenticateResponse<'static> {
     let request = SaslAuthenticateRequest {
         auth_bytes: bytes.into(),
     };
     wire.ask(ApiKey::SaslAuthenticate, 2, &request).await
 }
 
-async fn choose(wire: &mut Wire, mechanism: &str) -> SaslHandshakeResponse<'static> {
+pub async fn choose(wire: &mut Wire, mechanism: &str) -> SaslHandshakeResponse<'static> {
     let request = SaslHandshakeRequest {
         mechanism: mechanism.into(),
     };
@@ -34,7 +34,7 @@ async fn choose(wire: &mut Wire, mechanism: &str) -> SaslHandshakeResponse<'stat
 }
 
 /// Proves that it is this user, and returns the last answer.
-pub(super) async fn enter(
+pub async fn enter(
     wire: &mut Wire,
     mechanism: &'static str,
     user: &str,
@@ -57,7 +57,7 @@ pub(super) async fn enter(
 }
 
 /// Whether a connection is in.
-async fn is_in(wire: &mut Wire) -> bool {
+pub async fn is_in(wire: &mut Wire) -> bool {
     wire.send(ApiKey::Metadata, 12, &MetadataRequest::default()).await;
     wire.receive().await.is_some()
 }

@@ -57,6 +57,7 @@ fn a_request_of_very_many_parts_is_answered_or_refused_before_long() {
             partitions: Some((0..PARTS).map(fetched).collect()),
             rack: None,
             reads: None,
+            isolation: 0,
         };
         let listed = |partition| ListOffsetsPartitionT {
             topic_id: setting.topic.into(),
@@ -65,6 +66,7 @@ fn a_request_of_very_many_parts_is_answered_or_refused_before_long() {
         };
         let list = ListOffsetsRequestT {
             partitions: Some((0..PARTS).map(listed).collect()),
+            isolation: 0,
         };
         let metadata = MetadataRequestT {
             topics: Some(vec!["no-such-topic".to_owned(); PARTS as usize]),

@@ -9,5 +9,6 @@ mod operators;
 pub mod records;
 mod table;
 mod topics;
+mod transactions;
 mod versions;
 pub mod wire;

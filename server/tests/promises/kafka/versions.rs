@@ -3,28 +3,32 @@
 use headwater_kafka::{
     ApiKey,
     messages::{
-        AlterConfigsRequest, AlterConfigsResponse, AlterPartitionReassignmentsRequest,
-        AlterPartitionReassignmentsResponse, AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse,
-        ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse,
-        ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, CreateAclsRequest, CreateAclsResponse,
-        CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-        DeleteAclsRequest, DeleteAclsResponse, DeleteGroupsRequest, DeleteGroupsResponse, DeleteRecordsRequest,
-        DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeAclsRequest, DescribeAclsResponse,
-        DescribeClientQuotasRequest, DescribeClientQuotasResponse, DescribeClusterRequest, DescribeClusterResponse,
-        DescribeConfigsRequest, DescribeConfigsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-        DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeProducersRequest, DescribeProducersResponse,
-        DescribeQuorumRequest, DescribeQuorumResponse, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
+        AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
+        AlterClientQuotasRequest, AlterClientQuotasResponse, AlterConfigsRequest, AlterConfigsResponse,
+        AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, AlterUserScramCredentialsRequest,
+        AlterUserScramCredentialsResponse, ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupDescribeRequest,
+        ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
+        CreateAclsRequest, CreateAclsResponse, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest,
+        CreateTopicsResponse, DeleteAclsRequest, DeleteAclsResponse, DeleteGroupsRequest, DeleteGroupsResponse,
+        DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeAclsRequest,
+        DescribeAclsResponse, DescribeClientQuotasRequest, DescribeClientQuotasResponse, DescribeClusterRequest,
+        DescribeClusterResponse, DescribeConfigsRequest, DescribeConfigsResponse, DescribeGroupsRequest,
+        DescribeGroupsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeProducersRequest,
+        DescribeProducersResponse, DescribeQuorumRequest, DescribeQuorumResponse, DescribeTopicPartitionsRequest,
+        DescribeTopicPartitionsResponse, DescribeTransactionsRequest, DescribeTransactionsResponse,
         DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse, ElectLeadersRequest,
-        ElectLeadersResponse, FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-        HeartbeatRequest, HeartbeatResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
-        InitProducerIdRequest, InitProducerIdResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-        LeaveGroupResponse, ListConfigResourcesRequest, ListConfigResourcesResponse, ListGroupsRequest,
-        ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse, ListPartitionReassignmentsRequest,
-        ListPartitionReassignmentsResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest,
-        OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse,
+        ElectLeadersResponse, EndTxnRequest, EndTxnResponse, FetchRequest, FetchResponse, FindCoordinatorRequest,
+        FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse, IncrementalAlterConfigsRequest,
+        IncrementalAlterConfigsResponse, InitProducerIdRequest, InitProducerIdResponse, JoinGroupRequest,
+        JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListConfigResourcesRequest,
+        ListConfigResourcesResponse, ListGroupsRequest, ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse,
+        ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, ListTransactionsRequest,
+        ListTransactionsResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse,
+        OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse,
         OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse,
         SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
-        SyncGroupRequest, SyncGroupResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
+        SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse, UnregisterBrokerRequest,
+        UnregisterBrokerResponse, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
     },
 };
 
@@ -43,6 +47,8 @@ macro_rules! ask {
 /// Some responses borrow nothing from their bytes.
 type Init<'a> = InitProducerIdResponse;
 type Beat<'a> = HeartbeatResponse;
+type Added<'a> = AddOffsetsToTxnResponse;
+type Ended<'a> = EndTxnResponse;
 
 #[test]
 fn every_version_that_is_offered_is_answered() {
@@ -82,6 +88,13 @@ fn every_version_that_is_offered_is_answered() {
                     DeleteRecords DeleteRecordsRequest DeleteRecordsResponse,
                     InitProducerId InitProducerIdRequest Init,
                     OffsetForLeaderEpoch OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
+                    AddPartitionsToTxn AddPartitionsToTxnRequest AddPartitionsToTxnResponse,
+                    AddOffsetsToTxn AddOffsetsToTxnRequest Added,
+                    EndTxn EndTxnRequest Ended,
+                    WriteTxnMarkers WriteTxnMarkersRequest WriteTxnMarkersResponse,
+                    TxnOffsetCommit TxnOffsetCommitRequest TxnOffsetCommitResponse,
+                    DescribeTransactions DescribeTransactionsRequest DescribeTransactionsResponse,
+                    ListTransactions ListTransactionsRequest ListTransactionsResponse,
                     DescribeConfigs DescribeConfigsRequest DescribeConfigsResponse,
                     AlterConfigs AlterConfigsRequest AlterConfigsResponse,
                     CreatePartitions CreatePartitionsRequest CreatePartitionsResponse,
@@ -103,6 +116,7 @@ fn every_version_that_is_offered_is_answered() {
                     SaslHandshake SaslHandshakeRequest SaslHandshakeResponse,
                     SaslAuthenticate SaslAuthenticateRequest SaslAuthenticateResponse,
                     DescribeAcls DescribeAclsRequest DescribeAclsResponse,
+                    AlterClientQuotas AlterClientQuotasRequest AlterClientQuotasResponse,
                     DescribeClientQuotas DescribeClientQuotasRequest DescribeClientQuotasResponse,
                     CreateAcls CreateAclsRequest CreateAclsResponse,
                     DeleteAcls DeleteAclsRequest DeleteAclsResponse,

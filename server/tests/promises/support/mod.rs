@@ -10,6 +10,7 @@ mod proxy;
 mod raw;
 mod records;
 mod site;
+mod tokens;
 
 use std::{future::Future, io::Write as _, pin::pin, time::Duration};
 
@@ -22,9 +23,12 @@ pub use disk::{Ballast, MemoryFile, SmallDisk};
 pub use load::{Kind, Load, check};
 pub use network::Network;
 pub use proxy::Proxy;
-pub use raw::{Raw, Reply, batch, fetch, list_offsets, numbered_batch, produce, stored_values, values};
+pub use raw::{
+    Raw, Reply, batch, fetch, list_offsets, numbered_batch, produce, stored_values, transactional_batch, values,
+};
 pub use records::{Source, Stored, read_topic};
 pub use site::{Site, client_of, own_ip};
+pub use tokens::Issuer;
 
 /// After so long a test counts as hung. It is no measure of speed: several of them share a slow machine.
 pub const LIMIT: Duration = Duration::from_mins(5);

@@ -196,6 +196,7 @@ pub fn fetch(topic: TopicId, partitions: &[(i32, i64)], wait_ms: u32, min_bytes:
         partitions: Some(partitions.iter().map(partition).collect()),
         rack: None,
         reads: None,
+        isolation: 0,
     }
 }
 
@@ -207,6 +208,7 @@ pub fn list_offsets(topic: TopicId, questions: &[(i32, i64)]) -> schema::ListOff
     };
     schema::ListOffsetsRequestT {
         partitions: Some(questions.iter().map(question).collect()),
+        isolation: 0,
     }
 }
 
@@ -225,6 +227,17 @@ pub fn numbered_batch(values: &[&[u8]], id: i64, epoch: i16, sequence: i32) -> V
     let (id, epoch, sequence) = (ProducerId::new(id), ProducerEpoch::new(epoch), Sequence::new(sequence));
     headwater_protocol::batch::set_producer(&mut batch, id, epoch, sequence);
     batch
+}
+
+/// The same within the producer's transaction.
+pub fn transactional_batch(values: &[&[u8]], id: i64, epoch: i16, sequence: i32) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Compression::None, 0);
+    for value in values {
+        builder.append(Timestamp::now(), None, Some(value), &[]).unwrap();
+    }
+    builder.set_producer(ProducerId::new(id), ProducerEpoch::new(epoch), Sequence::new(sequence));
+    builder.set_transactional();
+    builder.build().bytes().to_vec()
 }
 
 /// The offsets and values of all records in whole batches.

@@ -25,6 +25,7 @@ const SHARED_PORT: u16 = 9292;
 /// Port of core 0; the others follow.
 const CORE_PORT_BASE: u16 = 9300;
 const METRICS_PORT: u16 = 9644;
+const HTTP_PORT: u16 = 9680;
 /// Where members of a quorum reach each other.
 const PEER_PORT: u16 = 9293;
 
@@ -102,6 +103,16 @@ impl Site {
     pub fn with_metrics(self) -> Site {
         let address = self.metrics_address().to_string();
         self.set("metrics.listen", &address)
+    }
+
+    /// With REST.
+    pub fn with_http(self) -> Site {
+        let address = self.http_address().to_string();
+        self.set("http.listen", &address)
+    }
+
+    pub fn http_address(&self) -> SocketAddr {
+        (self.ip, HTTP_PORT).into()
     }
 
     pub fn metrics_address(&self) -> SocketAddr {

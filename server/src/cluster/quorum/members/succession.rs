@@ -54,6 +54,7 @@ pub(in crate::cluster::quorum) async fn watch(quorum: &Quorum) -> Infallible {
             Ok(_) => {
                 refused_since = None;
                 quorum.local.set_deserted(None);
+                quorum.local.was_answered_by(leader);
                 tokio::select! {
                     () = to_leader.closed() => {}
                     () = sleep(ASK_EVERY) => {}

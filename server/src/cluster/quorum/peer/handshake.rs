@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::frame::{self, FrameError};
-use crate::cluster::quorum::{
-    codec::{decode, encode},
-    id::{Cluster, Incarnation, NodeId, StoreId},
-    types::LogId,
+use crate::{
+    cluster::quorum::{
+        codec::{decode, encode},
+        id::{Cluster, Incarnation, NodeId, StoreId},
+        types::LogId,
+    },
+    tls::is_of_proof,
 };
 
 /// What a connection between members begins with.
@@ -148,6 +151,19 @@ pub(crate) enum Refused {
     /// It is not a member yet, and may only be asked how far it is.
     #[error("this was called without saying which store it has to have, and may only be asked how far it is")]
     Unchecked,
+    /// Who is called wants a proof of a secret, and this one has none to show. Nobody sends it: it is found by who calls.
+    #[error("it wants a proof of cluster.secret, and there is none here: set the same secret on every broker")]
+    SecretWanted,
+    /// Who is called wants no proof, and gives none. Found by who calls, as the next.
+    #[error(
+        "it has no cluster.secret, and this one has: set the same secret on every broker, or look what listens there"
+    )]
+    NoSecret,
+    /// Who is called has refused the proof, or gives a wrong one itself.
+    #[error(
+        "it knows another cluster.secret than this one: set the same on every broker, and cluster.secret_previous while it is changed"
+    )]
+    OtherSecret,
 }
 
 /// Says one of the first words.
@@ -171,6 +187,9 @@ pub(super) async fn hear<T: DeserializeOwned>(
 }
 
 pub(super) fn read<T: DeserializeOwned>(content: &[u8]) -> Result<T, Refused> {
+    if is_of_proof(content) {
+        return Err(Refused::SecretWanted);
+    }
     let Some((&[m, a, g, i, oldest_high, oldest_low, newest_high, newest_low], words)) = content.split_first_chunk()
     else {
         return Err(Refused::NotAPeer);

@@ -22,6 +22,7 @@ use super::{
     FRAME_LEN_MAX, Failure, PIECE_LEN, Request, Response,
     frame::{self, FrameError},
     handshake::{self, Greeting, Hello, Refused, Welcome},
+    proof,
     standing::Local,
     wire::Wire,
 };
@@ -181,6 +182,11 @@ impl Line {
         connection.set_nodelay(true).map_err(unreachable)?;
         let secured = Wire::call(connection, &self.address, self.local.tls()).await;
         let mut connection = secured.map_err(|source| broken(source.into()))?;
+        if let Some(secret) = &self.local.tls().secret {
+            let channel = connection.binding().map_err(|source| broken(source.into()))?;
+            let proved = proof::calling(secret, channel, &mut connection).await.map_err(broken)?;
+            proved.map_err(refused)?;
+        }
         let greeting = handshake::hear::<Greeting>(&mut connection).await.map_err(broken)?;
         let hello = Hello {
             nonce: greeting.map_err(refused)?.nonce,

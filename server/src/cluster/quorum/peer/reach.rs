@@ -1,7 +1,7 @@
 //! Whether a broker is there, as the active coordinator sees it: it asks over the port of its peers. Who is not reached is not let in:
 //! it would be fenced again after each session, and its partitions would change their leaders with it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headwater_protocol::error::ErrorCode;
 
@@ -11,6 +11,8 @@ use crate::{
         quorum::{id::NodeId, order::Order},
         replicas::ReplicaCommand,
     },
+    core::lease::Lease,
+    machine,
     model::refusal::Refusal,
 };
 
@@ -23,6 +25,19 @@ pub(crate) enum Unheard {
     Ended,
     /// Anything else may pass.
     Silent(String),
+}
+
+/// When somebody was last answered on a connection that he was there.
+#[derive(Default)]
+pub(crate) struct Answered(Option<Instant>);
+
+impl Answered {
+    /// He asks again, and is answered: so he has got the answer of before, whose time is certain here, while this one may be lost.
+    pub(crate) fn again(&mut self, lease: &Lease) {
+        if let Some(answered) = self.0.replace(machine::now()) {
+            lease.heard(answered);
+        }
+    }
 }
 
 impl Line {

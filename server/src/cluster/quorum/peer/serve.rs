@@ -15,7 +15,8 @@ use super::{
     frame::{self, FrameError},
     handshake::{self, Caller, Greeting, Hello, Refused, Welcome},
     line::Dialer,
-    reach::{Unheard, kept_out, lets_in},
+    proof,
+    reach::{Answered, Unheard, kept_out, lets_in},
     standing::Local,
     wire::Wire,
 };
@@ -29,6 +30,7 @@ use crate::{
     },
     core::warn_seldom,
     machine,
+    tls::{ClusterSecret, Unproved},
 };
 
 /// Connections at one time. Each member has a few to each other; strangers soon leave.
@@ -98,6 +100,8 @@ enum Ended {
     Frame(#[from] FrameError),
     #[error(transparent)]
     Refused(#[from] Refused),
+    #[error(transparent)]
+    Unproved(#[from] Unproved),
     #[error("nothing was said for too long")]
     Silent(#[from] Elapsed),
 }
@@ -110,14 +114,35 @@ async fn converse(server: &Server, connection: TcpStream) -> Result<(), Ended> {
         warn_seldom!(%error, "a caller is refused on the port of members: TLS could not be agreed on");
         FrameError::from(error)
     })?;
+    if let Some(secret) = &server.local.tls().secret {
+        let proved = timeout(HANDSHAKE_MAX, prove(secret, &mut connection)).await;
+        if !matches!(proved, Ok(Ok(()))) {
+            secret.has_refused();
+        }
+        proved??;
+    }
     let hello = timeout(HANDSHAKE_MAX, welcome(&server.local, &mut connection)).await??;
     let conversation = Conversation {
         server,
         caller: hello.caller,
         is_checked: hello.store.is_some(),
+        answered: Answered::default(),
         incoming: None,
     };
     conversation.go_on(&mut connection).await
+}
+
+/// Has the caller prove that it knows the secret, and proves the same to it.
+async fn prove(secret: &ClusterSecret, connection: &mut Wire) -> Result<(), Ended> {
+    let channel = connection.binding().map_err(FrameError::from)?;
+    let proved = proof::called(secret, channel, connection).await;
+    let why = match &proved {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(unproved)) => unproved.to_string(),
+        Err(error) => error.to_string(),
+    };
+    warn_seldom!(peer = ?connection.socket().peer_addr().ok(), why, "a caller is refused on the port of members");
+    Ok(proved??)
 }
 
 /// Hears who it is. Whoever is not welcome is told why, if it can be.
@@ -149,6 +174,7 @@ struct Conversation<'a> {
     caller: Caller,
     /// The caller knows which store this member has.
     is_checked: bool,
+    answered: Answered,
     incoming: Option<Incoming>,
 }
 
@@ -185,13 +211,24 @@ impl Conversation<'_> {
                 raft.trigger().transfer_leader(self.caller.node).await.map_err(ended)?;
                 Response::HandedOver
             }
-            Request::Progress => Response::Progress(Progress {
-                committed: raft.metrics().borrow_watched().local_committed,
-                last: raft.metrics().borrow_watched().last_log_index,
-                deserted: self.server.local.deserted(),
-                store: self.server.local.identity().store,
-            }),
+            Request::Progress => Response::Progress(self.progress()),
         })
+    }
+
+    fn progress(&mut self) -> Progress {
+        let Server { local, raft, .. } = self.server;
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        // That is how the active coordinator asks whether a broker is there.
+        if metrics.current_leader == Some(self.caller.node) && self.is_checked {
+            self.answered.again(local.lease());
+        }
+        Progress {
+            committed: metrics.local_committed,
+            last: metrics.last_log_index,
+            deserted: local.deserted(),
+            store: local.identity().store,
+        }
     }
 
     async fn begin_snapshot(&mut self, vote: Vote, meta: SnapshotMeta, len: u64) -> Result<Response, Failure> {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use openraft::{RaftMetrics, async_runtime::watch::WatchReceiver as _, type_config::alias::WatchReceiverOf};
@@ -13,6 +14,8 @@ use crate::{
         id::{Identity, Incarnation, Member, NodeId, StoreId},
         types::{Membership, QuorumTypes, Vote},
     },
+    core::lease::Lease,
+    machine,
     tls::Tls,
 };
 
@@ -28,8 +31,11 @@ pub(crate) struct Local {
     incarnations: Mutex<BTreeMap<NodeId, (StoreId, Incarnation)>>,
     /// The vote of a leader whose process was found ended.
     deserted: Mutex<Option<Vote>>,
+    /// The leader that has answered last, and when.
+    heard: Mutex<Option<(NodeId, Instant)>>,
     /// What it shows to others, and wants of them.
     tls: Arc<Tls>,
+    lease: Arc<Lease>,
 }
 
 impl Local {
@@ -41,12 +47,19 @@ impl Local {
             known: OnceLock::new(),
             incarnations: Mutex::default(),
             deserted: Mutex::default(),
+            heard: Mutex::default(),
             tls,
+            lease: Arc::default(),
         }
     }
 
     pub(super) fn tls(&self) -> &Arc<Tls> {
         &self.tls
+    }
+
+    /// Until when the active coordinator counts on this broker.
+    pub(crate) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
     }
 
     /// Notes that the process of the leader with this vote has ended, or that the leader was heard.
@@ -56,6 +69,17 @@ impl Local {
 
     pub(super) fn deserted(&self) -> Option<Vote> {
         *self.deserted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the leader has answered just now.
+    pub(crate) fn was_answered_by(&self, leader: NodeId) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((leader, machine::now()));
+    }
+
+    /// Whether this leader has answered within that time.
+    pub(crate) fn has_heard(&self, leader: NodeId, within: Duration) -> bool {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.is_some_and(|(who, at)| who == leader && machine::since(at) <= within)
     }
 
     /// From here on it knows what openraft knows.

@@ -1,6 +1,6 @@
 //! Who is refused on the peer port, and that it changes nothing.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use openraft::{async_runtime::watch::WatchReceiver as _, raft::VoteRequest};
 use proptest::prelude::*;
@@ -16,12 +16,15 @@ use super::{
     handshake::{Caller, Greeting, Hello, Welcome},
     *,
 };
-use crate::cluster::quorum::{
-    codec::{decode, encode},
-    id::{Cluster, Identity, Incarnation, NodeId, StoreId},
-    member::Quorum,
-    order::Order,
-    store::{Beginning, Store},
+use crate::{
+    cluster::quorum::{
+        codec::{decode, encode},
+        id::{Cluster, Identity, Incarnation, NodeId, StoreId},
+        member::Quorum,
+        order::Order,
+        store::{Beginning, Store},
+    },
+    tls::{ClusterSecret, Tls},
 };
 
 /// No answer takes so long, on a machine that does anything at all.
@@ -45,13 +48,13 @@ fn bind() -> (std::net::TcpListener, SocketAddr) {
     (listener, address)
 }
 
-async fn start(store: &Path, listener: std::net::TcpListener) -> Quorum {
-    let quorum = Quorum::start(store, Some(listener), Arc::default(), |error| panic!("{error}")).await;
-    quorum.unwrap()
-}
-
 impl House {
     async fn build() -> House {
+        House::build_with(None).await
+    }
+
+    /// Whoever calls has to know these secrets, if any.
+    async fn build_with(secrets: Option<&[&str]>) -> House {
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let path = directory.path().join("quorum.redb");
         let identity = Identity {
@@ -65,7 +68,12 @@ impl House {
             ..Beginning::default()
         };
         Store::create(&path, &identity, Some(&beginning)).unwrap();
-        let quorum = start(&path, listener).await;
+        let tls = Arc::new(Tls {
+            secret: secrets.map(ClusterSecret::of_texts),
+            ..Tls::default()
+        });
+        let quorum = Quorum::start(&path, Some(listener), tls, |error| panic!("{error}")).await;
+        let quorum = quorum.unwrap();
         // From here on it has nothing more to write of its own.
         quorum.propose(Order::ReserveProducerIds).await.unwrap();
         House {
@@ -168,6 +176,64 @@ fn whoever_is_no_member_is_refused_by_name_and_changes_nothing() {
             end(connection).await;
         }
         assert_eq!(house.told(), before);
+        house.stop().await;
+    });
+}
+
+#[test]
+fn whoever_does_not_prove_the_secret_hears_nothing_and_changes_nothing() {
+    runtime().block_on(async {
+        let (old, new) = ("the-secret-of-old-days", "the-secret-of-new-days");
+        let house = House::build_with(Some(&[new, old])).await;
+        let before = house.told();
+        let call = async |secret: &str| {
+            let mut connection = TcpStream::connect(house.address).await.unwrap();
+            let secret = ClusterSecret::of_texts(&[secret]);
+            let proved = super::proof::calling(&secret, None, &mut connection).await.unwrap();
+            (proved, connection)
+        };
+        for secret in [old, new] {
+            let (proved, mut connection) = call(secret).await;
+            proved.unwrap();
+            // Then it is greeted as ever.
+            let greeting: Greeting = handshake::hear(&mut connection).await.unwrap().unwrap();
+            handshake::say(&mut connection, &house.hello(greeting.nonce))
+                .await
+                .unwrap();
+            let welcome: Welcome = handshake::hear(&mut connection).await.unwrap().unwrap();
+            welcome.unwrap();
+        }
+        let (proved, mut connection) = call("some-other-secret-altogether").await;
+        assert_eq!(proved, Err(Refused::OtherSecret));
+        let _ = frame::send(&mut connection, &encode(&vote_of_a_later_term())).await;
+        end(connection).await;
+        // A member of one's own that has no secret is told what is missing.
+        let mut connection = TcpStream::connect(house.address).await.unwrap();
+        let heard: Result<Greeting, Refused> = handshake::hear(&mut connection).await.unwrap();
+        assert_eq!(heard.unwrap_err(), Refused::SecretWanted);
+        // One that says hello all the same, or sends back what it has heard.
+        handshake::say(&mut connection, &house.hello(0)).await.unwrap();
+        let last = frame::receive(&mut connection, FRAME_LEN_MAX).await.unwrap();
+        assert_eq!(last.len(), 4, "it hears that it has proved nothing");
+        end(connection).await;
+        let mut connection = TcpStream::connect(house.address).await.unwrap();
+        let challenge = frame::receive(&mut connection, FRAME_LEN_MAX).await.unwrap();
+        let echoed = [&challenge[..], &challenge[4..]].concat();
+        frame::send(&mut connection, &echoed).await.unwrap();
+        let last = frame::receive(&mut connection, FRAME_LEN_MAX).await.unwrap();
+        assert_eq!(last.len(), 4, "it hears that it has proved nothing");
+        end(connection).await;
+        assert_eq!(house.told(), before);
+        assert_eq!(house.quorum.local.tls().secret.as_ref().unwrap().refused(), 3);
+        house.stop().await;
+
+        // Who has a secret does not talk to a member that has none.
+        let house = House::build().await;
+        let mut connection = TcpStream::connect(house.address).await.unwrap();
+        let secret = ClusterSecret::of_texts(&[new]);
+        let proved = super::proof::calling(&secret, None, &mut connection).await.unwrap();
+        assert_eq!(proved, Err(Refused::NoSecret));
+        drop(connection);
         house.stop().await;
     });
 }

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use crate::tls::{Tls, io_in_words};
+use crate::tls::{CHANNEL_LABEL, Tls, io_in_words};
 
 /// Either.
 pub(super) enum Wire {
@@ -43,6 +43,19 @@ impl Wire {
         let secure = TlsAcceptor::from(peers.server()).accept(stream).await;
         let secure = secure.map_err(io_in_words)?;
         Ok(Wire::Secure(Box::new(secure.into())))
+    }
+
+    /// What tells a connection with TLS from all others, the same at both ends.
+    pub(super) fn binding(&self) -> io::Result<Option<[u8; 32]>> {
+        let bytes = [0; 32];
+        let exported = match self {
+            Wire::Plain(_) => return Ok(None),
+            Wire::Secure(secure) => match secure.as_ref() {
+                TlsStream::Client(stream) => stream.get_ref().1.export_keying_material(bytes, CHANNEL_LABEL, None),
+                TlsStream::Server(stream) => stream.get_ref().1.export_keying_material(bytes, CHANNEL_LABEL, None),
+            },
+        };
+        exported.map(Some).map_err(io::Error::other)
     }
 
     pub(super) fn socket(&self) -> &TcpStream {

@@ -40,7 +40,9 @@ impl Kept {
                 ));
             }
         }
-        if vote.is_none() && (purged.is_some() || !entries.is_empty()) {
+        // The first entry makes the quorum, and whoever makes it writes it down before it votes for itself.
+        let has_agreed = entries.iter().any(|(entry, _)| entry.log_id.index > 0);
+        if vote.is_none() && (purged.is_some() || has_agreed) {
             return Err("it has a log and no vote".to_owned());
         }
         let covered = snapshot.as_ref().and_then(|(meta, _)| meta.last_log_id);

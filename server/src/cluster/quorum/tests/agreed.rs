@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use crate::{
     cluster::{
         quorum::{
-            codec::{CodecError, FORMAT_VERSION, WITH_ACCESS, decode, encode},
+            codec::{CodecError, FORMAT_VERSION, WITH_QUOTAS, decode, encode},
             id::{Incarnation, NodeId, StoreId},
             order::{Order, Outcome, Proposal, Registration},
             state::{PRODUCER_ID_BLOCK, State},
@@ -21,7 +21,10 @@ use crate::{
         state::{Command, Shape},
     },
     image::{Address, KafkaAddress, PartitionId, Replicas, Topic, TopicState},
-    model::access::{AccessChange, Acl, Hidden, Operation, Pattern, Permission, ResourceKind},
+    model::{
+        access::{AccessChange, Acl, Hidden, Operation, Pattern, Permission, ResourceKind},
+        quota::{Entity, Name, QuotaAlteration, QuotaKey, Rate},
+    },
 };
 
 fn id(number: u128) -> TopicId {
@@ -151,6 +154,23 @@ fn password(name: usize, iterations: u32, is_set: bool) -> AccessChange {
     }
 }
 
+/// A user gets a quota, or loses it.
+fn quota(name: usize, value: Option<u32>) -> AccessChange {
+    let key = QuotaKey::RequestPercentage;
+    let rate = value.map(|value| Rate::new(key, f64::from(value)).unwrap());
+    AccessChange::AlterQuotas(vec![QuotaAlteration {
+        entity: Entity {
+            user: Some(if name == 0 {
+                Name::Default
+            } else {
+                Name::Is(format!("user-{name}"))
+            }),
+            ..Entity::default()
+        },
+        values: vec![(key, rate)],
+    }])
+}
+
 fn any_order() -> impl Strategy<Value = Order> {
     let create =
         (1..4_u128, 1..4_u32, any_overrides()).prop_map(|(number, partition_count, overrides)| Command::Create {
@@ -196,6 +216,7 @@ fn any_order() -> impl Strategy<Value = Order> {
         (0..3_usize, any::<bool>()).prop_map(|(name, is_added)| Order::Access(rule(name, is_added))),
         (0..3_usize, 1..4096_u32, any::<bool>())
             .prop_map(|(name, iterations, is_set)| { Order::Access(password(name, iterations, is_set)) }),
+        (0..3_usize, prop::option::of(1..3_u32)).prop_map(|(name, value)| Order::Access(quota(name, value))),
         (1..4_u128).prop_map(|number| Order::Placed(Command::Delete { id: id(number) }, placement(0))),
         (0..3_u64, 1..4_u64).prop_map(|(broker, incarnation)| {
             Order::Register(Registration {
@@ -356,8 +377,8 @@ fn what_another_version_wrote_and_what_is_too_long_is_refused_by_name() {
     let mut bytes = encode(&Proposal::new(Order::ReserveProducerIds));
     bytes.push(0);
     assert_eq!(decode::<Proposal>(&bytes), Err(CodecError::Trailing { len: 1 }));
-    bytes[0] = WITH_ACCESS + 1;
-    let found = WITH_ACCESS + 1;
+    bytes[0] = WITH_QUOTAS + 1;
+    let found = WITH_QUOTAS + 1;
     assert_eq!(decode::<Proposal>(&bytes), Err(CodecError::Version { found }));
     assert_eq!(decode::<Proposal>(&[]), Err(CodecError::Empty));
 }

@@ -72,7 +72,7 @@ impl<D: Directory> LocalLog<D> {
                 ..QuorumFigures::default()
             }
         });
-        let (handle, wishes) = QuorumHandle::new(identity.clone(), Incarnation(1), shown, look);
+        let (handle, wishes) = QuorumHandle::new(identity.clone(), Incarnation(1), shown, look, Arc::default());
         let log = LocalLog {
             disk: disk.clone(),
             path,

@@ -29,7 +29,7 @@ openraft::declare_raft_types!(
 );
 
 /// Schedules in a run of the tests.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 100;
 
 /// Troubles in one schedule.
 const TROUBLES: u64 = 16;

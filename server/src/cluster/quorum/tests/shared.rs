@@ -19,7 +19,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::{join, select};
@@ -38,13 +38,14 @@ use crate::{
             id::{Identity, Incarnation, NodeId},
             member::{PROPOSE_MAX, PROPOSE_PAUSE, ProposeError},
             order::{Order, Outcome, Proposal, ProposalId},
-            peer::{self, Unheard, lets_in},
+            peer::{self, Answered, Unheard, lets_in},
             sessions::{self, Watcher},
             state::State,
         },
         replicas::{ReplicaCommand, ReplicaMap},
     },
     config::Config,
+    core::lease::Lease,
     image::ClusterImage,
     machine::{
         self,
@@ -99,6 +100,8 @@ pub(crate) struct Agreement {
     /// What a leader wishes, held back until it is released.
     held: RefCell<Held>,
     holds: Signal,
+    /// What this one proposes does not come.
+    ignored: Cell<Option<NodeId>>,
     /// Since when the active coordinator does not hear a broker that is not fenced.
     unheard: RefCell<BTreeMap<NodeId, Duration>>,
 }
@@ -140,6 +143,7 @@ impl Agreement {
             when_in_sync: RefCell::default(),
             held: RefCell::default(),
             holds: Signal::default(),
+            ignored: Cell::default(),
             unheard: RefCell::default(),
         })
     }
@@ -161,6 +165,11 @@ impl Agreement {
             .into_iter()
             .chain(self.images.borrow().iter().cloned())
             .collect()
+    }
+
+    /// What this broker proposes does not come from now on, though it is heard.
+    pub(crate) fn ignore(&self, broker: Option<BrokerId>) {
+        self.ignored.set(broker.map(NodeId::from));
     }
 
     /// From now on every order that is sent comes, and soon.
@@ -341,7 +350,8 @@ impl Agreement {
         let (show, shown) = Show::new(&state);
         let incarnation = Incarnation(self.world.now().as_micros() as u64);
         let look = Arc::new(QuorumFigures::default);
-        let (handle, wishes) = QuorumHandle::new(identity.clone(), incarnation, shown, look);
+        let lease = Arc::<Lease>::default();
+        let (handle, wishes) = QuorumHandle::new(identity.clone(), incarnation, shown, look, Arc::clone(&lease));
         let seat = Rc::new(Seat {
             agreement: Rc::clone(self),
             node: identity.node,
@@ -350,6 +360,7 @@ impl Agreement {
             outcomes: RefCell::default(),
             has_applied: Signal::default(),
             show,
+            lease,
         });
         Ok((handle, seat.work(wishes)))
     }
@@ -376,6 +387,7 @@ struct Seat {
     outcomes: RefCell<Vec<(ProposalId, Outcome)>>,
     has_applied: Signal,
     show: Show,
+    lease: Arc<Lease>,
 }
 
 /// Ends with the process.
@@ -393,7 +405,10 @@ impl Seat {
         let (agreement, node) = (Rc::clone(&self.agreement), self.node);
         agreement.present.borrow_mut().insert(node, here.process);
         let _present = Present(agreement, node);
-        let listening = std::pin::pin!(listen(SocketAddr::new(self.agreement.hosts[&node], PEER_PORT)));
+        let listening = std::pin::pin!(listen(
+            SocketAddr::new(self.agreement.hosts[&node], PEER_PORT),
+            &self.lease
+        ));
         let working = std::pin::pin!(join(self.serve(wishes), self.follow()));
         let watching = std::pin::pin!(sessions::watch(&*self));
         select(listening, select(working, watching)).await;
@@ -457,7 +472,8 @@ impl Seat {
         let is_wish = matches!(proposal.order, Order::Replicas(ReplicaCommand::Alter { .. }));
         loop {
             machine::sleep(self.delay()).await;
-            if agreement.is_reached(self.node) && !agreement.is_held(&proposal) {
+            let is_ignored = agreement.ignored.get() == Some(self.node);
+            if agreement.is_reached(self.node) && !is_ignored && !agreement.is_held(&proposal) {
                 let fate = world.draw(0..100);
                 match fate {
                     0 | 1 if !agreement.is_calm.get() => {}
@@ -509,8 +525,12 @@ impl Watcher for Seat {
         self.node
     }
 
-    fn is_active(&self) -> bool {
-        self.agreement.active.get() == Some(self.node)
+    fn confirmed(&self) -> Option<Instant> {
+        (self.agreement.active.get() == Some(self.node)).then(machine::now)
+    }
+
+    fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     fn replicas(&self) -> ReplicaMap {
@@ -563,16 +583,23 @@ impl Probe {
 }
 
 /// Answers whoever asks whether this process is there.
-async fn listen(address: SocketAddr) -> io::Result<()> {
+async fn listen(address: SocketAddr, lease: &Arc<Lease>) -> io::Result<()> {
     let listener = Listener::new(address)?;
     loop {
         match listener.accept().await {
-            Ok(stream) => machine::spawn(async move {
-                // Who asks no more has gone.
-                while let Ok(1) = stream.read(&mut [0]).await
-                    && stream.try_send(&[1]).is_ok()
-                {}
-            }),
+            Ok(stream) => {
+                let lease = Arc::clone(lease);
+                machine::spawn(async move {
+                    let mut answered = Answered::default();
+                    // Who asks no more has gone.
+                    while let Ok(1) = stream.read(&mut [0]).await {
+                        answered.again(&lease);
+                        if stream.try_send(&[1]).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
             Err(_exhausted) => machine::sleep(LOOK_EVERY).await,
         }
     }

@@ -146,6 +146,7 @@ impl House {
         let address = house.addresses[&1].to_string();
         house.make_store(1, Some(&Beginning { state, address }));
         house.start_with(1, listener).await;
+        house.leader().await;
         for number in 2..=count {
             house.make_store(number, None);
             house.start(number).await;

@@ -14,7 +14,7 @@ use crate::{
 impl Group {
     /// Deletes what has been kept for long enough.
     pub(crate) fn expire(&mut self, step: &mut Step<'_>) {
-        if !self.is_empty() || self.writes > 0 || !self.roster.promised.is_empty() {
+        if !self.is_empty() || self.writes > 0 || !self.roster.promised.is_empty() || !self.pending.is_empty() {
             return;
         }
         if self.is_behind {

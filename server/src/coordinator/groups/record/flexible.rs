@@ -8,25 +8,30 @@ use crate::model::consumer::Share;
 
 /// Appends fields.
 #[derive(Debug, Default)]
-pub(super) struct Out(Vec<u8>);
+pub(in crate::coordinator) struct Out(Vec<u8>);
 
 impl Out {
     /// A value of version 0.
-    pub(super) fn value() -> Out {
+    pub(in crate::coordinator) fn value() -> Out {
         Out(vec![0, 0])
     }
 
-    pub(super) fn i8(&mut self, value: i8) -> &mut Out {
+    pub(in crate::coordinator) fn i8(&mut self, value: i8) -> &mut Out {
         self.0.extend(value.to_be_bytes());
         self
     }
 
-    pub(super) fn i32(&mut self, value: i32) -> &mut Out {
+    pub(in crate::coordinator) fn i16(&mut self, value: i16) -> &mut Out {
         self.0.extend(value.to_be_bytes());
         self
     }
 
-    pub(super) fn i64(&mut self, value: i64) -> &mut Out {
+    pub(in crate::coordinator) fn i32(&mut self, value: i32) -> &mut Out {
+        self.0.extend(value.to_be_bytes());
+        self
+    }
+
+    pub(in crate::coordinator) fn i64(&mut self, value: i64) -> &mut Out {
         self.0.extend(value.to_be_bytes());
         self
     }
@@ -41,20 +46,20 @@ impl Out {
     }
 
     /// The number of elements that follow.
-    pub(super) fn count(&mut self, count: usize) -> &mut Out {
+    pub(in crate::coordinator) fn count(&mut self, count: usize) -> &mut Out {
         self.unsigned(count + 1)
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Out {
+    pub(in crate::coordinator) fn bytes(&mut self, bytes: &[u8]) -> &mut Out {
         self.count(bytes.len()).0.extend(bytes);
         self
     }
 
-    pub(super) fn string(&mut self, text: &str) -> &mut Out {
+    pub(in crate::coordinator) fn string(&mut self, text: &str) -> &mut Out {
         self.bytes(text.as_bytes())
     }
 
-    pub(super) fn nullable(&mut self, text: Option<&str>) -> &mut Out {
+    pub(in crate::coordinator) fn nullable(&mut self, text: Option<&str>) -> &mut Out {
         match text {
             Some(text) => self.string(text),
             None => self.unsigned(0),
@@ -62,7 +67,7 @@ impl Out {
     }
 
     /// Partitions by topic.
-    pub(super) fn share(&mut self, share: &Share) -> &mut Out {
+    pub(in crate::coordinator) fn share(&mut self, share: &Share) -> &mut Out {
         let spots: Vec<_> = share.iter().copied().collect();
         let topics: Vec<_> = spots.chunk_by(|(one, _), (other, _)| one == other).collect();
         self.count(topics.len());
@@ -77,34 +82,49 @@ impl Out {
         self
     }
 
-    pub(super) fn no_tags(&mut self) -> &mut Out {
+    pub(in crate::coordinator) fn no_tags(&mut self) -> &mut Out {
         self.unsigned(0)
     }
 
     /// The only tag, with its field.
-    pub(super) fn tag(&mut self, number: usize, field: &Out) -> &mut Out {
+    pub(in crate::coordinator) fn tag(&mut self, number: usize, field: &Out) -> &mut Out {
         self.unsigned(1).unsigned(number).unsigned(field.0.len());
         self.0.extend(&field.0);
         self
     }
 
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    /// Tags with their fields, in the order of their numbers.
+    pub(in crate::coordinator) fn tags(&mut self, tags: &[(usize, Out)]) -> &mut Out {
+        self.unsigned(tags.len());
+        for (number, field) in tags {
+            self.unsigned(*number).unsigned(field.0.len());
+            self.0.extend(&field.0);
+        }
+        self
+    }
+
+    pub(in crate::coordinator) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.0)
     }
 }
 
 /// Takes fields from the front of a slice.
 #[derive(Debug, Clone)]
-pub(super) struct In<'a>(&'a [u8]);
+pub(in crate::coordinator) struct In<'a>(&'a [u8]);
 
 impl<'a> In<'a> {
     /// A value, which must be of version 0.
-    pub(super) fn value(bytes: &'a [u8], what: &'static str) -> Result<In<'a>, ClassicError> {
+    pub(in crate::coordinator) fn value(bytes: &'a [u8], what: &'static str) -> Result<In<'a>, ClassicError> {
         let mut fields = In(bytes);
         match i16::from_be_bytes(fields.array()?) {
             0 => Ok(fields),
             version => Err(ClassicError::Version { what, version }),
         }
+    }
+
+    /// What follows the version of a value.
+    pub(in crate::coordinator) fn fields(bytes: &'a [u8]) -> In<'a> {
+        In(bytes)
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], ClassicError> {
@@ -123,15 +143,19 @@ impl<'a> In<'a> {
         Ok(bytes)
     }
 
-    pub(super) fn i8(&mut self) -> Result<i8, ClassicError> {
+    pub(in crate::coordinator) fn i8(&mut self) -> Result<i8, ClassicError> {
         self.array().map(i8::from_be_bytes)
     }
 
-    pub(super) fn i32(&mut self) -> Result<i32, ClassicError> {
+    pub(in crate::coordinator) fn i16(&mut self) -> Result<i16, ClassicError> {
+        self.array().map(i16::from_be_bytes)
+    }
+
+    pub(in crate::coordinator) fn i32(&mut self) -> Result<i32, ClassicError> {
         self.array().map(i32::from_be_bytes)
     }
 
-    pub(super) fn i64(&mut self) -> Result<i64, ClassicError> {
+    pub(in crate::coordinator) fn i64(&mut self) -> Result<i64, ClassicError> {
         self.array().map(i64::from_be_bytes)
     }
 
@@ -148,7 +172,7 @@ impl<'a> In<'a> {
     }
 
     /// The number of elements, which are at least one byte each.
-    pub(super) fn count(&mut self) -> Result<usize, ClassicError> {
+    pub(in crate::coordinator) fn count(&mut self) -> Result<usize, ClassicError> {
         let null = ClassicError::Length { length: -1 };
         let need = self.unsigned()?.checked_sub(1).ok_or(null)?;
         let have = self.0.len();
@@ -158,23 +182,32 @@ impl<'a> In<'a> {
         Ok(need)
     }
 
-    pub(super) fn nullable(&mut self) -> Result<Option<&'a str>, ClassicError> {
+    /// The same of a list that may be null.
+    pub(in crate::coordinator) fn nullable_count(&mut self) -> Result<Option<usize>, ClassicError> {
+        if self.0.first() == Some(&0) {
+            self.take(1)?;
+            return Ok(None);
+        }
+        self.count().map(Some)
+    }
+
+    pub(in crate::coordinator) fn nullable(&mut self) -> Result<Option<&'a str>, ClassicError> {
         match self.unsigned()?.checked_sub(1) {
             Some(len) => Ok(Some(std::str::from_utf8(self.take(len)?)?)),
             None => Ok(None),
         }
     }
 
-    pub(super) fn string(&mut self) -> Result<&'a str, ClassicError> {
+    pub(in crate::coordinator) fn string(&mut self) -> Result<&'a str, ClassicError> {
         self.nullable()?.ok_or(ClassicError::Length { length: -1 })
     }
 
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], ClassicError> {
+    pub(in crate::coordinator) fn bytes(&mut self) -> Result<&'a [u8], ClassicError> {
         let len = self.count()?;
         self.take(len)
     }
 
-    pub(super) fn share(&mut self) -> Result<Share, ClassicError> {
+    pub(in crate::coordinator) fn share(&mut self) -> Result<Share, ClassicError> {
         let mut share = Share::new();
         for _ in 0..self.count()? {
             let topic = TopicId::new(Uuid::from_bytes(self.array()?));
@@ -188,7 +221,7 @@ impl<'a> In<'a> {
     }
 
     /// The field with this tag, if it is there. All others are passed over.
-    pub(super) fn tag(&mut self, number: usize) -> Result<Option<In<'a>>, ClassicError> {
+    pub(in crate::coordinator) fn tag(&mut self, number: usize) -> Result<Option<In<'a>>, ClassicError> {
         let mut found = None;
         for _ in 0..self.unsigned()? {
             let (tag, len) = (self.unsigned()?, self.unsigned()?);

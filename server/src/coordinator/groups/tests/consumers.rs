@@ -570,7 +570,7 @@ fn a_group_that_is_deleted_while_its_last_changes_fail_leaves_nothing_of_its_mem
     for (number, request) in [(100, leaves), (101, Request::Delete)] {
         let (call, group) = (CallId(number), GroupId::new("g"));
         for effect in bench.shard.step(Event::Call { call, group, request }, now) {
-            if let Effect::Append { write, records } = effect {
+            if let Effect::Append { write, records, .. } = effect {
                 appends.push((write, records));
             }
         }

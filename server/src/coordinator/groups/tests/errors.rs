@@ -55,11 +55,11 @@ impl Bench {
             for effect in self.shard.step(event, now) {
                 match effect {
                     Effect::Answer { call, reply } => self.answers.push((call, reply)),
-                    Effect::Append { write, records } => {
+                    Effect::Append { write, records, .. } => {
                         self.records.extend(records);
                         events.insert(0, Event::Written { write, outcome: Ok(()) });
                     }
-                    Effect::Rebalanced { .. } | Effect::TooLarge { .. } => {}
+                    Effect::AppendMarker { .. } | Effect::Rebalanced { .. } | Effect::TooLarge { .. } => {}
                 }
             }
         }

@@ -217,13 +217,13 @@ impl Fleet {
                         self.at(delay, Happening::Reply(call, Box::new(reply)));
                     }
                 }
-                Effect::Append { write, records } => {
+                Effect::Append { write, records, .. } => {
                     self.appends.push_back((write, records));
                     let delay = Duration::from_micros(self.random.random_range(50..80_000));
                     let epoch = self.epoch;
                     self.at(delay, Happening::Written(epoch));
                 }
-                Effect::Rebalanced { .. } | Effect::TooLarge { .. } => {}
+                Effect::AppendMarker { .. } | Effect::Rebalanced { .. } | Effect::TooLarge { .. } => {}
             }
         }
     }
@@ -321,7 +321,7 @@ impl Fleet {
         let now = self.moment();
         let mut shard = Shard::new(config(), self.known_topics(), Rc::new(Cell::new(0)), now);
         for (key, value) in &self.log {
-            shard.replay(Record::decode(key, value.as_deref()).unwrap().unwrap(), now);
+            shard.replay(Record::decode(key, value.as_deref()).unwrap().unwrap(), None, now);
         }
         shard
     }

@@ -257,7 +257,7 @@ fn committed_offsets_whose_time_is_absent_or_ahead_count_from_when_they_were_rea
             value: Some(value),
         };
         let now = bench.moment();
-        bench.shard.replay(record, now);
+        bench.shard.replay(record, None, now);
         bench.pass(DAY);
         assert_eq!(committed(&mut bench, "g"), usize::from(kept), "{at}");
         bench.pass(retention);

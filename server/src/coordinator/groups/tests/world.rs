@@ -237,13 +237,13 @@ impl World {
                     let (delay, reply) = (self.delay(), Box::new(reply));
                     self.at(delay, Happening::Reply { call, reply });
                 }
-                Effect::Append { write, records } => {
+                Effect::Append { write, records, .. } => {
                     self.appends.push_back((write, records));
                     let delay = Duration::from_micros(self.random.random_range(50..20_000));
                     let epoch = self.epoch;
                     self.at(delay, Happening::Written { epoch });
                 }
-                Effect::Rebalanced { .. } | Effect::TooLarge { .. } => {}
+                Effect::AppendMarker { .. } | Effect::Rebalanced { .. } | Effect::TooLarge { .. } => {}
             }
         }
     }
@@ -332,7 +332,7 @@ impl World {
         let population: Population = Rc::new(Cell::new(0));
         let mut shard = Shard::new(config(), Rc::clone(&self.topics), population, now);
         for (key, value) in &self.log {
-            shard.replay(Record::decode(key, value.as_deref()).unwrap().unwrap(), now);
+            shard.replay(Record::decode(key, value.as_deref()).unwrap().unwrap(), None, now);
         }
         shard
     }

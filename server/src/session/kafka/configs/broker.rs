@@ -106,6 +106,12 @@ pub(super) const BROKER_CONFIGS: &[BrokerConfig] = &[
     row("sasl.enabled.mechanisms", List, Fixed, |_| told("")),
     row("security.inter.broker.protocol", Text, Fixed, |_| told("PLAINTEXT")),
     row("socket.request.max.bytes", Int, Configuration, |broker| told(broker.config.limits.frame_size_bytes_max.bytes())),
+    row("transaction.max.timeout.ms", Int, Configuration, |broker| told(broker.config.transactions.timeout_ms_max.get())),
+    row("transaction.remove.expired.transaction.cleanup.interval.ms", Int, Configuration, |broker| told(broker.config.transactions.id_check_interval_ms.get())),
+    row("transaction.state.log.num.partitions", Int, Configuration, |broker| told(broker.config.transactions.state_partitions)),
+    row("transaction.state.log.replication.factor", Short, Configuration, |broker| told(broker.config.topics.replication_factor)),
+    row("transaction.state.log.segment.bytes", Int, Configuration, |broker| told(broker.config.transactions.state_segment_size_bytes.bytes())),
+    row("transactional.id.expiration.ms", Int, Configuration, |broker| told(broker.config.transactions.id_expiry_ms.get())),
     row("unclean.leader.election.enable", Boolean, Fixed, |_| told(false)),
 ];
 

@@ -4,16 +4,13 @@ use headwater_kafka::messages::{
     DescribeProducersRequest, DescribeProducersResponse,
     describe_producers_response::{PartitionResponse, ProducerState, TopicResponse},
 };
-use headwater_protocol::error::ErrorCode;
+use headwater_protocol::{error::ErrorCode, id::Offset};
 
 use super::super::asking::{Asking, partition_of};
 use crate::model::{
     access::Operation,
     op::{Op, Outcome},
 };
-
-/// There are no transactions, and so none that is open, nor anybody who would coordinate it.
-const NONE: i32 = -1;
 
 pub(in crate::session::kafka) async fn describe<'a>(
     asking: &Asking,
@@ -61,8 +58,8 @@ async fn of_partition(asking: &Asking, topic: &str, index: i32) -> Result<Vec<Pr
         producer_epoch: producer.epoch.get().into(),
         last_sequence: producer.last_sequence,
         last_timestamp: producer.last_append.get(),
-        coordinator_epoch: NONE,
-        current_txn_start_offset: NONE.into(),
+        coordinator_epoch: producer.coordinator_epoch,
+        current_txn_start_offset: producer.transaction_start.map_or(-1, Offset::as_i64),
     };
     Ok(producers.into_iter().map(state).collect())
 }

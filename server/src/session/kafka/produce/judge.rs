@@ -19,8 +19,9 @@ use crate::{
         internal,
         records::Acks,
         refusal::Refusal,
+        transaction::{Adding, Producer},
     },
-    ops,
+    ops::{self, transactions::Within},
     session::kafka::asking::{find_topic, find_topic_by_id, partition_of},
 };
 
@@ -30,6 +31,12 @@ const REPLICAS_WAIT_MAX: Duration = Duration::from_mins(5);
 /// From this version on a broker may be given records that are compressed with zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
 
+/// From this version on clients know of transactions that can only be aborted.
+pub(super) const ABORTABLE_FROM: i16 = 10;
+
+/// From this version on the broker makes partitions part of transactions (KIP-890).
+pub(super) const ADDS_FROM: i16 = 12;
+
 /// Where they lie in a batch.
 const LENGTH_AT: usize = 8;
 const MAGIC_AT: usize = 16;
@@ -37,6 +44,9 @@ const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 22;
 const BASE_TIMESTAMP_AT: usize = 27;
 const MAX_TIMESTAMP_AT: usize = 35;
+
+const PRODUCER_AT: usize = 43;
+const PRODUCER_EPOCH_AT: usize = 51;
 
 /// Bytes before those that the length counts.
 const LENGTH_END: usize = 12;
@@ -52,6 +62,8 @@ pub(super) struct Judged<'a> {
     pub(super) id: PartitionId,
     pub(super) acks: Acks,
     pub(super) records: Cow<'a, [u8]>,
+    /// In which transaction, if they are in one.
+    pub(super) within: Option<Within>,
 }
 
 pub(super) fn judge<'a>(
@@ -71,18 +83,49 @@ pub(super) fn judge<'a>(
             return Err(Refusal::new(ErrorCode::InvalidRequiredAcks, message));
         }
     };
-    if request.transactional_id.is_some() {
-        return Err(no_transactions());
+    if let Some(id) = request.transactional_id {
+        ops.judge(asker)
+            .need(Operation::Write, (ResourceKind::TransactionalId, id))?;
     }
     let id = find(ops, asker, part).map_err(|code| Refusal::new(code, code.description()))?;
     check_form(version, records)?;
+    let within = within(request, (version, records))?;
     let records = in_order(records).map_or(Cow::Borrowed(records), Cow::Owned);
-    Ok(Judged { id, acks, records })
+    Ok(Judged {
+        id,
+        acks,
+        records,
+        within,
+    })
 }
 
-fn no_transactions() -> Refusal {
-    let code = ErrorCode::TransactionalIdAuthorizationFailed;
-    Refusal::new(code, "this broker has no transactions yet")
+/// In which transaction the records say they are: one batch, as of every producer that numbers them. Called of whole batches.
+fn within(request: &Request<'_>, (version, records): (i16, &[u8])) -> Result<Option<Within>, Refusal> {
+    let attributes = records.get(ATTRIBUTES_AT).copied().unwrap_or_default();
+    if attributes & TRANSACTIONAL == 0 {
+        return Ok(None);
+    }
+    let Some(id) = request.transactional_id else {
+        let code = ErrorCode::TransactionalIdAuthorizationFailed;
+        return Err(Refusal::new(
+            code,
+            "the records are in a transaction, and the request does not say in which",
+        ));
+    };
+    let (Some(producer), Some(epoch)) = (time_at(records, PRODUCER_AT), records.get(PRODUCER_EPOCH_AT..)) else {
+        return Err(Refusal::new(ErrorCode::InvalidRecord, "a record batch is cut off"));
+    };
+    let epoch = epoch.first_chunk().map_or(-1, |epoch| i16::from_be_bytes(*epoch));
+    let adding = if version >= ADDS_FROM {
+        Adding::Add
+    } else {
+        Adding::Verify
+    };
+    Ok(Some(Within {
+        id: id.to_owned(),
+        producer: Producer::new(producer, epoch),
+        adding,
+    }))
 }
 
 fn find(ops: &ops::Ops, asker: &Asker, part: &Part<'_>) -> Result<PartitionId, ErrorCode> {
@@ -108,8 +151,8 @@ fn find(ops: &ops::Ops, asker: &Asker, part: &Part<'_>) -> Result<PartitionId, E
     partition_of(topic, part.partition)
 }
 
-/// What this protocol says of forms of records that no other has: whole batches of magic 2, which have not been anywhere else, no
-/// transactions, and zstd where it may be.
+/// What this protocol says of forms of records that no other has: whole batches of magic 2, which have not been anywhere else, and
+/// zstd where it may be.
 fn check_form(version: i16, records: &[u8]) -> Result<(), Refusal> {
     let refuse = |code, message: String| Err(Refusal::new(code, message));
     if records.is_empty() {
@@ -147,9 +190,6 @@ fn check_form(version: i16, records: &[u8]) -> Result<(), Refusal> {
         if version < ZSTD_FROM && attributes & CODEC == ZSTD {
             let message = "zstd may be used from version 7 of produce requests on";
             return refuse(ErrorCode::UnsupportedCompressionType, message.to_owned());
-        }
-        if attributes & TRANSACTIONAL != 0 {
-            return Err(no_transactions());
         }
     }
     Ok(())

@@ -205,6 +205,7 @@ impl Waiting {
         let error = errors.into_iter().find(|error| !error.is_none());
         let mut response = Response {
             answers,
+            throttle_time_ms: reply.connection.meter.throttle_ms(),
             ..Response::default()
         };
         let leaders = response.answers.iter().map(|answer| answer.current_leader.leader_id);

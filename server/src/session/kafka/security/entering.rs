@@ -80,7 +80,7 @@ async fn authenticate(reply: Reply, body: &[u8]) -> Taken {
         tell(reply, Err(Refusal::new(ErrorCode::IllegalSaslState, message)));
         return Taken::Done;
     }
-    match sasl::step(ops, entry, &request.auth_bytes).await {
+    match sasl::step(&reply.sessions, entry, &request.auth_bytes).await {
         Ok(answer) => {
             tell(reply, Ok(answer));
             Taken::Done

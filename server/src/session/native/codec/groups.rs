@@ -202,6 +202,7 @@ pub(super) fn tell(reply: Reply, answer: Answer) {
             ..OffsetDeleteResponseT::default()
         }),
         Answer::Described(described) => reply.head(&describe(described)),
+        Answer::Unstable(_) | Answer::Marked => unreachable!("no api of this protocol asks for it"),
         Answer::Deleted => reply.head(&DeleteGroupResponseT::default()),
     }
 }

@@ -9,9 +9,9 @@ use headwater_protocol::{
     head::{Head, ResponseHead},
     id::{PartitionIndex, ProducerEpoch, ProducerId, TopicId},
     schema::{
-        DeleteRecordsRequest, FetchRequest, FetchResponse, FetchResponseArgs, FetchedPartition, InitProducerIdRequest,
-        ListOffsetsRequest, ListOffsetsResponseT, ListedOffsetT, PreferredReplica, ProduceRequest, ProduceResponseT,
-        Uuid,
+        AbortedTransaction, DeleteRecordsRequest, FetchRequest, FetchResponse, FetchResponseArgs, FetchedPartition,
+        InitProducerIdRequest, ListOffsetsRequest, ListOffsetsResponseT, ListedOffsetT, PreferredReplica,
+        ProduceRequest, ProduceResponseT, Uuid,
     },
 };
 
@@ -20,7 +20,9 @@ use crate::{
     model::{
         id::PartitionId,
         op::Op,
-        records::{Acks, FetchCall, FetchItem, FetchedItem, ListItem, ListedItem, Produce, Produced, Reads, Sought},
+        records::{
+            Acks, FetchCall, FetchItem, FetchedItem, Isolation, ListItem, ListedItem, Produce, Produced, Reads, Sought,
+        },
         refusal::Refusal,
     },
     ops::fetch::Records,
@@ -58,6 +60,7 @@ pub(in crate::session::native) fn read_produce<'a>(bytes: &[u8], records: &'a [u
             acks,
             records,
             begins_anywhere: false,
+            is_within: false,
         })
     });
     Ok(Asked { is_answered, produce })
@@ -104,6 +107,7 @@ pub(in crate::session::native) fn read_fetch(bytes: &[u8]) -> Result<FetchCall, 
             id: place_of(partition.topic_id(), partition.partition())?,
             offset: partition.offset(),
             max_bytes: u64::from(partition.max_bytes()),
+            isolation: Isolation::of(head.isolation()),
             reads: match (reads.next(), &rack) {
                 (Some(1), Some(rack)) => Reads::Near {
                     rack: Arc::clone(rack),
@@ -133,16 +137,23 @@ fn place_of(topic: &Uuid, partition: i32) -> Result<PartitionId, Refusal> {
 }
 
 /// Answers a fetch request with the records that were found.
-pub(in crate::session::native) fn fetched(reply: Reply, mut found: Vec<FetchedItem<Records>>) {
+pub(in crate::session::native) fn fetched(reply: Reply, isolation: Isolation, mut found: Vec<FetchedItem<Records>>) {
     let failed = found.iter().find(|item| !item.error.is_none());
     let error = failed.map_or(ErrorCode::None, |item| item.error);
     let size = found.iter().map(|item| item.size).sum();
     let records = found.iter_mut().filter_map(|item| item.records.take()).collect();
-    reply.send(&Fetched(&found), error, size, records);
+    let head = Fetched {
+        found: &found,
+        isolation,
+    };
+    reply.send(&head, error, size, records);
 }
 
 /// The head of a fetch response, written without a copy between.
-struct Fetched<'a>(&'a [FetchedItem<Records>]);
+struct Fetched<'a> {
+    found: &'a [FetchedItem<Records>],
+    isolation: Isolation,
+}
 
 impl Head for Fetched<'_> {
     const API: Api = Api::Fetch;
@@ -159,18 +170,32 @@ impl Head for Fetched<'_> {
                 item.next_offset,
             )
         };
-        let partitions = builder.create_vector_from_iter(self.0.iter().map(partition));
-        let preferred = (0..).zip(self.0).filter_map(|(index, item)| {
+        let partitions = builder.create_vector_from_iter(self.found.iter().map(partition));
+        let preferred = (0..).zip(self.found).filter_map(|(index, item)| {
             let (broker, core) = item.preferred?;
             Some(PreferredReplica::new(index, broker.get(), core.get()))
         });
         let preferred: Vec<PreferredReplica> = preferred.collect();
+        let aborted = (0..).zip(self.found).flat_map(|(index, item)| {
+            item.aborted.iter().map(move |aborted| {
+                let (first, last) = (aborted.first_offset.as_i64(), aborted.last_offset.as_i64());
+                AbortedTransaction::new(index, aborted.producer_id.get(), first, last)
+            })
+        });
+        let aborted: Vec<AbortedTransaction> = aborted.collect();
+        let last_stable: Vec<i64> = match self.isolation {
+            Isolation::Uncommitted => Vec::new(),
+            Isolation::Committed => self.found.iter().map(|item| item.last_stable).collect(),
+        };
         let head = FetchResponseArgs {
             error: ErrorCode::None as i16,
             message: None,
             partitions: Some(partitions),
             // Few fetches have any.
             preferred: (!preferred.is_empty()).then(|| builder.create_vector(&preferred)),
+            isolation: self.isolation.number(),
+            aborted: (!aborted.is_empty()).then(|| builder.create_vector(&aborted)),
+            last_stable: (!last_stable.is_empty()).then(|| builder.create_vector(&last_stable)),
         };
         let root = FetchResponse::create(builder, &head);
         builder.finish_minimal(root);
@@ -179,10 +204,12 @@ impl Head for Fetched<'_> {
 
 pub(super) fn read_list_offsets(bytes: &[u8]) -> Result<Op, Refusal> {
     let head = read::<ListOffsetsRequest>(bytes)?;
+    let isolation = Isolation::of(head.isolation());
     let item = |partition: &headwater_protocol::schema::ListOffsetsPartition| {
         Ok(ListItem {
             id: place_of(partition.topic_id(), partition.partition())?,
             sought: Sought::Timestamp(partition.timestamp()),
+            isolation,
         })
     };
     let items = head.partitions().into_iter().flatten().map(item);

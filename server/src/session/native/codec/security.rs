@@ -1,10 +1,11 @@
-//! Who comes in, rules and users: heads into what is asked, and what was found into heads.
+//! Who comes in, rules, users and quotas: heads into what is asked, and what was found into heads.
 
 use headwater_protocol::{
     error::ErrorCode,
     schema::{
-        AclFilterT, AclT, CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest, DescribeUsersRequest,
-        RemoveUserRequest, SetUserRequest, UserMechanismT, UserT,
+        AclFilterT, AclT, AlterQuotasRequest, CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest,
+        DescribeQuotasRequest, DescribeUsersRequest, QuotaT, QuotaValueT, RemoveUserRequest, SetUserRequest,
+        UserMechanismT, UserT,
     },
     scram::{ITERATIONS_MAX, ITERATIONS_MIN, Keys, Mechanism, SALT_LEN_MAX},
 };
@@ -13,6 +14,7 @@ use super::read::read;
 use crate::model::{
     access::{Acl, AclFilter, Operation, Pattern, PatternFilter, Permission, ResourceKind, UserDescription},
     op::Op,
+    quota::{Entity, Name, Quota, QuotaAlteration, QuotaKey, Rate},
     refusal::Refusal,
 };
 
@@ -155,4 +157,58 @@ pub(super) fn users(users: Vec<UserDescription>) -> Vec<UserT> {
         mechanisms: Some(user.mechanisms.into_iter().map(mechanism).collect()),
     };
     users.into_iter().map(user).collect()
+}
+
+pub(super) fn read_describe_quotas(bytes: &[u8]) -> Result<Op, Refusal> {
+    read::<DescribeQuotasRequest>(bytes)?;
+    Ok(Op::DescribeQuotas)
+}
+
+pub(super) fn read_alter_quotas(bytes: &[u8]) -> Result<Op, Refusal> {
+    let refuse = |why: String| Refusal::new(ErrorCode::InvalidRequest, why);
+    let quota = *read::<AlterQuotasRequest>(bytes)?.unpack().quota.unwrap_or_default();
+    let named = |name: Option<String>| {
+        name.map(|name| match name.as_str() {
+            "" => Name::Default,
+            _ => Name::Is(name),
+        })
+    };
+    let entity = Entity {
+        user: named(quota.user),
+        client: named(quota.client_id),
+        ip: named(quota.ip),
+    };
+    let entity = entity.checked().map_err(refuse)?;
+    let value = |value: QuotaValueT| {
+        let key = entity.key(&value.key.unwrap_or_default())?;
+        let Some(text) = value.value else {
+            return Ok((key, None));
+        };
+        let number = text
+            .parse()
+            .map_err(|_wrong| format!("{} is no number", text.escape_debug()))?;
+        Ok((key, Some(Rate::new(key, number)?)))
+    };
+    let values = quota.values.unwrap_or_default().into_iter().map(value);
+    let values = values.collect::<Result<Vec<_>, String>>().map_err(refuse)?;
+    Ok(Op::AlterQuotas(vec![QuotaAlteration { entity, values }]))
+}
+
+pub(super) fn quota(quota: Quota) -> QuotaT {
+    let name = |name: Option<Name>| {
+        name.map(|name| match name {
+            Name::Default => String::new(),
+            Name::Is(name) => name,
+        })
+    };
+    let value = |(key, rate): (QuotaKey, Rate)| QuotaValueT {
+        key: Some(key.name().to_owned()),
+        value: Some(rate.get().to_string()),
+    };
+    QuotaT {
+        user: name(quota.entity.user),
+        client_id: name(quota.entity.client),
+        ip: name(quota.entity.ip),
+        values: Some(quota.values.into_iter().map(value).collect()),
+    }
 }

@@ -119,9 +119,6 @@ fn records_are_judged_as_kafka_judges_them() {
             let told = wire.produced(version, &request).await;
             assert_eq!((told.error_code, told.base_offset), (expected, -1), "{what}");
         }
-        let mut transactional = of(good());
-        transactional.transactional_id = Some("t".into());
-        assert_eq!(wire.produced(12, &transactional).await.error_code, 53);
         // None of them left anything behind.
         for (version, offset) in [(3, 0), (9, 2), (13, 4)] {
             let told = wire.produced(version, &of(good())).await;

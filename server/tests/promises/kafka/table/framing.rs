@@ -34,6 +34,10 @@ pub async fn look(wire: &mut Wire, look: &mut Look) {
         (false, true),
     );
     for api in &offered.api_keys {
+        if api.api_key == ApiKey::AddPartitionsToTxn.number() {
+            look.other("A1", "what brokers ask each other otherwise", api.max_version, (5, 3));
+            continue;
+        }
         let kafkas = KAFKAS.iter().find(|(key, ..)| *key == api.api_key).copied();
         look.same(
             "A1",

@@ -59,6 +59,7 @@ const TESTS: &[(&str, &str)] = &[
     ("records", include_str!("../records/mod.rs")),
     ("sessions", include_str!("../records/sessions.rs")),
     ("topics", include_str!("../topics.rs")),
+    ("transactions", include_str!("../transactions.rs")),
     ("versions", include_str!("../versions.rs")),
 ];
 

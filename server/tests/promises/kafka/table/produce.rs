@@ -162,7 +162,7 @@ pub async fn look(wire: &mut Wire, look: &mut Look) {
     let mut of_transaction = produce(topic, 0, -1, Batch::plain(1).bytes());
     of_transaction.transactional_id = Some("t".into());
     let seen = wire.produced(12, &of_transaction).await;
-    look.other("B15", "a transactional id", seen.error_code, (0, 53));
+    look.same("B15", "a transactional id", seen.error_code, 0);
     times(wire, look, topic).await;
     keys(wire, look).await;
     sizes(wire, look).await;

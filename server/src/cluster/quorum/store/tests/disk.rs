@@ -126,8 +126,10 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         self.change(|state| {
-            state.durable = state.bytes.clone();
-            state.pending.clear();
+            // Not a copy of all: a file is large, and what is written to it little.
+            for operation in state.pending.drain(..) {
+                operation.perform(&mut state.durable);
+            }
         })
     }
 

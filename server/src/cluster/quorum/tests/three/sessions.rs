@@ -91,8 +91,30 @@ async fn another_leads(mut house: House, is_silent: bool) {
     assert!(!known(quorum, leader).is_fenced && !known(quorum, stays).is_fenced);
     if is_silent {
         comes_back(&mut house, gone, mute).await;
+    } else {
+        leases_end(&mut house, leader, stays).await;
     }
     house.stop_all().await;
+}
+
+/// Whoever is heard may take itself for a leader, and the active coordinator for as long as a majority hears it.
+async fn leases_end(house: &mut House, leader: u64, stays: u64) {
+    let holds = |house: &House, number| house.members[&number].local.lease().holds();
+    let all_hold = house.until("who is heard has no lease", || {
+        (holds(house, leader) && holds(house, stays)).then_some(())
+    });
+    tokio::select! {
+        never = sessions::watch(&house.members[&leader]) => match never {},
+        () = all_hold => {}
+    }
+    house.kill(stays).await;
+    let ends = house.until("the lease of one that has no majority holds", || {
+        (!holds(house, leader)).then_some(())
+    });
+    tokio::select! {
+        never = sessions::watch(&house.members[&leader]) => match never {},
+        () = ends => {}
+    }
 }
 
 /// It is fenced for as long as the active coordinator does not reach it, whoever asks on its behalf, and let in then.
